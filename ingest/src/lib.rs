@@ -1,1 +1,4 @@
-//! chronik-ingest
+//! The Kafka broker: owns the write-ahead log, the lane's state and the catalog.
+
+pub mod disk;
+pub mod wal;

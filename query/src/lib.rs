@@ -1,1 +1,3 @@
-//! chronik-query
+//! Search and cold fetch over HTTP, straight from the bucket.
+
+mod archive;

@@ -1,1 +1,22 @@
-//! chronik-core
+//! What ingest, indexer and query have in common: identifiers, record batches, the formats at rest, and the
+//! four seams through which the services meet: [`store::Store`], [`queue::Queue`], [`tail::Tail`] and
+//! [`cold::ColdReader`]. Services never call each other in any other way, whether they share a process or not.
+//!
+//! Bytes at rest carry magic, version and checksum; integers are little-endian unless they are Kafka's.
+
+pub mod archive;
+pub mod batch;
+pub mod catalog;
+pub mod checkpoint;
+pub mod cold;
+pub mod ids;
+pub mod job;
+pub mod names;
+pub mod problem;
+pub mod queue;
+pub mod search;
+pub mod segment;
+pub mod setting;
+pub mod store;
+pub mod tail;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! The disk, as far as the write-ahead log needs it.

@@ -1,0 +1,1 @@
+//! The Tantivy leaf of a search.

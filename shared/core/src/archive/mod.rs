@@ -1,0 +1,1 @@
+//! The container of a Tantivy index over runs of one topic.

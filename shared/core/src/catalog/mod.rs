@@ -1,0 +1,151 @@
+//! What readers need to find segments and archives: exported by the lane's owner, never written by anyone else.
+//!
+//! One export is one object of changed topic pages, the root, and a trailer; `latest` names the newest export and
+//! is written last. `CatalogReader` follows it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Incarnation, Lane, LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use crate::job::IndexSettings;
+
+/// One topic as of one export. Serialised with bincode inside the export object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicPage {
+    /// The topic's identity.
+    pub id: TopicId,
+    /// The topic's name.
+    pub name: String,
+    /// `search.enabled`: whether searches may look at the topic.
+    pub search_enabled: bool,
+    /// How the topic is indexed.
+    pub index: IndexSettings,
+    /// The segments that [`RunEntry::segment`] points into.
+    pub segments: Vec<SegmentEntry>,
+    /// By partition number, all of them.
+    pub partitions: Vec<PartitionPage>,
+    /// The live archives.
+    pub archives: Vec<ArchiveEntry>,
+}
+
+/// A segment that holds runs of the topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    /// The object's name.
+    pub key: String,
+    /// Bytes of the object.
+    pub size: u64,
+    /// CRC-32C of its directory.
+    pub crc: u32,
+    /// Where its directory starts, bytes.
+    pub directory_position: u64,
+}
+
+/// One partition as of one export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPage {
+    /// The partition's number.
+    pub partition: PartitionId,
+    /// First offset that can be read.
+    pub log_start: Offset,
+    /// One past the last offset in a registered segment.
+    pub shipped_to: Offset,
+    /// One past the last record that may be searched.
+    pub last_stable: Offset,
+    /// (leader epoch, its first offset), ascending.
+    pub epochs: Vec<(i32, Offset)>,
+    /// Ascending and contiguous from the oldest kept segment to `shipped_to`.
+    pub runs: Vec<RunEntry>,
+}
+
+/// Consecutive batches of one partition in one segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEntry {
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+    /// Index into [`TopicPage::segments`].
+    pub segment: u32,
+    /// Where the batches start in the segment, bytes.
+    pub position: u64,
+    /// Bytes of the batches.
+    pub length: u64,
+    /// Earliest timestamp that the batch headers admit, ms. A batch header gives the latest timestamp exactly and
+    /// the first record's, so this is a lower bound only where producers' clocks do not run backwards within a batch;
+    /// readers must not prune by it. See `archives` for exact bounds.
+    pub min_timestamp: Timestamp,
+    /// Latest timestamp by the batch headers, ms.
+    pub max_timestamp: Timestamp,
+    /// Why the run has no archive and never will: it is scanned.
+    pub unreadable: Option<String>,
+}
+
+/// A live archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveEntry {
+    /// The object's name.
+    pub key: String,
+    /// Bytes of the object.
+    pub size: u64,
+    /// CRC-32C of its table of contents.
+    pub crc: u32,
+    /// Records in it.
+    pub records: u64,
+    /// The runs it covers.
+    pub runs: Vec<ArchiveRun>,
+}
+
+/// A run that an archive covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRun {
+    /// The partition's number.
+    pub partition: PartitionId,
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+    /// Exact earliest record timestamp, ms; `None` if the run has no records.
+    pub min_timestamp: Option<Timestamp>,
+    /// Exact latest record timestamp, ms; `None` if the run has no records.
+    pub max_timestamp: Option<Timestamp>,
+}
+
+/// The head of an export: where every topic's page is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogRoot {
+    /// Of the lane's owner.
+    pub incarnation: Incarnation,
+    /// The lane.
+    pub lane: Lane,
+    /// The applied index at the export.
+    pub index: LogIndex,
+    /// The last index that lies in a registered segment.
+    pub shipped_index: LogIndex,
+    /// By topic name.
+    pub pages: Vec<PageEntry>,
+}
+
+/// Where a topic's page is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageEntry {
+    /// The topic's name.
+    pub name: String,
+    /// The topic's identity.
+    pub id: TopicId,
+    /// The export object that holds the page.
+    pub object: String,
+    /// Where the page starts in it, bytes.
+    pub position: u64,
+    /// Bytes of the page.
+    pub length: u64,
+    /// CRC-32C of the page.
+    pub crc: u32,
+}
+
+/// Why the catalog could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The store could not be reached, or failed.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}

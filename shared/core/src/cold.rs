@@ -1,0 +1,63 @@
+//! Old records, straight from the bucket.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
+
+/// A handle on a reader of old records.
+pub type SharedColdReader = Arc<dyn ColdReader>;
+
+/// Why old records could not be read. None of these means that a record may be skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum ColdError {
+    /// The newest catalog has no such topic or partition, or the offset lies outside of what it names.
+    #[error("offset {offset} of partition {partition} of topic {topic} is not in the catalog")]
+    NotInCatalog {
+        /// The topic asked for.
+        topic: TopicId,
+        /// The partition asked for.
+        partition: PartitionId,
+        /// The offset asked for.
+        offset: Offset,
+    },
+    /// The bytes that came back are not those that were written.
+    #[error("segment {segment} is damaged: {reason}")]
+    Damaged {
+        /// The object's name.
+        segment: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The store could not be reached, or failed; trying again may help.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The catalog could not be read.
+    #[error(transparent)]
+    Catalog(#[from] crate::catalog::CatalogError),
+}
+
+/// Reads shipped records.
+#[async_trait]
+pub trait ColdReader: Send + Sync {
+    /// Whole batches in offset order without a gap, the first one containing `offset`, at most about `max_bytes` but
+    /// at least one. Every batch's CRC has been checked.
+    async fn fetch(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+        offset: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ColdError>;
+
+    /// Offset and timestamp of the first shipped record at or after `from` whose timestamp is at least `timestamp`.
+    async fn offset_for_time(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+        from: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>, ColdError>;
+}

@@ -1,0 +1,1 @@
+//! The query language: one analysis, one syntax tree, one exact matcher.

@@ -1,0 +1,68 @@
+//! Where objects live. Objects are created once and never rewritten, except the catalog's `latest`.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// A handle on the bucket that services share.
+pub type SharedStore = Arc<dyn Store>;
+
+/// An object's name, size and the store's own time of its last change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// The name within the bucket and prefix.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// By the store's clock.
+    pub last_modified: SystemTime,
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No object of this name.
+    #[error("object {key} does not exist")]
+    NotFound {
+        /// The name asked for.
+        key: String,
+    },
+    /// A create found an object with other bytes.
+    #[error("object {key} exists already with other content")]
+    Exists {
+        /// The name asked for.
+        key: String,
+    },
+    /// The store could not be reached, or failed; trying again may help.
+    #[error("{operation} of {key} failed: {message}")]
+    Unavailable {
+        /// `create`, `read`, ...
+        operation: &'static str,
+        /// The name or prefix asked for.
+        key: String,
+        /// The store's own words.
+        message: String,
+    },
+}
+
+/// The bucket. Keys are relative to the configured prefix.
+#[async_trait]
+pub trait Store: Debug + Send + Sync {
+    /// Creates an object from `parts`, durably; never overwrites. If the outcome of a try is in doubt or the
+    /// name is taken, the object is read back: equal bytes are success, others [`StoreError::Exists`].
+    async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError>;
+    /// Writes an object whether it exists or not; for the catalog's `latest` alone.
+    async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError>;
+    /// The whole object, or exactly the bytes of `range`; a range beyond the end is an error.
+    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
+    /// Size and time of an object.
+    async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError>;
+    /// All objects below `prefix` (which ends in `/`), in lexicographic order of their keys.
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+    /// Deletes; an object that is not there counts as deleted.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+}
