@@ -1,0 +1,48 @@
+//! One walk through the decoder for any bytes: what the fuzz target runs, and the tests over random input.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+
+use crate::{
+    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DecodeError, DeleteTopicsRequest, FetchRequest,
+    ListOffsetsRequest, Message, MetadataRequest, ProduceRequest, Request, RequestHeader,
+};
+
+/// Decodes a request's frame (without its length) and the same body as a response of that API.
+///
+/// # Panics
+/// If a decoded body does not come back from its own encoding, or is longer than [`Message::encoded_len`] says.
+pub fn request(frame: &[u8]) -> Result<(), DecodeError> {
+    let mut body = Bytes::copy_from_slice(frame);
+    let header = RequestHeader::decode(&mut body)?;
+    let version = header.api_version;
+    match header.api() {
+        Some(ApiKey::ApiVersions) => both::<ApiVersionsRequest>(body, version),
+        Some(ApiKey::Metadata) => both::<MetadataRequest>(body, version),
+        Some(ApiKey::Produce) => both::<ProduceRequest>(body, version),
+        Some(ApiKey::Fetch) => both::<FetchRequest>(body, version),
+        Some(ApiKey::ListOffsets) => both::<ListOffsetsRequest>(body, version),
+        Some(ApiKey::CreateTopics) => both::<CreateTopicsRequest>(body, version),
+        Some(ApiKey::DeleteTopics) => both::<DeleteTopicsRequest>(body, version),
+        _ => Ok(()),
+    }
+}
+
+fn both<R>(body: Bytes, version: i16) -> Result<(), DecodeError>
+where
+    R: Request + Debug + PartialEq,
+    R::Response: Debug + PartialEq,
+{
+    let request = round_trip::<R>(body.clone(), version);
+    let response = round_trip::<R::Response>(body, version);
+    request.and(response)
+}
+
+fn round_trip<M: Message + Debug + PartialEq>(body: Bytes, version: i16) -> Result<(), DecodeError> {
+    let message = M::decode(body, version)?;
+    let encoded = message.encode(version).concat();
+    assert_eq!(encoded.len(), message.encoded_len(version));
+    assert_eq!(M::decode(encoded.into(), version).as_ref(), Ok(&message));
+    Ok(())
+}

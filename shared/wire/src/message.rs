@@ -1,0 +1,44 @@
+//! The messages, one API a file. Names, versions and defaults are those of Apache Kafka's definitions.
+//!
+//! Versions in a table: `4..` from 4 on, `4..=14` up to 14.
+
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+pub use api_versions::*;
+pub use create_topics::*;
+pub use delete_topics::*;
+pub use fetch::*;
+pub use list_offsets::*;
+pub use metadata::*;
+pub use produce::*;
+
+/// Authorized operations that were not asked for.
+pub const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+
+crate::schema::schema! {
+    /// Who leads a partition, where the sender believed in another broker.
+    LeaderIdAndEpoch {
+        /// The broker, or -1 if it is not known.
+        leader_id: i32 = -1, 0..;
+        /// The leader's epoch, or -1.
+        leader_epoch: i32 = -1, 0..;
+    }
+
+    /// Where a broker named as leader is found.
+    NodeEndpoint {
+        /// The broker.
+        node_id: i32 = 0, 0..;
+        /// Its host.
+        host: String = String::new(), 0..;
+        /// Its port.
+        port: i32 = 0, 0..;
+        /// Its rack.
+        rack: Option<String> = None, 0..;
+    }
+}
