@@ -1,1 +1,22 @@
-//! Kafka record batches of magic 2.
+//! Kafka record batches of magic 2, the only form in which records are kept.
+//!
+//! A batch arrives as bytes and stays bytes: [`verify`] or [`check_produced`] look at its [`BatchHeader`] and CRC,
+//! [`stamp`] writes offset and leader epoch in place, [`split`] cuts a run of batches apart. Only who needs the records
+//! themselves (search, indexing, a lookup by time) opens one with [`records`]. [`BatchBuilder`] makes batches as a client does.
+//!
+//! The layout is that of Kafka's `DefaultRecordBatch`; all integers are big-endian.
+
+mod builder;
+mod codec;
+mod error;
+mod header;
+mod produced;
+mod record;
+mod varint;
+
+pub use builder::BatchBuilder;
+pub use codec::Codec;
+pub use error::BatchError;
+pub use header::{BatchHeader, CONTROL, HEADER_LENGTH, LOG_APPEND_TIME, TRANSACTIONAL, split, verify};
+pub use produced::{check_produced, stamp, stamp_log_append_time};
+pub use record::{HEADERS_MAX, Header, Record, Records, fuzz_records, records};

@@ -1,0 +1,237 @@
+//! The five ways in which Kafka compresses the records of a batch.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+
+use super::BatchError;
+
+/// How the records of a batch are compressed; the numbers are Kafka's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// One or more gzip members.
+    Gzip = 1,
+    /// A raw snappy block, or blocks in the framing of snappy-java.
+    Snappy = 2,
+    /// An lz4 frame.
+    Lz4 = 3,
+    /// A zstd frame.
+    Zstd = 4,
+}
+
+/// How snappy-java starts a stream; a version and the oldest compatible one follow, each an i32.
+const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+const XERIAL_HEADER_LENGTH: usize = 16;
+/// Bytes of an uncompressed block that snappy-java writes.
+const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
+/// A snappy copy element makes at most 64 bytes of 3.
+const SNAPPY_RATIO_MAX: usize = 22;
+
+impl Codec {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// From the attributes of a batch, whose lowest three bits name it.
+    pub(super) fn from_attributes(attributes: i16) -> Result<Self, BatchError> {
+        match attributes & 0x07 {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Gzip),
+            2 => Ok(Self::Snappy),
+            3 => Ok(Self::Lz4),
+            4 => Ok(Self::Zstd),
+            codec => Err(BatchError::UnsupportedCompression { codec }),
+        }
+    }
+
+    /// The records as they are without compression, refused beyond `limit` bytes. Memory grows with what really comes
+    /// out, not with what the data claims.
+    pub(super) fn decompress(self, body: Bytes, limit: usize) -> Result<Bytes, BatchError> {
+        match self {
+            Self::None if body.len() > limit => Err(BatchError::Inflates { limit }),
+            Self::None => Ok(body),
+            Self::Gzip => drain(flate2::read::MultiGzDecoder::new(&body[..]), limit),
+            Self::Snappy => unsnap(&body, limit),
+            Self::Lz4 => drain(lz4_flex::frame::FrameDecoder::new(&body[..]), limit),
+            Self::Zstd => drain(
+                zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(damaged)?,
+                limit,
+            ),
+        }
+    }
+
+    /// The records compressed as the Java client would.
+    pub(super) fn compress(self, records: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::None => Ok(records.to_vec()),
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(records)?;
+                encoder.finish()
+            }
+            Self::Snappy => snap(records),
+            Self::Lz4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                encoder.write_all(records)?;
+                encoder.finish().map_err(io::Error::other)
+            }
+            Self::Zstd => zstd::stream::encode_all(records, 0),
+        }
+    }
+}
+
+fn damaged(_: impl std::error::Error) -> BatchError {
+    BatchError::Corrupt {
+        reason: "its records do not decompress",
+    }
+}
+
+fn drain(decoder: impl Read, limit: usize) -> Result<Bytes, BatchError> {
+    let mut records = Vec::new();
+    decoder
+        .take(limit as u64 + 1)
+        .read_to_end(&mut records)
+        .map_err(damaged)?;
+    if records.len() > limit {
+        Err(BatchError::Inflates { limit })
+    } else {
+        Ok(records.into())
+    }
+}
+
+fn unsnap(body: &[u8], limit: usize) -> Result<Bytes, BatchError> {
+    let mut records = Vec::new();
+    if !body.starts_with(&XERIAL_MAGIC) {
+        unsnap_block(body, &mut records, limit)?;
+        return Ok(records.into());
+    }
+    let mut rest = body;
+    while !rest.is_empty() {
+        if rest.starts_with(&XERIAL_MAGIC) {
+            rest = rest.get(XERIAL_HEADER_LENGTH..).ok_or(BatchError::CUT_OFF)?;
+            continue;
+        }
+        let (length, blocks) = rest.split_first_chunk::<4>().ok_or(BatchError::CUT_OFF)?;
+        let length = u32::from_be_bytes(*length) as usize;
+        let (block, behind) = blocks.split_at_checked(length).ok_or(BatchError::CUT_OFF)?;
+        unsnap_block(block, &mut records, limit)?;
+        rest = behind;
+    }
+    Ok(records.into())
+}
+
+fn unsnap_block(block: &[u8], records: &mut Vec<u8>, limit: usize) -> Result<(), BatchError> {
+    let length = snap::raw::decompress_len(block).map_err(damaged)?;
+    if length > limit - records.len() {
+        return Err(BatchError::Inflates { limit });
+    }
+    if length > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
+        return Err(BatchError::Corrupt {
+            reason: "a snappy block claims more than it can hold",
+        });
+    }
+    let from = records.len();
+    records.resize(from + length, 0);
+    let written = snap::raw::Decoder::new()
+        .decompress(block, &mut records[from..])
+        .map_err(damaged)?;
+    records.truncate(from + written);
+    Ok(())
+}
+
+fn snap(records: &[u8]) -> io::Result<Vec<u8>> {
+    let mut framed = XERIAL_MAGIC.to_vec();
+    framed.extend_from_slice(&1i32.to_be_bytes());
+    framed.extend_from_slice(&1i32.to_be_bytes());
+    let mut encoder = snap::raw::Encoder::new();
+    for block in records.chunks(XERIAL_BLOCK_BYTES) {
+        let compressed = encoder.compress_vec(block).map_err(io::Error::other)?;
+        framed.extend_from_slice(&(compressed.len() as u32).to_be_bytes());
+        framed.extend_from_slice(&compressed);
+    }
+    Ok(framed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    proptest! {
+        #[test]
+        fn what_was_compressed_comes_back(records: Vec<u8>, repeat in 1usize..200) {
+            let records = records.repeat(repeat);
+            for codec in Codec::ALL {
+                let body = Bytes::from(codec.compress(&records).unwrap());
+                prop_assert_eq!(&codec.decompress(body, LIMIT).unwrap()[..], &records[..]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_stay_below_the_limit(body: Vec<u8>, limit in 0usize..4096) {
+            for codec in Codec::ALL {
+                if let Ok(records) = codec.decompress(Bytes::from(body.clone()), limit) {
+                    prop_assert!(records.len() <= limit);
+                }
+            }
+        }
+
+        #[test]
+        fn damage_is_an_error_or_other_bytes_never_a_panic(records: Vec<u8>, at: prop::sample::Index, flip in 1u8..) {
+            for codec in Codec::ALL {
+                let mut body = codec.compress(&records).unwrap();
+                if !body.is_empty() {
+                    let at = at.index(body.len());
+                    body[at] ^= flip;
+                }
+                let _ = codec.decompress(Bytes::from(body), LIMIT);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        let records = vec![0; 64 << 20];
+        for codec in Codec::ALL {
+            let bomb = Bytes::from(codec.compress(&records).unwrap());
+            assert_eq!(
+                codec.decompress(bomb, LIMIT),
+                Err(BatchError::Inflates { limit: LIMIT }),
+                "{codec:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_snappy_block_may_come_without_framing() {
+        let raw = snap::raw::Encoder::new()
+            .compress_vec(b"as librdkafka does it")
+            .unwrap();
+        assert_eq!(
+            &Codec::Snappy.decompress(raw.into(), LIMIT).unwrap()[..],
+            b"as librdkafka does it"
+        );
+    }
+
+    #[test]
+    fn a_snappy_length_is_not_believed() {
+        let claims_a_gigabyte = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x04, 0]);
+        assert!(matches!(
+            Codec::Snappy.decompress(claims_a_gigabyte, usize::MAX),
+            Err(BatchError::Corrupt { .. })
+        ));
+    }
+
+    #[test]
+    fn gzip_members_are_joined() {
+        let mut members = Codec::Gzip.compress(b"one ").unwrap();
+        members.extend(Codec::Gzip.compress(b"two").unwrap());
+        assert_eq!(&Codec::Gzip.decompress(members.into(), LIMIT).unwrap()[..], b"one two");
+    }
+}
