@@ -1,1 +1,386 @@
-//! names
+//! The names of objects in the bucket: built by `Display`, read back by `FromStr`, nothing else is accepted.
+//!
+//! Numbers are fixed-width hex, so that names sort by them; `{ulid}` makes a name unique and carries its age; `{hh}`
+//! spreads the keyspace. Keys are relative to the bucket's prefix, which belongs to one cluster.
+//!
+//! ```text
+//! cluster.json                                                        format version, cluster id
+//! claims/{incarnation}.json                                           create-only, never deleted
+//! lanes/{lane}/segments/{hh}/{incarnation}-{first}-{last}-{ulid}.seg  {hh}: low byte of the first index
+//! lanes/{lane}/checkpoints/{incarnation}-{index}-{ulid}.ckpt
+//! topics/{topic id}/archives/{hh}/{incarnation}-{ulid}.ckx            {hh}: low byte of the ulid
+//! inbox/{lane}/{incarnation}-{ulid}.json                              results of jobs
+//! catalog/{lane}/{incarnation}-{index}-{ulid}.catalog
+//! catalog/{lane}/latest                                               the only name that is written again
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use ulid::Ulid;
+
+use crate::ids::{Incarnation, Lane, LogIndex, TopicId};
+
+/// Says which cluster the bucket belongs to.
+pub const CLUSTER: &str = "cluster.json";
+/// Where the claims are.
+pub const CLAIMS: &str = "claims/";
+
+/// Where a lane's newest catalog export is named.
+pub fn latest(lane: Lane) -> String {
+    format!("catalog/{lane}/latest")
+}
+
+/// A key that is not a name of the kind asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is not the name of a {kind}")]
+pub struct NameError {
+    /// The key.
+    pub key: String,
+    /// `segment`, `checkpoint`, ...
+    pub kind: &'static str,
+}
+
+/// The name of a level 0 segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SegmentName {
+    /// Whose log it holds.
+    pub lane: Lane,
+    /// Of the owner that wrote it.
+    pub incarnation: Incarnation,
+    /// First index of the log in it.
+    pub first: LogIndex,
+    /// Last index of the log in it, inclusive.
+    pub last: LogIndex,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl SegmentName {
+    /// Where the lane's segments are.
+    pub fn prefix(lane: Lane) -> String {
+        format!("lanes/{lane}/segments/")
+    }
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            lane,
+            incarnation,
+            first,
+            last,
+            ulid,
+        } = self;
+        let hh = first & 0xff;
+        write!(
+            f,
+            "lanes/{lane}/segments/{hh:02x}/{incarnation}-{first:016x}-{last:016x}-{ulid}.seg"
+        )
+    }
+}
+
+/// The name of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CheckpointName {
+    /// Whose state it holds.
+    pub lane: Lane,
+    /// Of the owner that wrote it.
+    pub incarnation: Incarnation,
+    /// The last index applied.
+    pub index: LogIndex,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl CheckpointName {
+    /// Where the lane's checkpoints are; their names sort by incarnation, then index.
+    pub fn prefix(lane: Lane) -> String {
+        format!("lanes/{lane}/checkpoints/")
+    }
+}
+
+impl fmt::Display for CheckpointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            lane,
+            incarnation,
+            index,
+            ulid,
+        } = self;
+        write!(f, "lanes/{lane}/checkpoints/{incarnation}-{index:016x}-{ulid}.ckpt")
+    }
+}
+
+/// The name of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ArchiveName {
+    /// Whose records it finds.
+    pub topic: TopicId,
+    /// As in the job that it was built for.
+    pub incarnation: Incarnation,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl ArchiveName {
+    /// Where the topic's archives are.
+    pub fn prefix(topic: TopicId) -> String {
+        format!("topics/{topic}/archives/")
+    }
+}
+
+impl fmt::Display for ArchiveName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            topic,
+            incarnation,
+            ulid,
+        } = self;
+        let hh = ulid.0 & 0xff;
+        write!(f, "topics/{topic}/archives/{hh:02x}/{incarnation}-{ulid}.ckx")
+    }
+}
+
+/// The name of a job's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ResultName {
+    /// Whose inbox it is in.
+    pub lane: Lane,
+    /// As in the job.
+    pub incarnation: Incarnation,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl ResultName {
+    /// The lane's inbox.
+    pub fn prefix(lane: Lane) -> String {
+        format!("inbox/{lane}/")
+    }
+}
+
+impl fmt::Display for ResultName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            lane,
+            incarnation,
+            ulid,
+        } = self;
+        write!(f, "inbox/{lane}/{incarnation}-{ulid}.json")
+    }
+}
+
+/// The name of a catalog export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExportName {
+    /// Whose catalog it is.
+    pub lane: Lane,
+    /// Of the owner that wrote it.
+    pub incarnation: Incarnation,
+    /// The applied index at the export.
+    pub index: LogIndex,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl ExportName {
+    /// Where the lane's exports and `latest` are; exports sort by incarnation, then index.
+    pub fn prefix(lane: Lane) -> String {
+        format!("catalog/{lane}/")
+    }
+}
+
+impl fmt::Display for ExportName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            lane,
+            incarnation,
+            index,
+            ulid,
+        } = self;
+        write!(f, "catalog/{lane}/{incarnation}-{index:016x}-{ulid}.catalog")
+    }
+}
+
+/// The name of a claim on the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimName {
+    /// What is claimed.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for ClaimName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{CLAIMS}{}.json", self.incarnation)
+    }
+}
+
+/// Reads a name: `$fields` gives the value for the key's parts, which must print as the key again.
+macro_rules! parse_name {
+    ($name:ident, $kind:literal, |$parts:ident| $fields:expr) => {
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(key: &str) -> Result<Self, NameError> {
+                let read = || {
+                    let $parts = &mut key.split(['/', '-', '.']);
+                    Some($fields)
+                };
+                let name: Option<Self> = read();
+                let error = || NameError {
+                    key: key.to_owned(),
+                    kind: $kind,
+                };
+                name.filter(|name| name.to_string() == key).ok_or_else(error)
+            }
+        }
+    };
+}
+
+parse_name!(SegmentName, "segment", |parts| Self {
+    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    incarnation: Incarnation(hex(parts.nth(2))?.try_into().ok()?),
+    first: hex(parts.next())?,
+    last: hex(parts.next())?,
+    ulid: ulid(parts.next())?,
+});
+parse_name!(CheckpointName, "checkpoint", |parts| Self {
+    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    incarnation: Incarnation(hex(parts.nth(1))?.try_into().ok()?),
+    index: hex(parts.next())?,
+    ulid: ulid(parts.next())?,
+});
+// The topic id has four hyphens of its own.
+parse_name!(ArchiveName, "archive", |parts| Self {
+    topic: TopicId(parts.skip(1).take(5).collect::<String>().parse().ok()?),
+    incarnation: Incarnation(hex(parts.nth(2))?.try_into().ok()?),
+    ulid: ulid(parts.next())?,
+});
+parse_name!(ResultName, "result", |parts| Self {
+    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
+    ulid: ulid(parts.next())?,
+});
+parse_name!(ExportName, "catalog export", |parts| Self {
+    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
+    index: hex(parts.next())?,
+    ulid: ulid(parts.next())?,
+});
+parse_name!(ClaimName, "claim", |parts| Self {
+    incarnation: Incarnation(hex(parts.nth(1))?.try_into().ok()?)
+});
+
+fn hex(part: Option<&str>) -> Option<u64> {
+    u64::from_str_radix(part?, 16).ok()
+}
+
+fn ulid(part: Option<&str>) -> Option<Ulid> {
+    Ulid::from_string(part?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::fmt::{Debug, Display};
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn reads_back<N: Display + FromStr<Err = NameError> + PartialEq + Debug>(name: N, key: &str) {
+        assert_eq!(name.to_string(), key);
+        assert_eq!(key.parse::<N>().unwrap(), name);
+        for wrong in [
+            &key[1..],
+            &key[..key.len() - 1],
+            &format!("{key}x"),
+            &format!("x/{key}"),
+            &key.replace('0', "g"),
+            "",
+        ] {
+            assert!(wrong.parse::<N>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_are_as_the_format_says() {
+        let (lane, incarnation) = (Lane(0), Incarnation(0x1f));
+        let ulid = Ulid::from_parts(1_700_000_000_000, 0xabc);
+        let topic = TopicId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
+        reads_back(
+            SegmentName {
+                lane,
+                incarnation,
+                first: 0x1234,
+                last: 0xffff_ffff_ffff,
+                ulid,
+            },
+            &format!("lanes/00000000/segments/34/0000001f-0000000000001234-0000ffffffffffff-{ulid}.seg"),
+        );
+        reads_back(
+            CheckpointName {
+                lane,
+                incarnation,
+                index: 7,
+                ulid,
+            },
+            &format!("lanes/00000000/checkpoints/0000001f-0000000000000007-{ulid}.ckpt"),
+        );
+        reads_back(
+            ArchiveName {
+                topic,
+                incarnation,
+                ulid,
+            },
+            &format!("topics/01900000-0000-7000-8000-000000000001/archives/bc/0000001f-{ulid}.ckx"),
+        );
+        reads_back(
+            ResultName {
+                lane,
+                incarnation,
+                ulid,
+            },
+            &format!("inbox/00000000/0000001f-{ulid}.json"),
+        );
+        reads_back(
+            ExportName {
+                lane,
+                incarnation,
+                index: 7,
+                ulid,
+            },
+            &format!("catalog/00000000/0000001f-0000000000000007-{ulid}.catalog"),
+        );
+        reads_back(ClaimName { incarnation }, "claims/0000001f.json");
+        assert_eq!(latest(lane), "catalog/00000000/latest");
+    }
+
+    proptest! {
+        #[test]
+        fn any_segment_name_reads_back(lane: u32, incarnation: u32, first: u64, last: u64, ulid: u128) {
+            let name = SegmentName { lane: Lane(lane), incarnation: Incarnation(incarnation), first, last, ulid: Ulid(ulid) };
+            prop_assert_eq!(name.to_string().parse(), Ok(name));
+            prop_assert!(name.to_string().starts_with(&SegmentName::prefix(Lane(lane))));
+        }
+
+        #[test]
+        fn any_archive_name_reads_back(topic: u128, incarnation: u32, ulid: u128) {
+            let name = ArchiveName {
+                topic: TopicId(Uuid::from_u128(topic)),
+                incarnation: Incarnation(incarnation),
+                ulid: Ulid(ulid),
+            };
+            prop_assert_eq!(name.to_string().parse(), Ok(name));
+            prop_assert!(name.to_string().starts_with(&ArchiveName::prefix(name.topic)));
+        }
+
+        #[test]
+        fn no_text_panics(key in "[a-z0-9/.-]{0,80}") {
+            prop_assert!(key.parse::<SegmentName>().is_err());
+            prop_assert!(key.parse::<ArchiveName>().is_err());
+        }
+    }
+}

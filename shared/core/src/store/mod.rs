@@ -1,4 +1,18 @@
 //! Where objects live. Objects are created once and never rewritten, except the catalog's `latest`.
+//!
+//! [`ObjectBucket`] speaks to any backend of `object_store`; [`LocalBucket`] is one over a directory, locked against
+//! a second writer; [`memory`] is one without a disk. All of them pass the same suite.
+
+mod local;
+mod object;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
+#[cfg(any(test, feature = "testing"))]
+pub mod suite;
+
+pub use local::{LocalBucket, LocalBucketError};
+pub use object::{ObjectBucket, memory};
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -10,6 +24,9 @@ use bytes::Bytes;
 
 /// A handle on the bucket that services share.
 pub type SharedStore = Arc<dyn Store>;
+
+/// The most bytes that one read returns, whole object or range.
+pub const READ_BYTES_MAX: u64 = 512 << 20;
 
 /// An object's name, size and the store's own time of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +53,28 @@ pub enum StoreError {
     Exists {
         /// The name asked for.
         key: String,
+    },
+    /// A range reaches beyond the object's end: the object is shorter than its reader believes.
+    #[error("object {key} has {size} bytes, {start}..{end} were asked for")]
+    BeyondEnd {
+        /// The name asked for.
+        key: String,
+        /// Bytes of the object.
+        size: u64,
+        /// First byte asked for.
+        start: u64,
+        /// One past the last byte asked for.
+        end: u64,
+    },
+    /// The object is larger than one read may be; it has to be read by ranges.
+    #[error("object {key} has {size} bytes, a read may have {limit}")]
+    TooLarge {
+        /// The name asked for.
+        key: String,
+        /// Bytes of the object, or of the range.
+        size: u64,
+        /// [`READ_BYTES_MAX`].
+        limit: u64,
     },
     /// The store could not be reached, or failed; trying again may help.
     #[error("{operation} of {key} failed: {message}")]
