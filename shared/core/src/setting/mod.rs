@@ -1,14 +1,23 @@
-//! Values of settings: sizes and durations with units, and names that earlier systems used.
-//!
-//! Settings structs live in their services; each value type here says what it accepts when it refuses.
+//! Values of settings, the groups that several services share, names that earlier systems used, and settings of what
+//! is not there yet. A service's own settings live with it; nothing reads the environment later.
 
+mod absent;
+mod bucket;
+mod cache;
 mod earlier;
+mod http;
 mod period;
 mod size;
+mod value;
 
+pub use absent::{AbsentSetting, absent_setting_in};
+pub use bucket::{Backend, BucketSettings, QueueKind};
+pub use cache::CacheSettings;
 pub use earlier::{EarlierName, earlier_names_in};
+pub use http::{HttpSettings, OpenHttp};
 pub use period::{Period, PeriodError};
 pub use size::{ByteSize, ByteSizeError};
+pub use value::{address, port, switch};
 
 /// Splits a quantity into its number and its unit: `64 MiB` → (`64`, `MiB`).
 fn split_unit(text: &str) -> (&str, &str) {

@@ -1,0 +1,147 @@
+//! What an operator can set of the broker.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use chronik_core::setting::{ByteSize, Period};
+use clap::Args;
+
+/// The broker's settings. Each is a flag and an environment variable.
+#[derive(Args, Clone, Debug)]
+pub struct IngestSettings {
+    /// Port of the Kafka protocol
+    #[arg(long, env = "CHRONIK_KAFKA_PORT", default_value_t = 9092)]
+    pub kafka_port: u16,
+    /// Address that the Kafka port is bound to; by default 127.0.0.1, or 0.0.0.0 once an advertised address is given
+    #[arg(long, env = "CHRONIK_BIND_ADDR")]
+    pub bind_addr: Option<IpAddr>,
+    /// Address that clients are told to connect to, HOST or HOST:PORT; by default the bind address
+    #[arg(long, env = "CHRONIK_ADVERTISED_ADDR")]
+    pub advertised_addr: Option<String>,
+    /// Port that clients are told to connect to; by default the Kafka port
+    #[arg(long, env = "CHRONIK_ADVERTISED_PORT")]
+    pub advertised_port: Option<u16>,
+    /// Directory of the write-ahead log and local checkpoints
+    #[arg(long, env = "CHRONIK_DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Size of one write-ahead log file
+    #[arg(long, env = "CHRONIK_WAL_ROTATION_SIZE", default_value = "64MiB")]
+    pub wal_rotation_size: ByteSize,
+    /// The most disk space the write-ahead log takes; by default 80 % of what is free at the start
+    #[arg(long, env = "CHRONIK_WAL_MAX_BYTES")]
+    pub wal_max_bytes: Option<ByteSize>,
+    /// A segment is shipped once so much is unshipped; 64MiB is the most
+    #[arg(long, env = "CHRONIK_SHIP_MAX_BYTES", default_value = "64MiB")]
+    pub ship_max_bytes: ByteSize,
+    /// A segment is shipped once its oldest record is this old
+    #[arg(long, env = "CHRONIK_SHIP_MAX_AGE", default_value = "10s")]
+    pub ship_max_age: Period,
+    /// An index job is sent once so much of a topic is shipped without an archive
+    #[arg(long, env = "CHRONIK_INDEX_BATCH_BYTES", default_value = "64MiB")]
+    pub index_batch_bytes: ByteSize,
+    /// An index job is sent once the oldest run waits this long (ten times as long if it is less than 1 MiB)
+    #[arg(long, env = "CHRONIK_INDEX_BATCH_AGE", default_value = "60s")]
+    pub index_batch_age: Period,
+    /// Whether a client that asks for an unknown topic creates it (Kafka's auto.create.topics.enable)
+    #[arg(long, env = "CHRONIK_AUTO_CREATE_TOPICS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub auto_create_topics: bool,
+    /// Partitions of a topic that is created without saying how many (Kafka's num.partitions)
+    #[arg(long, env = "CHRONIK_NUM_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub num_partitions: i32,
+    /// Serve although the bucket lacks records that it once had; they are lost then
+    #[arg(long, env = "CHRONIK_ACCEPT_LOSS", default_value_t = false, action = clap::ArgAction::SetTrue)]
+    pub accept_loss: bool,
+}
+
+/// Settings that don't fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// One setting's value is out of its bounds.
+    #[error("{setting} can't be {value}: accepted is {accepted}")]
+    Value {
+        /// The flag and environment variable.
+        setting: &'static str,
+        /// The value given.
+        value: String,
+        /// In words.
+        accepted: String,
+    },
+}
+
+/// Where the broker listens and what it tells clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Bound to.
+    pub bind: std::net::SocketAddr,
+    /// Told to clients.
+    pub advertised_host: String,
+    /// Told to clients; `None` is the port that was bound.
+    pub advertised_port: Option<u16>,
+}
+
+impl IngestSettings {
+    /// Checks what one value alone does not show.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let in_bounds = |setting, value: ByteSize, least: u64, most: u64| {
+            if (least..=most).contains(&value.0) {
+                return Ok(());
+            }
+            let accepted = format!("{} to {}", ByteSize(least), ByteSize(most));
+            Err(SettingsError::Value { setting, value: value.to_string(), accepted })
+        };
+        in_bounds("--wal-rotation-size (CHRONIK_WAL_ROTATION_SIZE)", self.wal_rotation_size, 64 << 10, 1 << 30)?;
+        in_bounds("--ship-max-bytes (CHRONIK_SHIP_MAX_BYTES)", self.ship_max_bytes, 16 << 10, 64 << 20)?;
+        in_bounds("--index-batch-bytes (CHRONIK_INDEX_BATCH_BYTES)", self.index_batch_bytes, 1, 64 << 20)?;
+        if let Some(most) = self.wal_max_bytes {
+            let least = self.wal_bytes_min();
+            in_bounds("--wal-max-bytes (CHRONIK_WAL_MAX_BYTES)", most, least, u64::MAX)?;
+        }
+        self.listener().map(|_| ())
+    }
+
+    /// The write-ahead log must hold a segment that is being filled, two that are being shipped, and a spare file.
+    pub fn wal_bytes_min(&self) -> u64 {
+        4 * self.wal_rotation_size.0
+    }
+
+    /// Bind and advertised address.
+    pub fn listener(&self) -> Result<Listener, SettingsError> {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let any = IpAddr::from([0, 0, 0, 0]);
+        let bind = self.bind_addr.unwrap_or(if self.advertised_addr.is_some() { any } else { loopback });
+        let (host, port) = match &self.advertised_addr {
+            Some(address) => split_port(address)?,
+            None if bind.is_unspecified() => {
+                return Err(SettingsError::Value {
+                    setting: "--bind-addr (CHRONIK_BIND_ADDR)",
+                    value: bind.to_string(),
+                    accepted: "this address only together with --advertised-addr (CHRONIK_ADVERTISED_ADDR), the \
+                               host name that clients are to connect to"
+                        .into(),
+                });
+            }
+            None => (bind.to_string(), None),
+        };
+        Ok(Listener {
+            bind: (bind, self.kafka_port).into(),
+            advertised_host: host,
+            advertised_port: port.or(self.advertised_port),
+        })
+    }
+}
+
+fn split_port(address: &str) -> Result<(String, Option<u16>), SettingsError> {
+    let refused = || SettingsError::Value {
+        setting: "--advertised-addr (CHRONIK_ADVERTISED_ADDR)",
+        value: address.into(),
+        accepted: "HOST or HOST:PORT, an IPv6 address in brackets".into(),
+    };
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, Some(port.parse().map_err(|_| refused())?))
+        }
+        _ => (address, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() { Err(refused()) } else { Ok((host.into(), port)) }
+}
