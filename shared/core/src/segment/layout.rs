@@ -1,0 +1,160 @@
+//! The fixed parts: header and trailer.
+
+use bytes::{Buf, BufMut, BytesMut};
+use uuid::Uuid;
+
+use super::SegmentError;
+use crate::ids::{Incarnation, Lane, LogIndex};
+
+/// The format version that this program writes and reads; 0 is unreleased.
+pub const VERSION: u16 = 0;
+/// Bytes of the header.
+pub const HEADER_LENGTH: u64 = 56;
+/// Bytes of the trailer.
+pub const TRAILER_LENGTH: u64 = 124;
+
+const MAGIC: [u8; 8] = *b"CHRNKSEG";
+const END_MAGIC: [u8; 8] = *b"SEGCHRNK";
+/// What the broker ships; compaction writes level 1.
+const LEVEL: u16 = 0;
+
+/// Whose log a segment holds, and which part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The cluster's id.
+    pub cluster: Uuid,
+    /// Of the owner that wrote it.
+    pub incarnation: Incarnation,
+    /// The lane.
+    pub lane: Lane,
+    /// First index of the log.
+    pub first: LogIndex,
+    /// Last index of the log, inclusive.
+    pub last: LogIndex,
+}
+
+impl SegmentHeader {
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        let start = out.len();
+        out.put_slice(&MAGIC);
+        out.put_u16_le(VERSION);
+        out.put_u16_le(LEVEL);
+        out.put_slice(self.cluster.as_bytes());
+        out.put_u32_le(self.incarnation.0);
+        out.put_u32_le(self.lane.0);
+        out.put_u64_le(self.first);
+        out.put_u64_le(self.last);
+        out.put_u32_le(crc32c::crc32c(&out[start..]));
+    }
+
+    /// Reads the header at the start of `bytes`.
+    pub(super) fn decode(object: &str, bytes: &[u8]) -> Result<Self, SegmentError> {
+        let not_segment = || SegmentError::NotSegment { object: object.to_owned() };
+        let header = bytes.get(..HEADER_LENGTH as usize).ok_or_else(not_segment)?;
+        let (mut fields, mut crc) = header.split_at(header.len() - 4);
+        if fields[..8] != MAGIC {
+            return Err(not_segment());
+        }
+        let crc_holds = crc32c::crc32c(fields) == crc.get_u32_le();
+        fields.advance(8);
+        let (version, level) = (fields.get_u16_le(), fields.get_u16_le());
+        if version != VERSION {
+            return Err(SegmentError::UnknownVersion { object: object.to_owned(), version });
+        }
+        if !crc_holds {
+            return Err(SegmentError::damaged(object, "the header's checksum does not fit"));
+        }
+        if level != LEVEL {
+            return Err(SegmentError::damaged(object, format!("level {level} is unknown")));
+        }
+        let mut cluster = [0; 16];
+        fields.copy_to_slice(&mut cluster);
+        let header = Self {
+            cluster: Uuid::from_bytes(cluster),
+            incarnation: Incarnation(fields.get_u32_le()),
+            lane: Lane(fields.get_u32_le()),
+            first: fields.get_u64_le(),
+            last: fields.get_u64_le(),
+        };
+        if header.first > header.last {
+            return Err(SegmentError::damaged(object, "its log ends before it starts"));
+        }
+        Ok(header)
+    }
+}
+
+/// Where everything else is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trailer {
+    pub header: SegmentHeader,
+    pub log_position: u64,
+    pub log_length: u64,
+    pub directory_position: u64,
+    pub directory_length: u64,
+    pub log_entries: u32,
+    pub topics: u32,
+    pub rows: u32,
+    pub chunks: u32,
+    pub log_crc: u32,
+    pub directory_crc: u32,
+}
+
+impl Trailer {
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        let start = out.len();
+        self.header.encode(out);
+        out.put_u64_le(self.log_position);
+        out.put_u64_le(self.log_length);
+        out.put_u64_le(self.directory_position);
+        out.put_u64_le(self.directory_length);
+        out.put_u32_le(self.log_entries);
+        out.put_u32_le(self.topics);
+        out.put_u32_le(self.rows);
+        out.put_u32_le(self.chunks);
+        out.put_u32_le(self.log_crc);
+        out.put_u32_le(self.directory_crc);
+        out.put_u32_le(crc32c::crc32c(&out[start..]));
+        out.put_slice(&END_MAGIC);
+    }
+
+    /// Reads the trailer at the end of an object of `size` bytes, of which `end` are the last ones.
+    pub(super) fn decode(object: &str, size: u64, end: &[u8]) -> Result<Self, SegmentError> {
+        let not_segment = || SegmentError::NotSegment { object: object.to_owned() };
+        if size < HEADER_LENGTH + TRAILER_LENGTH {
+            return Err(not_segment());
+        }
+        let start = end.len().checked_sub(TRAILER_LENGTH as usize).ok_or_else(not_segment)?;
+        let (fields, mut checks) = end[start..].split_at(TRAILER_LENGTH as usize - 12);
+        let crc = checks.get_u32_le();
+        if checks != END_MAGIC {
+            return Err(not_segment());
+        }
+        let header = SegmentHeader::decode(object, fields)?;
+        if crc32c::crc32c(fields) != crc {
+            return Err(SegmentError::damaged(object, "the trailer's checksum does not fit"));
+        }
+        let mut fields = &fields[HEADER_LENGTH as usize..];
+        let trailer = Self {
+            header,
+            log_position: fields.get_u64_le(),
+            log_length: fields.get_u64_le(),
+            directory_position: fields.get_u64_le(),
+            directory_length: fields.get_u64_le(),
+            log_entries: fields.get_u32_le(),
+            topics: fields.get_u32_le(),
+            rows: fields.get_u32_le(),
+            chunks: fields.get_u32_le(),
+            log_crc: fields.get_u32_le(),
+            directory_crc: fields.get_u32_le(),
+        };
+        let log_end = trailer.log_position.checked_add(trailer.log_length);
+        let directory_end = trailer.directory_position.checked_add(trailer.directory_length);
+        if trailer.log_position < HEADER_LENGTH
+            || log_end != Some(trailer.directory_position)
+            || directory_end != Some(size - TRAILER_LENGTH)
+        {
+            return Err(SegmentError::damaged(object, format!("its parts do not fill its {size} bytes")));
+        }
+        Ok(trailer)
+    }
+}
