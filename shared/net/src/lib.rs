@@ -1,1 +1,26 @@
-//! chronik-net
+//! Kafka connections: framing, limits, answers in request order, and dispatch by the API table.
+//!
+//! [`Server`] accepts connections. Each has one task with two halves: `reader` takes frames off the socket and calls
+//! the [`Service`] with them in order of arrival; `writer` polls what the calls returned, together, and
+//! sends the answers in order of the requests ([`answers`]). [`ApiTable`] is a service made of one row an API.
+//!
+//! Memory is bounded by [`Limits`]: a frame's length before it is allocated, the bytes of all requests in
+//! progress, the requests and finished answers of one connection. Beyond a limit the socket is not read,
+//! and TCP holds the client back.
+
+mod answers;
+mod api_table;
+mod connection;
+mod limits;
+mod outgoing;
+mod reader;
+mod server;
+mod service;
+mod stats;
+mod writer;
+
+pub use api_table::{Api, ApiTable, Handler};
+pub use limits::Limits;
+pub use server::Server;
+pub use service::{Outcome, Request, Service};
+pub use stats::NetStats;

@@ -1,0 +1,117 @@
+//! One connection, from accept to close.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use chronik_wire::DecodeError;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::reader::Reader;
+use crate::stats::count;
+use crate::writer::Writer;
+use crate::{Limits, NetStats, Service};
+
+/// What all connections of a server share.
+pub struct Shared {
+    pub limits: Limits,
+    pub stats: Arc<NetStats>,
+    /// A permit a byte of [`Limits::in_flight_bytes_max`].
+    pub in_flight: Arc<Semaphore>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    #[error("closed by the client")]
+    Client,
+    #[error("the server stops")]
+    Shutdown,
+    #[error("idle")]
+    Idle,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("stalled within a frame")]
+    Stalled,
+    #[error("a frame of {length} bytes where 1 to {max} are allowed")]
+    FrameLength { length: i32, max: usize },
+    #[error("no request header: {0}")]
+    Header(#[from] DecodeError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("answers took too long")]
+    Drain,
+}
+
+impl End {
+    /// Whether the client sent what it should not have.
+    fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Stalled | Self::FrameLength { .. } | Self::Header(_) | Self::Refused(_)
+        )
+    }
+}
+
+/// Serves one connection to its end, and logs why it ended.
+pub async fn serve<S: Service>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<S>,
+    shared: Arc<Shared>,
+    cancel: CancellationToken,
+) {
+    let end = run(stream, peer, service, &shared, cancel).await;
+    if end.is_fault() {
+        count(&shared.stats.connections_faulty, 1);
+        tracing::info!(%peer, reason = %end, "connection closed");
+    } else {
+        tracing::debug!(%peer, reason = %end, "connection closed");
+    }
+}
+
+async fn run<S: Service>(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<S>,
+    shared: &Arc<Shared>,
+    cancel: CancellationToken,
+) -> End {
+    if let Err(error) = stream.set_nodelay(true) {
+        return error.into();
+    }
+    let (read, write) = stream.split();
+    // One request at a time goes across: what is bounded is the writer's queue.
+    let (requests, pending) = mpsc::channel(1);
+    let in_progress = AtomicUsize::new(0);
+    let reader = Reader::new(read, peer, service, shared.clone(), requests, &in_progress);
+    let writer = Writer::new(write, shared, pending, &in_progress);
+
+    let deadline = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(shared.limits.drain_timeout).await;
+    };
+    let served = async {
+        let writing = writer.run();
+        tokio::pin!(writing);
+        tokio::select! {
+            Err(end) = &mut writing => end,
+            end = reader.run(&cancel) => match end {
+                End::Io(_) => end,
+                _ => match timeout(shared.limits.drain_timeout, writing).await {
+                    Ok(Ok(())) => end,
+                    Ok(Err(refused)) => refused,
+                    Err(_) => End::Drain,
+                },
+            },
+        }
+    };
+    tokio::select! {
+        end = served => end,
+        () = deadline => End::Drain,
+    }
+}

@@ -1,0 +1,43 @@
+//! What a client can cost.
+
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+
+/// Bounds on connections and on what they hold.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of one frame after its length field. A longer one closes the connection.
+    pub frame_bytes_max: usize,
+    /// Bytes of all frames being read or answered, over all connections. Beyond it nothing is read.
+    pub in_flight_bytes_max: usize,
+    /// Connections at a time. Another one is closed at once.
+    pub connections_max: usize,
+    /// Requests in progress on one connection. Beyond it the connection is not read.
+    pub connection_requests_max: usize,
+    /// Bytes of requests in progress on one connection, and apart from them of answers that wait for an
+    /// earlier one. Reaching it stops the reading, or the work on what is not the oldest request.
+    pub connection_bytes_max: usize,
+    /// A connection without request, or whose client takes nothing off it, is closed after this time.
+    pub idle_timeout: Duration,
+    /// A frame of which nothing more comes for this time closes its connection.
+    pub stall_timeout: Duration,
+    /// How long answers may take once the client or the server has ended the connection.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // socket.request.max.bytes, connections.max.idle.ms of Kafka
+            frame_bytes_max: 100 * MIB,
+            idle_timeout: Duration::from_secs(600),
+            in_flight_bytes_max: 256 * MIB,
+            connections_max: 4096,
+            connection_requests_max: 1000,
+            connection_bytes_max: 16 * MIB,
+            stall_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! From the service to the socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Buf;
+use chronik_wire::frame;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::WriteHalf;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::Outcome;
+use crate::answers::{Answers, Pending, Reply};
+use crate::connection::{End, Shared};
+use crate::outgoing::Outgoing;
+use crate::stats::count;
+
+/// Finished answers are sent together up to about this many bytes.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// The writing half of a connection.
+pub struct Writer<'a> {
+    socket: WriteHalf<'a>,
+    shared: Arc<Shared>,
+    requests: mpsc::Receiver<Pending>,
+    in_progress: &'a AtomicUsize,
+    answers: Answers,
+    outgoing: Outgoing,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(
+        socket: WriteHalf<'a>,
+        shared: &Arc<Shared>,
+        requests: mpsc::Receiver<Pending>,
+        in_progress: &'a AtomicUsize,
+    ) -> Self {
+        let answers = Answers::new(shared.limits.connection_bytes_max);
+        Self {
+            socket,
+            shared: shared.clone(),
+            requests,
+            in_progress,
+            answers,
+            outgoing: Outgoing::default(),
+        }
+    }
+
+    /// Sends answers until the reader has ended and all are sent.
+    pub async fn run(mut self) -> Result<(), End> {
+        let mut open = true;
+        while open || !self.answers.is_empty() {
+            let room = self.has_room();
+            tokio::select! {
+                pending = self.requests.recv(), if open && room => match pending {
+                    Some(pending) => self.answers.push(pending),
+                    None => open = false,
+                },
+                finished = self.answers.next(), if !self.answers.is_empty() => self.send(finished).await?,
+            }
+        }
+        self.socket.shutdown().await?;
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        let limits = &self.shared.limits;
+        self.answers.len() < limits.connection_requests_max
+            && self.answers.request_bytes() < limits.connection_bytes_max
+    }
+
+    /// Sends an answer and those behind it that are finished too.
+    async fn send(&mut self, first: (Reply, Outcome)) -> Result<(), End> {
+        let mut next = Some(first);
+        while let Some((reply, outcome)) = next {
+            self.in_progress.fetch_sub(1, Ordering::Relaxed);
+            match outcome {
+                Outcome::NoAnswer => {}
+                Outcome::Answer(body) => {
+                    let Reply {
+                        api,
+                        version,
+                        correlation_id,
+                    } = reply;
+                    self.outgoing
+                        .extend(frame::response(api, version, correlation_id, body));
+                }
+                Outcome::Close { reason } => {
+                    self.flush().await?;
+                    return Err(End::Refused(reason));
+                }
+            }
+            next = if self.outgoing.remaining() < WRITE_BYTES {
+                self.answers.take_finished()
+            } else {
+                None
+            };
+        }
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        while self.outgoing.has_remaining() {
+            let write = timeout(
+                self.shared.limits.idle_timeout,
+                self.socket.write_buf(&mut self.outgoing),
+            );
+            let written = write.await.map_err(|_| End::Idle)??;
+            count(&self.shared.stats.bytes_written, written);
+        }
+        Ok(())
+    }
+}
