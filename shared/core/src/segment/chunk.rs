@@ -59,8 +59,15 @@ pub(super) fn batches(
             lowest = header.last_offset().saturating_add(1);
             batches.push((header, batch));
         }
-        let end = directory.chunks(row).get(at + 1).map_or(row.last.saturating_add(1), |next| next.offset);
-        if batches.get(before).is_none_or(|(header, _)| header.base_offset != chunk.offset) || lowest > end {
+        let end = directory
+            .chunks(row)
+            .get(at + 1)
+            .map_or(row.last.saturating_add(1), |next| next.offset);
+        if batches
+            .get(before)
+            .is_none_or(|(header, _)| header.base_offset != chunk.offset)
+            || lowest > end
+        {
             return Err(damaged("offsets are not those of the directory"));
         }
     }

@@ -17,7 +17,10 @@ pub enum SegmentError {
         object: String,
     },
     /// The segment was written by a later program.
-    #[error("segment {object} has format version {version}, this program reads {}", super::VERSION)]
+    #[error(
+        "segment {object} has format version {version}, this program reads {}",
+        super::VERSION
+    )]
     UnknownVersion {
         /// The object's name.
         object: String,
@@ -51,7 +54,10 @@ pub enum SegmentError {
 
 impl SegmentError {
     pub(super) fn damaged(object: &str, reason: impl Into<String>) -> Self {
-        Self::Damaged { object: object.to_owned(), reason: reason.into() }
+        Self::Damaged {
+            object: object.to_owned(),
+            reason: reason.into(),
+        }
     }
 
     pub(super) fn unbuildable(reason: impl Into<String>) -> Self {

@@ -32,6 +32,8 @@ mod layout;
 mod log;
 mod open;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use directory::{Chunk, Directory, DirectoryRow};

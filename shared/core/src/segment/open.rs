@@ -27,7 +27,10 @@ impl SegmentEnd {
             return Err(SegmentError::damaged(object, "its directory is longer than any can be"));
         }
         if trailer.log_length > LOG_BYTES_MAX {
-            return Err(SegmentError::damaged(object, "its command log is longer than any can be"));
+            return Err(SegmentError::damaged(
+                object,
+                "its command log is longer than any can be",
+            ));
         }
         let Some(start) = end.len().checked_sub((size - trailer.directory_position) as usize) else {
             return Ok(Err(trailer.directory_position..size));
