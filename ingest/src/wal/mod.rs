@@ -1,1 +1,154 @@
-//! The write-ahead log of one lane.
+//! The write-ahead log of one lane: its frames, in order, in local files.
+//!
+//! The lane [reserves](WalHandle::reserve) room and [appends](WalHandle::append); one thread writes everything that
+//! queued up meanwhile with one vectored write and one sync, reports it, and goes on at once. Reports come in order,
+//! and a frame is in none before it is durable. Files are allocated ahead and used again, so a full disk shows as
+//! back-pressure before a frame is taken, never as a failed write.
+//!
+//! Before a file's header is written, every frame in the files before it is durable; before its first frame is
+//! written, the header is. So after a power cut only the newest file can be torn. [`open`] cuts it there, and refuses
+//! everything that no power cut leaves behind.
+
+mod directory;
+mod error;
+mod evidence;
+mod files;
+mod frame;
+mod handle;
+mod header;
+mod reader;
+mod recovery;
+mod room;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chronik_core::ids::{Incarnation, Lane, LogIndex};
+
+pub use error::{Damage, NoRoom, WalError};
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame};
+pub use handle::{WalHandle, WalStats};
+pub use reader::{Frames, WalReader};
+pub use recovery::TornTail;
+pub use room::Purpose;
+pub use scan::wal_scan;
+pub use writer::WalWriter;
+
+use crate::disk::Disk;
+use directory::Directory;
+use handle::Shared;
+use header::FRAMES_START;
+use room::Room;
+
+/// Where a frame lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FramePlace {
+    /// The frame's index.
+    pub index: LogIndex,
+    /// The sequence of its file.
+    pub file: u64,
+    /// The position of its first batch byte in that file.
+    pub batches_position: u64,
+}
+
+/// What one sync made durable.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The last durable index.
+    pub durable: LogIndex,
+    /// Where each frame lies that became durable, in order.
+    pub places: Vec<FramePlace>,
+    /// How long the sync took.
+    pub fsync: Duration,
+}
+
+/// What a log is opened with.
+#[derive(Clone, Debug)]
+pub struct WalOptions {
+    /// `{data directory}/wal/{lane}`; created if it is not there.
+    pub directory: PathBuf,
+    /// Whose log it is.
+    pub lane: Lane,
+    /// Who writes it; files of another incarnation are refused.
+    pub incarnation: Incarnation,
+    /// The size of one file, at least 8 KiB. A frame that needs more gets a file of its own length.
+    pub file_bytes: u64,
+    /// The most that all files together take, at least three files. Bookkeeping may exceed it by one.
+    pub max_bytes: u64,
+    /// The most that waits in memory to be written, before appends find no room.
+    pub queue_bytes: u64,
+    /// Where salts come from.
+    pub salt: fn() -> u32,
+}
+
+impl WalOptions {
+    /// Files of 64 MiB, 16 of them, and 96 MiB in memory.
+    pub fn new(directory: impl Into<PathBuf>, lane: Lane, incarnation: Incarnation) -> Self {
+        Self {
+            directory: directory.into(),
+            lane,
+            incarnation,
+            file_bytes: 64 << 20,
+            max_bytes: 1 << 30,
+            queue_bytes: 96 << 20,
+            salt: rand::random,
+        }
+    }
+
+    fn check(&self) -> Result<(), WalError> {
+        if self.file_bytes < 2 * FRAMES_START || self.max_bytes / 3 < self.file_bytes {
+            return Err(WalError::Sizes {
+                file_bytes: self.file_bytes,
+                max_bytes: self.max_bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What is known to have been durable by other means: a bad frame at or below either is damage, not a torn tail.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Floor {
+    /// The index of the newest local checkpoint, upon which the log is replayed; 0 if there is none.
+    pub checkpoint: LogIndex,
+    /// The last index in a registered segment; 0 if there is none.
+    pub shipped: LogIndex,
+}
+
+/// An open log.
+pub struct OpenWal {
+    /// Appends, once started.
+    pub writer: WalWriter,
+    /// Reads what is durable.
+    pub reader: WalReader,
+    /// The last good frame; 0 if there is none.
+    pub last: LogIndex,
+    /// What was cut off, if a write was under way when the log was last left.
+    pub torn: Option<TornTail>,
+}
+
+/// Opens a lane's log: calls `replay` with every frame in it, in order, cuts a torn tail, and makes what remains
+/// durable. Frames at or below the checkpoint may be among them. New frames go to a new file.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    options: WalOptions,
+    floor: Floor,
+    replay: &mut dyn FnMut(Frame, FramePlace) -> Result<(), WalError>,
+) -> Result<OpenWal, WalError> {
+    options.check()?;
+    let directory = Directory::open(disk, options.directory.clone())?;
+    let recovered = recovery::recover(&directory, &options, floor, replay)?;
+    let room = Room::new(&options, recovered.spares, recovered.allocated);
+    let shared = Arc::new(Shared::new(directory, options, recovered.files, room));
+    Ok(OpenWal {
+        writer: WalWriter::new(shared.clone(), recovered.sequence, recovered.last),
+        reader: WalReader::new(shared),
+        last: recovered.last,
+        torn: recovered.torn,
+    })
+}

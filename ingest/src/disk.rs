@@ -1,1 +1,0 @@
-//! The disk, as far as the write-ahead log needs it.

@@ -1,0 +1,194 @@
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use chronik_core::ids::{Incarnation, Lane, LogIndex};
+
+/// What ends the log, or keeps it from opening. Each names the file, and says what can be done where something can.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// The disk refused an operation. A failed write or sync is never tried again: what it left behind is unknown.
+    #[error("the write-ahead log could not {operation} {}: {source}", file.display())]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On which file or directory.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A frame that was durable can't be read any more.
+    #[error(
+        "the write-ahead log is damaged in {} at byte {position}, frame {index}: {damage}; it was durable up to frame \
+         {durable}. Restore the file from a copy, or start with an empty data directory to recover from the bucket, \
+         which loses what was not shipped", file.display()
+    )]
+    Damaged {
+        /// The damaged file.
+        file: PathBuf,
+        /// Where the first bad frame begins.
+        position: u64,
+        /// The index it should have.
+        index: LogIndex,
+        /// The last index that is known to have been durable.
+        durable: LogIndex,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// The log begins behind the checkpoint that it should be replayed upon.
+    #[error(
+        "the write-ahead log begins with frame {first} in {}, but the newest checkpoint ends at {checkpoint}: put the \
+         missing files back, or start with an empty data directory to recover from the bucket", file.display()
+    )]
+    Hole {
+        /// The oldest file.
+        file: PathBuf,
+        /// Its first index.
+        first: LogIndex,
+        /// The checkpoint's index.
+        checkpoint: LogIndex,
+    },
+    /// A file of a format that this program does not know.
+    #[error("{} has format version {version}; this program reads version 0: start the one that wrote it", file.display())]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// A file of another lane or incarnation, or under another's name.
+    #[error(
+        "{} belongs to lane {lane}, incarnation {incarnation}, sequence {sequence}, and is not part of this log: \
+         move it out of the directory", file.display()
+    )]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// The lane it names.
+        lane: Lane,
+        /// The incarnation it names.
+        incarnation: Incarnation,
+        /// The sequence it names.
+        sequence: u64,
+    },
+    /// Sizes that no log can work with.
+    #[error(
+        "a write-ahead log of {max_bytes} bytes in files of {file_bytes}: files hold at least 8 KiB, and the log three of them"
+    )]
+    Sizes {
+        /// The size of one file.
+        file_bytes: u64,
+        /// The size of all.
+        max_bytes: u64,
+    },
+    /// What was asked for is not in the log any more; it is in a shipped segment.
+    #[error("file {file:016x} of the write-ahead log was recycled")]
+    Gone {
+        /// The file's sequence.
+        file: u64,
+    },
+    /// The frame is not in the log: recycled, or not written yet.
+    #[error("the write-ahead log does not hold frame {index}")]
+    Absent {
+        /// The frame.
+        index: LogIndex,
+    },
+    /// A read beyond what is durable in a file.
+    #[error(
+        "bytes {position} to {position}+{length} of file {file:016x} are not all durable frames of the write-ahead log"
+    )]
+    Range {
+        /// The file's sequence.
+        file: u64,
+        /// The first byte.
+        position: u64,
+        /// How many.
+        length: usize,
+    },
+    /// A frame that does not follow the one before; a fault of the caller.
+    #[error("frame {found} was appended where {expected} is next")]
+    Order {
+        /// The next index.
+        expected: LogIndex,
+        /// The frame's.
+        found: LogIndex,
+    },
+    /// What replay calls could not use a frame.
+    #[error("frame {index} of the write-ahead log can't be replayed: {source}")]
+    Replay {
+        /// The frame.
+        index: LogIndex,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl WalError {
+    /// For `map_err` on an operation of the disk.
+    pub(super) fn io(operation: &'static str, file: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let file = file.into();
+        move |source| Self::Io {
+            operation,
+            file,
+            source,
+        }
+    }
+}
+
+/// What is wrong with a frame or a file's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// No header, or one whose checksum does not match.
+    #[error("the file's header is damaged")]
+    Header,
+    /// No frame begins here.
+    #[error("no frame begins here")]
+    Magic,
+    /// Lengths that can't be.
+    #[error("the frame's length is impossible")]
+    Length,
+    /// The checksum does not match the frame.
+    #[error("the frame's checksum does not match")]
+    Checksum,
+    /// A whole frame, but not the one that comes next.
+    #[error("a frame of another place in the log stands here")]
+    Index,
+}
+
+/// Why no frame may be appended now. All but [`NoRoom::Frame`] pass: try again later.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRoom {
+    /// The log has reached its limit; shipping makes room.
+    #[error("the write-ahead log has reached its limit of {max_bytes} bytes")]
+    Limit {
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The disk is full, or refuses to preallocate for another reason.
+    #[error("the write-ahead log could not preallocate {bytes} bytes in {}: {source}", directory.display())]
+    Disk {
+        /// The size of the file that was not allocated.
+        bytes: u64,
+        /// The log's directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More is waiting for the disk than may wait.
+    #[error("{bytes} bytes are waiting to be written to the write-ahead log")]
+    Queue {
+        /// How many.
+        bytes: u64,
+    },
+    /// No frame may be this large.
+    #[error("a frame of {bytes} bytes is larger than {max} bytes")]
+    Frame {
+        /// Its size.
+        bytes: u64,
+        /// The largest size.
+        max: u64,
+    },
+    /// The log has failed or was closed.
+    #[error("the write-ahead log is closed")]
+    Closed,
+}

@@ -1,0 +1,280 @@
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use chronik_core::ids::LogIndex;
+
+use super::WalOptions;
+use super::directory::Directory;
+use super::error::NoRoom;
+use super::files::{Files, LogFile};
+use super::frame::{FRAME_BYTES_MAX, Frame};
+use super::header::FileName;
+use super::room::{Place, Purpose, Room, Spare};
+
+/// What handle, writer and readers have in common.
+pub(super) struct Shared {
+    pub directory: Directory,
+    pub options: WalOptions,
+    pub files: Files,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+/// What waits for the writer's thread. The lock is never held over an operation of the disk.
+pub(super) struct Queue {
+    pub room: Room,
+    pub fsyncs: u64,
+    pub last_fsync: Duration,
+    frames: Vec<Queued>,
+    /// Bytes of the frames that are queued or being written.
+    bytes: u64,
+    recycle: Option<LogIndex>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// What is queued is still written.
+    Closing,
+    /// The writer has ended.
+    Over,
+}
+
+pub(super) struct Queued {
+    pub frame: Frame,
+    pub place: Place,
+}
+
+/// What the writer takes from the queue in one go.
+#[derive(Default)]
+pub(super) struct Work {
+    pub frames: Vec<Queued>,
+    /// The bytes of these frames.
+    pub bytes: u64,
+    pub recycle: Option<LogIndex>,
+}
+
+impl Shared {
+    pub(super) fn new(directory: Directory, options: WalOptions, files: Vec<LogFile>, room: Room) -> Self {
+        let queue = Queue {
+            room,
+            fsyncs: 0,
+            last_fsync: Duration::ZERO,
+            frames: Vec::new(),
+            bytes: 0,
+            recycle: None,
+            stage: Stage::Open,
+        };
+        Self {
+            directory,
+            options,
+            files: Files::new(files),
+            queue: Mutex::new(queue),
+            wake: Condvar::new(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for work; None once the log is closing and nothing is left.
+    pub(super) fn wait(&self) -> Option<Work> {
+        let idle = |queue: &mut Queue| !queue.has_work() && queue.stage == Stage::Open;
+        let mut queue = self
+            .wake
+            .wait_while(self.lock(), idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.has_work().then(|| queue.take())
+    }
+
+    /// Waits until something may have made room, or a moment; false once the log is closing.
+    pub(super) fn wait_for_room(&self) -> bool {
+        let moment = Duration::from_millis(100);
+        let idle = |queue: &mut Queue| queue.recycle.is_none() && queue.stage == Stage::Open;
+        let waited = self.wake.wait_timeout_while(self.lock(), moment, idle);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stage == Stage::Open
+    }
+
+    /// Frames of a [`Work`] were written.
+    pub(super) fn done(&self, bytes: u64) {
+        self.lock().bytes -= bytes;
+    }
+
+    /// The writer has ended: nothing is accepted any more, and nothing kept.
+    pub(super) fn end(&self) {
+        let mut queue = self.lock();
+        queue.stage = Stage::Over;
+        queue.take();
+    }
+
+    /// Allocates a spare file of `bytes` bytes.
+    pub(super) fn allocate(&self, bytes: u64) -> Result<(), NoRoom> {
+        let number = self.lock().room.begin(bytes);
+        let path = self.directory.path(FileName::Spare { number });
+        match self.directory.disk.create(&path, bytes) {
+            Ok(file) => {
+                let outgrown = self.lock().room.add(Spare {
+                    number,
+                    file,
+                    allocated: bytes,
+                    former_salt: None,
+                });
+                if let Some(Spare { number, .. }) = outgrown
+                    && let Err(error) = self.directory.remove(FileName::Spare { number })
+                {
+                    tracing::warn!(%error, "a spare file stays until the next start");
+                }
+                Ok(())
+            }
+            Err(source) => {
+                self.lock().room.refuse(bytes);
+                Err(NoRoom::Disk {
+                    bytes,
+                    directory: self.directory.path.clone(),
+                    source,
+                })
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn has_work(&self) -> bool {
+        !self.frames.is_empty() || self.recycle.is_some()
+    }
+
+    fn take(&mut self) -> Work {
+        let frames = std::mem::take(&mut self.frames);
+        let bytes = frames.iter().map(|queued| queued.frame.length()).sum();
+        Work {
+            frames,
+            bytes,
+            recycle: self.recycle.take(),
+        }
+    }
+
+    pub(super) fn take_recycle(&mut self) -> Option<LogIndex> {
+        self.recycle.take()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        !self.has_work()
+    }
+}
+
+/// The log's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalStats {
+    /// Files with durable frames.
+    pub files: usize,
+    /// Bytes of the durable frames in them.
+    pub bytes: u64,
+    /// Bytes on disk, spare and preallocated ones included.
+    pub allocated: u64,
+    /// Files allocated and not in use.
+    pub spares: usize,
+    /// Bytes queued or being written.
+    pub queued: u64,
+    /// Syncs of frames since the start.
+    pub fsyncs: u64,
+    /// How long the last of them took; each is in its [`Written`](super::Written).
+    pub last_fsync: Duration,
+}
+
+/// The lane's side of a started log. Dropping it closes the log without waiting.
+pub struct WalHandle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: Option<JoinHandle<()>>,
+}
+
+impl WalHandle {
+    /// Whether a frame of `bytes` ([`Frame::length`]) may be appended. Reservations add up until the next append,
+    /// which uses them up: batches that go into one frame may be reserved one by one. Does not wait for the disk,
+    /// but for a file to be allocated where none was ahead of time.
+    pub fn reserve(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
+        if bytes > FRAME_BYTES_MAX as u64 {
+            return Err(NoRoom::Frame {
+                bytes,
+                max: FRAME_BYTES_MAX as u64,
+            });
+        }
+        loop {
+            let mut queue = self.shared.lock();
+            if queue.stage != Stage::Open {
+                return Err(NoRoom::Closed);
+            }
+            if purpose == Purpose::Append && queue.bytes + bytes > self.shared.options.queue_bytes {
+                return Err(NoRoom::Queue { bytes: queue.bytes });
+            }
+            let shortage = queue.room.reserve(bytes, purpose)?;
+            drop(queue);
+            match shortage {
+                None => return Ok(()),
+                Some(bytes) => self.shared.allocate(bytes)?,
+            }
+        }
+    }
+
+    /// Queues a frame; never waits. Its index must follow the last one's. After a failure it goes nowhere.
+    pub fn append(&self, frame: Frame) {
+        let mut queue = self.shared.lock();
+        if queue.stage == Stage::Open {
+            let place = queue.room.place(frame.length());
+            queue.bytes += frame.length();
+            queue.frames.push(Queued { frame, place });
+            drop(queue);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Gives back files that end at or before `up_to`. The newest file stays; what somebody is reading is only
+    /// deleted when he has finished.
+    pub fn recycle(&self, up_to: LogIndex) {
+        let mut queue = self.shared.lock();
+        queue.recycle = queue.recycle.max(Some(up_to));
+        drop(queue);
+        self.shared.wake.notify_one();
+    }
+
+    /// The log's numbers.
+    pub fn stats(&self) -> WalStats {
+        let (files, bytes) = self.shared.files.size();
+        let queue = self.shared.lock();
+        WalStats {
+            files,
+            bytes,
+            allocated: queue.room.allocated(),
+            spares: queue.room.spares(),
+            queued: queue.bytes,
+            fsyncs: queue.fsyncs,
+            last_fsync: queue.last_fsync,
+        }
+    }
+
+    /// Writes and reports what is queued, and ends the thread.
+    pub fn close(mut self) {
+        self.shut();
+        if let Some(thread) = self.thread.take() {
+            // If the caller's callback panicked, its message is out already.
+            let _ = thread.join();
+        }
+    }
+
+    fn shut(&self) {
+        let mut queue = self.shared.lock();
+        if queue.stage == Stage::Open {
+            queue.stage = Stage::Closing;
+        }
+        drop(queue);
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for WalHandle {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}

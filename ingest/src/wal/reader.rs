@@ -1,0 +1,116 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chronik_core::ids::LogIndex;
+
+use super::error::{Damage, WalError};
+use super::files::LogFile;
+use super::frame::{FRAME_BYTES_MAX, Frame};
+use super::handle::Shared;
+use super::header::FRAMES_START;
+use super::scan::Scan;
+use crate::disk::read_full_at;
+
+/// Reads what is durable, beside the writer. Every read blocks on the disk.
+#[derive(Clone)]
+pub struct WalReader {
+    shared: Arc<Shared>,
+}
+
+impl WalReader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Bytes of a file, as [`FramePlace`](super::FramePlace) gives their position, at most as many as a frame has.
+    /// They are not verified. [`WalError::Gone`] if the file was recycled; it is not while this reads it.
+    pub fn read(&self, file: u64, position: u64, length: usize) -> Result<Bytes, WalError> {
+        let log_file = self.shared.files.get(file).ok_or(WalError::Gone { file })?;
+        let end = position.checked_add(length as u64).filter(|end| *end <= log_file.end());
+        if end.is_none() || position < FRAMES_START || length > FRAME_BYTES_MAX {
+            return Err(WalError::Range { file, position, length });
+        }
+        let mut bytes = vec![0; length];
+        let read = read_full_at(&*log_file.file, position, &mut bytes).map_err(WalError::io("read", &log_file.path))?;
+        if read < length {
+            return Err(WalError::Range { file, position, length });
+        }
+        Ok(bytes.into())
+    }
+
+    /// The frames from `from` to `to`, both included, verified, one in memory at a time. Ends after the first error;
+    /// [`WalError::Absent`] where a frame was recycled or is not durable yet.
+    pub fn frames(&self, from: LogIndex, to: LogIndex) -> Frames {
+        Frames {
+            shared: self.shared.clone(),
+            next: from,
+            to,
+            open: None,
+        }
+    }
+}
+
+/// Frames of the log in order.
+pub struct Frames {
+    shared: Arc<Shared>,
+    next: LogIndex,
+    to: LogIndex,
+    open: Option<(Arc<LogFile>, Scan)>,
+}
+
+impl Iterator for Frames {
+    type Item = Result<Frame, WalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next > self.to {
+            return None;
+        }
+        let frame = self.read_next();
+        match &frame {
+            Ok(_) => self.next += 1,
+            Err(_) => self.to = 0,
+        }
+        Some(frame)
+    }
+}
+
+impl Frames {
+    fn read_next(&mut self) -> Result<Frame, WalError> {
+        let index = self.next;
+        let (file, mut scan) = match self.open.take() {
+            Some((file, scan)) if file.last() >= index => (file, scan),
+            _ => {
+                let file = self.shared.files.holding(index).ok_or(WalError::Absent { index })?;
+                let scan = Scan::new(file.salt, file.end());
+                (file, scan)
+            }
+        };
+        scan.extend(file.end());
+        let frame = read_frame(&file, &mut scan, index);
+        self.open = Some((file, scan));
+        frame
+    }
+}
+
+fn read_frame(file: &LogFile, scan: &mut Scan, index: LogIndex) -> Result<Frame, WalError> {
+    let found = loop {
+        match scan.peek(&*file.file).map_err(WalError::io("read", &file.path))? {
+            Ok(header) if header.index() < index => scan.skip(&header),
+            Ok(header) if header.index() == index => {
+                break scan
+                    .take(&*file.file, &header)
+                    .map_err(WalError::io("read", &file.path))?;
+            }
+            Ok(_) => break Err(Damage::Index),
+            Err(damage) => break Err(damage),
+        }
+    };
+    let (path, position, durable) = (file.path.clone(), scan.position(), file.last());
+    found.map_err(|damage| WalError::Damaged {
+        file: path,
+        position,
+        index,
+        durable,
+        damage,
+    })
+}

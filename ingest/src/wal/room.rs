@@ -1,0 +1,192 @@
+use std::sync::Arc;
+
+use super::WalOptions;
+use super::error::NoRoom;
+use super::header::FRAMES_START;
+use crate::disk::DiskFile;
+
+/// How many files of the regular size are kept allocated ahead: one for what comes next, one for bookkeeping.
+const SPARES: usize = 2;
+
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Records, and all else that can wait: it leaves one whole file for bookkeeping.
+    Append,
+    /// What makes room: registering segments, deleting.
+    Bookkeeping,
+}
+
+/// A file that is allocated and not in use.
+pub(super) struct Spare {
+    pub number: u64,
+    pub file: Arc<dyn DiskFile>,
+    pub allocated: u64,
+    /// The salt of its last life, which its next one must not have.
+    pub former_salt: Option<u32>,
+}
+
+impl Spare {
+    fn room(&self) -> u64 {
+        self.allocated - FRAMES_START
+    }
+}
+
+/// Where a frame goes.
+pub(super) enum Place {
+    /// Behind the frame before.
+    Tail,
+    /// To the start of a new file.
+    File(Spare),
+    /// To a new file that is still to be allocated: no room was reserved for it.
+    Unallocated,
+}
+
+/// Which file the next frame goes to, decided when it is appended: then whatever was reserved is there when it is
+/// written, and a full disk is noticed before a frame is taken.
+pub(super) struct Room {
+    file_bytes: u64,
+    max_bytes: u64,
+    /// Bytes left in the file of the last frame appended.
+    tail: u64,
+    /// Reserved since the last append.
+    reserved: u64,
+    spares: Vec<Spare>,
+    /// Bytes of all files, in use, spare, or being allocated.
+    allocated: u64,
+    next_number: u64,
+    /// The last allocation failed: nobody allocates ahead until one that was asked for succeeds.
+    refused: bool,
+}
+
+impl Room {
+    pub(super) fn new(options: &WalOptions, spares: Vec<Spare>, allocated: u64) -> Self {
+        let next_number = spares.iter().map(|spare| spare.number + 1).max().unwrap_or(0);
+        Self {
+            file_bytes: options.file_bytes,
+            max_bytes: options.max_bytes,
+            tail: 0,
+            reserved: 0,
+            spares,
+            allocated,
+            next_number,
+            refused: false,
+        }
+    }
+
+    /// Whether a spare file of this size is kept when a file is recycled.
+    pub(super) fn keeps(&self, allocated: u64) -> bool {
+        allocated == self.file_bytes && self.regular() < SPARES && self.allocated <= self.max_bytes
+    }
+
+    /// Counts `bytes` to the next append; or says how large a file must be allocated first.
+    pub(super) fn reserve(&mut self, bytes: u64, purpose: Purpose) -> Result<Option<u64>, NoRoom> {
+        let shortage = self.shortage(self.reserved + bytes, purpose);
+        let within = purpose == Purpose::Bookkeeping || self.allocated + shortage.unwrap_or(0) <= self.max_bytes;
+        if !within {
+            return Err(NoRoom::Limit {
+                max_bytes: self.max_bytes,
+            });
+        }
+        if shortage.is_none() {
+            self.reserved += bytes;
+        }
+        Ok(shortage)
+    }
+
+    fn shortage(&self, bytes: u64, purpose: Purpose) -> Option<u64> {
+        let kept = usize::from(purpose == Purpose::Append);
+        let regular_room = self.file_bytes - FRAMES_START;
+        if bytes > self.tail && bytes > regular_room && !self.spares.iter().any(|spare| spare.room() >= bytes) {
+            return Some(FRAMES_START + bytes.next_multiple_of(FRAMES_START));
+        }
+        let needed = kept + usize::from(bytes > self.tail && bytes <= regular_room);
+        (self.regular() < needed).then_some(self.file_bytes)
+    }
+
+    fn regular(&self) -> usize {
+        self.spares
+            .iter()
+            .filter(|spare| spare.allocated == self.file_bytes)
+            .count()
+    }
+
+    /// The size of the file that should be allocated ahead now.
+    pub(super) fn ahead(&self) -> Option<u64> {
+        let within = self.regular() == 0 || self.allocated + self.file_bytes <= self.max_bytes;
+        (self.regular() < SPARES && within && !self.refused).then_some(self.file_bytes)
+    }
+
+    /// Takes the frame in, whether reserved or not.
+    pub(super) fn place(&mut self, bytes: u64) -> Place {
+        self.reserved = 0;
+        if bytes <= self.tail {
+            self.tail -= bytes;
+            return Place::Tail;
+        }
+        let fitting = self
+            .spares
+            .iter()
+            .enumerate()
+            .filter(|(_, spare)| spare.room() >= bytes);
+        match fitting
+            .min_by_key(|(_, spare)| spare.allocated != self.file_bytes)
+            .map(|(at, _)| at)
+        {
+            Some(at) => {
+                let spare = self.spares.swap_remove(at);
+                self.tail = spare.room() - bytes;
+                Place::File(spare)
+            }
+            None => {
+                self.tail = self.unallocated(bytes) - FRAMES_START - bytes;
+                Place::Unallocated
+            }
+        }
+    }
+
+    /// The size of the file for a frame without one.
+    pub(super) fn unallocated(&self, bytes: u64) -> u64 {
+        self.file_bytes.max(FRAMES_START + bytes)
+    }
+
+    /// The number of a spare file that is about to be allocated, or made of a file in use (of 0 more bytes).
+    pub(super) fn begin(&mut self, bytes: u64) -> u64 {
+        self.allocated += bytes;
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    /// An allocation ended well. Gives back a spare that nobody will need any more, already taken off the account.
+    pub(super) fn add(&mut self, spare: Spare) -> Option<Spare> {
+        self.refused = false;
+        let outgrown = self.spares.iter().position(|other| {
+            spare.allocated > self.file_bytes && other.allocated != self.file_bytes && other.allocated < spare.allocated
+        });
+        self.spares.push(spare);
+        let outgrown = self.spares.swap_remove(outgrown?);
+        self.allocated -= outgrown.allocated;
+        Some(outgrown)
+    }
+
+    /// An allocation did not end well.
+    pub(super) fn refuse(&mut self, bytes: u64) {
+        self.refused = true;
+        self.allocated -= bytes;
+    }
+
+    /// A file was deleted.
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.refused = false;
+        self.allocated -= bytes;
+    }
+
+    pub(super) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    pub(super) fn spares(&self) -> usize {
+        self.spares.len()
+    }
+}

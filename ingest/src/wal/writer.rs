@@ -1,0 +1,261 @@
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use chronik_core::ids::LogIndex;
+
+use super::error::WalError;
+use super::files::LogFile;
+use super::frame::Frame;
+use super::handle::{Shared, WalHandle, Work};
+use super::header::{FRAMES_START, FileHeader, FileName, VERSION};
+use super::room::{Place, Spare};
+use super::{FramePlace, Written};
+use crate::disk::write_all_at;
+
+/// The one who writes a log. It does nothing until it is started.
+pub struct WalWriter {
+    pub(super) shared: Arc<Shared>,
+    /// The file being written, and where its next frame goes.
+    current: Option<(Arc<LogFile>, u64)>,
+    /// The highest sequence of any file so far.
+    sequence: u64,
+    /// The last durable index; 0 if the log is empty, and then any index may come next.
+    durable: LogIndex,
+}
+
+impl WalWriter {
+    pub(super) fn new(shared: Arc<Shared>, sequence: u64, durable: LogIndex) -> Self {
+        Self {
+            shared,
+            current: None,
+            sequence,
+            durable,
+        }
+    }
+
+    /// Starts the thread. `on_written` is called on it after each sync; what it does delays the next one. An error
+    /// is its last call: whatever was appended and not reported is lost, and nothing is written any more.
+    pub fn start(
+        self,
+        mut on_written: impl FnMut(Result<Written, WalError>) + Send + 'static,
+    ) -> Result<WalHandle, WalError> {
+        let shared = self.shared.clone();
+        let name = format!("wal-{}", shared.options.lane.0);
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || self.run(&mut on_written))
+            .map_err(WalError::io("start a thread for", &shared.directory.path))?;
+        Ok(WalHandle {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    fn run(mut self, on_written: &mut dyn FnMut(Result<Written, WalError>)) {
+        self.allocate_ahead();
+        while let Some(work) = self.shared.wait() {
+            if let Err(error) = self.work(work, on_written) {
+                self.shared.end();
+                return on_written(Err(error));
+            }
+        }
+    }
+
+    pub(super) fn work(
+        &mut self,
+        work: Work,
+        on_written: &mut dyn FnMut(Result<Written, WalError>),
+    ) -> Result<(), WalError> {
+        let mut run = Vec::new();
+        for queued in work.frames {
+            if !matches!(queued.place, Place::Tail) {
+                self.write(std::mem::take(&mut run), on_written)?;
+                let spare = self.spare(queued.place, queued.frame.length())?;
+                self.begin_file(spare, queued.frame.index)?;
+            }
+            run.push(queued.frame);
+        }
+        self.write(run, on_written)?;
+        self.shared.done(work.bytes);
+        if let Some(up_to) = work.recycle {
+            self.recycle(up_to)?;
+        }
+        self.allocate_ahead();
+        Ok(())
+    }
+
+    /// Writes frames behind each other into the current file, syncs, reports.
+    fn write(
+        &mut self,
+        frames: Vec<Frame>,
+        on_written: &mut dyn FnMut(Result<Written, WalError>),
+    ) -> Result<(), WalError> {
+        let (Some((file, position)), Some(newest)) = (&mut self.current, frames.last()) else {
+            return Ok(());
+        };
+        let headers: Vec<_> = frames
+            .iter()
+            .map(|frame| frame.encode_header(self.durable, file.salt))
+            .collect();
+        let mut places = Vec::with_capacity(frames.len());
+        let mut parts = Vec::with_capacity(frames.len() * 3);
+        let mut end = *position;
+        let mut expected = self.durable + 1;
+        for (frame, header) in frames.iter().zip(&headers) {
+            if frame.index != expected && expected != 1 {
+                return Err(WalError::Order {
+                    expected,
+                    found: frame.index,
+                });
+            }
+            parts.push(IoSlice::new(header));
+            parts.push(IoSlice::new(&frame.commands));
+            parts.extend(frame.batches.iter().map(|batch| IoSlice::new(batch)));
+            let batches_position = end + (header.len() + frame.commands.len()) as u64;
+            places.push(FramePlace {
+                index: frame.index,
+                file: file.sequence,
+                batches_position,
+            });
+            end += frame.length();
+            expected = frame.index + 1;
+        }
+        write_all_at(&*file.file, *position, &mut parts).map_err(WalError::io("write", &file.path))?;
+        let started = Instant::now();
+        file.file.sync_data().map_err(WalError::io("sync", &file.path))?;
+        let fsync = started.elapsed();
+
+        *position = end;
+        self.durable = newest.index;
+        file.extend(newest.index, end);
+        self.shared.files.insert(file.clone());
+        let mut queue = self.shared.lock();
+        queue.fsyncs += 1;
+        queue.last_fsync = fsync;
+        drop(queue);
+        on_written(Ok(Written {
+            durable: newest.index,
+            places,
+            fsync,
+        }));
+        Ok(())
+    }
+
+    /// Makes a spare the current file. Its name and header are durable before any frame follows; all frames before
+    /// it are durable already.
+    fn begin_file(&mut self, spare: Spare, first: LogIndex) -> Result<(), WalError> {
+        let Shared { directory, options, .. } = &*self.shared;
+        self.sequence += 1;
+        let (incarnation, sequence) = (options.incarnation, self.sequence);
+        let name = FileName::Log { incarnation, sequence };
+        let salt = match (options.salt)() {
+            salt if Some(salt) == spare.former_salt => salt.wrapping_add(1),
+            salt => salt,
+        };
+        let header = FileHeader {
+            version: VERSION,
+            lane: options.lane,
+            incarnation,
+            sequence,
+            first,
+            salt,
+        };
+        let path = directory.path(name);
+        directory.rename(FileName::Spare { number: spare.number }, name)?;
+        write_all_at(&*spare.file, 0, &mut [IoSlice::new(&header.encode())]).map_err(WalError::io("write", &path))?;
+        spare.file.sync_data().map_err(WalError::io("sync", &path))?;
+        directory.sync()?;
+        let file = LogFile::new(name, sequence, path, spare.file, salt, first, spare.allocated);
+        self.current = Some((Arc::new(file), FRAMES_START));
+        Ok(())
+    }
+
+    /// The spare that was chosen for a frame. Without one, waits until one can be allocated.
+    fn spare(&mut self, place: Place, bytes: u64) -> Result<Spare, WalError> {
+        if let Place::File(spare) = place {
+            return Ok(spare);
+        }
+        loop {
+            let mut queue = self.shared.lock();
+            let allocated = queue.room.unallocated(bytes);
+            let number = queue.room.begin(allocated);
+            let recycle = queue.take_recycle();
+            drop(queue);
+            let path = self.shared.directory.path(FileName::Spare { number });
+            match self.shared.directory.disk.create(&path, allocated) {
+                Ok(file) => {
+                    return Ok(Spare {
+                        number,
+                        file,
+                        allocated,
+                        former_salt: None,
+                    });
+                }
+                Err(source) => {
+                    self.shared.lock().room.refuse(allocated);
+                    if let Some(up_to) = recycle {
+                        self.recycle(up_to)?;
+                    } else if !self.shared.wait_for_room() {
+                        return Err(WalError::Io {
+                            operation: "preallocate",
+                            file: path,
+                            source,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes files out of use, the oldest first, each one durably before the next: what is left is always the end
+    /// of the log, without a gap.
+    fn recycle(&mut self, up_to: LogIndex) -> Result<(), WalError> {
+        let Shared { directory, files, .. } = &*self.shared;
+        while let Some(file) = files.take_oldest(up_to) {
+            let (name, allocated) = (file.name, file.allocated);
+            let keep = self.shared.lock().room.keeps(allocated);
+            // A file that somebody reads is not written over: only its name goes.
+            match Arc::try_unwrap(file) {
+                Ok(LogFile { file, salt, .. }) if keep => {
+                    let number = self.shared.lock().room.begin(0);
+                    directory.rename(name, FileName::Spare { number })?;
+                    directory.sync()?;
+                    self.shared.lock().room.add(Spare {
+                        number,
+                        file,
+                        allocated,
+                        former_salt: Some(salt),
+                    });
+                }
+                _ => {
+                    directory.remove(name)?;
+                    directory.sync()?;
+                    self.shared.lock().room.release(allocated);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Allocates while there is nothing better to do. A full disk is not an error here: whoever reserves hears of it.
+    pub(super) fn allocate_ahead(&self) {
+        loop {
+            let queue = self.shared.lock();
+            let Some(bytes) = queue.room.ahead().filter(|_| queue.is_idle()) else {
+                return;
+            };
+            drop(queue);
+            if self.shared.allocate(bytes).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for WalWriter {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}
