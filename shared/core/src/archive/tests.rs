@@ -346,7 +346,7 @@ proptest! {
         let mut bytes = bytes(&built);
         let at = at.index(bytes.len());
         bytes[at] ^= 1_u8 << bit;
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let inspected = runtime.block_on(async { inspect(stored(&bytes).await.as_ref(), KEY).await });
         if let Ok(inspection) = inspected {
             let at = at as u64;
@@ -361,7 +361,7 @@ proptest! {
         let built = built();
         let bytes = bytes(&built);
         let length = length.index(bytes.len());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let opened = runtime.block_on(async {
             let store = stored(&bytes[..length]).await;
             (inspect(store.as_ref(), KEY).await.is_err(), open(store.as_ref(), KEY, built.size, None, 4096).await.is_err())

@@ -1,0 +1,163 @@
+//! The index that is being filled.
+
+use std::sync::Arc;
+
+use chronik_core::archive::{ArchiveError, BuiltArchive, Description, RunTable, VERSION, build};
+use chronik_core::batch::records;
+use chronik_core::job::{CoveredRun, Job};
+use chronik_core::search::ANALYSIS;
+use tantivy::directory::RamDirectory;
+use tantivy::indexer::SingleSegmentIndexWriter;
+
+use crate::error::IndexError;
+use crate::fields::Fields;
+use crate::files;
+use crate::survey::Run;
+
+/// Only sizes Tantivy's first hash table; how much a writer takes is measured, and limited by [`Budget`].
+const FIRST_TABLE_BYTES: usize = 32 << 20;
+/// What a document takes beside what Tantivy accounts for: its own log of documents, the offset.
+const DOCUMENT_BYTES: usize = 24;
+/// How many records are added between two looks at the memory.
+const LOOK_EVERY: u32 = 256;
+/// Documents that one Tantivy segment may have, with some to spare.
+const DOCUMENTS_MAX: u64 = 1 << 30;
+
+/// Memory that an index may take while it is filled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// From here on no further run is begun, bytes.
+    pub full: usize,
+    /// A run that leads beyond this is not indexed together with those before, bytes.
+    pub most: usize,
+    /// Bytes that one batch may have, decompressed.
+    pub batch_bytes: usize,
+}
+
+impl Budget {
+    /// Records that fit in, whatever they are.
+    pub(crate) fn documents(&self) -> u64 {
+        (self.most / DOCUMENT_BYTES) as u64
+    }
+}
+
+/// An archive that has no name yet.
+pub(crate) struct Made {
+    pub archive: BuiltArchive,
+    pub records: u64,
+    pub runs: Vec<CoveredRun>,
+}
+
+/// What became of the first of some runs.
+pub(crate) enum Filled {
+    /// So many of them are in an archive.
+    Archive(Box<Made>, usize),
+    /// The very first does not fit, even alone.
+    TooLarge,
+}
+
+/// Makes one archive of as many of the first runs as fit.
+pub(crate) fn fill(job: &Arc<Job>, runs: &[Run], budget: Budget) -> Result<Filled, IndexError> {
+    let mut runs = runs;
+    loop {
+        let mut draft = Draft::new(job)?;
+        let fitting = draft.add_all(runs, budget)?;
+        match fitting {
+            Fitting::All(count) => return Ok(Filled::Archive(Box::new(draft.finish(job)?), count)),
+            Fitting::Overflow(0) => return Ok(Filled::TooLarge),
+            // What was added can't be taken out again: another draft ends before the run that was too much.
+            Fitting::Overflow(before) => runs = &runs[..before],
+        }
+    }
+}
+
+enum Fitting {
+    /// So many runs are in the draft, whole.
+    All(usize),
+    /// So many would have fitted, but a part of the next is in the draft too.
+    Overflow(usize),
+}
+
+struct Draft {
+    fields: Fields,
+    directory: RamDirectory,
+    writer: SingleSegmentIndexWriter,
+    table: RunTable,
+    documents: u64,
+}
+
+impl Draft {
+    fn new(job: &Job) -> Result<Self, IndexError> {
+        let fields = Fields::new(job.settings);
+        let directory = RamDirectory::create();
+        let writer = fields
+            .index()
+            .single_segment_index_writer(directory.clone(), FIRST_TABLE_BYTES)?;
+        Ok(Self {
+            fields,
+            directory,
+            writer,
+            table: RunTable::default(),
+            documents: 0,
+        })
+    }
+
+    fn memory(&self) -> usize {
+        self.writer.mem_usage() + self.documents as usize * DOCUMENT_BYTES
+    }
+
+    fn add_all(&mut self, runs: &[Run], budget: Budget) -> Result<Fitting, IndexError> {
+        for (before, run) in runs.iter().enumerate() {
+            let full = self.memory() >= budget.full || self.documents + run.documents > DOCUMENTS_MAX;
+            if before > 0 && full {
+                return Ok(Fitting::All(before));
+            }
+            if !self.add(run, budget)? {
+                return Ok(Fitting::Overflow(before));
+            }
+        }
+        Ok(Fitting::All(runs.len()))
+    }
+
+    /// Adds a run; false if it is too much.
+    fn add(&mut self, run: &Run, budget: Budget) -> Result<bool, IndexError> {
+        for (batch, _) in &run.batches {
+            let undecodable = |error| ArchiveError::Unwritable {
+                reason: format!("a batch that was decoded: {error}"),
+            };
+            for (n, record) in (0..).zip(records(batch, budget.batch_bytes).map_err(undecodable)?) {
+                let record = record.map_err(undecodable)?;
+                self.writer.add_document(self.fields.document(&record))?;
+                self.documents += 1;
+                if n % LOOK_EVERY == 0 && self.memory() > budget.most {
+                    return Ok(false);
+                }
+            }
+        }
+        let rows = run.batches.iter().map(|(_, row)| row.clone()).collect();
+        self.table
+            .push(&run.segment, run.place.partition, run.place.first, run.place.last, rows)?;
+        Ok(true)
+    }
+
+    fn finish(self, job: &Job) -> Result<Made, IndexError> {
+        let index = self.writer.finalize()?;
+        let members = files::of(&index, &self.directory, &self.fields)?;
+        let description = Description {
+            v: VERSION,
+            incarnation: job.incarnation,
+            lane: job.lane,
+            topic: job.topic.clone(),
+            topic_id: job.topic_id,
+            analysis: ANALYSIS.to_owned(),
+            settings: job.settings,
+            records: self.documents,
+        };
+        let archive = build(description, members, &self.table)?;
+        Ok(Made {
+            archive,
+            records: self.documents,
+            runs: self.table.covered(),
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! The queue's message, read with suspicion.
+
+use chronik_core::job::{Job, JobResult, VERSION};
+use serde::Deserialize;
+
+use crate::survey::unreadable;
+
+/// Bytes that a job may have; what is larger was not sent by a lane's owner.
+const JOB_BYTES_MAX: usize = 256 << 10;
+
+/// What every version and kind of job has.
+#[derive(Deserialize)]
+struct Envelope {
+    v: u32,
+    kind: String,
+}
+
+/// The job, or why nobody can ever do it.
+pub(crate) fn parse(body: &str) -> Result<Job, String> {
+    if body.len() > JOB_BYTES_MAX {
+        return Err(format!(
+            "{} bytes are more than a job may have, {JOB_BYTES_MAX}",
+            body.len()
+        ));
+    }
+    let envelope: Envelope = serde_json::from_str(body).map_err(|error| format!("it is no job: {error}"))?;
+    if envelope.v != VERSION {
+        return Err(format!(
+            "job version {} is unknown, this program knows {VERSION}",
+            envelope.v
+        ));
+    }
+    serde_json::from_str(body).map_err(|error| format!("a job of kind {:?}: {error}", envelope.kind))
+}
+
+/// A result of nothing yet.
+pub(crate) fn result(job: &Job) -> JobResult {
+    JobResult {
+        v: VERSION,
+        cluster: job.cluster.clone(),
+        incarnation: job.incarnation,
+        lane: job.lane,
+        job: job.id.clone(),
+        topic_id: job.topic_id,
+        index_epoch: job.index_epoch,
+        archives: Vec::new(),
+        unreadable: Vec::new(),
+    }
+}
+
+/// The result of a job that is given up.
+pub(crate) fn failed(job: &Job, reason: &str) -> JobResult {
+    let runs = job
+        .inputs
+        .iter()
+        .flat_map(|input| input.runs.iter().map(|run| (&input.key, *run)));
+    JobResult {
+        unreadable: runs.map(|(key, run)| unreadable(key, run, reason)).collect(),
+        ..result(job)
+    }
+}

@@ -1,0 +1,33 @@
+use chronik_core::telemetry::Metrics;
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+#[derive(Debug)]
+pub(crate) struct IndexerMetrics {
+    pub jobs_done: IntCounter,
+    pub jobs_interrupted: IntCounter,
+    pub jobs_failed: IntCounter,
+    pub jobs_refused: IntCounter,
+    pub runs_unreadable: IntCounter,
+    pub records: IntCounter,
+    pub bytes_read: IntCounter,
+    pub bytes_written: IntCounter,
+    pub job_seconds: Histogram,
+    pub archive_size: IntGauge,
+}
+
+impl IndexerMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self {
+            jobs_done: metrics.counter("chronik_indexer_jobs_done_total", "Jobs whose archives are made"),
+            jobs_interrupted: metrics.counter("chronik_indexer_jobs_interrupted_total", "Tries that come again"),
+            jobs_failed: metrics.counter("chronik_indexer_jobs_failed_total", "Jobs given up and reported"),
+            jobs_refused: metrics.counter("chronik_indexer_jobs_refused_total", "Messages that are no known job"),
+            runs_unreadable: metrics.counter("chronik_indexer_runs_unreadable_total", "Runs left without an archive"),
+            records: metrics.counter("chronik_indexer_records_total", "Records indexed"),
+            bytes_read: metrics.counter("chronik_indexer_read_bytes_total", "Bytes of the runs read"),
+            bytes_written: metrics.counter("chronik_indexer_written_bytes_total", "Bytes of the archives made"),
+            job_seconds: metrics.seconds("chronik_indexer_job_seconds", "Time from a job's start to its result"),
+            archive_size: metrics.gauge("tantivy_archive_size_bytes", "Bytes of the newest archive"),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! An outage of the store is waited for while the job is held: a job that is handed out again and again because of
+//! it would end as unreadable.
+
+use std::time::Duration;
+
+use chronik_core::store::StoreError;
+
+const TRIES: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Does `work` again, at longer and longer intervals, while the store is unavailable.
+pub(crate) async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match work().await {
+            Err(error @ StoreError::Unavailable { .. }) => tracing::warn!("waiting for the store: {error}"),
+            done => return done,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    work().await
+}
