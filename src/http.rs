@@ -1,0 +1,83 @@
+//! The tool's way to search, status and seal.
+
+use anyhow::{Result, anyhow, bail};
+use serde_json::Value;
+
+use crate::command::Server;
+
+/// A client of one HTTP address.
+#[derive(Debug)]
+pub struct Http {
+    base: String,
+    client: reqwest::Client,
+}
+
+impl Http {
+    /// For the address that the command line names; `host:port` is taken for `http://host:port`.
+    pub fn new(server: &Server) -> Self {
+        let base = match server.http.contains("://") {
+            true => server.http.trim_end_matches('/').to_owned(),
+            false => format!("http://{}", server.http.trim_end_matches('/')),
+        };
+        Self {
+            base,
+            client: reqwest::Client::new(),
+        }
+    }
+
+    /// GET with a query, to a JSON document.
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
+        self.answer(self.client.get(format!("{}{path}", self.base)).query(query))
+            .await
+    }
+
+    /// POST without a body, to a JSON document.
+    pub async fn post(&self, path: &str) -> Result<Value> {
+        self.answer(self.client.post(format!("{}{path}", self.base))).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
+        let response = request.send().await.map_err(|error| {
+            anyhow!(
+                "no server answers on {} ({}); start one with `chronik`, or name it with --http URL",
+                self.base,
+                root_cause(&error)
+            )
+        })?;
+        let status = response.status();
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| anyhow!("the answer of {} broke off: {}", self.base, root_cause(&error)))?;
+        let document: Value = match serde_json::from_slice(&body) {
+            Ok(document) => document,
+            Err(_) if status.is_success() && body.is_empty() => Value::Null,
+            Err(_) => bail!("{} does not answer like a Chronik server (status {status})", self.base),
+        };
+        if status.is_success() {
+            return Ok(document);
+        }
+        let word = |name: &str| {
+            document
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut told = format!("{} ({})", word("detail"), word("code"));
+        if let Some(ranges) = document.get("not_searched").and_then(Value::as_array) {
+            for range in ranges {
+                told.push_str(&format!("\n  not searched: {range}"));
+            }
+        }
+        bail!(told)
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,409 @@
+//! Topics, appends and reads over as many connections as there are leaders.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chronik_core::batch::{self, BatchError, Record};
+use chronik_core::ids::{Offset, PartitionId, Timestamp};
+use chronik_wire::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, ErrorCode, FetchPartition, FetchRequest, FetchTopic,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
+    MetadataResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
+};
+
+use super::KafkaError;
+use super::connection::{Connection, is_passing};
+
+/// The last version of Fetch that names topics.
+const FETCH_VERSION_MAX: i16 = 12;
+/// Tries until a topic that was just created has its leaders.
+const LEADER_TRIES: usize = 50;
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+const FETCH_BYTES_MAX: i32 = 8 << 20;
+/// More than any batch that a broker of ours accepts holds after decompression.
+const BATCH_BYTES_MAX: usize = 512 << 20;
+
+/// A topic and who leads its partitions.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// The name.
+    pub name: String,
+    /// By partition number: the leader's address.
+    pub leaders: Vec<String>,
+}
+
+/// What a fetch of one partition brought.
+#[derive(Debug)]
+pub struct Read {
+    /// The partition.
+    pub partition: PartitionId,
+    /// From the offset asked for onward.
+    pub records: Vec<Record>,
+    /// Where the next fetch goes on.
+    pub next: Offset,
+}
+
+/// A client of one cluster.
+#[derive(Debug)]
+pub struct Client {
+    bootstrap: String,
+    connections: HashMap<String, Connection>,
+}
+
+impl Client {
+    /// Connects to any broker of the cluster.
+    pub async fn connect(bootstrap: &str) -> Result<Self, KafkaError> {
+        let connection = Connection::open(bootstrap).await?;
+        Ok(Self {
+            bootstrap: bootstrap.to_owned(),
+            connections: HashMap::from([(bootstrap.to_owned(), connection)]),
+        })
+    }
+
+    async fn at(&mut self, address: &str) -> Result<&mut Connection, KafkaError> {
+        if !self.connections.contains_key(address) {
+            let connection = Connection::open(address).await?;
+            self.connections.insert(address.to_owned(), connection);
+        }
+        self.connections
+            .get_mut(address)
+            .ok_or_else(|| KafkaError::Unreachable {
+                address: address.to_owned(),
+                source: std::io::ErrorKind::NotConnected.into(),
+            })
+    }
+
+    async fn home(&mut self) -> Result<&mut Connection, KafkaError> {
+        let bootstrap = self.bootstrap.clone();
+        self.at(&bootstrap).await
+    }
+
+    /// A topic by name; `create` lets the broker create it if it does that for clients.
+    pub async fn topic(&mut self, name: &str, create: bool) -> Result<Topic, KafkaError> {
+        let request = MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                name: Some(name.to_owned()),
+                ..Default::default()
+            }]),
+            allow_auto_topic_creation: create,
+            ..Default::default()
+        };
+        let mut tries = if create { LEADER_TRIES } else { 1 };
+        loop {
+            let answer = self.home().await?.call(i16::MAX, &request).await?;
+            let code = answer
+                .topics
+                .first()
+                .map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, first_error);
+            tries -= 1;
+            if tries == 0 || !is_passing(code) {
+                KafkaError::check(code, None, || format!("topic {name}"))?;
+                return Ok(topics_of(answer).swap_remove(0));
+            }
+            tokio::time::sleep(LEADER_PAUSE).await;
+        }
+    }
+
+    /// All topics, by name.
+    pub async fn topics(&mut self) -> Result<Vec<Topic>, KafkaError> {
+        let request = MetadataRequest {
+            topics: None,
+            ..Default::default()
+        };
+        let mut topics = topics_of(self.home().await?.call(i16::MAX, &request).await?);
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// Creates a topic; without a number of partitions it gets the broker's default. Returns how many it has.
+    pub async fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: Option<i32>,
+        configs: &[(String, String)],
+    ) -> Result<i32, KafkaError> {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: name.clone(),
+            value: Some(value.clone()),
+        });
+        let request = CreateTopicsRequest {
+            topics: vec![CreatableTopic {
+                name: name.to_owned(),
+                num_partitions: partitions.unwrap_or(-1),
+                replication_factor: -1,
+                configs: configs.collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let answer = self.home().await?.call(i16::MAX, &request).await?;
+        let mut made = 0;
+        for topic in answer.topics {
+            KafkaError::check(topic.error_code, topic.error_message, || {
+                format!("creating topic {name}")
+            })?;
+            made = topic.num_partitions;
+        }
+        Ok(made)
+    }
+
+    /// Appends a batch, durably; returns the offset of its first record.
+    pub async fn append(&mut self, topic: &Topic, partition: PartitionId, batch: Bytes) -> Result<Offset, KafkaError> {
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 30_000,
+            topic_data: vec![TopicProduceData {
+                name: topic.name.clone(),
+                partition_data: vec![PartitionProduceData {
+                    index: partition,
+                    records: Some(batch),
+                }],
+            }],
+            ..Default::default()
+        };
+        let connection = self.at(topic.leader(partition)?).await?;
+        let answer = connection.call(i16::MAX, &request).await?;
+        let mut answers = answer.responses.into_iter().flat_map(|topic| topic.partition_responses);
+        let what = || format!("appending to partition {partition} of {}", topic.name);
+        let Some(appended) = answers.next() else {
+            return Err(KafkaError::Refused {
+                what: what(),
+                code: ErrorCode::UNKNOWN_SERVER_ERROR,
+                message: Some("the answer names no partition".to_owned()),
+            });
+        };
+        KafkaError::check(appended.error_code, appended.error_message, what)?;
+        Ok(appended.base_offset)
+    }
+
+    /// For each partition the offset at `time`: a timestamp in ms, or one of the constants of ListOffsets. A
+    /// partition without a record that young gets -1.
+    pub async fn offsets(
+        &mut self,
+        topic: &Topic,
+        partitions: &[PartitionId],
+        time: Timestamp,
+    ) -> Result<HashMap<PartitionId, Offset>, KafkaError> {
+        let mut offsets = HashMap::new();
+        for (leader, partitions) in topic.by_leader(partitions)? {
+            let partitions = partitions.into_iter().map(|partition| ListOffsetsPartition {
+                partition_index: partition,
+                timestamp: time,
+                ..Default::default()
+            });
+            let request = ListOffsetsRequest {
+                topics: vec![ListOffsetsTopic {
+                    name: topic.name.clone(),
+                    partitions: partitions.collect(),
+                }],
+                ..Default::default()
+            };
+            let answer = self.at(&leader).await?.call(i16::MAX, &request).await?;
+            for found in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
+                KafkaError::check(found.error_code, None, || {
+                    format!(
+                        "asking for offsets of partition {} of {}",
+                        found.partition_index, topic.name
+                    )
+                })?;
+                offsets.insert(found.partition_index, found.offset);
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// Records of some partitions, each from its offset onward; waits a moment if there are none.
+    pub async fn fetch(&mut self, topic: &Topic, from: &HashMap<PartitionId, Offset>) -> Result<Vec<Read>, KafkaError> {
+        let mut wanted: Vec<_> = from.keys().copied().collect();
+        wanted.sort_unstable();
+        let mut reads = Vec::new();
+        for (leader, partitions) in topic.by_leader(&wanted)? {
+            let partitions = partitions.into_iter().map(|partition| FetchPartition {
+                partition,
+                fetch_offset: from[&partition],
+                partition_max_bytes: FETCH_BYTES_MAX,
+                ..Default::default()
+            });
+            let request = FetchRequest {
+                max_wait_ms: FETCH_WAIT.as_millis() as i32,
+                min_bytes: 1,
+                max_bytes: FETCH_BYTES_MAX,
+                topics: vec![FetchTopic {
+                    topic: topic.name.clone(),
+                    partitions: partitions.collect(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let answer = self.at(&leader).await?.call(FETCH_VERSION_MAX, &request).await?;
+            KafkaError::check(answer.error_code, None, || format!("reading {}", topic.name))?;
+            for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
+                let partition = data.partition_index;
+                KafkaError::check(data.error_code, None, || {
+                    format!(
+                        "reading partition {partition} of {} at offset {}",
+                        topic.name, from[&partition]
+                    )
+                })?;
+                let start = from.get(&partition).copied().unwrap_or(0);
+                let read = open(partition, start, joined(data.records.0));
+                reads.push(read.map_err(|source| KafkaError::Batch {
+                    topic: topic.name.clone(),
+                    partition,
+                    source,
+                })?);
+            }
+        }
+        Ok(reads)
+    }
+}
+
+impl Topic {
+    fn leader(&self, partition: PartitionId) -> Result<&str, KafkaError> {
+        let leader = usize::try_from(partition)
+            .ok()
+            .and_then(|number| self.leaders.get(number));
+        leader.map(String::as_str).ok_or_else(|| KafkaError::Refused {
+            what: format!("partition {partition} of {}", self.name),
+            code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            message: Some(format!("it has {} partitions", self.leaders.len())),
+        })
+    }
+
+    fn by_leader(&self, partitions: &[PartitionId]) -> Result<Vec<(String, Vec<PartitionId>)>, KafkaError> {
+        let mut groups: Vec<(String, Vec<PartitionId>)> = Vec::new();
+        for partition in partitions {
+            let leader = self.leader(*partition)?;
+            match groups.iter_mut().find(|(address, _)| address == leader) {
+                Some((_, group)) => group.push(*partition),
+                None => groups.push((leader.to_owned(), vec![*partition])),
+            }
+        }
+        Ok(groups)
+    }
+}
+
+fn first_error(topic: &chronik_wire::MetadataResponseTopic) -> ErrorCode {
+    let of_partitions = topic.partitions.iter().map(|partition| partition.error_code);
+    std::iter::once(topic.error_code)
+        .chain(of_partitions)
+        .find(|code| !code.is_none())
+        .unwrap_or(ErrorCode::NONE)
+}
+
+fn topics_of(answer: MetadataResponse) -> Vec<Topic> {
+    let address = |host: &str, port: i32| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let brokers: HashMap<i32, String> = answer
+        .brokers
+        .iter()
+        .map(|broker| (broker.node_id, address(&broker.host, broker.port)))
+        .collect();
+    answer
+        .topics
+        .into_iter()
+        .map(|mut topic| {
+            topic.partitions.sort_by_key(|partition| partition.partition_index);
+            let leaders = topic
+                .partitions
+                .iter()
+                .map(|p| brokers.get(&p.leader_id).cloned().unwrap_or_default());
+            Topic {
+                name: topic.name.clone().unwrap_or_default(),
+                leaders: leaders.collect(),
+            }
+        })
+        .collect()
+}
+
+fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    if chunks.len() == 1 {
+        return chunks.swap_remove(0);
+    }
+    chunks.iter().flatten().copied().collect::<BytesMut>().freeze()
+}
+
+/// The records of consecutive batches from `start` on. The last batch may be cut off, as Kafka allows.
+fn open(partition: PartitionId, start: Offset, bytes: Bytes) -> Result<Read, BatchError> {
+    let mut records = Vec::new();
+    let mut next = start;
+    for batch in batch::split(bytes) {
+        let batch = match batch {
+            Err(_) if next > start => break,
+            batch => batch?,
+        };
+        let header = batch::verify(&batch)?;
+        next = next.max(header.last_offset() + 1);
+        if header.is_control() {
+            continue;
+        }
+        for record in batch::records(&batch, BATCH_BYTES_MAX)? {
+            let record = record?;
+            if record.offset >= start {
+                records.push(record);
+            }
+        }
+    }
+    Ok(Read {
+        partition,
+        records,
+        next,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use chronik_core::batch::{BatchBuilder, Codec, stamp};
+
+    use super::*;
+
+    fn batch(base: Offset, values: &[&[u8]]) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Codec::Zstd);
+        values.iter().for_each(|value| builder.push(0, None, Some(value), &[]));
+        let mut bytes = builder.finish().to_vec();
+        stamp(&mut bytes, base, 0);
+        bytes
+    }
+
+    #[test]
+    fn reading_starts_at_the_offset_inside_of_a_batch() {
+        let bytes = [batch(10, &[b"a", b"b", b"c"]), batch(13, &[b"d"])].concat();
+        let read = open(0, 11, bytes.into()).unwrap();
+        assert_eq!(
+            read.records.iter().map(|record| record.offset).collect::<Vec<_>>(),
+            [11, 12, 13]
+        );
+        assert_eq!(read.next, 14);
+    }
+
+    #[test]
+    fn a_last_batch_that_is_cut_off_is_left_for_the_next_fetch() {
+        let mut bytes = [batch(0, &[b"a"]), batch(1, &[b"b"])].concat();
+        bytes.pop();
+        let read = open(0, 0, bytes.into()).unwrap();
+        assert_eq!((read.records.len(), read.next), (1, 1));
+    }
+
+    #[test]
+    fn partitions_are_grouped_by_their_leaders() {
+        let leaders = ["a:1", "b:1", "a:1"].map(String::from).to_vec();
+        let topic = Topic {
+            name: "t".to_owned(),
+            leaders,
+        };
+        let groups = topic.by_leader(&[0, 1, 2]).unwrap();
+        assert_eq!(groups, [("a:1".to_owned(), vec![0, 2]), ("b:1".to_owned(), vec![1])]);
+        assert!(
+            topic
+                .by_leader(&[3])
+                .unwrap_err()
+                .to_string()
+                .contains("it has 3 partitions")
+        );
+    }
+}

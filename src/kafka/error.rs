@@ -1,0 +1,82 @@
+//! What can go wrong between the tool and a broker.
+
+use std::io;
+
+use chronik_wire::{ApiKey, DecodeError, ErrorCode};
+
+/// Why a broker did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// Nobody listens there.
+    #[error(
+        "no Kafka broker answers on {address} ({source}); start one with `chronik`, or name it with --bootstrap HOST:PORT"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The connection broke in between.
+    #[error("the connection to the broker on {address} broke during {api}: {source}")]
+    Broken {
+        /// The broker.
+        address: String,
+        /// What was being asked.
+        api: ApiKey,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The answer can't be read.
+    #[error("the broker on {address} gave an answer to {api} that is not understood: {source}")]
+    Garbled {
+        /// The broker.
+        address: String,
+        /// What was being asked.
+        api: ApiKey,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The two sides have no version in common.
+    #[error("the broker on {address} does not serve {api} in a version that is known here")]
+    Unsupported {
+        /// The broker.
+        address: String,
+        /// What was to be asked.
+        api: ApiKey,
+    },
+    /// The broker said no.
+    #[error("{what} was refused: {code}{}", message.as_ref().map(|text| format!(", {text}")).unwrap_or_default())]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// Kafka's code.
+        code: ErrorCode,
+        /// The broker's own words.
+        message: Option<String>,
+    },
+    /// The batch that came back is damaged.
+    #[error("partition {partition} of {topic} holds a batch that can't be read: {source}")]
+    Batch {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// What is wrong with it.
+        source: chronik_core::batch::BatchError,
+    },
+}
+
+impl KafkaError {
+    /// Turns a code other than "none" into an error.
+    pub fn check(code: ErrorCode, message: Option<String>, what: impl FnOnce() -> String) -> Result<(), Self> {
+        if code.is_none() {
+            return Ok(());
+        }
+        Err(Self::Refused {
+            what: what(),
+            code,
+            message,
+        })
+    }
+}

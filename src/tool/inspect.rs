@@ -1,0 +1,144 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use chronik_core::store::{LocalBucket, SharedStore};
+use chronik_core::{archive, segment};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::output::{Output, shown};
+
+/// `chronik segment`
+#[derive(Debug, Subcommand)]
+pub enum Segment {
+    /// Describe a segment, and check every byte of it.
+    Inspect(Object),
+}
+
+/// `chronik archive`
+#[derive(Debug, Subcommand)]
+pub enum Archive {
+    /// Describe an archive, and check every byte of it.
+    Inspect(Object),
+}
+
+/// An object, wherever it lies.
+#[derive(Args, Debug)]
+pub struct Object {
+    /// A file, or an object's name in the bucket.
+    #[arg(value_name = "FILE|KEY")]
+    object: String,
+    /// The bucket's directory [default: bucket in the data directory].
+    #[arg(long, env = "LOCAL_STORAGE_PATH", value_name = "DIR")]
+    local_storage_path: Option<PathBuf>,
+    /// The data directory.
+    #[arg(long, env = "CHRONIK_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    data_dir: PathBuf,
+}
+
+impl Segment {
+    pub async fn run(self, output: &Output) -> Result<()> {
+        let Self::Inspect(object) = self;
+        let (store, key) = object.locate()?;
+        let description = serde_json::to_value(segment::inspect(store, &key).await?)?;
+        if output.json {
+            return output.document(&description);
+        }
+        facts(output, &description)?;
+        let mut rows = Vec::new();
+        for topic in description["topics"].as_array().into_iter().flatten() {
+            for partition in topic["partitions"].as_array().into_iter().flatten() {
+                let mut row = vec![shown(&topic["id"])];
+                row.extend(COLUMNS.iter().map(|name| shown(&partition[name])));
+                rows.push(row);
+            }
+        }
+        output.line("")?;
+        output.table(
+            &[
+                "topic id",
+                "partition",
+                "first",
+                "last",
+                "batches",
+                "position",
+                "length",
+            ],
+            rows,
+        )?;
+        for damage in description["damage"].as_array().into_iter().flatten() {
+            output.line(&format!("damaged: {}", shown(damage)))?;
+        }
+        Ok(())
+    }
+}
+
+const COLUMNS: [&str; 6] = ["partition", "first", "last", "batches", "position", "length"];
+
+impl Archive {
+    pub async fn run(self, output: &Output) -> Result<()> {
+        let Self::Inspect(object) = self;
+        let (store, key) = object.locate()?;
+        let description = serde_json::to_value(archive::inspect(store.as_ref(), &key).await?)?;
+        if output.json {
+            return output.document(&description);
+        }
+        facts(output, &description)?;
+        let list = |name: &str, columns: &[&str]| {
+            let rows = description[name].as_array().into_iter().flatten();
+            let rows: Vec<Vec<String>> = rows
+                .map(|row| columns.iter().map(|name| shown(&row[*name])).collect())
+                .collect();
+            output.line("")?;
+            output.table(columns, rows)
+        };
+        list("sections", &["name", "position", "length"])?;
+        list(
+            "runs",
+            &[
+                "partition",
+                "first",
+                "last",
+                "min_timestamp",
+                "max_timestamp",
+                "segment",
+            ],
+        )
+    }
+}
+
+impl Object {
+    /// The store that has it, opened for reading alone, and its name there.
+    fn locate(&self) -> Result<(SharedStore, String)> {
+        let file = Path::new(&self.object);
+        if let (true, Some(name)) = (file.is_file(), file.file_name()) {
+            let directory = file
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            let name = name.to_str().context("the file's name is not UTF-8")?;
+            return Ok((Arc::new(LocalBucket::view(directory)?), name.to_owned()));
+        }
+        let bucket = self
+            .local_storage_path
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("bucket"));
+        let view = LocalBucket::view(&bucket).with_context(|| {
+            format!(
+                "{} is no file, and the bucket for an object of this name (LOCAL_STORAGE_PATH) is not there",
+                self.object
+            )
+        })?;
+        Ok((Arc::new(view), self.object.clone()))
+    }
+}
+
+/// The single values of a description, one a line.
+fn facts(output: &Output, description: &Value) -> Result<()> {
+    let members = description.as_object().into_iter().flatten();
+    for (name, value) in members.filter(|(_, value)| !value.is_array() && !value.is_object()) {
+        output.line(&format!("{:<20} {}", name.replace('_', " "), shown(value)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use chronik_core::batch::{BatchBuilder, Codec, Header};
+use chronik_core::ids::{Offset, PartitionId, Timestamp};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::command::Server;
+use crate::kafka::{Client, Topic, partition_of_key};
+use crate::output::Output;
+
+/// What a broker of ours accepts in one batch at most; a longer line could never be stored.
+const LINE_BYTES_MAX: usize = 32 << 20;
+/// Bytes of lines that go out together, and how many such groups are read ahead of the broker's answer.
+const GROUP_BYTES_MAX: usize = 512 << 10;
+const GROUPS_AHEAD_MAX: usize = 2;
+
+/// Lines that were there together.
+type Lines = Vec<Vec<u8>>;
+
+/// `chronik produce`
+#[derive(Args, Debug)]
+pub struct Produce {
+    /// The topic; a broker that creates topics on use creates it.
+    topic: String,
+    /// What stands between key and value in a line; a line without it has no key.
+    #[arg(long, value_name = "TEXT")]
+    key_separator: Option<String>,
+    /// A header for every record; may be repeated.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<Header>,
+    /// How batches are compressed.
+    #[arg(long, value_name = "CODEC", default_value = "none")]
+    codec: CodecName,
+    /// The partition [default: by the key, or in turns].
+    #[arg(long, value_name = "NUMBER")]
+    partition: Option<PartitionId>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CodecName {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// Records of one partition that were acknowledged.
+#[derive(Debug)]
+struct Appended {
+    first: Offset,
+    last: Offset,
+    records: u64,
+}
+
+impl Produce {
+    /// Every line of standard input, without its line feed, becomes a record. Lines that are there go out together;
+    /// nothing waits for more.
+    pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
+        let mut client = Client::connect(&server.bootstrap).await?;
+        let topic = client.topic(&self.topic, true).await?;
+        let mut groups = lines_of_stdin();
+        let mut appended = BTreeMap::new();
+        let mut turn = 0;
+        while let Some(lines) = groups.recv().await {
+            let lines = lines.context("standard input can't be read")?;
+            for (partition, builder) in self.batches(&lines, topic.leaders.len(), turn) {
+                let sent = send(&mut client, &topic, partition, builder, &mut appended).await;
+                sent.with_context(|| told_so_far(&appended))?;
+            }
+            turn += 1;
+        }
+        self.report(output, &appended)
+    }
+
+    /// One batch a partition. Lines without a key go to one partition together, the next one in turn.
+    fn batches(&self, lines: &[Vec<u8>], partitions: usize, turn: usize) -> BTreeMap<PartitionId, BatchBuilder> {
+        let mut batches = BTreeMap::new();
+        for line in lines {
+            let (key, value) = self.key_and_value(line);
+            let partition = self.partition.unwrap_or_else(|| match key {
+                Some(key) => partition_of_key(key, partitions),
+                None => (turn % partitions.max(1)) as PartitionId,
+            });
+            let builder = batches
+                .entry(partition)
+                .or_insert_with(|| BatchBuilder::new(self.codec.codec()));
+            builder.push(now(), key, Some(value), &self.headers);
+        }
+        batches
+    }
+
+    fn key_and_value<'a>(&self, line: &'a [u8]) -> (Option<&'a [u8]>, &'a [u8]) {
+        let Some(separator) = self
+            .key_separator
+            .as_deref()
+            .map(str::as_bytes)
+            .filter(|s| !s.is_empty())
+        else {
+            return (None, line);
+        };
+        match line.windows(separator.len()).position(|window| window == separator) {
+            Some(at) => (Some(&line[..at]), &line[at + separator.len()..]),
+            None => (None, line),
+        }
+    }
+
+    fn report(&self, output: &Output, appended: &BTreeMap<PartitionId, Appended>) -> Result<()> {
+        if !output.json {
+            return output.line(&format!("{} in {}", told_so_far(appended), self.topic));
+        }
+        let partitions = appended.iter().map(|(partition, range)| {
+            json!({"partition": partition, "records": range.records, "first": range.first, "last": range.last})
+        });
+        let records: u64 = appended.values().map(|range| range.records).sum();
+        let partitions: Vec<_> = partitions.collect();
+        output.document(&json!({"topic": self.topic, "records": records, "partitions": partitions}))
+    }
+}
+
+async fn send(
+    client: &mut Client,
+    topic: &Topic,
+    partition: PartitionId,
+    builder: BatchBuilder,
+    appended: &mut BTreeMap<PartitionId, Appended>,
+) -> Result<()> {
+    let records = builder.record_count() as u64;
+    let first = client.append(topic, partition, builder.finish()).await?;
+    let last = first + records as Offset - 1;
+    let range = appended.entry(partition).or_insert(Appended {
+        first,
+        last,
+        records: 0,
+    });
+    range.last = last;
+    range.records += records;
+    Ok(())
+}
+
+fn told_so_far(appended: &BTreeMap<PartitionId, Appended>) -> String {
+    match appended.values().map(|range| range.records).sum::<u64>() {
+        1 => "1 record acknowledged".to_owned(),
+        records => format!("{records} records acknowledged"),
+    }
+}
+
+/// Lines of standard input without their line feeds, read on a thread of their own: a terminal may block for ever.
+fn lines_of_stdin() -> mpsc::Receiver<io::Result<Lines>> {
+    let (sender, receiver) = mpsc::channel(GROUPS_AHEAD_MAX);
+    std::thread::spawn(move || {
+        let mut input = BufReader::with_capacity(64 << 10, io::stdin());
+        while let Some(lines) = next_lines(&mut input).transpose() {
+            let is_last = lines.is_err();
+            if sender.blocking_send(lines).is_err() || is_last {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Waits for a line and takes those that have arrived with it; `None` at the end of the input.
+fn next_lines(input: &mut BufReader<impl Read>) -> io::Result<Option<Lines>> {
+    let mut lines = Vec::new();
+    let mut bytes = 0;
+    while let Some(line) = next_line(input)? {
+        bytes += line.len();
+        lines.push(line);
+        if bytes >= GROUP_BYTES_MAX || !input.buffer().contains(&b'\n') {
+            break;
+        }
+    }
+    Ok((!lines.is_empty()).then_some(lines))
+}
+
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    input.take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)?;
+    match line.last() {
+        None => return Ok(None),
+        Some(b'\n') => {
+            line.pop();
+        }
+        Some(_) => {}
+    }
+    if line.len() > LINE_BYTES_MAX {
+        let told = format!("a line is longer than {LINE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, told));
+    }
+    Ok(Some(line))
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as Timestamp)
+}
+
+impl CodecName {
+    fn codec(self) -> Codec {
+        match self {
+            Self::None => Codec::None,
+            Self::Gzip => Codec::Gzip,
+            Self::Snappy => Codec::Snappy,
+            Self::Lz4 => Codec::Lz4,
+            Self::Zstd => Codec::Zstd,
+        }
+    }
+}
+
+fn header(text: &str) -> Result<Header> {
+    let Some((name, value)) = text.split_once('=') else {
+        bail!("{text:?} is not NAME=VALUE");
+    };
+    Ok(Header {
+        key: Bytes::copy_from_slice(name.as_bytes()),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn lines_lose_their_line_feed_and_nothing_else() {
+        let mut input = BufReader::new(&b"a\r\n\n\xff\nlast"[..]);
+        let groups: Vec<_> = std::iter::from_fn(|| next_lines(&mut input).unwrap()).collect();
+        assert_eq!(groups.concat(), [&b"a\r"[..], b"", b"\xff", b"last"]);
+        assert_eq!(groups.len(), 2, "whole lines that are there go out together");
+    }
+
+    #[test]
+    fn a_key_ends_at_the_first_separator() {
+        let produce = Produce {
+            topic: String::new(),
+            key_separator: Some("::".to_owned()),
+            headers: Vec::new(),
+            codec: CodecName::None,
+            partition: None,
+        };
+        assert_eq!(produce.key_and_value(b"k::v::w"), (Some(&b"k"[..]), &b"v::w"[..]));
+        assert_eq!(produce.key_and_value(b"::v"), (Some(&b""[..]), &b"v"[..]));
+        assert_eq!(produce.key_and_value(b"plain"), (None, &b"plain"[..]));
+    }
+}

@@ -1,0 +1,14 @@
+use anyhow::Result;
+
+use crate::command::Server;
+use crate::http::Http;
+use crate::output::Output;
+
+/// `chronik seal`
+pub async fn run(server: &Server, output: &Output) -> Result<()> {
+    let answer = Http::new(server).post("/v1/seal").await?;
+    match output.json {
+        true => output.document(&answer),
+        false => output.line("everything acknowledged so far is in the bucket and on its way to the index"),
+    }
+}

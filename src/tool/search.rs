@@ -1,0 +1,203 @@
+use anyhow::{Context, Result};
+use chronik_core::ids::Timestamp;
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use crate::command::Server;
+use crate::http::Http;
+use crate::output::{Output, shown};
+
+/// `chronik search`
+#[derive(Args, Debug)]
+pub struct Search {
+    /// The topic; several are joined by commas.
+    topic: String,
+    /// What to look for: words, AND, OR, NOT, parentheses, "a phrase", key:K, headers.NAME:WORD; empty for all.
+    #[arg(default_value = "", allow_hyphen_values = true)]
+    query: String,
+    /// Records from this time on, RFC 3339 or epoch milliseconds.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Records before this time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// Only this partition; may be repeated.
+    #[arg(long = "partition", value_name = "NUMBER")]
+    partitions: Vec<i32>,
+    /// How many records at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    limit: u32,
+    /// Which come first.
+    #[arg(long, value_name = "ORDER", default_value = "newest")]
+    sort: Sort,
+    /// Go on where an earlier answer ended.
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+    /// Answer even if something could not be searched.
+    #[arg(long)]
+    partial: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    Newest,
+    Oldest,
+}
+
+impl Search {
+    pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
+        let answer = Http::new(server).get("/v1/search", &self.parameters()).await?;
+        if output.json {
+            return output.document(&answer);
+        }
+        let hits = answer["hits"].as_array().context("the answer has no hits")?;
+        if !hits.is_empty() {
+            let rows = hits.iter().map(|hit| row(hit, output.terminal));
+            output.table(&["time", "partition", "offset", "key", "value"], rows)?;
+        }
+        summarise(&answer, hits.len(), output)
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let mut parameters: Vec<_> = self.topic.split(',').map(|topic| ("topic", topic.to_owned())).collect();
+        parameters.push(("q", self.query.clone()));
+        parameters.extend(self.from.clone().map(|from| ("from", from)));
+        parameters.extend(self.to.clone().map(|to| ("to", to)));
+        parameters.extend(
+            self.partitions
+                .iter()
+                .map(|partition| ("partition", partition.to_string())),
+        );
+        parameters.push(("limit", self.limit.to_string()));
+        let sort = match self.sort {
+            Sort::Newest => "newest",
+            Sort::Oldest => "oldest",
+        };
+        parameters.push(("sort", sort.to_owned()));
+        parameters.extend(self.cursor.clone().map(|cursor| ("cursor", cursor)));
+        parameters.push(("partial", self.partial.to_string()));
+        parameters
+    }
+}
+
+fn row(hit: &Value, terminal: bool) -> Vec<String> {
+    let value = match (terminal, hit["value"].as_str()) {
+        (true, Some(text)) => highlighted(text, &hit["highlights"]),
+        _ => shown(&hit["value"]),
+    };
+    vec![
+        hit["timestamp"].as_i64().map(time_of).unwrap_or_default(),
+        shown(&hit["partition"]),
+        shown(&hit["offset"]),
+        shown(&hit["key"]),
+        value,
+    ]
+}
+
+fn summarise(answer: &Value, hits: usize, output: &Output) -> Result<()> {
+    let total = answer["total"]["value"].as_u64().unwrap_or(0);
+    let more = if answer["total"]["relation"] == "gte" {
+        " or more"
+    } else {
+        ""
+    };
+    output.line(&format!("{hits} of {total}{more} found in {} ms", answer["took_ms"]))?;
+    for range in answer["not_searched"].as_array().into_iter().flatten() {
+        output.line(&format!(
+            "not searched: {}/{} offsets {} to {}: {}",
+            shown(&range["topic"]),
+            range["partition"],
+            range["from"],
+            range["to"],
+            shown(&range["reason"])
+        ))?;
+    }
+    match answer["cursor"].as_str() {
+        Some(cursor) => output.line(&format!("more with --cursor {cursor}")),
+        None => Ok(()),
+    }
+}
+
+/// Marks the byte ranges that matched; what is not a range of the text is left out.
+fn highlighted(text: &str, ranges: &Value) -> String {
+    let mut marked = String::new();
+    let mut done = 0;
+    for range in ranges.as_array().into_iter().flatten() {
+        let end = |at: usize| {
+            range
+                .get(at)
+                .and_then(Value::as_u64)
+                .and_then(|end| usize::try_from(end).ok())
+        };
+        let (Some(from), Some(to)) = (end(0), end(1)) else {
+            continue;
+        };
+        if let (Some(before), Some(matched)) = (text.get(done..from), text.get(from..to)) {
+            marked.push_str(&shown(&before.into()));
+            marked.push_str("\u{1b}[1;33m");
+            marked.push_str(&shown(&matched.into()));
+            marked.push_str("\u{1b}[0m");
+            done = to;
+        }
+    }
+    marked.push_str(&shown(&text[done..].into()));
+    marked
+}
+
+/// A timestamp in UTC, `2024-02-29 12:00:00.000`.
+fn time_of(timestamp: Timestamp) -> String {
+    let (days, in_day) = (timestamp.div_euclid(86_400_000), timestamp.rem_euclid(86_400_000));
+    let (year, month, day) = date_of(days);
+    let (hour, minute, second, millisecond) = (
+        in_day / 3_600_000,
+        in_day / 60_000 % 60,
+        in_day / 1_000 % 60,
+        in_day % 1_000,
+    );
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millisecond:03}")
+}
+
+/// Year, month and day of a number of days since 1970-01-01, by the Gregorian calendar. Years are counted from
+/// March, so that the day that leap years add comes last.
+fn date_of(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_are_calendar_times() {
+        for (timestamp, time) in [
+            (0, "1970-01-01 00:00:00.000"),
+            (-1, "1969-12-31 23:59:59.999"),
+            (951_827_696_789, "2000-02-29 12:34:56.789"),
+            (4_107_542_400_000, "2100-03-01 00:00:00.000"),
+        ] {
+            assert_eq!(time_of(timestamp), time);
+        }
+    }
+
+    #[test]
+    fn matches_are_marked_where_they_are() {
+        assert_eq!(
+            highlighted("an error here", &json!([[3, 8]])),
+            "an \u{1b}[1;33merror\u{1b}[0m here"
+        );
+        assert_eq!(highlighted("größe", &json!([[3, 4], [9, 12], "x"])), "größe");
+    }
+}

@@ -1,0 +1,71 @@
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::command::Server;
+use crate::kafka::Client;
+use crate::output::Output;
+
+/// `chronik topic`
+#[derive(Debug, Subcommand)]
+pub enum Topic {
+    /// Create a topic.
+    Create {
+        /// The topic's name.
+        topic: String,
+        /// How many partitions it gets [default: as the broker is set].
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+        partitions: Option<i32>,
+        /// A setting of the topic; may be repeated.
+        #[arg(long = "config", value_name = "NAME=VALUE", value_parser = name_and_value)]
+        configs: Vec<(String, String)>,
+    },
+    /// List the topics.
+    List,
+}
+
+impl Topic {
+    pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
+        let mut client = Client::connect(&server.bootstrap).await?;
+        match self {
+            Self::Create {
+                topic,
+                partitions,
+                configs,
+            } => {
+                let partitions = client.create_topic(&topic, partitions, &configs).await?;
+                match output.json {
+                    true => output.document(&json!({"topic": topic, "partitions": partitions})),
+                    false => output.line(&format!("created topic {topic} with {}", counted(partitions))),
+                }
+            }
+            Self::List => {
+                let topics = client.topics().await?;
+                if output.json {
+                    let topics = topics
+                        .iter()
+                        .map(|topic| json!({"topic": topic.name, "partitions": topic.leaders.len()}));
+                    return output.document(&json!({"topics": topics.collect::<Vec<_>>()}));
+                }
+                let rows = topics
+                    .iter()
+                    .map(|topic| vec![topic.name.clone(), topic.leaders.len().to_string()]);
+                output.table(&["topic", "partitions"], rows)
+            }
+        }
+    }
+}
+
+fn counted(partitions: i32) -> String {
+    match partitions {
+        1 => "1 partition".to_owned(),
+        count => format!("{count} partitions"),
+    }
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not NAME=VALUE")),
+    }
+}
