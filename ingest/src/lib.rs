@@ -1,5 +1,30 @@
 //! The Kafka broker: owns the write-ahead log, the lane's state and the catalog.
+//!
+//! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`] takes
+//! it in; later [`ship`] puts it into a segment, [`indexing`] has it archived, [`export`] tells readers, and [`reading`] finds
+//! it wherever it lies. [`recover`] is the way back from the bucket, [`claim`] decides who owns it. [`Ingest`] puts all
+//! of it together.
 
+mod api;
+mod broker;
+pub mod claim;
+pub mod clock;
+pub mod command;
+pub mod data_dir;
 pub mod disk;
+pub mod export;
+pub mod http;
+pub mod indexing;
+pub mod lane;
+pub mod metrics;
+pub mod reading;
+pub mod recover;
 pub mod settings;
+pub mod ship;
+pub mod start;
+pub mod state;
+pub mod tail_service;
 pub mod wal;
+
+pub use broker::{Ingest, IngestError, IngestParts};
+pub use settings::{IngestSettings, SettingsError};

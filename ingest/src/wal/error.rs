@@ -113,6 +113,14 @@ pub enum WalError {
         /// The frame's.
         found: LogIndex,
     },
+    /// A frame that no reader would take, and for which no room was reserved; a fault of the caller.
+    #[error("a frame of {bytes} bytes was appended, which is larger than {max} bytes")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The largest size.
+        max: u64,
+    },
     /// What replay calls could not use a frame.
     #[error("frame {index} of the write-ahead log can't be replayed: {source}")]
     Replay {

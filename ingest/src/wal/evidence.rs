@@ -8,7 +8,7 @@ use chronik_core::ids::{Incarnation, LogIndex};
 use super::frame::{CHECKED_FROM, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader};
 use crate::disk::{ReadAt, read_full_at};
 
-const WINDOW_BYTES: usize = 1 << 20;
+const WINDOW_BYTES: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 4096;
 
 /// Where a bad frame stands.
@@ -27,12 +27,13 @@ impl BadFrame<'_> {
     /// The bad frame's length can't be trusted, so a later one may begin anywhere. Record values may be full of
     /// forged frames; each costs two reads of less than a block, however long it claims to be.
     pub(super) fn durable_later(&self) -> io::Result<Option<LogIndex>> {
-        let zeros = vec![0; WINDOW_BYTES];
-        let mut window = vec![0; WINDOW_BYTES];
+        let window_bytes = (self.end - self.position).min(WINDOW_BYTES);
+        let zeros = vec![0; window_bytes as usize];
+        let mut window = zeros.clone();
         let mut checksums = None;
         let mut position = self.position + 1;
         while position + FRAME_HEADER_BYTES as u64 <= self.end {
-            let wanted = (WINDOW_BYTES as u64).min(self.end - position) as usize;
+            let wanted = window_bytes.min(self.end - position) as usize;
             let read = read_full_at(self.file, position, &mut window[..wanted])?;
             if read < FRAME_HEADER_BYTES {
                 break;

@@ -98,6 +98,12 @@ impl Files {
         (file.last() >= index).then(|| file.clone())
     }
 
+    /// The index of the oldest frame.
+    pub(super) fn oldest(&self) -> Option<LogIndex> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.first_key_value().map(|(_, file)| file.first)
+    }
+
     /// Takes out the oldest file if it ends at or before `up_to`. The newest one always stays: it tells a log whose
     /// files are lost from one that never had any.
     pub(super) fn take_oldest(&self, up_to: LogIndex) -> Option<Arc<LogFile>> {

@@ -38,6 +38,11 @@ impl WalReader {
         Ok(bytes.into())
     }
 
+    /// The oldest frame that the log still holds.
+    pub fn oldest(&self) -> Option<LogIndex> {
+        self.shared.files.oldest()
+    }
+
     /// The frames from `from` to `to`, both included, verified, one in memory at a time. Ends after the first error;
     /// [`WalError::Absent`] where a frame was recycled or is not durable yet.
     pub fn frames(&self, from: LogIndex, to: LogIndex) -> Frames {

@@ -7,7 +7,7 @@ use chronik_core::ids::LogIndex;
 
 use super::error::WalError;
 use super::files::LogFile;
-use super::frame::Frame;
+use super::frame::{FRAME_BYTES_MAX, Frame};
 use super::handle::{Shared, WalHandle, Work};
 use super::header::{FRAMES_START, FileHeader, FileName, VERSION};
 use super::room::{Place, Spare};
@@ -127,10 +127,12 @@ impl WalWriter {
         file.file.sync_data().map_err(WalError::io("sync", &file.path))?;
         let fsync = started.elapsed();
 
+        file.extend(newest.index, end);
+        if *position == FRAMES_START {
+            self.shared.files.insert(file.clone());
+        }
         *position = end;
         self.durable = newest.index;
-        file.extend(newest.index, end);
-        self.shared.files.insert(file.clone());
         let mut queue = self.shared.lock();
         queue.fsyncs += 1;
         queue.last_fsync = fsync;

@@ -1,1 +1,109 @@
-//! The log as a whole.
+//! The log as a whole, over a disk in memory, and over a real one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod crash;
+mod damage;
+mod golden;
+mod life;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use bytes::Bytes;
+use chronik_core::ids::{Incarnation, Lane, LogIndex};
+
+use super::header::FileName;
+use super::*;
+use crate::disk::memory::MemoryDisk;
+
+const INCARNATION: Incarnation = Incarnation(3);
+
+fn options() -> WalOptions {
+    WalOptions {
+        file_bytes: 16 << 10,
+        max_bytes: 1 << 20,
+        ..WalOptions::new("/data/wal/00000000", Lane(0), INCARNATION)
+    }
+}
+
+/// A frame whose bytes tell which one it is.
+fn frame(index: LogIndex, length: usize) -> Frame {
+    let batch: Vec<u8> = (0..length).map(|at| (at as u64 ^ (index * 31)) as u8).collect();
+    let (first, second) = batch.split_at(length / 3);
+    Frame {
+        index,
+        incarnation: INCARNATION,
+        epoch: 3,
+        kind: 1,
+        flags: 0,
+        commands: Bytes::from(format!("commands of {index}")),
+        batches: vec![Bytes::copy_from_slice(first), Bytes::copy_from_slice(second)],
+    }
+}
+
+/// As it comes back: its batches in one part.
+fn joined(mut frame: Frame) -> Frame {
+    let bytes = frame.batches.concat();
+    frame.batches = if bytes.is_empty() {
+        Vec::new()
+    } else {
+        vec![bytes.into()]
+    };
+    frame
+}
+
+fn file_path(sequence: u64) -> PathBuf {
+    options().directory.join(
+        FileName::Log {
+            incarnation: INCARNATION,
+            sequence,
+        }
+        .to_string(),
+    )
+}
+
+type Reports = Receiver<Result<Written, WalError>>;
+
+/// Opens, giving what was replayed too.
+fn open_on(
+    disk: &MemoryDisk,
+    options: WalOptions,
+    floor: Floor,
+) -> Result<(OpenWal, Vec<(Frame, FramePlace)>), WalError> {
+    let mut replayed = Vec::new();
+    let open = open(Arc::new(disk.clone()), options, floor, &mut |frame, place| {
+        replayed.push((frame, place));
+        Ok(())
+    })?;
+    Ok((open, replayed))
+}
+
+fn start(writer: WalWriter) -> (WalHandle, Reports) {
+    let (send, receive) = channel();
+    let handle = writer.start(move |written| send.send(written).unwrap()).unwrap();
+    (handle, receive)
+}
+
+/// Appends frames one at a time, each synced by itself.
+fn append_each(handle: &WalHandle, reports: &Reports, frames: impl IntoIterator<Item = Frame>) -> Vec<FramePlace> {
+    let one = |frame: Frame| {
+        let index = frame.index;
+        handle.reserve(frame.length(), Purpose::Append).unwrap();
+        handle.append(frame);
+        let written = reports.recv().unwrap().unwrap();
+        assert_eq!(written.durable, index);
+        written.places
+    };
+    frames.into_iter().flat_map(one).collect()
+}
+
+/// A closed log of frames 1 to `count`, each synced by itself.
+fn written_log(count: LogIndex, length: usize) -> (MemoryDisk, Vec<FramePlace>) {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let places = append_each(&handle, &reports, (1..=count).map(|index| frame(index, length)));
+    handle.close();
+    (disk, places)
+}

@@ -1,0 +1,308 @@
+//! Everything that makes a broker, started together and stopped together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use chronik_core::catalog::reader::CatalogReader;
+use chronik_core::cold::SharedColdReader;
+use chronik_core::ids::Lane;
+use chronik_core::queue::SharedQueue;
+use chronik_core::store::SharedStore;
+use chronik_core::tail::SharedTail;
+use chronik_core::telemetry::Metrics;
+use chronik_net::{Limits, Server};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Broker};
+use crate::claim::{ClaimError, Ownership};
+use crate::clock::now_ms;
+use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::export::{ExportError, Exporter};
+use crate::http;
+use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
+use crate::lane::border::ShipLimits;
+use crate::lane::owner::{LaneSettings, Owner};
+use crate::lane::{LaneGone, LaneHandle};
+use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
+use crate::reading::RecordReader;
+use crate::settings::{IngestSettings, SettingsError};
+use crate::ship::{ShipError, Shipper};
+use crate::start::{StartError, Started, start};
+use crate::tail_service::TailService;
+use crate::wal::WalError;
+
+/// Standalone has one lane.
+const LANE: Lane = Lane(0);
+/// How often the claims are looked at.
+const CLAIM_CHECK_EVERY: Duration = Duration::from_secs(10);
+/// How long a stop may take to ship what is left; what is not shipped by then stays in the data directory.
+const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+/// How often gauges follow what they measure.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// What the broker is given by who starts it.
+pub struct IngestParts {
+    /// What the operator set.
+    pub settings: IngestSettings,
+    /// The bucket.
+    pub store: SharedStore,
+    /// Where jobs go.
+    pub queue: SharedQueue,
+    /// The catalog as read back from the bucket.
+    pub catalog: Arc<CatalogReader>,
+    /// How old records are read.
+    pub cold: SharedColdReader,
+    /// Memory for the newest records, bytes.
+    pub tail_bytes_max: usize,
+    /// Where metrics are shown.
+    pub metrics: Metrics,
+}
+
+/// What keeps a broker from starting, or ends one.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The data directory can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// What was found can't be started from.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The Kafka port can't be bound.
+    #[error(
+        "could not listen for Kafka clients on {address}: {source}; choose another port with --kafka-port \
+         (CHRONIK_KAFKA_PORT) or address with --bind-addr (CHRONIK_BIND_ADDR)"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The write-ahead log failed. What was acknowledged is in it; nothing else was.
+    #[error("the write-ahead log failed, so nothing can be acknowledged any more: {0}")]
+    Wal(#[from] WalError),
+    /// Shipping ended.
+    #[error(transparent)]
+    Ship(#[from] ShipError),
+    /// The catalog or a local checkpoint can't be written.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// Somebody else owns the bucket.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// A task ended by a fault of the program.
+    #[error("a part of the broker ended unexpectedly: {0}")]
+    Fault(String),
+}
+
+/// A running broker.
+pub struct Ingest {
+    kafka_addr: SocketAddr,
+    tail: SharedTail,
+    lane: LaneHandle,
+    indexing: IndexingHandle,
+    data_dir: Arc<DataDir>,
+    identity: Identity,
+    exporter: tokio::task::JoinHandle<Result<Exporter, ExportError>>,
+    stops: Stops,
+    clients: tokio::task::JoinHandle<()>,
+    tasks: JoinSet<Result<(), IngestError>>,
+}
+
+/// A stop goes from the outside in: clients first, the lane last.
+#[derive(Default)]
+struct Stops {
+    clients: CancellationToken,
+    exporter: CancellationToken,
+    lane: CancellationToken,
+}
+
+impl Ingest {
+    /// Opens or recovers the lane, and serves Kafka clients when this returns.
+    pub async fn start(parts: IngestParts) -> Result<Self, IngestError> {
+        let settings = &parts.settings;
+        settings.validate()?;
+        let listener = settings.listener()?;
+        let server = Server::bind(listener.bind, Limits::default())
+            .await
+            .map_err(|source| IngestError::Bind { address: listener.bind, source })?;
+        let bound = server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })?;
+        let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
+        let Started { cluster, incarnation, replayed, log } =
+            start(settings, &data_dir, &parts.store, LANE).await?;
+
+        let stops = Stops::default();
+        let mut tasks = JoinSet::new();
+        let ownership = Ownership::new(parts.store.clone(), incarnation);
+        let ship_metrics = ShipMetrics::new(&parts.metrics);
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let lane_settings = LaneSettings {
+            incarnation,
+            ship: ShipLimits { bytes: settings.ship_max_bytes.0, age: settings.ship_max_age.0 },
+            tail_bytes_max: parts.tail_bytes_max,
+        };
+        let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, LaneMetrics::new(&parts.metrics));
+        tasks.spawn({
+            let stop = stops.lane.clone();
+            async move { Ok(owner.run(stop).await?) }
+        });
+        let shipper = Shipper {
+            cluster,
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: parts.store.clone(),
+            ownership: ownership.clone(),
+            metrics: ship_metrics.clone(),
+        };
+        tasks.spawn({
+            let stop = stops.lane.clone();
+            async move { Ok(shipper.run(ordered, stop).await?) }
+        });
+        let indexing = Indexing {
+            origin: JobOrigin { cluster, incarnation, lane: LANE },
+            lane: lane.clone(),
+            store: parts.store.clone(),
+            queue: parts.queue.clone(),
+            ownership: ownership.clone(),
+            limits: IndexLimits { bytes: settings.index_batch_bytes.0, age: settings.index_batch_age.0 },
+            metrics: ship_metrics.clone(),
+        };
+        let (indexing, run_indexing) = indexing.start();
+        let indexing_runs = run_indexing(stops.lane.clone());
+        tasks.spawn(async move {
+            indexing_runs.await;
+            Ok(())
+        });
+        tasks.spawn(watch_claims(ownership, stops.lane.clone()));
+        tasks.spawn(follow_gauges(lane.clone(), ship_metrics, stops.lane.clone()));
+        let exporter = Exporter::new(
+            cluster,
+            (incarnation, LANE),
+            lane.clone(),
+            parts.store.clone(),
+            parts.catalog.clone(),
+            data_dir.clone(),
+        );
+        let exporter = tokio::spawn(exporter.run(stops.exporter.clone()));
+
+        let reader = RecordReader::new(lane.clone(), parts.cold.clone(), FetchMetrics::new(&parts.metrics));
+        let broker = Broker {
+            lane: lane.clone(),
+            reader: reader.clone(),
+            cluster,
+            advertised_host: listener.advertised_host,
+            advertised_port: listener.advertised_port.unwrap_or(bound.port()),
+            auto_create_topics: settings.auto_create_topics,
+            num_partitions: settings.num_partitions,
+        };
+        let clients = tokio::spawn(server.serve(Arc::new(api::table(broker)), stops.clients.clone()));
+        Ok(Self {
+            kafka_addr: bound,
+            tail: Arc::new(TailService::new(lane.clone(), reader)),
+            lane,
+            indexing,
+            data_dir,
+            identity: Identity::held(cluster, incarnation),
+            exporter,
+            stops,
+            clients,
+            tasks,
+        })
+    }
+
+    /// Where Kafka clients connect.
+    pub fn kafka_addr(&self) -> SocketAddr {
+        self.kafka_addr
+    }
+
+    /// What has not been shipped, for searches.
+    pub fn tail(&self) -> SharedTail {
+        self.tail.clone()
+    }
+
+    /// `/v1/status` and `/v1/seal`.
+    pub fn routes(&self) -> Router {
+        http::routes(http::Desk { lane: self.lane.clone(), indexing: self.indexing.clone() })
+    }
+
+    /// Serves until cancelled and then stops in good order, or until something fails that can't be mended.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), IngestError> {
+        let ended = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            ended = self.tasks.join_next() => Some(ended),
+            exporter = &mut self.exporter => {
+                return match exporter {
+                    Ok(Err(error)) => Err(error.into()),
+                    Ok(Ok(_)) => Ok(()),
+                    Err(fault) => Err(IngestError::Fault(fault.to_string())),
+                };
+            }
+        };
+        match ended {
+            None => self.stop().await,
+            Some(None | Some(Ok(Ok(())))) => Err(IngestError::Fault("a task returned".into())),
+            Some(Some(Ok(Err(error)))) => Err(error),
+            Some(Some(Err(fault))) => Err(IngestError::Fault(fault.to_string())),
+        }
+    }
+
+    /// Answers what is in flight, ships everything, gives the bucket up, and ends the lane.
+    async fn stop(mut self) -> Result<(), IngestError> {
+        self.stops.clients.cancel();
+        let _ = self.clients.await;
+        self.stops.exporter.cancel();
+        let exporter = self.exporter.await.map_err(|fault| IngestError::Fault(fault.to_string()))??;
+        match tokio::time::timeout(STOP_TIMEOUT, give_up_bucket(&self.lane, exporter)).await {
+            Ok(Ok(())) => self.data_dir.set_identity(&Identity { released: true, ..self.identity })?,
+            Ok(Err(error)) => tracing::warn!("the bucket was not given up: {error}"),
+            Err(_) => tracing::warn!("not everything was shipped in {STOP_TIMEOUT:?}; the rest is in the data directory"),
+        }
+        self.stops.lane.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.map_err(|fault| IngestError::Fault(fault.to_string()))??;
+        }
+        Ok(())
+    }
+}
+
+async fn give_up_bucket(lane: &LaneHandle, mut exporter: Exporter) -> Result<(), ExportError> {
+    let border = lane.cut(true).await?;
+    lane.shipped(border).await?;
+    exporter.release().await
+}
+
+async fn watch_claims(ownership: Ownership, stop: CancellationToken) -> Result<(), IngestError> {
+    while stop.run_until_cancelled(tokio::time::sleep(CLAIM_CHECK_EVERY)).await.is_some() {
+        match ownership.check().await {
+            Err(ClaimError::Store(error)) => tracing::warn!("the claims can't be read: {error}"),
+            checked => checked?,
+        }
+    }
+    Ok(())
+}
+
+async fn follow_gauges(lane: LaneHandle, metrics: ShipMetrics, stop: CancellationToken) -> Result<(), IngestError> {
+    let progress = lane.progress();
+    while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
+        let progress = *progress.borrow();
+        metrics.unshipped_bytes.set(progress.unshipped_bytes as i64);
+        let since = progress.unshipped_since.map_or(0, |since| (now_ms() - since).max(0));
+        metrics.unshipped_seconds.set(since as f64 / 1000.0);
+    }
+    Ok(())
+}
+
+impl From<LaneGone> for IngestError {
+    fn from(gone: LaneGone) -> Self {
+        IngestError::Fault(gone.to_string())
+    }
+}

@@ -1,0 +1,272 @@
+//! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds; `latest` is written
+//! last, and again every thirty seconds as a sign of life.
+//!
+//! Once `latest` names a segment, the broker may let go of its records: the tail forgets them, and the write-ahead log's
+//! files are used anew after a local checkpoint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronik_core::catalog::reader::CatalogReader;
+use chronik_core::catalog::{
+    self, ArchiveEntry, CatalogError, CatalogRoot, Latest, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
+};
+use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
+use chronik_core::names::{self, ExportName};
+use chronik_core::store::{SharedStore, StoreError};
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+use uuid::Uuid;
+
+use crate::data_dir::{DataDir, DataDirError};
+use crate::lane::{LaneGone, LaneHandle};
+use crate::state::partition::Indexed;
+use crate::state::segments::Segments;
+use crate::state::topic::Topic;
+use crate::state::{LaneState, checkpoint};
+
+const PACE: Duration = Duration::from_secs(5);
+const BEAT: Duration = Duration::from_secs(30);
+
+/// Why the catalog was not exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The bucket could not be reached, or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog can't be built or read back.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The local checkpoint could not be written.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The lane has ended.
+    #[error(transparent)]
+    Gone(#[from] LaneGone),
+}
+
+/// Exports one lane's catalog.
+pub struct Exporter {
+    cluster: Uuid,
+    incarnation: Incarnation,
+    lane_id: Lane,
+    lane: LaneHandle,
+    store: SharedStore,
+    reader: Arc<CatalogReader>,
+    data_dir: Arc<DataDir>,
+    pages: BTreeMap<TopicId, PageEntry>,
+    exported: Option<LogIndex>,
+    recycled: LogIndex,
+    latest: Option<Latest>,
+}
+
+/// What one export takes from the state.
+struct Changes {
+    index: LogIndex,
+    shipped: LogIndex,
+    living: Vec<TopicId>,
+    pages: Vec<TopicPage>,
+}
+
+impl Exporter {
+    /// Exports `lane`; `reader` is the broker's own view of the catalog, refreshed before anything is let go of.
+    pub fn new(
+        cluster: Uuid,
+        (incarnation, lane_id): (Incarnation, Lane),
+        lane: LaneHandle,
+        store: SharedStore,
+        reader: Arc<CatalogReader>,
+        data_dir: Arc<DataDir>,
+    ) -> Self {
+        let (pages, exported, recycled, latest) = (BTreeMap::new(), None, 0, None);
+        Self { cluster, incarnation, lane_id, lane, store, reader, data_dir, pages, exported, recycled, latest }
+    }
+
+    /// Exports until cancelled. A bucket that can't be reached is tried again with the next export.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<Self, ExportError> {
+        let mut progress = self.lane.progress();
+        loop {
+            match self.export_if_changed().await {
+                Err(ExportError::Gone(_)) => return Ok(self),
+                Err(error @ ExportError::DataDir(_)) => return Err(error),
+                Err(error) => tracing::warn!("the catalog was not exported, trying again: {error}"),
+                Ok(()) => {}
+            }
+            let exported = self.exported;
+            let changed = async {
+                tokio::time::sleep(PACE).await;
+                let _ = progress.wait_for(|progress| Some(progress.catalog) > exported).await;
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(self),
+                () = changed => {}
+                () = tokio::time::sleep(BEAT) => {}
+            }
+        }
+    }
+
+    /// Writes the catalog's last word before a stop: everything exported, the bucket given up.
+    pub async fn release(&mut self) -> Result<(), ExportError> {
+        self.export_if_changed().await?;
+        if let Some(latest) = &mut self.latest {
+            latest.released = true;
+            latest.beat += 1;
+            let latest = latest.clone();
+            self.write_latest(&latest).await?;
+        }
+        Ok(())
+    }
+
+    /// Exports if anything changed since the last export, otherwise renews the sign of life.
+    pub async fn export_if_changed(&mut self) -> Result<(), ExportError> {
+        let changed = self.lane.progress().borrow().catalog;
+        if self.exported.is_none_or(|exported| exported < changed) {
+            return self.export().await;
+        }
+        if let Some(mut latest) = self.latest.clone() {
+            latest.beat += 1;
+            self.write_latest(&latest).await?;
+            self.latest = Some(latest);
+        }
+        Ok(())
+    }
+
+    async fn export(&mut self) -> Result<(), ExportError> {
+        let since = self.exported;
+        let changes = self.lane.look(move |state| Changes::since(state, since)).await?;
+        self.pages.retain(|id, _| changes.living.contains(id));
+        let unchanged = self.unchanged(&changes);
+        let name = ExportName {
+            lane: self.lane_id,
+            incarnation: self.incarnation,
+            index: changes.index,
+            ulid: Ulid::new(),
+        };
+        let root = CatalogRoot {
+            incarnation: self.incarnation,
+            lane: self.lane_id,
+            index: changes.index,
+            shipped_index: changes.shipped,
+            pages: unchanged,
+        };
+        let export = catalog::build_export(self.cluster, &name.to_string(), root, &changes.pages)?;
+        self.store.create(&name.to_string(), export.parts).await?;
+        let beat = self.latest.as_ref().map_or(0, |latest| latest.beat + 1);
+        let latest = Latest { beat, released: false, ..export.latest };
+        self.write_latest(&latest).await?;
+        self.pages = export.root.pages.into_iter().map(|page| (page.id, page)).collect();
+        self.latest = Some(latest);
+        self.reader.refresh().await?;
+        self.let_go(changes.shipped).await?;
+        self.exported = Some(changes.index);
+        Ok(())
+    }
+
+    fn unchanged(&self, changes: &Changes) -> Vec<PageEntry> {
+        let changed = |id: &TopicId| changes.pages.iter().any(|page| page.id == *id);
+        self.pages.values().filter(|page| !changed(&page.id)).cloned().collect()
+    }
+
+    async fn write_latest(&self, latest: &Latest) -> Result<(), ExportError> {
+        let bytes = Bytes::from(serde_json::to_vec(latest).unwrap_or_default());
+        Ok(self.store.overwrite(&names::latest(self.lane_id), bytes).await?)
+    }
+
+    /// What `latest` names as shipped is served from the bucket from now on.
+    async fn let_go(&mut self, shipped: LogIndex) -> Result<(), ExportError> {
+        if shipped <= self.recycled {
+            return Ok(());
+        }
+        let (cluster, lane_id) = (self.cluster, self.lane_id);
+        let (index, bytes) =
+            self.lane.look(move |state| (state.applied, checkpoint::encode(state, cluster, lane_id))).await?;
+        let (data_dir, incarnation) = (self.data_dir.clone(), self.incarnation);
+        tokio::task::spawn_blocking(move || data_dir.put_checkpoint(lane_id, incarnation, index, &bytes))
+            .await
+            .map_err(|_| LaneGone)??;
+        self.lane.release(shipped);
+        self.recycled = shipped;
+        Ok(())
+    }
+}
+
+impl Changes {
+    fn since(state: &LaneState, exported: Option<LogIndex>) -> Self {
+        let changed = |topic: &&Topic| exported.is_none_or(|exported| topic.changed > exported);
+        Self {
+            index: state.applied,
+            shipped: state.shipped_index(),
+            living: state.topics.keys().copied().collect(),
+            pages: state.topics.values().filter(changed).map(|topic| page_of(topic, &state.segments)).collect(),
+        }
+    }
+}
+
+/// What readers see of a topic.
+fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
+    let mut referred: BTreeMap<LogIndex, u32> = BTreeMap::new();
+    for run in topic.partitions.iter().flat_map(|partition| &partition.runs) {
+        let next = referred.len() as u32;
+        referred.entry(run.segment).or_insert(next);
+    }
+    let mut entries: Vec<(u32, SegmentEntry)> = referred
+        .iter()
+        .filter_map(|(first, at)| {
+            let segment = segments.get(*first)?;
+            let entry = SegmentEntry {
+                key: segment.key.clone(),
+                size: segment.size,
+                crc: segment.crc,
+                directory_position: segment.directory_position,
+            };
+            Some((*at, entry))
+        })
+        .collect();
+    entries.sort_by_key(|(at, _)| *at);
+    let partition_page = |(number, partition): (usize, &crate::state::partition::Partition)| PartitionPage {
+        partition: number as i32,
+        log_start: partition.log_start,
+        shipped_to: partition.shipped_to,
+        last_stable: partition.next_offset,
+        epochs: partition.epochs.clone(),
+        runs: partition
+            .runs
+            .iter()
+            .map(|run| RunEntry {
+                first: run.first,
+                last: run.last,
+                segment: referred[&run.segment],
+                position: run.position,
+                length: run.length,
+                min_timestamp: run.min_timestamp,
+                max_timestamp: run.max_timestamp,
+                unreadable: match &run.indexed {
+                    Indexed::Unreadable(reason) => Some(reason.clone()),
+                    Indexed::Pending | Indexed::Archive(_) => None,
+                },
+            })
+            .collect(),
+    };
+    TopicPage {
+        id: topic.id,
+        name: topic.name.clone(),
+        search_enabled: topic.config.search_enabled(),
+        index: topic.config.index_settings(),
+        segments: entries.into_iter().map(|(_, entry)| entry).collect(),
+        partitions: topic.partitions.iter().enumerate().map(partition_page).collect(),
+        archives: topic
+            .archives
+            .iter()
+            .map(|(key, archive)| ArchiveEntry {
+                key: key.clone(),
+                size: archive.size,
+                crc: archive.crc,
+                records: archive.records,
+                runs: archive.runs.clone(),
+            })
+            .collect(),
+    }
+}

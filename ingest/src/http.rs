@@ -1,0 +1,115 @@
+//! The broker's part of the HTTP interface: where every partition stands, and shipping everything now.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use chronik_core::ids::{Offset, PartitionId};
+use chronik_core::problem::Problem;
+use serde::Serialize;
+
+use crate::clock::now_ms;
+use crate::indexing::IndexingHandle;
+use crate::lane::{LaneGone, LaneHandle};
+use crate::state::LaneState;
+
+/// What the routes work on.
+pub struct Desk {
+    /// The lane.
+    pub lane: LaneHandle,
+    /// The sender of jobs.
+    pub indexing: IndexingHandle,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    topics: Vec<TopicStatus>,
+    unshipped_bytes: u64,
+    oldest_unshipped_ms: Option<i64>,
+    pending_jobs: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct TopicStatus {
+    topic: String,
+    id: String,
+    partitions: Vec<PartitionStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartitionStatus {
+    partition: PartitionId,
+    log_start: Offset,
+    high_watermark: Offset,
+    shipped_to: Offset,
+    archived_to: Option<Offset>,
+}
+
+/// `POST /v1/seal`.
+#[derive(Debug, Serialize)]
+pub struct Sealed {
+    shipped_index: u64,
+    pending_jobs: usize,
+}
+
+/// The routes.
+pub fn routes(desk: Desk) -> Router {
+    Router::new().route("/v1/status", get(status)).route("/v1/seal", post(seal)).with_state(Arc::new(desk))
+}
+
+async fn status(State(desk): State<Arc<Desk>>) -> Response {
+    let progress = *desk.lane.progress().borrow();
+    let answer = desk.lane.look(topics_of).await.map(|topics| Status {
+        topics,
+        unshipped_bytes: progress.unshipped_bytes,
+        oldest_unshipped_ms: progress.unshipped_since.map(|since| (now_ms() - since).max(0)),
+        pending_jobs: desk.indexing.pending_jobs(),
+    });
+    respond(answer)
+}
+
+/// Ships everything acknowledged before the call and sends its jobs, then answers.
+async fn seal(State(desk): State<Arc<Desk>>) -> Response {
+    let sealed = async {
+        let border = desk.lane.cut(false).await?;
+        desk.lane.shipped(border).await?;
+        desk.indexing.flush().await?;
+        Ok(Sealed { shipped_index: border, pending_jobs: desk.indexing.pending_jobs() })
+    };
+    respond(sealed.await)
+}
+
+fn topics_of(state: &LaneState) -> Vec<TopicStatus> {
+    let mut topics: Vec<TopicStatus> = state
+        .topics
+        .values()
+        .map(|topic| TopicStatus {
+            topic: topic.name.clone(),
+            id: topic.id.to_string(),
+            partitions: topic
+                .partitions
+                .iter()
+                .enumerate()
+                .map(|(number, partition)| PartitionStatus {
+                    partition: number as PartitionId,
+                    log_start: partition.log_start,
+                    high_watermark: partition.next_offset,
+                    shipped_to: partition.shipped_to,
+                    archived_to: topic.config.search_enabled().then(|| partition.archived_to()),
+                })
+                .collect(),
+        })
+        .collect();
+    topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+    topics
+}
+
+fn respond<T: Serialize>(answer: Result<T, LaneGone>) -> Response {
+    match answer {
+        Ok(answer) => Json(answer).into_response(),
+        Err(gone) => Problem::new(503, "stopping", gone.to_string()).into_response(),
+    }
+}

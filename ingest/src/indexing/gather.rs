@@ -1,0 +1,175 @@
+//! Which runs go into which job.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chronik_core::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
+use chronik_core::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
+use uuid::Uuid;
+
+use super::{IndexLimits, RunKey};
+use crate::state::LaneState;
+use crate::state::partition::Indexed;
+use crate::state::segments::Segment;
+
+/// The largest message, bytes.
+pub const JOB_BYTES_MAX: usize = 200 << 10;
+/// A batch below this size waits longer; it is cheap to scan meanwhile.
+const SMALL_BATCH_BYTES: u64 = 1 << 20;
+/// How much longer.
+const SMALL_BATCH_PATIENCE: u32 = 10;
+
+/// Who sends jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct JobOrigin {
+    /// The cluster.
+    pub cluster: Uuid,
+    /// The owner's claim.
+    pub incarnation: Incarnation,
+    /// The lane, into whose inbox results go.
+    pub lane: Lane,
+}
+
+/// A run without an archive.
+#[derive(Clone, Debug)]
+pub struct PendingRun {
+    /// The topic.
+    pub topic: TopicId,
+    /// The topic's name.
+    pub topic_name: String,
+    /// The topic's index epoch.
+    pub index_epoch: u32,
+    /// How the topic is indexed.
+    pub settings: IndexSettings,
+    /// The partition.
+    pub partition: PartitionId,
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+    /// Where the batches start in the segment, bytes.
+    pub position: u64,
+    /// Bytes of the batches.
+    pub length: u64,
+    /// The segment.
+    pub segment: Segment,
+    /// When it was registered, ms since the epoch.
+    pub registered_at: Timestamp,
+}
+
+/// What to send now, and when there will be more.
+pub struct Batching {
+    /// Each of one topic, at most the limit's bytes unless one run is larger.
+    pub batches: Vec<Vec<PendingRun>>,
+    /// Until the next run is due by age.
+    pub next_due: Option<Duration>,
+}
+
+impl PendingRun {
+    /// The run as jobs name it.
+    pub fn key(&self) -> RunKey {
+        (self.topic, self.partition, self.first)
+    }
+}
+
+/// All runs without an archive of topics that are searched.
+pub fn pending_runs(state: &LaneState) -> Vec<PendingRun> {
+    let mut pending = Vec::new();
+    for topic in state.topics.values().filter(|topic| topic.config.search_enabled()) {
+        for (number, partition) in topic.partitions.iter().enumerate() {
+            for run in partition.runs.iter().filter(|run| run.indexed == Indexed::Pending) {
+                let Some(segment) = state.segments.get(run.segment) else { continue };
+                pending.push(PendingRun {
+                    topic: topic.id,
+                    topic_name: topic.name.clone(),
+                    index_epoch: topic.index_epoch,
+                    settings: topic.config.index_settings(),
+                    partition: number as PartitionId,
+                    first: run.first,
+                    last: run.last,
+                    position: run.position,
+                    length: run.length,
+                    segment: segment.clone(),
+                    registered_at: segment.registered_at,
+                });
+            }
+        }
+    }
+    pending
+}
+
+/// Puts runs together by topic. A topic's runs go when they fill a job, when the oldest has waited long enough, or when
+/// everything is asked for; by size alone only full jobs go.
+pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, everything: bool) -> Batching {
+    let mut topics: BTreeMap<TopicId, Vec<PendingRun>> = BTreeMap::new();
+    for run in waiting {
+        topics.entry(run.topic).or_default().push(run);
+    }
+    let mut batching = Batching { batches: Vec::new(), next_due: None };
+    for runs in topics.into_values() {
+        let bytes: u64 = runs.iter().map(|run| run.length).sum();
+        let oldest = runs.iter().map(|run| run.registered_at).min().unwrap_or(now);
+        let patience = if bytes < SMALL_BATCH_BYTES { limits.age * SMALL_BATCH_PATIENCE } else { limits.age };
+        let waited = Duration::from_millis(now.saturating_sub(oldest).max(0) as u64);
+        let mut jobs = fill(runs, limits.bytes);
+        if !everything && waited < patience {
+            jobs.retain(|job| job.iter().map(|run| run.length).sum::<u64>() >= limits.bytes);
+            let due = patience - waited;
+            batching.next_due = Some(batching.next_due.map_or(due, |earlier| earlier.min(due)));
+        }
+        batching.batches.extend(jobs);
+    }
+    batching
+}
+
+/// Cuts a topic's runs, oldest segment first, so that each part reaches the limit with its last run.
+fn fill(mut runs: Vec<PendingRun>, limit: u64) -> Vec<Vec<PendingRun>> {
+    runs.sort_by_key(|run| (run.registered_at, run.partition, run.first));
+    let mut jobs: Vec<Vec<PendingRun>> = Vec::new();
+    let mut bytes = limit;
+    for run in runs {
+        if bytes >= limit {
+            jobs.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += run.length;
+        if let Some(job) = jobs.last_mut() {
+            job.push(run);
+        }
+    }
+    jobs
+}
+
+/// The message for runs of one topic.
+pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
+    let topic = runs.first()?;
+    let mut inputs: BTreeMap<&str, JobInput> = BTreeMap::new();
+    for run in runs {
+        let input = inputs.entry(&run.segment.key).or_insert_with(|| JobInput {
+            key: run.segment.key.clone(),
+            size: run.segment.size,
+            crc: run.segment.crc,
+            runs: Vec::new(),
+        });
+        input.runs.push(JobRun {
+            partition: run.partition,
+            first: run.first,
+            last: run.last,
+            position: run.position,
+            length: run.length,
+        });
+    }
+    Some(Job {
+        v: VERSION,
+        kind: JobKind::Index,
+        cluster: origin.cluster.to_string(),
+        incarnation: origin.incarnation,
+        lane: origin.lane,
+        id: id.into(),
+        topic: topic.topic_name.clone(),
+        topic_id: topic.topic,
+        index_epoch: topic.index_epoch,
+        inputs: inputs.into_values().collect(),
+        settings: topic.settings,
+    })
+}

@@ -1,0 +1,154 @@
+//! What indexers put into `inbox/`.
+
+use chronik_core::archive;
+use chronik_core::ids::Timestamp;
+use chronik_core::job::{ArchiveMade, JobResult, VERSION};
+use chronik_core::names::{ArchiveName, ResultName};
+use chronik_core::store::StoreError;
+
+use super::Desk;
+use crate::clock::now_ms;
+use crate::command::{ArchiveFacts, Command, ForgetResults, RegisterResult, Unreadable};
+use crate::lane::LaneGone;
+
+/// Why a result was not taken in.
+#[derive(Debug, thiserror::Error)]
+enum ResultError {
+    /// Worth another look at the next sweep.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Never worth one.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Desk {
+    /// Takes in every result that is not known yet. One that can't be used is left where it is, for a person to look at.
+    pub(super) async fn sweep_inbox(&mut self) -> Result<(), LaneGone> {
+        let objects = match self.indexing.store.list(&ResultName::prefix(self.indexing.origin.lane)).await {
+            Ok(objects) => objects,
+            Err(error) => {
+                tracing::warn!("the inbox can't be listed, trying again: {error}");
+                return Ok(());
+            }
+        };
+        let known = self.indexing.lane.look(|state| state.results.clone()).await?;
+        for object in objects {
+            if known.contains_key(&object.key) || self.ignored.contains(&object.key) {
+                continue;
+            }
+            match self.verified_result(&object.key).await {
+                Ok((job, result)) => self.take_in(&job, result).await?,
+                Err(ResultError::Store(error)) => {
+                    tracing::warn!("result {} can't be read, trying again: {error}", object.key);
+                }
+                Err(ResultError::Invalid(reason)) => {
+                    tracing::error!("result {} is ignored: {reason}", object.key);
+                    self.ignored.insert(object.key);
+                }
+            }
+        }
+        self.count();
+        Ok(())
+    }
+
+    async fn verified_result(&self, key: &str) -> Result<(String, RegisterResult), ResultError> {
+        let bytes = self.indexing.store.read(key, None).await?;
+        let invalid = |reason: String| ResultError::Invalid(reason);
+        let result: JobResult = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+        if result.v != VERSION {
+            return Err(invalid(format!("it has version {}, known is {VERSION}", result.v)));
+        }
+        if result.cluster != self.indexing.origin.cluster.to_string() || result.lane != self.indexing.origin.lane {
+            return Err(invalid(format!("it is for cluster {}, lane {}", result.cluster, result.lane)));
+        }
+        let mut archives = Vec::new();
+        for made in result.archives {
+            archives.push(self.verified_archive(made).await?);
+        }
+        let unreadable = result
+            .unreadable
+            .into_iter()
+            .map(|run| Unreadable {
+                segment: run.segment,
+                partition: run.partition,
+                first: run.first,
+                reason: run.reason,
+            })
+            .collect();
+        let registration = RegisterResult {
+            result: key.to_owned(),
+            topic: result.topic_id,
+            index_epoch: result.index_epoch,
+            at: now_ms(),
+            archives,
+            unreadable,
+        };
+        Ok((result.job, registration))
+    }
+
+    /// An archive counts once its object is there in full, by size and table of contents.
+    async fn verified_archive(&self, made: ArchiveMade) -> Result<ArchiveFacts, ResultError> {
+        let named_at = named_at(&made.key)?;
+        archive::verify_stored(&*self.indexing.store, &made.key, made.size, made.crc).await.map_err(
+            |error| match error {
+                archive::ArchiveError::Store(error @ StoreError::Unavailable { .. }) => error.into(),
+                other => ResultError::Invalid(other.to_string()),
+            },
+        )?;
+        Ok(ArchiveFacts {
+            key: made.key,
+            size: made.size,
+            crc: made.crc,
+            records: made.records,
+            named_at,
+            runs: made.runs,
+        })
+    }
+
+    async fn take_in(&mut self, job: &str, result: RegisterResult) -> Result<(), LaneGone> {
+        self.indexing.metrics.unreadable_runs.inc_by(result.unreadable.len() as u64);
+        for run in &result.unreadable {
+            tracing::error!(
+                "partition {} of topic {} from offset {} on is scanned, not indexed: {}",
+                run.partition,
+                result.topic,
+                run.first,
+                run.reason
+            );
+        }
+        self.propose(Command::RegisterResult(result)).await?;
+        if let Some(answered) = self.out.remove(job) {
+            for run in answered.runs {
+                self.sends.remove(&run);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes results whose commands lie in shipped segments: nothing needs the objects any more.
+    pub(super) async fn delete_results(&mut self) -> Result<(), LaneGone> {
+        let results = self.indexing.lane.look(|state| state.results_to_delete()).await?;
+        if results.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.indexing.ownership.check().await {
+            tracing::warn!("results are not deleted now: {error}");
+            return Ok(());
+        }
+        let mut deleted = Vec::new();
+        for key in results {
+            match self.indexing.store.delete(&key).await {
+                Ok(()) => deleted.push(key),
+                Err(error) => tracing::warn!("result {key} is not deleted yet: {error}"),
+            }
+        }
+        self.propose(Command::ForgetResults(ForgetResults { results: deleted })).await
+    }
+}
+
+fn named_at(key: &str) -> Result<Timestamp, ResultError> {
+    let name: ArchiveName =
+        key.parse().map_err(|error: chronik_core::names::NameError| ResultError::Invalid(error.to_string()))?;
+    Ok(i64::try_from(name.ulid.timestamp_ms()).unwrap_or(i64::MAX))
+}

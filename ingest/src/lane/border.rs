@@ -1,0 +1,98 @@
+//! When the unshipped log becomes a segment.
+
+use std::time::{Duration, Instant};
+
+use chronik_core::ids::LogIndex;
+
+/// Other commands than appends wait longer than records do.
+const OTHER_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// The limits of the unshipped log.
+#[derive(Clone, Copy, Debug)]
+pub struct ShipLimits {
+    /// Bytes of frames that make a segment.
+    pub bytes: u64,
+    /// How long the oldest batch waits.
+    pub age: Duration,
+}
+
+/// The log beyond the last segment border.
+#[derive(Debug)]
+pub struct Unshipped {
+    limits: ShipLimits,
+    first: LogIndex,
+    bytes: u64,
+    oldest_append: Option<Instant>,
+    oldest_other: Option<Instant>,
+}
+
+/// What a frame means for shipping.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameWeight {
+    /// Bytes of its commands and batches.
+    pub bytes: u64,
+    /// It has batches.
+    pub appends: bool,
+    /// It has commands that are neither appends nor bookkeeping.
+    pub others: bool,
+}
+
+impl Unshipped {
+    /// Nothing is unshipped; the next frame is `first`.
+    pub fn new(limits: ShipLimits, first: LogIndex) -> Self {
+        Self { limits, first, bytes: 0, oldest_append: None, oldest_other: None }
+    }
+
+    /// The first index beyond the last border.
+    pub fn first(&self) -> LogIndex {
+        self.first
+    }
+
+    /// Bytes of frames beyond the last border.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Since when the oldest batch waits.
+    pub fn oldest_append(&self) -> Option<Instant> {
+        self.oldest_append
+    }
+
+    /// Whether a border must come before a frame of this size, so that the segment stays within the limit.
+    pub fn is_full_before(&self, frame: &FrameWeight) -> bool {
+        self.bytes > 0 && self.bytes + frame.bytes > self.limits.bytes
+    }
+
+    /// Counts a frame that was applied at `now`.
+    pub fn add(&mut self, frame: &FrameWeight, now: Instant) {
+        self.bytes += frame.bytes;
+        if frame.appends {
+            self.oldest_append.get_or_insert(now);
+        }
+        if frame.others {
+            self.oldest_other.get_or_insert(now);
+        }
+    }
+
+    /// Whether there is anything but bookkeeping.
+    pub fn is_worth_shipping(&self) -> bool {
+        self.oldest_append.is_some() || self.oldest_other.is_some()
+    }
+
+    /// When the age limits ask for a border.
+    pub fn due_at(&self) -> Option<Instant> {
+        let append = self.oldest_append.map(|since| since + self.limits.age);
+        let other = self.oldest_other.map(|since| since + OTHER_AGE_MAX.max(self.limits.age));
+        append.into_iter().chain(other).min()
+    }
+
+    /// Whether size or age ask for a border now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        (self.bytes >= self.limits.bytes && self.is_worth_shipping()) || self.due_at().is_some_and(|due| due <= now)
+    }
+
+    /// Draws a border after `last`.
+    pub fn cut(&mut self, last: LogIndex) {
+        *self = Self::new(self.limits, last + 1);
+    }
+}

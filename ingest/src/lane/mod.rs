@@ -1,0 +1,190 @@
+//! The lane: one ordered log of commands and the state that results from it.
+//!
+//! A request enters through a [`LaneHandle`]. The [`owner`] task stages it, puts it into a frame, and hands the frame to
+//! the write-ahead log; once the log says that the frame is durable, the owner applies it to the state, publishes what
+//! others may see ([`tail`]), and answers. It also draws the borders between segments ([`border`]).
+
+pub mod border;
+pub mod owner;
+pub mod replay;
+pub mod stage;
+pub mod tail;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use chronik_core::batch::BatchHeader;
+use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::command::Command;
+use crate::state::LaneState;
+use crate::state::apply::Refusal;
+use crate::wal::WalReader;
+
+use self::tail::TopicTable;
+
+/// The lane's owner has ended: the process is about to.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker is stopping")]
+pub struct LaneGone;
+
+/// A batch that passed the produce checks.
+#[derive(Debug)]
+pub struct ProducedBatch {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its header.
+    pub header: BatchHeader,
+    /// The whole batch as it came.
+    pub bytes: Bytes,
+    /// Whether the broker sets the records' timestamps.
+    pub log_append_time: bool,
+}
+
+/// Where an acknowledged batch lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// The broker's timestamp if it set one, ms.
+    pub log_append_time: Option<Timestamp>,
+    /// First offset of the partition that can be read.
+    pub log_start: Offset,
+}
+
+/// Why a command had no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The state does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The write-ahead log has no room: shipping is behind, or the disk is full. Trying again helps once it caught up.
+    #[error("the write-ahead log has no room")]
+    NoRoom,
+    /// See [`LaneGone`].
+    #[error(transparent)]
+    Gone(#[from] LaneGone),
+}
+
+/// How far the lane is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The last index applied.
+    pub applied: LogIndex,
+    /// The last index in a registered segment.
+    pub shipped: LogIndex,
+    /// The last index whose commands changed what the catalog says.
+    pub catalog: LogIndex,
+    /// Bytes of frames that are applied and not yet in a registered segment.
+    pub unshipped_bytes: u64,
+    /// When the oldest batch among them arrived, ms since the epoch.
+    pub unshipped_since: Option<Timestamp>,
+}
+
+/// A range of the log that is to become a segment.
+#[derive(Debug)]
+pub struct ShipOrder {
+    /// First index.
+    pub first: LogIndex,
+    /// Last index.
+    pub last: LogIndex,
+    /// The state at `last`, if a checkpoint is due.
+    pub checkpoint: Option<Box<LaneState>>,
+}
+
+type Reply<T> = oneshot::Sender<T>;
+type Look = Box<dyn FnOnce(&LaneState) + Send>;
+
+enum Request {
+    Append(ProducedBatch, Reply<Result<Appended, LaneError>>),
+    Propose(Box<Command>, Reply<Result<(), LaneError>>),
+    Look(Look),
+    Cut { with_checkpoint: bool, reply: Reply<LogIndex> },
+    Release(LogIndex),
+}
+
+/// The way to a lane's owner. Cheap to clone.
+///
+/// Its inbox has no limit of its own: batches in it are counted by the connections' limit of bytes in flight, and all
+/// else is asked by few tasks that wait for their answer.
+#[derive(Clone)]
+pub struct LaneHandle {
+    requests: mpsc::UnboundedSender<Request>,
+    topics: Arc<ArcSwap<TopicTable>>,
+    progress: watch::Receiver<Progress>,
+    wal: WalReader,
+}
+
+impl LaneHandle {
+    /// Puts a batch in line; batches of one caller keep their order. The answer comes when it is durable and applied.
+    pub fn append(&self, batch: ProducedBatch) -> impl Future<Output = Result<Appended, LaneError>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(Request::Append(batch, reply)).is_ok();
+        async move {
+            if !sent {
+                return Err(LaneGone.into());
+            }
+            answer.await.unwrap_or(Err(LaneError::Gone(LaneGone)))
+        }
+    }
+
+    /// Has a command ordered and applied; the result is the state's answer.
+    pub async fn propose(&self, command: Command) -> Result<(), LaneError> {
+        self.ask(|reply| Request::Propose(Box::new(command), reply)).await?
+    }
+
+    /// Looks at the state as of the last applied frame. The owner does nothing else meanwhile: be brief.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&LaneState) -> T + Send + 'static,
+    ) -> Result<T, LaneGone> {
+        self.ask(|reply| {
+            Request::Look(Box::new(move |state| {
+                let _ = reply.send(look(state));
+            }))
+        })
+        .await
+    }
+
+    /// Draws a segment border behind everything acknowledged so far; returns the last index before it.
+    pub async fn cut(&self, with_checkpoint: bool) -> Result<LogIndex, LaneGone> {
+        self.ask(|reply| Request::Cut { with_checkpoint, reply }).await
+    }
+
+    /// Lets go of everything at or below an index that `latest` names as shipped.
+    pub fn release(&self, up_to: LogIndex) {
+        let _ = self.requests.send(Request::Release(up_to));
+    }
+
+    /// The living topics.
+    pub fn topics(&self) -> arc_swap::Guard<Arc<TopicTable>> {
+        self.topics.load()
+    }
+
+    /// How far the lane is, to look at or to wait on.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Waits until everything up to an index is in registered segments.
+    pub async fn shipped(&self, index: LogIndex) -> Result<(), LaneGone> {
+        let mut progress = self.progress.clone();
+        progress.wait_for(|progress| progress.shipped >= index).await.map_err(|_| LaneGone)?;
+        Ok(())
+    }
+
+    /// Reads from the write-ahead log.
+    pub fn wal(&self) -> &WalReader {
+        &self.wal
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, LaneGone> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).map_err(|_| LaneGone)?;
+        answer.await.map_err(|_| LaneGone)
+    }
+}

@@ -1,0 +1,72 @@
+//! Appends in flight: which offsets are taken by frames that are written but not yet applied.
+
+use std::collections::HashMap;
+
+use chronik_core::ids::{Offset, PartitionId, TopicId};
+
+use crate::state::LaneState;
+use crate::state::apply::Refusal;
+
+/// What is staged on top of the applied state. Only appends are; everything else is decided when it is applied.
+#[derive(Debug, Default)]
+pub struct Stage {
+    partitions: HashMap<(TopicId, PartitionId), Staged>,
+}
+
+#[derive(Debug)]
+struct Staged {
+    next_offset: Offset,
+    in_flight: usize,
+}
+
+/// What an append is stamped with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// The partition's leader epoch.
+    pub leader_epoch: i32,
+}
+
+impl Stage {
+    /// Takes the next `records` offsets of a partition.
+    pub fn take(
+        &mut self,
+        state: &LaneState,
+        topic: TopicId,
+        partition: PartitionId,
+        records: i64,
+    ) -> Result<Stamp, Refusal> {
+        let topic_state = state.topics.get(&topic).ok_or(Refusal::UnknownTopic)?;
+        let applied = usize::try_from(partition)
+            .ok()
+            .and_then(|number| topic_state.partitions.get(number))
+            .ok_or(Refusal::UnknownPartition)?;
+        let staged = self
+            .partitions
+            .entry((topic, partition))
+            .or_insert(Staged { next_offset: applied.next_offset, in_flight: 0 });
+        let base_offset = staged.next_offset;
+        staged.next_offset += records;
+        staged.in_flight += 1;
+        Ok(Stamp { base_offset, leader_epoch: applied.leader_epoch() })
+    }
+
+    /// Takes back the last [`Stage::take`] of a partition: the batch was not written after all.
+    pub fn give_back(&mut self, topic: TopicId, partition: PartitionId, records: i64) {
+        if let Some(staged) = self.partitions.get_mut(&(topic, partition)) {
+            staged.next_offset -= records;
+        }
+        self.settle(topic, partition);
+    }
+
+    /// An append was applied or refused; either way its offsets are used up, and what was staged after it stands.
+    pub fn settle(&mut self, topic: TopicId, partition: PartitionId) {
+        if let Some(staged) = self.partitions.get_mut(&(topic, partition)) {
+            staged.in_flight -= 1;
+            if staged.in_flight == 0 {
+                self.partitions.remove(&(topic, partition));
+            }
+        }
+    }
+}

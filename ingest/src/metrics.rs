@@ -1,0 +1,114 @@
+//! What the broker counts and measures.
+
+use chronik_core::telemetry::Metrics;
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+
+/// Of the lane's owner.
+#[derive(Clone)]
+pub struct LaneMetrics {
+    /// One fdatasync of the write-ahead log.
+    pub fsync_seconds: Histogram,
+    /// Batches refused because the write-ahead log had no room.
+    pub refused_for_room: IntCounter,
+    /// Batch bytes held in memory for fetches.
+    pub tail_bytes: IntGauge,
+}
+
+impl LaneMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            fsync_seconds: metrics
+                .seconds("chronik_wal_fsync_seconds", "Time of one fdatasync of the write-ahead log."),
+            refused_for_room: metrics
+                .counter("chronik_wal_refused_total", "Batches refused because the write-ahead log had no room."),
+            tail_bytes: metrics.gauge("chronik_tail_memory_bytes", "Batch bytes held in memory for fetches."),
+        }
+    }
+}
+
+/// Where fetches were served from.
+#[derive(Clone)]
+pub struct FetchMetrics {
+    wal_hits: IntCounter,
+    segment_hits: IntCounter,
+    wal_rate: Gauge,
+    segment_rate: Gauge,
+}
+
+impl FetchMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            wal_hits: metrics
+                .counter("chronik_fetch_wal_total", "Partition reads served from memory or the write-ahead log."),
+            segment_hits: metrics.counter("chronik_fetch_segment_total", "Partition reads served from segments."),
+            wal_rate: metrics.ratio(
+                "fetch_wal_hit_rate",
+                "Share of all partition reads that were served from memory or the write-ahead log.",
+            ),
+            segment_rate: metrics
+                .ratio("fetch_segment_hit_rate", "Share of all partition reads that were served from segments."),
+        }
+    }
+
+    /// Counts a read from memory or the write-ahead log.
+    pub fn wal_hit(&self) {
+        self.wal_hits.inc();
+        self.update_rates();
+    }
+
+    /// Counts a read from segments.
+    pub fn segment_hit(&self) {
+        self.segment_hits.inc();
+        self.update_rates();
+    }
+
+    fn update_rates(&self) {
+        let (wal, segment) = (self.wal_hits.get() as f64, self.segment_hits.get() as f64);
+        self.wal_rate.set(wal / (wal + segment));
+        self.segment_rate.set(segment / (wal + segment));
+    }
+}
+
+/// Of shipping and indexing.
+#[derive(Clone)]
+pub struct ShipMetrics {
+    /// Bytes acknowledged and not yet in a registered segment.
+    pub unshipped_bytes: IntGauge,
+    /// How long the oldest of them waits.
+    pub unshipped_seconds: Gauge,
+    /// Segments registered.
+    pub segments: IntCounter,
+    /// Bytes of registered segments.
+    pub segment_bytes: IntCounter,
+    /// Uploads that failed and were tried again.
+    pub upload_failures: IntCounter,
+    /// Jobs sent and not answered.
+    pub pending_jobs: IntGauge,
+    /// How long the oldest run waits for its archive.
+    pub indexer_lag_seconds: Gauge,
+    /// Runs that are scanned for good because they could not be indexed.
+    pub unreadable_runs: IntCounter,
+}
+
+impl ShipMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            unshipped_bytes: metrics
+                .gauge("chronik_unshipped_bytes", "Bytes acknowledged and not yet in a registered segment."),
+            unshipped_seconds: metrics
+                .ratio("chronik_unshipped_age_seconds", "How long the oldest unshipped batch waits."),
+            segments: metrics.counter("chronik_segments_total", "Segments registered."),
+            segment_bytes: metrics.counter("chronik_segment_bytes_total", "Bytes of registered segments."),
+            upload_failures: metrics
+                .counter("chronik_upload_failures_total", "Uploads to the bucket that failed and were tried again."),
+            pending_jobs: metrics.gauge("chronik_pending_jobs", "Index jobs sent and not answered."),
+            indexer_lag_seconds: metrics
+                .ratio("wal_indexer_lag_seconds", "How long the oldest run in a segment waits for its archive."),
+            unreadable_runs: metrics
+                .counter("chronik_unreadable_runs_total", "Runs that could not be indexed and are scanned instead."),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Reads records wherever they lie: tail in memory, write-ahead log, segments.
+
+use bytes::{Bytes, BytesMut};
+use chronik_core::batch::{self, BatchError};
+use chronik_core::cold::{ColdError, SharedColdReader};
+use chronik_core::ids::{Offset, PartitionId, Timestamp};
+
+use crate::lane::LaneHandle;
+use crate::lane::tail::{BatchBytes, TailBatch, TopicView};
+use crate::metrics::FetchMetrics;
+use crate::wal::{WalError, WalReader};
+
+/// What looking for a timestamp may unpack of one batch, bytes.
+const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+
+/// Why acknowledged records could not be read. Always worth another try; never a reason to skip one.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The write-ahead log could not be read.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The bucket could not be read.
+    #[error(transparent)]
+    Cold(#[from] ColdError),
+    /// The write-ahead log gave other bytes than were written.
+    #[error("batch at offset {offset} in the write-ahead log is damaged: {reason}")]
+    Damaged {
+        /// Where it should begin.
+        offset: Offset,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The task that read was aborted.
+    #[error("reading was aborted")]
+    Aborted,
+}
+
+/// Reads partitions of one lane.
+#[derive(Clone)]
+pub struct RecordReader {
+    lane: LaneHandle,
+    cold: SharedColdReader,
+    metrics: FetchMetrics,
+}
+
+impl RecordReader {
+    /// Reads what `lane` holds, and older records through `cold`.
+    pub fn new(lane: LaneHandle, cold: SharedColdReader, metrics: FetchMetrics) -> Self {
+        Self { lane, cold, metrics }
+    }
+
+    /// Whole batches in offset order, the first one containing `from`, at most about `max_bytes` but at least one;
+    /// empty at the end. `from` lies between the partition's log start and its end.
+    pub async fn read(
+        &self,
+        topic: &TopicView,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<BatchBytes>, ReadError> {
+        let Some(tail) = topic.partition(partition) else { return Ok(Vec::new()) };
+        if let Ok(batches) = tail.batches(from, max_bytes) {
+            match self.from_log(batches).await {
+                Err(ReadError::Wal(WalError::Gone { .. })) => {}
+                read => {
+                    self.metrics.wal_hit();
+                    return read;
+                }
+            }
+        }
+        let batches = self.cold.fetch(topic.id, partition, from, max_bytes).await?;
+        self.metrics.segment_hit();
+        Ok(batches.into_iter().map(BatchBytes::from_whole).collect())
+    }
+
+    /// Offset and timestamp of the first record at or after the log start whose timestamp is at least `timestamp`.
+    pub async fn offset_for_time(
+        &self,
+        topic: &TopicView,
+        partition: PartitionId,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let Some(tail) = topic.partition(partition) else { return Ok(None) };
+        let bounds = tail.bounds();
+        if bounds.tail_start > bounds.log_start {
+            let found = self.cold.offset_for_time(topic.id, partition, bounds.log_start, timestamp).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let mut from = bounds.tail_start;
+        while let Some(candidate) = tail.batch_for_time(from, timestamp) {
+            from = candidate.last_offset + 1;
+            for batch in self.read(topic, partition, candidate.base_offset, 1).await? {
+                if let Some(found) = first_at_or_after(batch.contiguous(), timestamp)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn from_log(&self, batches: Vec<TailBatch>) -> Result<Vec<BatchBytes>, ReadError> {
+        if batches.iter().all(|batch| batch.bytes.is_some()) {
+            return Ok(batches.into_iter().filter_map(|batch| batch.bytes).collect());
+        }
+        let wal = self.lane.wal().clone();
+        let read = move || batches.into_iter().map(|batch| read_batch(&wal, batch)).collect();
+        tokio::task::spawn_blocking(read).await.map_err(|_| ReadError::Aborted)?
+    }
+}
+
+fn read_batch(wal: &WalReader, batch: TailBatch) -> Result<BatchBytes, ReadError> {
+    if let Some(bytes) = batch.bytes {
+        return Ok(bytes);
+    }
+    let bytes = wal.read(batch.file, batch.position, batch.length as usize)?;
+    let damaged = |reason: String| ReadError::Damaged { offset: batch.base_offset, reason };
+    let header = batch::verify(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if header.base_offset != batch.base_offset {
+        return Err(damaged(format!("it begins with offset {}", header.base_offset)));
+    }
+    Ok(BatchBytes::from_whole(bytes))
+}
+
+fn first_at_or_after(batch: Bytes, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+    let undecodable = |error: BatchError| {
+        let offset = batch::BatchHeader::parse(&batch).map_or(-1, |header| header.base_offset);
+        ReadError::Damaged { offset, reason: error.to_string() }
+    };
+    for record in batch::records(&batch, DECOMPRESSED_BYTES_MAX).map_err(undecodable)? {
+        let record = record.map_err(undecodable)?;
+        if record.timestamp >= timestamp {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}
+
+impl BatchBytes {
+    /// A stored batch, which is in one piece.
+    pub fn from_whole(mut whole: Bytes) -> Self {
+        let head = whole.split_to(batch::HEADER_LENGTH.min(whole.len()));
+        Self { head, body: whole }
+    }
+
+    /// The batch in one piece; copies.
+    pub fn contiguous(&self) -> Bytes {
+        let mut whole = BytesMut::with_capacity(self.length());
+        whole.extend_from_slice(&self.head);
+        whole.extend_from_slice(&self.body);
+        whole.freeze()
+    }
+}

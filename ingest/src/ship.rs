@@ -1,0 +1,295 @@
+//! From log to bucket: builds a segment of each range that the lane orders, creates it, verifies it, and registers it.
+//!
+//! Uploads overlap, registrations are in order. Every step can be repeated: a failed one is, until it works, while the log
+//! keeps what is not registered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chronik_core::ids::{Incarnation, Lane, LogIndex, Offset, PartitionId, TopicId};
+use chronik_core::names::{CheckpointName, SegmentName};
+use chronik_core::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
+use chronik_core::store::{SharedStore, StoreError};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+use uuid::Uuid;
+
+use crate::claim::{ClaimError, Ownership};
+use crate::clock::now_ms;
+use crate::command::{Command, CommandError, RegisterSegment, SegmentRun};
+use crate::lane::{LaneError, LaneGone, LaneHandle, ShipOrder};
+use crate::metrics::ShipMetrics;
+use crate::state::apply::Refusal;
+use crate::state::checkpoint;
+use crate::wal::{Frame, WalError};
+
+/// Segments that are uploaded at the same time; each is held in memory meanwhile.
+const UPLOADS_MAX: usize = 2;
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(15);
+/// A name carries its age, and old objects are not registered: a try that begins later than this uses a new one.
+const NAME_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// What ends shipping, and with it the broker. An unreachable bucket does not.
+#[derive(Debug, thiserror::Error)]
+pub enum ShipError {
+    /// The log does not give back what is to be shipped.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// A frame in the log has commands that can't be read.
+    #[error("frame {index}: {source}")]
+    Command {
+        /// The frame.
+        index: LogIndex,
+        /// Why.
+        source: CommandError,
+    },
+    /// The log does not make a segment.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// Somebody else owns the bucket.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The lane did not accept a segment of its own.
+    #[error("segment {key} was not accepted: {refusal}")]
+    Refused {
+        /// The object's name.
+        key: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The lane has ended.
+    #[error(transparent)]
+    Gone(#[from] LaneGone),
+}
+
+/// Ships one lane.
+#[derive(Clone)]
+pub struct Shipper {
+    /// Whose log it is.
+    pub cluster: Uuid,
+    /// The claim it ships under.
+    pub incarnation: Incarnation,
+    /// The lane.
+    pub lane_id: Lane,
+    /// The lane's owner.
+    pub lane: LaneHandle,
+    /// The bucket.
+    pub store: SharedStore,
+    /// Asked before every registration.
+    pub ownership: Ownership,
+    /// What is counted.
+    pub metrics: ShipMetrics,
+}
+
+/// A segment in the bucket that was verified.
+struct Uploaded {
+    registration: RegisterSegment,
+    checkpoint: Option<Box<crate::state::LaneState>>,
+}
+
+impl Shipper {
+    /// Ships what is ordered until the orders end, or until cancelled: then what is not registered stays in the log.
+    pub async fn run(
+        self,
+        orders: mpsc::UnboundedReceiver<ShipOrder>,
+        cancel: CancellationToken,
+    ) -> Result<(), ShipError> {
+        let this = Arc::new(self);
+        let orders = futures::stream::unfold(orders, |mut orders| async { Some((orders.recv().await?, orders)) });
+        let uploads = orders.map(|order| this.upload(order)).buffered(UPLOADS_MAX);
+        futures::pin_mut!(uploads);
+        loop {
+            let uploaded = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                uploaded = uploads.next() => uploaded,
+            };
+            let Some(uploaded) = uploaded else { return Ok(()) };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                registered = this.register(uploaded?) => registered?,
+            }
+        }
+    }
+
+    async fn upload(&self, order: ShipOrder) -> Result<Uploaded, ShipError> {
+        let (first, last) = (order.first, order.last);
+        let this = self.clone();
+        let built = tokio::task::spawn_blocking(move || this.build(first, last)).await.map_err(|_| LaneGone)??;
+        let mut name = Ulid::new();
+        let mut retry = Backoff::new();
+        let key = loop {
+            if name.datetime().elapsed().is_ok_and(|age| age > NAME_AGE_MAX) {
+                name = Ulid::new();
+            }
+            let (lane, incarnation) = (self.lane_id, self.incarnation);
+            let key = SegmentName { lane, incarnation, first, last, ulid: name }.to_string();
+            match self.store_verified(&key, &built).await {
+                Ok(()) => break key,
+                Err(error) => {
+                    tracing::warn!("segment {key} is not in the bucket yet, trying again: {error}");
+                    self.metrics.upload_failures.inc();
+                    if matches!(error, SegmentError::Store(StoreError::Exists { .. })) {
+                        name = Ulid::new();
+                    }
+                    retry.wait().await;
+                }
+            }
+        };
+        let registration = RegisterSegment {
+            incarnation: self.incarnation,
+            first,
+            last,
+            key,
+            size: built.size,
+            crc: built.directory_crc,
+            directory_position: built.directory_position,
+            named_at: i64::try_from(name.timestamp_ms()).unwrap_or(i64::MAX),
+            at: now_ms(),
+            runs: runs_of(&built.directory),
+        };
+        Ok(Uploaded { registration, checkpoint: order.checkpoint })
+    }
+
+    async fn store_verified(&self, key: &str, built: &BuiltSegment) -> Result<(), SegmentError> {
+        self.store.create(key, built.parts.clone()).await?;
+        segment::verify_stored(&*self.store, key, built).await
+    }
+
+    /// Reads a range of the log and groups its batches by partition.
+    fn build(&self, first: LogIndex, last: LogIndex) -> Result<BuiltSegment, ShipError> {
+        let mut partitions: BTreeMap<(TopicId, PartitionId), Vec<(Offset, Bytes)>> = BTreeMap::new();
+        let mut log = Vec::new();
+        for frame in self.lane.wal().frames(first, last) {
+            let frame = frame?;
+            let commands = Command::decode_all(&frame.commands)
+                .map_err(|source| ShipError::Command { index: frame.index, source })?;
+            let batches = contiguous(&frame);
+            for command in commands {
+                if let Command::Append(append) = command {
+                    let end = (append.position + append.length) as usize;
+                    let batch = batches.slice(append.position as usize..end);
+                    partitions
+                        .entry((append.topic, append.partition))
+                        .or_default()
+                        .push((append.base_offset, batch));
+                }
+            }
+            log.push(LogEntry { index: frame.index, epoch: frame.epoch, commands: frame.commands });
+        }
+        let partitions = partitions
+            .into_iter()
+            .map(|((topic, partition), batches)| PartitionBatches {
+                topic,
+                partition,
+                batches: batches.into_iter().map(|(_, batch)| batch).collect(),
+            })
+            .collect();
+        let header = SegmentHeader {
+            cluster: self.cluster,
+            incarnation: self.incarnation,
+            lane: self.lane_id,
+            first,
+            last,
+        };
+        Ok(segment::build(header, partitions, &log)?)
+    }
+
+    async fn register(&self, uploaded: Uploaded) -> Result<(), ShipError> {
+        self.check_ownership().await?;
+        let segment = uploaded.registration;
+        let (key, size, last) = (segment.key.clone(), segment.size, segment.last);
+        let mut retry = Backoff::new();
+        loop {
+            let command = Command::RegisterSegment(RegisterSegment { at: now_ms(), ..segment.clone() });
+            match self.lane.propose(command).await {
+                Ok(()) => break,
+                Err(LaneError::NoRoom) => retry.wait().await,
+                Err(LaneError::Refused(refusal)) => return Err(ShipError::Refused { key, refusal }),
+                Err(LaneError::Gone(gone)) => return Err(gone.into()),
+            }
+        }
+        self.metrics.segments.inc();
+        self.metrics.segment_bytes.inc_by(size);
+        if let Some(state) = uploaded.checkpoint {
+            debug_assert_eq!(state.applied, last, "a checkpoint is the state at its segment's end");
+            let bytes = checkpoint::encode(&state, self.cluster, self.lane_id);
+            self.store_checkpoint(state.applied, bytes).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the bucket can be asked; ends only if it is somebody else's.
+    async fn check_ownership(&self) -> Result<(), ClaimError> {
+        let mut retry = Backoff::new();
+        loop {
+            match self.ownership.check().await {
+                Err(ClaimError::Store(error)) => {
+                    tracing::warn!("the claims can't be read, trying again: {error}");
+                    retry.wait().await;
+                }
+                checked => return checked,
+            }
+        }
+    }
+
+    async fn store_checkpoint(&self, index: LogIndex, bytes: Bytes) {
+        let name =
+            CheckpointName { lane: self.lane_id, incarnation: self.incarnation, index, ulid: Ulid::new() }.to_string();
+        let mut retry = Backoff::new();
+        while let Err(error) = self.store.create(&name, vec![bytes.clone()]).await {
+            tracing::warn!("checkpoint {name} is not in the bucket yet, trying again: {error}");
+            self.metrics.upload_failures.inc();
+            retry.wait().await;
+        }
+    }
+}
+
+/// What a segment's directory says of its runs.
+pub fn runs_of(directory: &segment::Directory) -> Vec<SegmentRun> {
+    let run = |row: &segment::DirectoryRow| SegmentRun {
+        topic: row.topic,
+        partition: row.partition,
+        first: row.first,
+        last: row.last,
+        position: row.position,
+        length: row.length,
+        min_timestamp: row.min_timestamp,
+        max_timestamp: row.max_timestamp,
+    };
+    directory.rows.iter().map(run).collect()
+}
+
+fn contiguous(frame: &Frame) -> Bytes {
+    match frame.batches.as_slice() {
+        [] => Bytes::new(),
+        [one] => one.clone(),
+        many => many.iter().fold(BytesMut::new(), |mut all, part| {
+            all.extend_from_slice(part);
+            all
+        })
+        .freeze(),
+    }
+}
+
+/// Waits longer each time, up to a limit.
+struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    fn new() -> Self {
+        Self { next: RETRY_FIRST }
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(RETRY_MAX);
+    }
+}

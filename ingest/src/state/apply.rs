@@ -1,0 +1,240 @@
+//! The only place where the state changes.
+
+use chronik_core::catalog::ArchiveRun;
+use chronik_core::ids::{LogIndex, Offset, Timestamp, TopicId};
+use chronik_core::job::CoveredRun;
+
+use super::partition::{Indexed, Partition};
+use super::segments::{Archive, Tombstone};
+use super::topic::Topic;
+use super::{LaneState, leader_epoch};
+use crate::command::{
+    Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, GiveUp, RegisterResult, RegisterSegment,
+    Unreadable,
+};
+
+/// Archives named longer ago are refused: by then somebody may count them as orphans.
+const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
+
+/// Why a command changed nothing. Part of the log's meaning: every replay refuses the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such topic (any more).
+    #[error("the topic does not exist")]
+    UnknownTopic,
+    /// The topic has no such partition.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// The name is taken.
+    #[error("the topic exists already")]
+    TopicExists,
+    /// The batch would go below the partition's end.
+    #[error("offset {base_offset} lies below the partition's end {next_offset}")]
+    BelowEnd {
+        /// First offset of the batch.
+        base_offset: Offset,
+        /// The partition's end.
+        next_offset: Offset,
+    },
+    /// The segment does not go on where the last one ended, is another owner's, or too old.
+    #[error("the segment does not follow the last registered one, is another owner's, or is too old")]
+    SegmentOutOfPlace,
+}
+
+impl LaneState {
+    /// Applies the commands of the frame at `index`, in order.
+    pub fn apply_frame(&mut self, index: LogIndex, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+        self.applied = index;
+        commands.iter().map(|command| self.apply(command)).collect()
+    }
+
+    fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::Append(append) => self.append(append),
+            Command::CreateTopic(create) => self.create_topic(create),
+            Command::DeleteTopic(delete) => self.delete_topic(delete),
+            Command::RegisterSegment(segment) => self.register_segment(segment),
+            Command::RegisterResult(result) => self.register_result(result),
+            Command::GiveUp(given_up) => self.give_up(given_up),
+            Command::ForgetResults(forget) => self.forget_results(forget),
+        }
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Refusal> {
+        self.topics.get_mut(&id).ok_or(Refusal::UnknownTopic)
+    }
+
+    fn append(&mut self, append: &Append) -> Result<(), Refusal> {
+        let topic = self.topic_mut(append.topic)?;
+        let partition = partition_mut(topic, append.partition)?;
+        if append.base_offset < partition.next_offset {
+            let (base_offset, next_offset) = (append.base_offset, partition.next_offset);
+            return Err(Refusal::BelowEnd { base_offset, next_offset });
+        }
+        partition.next_offset = append.last_offset + 1;
+        Ok(())
+    }
+
+    fn create_topic(&mut self, create: &CreateTopic) -> Result<(), Refusal> {
+        if self.names.contains_key(&create.name) {
+            return Err(Refusal::TopicExists);
+        }
+        let epoch = leader_epoch(self.incarnation);
+        let topic = Topic {
+            id: create.id,
+            name: create.name.clone(),
+            config: create.config.clone(),
+            index_epoch: 0,
+            partitions: (0..create.partitions).map(|_| Partition::new(epoch)).collect(),
+            archives: Default::default(),
+            changed: self.applied,
+        };
+        self.names.insert(create.name.clone(), create.id);
+        self.topics.insert(create.id, topic);
+        Ok(())
+    }
+
+    fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), Refusal> {
+        let topic = self.topics.remove(&delete.id).ok_or(Refusal::UnknownTopic)?;
+        self.names.remove(&topic.name);
+        let tombstone = Tombstone { index: self.applied, at: delete.at };
+        self.tombstones.extend(topic.archives.into_keys().map(|key| (key, tombstone)));
+        Ok(())
+    }
+
+    fn register_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+        if !self.segments.accepts(segment, self.incarnation, self.applied) {
+            return Err(Refusal::SegmentOutOfPlace);
+        }
+        self.take_in_segment(segment)
+    }
+
+    /// Takes in a segment that recovery found in the bucket: contiguity counts, age and owner don't.
+    pub fn adopt_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+        if !self.segments.continues(segment) || segment.last > self.applied {
+            return Err(Refusal::SegmentOutOfPlace);
+        }
+        self.take_in_segment(segment)
+    }
+
+    /// A segment counts as a whole or not at all. Runs of topics that were deleted meanwhile are left out.
+    fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+        for run in &segment.runs {
+            let Some(topic) = self.topics.get_mut(&run.topic) else { continue };
+            if !partition_mut(topic, run.partition)?.continues(run) {
+                return Err(Refusal::SegmentOutOfPlace);
+            }
+        }
+        for run in &segment.runs {
+            let Some(topic) = self.topics.get_mut(&run.topic) else { continue };
+            topic.changed = self.applied;
+            partition_mut(topic, run.partition)?.add_run(segment.first, run);
+        }
+        self.segments.insert(segment);
+        Ok(())
+    }
+
+    fn register_result(&mut self, result: &RegisterResult) -> Result<(), Refusal> {
+        self.results.entry(result.result.clone()).or_insert(self.applied);
+        for archive in &result.archives {
+            if !self.register_archive(result, archive) {
+                self.tombstones.entry(archive.key.clone()).or_insert(Tombstone { index: self.applied, at: result.at });
+            }
+        }
+        self.mark_unreadable(result.topic, &result.unreadable)
+    }
+
+    /// The first valid archive of a run wins; one that is registered already stays. `false`: nobody needs this one.
+    fn register_archive(&mut self, result: &RegisterResult, archive: &ArchiveFacts) -> bool {
+        let applied = self.applied;
+        let Some(topic) = self.topics.get_mut(&result.topic) else { return false };
+        if topic.archives.contains_key(&archive.key) {
+            return true;
+        }
+        let fresh = result.at.saturating_sub(archive.named_at) < NAMED_AGO_MS_MAX;
+        let wanted = |run: &CoveredRun| {
+            let partition = usize::try_from(run.partition).ok().and_then(|p| topic.partitions.get(p));
+            partition.and_then(|p| p.run_at(run.first)).is_some_and(|known| {
+                known.last == run.last
+                    && !matches!(known.indexed, Indexed::Archive(_))
+                    && self.segments.get(known.segment).is_some_and(|segment| segment.key == run.segment)
+            })
+        };
+        if !fresh || topic.index_epoch != result.index_epoch || !archive.runs.iter().all(wanted) {
+            return false;
+        }
+        for run in &archive.runs {
+            if let Ok(partition) = partition_mut(topic, run.partition)
+                && let Some(known) = partition.run_at_mut(run.first)
+            {
+                known.indexed = Indexed::Archive(archive.key.clone());
+            }
+        }
+        topic.changed = applied;
+        topic.archives.insert(archive.key.clone(), live_archive(archive));
+        true
+    }
+
+    fn give_up(&mut self, given_up: &GiveUp) -> Result<(), Refusal> {
+        self.mark_unreadable(given_up.topic, &given_up.runs)
+    }
+
+    fn mark_unreadable(&mut self, topic: TopicId, runs: &[Unreadable]) -> Result<(), Refusal> {
+        let applied = self.applied;
+        let topic = self.topic_mut(topic)?;
+        for run in runs {
+            let Ok(partition) = partition_mut(topic, run.partition) else { continue };
+            if let Some(known) = partition.run_at_mut(run.first)
+                && known.indexed == Indexed::Pending
+            {
+                known.indexed = Indexed::Unreadable(run.reason.clone());
+                topic.changed = applied;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_results(&mut self, forget: &ForgetResults) -> Result<(), Refusal> {
+        for result in &forget.results {
+            self.results.remove(result);
+        }
+        Ok(())
+    }
+
+    /// Objects in `inbox/` that may be deleted: the commands that took them in lie in a shipped segment.
+    pub fn results_to_delete(&self) -> Vec<String> {
+        let shipped = self.shipped_index();
+        self.results.iter().filter(|(_, index)| **index <= shipped).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// When the oldest run without an archive was registered, ms since the epoch.
+    pub fn oldest_unarchived(&self) -> Option<Timestamp> {
+        self.topics
+            .values()
+            .filter(|topic| topic.config.search_enabled())
+            .flat_map(|topic| topic.partitions.iter().flat_map(|partition| &partition.runs))
+            .filter(|run| run.indexed == Indexed::Pending)
+            .filter_map(|run| self.segments.get(run.segment).map(|segment| segment.registered_at))
+            .min()
+    }
+}
+
+fn partition_mut(topic: &mut Topic, partition: i32) -> Result<&mut Partition, Refusal> {
+    usize::try_from(partition).ok().and_then(|p| topic.partitions.get_mut(p)).ok_or(Refusal::UnknownPartition)
+}
+
+fn live_archive(archive: &ArchiveFacts) -> Archive {
+    let run = |run: &CoveredRun| ArchiveRun {
+        partition: run.partition,
+        first: run.first,
+        last: run.last,
+        min_timestamp: run.min_timestamp,
+        max_timestamp: run.max_timestamp,
+    };
+    Archive {
+        size: archive.size,
+        crc: archive.crc,
+        records: archive.records,
+        runs: archive.runs.iter().map(run).collect(),
+    }
+}

@@ -1,0 +1,107 @@
+//! A lane's state as bytes: the sections of a checkpoint, each bincode 2 (standard configuration).
+//!
+//! | kind | section |
+//! |---|---|
+//! | 1 | incarnation |
+//! | 2 | topics |
+//! | 3 | segments |
+//! | 4 | results taken in |
+//! | 5 | tombstones |
+
+use bytes::Bytes;
+use chronik_core::checkpoint::{self, Checkpoint, CheckpointHeader, Section};
+use chronik_core::ids::Lane;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::LaneState;
+use super::topic::Topic;
+
+/// The version of every section's shape.
+const VERSION: u16 = 0;
+const INCARNATION: u16 = 1;
+const TOPICS: u16 = 2;
+const SEGMENTS: u16 = 3;
+const RESULTS: u16 = 4;
+const TOMBSTONES: u16 = 5;
+
+/// Why a checkpoint is not a state.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The container is damaged, or another version's.
+    #[error(transparent)]
+    Container(#[from] checkpoint::CheckpointError),
+    /// It is another cluster's or lane's.
+    #[error("it belongs to cluster {cluster}, lane {lane}")]
+    Foreign {
+        /// Its cluster.
+        cluster: Uuid,
+        /// Its lane.
+        lane: Lane,
+    },
+    /// A section is missing, unknown, or can't be decoded.
+    #[error("section {kind}: {reason}")]
+    Section {
+        /// The section's kind.
+        kind: u16,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// The state at its applied index.
+pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
+    let header = CheckpointHeader { cluster, incarnation: state.incarnation, lane, index: state.applied };
+    let topics: Vec<&Topic> = state.topics.values().collect();
+    let sections = vec![
+        section(INCARNATION, &state.incarnation),
+        section(TOPICS, &topics),
+        section(SEGMENTS, &state.segments),
+        section(RESULTS, &state.results),
+        section(TOMBSTONES, &state.tombstones),
+    ];
+    checkpoint::encode(&Checkpoint { header, sections })
+}
+
+/// The state that `bytes` hold; `file` names them in errors.
+pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<LaneState, CheckpointError> {
+    let checkpoint = checkpoint::decode(file, bytes)?;
+    let header = checkpoint.header;
+    if (header.cluster, header.lane) != (cluster, lane) {
+        return Err(CheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
+    }
+    if let Some(unknown) = checkpoint.sections.iter().find(|s| s.version != VERSION || s.kind > TOMBSTONES) {
+        let reason = format!("version {} is not known to this version of Chronik", unknown.version);
+        return Err(CheckpointError::Section { kind: unknown.kind, reason });
+    }
+    let topics: Vec<Topic> = fields(&checkpoint.sections, TOPICS)?;
+    Ok(LaneState {
+        incarnation: fields(&checkpoint.sections, INCARNATION)?,
+        applied: header.index,
+        names: topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect(),
+        topics: topics.into_iter().map(|topic| (topic.id, topic)).collect(),
+        segments: fields(&checkpoint.sections, SEGMENTS)?,
+        results: fields(&checkpoint.sections, RESULTS)?,
+        tombstones: fields(&checkpoint.sections, TOMBSTONES)?,
+    })
+}
+
+fn section(kind: u16, fields: &impl Serialize) -> Section {
+    let encoded = bincode::serde::encode_to_vec(fields, bincode::config::standard());
+    debug_assert!(encoded.is_ok(), "plain data always serialises");
+    Section { kind, version: VERSION, bytes: Bytes::from(encoded.unwrap_or_default()) }
+}
+
+/// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
+fn fields<T: DeserializeOwned>(sections: &[Section], kind: u16) -> Result<T, CheckpointError> {
+    const SECTION_BYTES_MAX: usize = 2 << 30;
+    let config = bincode::config::standard().with_limit::<SECTION_BYTES_MAX>();
+    let section = sections
+        .iter()
+        .find(|section| section.kind == kind)
+        .ok_or(CheckpointError::Section { kind, reason: "is missing".into() })?;
+    bincode::serde::decode_from_slice(&section.bytes, config)
+        .map(|(fields, _)| fields)
+        .map_err(|error| CheckpointError::Section { kind, reason: error.to_string() })
+}

@@ -1,0 +1,111 @@
+//! A partition: where its records begin and end, and the runs of segments that hold them.
+
+use chronik_core::ids::{LogIndex, Offset, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::command::SegmentRun;
+
+/// One partition of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// First offset that can be read. Never moves back.
+    pub log_start: Offset,
+    /// One past the last applied record: also the high watermark.
+    pub next_offset: Offset,
+    /// One past the last record in a registered segment. Never moves back, never above `next_offset`.
+    pub shipped_to: Offset,
+    /// (leader epoch, its first offset), ascending.
+    pub epochs: Vec<(i32, Offset)>,
+    /// What the segments hold of it, ascending; ends at `shipped_to`.
+    pub runs: Vec<Run>,
+}
+
+/// Consecutive batches of the partition in one segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+    /// First log index of the segment, by which [`super::segments::Segments`] knows it.
+    pub segment: LogIndex,
+    /// Where the batches start in the segment, bytes.
+    pub position: u64,
+    /// Bytes of the batches.
+    pub length: u64,
+    /// Earliest base timestamp of the batch headers, ms.
+    pub min_timestamp: Timestamp,
+    /// Latest timestamp of the batch headers, ms.
+    pub max_timestamp: Timestamp,
+    /// How a search finds what is in it.
+    pub indexed: Indexed,
+}
+
+/// How a search finds the records of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Indexed {
+    /// By scanning it, until an archive is there.
+    Pending,
+    /// By the archive of this object name.
+    Archive(String),
+    /// By scanning it, for good; the reason is for the operator.
+    Unreadable(String),
+}
+
+impl Partition {
+    /// A partition without records.
+    pub fn new(leader_epoch: i32) -> Self {
+        Self { epochs: vec![(leader_epoch, 0)], ..Self::default() }
+    }
+
+    /// The current leader epoch.
+    pub fn leader_epoch(&self) -> i32 {
+        self.epochs.last().map_or(0, |(epoch, _)| *epoch)
+    }
+
+    /// Starts a leader epoch at the partition's end. An epoch in which nothing was written is replaced.
+    pub fn begin_epoch(&mut self, epoch: i32) {
+        if self.epochs.last().is_some_and(|(_, start)| *start == self.next_offset) {
+            self.epochs.pop();
+        }
+        self.epochs.push((epoch, self.next_offset));
+    }
+
+    /// Whether a run goes on where the last one ended and holds only applied records.
+    pub fn continues(&self, run: &SegmentRun) -> bool {
+        self.shipped_to <= run.first && run.first <= run.last && run.last < self.next_offset
+    }
+
+    /// Takes in a run of a newly registered segment.
+    pub fn add_run(&mut self, segment: LogIndex, run: &SegmentRun) {
+        self.shipped_to = run.last + 1;
+        self.runs.push(Run {
+            first: run.first,
+            last: run.last,
+            segment,
+            position: run.position,
+            length: run.length,
+            min_timestamp: run.min_timestamp,
+            max_timestamp: run.max_timestamp,
+            indexed: Indexed::Pending,
+        });
+    }
+
+    /// The run that starts at `first`.
+    pub fn run_at(&self, first: Offset) -> Option<&Run> {
+        self.runs.binary_search_by_key(&first, |run| run.first).ok().map(|at| &self.runs[at])
+    }
+
+    /// The run that starts at `first`, to be changed.
+    pub fn run_at_mut(&mut self, first: Offset) -> Option<&mut Run> {
+        self.runs.binary_search_by_key(&first, |run| run.first).ok().map(|at| &mut self.runs[at])
+    }
+
+    /// One past the last offset below which every run has an archive.
+    pub fn archived_to(&self) -> Offset {
+        self.runs
+            .iter()
+            .find(|run| !matches!(run.indexed, Indexed::Archive(_)))
+            .map_or(self.shipped_to, |run| run.first)
+    }
+}

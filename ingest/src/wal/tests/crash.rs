@@ -1,0 +1,147 @@
+//! The power goes at every single operation of the disk, and takes with it any part of what was not synced.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+
+/// What the log must hold.
+#[derive(Clone, Default)]
+struct Model {
+    /// Everything appended that was not lost, by index.
+    appended: BTreeMap<LogIndex, Frame>,
+    /// The last index that was reported durable.
+    durable: LogIndex,
+    /// What may be recycled.
+    checkpoint: LogIndex,
+}
+
+impl Model {
+    /// Opens the log and compares all that it has. An error is the disk's, for the power may go here as well.
+    fn open(&mut self, disk: &MemoryDisk) -> Result<OpenWal, WalError> {
+        let floor = Floor {
+            checkpoint: self.checkpoint,
+            shipped: self.checkpoint,
+        };
+        let (open, replayed) = open_on(disk, options(), floor)?;
+        let oldest = replayed.first().map_or(open.last + 1, |(frame, _)| frame.index);
+        assert!(
+            open.last >= self.durable,
+            "frame {} was durable, the log ends at {}",
+            self.durable,
+            open.last
+        );
+        assert!(
+            oldest <= self.checkpoint + 1,
+            "the log begins at {oldest}, behind {}",
+            self.checkpoint
+        );
+        let expected: Vec<Frame> = self
+            .appended
+            .range(oldest..=open.last)
+            .map(|(_, frame)| frame.clone())
+            .collect();
+        let frames: Vec<Frame> = replayed.iter().map(|(frame, _)| frame.clone()).collect();
+        assert_eq!(
+            frames, expected,
+            "what is replayed is what was appended, from {oldest} on"
+        );
+        let read: Vec<Frame> = open.reader.frames(oldest, open.last).collect::<Result<_, _>>()?;
+        assert_eq!(read, expected);
+        for (frame, place) in replayed {
+            let batches = frame.batches.concat();
+            assert_eq!(
+                open.reader.read(place.file, place.batches_position, batches.len())?,
+                batches
+            );
+        }
+        self.appended.split_off(&(open.last + 1));
+        self.durable = open.last;
+        Ok(open)
+    }
+
+    /// Opens, appends, recycles, until the work is done or the power goes.
+    fn work(&mut self, disk: &MemoryDisk, random: &mut StdRng, rounds: usize) -> Result<(), WalError> {
+        let OpenWal { mut writer, .. } = self.open(disk)?;
+        let handle = WalHandle {
+            shared: writer.shared.clone(),
+            thread: None,
+        };
+        for _ in 0..rounds {
+            for _ in 0..random.random_range(1..5) {
+                let length = match random.random_range(0..20) {
+                    0 => 0,
+                    1 => random.random_range(16 << 10..24 << 10),
+                    _ => random.random_range(1..3000),
+                };
+                let next = self.appended.last_key_value().map_or(self.durable, |(index, _)| *index) + 1;
+                let mut frame = frame(next, length);
+                // A lost frame's index is used again, by another frame.
+                frame.epoch = random.random();
+                // One that was not reserved is written all the same, if the disk has room.
+                if random.random_bool(0.9) && handle.reserve(frame.length(), Purpose::Append).is_err() {
+                    break;
+                }
+                self.appended.insert(next, joined(frame.clone()));
+                handle.append(frame);
+            }
+            if random.random_bool(0.3) {
+                self.checkpoint = random.random_range(self.checkpoint..=self.durable);
+                handle.recycle(self.checkpoint);
+            }
+            if let Some(work) = {
+                (!handle.shared.lock().is_idle())
+                    .then(|| handle.shared.wait())
+                    .flatten()
+            } {
+                let durable = &mut self.durable;
+                writer.work(work, &mut |written| *durable = written.unwrap().durable)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_reported_durable_survives_a_power_cut_at_any_operation() {
+    let mut crashes = 0;
+    for seed in 0..6 {
+        let disk = MemoryDisk::default();
+        Model::default()
+            .work(&disk, &mut StdRng::seed_from_u64(seed), 12)
+            .unwrap();
+        for cut in 1..=disk.operations() {
+            let context = format!("seed {seed}, operation {cut}");
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut model = Model::default();
+            let mut disk = MemoryDisk::default();
+            disk.cut_power_at(cut);
+            let ended = model.work(&disk, &mut random, 12);
+            assert!(
+                !matches!(ended, Err(WalError::Damaged { .. } | WalError::Hole { .. })),
+                "{context}: {ended:?}"
+            );
+
+            // Again and again on what is left, sometimes in the middle of recovering, sometimes only killed.
+            let mut random = StdRng::seed_from_u64(seed << 32 | cut);
+            for again in 0..4 {
+                disk = if random.random_bool(0.2) {
+                    disk.kill()
+                } else {
+                    disk.crash(random.random())
+                };
+                crashes += 1;
+                disk.cut_power_at(random.random_range(1..60));
+                let ended = model.work(&disk, &mut random, 6);
+                let io = matches!(ended, Ok(()) | Err(WalError::Io { .. }));
+                assert!(io, "{context}, {again}: {ended:?}");
+            }
+            model
+                .work(&disk.crash(cut), &mut random, 2)
+                .unwrap_or_else(|error| panic!("{context}: {error}"));
+        }
+    }
+    assert!(crashes > 1000, "only {crashes} crashes");
+}

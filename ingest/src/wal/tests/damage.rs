@@ -1,0 +1,346 @@
+//! What no power cut leaves behind is refused, with file and position; what one does is cut.
+
+use super::*;
+
+fn refused(disk: &MemoryDisk, floor: Floor) -> WalError {
+    match open_on(disk, options(), floor) {
+        Ok((open, _)) => panic!("opened up to frame {}", open.last),
+        Err(error) => error,
+    }
+}
+
+fn flip(disk: &MemoryDisk, sequence: u64, position: u64) {
+    let path = file_path(sequence);
+    let mut bytes = disk.bytes(&path).unwrap();
+    bytes[position as usize] ^= 0x10;
+    disk.put(&path, bytes);
+}
+
+fn frame_start(place: &FramePlace) -> u64 {
+    place.batches_position - FRAME_HEADER_BYTES as u64 - frame(place.index, 0).commands.len() as u64
+}
+
+#[test]
+fn a_flipped_bit_in_a_frame_before_a_later_sync_is_refused_wherever_it_is() {
+    let (disk, places) = written_log(4, 100);
+    assert_eq!(places[3].file, 1);
+    for place in &places[..3] {
+        let (start, end) = (frame_start(place), place.batches_position + 100);
+        for position in start..end {
+            let disk = disk.crash(0);
+            flip(&disk, 1, position);
+            let error = refused(&disk, Floor::default());
+            let WalError::Damaged {
+                file,
+                position: at,
+                index,
+                durable,
+                ..
+            } = error
+            else {
+                panic!("{error}")
+            };
+            assert_eq!((file, at, index, durable), (file_path(1), start, place.index, 3));
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_last_sync_is_a_torn_tail_unless_something_else_knows_better() {
+    let (disk, places) = written_log(4, 100);
+    let start = frame_start(&places[3]);
+    for position in start..places[3].batches_position + 100 {
+        let disk = disk.crash(0);
+        flip(&disk, 1, position);
+        for floor in [
+            Floor {
+                checkpoint: 4,
+                shipped: 0,
+            },
+            Floor {
+                checkpoint: 0,
+                shipped: 4,
+            },
+        ] {
+            let error = refused(&disk, floor);
+            assert!(
+                matches!(error, WalError::Damaged { position, index: 4, .. } if position == start),
+                "{error}"
+            );
+        }
+        let (open, replayed) = open_on(
+            &disk,
+            options(),
+            Floor {
+                checkpoint: 3,
+                shipped: 3,
+            },
+        )
+        .unwrap();
+        assert_eq!((open.last, replayed.len()), (3, 3));
+        assert_eq!(disk.bytes(&file_path(1)).unwrap().len() as u64, start);
+        if position >= start + FRAME_HEADER_BYTES as u64 {
+            assert_eq!(
+                open.torn,
+                Some(TornTail {
+                    file: file_path(1),
+                    position: start,
+                    index: 4
+                })
+            );
+        }
+    }
+}
+
+#[test]
+fn an_untouched_log_opens_again_and_again_and_nothing_is_torn() {
+    let (disk, _) = written_log(50, 1000);
+    for _ in 0..3 {
+        let (open, replayed) = open_on(
+            &disk,
+            options(),
+            Floor {
+                checkpoint: 50,
+                shipped: 20,
+            },
+        )
+        .unwrap();
+        assert_eq!((open.last, open.torn, replayed.len()), (50, None, 50));
+    }
+}
+
+#[test]
+fn the_message_names_file_and_position_and_what_can_be_done() {
+    let (disk, places) = written_log(4, 100);
+    flip(&disk, 1, places[1].batches_position);
+    let text = refused(&disk, Floor::default()).to_string();
+    let start = frame_start(&places[1]).to_string();
+    for part in [
+        file_path(1).to_str().unwrap(),
+        &start,
+        "frame 2",
+        "checksum",
+        "Restore",
+        "recover from the bucket",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_damaged_header_is_refused_wherever_frames_follow_it() {
+    let (disk, places) = written_log(40, 1000);
+    let newest = places.last().unwrap().file;
+    assert!(newest >= 3);
+    for sequence in 1..=newest {
+        for position in [0, 20, 40] {
+            let disk = disk.crash(0);
+            flip(&disk, sequence, position);
+            let error = refused(&disk, Floor::default());
+            assert!(
+                matches!(&error, WalError::Damaged { file, position: 0, damage: Damage::Header, .. } if *file == file_path(sequence)),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_damaged_header_of_the_only_file_is_refused() {
+    let (disk, _) = written_log(3, 100);
+    flip(&disk, 1, 36);
+    assert!(matches!(
+        refused(&disk, Floor::default()),
+        WalError::Damaged {
+            damage: Damage::Header,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_file_that_was_only_begun_is_dropped() {
+    let (disk, places) = written_log(40, 1000);
+    let newest = places.last().unwrap().file;
+    let stale = disk.bytes(&file_path(1)).unwrap();
+    for bytes in [
+        Vec::new(),
+        vec![0; 16 << 10],
+        vec![7; 30],
+        [vec![0; 100], stale[100..].to_vec()].concat(),
+    ] {
+        let disk = disk.crash(0);
+        disk.put(&file_path(newest + 1), bytes);
+        let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+        let torn = TornTail {
+            file: file_path(newest + 1),
+            position: 0,
+            index: 41,
+        };
+        assert_eq!((open.last, open.torn), (40, Some(torn)));
+        assert_eq!(disk.crash(0).bytes(&file_path(newest + 1)), None);
+
+        let (handle, reports) = start(open.writer);
+        assert_eq!(
+            append_each(&handle, &reports, [frame(41, 10)])[0].file,
+            newest + 2,
+            "no sequence is used twice"
+        );
+    }
+}
+
+#[test]
+fn a_file_with_a_header_and_no_whole_frame_is_dropped() {
+    let (disk, places) = written_log(40, 1000);
+    let newest = places.last().unwrap().file;
+    let (before, first) = (
+        newest - 1,
+        places.iter().find(|place| place.file == newest).unwrap().index,
+    );
+    let bytes = disk.bytes(&file_path(newest)).unwrap();
+    disk.put(
+        &file_path(newest),
+        [bytes[..FRAMES_START as usize + 60].to_vec(), vec![0; 9000]].concat(),
+    );
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    assert_eq!(open.last, first - 1);
+    assert_eq!(open.torn.unwrap().file, file_path(newest));
+    assert!(disk.bytes(&file_path(newest)).is_none() && disk.bytes(&file_path(before)).is_some());
+}
+
+#[test]
+fn a_missing_file_is_a_hole() {
+    let (disk, places) = written_log(40, 1000);
+    disk.remove(&file_path(2)).unwrap();
+    let error = refused(&disk, Floor::default());
+    let first_lost = places.iter().find(|place| place.file == 2).unwrap().index;
+    assert!(
+        matches!(error, WalError::Damaged { index, .. } if index == first_lost),
+        "{error}"
+    );
+
+    disk.remove(&file_path(1)).unwrap();
+    let third = places.iter().find(|place| place.file == 3).unwrap().index;
+    let error = refused(
+        &disk,
+        Floor {
+            checkpoint: third - 2,
+            shipped: 0,
+        },
+    );
+    assert!(
+        matches!(error, WalError::Hole { first, .. } if first == third),
+        "{error}"
+    );
+    assert_eq!(
+        open_on(
+            &disk,
+            options(),
+            Floor {
+                checkpoint: third - 1,
+                shipped: 0
+            }
+        )
+        .unwrap()
+        .0
+        .last,
+        40
+    );
+}
+
+#[test]
+fn a_cut_file_before_the_newest_is_refused() {
+    let (disk, _) = written_log(40, 1000);
+    let bytes = disk.bytes(&file_path(2)).unwrap();
+    disk.put(&file_path(2), bytes[..9000].to_vec());
+    assert!(matches!(refused(&disk, Floor::default()), WalError::Damaged { file, .. } if file == file_path(2)));
+}
+
+#[test]
+fn files_of_others_are_refused_by_name() {
+    let (disk, _) = written_log(3, 100);
+    let older = WalOptions {
+        incarnation: Incarnation(2),
+        ..options()
+    };
+    let newer = WalOptions {
+        incarnation: Incarnation(4),
+        ..options()
+    };
+    let other_lane = WalOptions {
+        lane: Lane(1),
+        ..options()
+    };
+    for options in [older, newer, other_lane] {
+        let error = open_on(&disk, options, Floor::default()).err().unwrap();
+        assert!(
+            matches!(
+                error,
+                WalError::Foreign {
+                    incarnation: INCARNATION,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    let bytes = disk.bytes(&file_path(1)).unwrap();
+    disk.put(&file_path(2), bytes);
+    assert!(matches!(
+        refused(&disk, Floor::default()),
+        WalError::Foreign { sequence: 1, .. }
+    ));
+}
+
+#[test]
+fn another_format_version_is_refused_by_name() {
+    let (disk, _) = written_log(3, 100);
+    let mut bytes = disk.bytes(&file_path(1)).unwrap();
+    bytes[8] = 9;
+    let crc = crc32c::crc32c(&bytes[..40]);
+    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    disk.put(&file_path(1), bytes);
+    let error = refused(&disk, Floor::default());
+    assert!(matches!(error, WalError::Version { version: 9, .. }), "{error}");
+    assert!(error.to_string().contains(file_path(1).to_str().unwrap()));
+}
+
+#[test]
+fn frames_inside_record_values_prove_nothing() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    append_each(&handle, &reports, [frame(1, 100)]);
+    // A record full of frames that claim to follow and to know that everything is durable.
+    let forged = Frame {
+        index: 9,
+        commands: Bytes::new(),
+        batches: vec![],
+        ..frame(9, 0)
+    };
+    let header = forged.encode_header(8, 0);
+    let mut bad = frame(2, 0);
+    bad.batches = vec![header.repeat(50).into()];
+    append_each(&handle, &reports, [bad]);
+    handle.close();
+    let position = FRAMES_START + frame(1, 100).length() + 20;
+    flip(&disk, 1, position);
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    assert_eq!(open.last, 1);
+}
+
+#[test]
+fn scanning_takes_any_bytes() {
+    let (disk, _) = written_log(3, 100);
+    let good = disk.bytes(&file_path(1)).unwrap();
+    let (frames, end) = wal_scan(&good).unwrap();
+    assert_eq!(
+        frames,
+        (1..=3).map(|index| joined(frame(index, 100))).collect::<Vec<_>>()
+    );
+    for length in 0..end as usize {
+        let scanned = wal_scan(&good[..length]);
+        assert_eq!(scanned.is_some(), length >= 44);
+        assert!(scanned.is_none_or(|(frames, _)| frames.len() < 3));
+    }
+}

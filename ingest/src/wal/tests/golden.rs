@@ -1,0 +1,41 @@
+//! The bytes of format version 0. They change only with a reason, until version 1 freezes them.
+
+use super::*;
+
+#[test]
+fn the_format_is_what_the_golden_file_holds() {
+    let golden = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/wal-v0.wal"));
+    let disk = MemoryDisk::default();
+    let options = WalOptions {
+        salt: || 0x5a17_c0de,
+        file_bytes: 8 << 10,
+        ..options()
+    };
+    let (open, _) = open_on(&disk, options.clone(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let empty = Frame {
+        commands: Bytes::new(),
+        batches: vec![],
+        kind: 7,
+        flags: 0x8001,
+        ..frame(2, 0)
+    };
+    append_each(&handle, &reports, [frame(1, 90), empty.clone(), frame(3, 10)]);
+    handle.close();
+    let bytes = disk.bytes(&file_path(1)).unwrap();
+    if std::env::var_os("CHRONIK_REGENERATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, &bytes).unwrap();
+    }
+    let stored = std::fs::read(&golden).unwrap();
+    assert!(stored == bytes, "the log's format has changed");
+
+    let disk = MemoryDisk::default();
+    disk.put(&file_path(1), stored);
+    let (open, replayed) = open_on(&disk, options, Floor::default()).unwrap();
+    let frames: Vec<Frame> = replayed.into_iter().map(|(frame, _)| frame).collect();
+    assert_eq!(
+        (open.last, frames),
+        (3, vec![joined(frame(1, 90)), empty, joined(frame(3, 10))])
+    );
+}

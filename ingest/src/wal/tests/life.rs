@@ -1,0 +1,398 @@
+//! Appending, reading, recycling, and what happens when the disk fails or is full.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rustix::io::Errno;
+
+use super::*;
+use crate::disk::LocalDisk;
+use crate::disk::memory::Operation;
+
+#[test]
+fn frames_that_queue_up_during_a_sync_share_the_next_one() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (send, reports) = channel();
+    let (go, wait) = channel::<()>();
+    let on_written = move |written: Result<Written, WalError>| {
+        send.send(written.unwrap()).unwrap();
+        wait.recv().unwrap();
+    };
+    let handle = open.writer.start(on_written).unwrap();
+    handle.append(frame(1, 10));
+    assert_eq!(reports.recv().unwrap().durable, 1);
+    for index in 2..=9 {
+        handle.append(frame(index, 10));
+    }
+    go.send(()).unwrap();
+    let second = reports.recv().unwrap();
+    assert_eq!(
+        second.places.iter().map(|place| place.index).collect::<Vec<_>>(),
+        (2..=9).collect::<Vec<_>>()
+    );
+    go.send(()).unwrap();
+    let shared = handle.shared.clone();
+    handle.close();
+    assert_eq!(shared.lock().fsyncs, 2);
+}
+
+#[test]
+fn short_and_interrupted_writes_are_finished() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    disk.set_most_per_write(7);
+    let (handle, reports) = start(open.writer);
+    append_each(&handle, &reports, (1..=5).map(|index| frame(index, 500)));
+    handle.close();
+    let (_, replayed) = open_on(&disk.crash(1), options(), Floor::default()).unwrap();
+    let frames: Vec<Frame> = replayed.into_iter().map(|(frame, _)| frame).collect();
+    assert_eq!(
+        frames,
+        (1..=5).map(|index| joined(frame(index, 500))).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_failed_write_or_sync_is_reported_once_and_nothing_is_acknowledged_after_it() {
+    for (operation, well) in [
+        (Operation::Write, 1),
+        (Operation::Sync, 1),
+        (Operation::Sync, 0),
+        (Operation::SyncDirectory, 0),
+    ] {
+        let disk = MemoryDisk::default();
+        let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+        let (handle, reports) = start(open.writer);
+        disk.fail(operation, well, Errno::IO);
+        handle.append(frame(1, 10));
+        handle.append(frame(2, 10));
+        assert!(matches!(reports.recv().unwrap(), Err(WalError::Io { .. })));
+        handle.append(frame(3, 10));
+        assert!(matches!(handle.reserve(1, Purpose::Bookkeeping), Err(NoRoom::Closed)));
+        handle.close();
+        assert!(reports.recv().is_err(), "the error was the last report");
+    }
+}
+
+#[test]
+fn a_frame_out_of_order_ends_the_log() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    append_each(&handle, &reports, [frame(7, 10), frame(8, 10)]);
+    handle.append(frame(10, 10));
+    assert!(matches!(
+        reports.recv().unwrap(),
+        Err(WalError::Order { expected: 9, found: 10 })
+    ));
+}
+
+#[test]
+fn a_full_disk_leaves_room_for_bookkeeping_and_passes_by_itself() {
+    let disk = MemoryDisk::default();
+    disk.set_capacity(4 * (16 << 10));
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let mut index = 0;
+    let refusal = loop {
+        match handle.reserve(frame(index + 1, 1000).length(), Purpose::Append) {
+            Ok(()) => index += 1,
+            Err(refusal) => break refusal,
+        }
+        handle.append(frame(index, 1000));
+        reports.recv().unwrap().unwrap();
+    };
+    assert!(matches!(refusal, NoRoom::Disk { .. }), "{refusal}");
+    assert!(index > 20, "three files were filled");
+    let mut bookkept = 0;
+    while handle
+        .reserve(frame(index + 1, 1000).length(), Purpose::Bookkeeping)
+        .is_ok()
+    {
+        index += 1;
+        bookkept += 1;
+        handle.append(frame(index, 1000));
+        reports.recv().unwrap().unwrap();
+    }
+    assert!(
+        bookkept >= 11,
+        "a whole file was left for bookkeeping, it took {bookkept} frames"
+    );
+
+    disk.set_capacity(1 << 20);
+    handle.reserve(1000, Purpose::Append).unwrap();
+    append_each(&handle, &reports, [frame(index + 1, 100)]);
+    handle.close();
+    assert_eq!(
+        open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last,
+        index + 1
+    );
+}
+
+#[test]
+fn recycling_makes_room_below_the_limit() {
+    let disk = MemoryDisk::default();
+    let options = WalOptions {
+        max_bytes: 4 * (16 << 10),
+        ..options()
+    };
+    let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let mut index = 0;
+    let mut fill = |index: &mut LogIndex| loop {
+        match handle.reserve(frame(*index + 1, 1000).length(), Purpose::Append) {
+            Ok(()) => *index += 1,
+            Err(NoRoom::Limit { .. }) => break,
+            Err(other) => panic!("{other}"),
+        }
+        handle.append(frame(*index, 1000));
+        reports.recv().unwrap().unwrap();
+    };
+    fill(&mut index);
+    let full = index;
+    for _ in 0..20 {
+        handle.recycle(index);
+        // The report of a frame that was queued behind it tells that the recycling is over.
+        handle.append(frame(index + 1, 1));
+        handle.append(frame(index + 2, 1));
+        index += 2;
+        while reports.recv().unwrap().unwrap().durable < index {}
+        while handle.stats().files > 2 {
+            thread::yield_now();
+        }
+        let before = index;
+        fill(&mut index);
+        assert!(index > before, "nothing more could be appended after {before}");
+        assert!(handle.stats().allocated <= 5 * (16 << 10), "{:?}", handle.stats());
+    }
+    assert!(index > full * 3);
+    let oldest = handle.shared.files.take_oldest(0);
+    assert!(oldest.is_none());
+    handle.close();
+}
+
+#[test]
+fn a_frame_larger_than_a_file_gets_one_of_its_own() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let lengths = [100, 100_000, 100, 16 << 10, 12 << 10, 50_000];
+    let frames: Vec<Frame> = lengths
+        .iter()
+        .zip(1..)
+        .map(|(length, index)| frame(index, *length))
+        .collect();
+    let places = append_each(&handle, &reports, frames.clone());
+    for (place, length) in places.iter().zip(lengths) {
+        assert_eq!(
+            open.reader.read(place.file, place.batches_position, length).unwrap(),
+            frames[place.index as usize - 1].batches.concat()
+        );
+    }
+    assert!(matches!(
+        handle.reserve(41 << 20, Purpose::Append),
+        Err(NoRoom::Frame { .. })
+    ));
+    handle.close();
+    assert_eq!(
+        open_on(&disk.crash(0), options(), Floor::default()).unwrap().1.len(),
+        lengths.len()
+    );
+}
+
+#[test]
+fn more_than_may_wait_in_memory_is_refused() {
+    let disk = MemoryDisk::default();
+    let options = WalOptions {
+        queue_bytes: 3000,
+        ..options()
+    };
+    let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
+    // Not started, so everything waits.
+    let handle = WalHandle {
+        shared: open.writer.shared.clone(),
+        thread: None,
+    };
+    handle.reserve(2000, Purpose::Append).unwrap();
+    handle.append(frame(1, 1900));
+    assert!(matches!(
+        handle.reserve(2000, Purpose::Append),
+        Err(NoRoom::Queue { .. })
+    ));
+    handle.reserve(2000, Purpose::Bookkeeping).unwrap();
+    drop(open.writer);
+    assert!(matches!(handle.reserve(1, Purpose::Append), Err(NoRoom::Closed)));
+}
+
+#[test]
+fn a_file_that_somebody_reads_is_deleted_and_never_written_over() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let places = append_each(&handle, &reports, (1..=40).map(|index| frame(index, 1000)));
+    let mut frames = open.reader.frames(1, 40);
+    assert_eq!(frames.next().unwrap().unwrap(), joined(frame(1, 1000)));
+
+    handle.recycle(40);
+    append_each(&handle, &reports, (41..=120).map(|index| frame(index, 1000)));
+    assert!(matches!(
+        open.reader.read(1, places[0].batches_position, 1000),
+        Err(WalError::Gone { file: 1 })
+    ));
+    let in_first = places.iter().filter(|place| place.file == 1).count() as u64;
+    for index in 2..=in_first {
+        assert_eq!(
+            frames.next().unwrap().unwrap(),
+            joined(frame(index, 1000)),
+            "still there for who was reading"
+        );
+    }
+    assert!(matches!(frames.next().unwrap(), Err(WalError::Absent { index }) if index == in_first + 1));
+    assert!(frames.next().is_none());
+}
+
+#[test]
+fn readers_beside_the_writer_see_the_right_bytes_or_that_they_are_gone() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let done = AtomicBool::new(false);
+    let (send, places) = channel::<FramePlace>();
+    thread::scope(|scope| {
+        let reader = open.reader.clone();
+        let reading = scope.spawn(move || {
+            let (mut read, mut seen) = (0, Vec::new());
+            for place in places {
+                seen.push(place);
+                for place in seen.iter().rev().take(30) {
+                    match reader.read(place.file, place.batches_position, 1000) {
+                        Ok(bytes) => {
+                            assert_eq!(bytes, frame(place.index, 1000).batches.concat());
+                            read += 1;
+                        }
+                        Err(WalError::Gone { .. }) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            }
+            read
+        });
+        let reader = open.reader.clone();
+        let done = &done;
+        scope.spawn(move || {
+            let mut next = 1;
+            while !done.load(Ordering::Relaxed) {
+                for found in reader.frames(next, LogIndex::MAX) {
+                    match found {
+                        Ok(found) => {
+                            assert_eq!(found, joined(frame(next, 1000)));
+                            next += 1;
+                        }
+                        Err(WalError::Absent { index }) => assert_eq!(index, next),
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                // What was recycled meanwhile is left out.
+                next = next.max(reader.oldest().unwrap_or(next));
+            }
+        });
+        for index in 1..=600 {
+            for place in append_each(&handle, &reports, [frame(index, 1000)]) {
+                send.send(place).unwrap();
+            }
+            handle.recycle(index.saturating_sub(15));
+        }
+        drop(send);
+        assert!(reading.join().unwrap() > 600);
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn reads_beyond_what_is_durable_are_refused() {
+    let (disk, places) = written_log(2, 100);
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let last = places[1];
+    assert!(open.reader.read(last.file, last.batches_position, 100).is_ok());
+    for (position, length) in [
+        (last.batches_position, 101),
+        (u64::MAX, 1),
+        (0, 10),
+        (last.batches_position, usize::MAX),
+    ] {
+        assert!(matches!(
+            open.reader.read(last.file, position, length),
+            Err(WalError::Range { .. })
+        ));
+    }
+    assert!(matches!(
+        open.reader.frames(3, 3).next(),
+        Some(Err(WalError::Absent { index: 3 }))
+    ));
+    assert!(open.reader.frames(3, 2).next().is_none());
+}
+
+#[test]
+fn sizes_that_cannot_work_are_refused() {
+    for (file_bytes, max_bytes) in [(4096, 1 << 20), (16 << 10, 3 * (16 << 10) - 1)] {
+        let options = WalOptions {
+            file_bytes,
+            max_bytes,
+            ..options()
+        };
+        assert!(matches!(
+            open_on(&MemoryDisk::default(), options, Floor::default()),
+            Err(WalError::Sizes { .. })
+        ));
+    }
+}
+
+#[test]
+fn what_replay_refuses_ends_the_opening() {
+    let (disk, _) = written_log(3, 100);
+    let refuse = &mut |frame: Frame, _| match frame.index {
+        2 => Err(WalError::Replay {
+            index: 2,
+            source: "unknown command".into(),
+        }),
+        _ => Ok(()),
+    };
+    let error = open(Arc::new(disk), options(), Floor::default(), refuse).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "frame 2 of the write-ahead log can't be replayed: unknown command"
+    );
+}
+
+#[test]
+fn a_log_on_a_real_disk_comes_back_file_after_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = WalOptions {
+        directory: directory.path().join("wal/00000000"),
+        ..options()
+    };
+    for life in 0..4u64 {
+        let mut replayed = 0;
+        let floor = Floor {
+            checkpoint: life * 20,
+            shipped: life * 20,
+        };
+        let open = open(Arc::new(LocalDisk), options.clone(), floor, &mut |found, _| {
+            assert_eq!(found, joined(frame(found.index, 1500)));
+            replayed += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((open.last, open.torn), (life * 40, None));
+        assert!(replayed <= 40 && (life == 0 || replayed >= 20));
+        let (handle, reports) = start(open.writer);
+        append_each(
+            &handle,
+            &reports,
+            (life * 40 + 1..=life * 40 + 40).map(|index| frame(index, 1500)),
+        );
+        handle.recycle((life + 1) * 20);
+        handle.close();
+    }
+}
