@@ -1,7 +1,19 @@
 //! What readers need to find segments and archives: exported by the lane's owner, never written by anyone else.
 //!
-//! One export is one object of changed topic pages, the root, and a trailer; `latest` names the newest export and
-//! is written last. `CatalogReader` follows it.
+//! One export is one object of changed topic pages, the root, and a trailer ([`build_export`]); [`Latest`] names the
+//! newest export and is written last. A [`CatalogReader`] follows it.
+
+mod error;
+mod export;
+mod latest;
+pub mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use error::CatalogError;
+pub use export::{BuiltExport, VERSION, build_export, fuzz_catalog};
+pub use latest::Latest;
+pub use reader::{Catalog, CatalogReader};
 
 use serde::{Deserialize, Serialize};
 
@@ -140,12 +152,4 @@ pub struct PageEntry {
     pub length: u64,
     /// CRC-32C of the page.
     pub crc: u32,
-}
-
-/// Why the catalog could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// The store could not be reached, or failed.
-    #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
 }

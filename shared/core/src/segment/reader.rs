@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::layout::Trailer;
 use super::open::SegmentEnd;
-use super::{Directory, DirectoryRow, LogEntry, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
+use super::{BuiltSegment, Directory, DirectoryRow, LogEntry, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
 use crate::batch::{self, BatchHeader};
 use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
 use crate::store::{SharedStore, Store};
@@ -225,25 +225,17 @@ impl SegmentReader {
     }
 }
 
-/// Checks that the store holds what was built, before it is registered: size, then the trailer read back. Gives
-/// the header of what is there.
-pub async fn verify_stored(
-    store: &dyn Store,
-    key: &str,
-    size: u64,
-    directory_position: u64,
-    directory_crc: u32,
-) -> Result<SegmentHeader, SegmentError> {
-    let stored = store.info(key).await?.size;
-    if stored != size || size < TRAILER_LENGTH {
+/// Checks that the store holds what was built, before it is registered: size, then the trailer read back.
+pub async fn verify_stored(store: &dyn Store, key: &str, built: &BuiltSegment) -> Result<(), SegmentError> {
+    let (stored, size) = (store.info(key).await?.size, built.size);
+    if stored != size {
         return Err(SegmentError::damaged(
             key,
             format!("it has {stored} bytes instead of {size}"),
         ));
     }
     let trailer = Trailer::decode(key, size, &store.read(key, Some(size - TRAILER_LENGTH..size)).await?)?;
-    check_is_known(key, &trailer, directory_position, directory_crc)?;
-    Ok(trailer.header)
+    check_is_known(key, &trailer, built.directory_position, built.directory_crc)
 }
 
 fn check_is_known(key: &str, trailer: &Trailer, position: u64, crc: u32) -> Result<(), SegmentError> {

@@ -1,0 +1,223 @@
+//! The bytes of an export. Integers little-endian, checksums CRC-32C, `bincode` in its standard configuration.
+//!
+//! ```text
+//! pages        per changed topic: version u16 | TopicPage as bincode
+//! root         CatalogRoot as bincode: every topic's page, also those in older exports
+//! trailer  66  cluster 16 | incarnation u32 | lane u32 | index u64 | root position u64 | root length u64
+//!              | root crc u32 | version u16 | crc u32 of what precedes | magic "CHRNKCAT"
+//! ```
+//!
+//! A page carries its own version because a root may name pages that an earlier program wrote.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{CatalogError, CatalogRoot, Latest, PageEntry, TopicPage};
+
+/// The format version that this program writes and reads; 0 is unreleased.
+pub const VERSION: u16 = 0;
+
+/// The most bytes of a page or a root.
+pub(super) const PART_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of the trailer.
+pub(super) const TRAILER_LENGTH: u64 = 66;
+
+const MAGIC: [u8; 8] = *b"CHRNKCAT";
+
+/// An export, ready to be created as an object.
+#[derive(Clone, Debug)]
+pub struct BuiltExport {
+    /// The object's bytes, in order.
+    pub parts: Vec<Bytes>,
+    /// The root in it, which names every topic's page.
+    pub root: CatalogRoot,
+    /// What names it, to be written once the object is there; beat 0, not released.
+    pub latest: Latest,
+}
+
+/// Builds the export named `object`. The root comes with the pages of the topics that did not change and gets those
+/// that did.
+pub fn build_export(
+    cluster: Uuid,
+    object: &str,
+    mut root: CatalogRoot,
+    changed: &[TopicPage],
+) -> Result<BuiltExport, CatalogError> {
+    let mut parts = Vec::with_capacity(changed.len() + 2);
+    let mut position = 0;
+    for page in changed {
+        check_page(page).map_err(|reason| unbuildable(format!("topic {}: {reason}", page.name)))?;
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        bytes.extend(encode(page)?);
+        let bytes = Bytes::from(bytes);
+        let (length, crc) = (bytes.len() as u64, crc32c::crc32c(&bytes));
+        root.pages.push(PageEntry {
+            name: page.name.clone(),
+            id: page.id,
+            object: object.to_owned(),
+            position,
+            length,
+            crc,
+        });
+        position += length;
+        parts.push(bytes);
+    }
+    root.pages.sort_by(|a, b| a.name.cmp(&b.name));
+    check_root(&root).map_err(unbuildable)?;
+    let root_bytes = Bytes::from(encode(&root)?);
+    let latest = Latest {
+        v: VERSION.into(),
+        incarnation: root.incarnation,
+        lane: root.lane,
+        index: root.index,
+        export: object.to_owned(),
+        root_position: position,
+        root_length: root_bytes.len() as u64,
+        root_crc: crc32c::crc32c(&root_bytes),
+        beat: 0,
+        released: false,
+    };
+    parts.extend([root_bytes, encode_trailer(cluster, &latest)]);
+    Ok(BuiltExport { parts, root, latest })
+}
+
+fn encode_trailer(cluster: Uuid, latest: &Latest) -> Bytes {
+    let mut trailer = BytesMut::with_capacity(TRAILER_LENGTH as usize);
+    trailer.put_slice(cluster.as_bytes());
+    trailer.put_u32_le(latest.incarnation.0);
+    trailer.put_u32_le(latest.lane.0);
+    trailer.put_u64_le(latest.index);
+    trailer.put_u64_le(latest.root_position);
+    trailer.put_u64_le(latest.root_length);
+    trailer.put_u32_le(latest.root_crc);
+    trailer.put_u16_le(VERSION);
+    trailer.put_u32_le(crc32c::crc32c(&trailer));
+    trailer.put_slice(&MAGIC);
+    trailer.freeze()
+}
+
+/// Reads root and trailer, which are the whole of `bytes` and the end of the export that `latest` names.
+pub(super) fn decode_root(latest: &Latest, bytes: &[u8]) -> Result<CatalogRoot, CatalogError> {
+    let object = latest.export.as_str();
+    let damaged = |reason: &str| CatalogError::damaged(object, reason);
+    let start = bytes
+        .len()
+        .checked_sub(TRAILER_LENGTH as usize)
+        .ok_or_else(|| damaged("it is cut off"))?;
+    let (root_bytes, trailer) = bytes.split_at(start);
+    let (fields, mut checks) = trailer.split_at(trailer.len() - 12);
+    let crc = checks.get_u32_le();
+    let version = (&fields[fields.len() - 2..]).get_u16_le();
+    if checks != MAGIC {
+        return Err(damaged("it does not end as a catalog export does"));
+    }
+    if version != VERSION {
+        return Err(CatalogError::UnknownVersion {
+            object: object.to_owned(),
+            version: version.into(),
+        });
+    }
+    if crc32c::crc32c(fields) != crc {
+        return Err(damaged("the trailer's checksum does not fit"));
+    }
+    let mut cluster = [0; 16];
+    cluster.copy_from_slice(&fields[..16]);
+    if encode_trailer(Uuid::from_bytes(cluster), latest) != trailer {
+        return Err(damaged("it is not the export that `latest` describes"));
+    }
+    if root_bytes.len() as u64 != latest.root_length || crc32c::crc32c(root_bytes) != latest.root_crc {
+        return Err(damaged("the root's checksum does not fit"));
+    }
+    let root: CatalogRoot = decode(object, root_bytes)?;
+    if (root.incarnation, root.index, root.lane) != (latest.incarnation, latest.index, latest.lane) {
+        return Err(damaged("its root is of another export"));
+    }
+    check_root(&root).map_err(|reason| damaged(&reason))?;
+    Ok(root)
+}
+
+/// Reads the page that `entry` names.
+pub(super) fn decode_page(entry: &PageEntry, bytes: &[u8]) -> Result<TopicPage, CatalogError> {
+    let object = entry.object.as_str();
+    let damaged = |reason: String| CatalogError::damaged(object, format!("the page of topic {}: {reason}", entry.name));
+    if bytes.len() as u64 != entry.length || crc32c::crc32c(bytes) != entry.crc {
+        return Err(damaged("the checksum does not fit".to_owned()));
+    }
+    let mut rest = bytes;
+    let version = rest.try_get_u16_le().map_err(|error| damaged(error.to_string()))?;
+    if version != VERSION {
+        return Err(CatalogError::UnknownVersion {
+            object: object.to_owned(),
+            version: version.into(),
+        });
+    }
+    let page: TopicPage = decode(object, rest)?;
+    if page.id != entry.id || page.name != entry.name {
+        return Err(damaged("it is another topic's".to_owned()));
+    }
+    check_page(&page).map_err(damaged)?;
+    Ok(page)
+}
+
+/// What readers rely on to find their way in a page.
+fn check_page(page: &TopicPage) -> Result<(), String> {
+    for (number, partition) in page.partitions.iter().enumerate() {
+        if partition.partition as usize != number {
+            return Err(format!("partition {} comes as number {number}", partition.partition));
+        }
+        if !partition.runs.is_sorted_by(|a, b| a.last < b.first) {
+            return Err(format!("the runs of partition {number} are out of order"));
+        }
+        for run in &partition.runs {
+            if run.first > run.last || run.segment as usize >= page.segments.len() {
+                return Err(format!("a run of partition {number} has no offsets or no segment"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_root(root: &CatalogRoot) -> Result<(), String> {
+    if !root.pages.is_sorted_by(|a, b| a.name < b.name) {
+        return Err("the topics of its root are out of order".to_owned());
+    }
+    match root.pages.iter().find(|page| page.length > PART_BYTES_MAX) {
+        Some(page) => Err(format!("the page of topic {} has {} bytes", page.name, page.length)),
+        None => Ok(()),
+    }
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, CatalogError> {
+    let bytes = bincode::serde::encode_to_vec(value, bincode::config::standard());
+    let bytes = bytes.map_err(|error| unbuildable(error.to_string()))?;
+    if bytes.len() as u64 > PART_BYTES_MAX {
+        return Err(unbuildable(format!("a part of it has {} bytes", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+fn decode<T: DeserializeOwned>(object: &str, bytes: &[u8]) -> Result<T, CatalogError> {
+    let config = bincode::config::standard().with_limit::<{ 4 * PART_BYTES_MAX as usize }>();
+    match bincode::serde::decode_from_slice(bytes, config) {
+        Ok((value, length)) if length == bytes.len() => Ok(value),
+        Ok(_) => Err(CatalogError::damaged(object, "bytes are left over")),
+        Err(error) => Err(CatalogError::damaged(object, error.to_string())),
+    }
+}
+
+fn unbuildable(reason: String) -> CatalogError {
+    CatalogError::Unbuildable { reason }
+}
+
+/// Reads any bytes as every part of a catalog, for fuzzing; whatever comes out, nothing panics.
+pub fn fuzz_catalog(bytes: &[u8]) {
+    if let Ok(latest) = Latest::decode("fuzz", bytes) {
+        let _ = decode_root(&latest, bytes);
+    }
+    let _ = decode::<CatalogRoot>("fuzz", bytes);
+    if let Ok(page) = decode::<TopicPage>("fuzz", bytes) {
+        let _ = check_page(&page);
+    }
+}
