@@ -1,6 +1,12 @@
 //! How jobs reach indexers. The queue is a hint: what is pending is known from the lane's state, and a lost or
 //! doubled message is harmless.
 
+mod embedded;
+#[cfg(any(test, feature = "testing"))]
+pub mod suite;
+
+pub use embedded::{DeadLetter, EmbeddedQueue};
+
 use std::sync::Arc;
 use std::time::Duration;
 
