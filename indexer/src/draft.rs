@@ -161,3 +161,122 @@ impl Draft {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use bytes::Bytes;
+    use chronik_core::batch::{BatchBuilder, Codec};
+    use chronik_core::job::{IndexSettings, JobKind, JobRun};
+
+    use super::*;
+    use crate::survey::Limits;
+
+    /// A run of records that have nothing in common, so that its index takes a known amount of memory at least.
+    fn run(partition: i32, records: usize) -> Run {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for n in 0..records {
+            builder.push(
+                0,
+                None,
+                Some(format!("{partition}x{n:x} {n:x}y{partition}").as_bytes()),
+                &[],
+            );
+        }
+        let bytes: Bytes = builder.finish();
+        let length = bytes.len() as u64;
+        let place = JobRun {
+            partition,
+            first: 0,
+            last: records as i64 - 1,
+            position: 0,
+            length,
+        };
+        Run::survey(
+            "s",
+            place,
+            bytes,
+            Limits {
+                batch_bytes: 1 << 20,
+                documents: 1 << 20,
+            },
+        )
+        .unwrap()
+    }
+
+    fn job() -> Arc<Job> {
+        Arc::new(Job {
+            v: 0,
+            kind: JobKind::Index,
+            cluster: String::new(),
+            incarnation: Default::default(),
+            lane: Default::default(),
+            id: String::new(),
+            topic: String::new(),
+            topic_id: Default::default(),
+            index_epoch: 0,
+            inputs: vec![],
+            settings: IndexSettings::default(),
+        })
+    }
+
+    /// How many runs each archive has; 0 for a run that fits into none.
+    fn counts(mut runs: Vec<Run>, budget: Budget) -> Vec<usize> {
+        let mut counts = Vec::new();
+        while !runs.is_empty() {
+            match fill(&job(), &runs, budget).unwrap() {
+                Filled::Archive(made, count) => {
+                    let expected: u64 = runs[..count].iter().map(|run| run.documents).sum();
+                    assert_eq!((made.records, made.runs.len()), (expected, count));
+                    runs.drain(..count);
+                    counts.push(count);
+                }
+                Filled::TooLarge => {
+                    runs.remove(0);
+                    counts.push(0);
+                }
+            }
+        }
+        counts
+    }
+
+    fn memory_with(runs: &[Run]) -> usize {
+        let mut draft = Draft::new(&job()).unwrap();
+        draft.add_all(runs, ROOMY).unwrap();
+        draft.memory()
+    }
+
+    const ROOMY: Budget = Budget {
+        full: usize::MAX,
+        most: usize::MAX,
+        batch_bytes: 1 << 20,
+    };
+
+    #[test]
+    fn archives_end_between_runs_when_the_memory_is_full() {
+        let runs = || (0..4).map(|partition| run(partition, 1000)).collect::<Vec<_>>();
+        assert_eq!(counts(runs(), ROOMY), [4]);
+        for (full_with, expected) in [
+            (0, vec![1, 1, 1, 1]),
+            (1, vec![1, 1, 1, 1]),
+            (2, vec![2, 2]),
+            (3, vec![3, 1]),
+        ] {
+            let full = memory_with(&runs()[..full_with]);
+            assert_eq!(counts(runs(), Budget { full, ..ROOMY }), expected);
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_too_much_goes_into_the_next_archive_or_into_none() {
+        let tight = Budget {
+            most: memory_with(&[run(0, 3000)]),
+            ..ROOMY
+        };
+        assert_eq!(
+            counts(vec![run(0, 3000), run(1, 3000), run(2, 30_000), run(3, 10)], tight),
+            [1, 1, 0, 1]
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! The archives that a job makes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod kit;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use chronik_core::archive::inspect;
+use chronik_core::batch::{CONTROL, Codec};
+use chronik_core::job::{IndexSettings, Job, JobInput, JobRun};
+use chronik_core::names::ArchiveName;
+use chronik_core::store::{SharedStore, memory};
+use kit::{batch, embedded, indexer, job, record, segment};
+
+/// One of everything: keys, headers, a tombstone, a gap, every codec, a control batch, two partitions and segments.
+async fn one_of_everything(store: &SharedStore) -> Job {
+    let first = vec![
+        batch(
+            Codec::None,
+            100,
+            0,
+            &[(0, record(1_000, Some("a key"), Some("ERROR blk_12 lost"), &[]))],
+        ),
+        batch(
+            Codec::Zstd,
+            101,
+            0,
+            &[
+                (0, record(3_000, None, Some("Größe 10.0.0.1"), &[])),
+                (0, record(2_000, Some(""), None, &[("host", "web-1"), ("host", "")])),
+            ],
+        ),
+        batch(
+            Codec::None,
+            103,
+            CONTROL,
+            &[(0, record(9_000, Some("abort"), Some("never"), &[]))],
+        ),
+        batch(
+            Codec::Snappy,
+            104,
+            0,
+            &[(6, record(-1, Some("k"), Some("{\"level\":\"INFO\"}"), &[]))],
+        ),
+    ];
+    let second = vec![batch(
+        Codec::Lz4,
+        5,
+        0,
+        &[(0, record(5_000, Some("k"), Some("last"), &[]))],
+    )];
+    let one = segment(store, "lanes/00000000/segments/01/one.seg", &[(0, first)]).await;
+    let two = segment(store, "lanes/00000000/segments/02/two.seg", &[(1, second)]).await;
+    job(vec![one, two], IndexSettings::default())
+}
+
+async fn archive_of(store: &SharedStore, job: Job) -> (String, Bytes) {
+    let result = indexer(store, embedded()).index(job).await.unwrap();
+    assert_eq!((result.archives.len(), result.unreadable.len()), (1, 0));
+    let key = result.archives[0].key.clone();
+    let bytes = store.read(&key, None).await.unwrap();
+    (key, bytes)
+}
+
+#[tokio::test]
+async fn an_archive_names_what_it_covers() {
+    let store = memory();
+    let job = one_of_everything(&store).await;
+    let result = indexer(&store, embedded()).index(job.clone()).await.unwrap();
+    let [made] = &result.archives[..] else {
+        panic!("{result:?}")
+    };
+    let name: ArchiveName = made.key.parse().unwrap();
+    assert_eq!((name.topic, name.incarnation), (job.topic_id, job.incarnation));
+    assert_eq!(
+        (result.job, result.index_epoch, made.records),
+        (job.id, job.index_epoch, 5)
+    );
+    assert_eq!(
+        (made.runs[0].first, made.runs[0].last, made.runs[0].partition),
+        (100, 110, 0)
+    );
+    assert_eq!(
+        (made.runs[0].min_timestamp, made.runs[0].max_timestamp),
+        (Some(-1), Some(3_000))
+    );
+    assert_eq!(
+        (made.runs[1].segment.as_str(), made.runs[1].partition),
+        (job.inputs[1].key.as_str(), 1)
+    );
+
+    let inspection = inspect(store.as_ref(), &made.key).await.unwrap();
+    assert_eq!((inspection.size, inspection.crc), (made.size, made.crc));
+    assert_eq!(inspection.runs, made.runs);
+    let names: Vec<_> = inspection
+        .sections
+        .iter()
+        .map(|section| section.name.as_str())
+        .collect();
+    let index = "index/00000000000000000000000000000000";
+    assert_eq!(names[..2], ["metadata.json", "index/meta.json"]);
+    assert!(names.contains(&format!("{index}.term").as_str()) && names.contains(&format!("{index}.idx").as_str()));
+}
+
+/// Bytes at rest of version 0. The file changes only together with the format, in one commit that says why.
+#[tokio::test]
+async fn the_same_inputs_give_the_bytes_of_the_golden_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/archive-v0.ckx");
+    let store = memory();
+    let job = one_of_everything(&store).await;
+    let (first_key, first) = archive_of(&store, job.clone()).await;
+    let (second_key, second) = archive_of(&store, job).await;
+    assert_ne!(first_key, second_key);
+    assert!(first == second);
+    if std::env::var_os("CHRONIK_REGENERATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &first).unwrap();
+    }
+    assert!(
+        std::fs::read(&path).unwrap() == first,
+        "the archive differs from {}",
+        path.display()
+    );
+}
+
+#[tokio::test]
+async fn larger_archives_are_the_same_each_time_too() {
+    let store = memory();
+    let list: Vec<_> = (0..20_000)
+        .map(|n| {
+            (
+                0,
+                record(n, Some(&format!("k{n}")), Some(&format!("w{} {n}", n % 97)), &[]),
+            )
+        })
+        .collect();
+    let input = segment(&store, "s", &[(0, vec![batch(Codec::Zstd, 0, 0, &list)])]).await;
+    let job = job(
+        vec![input],
+        IndexSettings {
+            positions: true,
+            ..IndexSettings::default()
+        },
+    );
+    let (_, first) = archive_of(&store, job.clone()).await;
+    let (_, second) = archive_of(&store, job).await;
+    assert!(first == second);
+}
+
+#[tokio::test]
+async fn a_run_that_can_not_be_indexed_does_not_keep_the_others() {
+    let store = memory();
+    let good = |base| batch(Codec::None, base, 0, &[(0, record(0, None, Some("good"), &[]))]);
+    let huge = "z".repeat(40 << 20);
+    let bomb = batch(Codec::Zstd, 0, 0, &[(0, record(0, None, Some(&huge), &[]))]);
+    let runs = [
+        (0, vec![good(0)]),
+        (1, vec![good(0), good(1), good(2)]),
+        (2, vec![bomb]),
+        (3, vec![good(7)]),
+    ];
+    let mut input = segment(&store, "rotten", &runs).await;
+    spoil(&store, "rotten", input.runs[1].position + input.runs[1].length / 2).await;
+    let cut = JobRun {
+        partition: 4,
+        length: input.runs[3].length - 1,
+        ..input.runs[3]
+    };
+    let other = JobRun {
+        partition: 5,
+        first: 6,
+        last: 8,
+        ..input.runs[3]
+    };
+    let impossible = JobRun {
+        partition: 6,
+        position: u64::MAX,
+        ..input.runs[3]
+    };
+    input.runs.extend([cut, other, impossible]);
+    let missing = JobInput {
+        key: "missing".to_owned(),
+        runs: vec![input.runs[0]],
+        ..input.clone()
+    };
+    let job = job(vec![input, missing], IndexSettings::default());
+    let result = indexer(&store, embedded()).index(job).await.unwrap();
+
+    let covered: Vec<_> = result
+        .archives
+        .iter()
+        .flat_map(|made| &made.runs)
+        .map(|run| run.partition)
+        .collect();
+    assert_eq!(covered, [0, 3]);
+    let unreadable: Vec<_> = result
+        .unreadable
+        .iter()
+        .map(|run| (run.segment.as_str(), run.partition))
+        .collect();
+    let rotten = [1, 2, 4, 5, 6].map(|partition| ("rotten", partition));
+    assert_eq!(unreadable, [&rotten[..], &[("missing", 0)]].concat());
+    assert!(result.unreadable.iter().all(|run| !run.reason.is_empty()));
+}
+
+/// Flips a bit of an object.
+async fn spoil(store: &SharedStore, key: &str, at: u64) {
+    let mut bytes = store.read(key, None).await.unwrap().to_vec();
+    bytes[at as usize] ^= 1;
+    store.delete(key).await.unwrap();
+    store.create(key, vec![bytes.into()]).await.unwrap();
+}
