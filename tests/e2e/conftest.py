@@ -1,0 +1,39 @@
+import pytest
+from chronik import BINARY, Chronik
+
+
+@pytest.fixture(scope="session", autouse=True)
+def binary():
+    assert BINARY.exists(), f"{BINARY} is not there: cargo build"
+
+
+@pytest.fixture
+def start(tmp_path, request):
+    """Makes servers that don't outlive the test; what they logged is shown if it fails."""
+    servers = []
+
+    def make(name="server", **settings):
+        server = Chronik(tmp_path / name, **settings)
+        servers.append(server)
+        return server.start()
+
+    yield make
+    for server in servers:
+        if server.running():
+            server.kill()
+        if getattr(request.node, "failed", False):
+            print(f"── {server.directory.name} logged\n{server.tail()}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "call":
+        item.failed = outcome.get_result().failed
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A server for tests that don't stop or change it."""
+    with Chronik(tmp_path_factory.mktemp("shared"), ship_max_age="1s") as server:
+        yield server

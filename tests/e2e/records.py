@@ -1,0 +1,147 @@
+"""Records as the tests see them, and librdkafka to write and read them."""
+
+import base64
+from dataclasses import dataclass, field
+
+import confluent_kafka as kafka
+
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a producer sends."""
+
+    value: bytes | None
+    key: bytes | None = None
+    timestamp: int = 0
+    partition: int = 0
+    headers: tuple[tuple[str, bytes | None], ...] = field(default=())
+
+    def document(self, topic, offset):
+        """As HTTP and the tool show it."""
+        return {
+            "topic": topic,
+            "partition": self.partition,
+            "offset": offset,
+            "timestamp": self.timestamp,
+            "key": text_of(self.key),
+            "value": text_of(self.value),
+            "headers": [{"key": name, "value": text_of(value)} for name, value in self.headers],
+        }
+
+
+def text_of(value):
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def producer(bootstrap, codec="none", **settings):
+    return kafka.Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "compression.type": codec,
+            "acks": "all",
+            "linger.ms": 5,
+            "broker.address.family": "v4",
+            "message.timeout.ms": 60_000,
+            **{name.replace("_", "."): value for name, value in settings.items()},
+        }
+    )
+
+
+def produce(bootstrap, topic, records, codec="none", **settings):
+    """Sends the records in order; returns the offset of each."""
+    offsets = [None] * len(records)
+    failures = []
+
+    def delivered(index):
+        def report(error, message):
+            if error:
+                failures.append((index, error))
+            else:
+                offsets[index] = message.offset()
+
+        return report
+
+    client = producer(bootstrap, codec, **settings)
+    for index, record in enumerate(records):
+        arguments = {
+            "value": record.value,
+            "key": record.key,
+            "partition": record.partition,
+            "timestamp": record.timestamp,
+            "headers": list(record.headers) or None,
+            "on_delivery": delivered(index),
+        }
+        while True:
+            try:
+                client.produce(topic, **arguments)
+                break
+            except BufferError:
+                client.poll(1)
+        client.poll(0)
+    assert client.flush(60) == 0
+    assert not failures, f"{len(failures)} of {len(records)} failed, the first: {failures[0]}"
+    return offsets
+
+
+def consumer(bootstrap, **settings):
+    return kafka.Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "assigned-by-hand",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "broker.address.family": "v4",
+            "fetch.wait.max.ms": 100,
+            "check.crcs": True,
+            **{name.replace("_", "."): value for name, value in settings.items()},
+        }
+    )
+
+
+def watermarks(bootstrap, topic, partitions):
+    client = consumer(bootstrap)
+    try:
+        return [client.get_watermark_offsets(kafka.TopicPartition(topic, p), timeout=60) for p in range(partitions)]
+    finally:
+        client.close()
+
+
+def consume(bootstrap, topic, partitions, start=0):
+    """All records from `start` to the present end, as [partition][i] = (offset, Record)."""
+    read = [[] for _ in range(partitions)]
+    ends = [high for _, high in watermarks(bootstrap, topic, partitions)]
+    client = consumer(bootstrap)
+    client.assign([kafka.TopicPartition(topic, p, start) for p in range(partitions) if start < ends[p]])
+    open_partitions = {p for p in range(partitions) if start < ends[p]}
+    try:
+        while open_partitions:
+            messages = client.consume(1000, timeout=60)
+            assert messages, f"nothing came for 60 s; {topic} is open in {open_partitions}"
+            for message in messages:
+                assert message.error() is None, message.error()
+                partition = message.partition()
+                read[partition].append((message.offset(), as_record(message)))
+                if message.offset() + 1 >= ends[partition]:
+                    open_partitions.discard(partition)
+    finally:
+        client.close()
+    return read
+
+
+def as_record(message):
+    kind, timestamp = message.timestamp()
+    assert kind == kafka.TIMESTAMP_CREATE_TIME
+    return Record(
+        value=message.value(),
+        key=message.key(),
+        timestamp=timestamp,
+        partition=message.partition(),
+        headers=tuple(message.headers() or ()),
+    )

@@ -1,0 +1,160 @@
+"""The broker, seen by clients: what it serves and what it refuses."""
+
+import socket
+import struct
+
+import confluent_kafka as kafka
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from records import Record, consume, consumer, produce, producer, watermarks
+
+
+def ask(address, key, version, body, flexible=False):
+    """One request by hand; returns the answer after its correlation id."""
+    host, port = address.split(":")
+    header = struct.pack(">hhih", key, version, 7, 4) + b"test" + (b"\0" if flexible else b"")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(struct.pack(">i", len(header + body)) + header + body)
+        stream = connection.makefile("rb")
+        [length] = struct.unpack(">i", stream.read(4))
+        answer = stream.read(length)
+    assert answer[:4] == struct.pack(">i", 7)
+    return answer[4:]
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def batch(producer_id=-1, damage=0):
+    """One record, by hand."""
+    record = b"\0\0\0\1\2v\0"
+    body = struct.pack(
+        ">hiqqqhii", 0, 0, 0, 0, producer_id, -1 if producer_id < 0 else 0, -1 if producer_id < 0 else 0, 1
+    )
+    body += bytes([len(record) * 2]) + record
+    rest = struct.pack(">ibI", -1, 2, crc32c(body) ^ damage) + body
+    return struct.pack(">qi", 0, len(rest)) + rest
+
+
+def produce_by_hand(address, topic, records, version=3):
+    name = struct.pack(">h", len(topic)) + topic.encode()
+    body = struct.pack(">hhii", -1, -1, 30_000, 1) + name + struct.pack(">iii", 1, 0, len(records)) + records
+    answer = ask(address, 0, version, body)
+    [code] = struct.unpack_from(">h", answer, 4 + len(name) + 4 + 4)
+    return code
+
+
+def test_versions_are_those_that_are_served(shared):
+    answer = ask(shared.bootstrap, 18, 0, b"")
+    code, count = struct.unpack_from(">hi", answer)
+    versions = {key: (low, high) for key, low, high in struct.iter_unpack(">hhh", answer[6 : 6 + 6 * count])}
+    assert code == 0
+    assert versions[18] == (0, 4) and versions[3] == (0, 12) and versions[0] == (0, 11)
+    assert versions[1] == (4, 17) and versions[2] == (1, 9) and versions[19] == (2, 7) and versions[20] == (1, 6)
+    assert not versions.keys() & {8, 9, 10, 11, 22}, "what is not there is not advertised"
+    unknown = ask(shared.bootstrap, 18, 99, b"", flexible=True)
+    assert struct.unpack_from(">hi", unknown) == (35, 1)
+
+
+def test_batches_are_checked(shared):
+    shared.tool("topic", "create", "by-hand")
+    assert produce_by_hand(shared.bootstrap, "by-hand", batch()) == 0
+    assert produce_by_hand(shared.bootstrap, "by-hand", batch(damage=1)) == 2, "CORRUPT_MESSAGE"
+    assert produce_by_hand(shared.bootstrap, "by-hand", batch(producer_id=5)) != 0, "producer ids are refused"
+    assert watermarks(shared.bootstrap, "by-hand", 1) == [(0, 1)]
+
+
+def test_garbage_closes_the_connection_and_nothing_else(shared):
+    host, port = shared.bootstrap.split(":")
+    for garbage in [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" * 64,
+        struct.pack(">i", 2**31 - 1),
+        struct.pack(">ihh", 4, 99, 99),
+    ]:
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(garbage)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.makefile("rb").read() == b""
+    assert shared.tool("topic", "list")
+
+
+def test_an_idempotent_producer_is_told(shared):
+    client = producer(shared.bootstrap, enable_idempotence=True, message_timeout_ms=5000)
+    errors = []
+    client.produce("idempotent", b"x", on_delivery=lambda error, _: errors.append(error))
+    client.flush(15)
+    assert errors and errors[0] is not None
+
+
+def test_topics_are_created_and_deleted(shared):
+    admin = AdminClient({"bootstrap.servers": shared.bootstrap})
+    admin.create_topics([NewTopic("made", 2, 1, config={"max.message.bytes": "1000"})])["made"].result(30)
+    produce(shared.bootstrap, "made", [Record(b"x", partition=1)])
+    with pytest.raises(AssertionError, match="MSG_SIZE_TOO_LARGE"):
+        produce(shared.bootstrap, "made", [Record(b"x" * 5000)], message_max_bytes=1_000_000)
+    admin.delete_topics(["made"])["made"].result(30)
+    admin.create_topics([NewTopic("made", 1, 1)])["made"].result(30)
+    assert watermarks(shared.bootstrap, "made", 1) == [(0, 0)], "another topic of the same name"
+
+
+def test_a_topic_that_nobody_made(start):
+    server = start(auto_create_topics="false")
+    with pytest.raises(AssertionError, match="UNKNOWN_TOPIC"):
+        produce(server.bootstrap, "absent", [Record(b"x")], message_timeout_ms=5000)
+    assert server.status()["topics"] == []
+
+
+def test_default_number_of_partitions(start):
+    server = start(num_partitions=4)
+    produce(server.bootstrap, "auto", [Record(b"x", partition=3)])
+    assert watermarks(server.bootstrap, "auto", 4)[3] == (0, 1)
+
+
+def test_an_offset_that_is_not_there(shared):
+    produce(shared.bootstrap, "short", [Record(b"x")])
+    client = consumer(shared.bootstrap)
+    client.assign([kafka.TopicPartition("short", 0, 5)])
+    message = client.poll(30)
+    assert message.error().code() == kafka.KafkaError._AUTO_OFFSET_RESET
+    client.close()
+
+
+def test_offsets_for_times(shared):
+    produce(shared.bootstrap, "times", [Record(b"%d" % n, timestamp=1000 * n) for n in range(1, 6)])
+    client = consumer(shared.bootstrap)
+    for time, offset in [(0, 0), (1000, 0), (1001, 1), (5000, 4), (5001, -1)]:
+        [found] = client.offsets_for_times([kafka.TopicPartition("times", 0, time)], timeout=30)
+        assert found.offset == offset, time
+    client.close()
+
+
+def test_large_records(shared):
+    admin = AdminClient({"bootstrap.servers": shared.bootstrap})
+    admin.create_topics([NewTopic("large", 1, 1, config={"max.message.bytes": str(16 << 20)})])["large"].result(30)
+    records = [Record(bytes([n]) * (8 << 20), timestamp=n + 1) for n in range(3)]
+    produce(shared.bootstrap, "large", records, message_max_bytes=16 << 20)
+    [read] = consume(shared.bootstrap, "large", 1)
+    assert [record for _, record in read] == records
+
+
+def test_many_producers_at_once_keep_their_own_order(shared):
+    shared.tool("topic", "create", "busy", "--partitions", 2)
+    clients = [producer(shared.bootstrap, linger_ms=0) for _ in range(8)]
+    for number in range(300):
+        for who, client in enumerate(clients):
+            client.produce("busy", b"%d %d" % (who, number), partition=who % 2)
+            client.poll(0)
+    assert all(client.flush(60) == 0 for client in clients)
+    for records in consume(shared.bootstrap, "busy", 2):
+        by_client = {}
+        for _, record in records:
+            who, number = map(int, record.value.split())
+            by_client.setdefault(who, []).append(number)
+        assert all(numbers == list(range(300)) for numbers in by_client.values())

@@ -1,0 +1,193 @@
+"""The operator's tool, for people and for programs."""
+
+import json
+import re
+
+from chronik import BINARY, run_shell, run_tool, until
+
+LINES = b"".join(b"order-%d:order %d paid\n" % (n % 5, n) for n in range(50))
+
+
+def produced(server, topic, *options, partitions=1):
+    server.tool("topic", "create", topic, "--partitions", partitions)
+    return server.tool_json("produce", topic, *options, stdin=LINES)
+
+
+def consumed(server, *arguments):
+    return [json.loads(line) for line in server.tool("--json", "consume", *arguments).splitlines()]
+
+
+def test_topics_are_created_and_listed(shared):
+    assert shared.tool("topic", "create", "created").decode() == "created topic created with 1 partition\n"
+    assert shared.tool_json("topic", "create", "created-too", "--partitions", 4) == {
+        "topic": "created-too",
+        "partitions": 4,
+    }
+    listed = {topic["topic"]: topic["partitions"] for topic in shared.tool_json("topic", "list")["topics"]}
+    assert (listed["created"], listed["created-too"]) == (1, 4)
+    assert re.search(r"^ *created-too +4$", shared.tool("topic", "list").decode(), re.M)
+
+
+def test_a_topic_that_cannot_be_created_is_explained(shared):
+    shared.tool("topic", "create", "twice")
+    for arguments in [("twice",), ("not/a/name",), ("odd", "--config", "no.such.setting=1")]:
+        done = run_tool("--bootstrap", shared.bootstrap, "topic", "create", *arguments)
+        assert done.returncode == 1
+        assert re.match(rb"chronik: creating topic \S+ was refused: [A-Z_]+ \(\d+\), .", done.stderr), done.stderr
+
+
+def test_lines_become_records(shared):
+    answer = produced(shared, "lines")
+    assert answer == {
+        "topic": "lines",
+        "records": 50,
+        "partitions": [{"partition": 0, "records": 50, "first": 0, "last": 49}],
+    }
+    assert shared.tool("consume", "lines") == LINES
+    assert shared.tool("consume", "lines", "--from", 48) == b"".join(LINES.splitlines(True)[48:])
+    assert shared.tool("consume", "lines", "--count", 2) == b"".join(LINES.splitlines(True)[:2])
+    assert shared.tool("consume", "lines", "--from", "end") == b""
+
+
+def test_any_bytes_are_lines(shared):
+    odd = b"\xff\xfe\n\nwith\rreturn\r\n" + b"x" * 100_000 + b"\n"
+    assert shared.tool("produce", "any-bytes", stdin=odd).startswith(b"4 records acknowledged")
+    assert shared.tool("consume", "any-bytes") == odd
+    assert consumed(shared, "any-bytes", "--count", 1)[0]["value"] == {"base64": "//4="}
+
+
+def test_keys_headers_and_partitions(shared):
+    produced(shared, "keyed", "--key-separator", ":", "--header", "source=test", "--codec", "zstd", partitions=3)
+    records = consumed(shared, "keyed")
+    assert len(records) == 50
+    homes = {}
+    for record in records:
+        assert record["headers"] == [{"key": "source", "value": "test"}]
+        assert homes.setdefault(record["key"], record["partition"]) == record["partition"], "a key has one partition"
+    assert {record["key"] for record in records} == {f"order-{n}" for n in range(5)}
+    [first] = {record["partition"] for record in records if record["key"] == "order-1"}
+    assert all(record["partition"] == first for record in consumed(shared, "keyed", "--partition", first))
+
+
+def test_a_fixed_partition(shared):
+    answer = produced(shared, "fixed", "--partition", 2, partitions=3)
+    assert [partition["partition"] for partition in answer["partitions"]] == [2]
+    done = run_tool("--bootstrap", shared.bootstrap, "produce", "fixed", "--partition", 3, stdin=b"x\n")
+    assert done.returncode == 1 and b"it has 3 partitions" in done.stderr
+
+
+def test_following_prints_what_comes(shared):
+    shared.tool("produce", "followed", stdin=b"before\n")
+    shared.tool("produce", "followed", stdin=b"after\n")
+    assert shared.tool("consume", "followed", "--follow", "--count", 2) == b"before\nafter\n"
+
+
+def test_search_for_people_and_programs(shared):
+    produced(shared, "searched", "--key-separator", ":")
+    people = shared.tool("search", "searched", "key:order-3 paid", "--limit", 3).decode()
+    assert re.search(r"order-3 +order 48 paid$", people, re.M)
+    assert "3 of 10 found" in people and "--cursor" in people
+    answer = shared.tool_json("search", "searched", "17 OR 18", "--sort", "oldest")
+    assert [hit["value"] for hit in answer["hits"]] == ["order 17 paid", "order 18 paid"]
+    assert answer["total"] == {"value": 2, "relation": "eq"}
+    assert shared.tool("search", "searched", "nowhere").startswith(b"0 of 0 found")
+
+
+def test_a_wrong_query_is_explained(shared):
+    shared.tool("topic", "create", "asked")
+    done = run_tool("--http", shared.http, "search", "asked", "(open")
+    assert done.returncode == 1
+    assert b"invalid_query" in done.stderr and b"5" in done.stderr
+
+
+def test_status_and_seal(shared):
+    produced(shared, "sealed")
+    assert b"in the bucket" in shared.tool("seal")
+    [topic] = [topic for topic in shared.tool_json("status")["topics"] if topic["topic"] == "sealed"]
+    assert topic["partitions"][0]["shipped_to"] == 50
+    assert re.search(r"^ *sealed +0 +0 +50 +50 ", shared.tool("status").decode(), re.M)
+
+
+def test_segments_and_archives_are_described(shared):
+    produced(shared, "described")
+    shared.seal()
+    shared.wait_archived()
+    topic_id = next(topic["id"] for topic in shared.status()["topics"] if topic["topic"] == "described")
+    environment = {"LOCAL_STORAGE_PATH": shared.bucket}
+
+    segments = sorted((shared.bucket / "lanes").rglob("*.seg"))
+    descriptions = [json.loads(run_tool("--json", "segment", "inspect", path).stdout) for path in segments]
+    [rows] = [
+        topic["partitions"]
+        for description in descriptions
+        for topic in description["topics"]
+        if topic["id"] == topic_id
+    ]
+    assert [(row["partition"], row["first"], row["last"]) for row in rows] == [(0, 0, 49)]
+    key = str(segments[-1].relative_to(shared.bucket))
+    by_key = run_tool("segment", "inspect", key, settings=environment)
+    assert by_key.returncode == 0 and key.encode() in by_key.stdout
+
+    [archive] = sorted((shared.bucket / "topics" / topic_id).rglob("*.ckx"))
+    description = json.loads(run_tool("--json", "archive", "inspect", archive).stdout)
+    assert [(run["partition"], run["first"], run["last"]) for run in description["runs"]] == [(0, 0, 49)]
+    assert run_tool("archive", "inspect", archive).returncode == 0
+
+
+def test_damage_is_found(start, tmp_path):
+    server = start()
+    server.tool("produce", "damaged", stdin=LINES)
+    server.seal()
+    server.wait_archived()
+    for suffix, noun in [("seg", "segment"), ("ckx", "archive")]:
+        [path] = list(server.bucket.rglob(f"*.{suffix}"))[:1]
+        bytes_ = bytearray(path.read_bytes())
+        bytes_[len(bytes_) // 3] ^= 0x40
+        copy = tmp_path / path.name
+        copy.write_bytes(bytes_)
+        done = run_tool(noun, "inspect", copy)
+        told = done.stdout + done.stderr
+        assert b"damage" in told or b"checksum" in told.lower(), told
+
+
+def test_what_is_neither_file_nor_key(tmp_path):
+    done = run_tool("segment", "inspect", "no/such/thing", directory=tmp_path)
+    assert done.returncode == 1 and b"no/such/thing" in done.stderr
+    (tmp_path / "text").write_text("not a segment, and longer than any trailer " * 10)
+    done = run_tool("archive", "inspect", "text", directory=tmp_path)
+    assert done.returncode == 1 and b"text" in done.stderr and b"panicked" not in done.stderr
+
+
+def test_version():
+    assert re.fullmatch(rb"chronik \d+\.\d+\.\d+\n", run_tool("version").stdout)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", json.loads(run_tool("--json", "version").stdout)["version"])
+
+
+def test_nobody_there():
+    done = run_tool("--bootstrap", "127.0.0.1:1", "topic", "list")
+    assert done.returncode == 1 and b"127.0.0.1:1" in done.stderr and b"--bootstrap" in done.stderr
+    done = run_tool("--http", "http://127.0.0.1:1", "status")
+    assert done.returncode == 1 and b"127.0.0.1:1" in done.stderr and b"--http" in done.stderr
+
+
+def test_unknown_topic(shared):
+    done = run_tool("--bootstrap", shared.bootstrap, "consume", "never-made")
+    assert done.returncode == 1 and b"never-made" in done.stderr and b"UNKNOWN_TOPIC_OR_PARTITION" in done.stderr
+    assert "never-made" not in [topic["topic"] for topic in shared.tool_json("topic", "list")["topics"]]
+    done = run_tool("--http", shared.http, "search", "never-made", "x")
+    assert done.returncode == 1 and b"never-made" in done.stderr and b"unknown_topic" in done.stderr
+
+
+def test_a_reader_that_has_enough(shared):
+    shared.tool("produce", "long", stdin=b"x" * 70 + b"\n" + LINES * 200)
+    done = run_shell(f"'{BINARY}' --bootstrap {shared.bootstrap} consume long | head -n 1")
+    assert done == (b"x" * 70 + b"\n", b"")
+
+
+def test_the_ready_line_names_commands_that_work(start):
+    server = start()
+    until(lambda: server.lines.qsize() >= 3, "three commands are printed")
+    commands = [server.lines.get().strip().removeprefix("try").strip() for _ in range(3)]
+    assert run_shell(commands[0])[0].startswith(b"1 record acknowledged")
+    assert run_shell(commands[1])[0] == b"hello world\n"
+    assert b"hello world" in run_shell(commands[2])[0]

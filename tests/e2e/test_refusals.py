@@ -1,0 +1,235 @@
+"""What goes wrong at the hands of an operator: the message says what, where and what to do."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from chronik import PATIENCE, Chronik, run_tool, until
+from records import Record, consume, produce, producer
+
+
+def refused(server, *words, code=1):
+    """Starts a server that must not come up; its complaint holds all `words`."""
+    server.spawn()
+    assert server.process.wait(timeout=PATIENCE) == code, server.tail()
+    complaint = server.tail()
+    for word in words:
+        assert str(word) in complaint, f"{word!r} is missing in\n{complaint}"
+    for noise in ("panicked", "backtrace", "RUST_BACKTRACE", "Os {", "Custom {"):
+        assert noise not in complaint, complaint
+
+
+@pytest.mark.parametrize("name", ["kafka_port", "http_port"])
+def test_a_used_port(tmp_path, name):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = Chronik(tmp_path, **{name: port})
+        refused(server, port, "in use", f"CHRONIK_{name.upper()}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "accepted"),
+    [
+        ("CHRONIK_KAFKA_PORT", "many", "65535"),
+        ("CHRONIK_HTTP_PORT", "70000", "65535"),
+        ("CHRONIK_BIND_ADDR", "somewhere", "127.0.0.1"),
+        ("CHRONIK_ADVERTISED_ADDR", "host:port", "HOST"),
+        ("CHRONIK_WAL_ROTATION_SIZE", "64 parsecs", "64MiB"),
+        ("CHRONIK_WAL_ROTATION_SIZE", "1KiB", "64KiB"),
+        ("CHRONIK_SHIP_MAX_BYTES", "65MiB", "64MiB"),
+        ("CHRONIK_SHIP_MAX_AGE", "soon", "10s"),
+        ("CHRONIK_NUM_PARTITIONS", "0", "1"),
+        ("CHRONIK_AUTO_CREATE_TOPICS", "maybe", "true"),
+        ("OBJECT_STORE_BACKEND", "floppy", "local"),
+        ("OBJECT_STORE_BACKEND", "s3", "local"),
+        ("CHRONIK_QUEUE", "sqs", "embedded"),
+        ("CHRONIK_HTTP_BIND", "0.0.0.0", "loopback"),
+        ("CHRONIK_BIND_ADDR", "0.0.0.0", "CHRONIK_ADVERTISED_ADDR"),
+    ],
+)
+def test_a_wrong_value(tmp_path, setting, value, accepted):
+    server = Chronik(tmp_path)
+    server.settings[setting] = value
+    server.spawn()
+    assert server.process.wait(timeout=PATIENCE) in (1, 2)
+    complaint = server.tail()
+    assert setting in complaint and value in complaint and accepted in complaint, complaint
+    assert not server.data.exists() and not server.bucket.exists(), "refused before anything starts"
+
+
+@pytest.mark.parametrize("setting", ["CHRONIK_HTTP_TOKEN", "S3_BUCKET", "CHRONIK_LISTENERS", "CHRONIK_QUERY_ENDPOINTS"])
+def test_settings_of_what_is_not_there_yet(tmp_path, setting):
+    server = Chronik(tmp_path)
+    server.settings[setting] = "secret-value"
+    refused(server, setting, "not there yet", code=2)
+    assert "secret-value" not in server.tail()
+
+
+def test_flags_of_what_is_not_there_yet():
+    done = run_tool("standalone", "--raft")
+    assert done.returncode == 2 and b"--raft" in done.stderr and b"not there yet" in done.stderr
+
+
+def test_names_of_earlier_systems_are_warned_about(start):
+    server = start(snapshot_interval="5", wal_profile="high")
+    assert "CHRONIK_SNAPSHOT_INTERVAL" in server.tail() and "CHRONIK_WAL_PROFILE" in server.tail()
+
+
+def test_a_second_process_on_the_same_data_directory(start, tmp_path):
+    server = start()
+    other = Chronik(tmp_path / "other", data_dir=server.data)
+    refused(other, server.data, "another process")
+    assert server.running()
+
+
+def test_a_second_process_on_the_same_bucket(start, tmp_path):
+    server = start()
+    other = Chronik(tmp_path / "other", local_storage_path=server.bucket)
+    refused(other, server.bucket, "another process")
+
+
+def test_the_bucket_of_another_cluster(start, tmp_path):
+    first, second = start("first"), start("second")
+    for server in (first, second):
+        server.tool("produce", "t", stdin=b"x\n")
+        assert server.stop() == 0
+    mixed = Chronik(tmp_path / "mixed", data_dir=first.data, local_storage_path=second.bucket)
+    refused(mixed, first.data, "cluster")
+    first.start()
+    assert first.tool("consume", "t") == b"x\n"
+
+
+def test_a_data_directory_whose_bucket_is_gone(start):
+    server = start()
+    server.tool("produce", "t", stdin=b"x\n")
+    server.kill()
+    shutil.rmtree(server.bucket)
+    refused(server, server.data)
+
+
+@pytest.mark.parametrize("name", ["data_dir", "local_storage_path"])
+def test_a_directory_that_cannot_be(tmp_path, name):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    refused(Chronik(tmp_path / "server", **{name: file}), file)
+
+
+def test_a_bucket_full_of_other_things(tmp_path):
+    server = Chronik(tmp_path)
+    server.bucket.mkdir()
+    (server.bucket / "cluster.json").write_text('{"v": 99, "cluster": "?"}')
+    refused(server, "cluster.json")
+
+
+def test_sigterm_ships_and_ends_well(start):
+    server = start(ship_max_age="1h")
+    server.tool("produce", "t", stdin=b"x\n")
+    assert server.stop() == 0
+    assert list(server.bucket.rglob("*.seg")), "a clean stop ships everything"
+    server.lose_data_directory()
+    server.start()
+    assert server.tool("consume", "t") == b"x\n"
+
+
+def test_sigint_ends_well(start):
+    server = start()
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(timeout=PATIENCE) == 0
+
+
+def test_damage_in_the_write_ahead_log_is_located(start):
+    server = start(ship_max_age="1h")
+    server.tool("topic", "create", "t")
+    for number in range(20):
+        server.tool("produce", "t", stdin=b"%d\n" % number)
+    server.kill()
+    [wal] = [path for path in server.data.rglob("*.wal") if path.stat().st_blocks][:1]
+    content = bytearray(wal.read_bytes())
+    at = content.index(b"15", 4096 if len(content) > 1 << 20 else 0) if b"15" in content else 2000
+    content[at] ^= 0xFF
+    wal.write_bytes(content)
+    refused(server, wal.name)
+
+
+@pytest.fixture
+def small_volume(tmp_path):
+    """A file system of 24 MiB."""
+    path = tmp_path / "volume"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", path], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_a_full_disk_at_the_start(small_volume, tmp_path):
+    (small_volume / "filler").write_bytes(bytes(24 << 20 if free(small_volume) > 24 << 20 else free(small_volume)))
+    refused(Chronik(tmp_path / "server", data_dir=small_volume / "data"), small_volume)
+
+
+def test_a_disk_that_fills_up_refuses_and_recovers(small_volume, start):
+    """Nothing is acknowledged that does not fit; shipping makes room again; nothing acknowledged is lost."""
+    server = start(
+        data_dir=small_volume / "data",
+        wal_rotation_size="1MiB",
+        ship_max_age="1h",
+        ship_max_bytes="64MiB",
+    )
+    server.tool("topic", "create", "t")
+    acknowledged, failures = {}, []
+
+    def delivered(number):
+        def report(error, message):
+            if error:
+                failures.append(error)
+            else:
+                acknowledged[message.offset()] = number
+
+        return report
+
+    client = producer(server.bootstrap, retries=0, message_timeout_ms=8000)
+    for number in range(1000):
+        client.produce("t", b"%04d" % number + os.urandom(50_000), on_delivery=delivered(number))
+        client.poll(0)
+        if number % 10 == 0:
+            client.flush(10)
+        if failures:
+            break
+    client.purge()
+    client.flush(10)
+    assert failures and acknowledged
+    assert server.running(), server.tail()
+
+    server.seal()
+    until(lambda: accepts(server), "there is room again")
+    [records] = consume(server.bootstrap, "t", 1)
+    numbers = {offset: int(record.value[:4]) for offset, record in records}
+    assert acknowledged.items() <= numbers.items()
+
+
+def accepts(server):
+    try:
+        produce(server.bootstrap, "t", [Record(b"9999 again")], message_timeout_ms=2000)
+        return True
+    except AssertionError:
+        return False
+
+
+def free(path):
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def test_ready_within_a_second(start):
+    server = start()
+    server.stop()
+    begun = time.monotonic()
+    server.start()
+    print(f"ready after {time.monotonic() - begun:.3f} s")
