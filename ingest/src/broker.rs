@@ -132,11 +132,21 @@ impl Ingest {
         let listener = settings.listener()?;
         let server = Server::bind(listener.bind, Limits::default())
             .await
-            .map_err(|source| IngestError::Bind { address: listener.bind, source })?;
-        let bound = server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })?;
+            .map_err(|source| IngestError::Bind {
+                address: listener.bind,
+                source,
+            })?;
+        let bound = server.local_addr().map_err(|source| IngestError::Bind {
+            address: listener.bind,
+            source,
+        })?;
         let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
-        let Started { cluster, incarnation, replayed, log } =
-            start(settings, &data_dir, &parts.store, LANE).await?;
+        let Started {
+            cluster,
+            incarnation,
+            replayed,
+            log,
+        } = start(settings, &data_dir, &parts.store, LANE).await?;
 
         let stops = Stops::default();
         let mut tasks = JoinSet::new();
@@ -145,7 +155,10 @@ impl Ingest {
         let (orders, ordered) = mpsc::unbounded_channel();
         let lane_settings = LaneSettings {
             incarnation,
-            ship: ShipLimits { bytes: settings.ship_max_bytes.0, age: settings.ship_max_age.0 },
+            ship: ShipLimits {
+                bytes: settings.ship_max_bytes.0,
+                age: settings.ship_max_age.0,
+            },
             tail_bytes_max: parts.tail_bytes_max,
         };
         let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, LaneMetrics::new(&parts.metrics));
@@ -167,12 +180,19 @@ impl Ingest {
             async move { Ok(shipper.run(ordered, stop).await?) }
         });
         let indexing = Indexing {
-            origin: JobOrigin { cluster, incarnation, lane: LANE },
+            origin: JobOrigin {
+                cluster,
+                incarnation,
+                lane: LANE,
+            },
             lane: lane.clone(),
             store: parts.store.clone(),
             queue: parts.queue.clone(),
             ownership: ownership.clone(),
-            limits: IndexLimits { bytes: settings.index_batch_bytes.0, age: settings.index_batch_age.0 },
+            limits: IndexLimits {
+                bytes: settings.index_batch_bytes.0,
+                age: settings.index_batch_age.0,
+            },
             metrics: ship_metrics.clone(),
         };
         let (indexing, run_indexing) = indexing.start();
@@ -230,7 +250,10 @@ impl Ingest {
 
     /// `/v1/status` and `/v1/seal`.
     pub fn routes(&self) -> Router {
-        http::routes(http::Desk { lane: self.lane.clone(), indexing: self.indexing.clone() })
+        http::routes(http::Desk {
+            lane: self.lane.clone(),
+            indexing: self.indexing.clone(),
+        })
     }
 
     /// Serves until cancelled and then stops in good order, or until something fails that can't be mended.
@@ -260,11 +283,16 @@ impl Ingest {
         self.stops.clients.cancel();
         let _ = self.clients.await;
         self.stops.exporter.cancel();
-        let exporter = self.exporter.await.map_err(|fault| IngestError::Fault(fault.to_string()))??;
+        let exporter = self
+            .exporter
+            .await
+            .map_err(|fault| IngestError::Fault(fault.to_string()))??;
         match tokio::time::timeout(STOP_TIMEOUT, give_up_bucket(&self.lane, exporter)).await {
-            Ok(Ok(())) => self.data_dir.set_identity(&Identity { released: true, ..self.identity })?,
+            Ok(Ok(())) => self.data_dir.set_identity(&self.identity.given_up())?,
             Ok(Err(error)) => tracing::warn!("the bucket was not given up: {error}"),
-            Err(_) => tracing::warn!("not everything was shipped in {STOP_TIMEOUT:?}; the rest is in the data directory"),
+            Err(_) => {
+                tracing::warn!("not everything was shipped in {STOP_TIMEOUT:?}; the rest is in the data directory")
+            }
         }
         self.stops.lane.cancel();
         while let Some(ended) = self.tasks.join_next().await {
@@ -281,7 +309,11 @@ async fn give_up_bucket(lane: &LaneHandle, mut exporter: Exporter) -> Result<(),
 }
 
 async fn watch_claims(ownership: Ownership, stop: CancellationToken) -> Result<(), IngestError> {
-    while stop.run_until_cancelled(tokio::time::sleep(CLAIM_CHECK_EVERY)).await.is_some() {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(CLAIM_CHECK_EVERY))
+        .await
+        .is_some()
+    {
         match ownership.check().await {
             Err(ClaimError::Store(error)) => tracing::warn!("the claims can't be read: {error}"),
             checked => checked?,
@@ -292,7 +324,11 @@ async fn watch_claims(ownership: Ownership, stop: CancellationToken) -> Result<(
 
 async fn follow_gauges(lane: LaneHandle, metrics: ShipMetrics, stop: CancellationToken) -> Result<(), IngestError> {
     let progress = lane.progress();
-    while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(GAUGES_EVERY))
+        .await
+        .is_some()
+    {
         let progress = *progress.borrow();
         metrics.unshipped_bytes.set(progress.unshipped_bytes as i64);
         let since = progress.unshipped_since.map_or(0, |since| (now_ms() - since).max(0));

@@ -74,7 +74,10 @@ pub async fn cluster_of(store: &SharedStore) -> Result<Option<Uuid>, ClaimError>
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let unknown = |reason: String| ClaimError::Unknown { key: names::CLUSTER.into(), reason };
+    let unknown = |reason: String| ClaimError::Unknown {
+        key: names::CLUSTER.into(),
+        reason,
+    };
     let document: ClusterDocument = serde_json::from_slice(&bytes).map_err(|error| unknown(error.to_string()))?;
     match document.v {
         VERSION => Ok(Some(document.cluster)),
@@ -84,7 +87,10 @@ pub async fn cluster_of(store: &SharedStore) -> Result<Option<Uuid>, ClaimError>
 
 /// Makes an unused bucket a new cluster's, or returns the cluster of who was faster.
 pub async fn found_cluster(store: &SharedStore) -> Result<Uuid, ClaimError> {
-    let document = ClusterDocument { v: VERSION, cluster: Uuid::now_v7() };
+    let document = ClusterDocument {
+        v: VERSION,
+        cluster: Uuid::now_v7(),
+    };
     match store.create(names::CLUSTER, vec![json(&document)]).await {
         Ok(()) => Ok(document.cluster),
         Err(StoreError::Exists { .. }) => Ok(cluster_of(store).await?.unwrap_or(document.cluster)),
@@ -95,7 +101,11 @@ pub async fn found_cluster(store: &SharedStore) -> Result<Uuid, ClaimError> {
 /// The highest claim on the bucket.
 pub async fn highest(store: &SharedStore) -> Result<Option<Incarnation>, ClaimError> {
     let claims = store.list(names::CLAIMS).await?;
-    Ok(claims.iter().filter_map(|object| object.key.parse::<ClaimName>().ok()).map(|name| name.incarnation).max())
+    Ok(claims
+        .iter()
+        .filter_map(|object| object.key.parse::<ClaimName>().ok())
+        .map(|name| name.incarnation)
+        .max())
 }
 
 /// Claims the bucket under the next number after `highest`. Fails if somebody else takes it first.
@@ -112,7 +122,10 @@ pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> R
     match store.create(&key, vec![json(&claim())]).await {
         Ok(()) => {}
         Err(StoreError::Exists { .. }) => {
-            return Err(ClaimError::Fenced { own: Incarnation(incarnation.0 - 1), by: incarnation });
+            return Err(ClaimError::Fenced {
+                own: Incarnation(incarnation.0 - 1),
+                by: incarnation,
+            });
         }
         Err(error) => return Err(error.into()),
     }
@@ -141,7 +154,10 @@ impl Ownership {
         let next = Incarnation(self.incarnation.0 + 1);
         match self.store.info(&ClaimName { incarnation: next }.to_string()).await {
             Err(StoreError::NotFound { .. }) => Ok(()),
-            Ok(_) => Err(ClaimError::Fenced { own: self.incarnation, by: next }),
+            Ok(_) => Err(ClaimError::Fenced {
+                own: self.incarnation,
+                by: next,
+            }),
             Err(error) => Err(error.into()),
         }
     }

@@ -11,5 +11,6 @@ pub fn now_ms() -> Timestamp {
 
 /// A time as milliseconds since the Unix epoch.
 pub fn millis(time: SystemTime) -> Timestamp {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

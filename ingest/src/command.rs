@@ -262,7 +262,10 @@ impl Command {
 
     fn decode(bytes: &[u8], position: usize) -> Result<(Command, usize), CommandError> {
         let Some((head, fields)) = bytes.split_first_chunk::<4>() else {
-            return Err(CommandError::Malformed { position, reason: "cut short".into() });
+            return Err(CommandError::Malformed {
+                position,
+                reason: "cut short".into(),
+            });
         };
         let kind = u16::from_le_bytes([head[0], head[1]]);
         let version = u16::from_le_bytes([head[2], head[3]]);
@@ -274,7 +277,13 @@ impl Command {
             (5, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::RegisterResult(c), n))?,
             (6, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::GiveUp(c), n))?,
             (7, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::ForgetResults(c), n))?,
-            _ => return Err(CommandError::Unknown { kind, version, position }),
+            _ => {
+                return Err(CommandError::Unknown {
+                    kind,
+                    version,
+                    position,
+                });
+            }
         };
         Ok((command, head.len() + length))
     }
@@ -288,6 +297,8 @@ fn encode_fields<T: Serialize>(fields: &T, out: &mut Vec<u8>) -> Result<usize, b
 fn decode_fields<T: DeserializeOwned>(fields: &[u8], position: usize) -> Result<(T, usize), CommandError> {
     const FIELD_BYTES_MAX: usize = 64 << 20;
     let config = bincode::config::standard().with_limit::<FIELD_BYTES_MAX>();
-    bincode::serde::decode_from_slice(fields, config)
-        .map_err(|error| CommandError::Malformed { position, reason: error.to_string() })
+    bincode::serde::decode_from_slice(fields, config).map_err(|error| CommandError::Malformed {
+        position,
+        reason: error.to_string(),
+    })
 }

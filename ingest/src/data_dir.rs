@@ -64,7 +64,17 @@ pub struct Identity {
 impl Identity {
     /// Of a running broker.
     pub fn held(cluster: Uuid, incarnation: Incarnation) -> Self {
-        Self { v: VERSION, cluster, incarnation, released: false }
+        Self {
+            v: VERSION,
+            cluster,
+            incarnation,
+            released: false,
+        }
+    }
+
+    /// Of a broker that stopped in good order and gave the bucket up.
+    pub fn given_up(self) -> Self {
+        Self { released: true, ..self }
     }
 }
 
@@ -82,7 +92,10 @@ impl DataDir {
         let lock_path = path.join("lock");
         let lock = File::create(&lock_path).map_err(io_error("create", &lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(io_error("lock", &lock_path)(source)),
         }
@@ -112,7 +125,10 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let unknown = |reason: String| DataDirError::Unknown { path: path.clone(), reason };
+        let unknown = |reason: String| DataDirError::Unknown {
+            path: path.clone(),
+            reason,
+        };
         let identity: Identity = serde_json::from_slice(&bytes).map_err(|error| unknown(error.to_string()))?;
         match identity.v {
             VERSION => Ok(Some(identity)),
@@ -205,10 +221,16 @@ fn write_durably(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), DataD
     });
     written.map_err(io_error("write", &temporary))?;
     fs::rename(&temporary, &target).map_err(io_error("rename", &temporary))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error("sync", directory))
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io_error("sync", directory))
 }
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     let path = path.to_owned();
-    move |source| DataDirError::Io { operation, path, source }
+    move |source| DataDirError::Io {
+        operation,
+        path,
+        source,
+    }
 }

@@ -81,7 +81,19 @@ impl Exporter {
         data_dir: Arc<DataDir>,
     ) -> Self {
         let (pages, exported, recycled, latest) = (BTreeMap::new(), None, 0, None);
-        Self { cluster, incarnation, lane_id, lane, store, reader, data_dir, pages, exported, recycled, latest }
+        Self {
+            cluster,
+            incarnation,
+            lane_id,
+            lane,
+            store,
+            reader,
+            data_dir,
+            pages,
+            exported,
+            recycled,
+            latest,
+        }
     }
 
     /// Exports until cancelled. A bucket that can't be reached is tried again with the next export.
@@ -155,7 +167,11 @@ impl Exporter {
         let export = catalog::build_export(self.cluster, &name.to_string(), root, &changes.pages)?;
         self.store.create(&name.to_string(), export.parts).await?;
         let beat = self.latest.as_ref().map_or(0, |latest| latest.beat + 1);
-        let latest = Latest { beat, released: false, ..export.latest };
+        let latest = Latest {
+            beat,
+            released: false,
+            ..export.latest
+        };
         self.write_latest(&latest).await?;
         self.pages = export.root.pages.into_iter().map(|page| (page.id, page)).collect();
         self.latest = Some(latest);
@@ -171,7 +187,7 @@ impl Exporter {
     }
 
     async fn write_latest(&self, latest: &Latest) -> Result<(), ExportError> {
-        let bytes = Bytes::from(serde_json::to_vec(latest).unwrap_or_default());
+        let bytes = Bytes::from(latest.encode());
         Ok(self.store.overwrite(&names::latest(self.lane_id), bytes).await?)
     }
 
@@ -181,8 +197,10 @@ impl Exporter {
             return Ok(());
         }
         let (cluster, lane_id) = (self.cluster, self.lane_id);
-        let (index, bytes) =
-            self.lane.look(move |state| (state.applied, checkpoint::encode(state, cluster, lane_id))).await?;
+        let (index, bytes) = self
+            .lane
+            .look(move |state| (state.applied, checkpoint::encode(state, cluster, lane_id)))
+            .await?;
         let (data_dir, incarnation) = (self.data_dir.clone(), self.incarnation);
         tokio::task::spawn_blocking(move || data_dir.put_checkpoint(lane_id, incarnation, index, &bytes))
             .await
@@ -200,7 +218,12 @@ impl Changes {
             index: state.applied,
             shipped: state.shipped_index(),
             living: state.topics.keys().copied().collect(),
-            pages: state.topics.values().filter(changed).map(|topic| page_of(topic, &state.segments)).collect(),
+            pages: state
+                .topics
+                .values()
+                .filter(changed)
+                .map(|topic| page_of(topic, &state.segments))
+                .collect(),
         }
     }
 }

@@ -18,10 +18,14 @@ impl LaneMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            fsync_seconds: metrics
-                .seconds("chronik_wal_fsync_seconds", "Time of one fdatasync of the write-ahead log."),
-            refused_for_room: metrics
-                .counter("chronik_wal_refused_total", "Batches refused because the write-ahead log had no room."),
+            fsync_seconds: metrics.seconds(
+                "chronik_wal_fsync_seconds",
+                "Time of one fdatasync of the write-ahead log.",
+            ),
+            refused_for_room: metrics.counter(
+                "chronik_wal_refused_total",
+                "Batches refused because the write-ahead log had no room.",
+            ),
             tail_bytes: metrics.gauge("chronik_tail_memory_bytes", "Batch bytes held in memory for fetches."),
         }
     }
@@ -40,15 +44,19 @@ impl FetchMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            wal_hits: metrics
-                .counter("chronik_fetch_wal_total", "Partition reads served from memory or the write-ahead log."),
+            wal_hits: metrics.counter(
+                "chronik_fetch_wal_total",
+                "Partition reads served from memory or the write-ahead log.",
+            ),
             segment_hits: metrics.counter("chronik_fetch_segment_total", "Partition reads served from segments."),
             wal_rate: metrics.ratio(
                 "fetch_wal_hit_rate",
                 "Share of all partition reads that were served from memory or the write-ahead log.",
             ),
-            segment_rate: metrics
-                .ratio("fetch_segment_hit_rate", "Share of all partition reads that were served from segments."),
+            segment_rate: metrics.ratio(
+                "fetch_segment_hit_rate",
+                "Share of all partition reads that were served from segments.",
+            ),
         }
     }
 
@@ -96,19 +104,29 @@ impl ShipMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            unshipped_bytes: metrics
-                .gauge("chronik_unshipped_bytes", "Bytes acknowledged and not yet in a registered segment."),
-            unshipped_seconds: metrics
-                .ratio("chronik_unshipped_age_seconds", "How long the oldest unshipped batch waits."),
+            unshipped_bytes: metrics.gauge(
+                "chronik_unshipped_bytes",
+                "Bytes acknowledged and not yet in a registered segment.",
+            ),
+            unshipped_seconds: metrics.ratio(
+                "chronik_unshipped_age_seconds",
+                "How long the oldest unshipped batch waits.",
+            ),
             segments: metrics.counter("chronik_segments_total", "Segments registered."),
             segment_bytes: metrics.counter("chronik_segment_bytes_total", "Bytes of registered segments."),
-            upload_failures: metrics
-                .counter("chronik_upload_failures_total", "Uploads to the bucket that failed and were tried again."),
+            upload_failures: metrics.counter(
+                "chronik_upload_failures_total",
+                "Uploads to the bucket that failed and were tried again.",
+            ),
             pending_jobs: metrics.gauge("chronik_pending_jobs", "Index jobs sent and not answered."),
-            indexer_lag_seconds: metrics
-                .ratio("wal_indexer_lag_seconds", "How long the oldest run in a segment waits for its archive."),
-            unreadable_runs: metrics
-                .counter("chronik_unreadable_runs_total", "Runs that could not be indexed and are scanned instead."),
+            indexer_lag_seconds: metrics.ratio(
+                "wal_indexer_lag_seconds",
+                "How long the oldest run in a segment waits for its archive.",
+            ),
+            unreadable_runs: metrics.counter(
+                "chronik_unreadable_runs_total",
+                "Runs that could not be indexed and are scanned instead.",
+            ),
         }
     }
 }

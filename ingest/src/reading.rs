@@ -58,7 +58,9 @@ impl RecordReader {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<BatchBytes>, ReadError> {
-        let Some(tail) = topic.partition(partition) else { return Ok(Vec::new()) };
+        let Some(tail) = topic.partition(partition) else {
+            return Ok(Vec::new());
+        };
         if let Ok(batches) = tail.batches(from, max_bytes) {
             match self.from_log(batches).await {
                 Err(ReadError::Wal(WalError::Gone { .. })) => {}
@@ -80,10 +82,15 @@ impl RecordReader {
         partition: PartitionId,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
-        let Some(tail) = topic.partition(partition) else { return Ok(None) };
+        let Some(tail) = topic.partition(partition) else {
+            return Ok(None);
+        };
         let bounds = tail.bounds();
         if bounds.tail_start > bounds.log_start {
-            let found = self.cold.offset_for_time(topic.id, partition, bounds.log_start, timestamp).await?;
+            let found = self
+                .cold
+                .offset_for_time(topic.id, partition, bounds.log_start, timestamp)
+                .await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -106,7 +113,9 @@ impl RecordReader {
         }
         let wal = self.lane.wal().clone();
         let read = move || batches.into_iter().map(|batch| read_batch(&wal, batch)).collect();
-        tokio::task::spawn_blocking(read).await.map_err(|_| ReadError::Aborted)?
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|_| ReadError::Aborted)?
     }
 }
 
@@ -115,7 +124,10 @@ fn read_batch(wal: &WalReader, batch: TailBatch) -> Result<BatchBytes, ReadError
         return Ok(bytes);
     }
     let bytes = wal.read(batch.file, batch.position, batch.length as usize)?;
-    let damaged = |reason: String| ReadError::Damaged { offset: batch.base_offset, reason };
+    let damaged = |reason: String| ReadError::Damaged {
+        offset: batch.base_offset,
+        reason,
+    };
     let header = batch::verify(&bytes).map_err(|error| damaged(error.to_string()))?;
     if header.base_offset != batch.base_offset {
         return Err(damaged(format!("it begins with offset {}", header.base_offset)));
@@ -126,7 +138,10 @@ fn read_batch(wal: &WalReader, batch: TailBatch) -> Result<BatchBytes, ReadError
 fn first_at_or_after(batch: Bytes, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
     let undecodable = |error: BatchError| {
         let offset = batch::BatchHeader::parse(&batch).map_or(-1, |header| header.base_offset);
-        ReadError::Damaged { offset, reason: error.to_string() }
+        ReadError::Damaged {
+            offset,
+            reason: error.to_string(),
+        }
     };
     for record in batch::records(&batch, DECOMPRESSED_BYTES_MAX).map_err(undecodable)? {
         let record = record.map_err(undecodable)?;

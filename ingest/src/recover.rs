@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chronik_core::catalog::reader::CatalogReader;
 use chronik_core::catalog::CatalogError;
+use chronik_core::catalog::reader::CatalogReader;
 use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp};
 use chronik_core::names::{CheckpointName, SegmentName};
 use chronik_core::segment::{SegmentError, SegmentReader};
@@ -134,15 +134,24 @@ pub async fn from_bucket(
     let adopted = adopt(store, &segments, &mut state).await?;
     let loss = evidence_of_loss(store, lane, &segments, &state).await?;
     if let (Some(evidence), false) = (&loss, accept_loss) {
-        return Err(RecoverError::Loss { end: state.applied, evidence: evidence.clone(), lane });
+        return Err(RecoverError::Loss {
+            end: state.applied,
+            evidence: evidence.clone(),
+            lane,
+        });
     }
-    let records = |topic: &crate::state::topic::Topic| topic.partitions.iter().map(|p| p.next_offset - p.log_start).sum();
+    let records =
+        |topic: &crate::state::topic::Topic| topic.partitions.iter().map(|p| p.next_offset - p.log_start).sum();
     let report = Report {
         checkpoint,
         replayed,
         adopted,
         end: state.applied,
-        topics: state.topics.values().map(|t| (t.name.clone(), t.partitions.len(), records(t))).collect(),
+        topics: state
+            .topics
+            .values()
+            .map(|t| (t.name.clone(), t.partitions.len(), records(t)))
+            .collect(),
         loss,
     };
     Ok((state, report))
@@ -159,11 +168,15 @@ async fn newest_checkpoint(
         .iter()
         .filter_map(|object| object.key.parse::<CheckpointName>().ok())
         .max_by_key(|name| (name.incarnation, name.index, name.ulid));
-    let Some(newest) = newest else { return Ok((None, LaneState::new(Incarnation(1)))) };
+    let Some(newest) = newest else {
+        return Ok((None, LaneState::new(Incarnation(1))));
+    };
     let key = newest.to_string();
     let bytes = store.read(&key, None).await?;
-    let state = checkpoint::decode(&key, bytes, cluster, lane)
-        .map_err(|source| RecoverError::Checkpoint { key: key.clone(), source })?;
+    let state = checkpoint::decode(&key, bytes, cluster, lane).map_err(|source| RecoverError::Checkpoint {
+        key: key.clone(),
+        source,
+    })?;
     Ok((Some(key), state))
 }
 
@@ -175,28 +188,34 @@ async fn segments_of(
     from_the_beginning: bool,
 ) -> Result<Vec<SegmentName>, RecoverError> {
     let objects = store.list(&SegmentName::prefix(lane)).await?;
-    let names: Vec<_> = objects.iter().filter_map(|object| object.key.parse::<SegmentName>().ok()).collect();
+    let names: Vec<_> = objects
+        .iter()
+        .filter_map(|object| object.key.parse::<SegmentName>().ok())
+        .collect();
     match names.iter().find(|name| name.incarnation > incarnation) {
-        Some(later) if from_the_beginning => {
-            Err(RecoverError::NoCheckpoint { incarnation: later.incarnation, lane })
-        }
-        _ => Ok(names.into_iter().filter(|name| name.incarnation == incarnation).collect()),
+        Some(later) if from_the_beginning => Err(RecoverError::NoCheckpoint {
+            incarnation: later.incarnation,
+            lane,
+        }),
+        _ => Ok(names
+            .into_iter()
+            .filter(|name| name.incarnation == incarnation)
+            .collect()),
     }
 }
 
 /// Brings the state forward by the command logs of the segments above it.
-async fn replay(
-    store: &SharedStore,
-    segments: &[SegmentName],
-    state: &mut LaneState,
-) -> Result<usize, RecoverError> {
+async fn replay(store: &SharedStore, segments: &[SegmentName], state: &mut LaneState) -> Result<usize, RecoverError> {
     let chain = longest_chain(segments, state.applied + 1);
     for name in &chain {
         let key = name.to_string();
         let reader = SegmentReader::open(store.clone(), &key).await?;
         for entry in reader.log().await? {
-            let commands = Command::decode_all(&entry.commands)
-                .map_err(|source| RecoverError::Command { key: key.clone(), index: entry.index, source })?;
+            let commands = Command::decode_all(&entry.commands).map_err(|source| RecoverError::Command {
+                key: key.clone(),
+                index: entry.index,
+                source,
+            })?;
             state.apply_frame(entry.index, &commands);
         }
         tracing::info!("replayed {key}");
@@ -205,12 +224,12 @@ async fn replay(
 }
 
 /// Makes the segments behind the last registered one the home of their records.
-async fn adopt(
-    store: &SharedStore,
-    segments: &[SegmentName],
-    state: &mut LaneState,
-) -> Result<usize, RecoverError> {
-    let within: Vec<SegmentName> = segments.iter().filter(|name| name.last <= state.applied).cloned().collect();
+async fn adopt(store: &SharedStore, segments: &[SegmentName], state: &mut LaneState) -> Result<usize, RecoverError> {
+    let within: Vec<SegmentName> = segments
+        .iter()
+        .filter(|name| name.last <= state.applied)
+        .cloned()
+        .collect();
     let chain = longest_chain(&within, state.shipped_index() + 1);
     for name in &chain {
         let key = name.to_string();
@@ -228,7 +247,9 @@ async fn adopt(
             at: millis(info.last_modified).min(now_ms()),
             runs: runs_of(reader.directory()),
         };
-        state.adopt_segment(&segment).map_err(|refusal| RecoverError::Refused { key, refusal })?;
+        state
+            .adopt_segment(&segment)
+            .map_err(|refusal| RecoverError::Refused { key, refusal })?;
     }
     Ok(chain.len())
 }
@@ -243,15 +264,15 @@ async fn evidence_of_loss(
     let end = state.applied;
     if state.shipped_index() < end {
         let missing = state.shipped_index() + 1;
-        return Ok(Some(format!("the segment that holds the records from index {missing} on is missing")));
+        return Ok(Some(format!(
+            "the segment that holds the records from index {missing} on is missing"
+        )));
     }
     if let Some(beyond) = segments.iter().find(|name| name.first > end + 1) {
         return Ok(Some(format!("segment {beyond} lies beyond a hole")));
     }
     let catalog = CatalogReader::new(store.clone(), lane, 0);
-    catalog.refresh().await?;
-    let root = catalog.current();
-    let shipped = root.root().map_or(0, |root| root.shipped_index);
+    let shipped = catalog.refresh().await?.shipped_index();
     Ok((shipped > end).then(|| format!("the catalog names segments up to index {shipped}")))
 }
 

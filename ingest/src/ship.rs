@@ -121,7 +121,9 @@ impl Shipper {
     async fn upload(&self, order: ShipOrder) -> Result<Uploaded, ShipError> {
         let (first, last) = (order.first, order.last);
         let this = self.clone();
-        let built = tokio::task::spawn_blocking(move || this.build(first, last)).await.map_err(|_| LaneGone)??;
+        let built = tokio::task::spawn_blocking(move || this.build(first, last))
+            .await
+            .map_err(|_| LaneGone)??;
         let mut name = Ulid::new();
         let mut retry = Backoff::new();
         let key = loop {
@@ -129,7 +131,14 @@ impl Shipper {
                 name = Ulid::new();
             }
             let (lane, incarnation) = (self.lane_id, self.incarnation);
-            let key = SegmentName { lane, incarnation, first, last, ulid: name }.to_string();
+            let key = SegmentName {
+                lane,
+                incarnation,
+                first,
+                last,
+                ulid: name,
+            }
+            .to_string();
             match self.store_verified(&key, &built).await {
                 Ok(()) => break key,
                 Err(error) => {
@@ -154,7 +163,10 @@ impl Shipper {
             at: now_ms(),
             runs: runs_of(&built.directory),
         };
-        Ok(Uploaded { registration, checkpoint: order.checkpoint })
+        Ok(Uploaded {
+            registration,
+            checkpoint: order.checkpoint,
+        })
     }
 
     async fn store_verified(&self, key: &str, built: &BuiltSegment) -> Result<(), SegmentError> {
@@ -168,8 +180,10 @@ impl Shipper {
         let mut log = Vec::new();
         for frame in self.lane.wal().frames(first, last) {
             let frame = frame?;
-            let commands = Command::decode_all(&frame.commands)
-                .map_err(|source| ShipError::Command { index: frame.index, source })?;
+            let commands = Command::decode_all(&frame.commands).map_err(|source| ShipError::Command {
+                index: frame.index,
+                source,
+            })?;
             let batches = contiguous(&frame);
             for command in commands {
                 if let Command::Append(append) = command {
@@ -181,7 +195,11 @@ impl Shipper {
                         .push((append.base_offset, batch));
                 }
             }
-            log.push(LogEntry { index: frame.index, epoch: frame.epoch, commands: frame.commands });
+            log.push(LogEntry {
+                index: frame.index,
+                epoch: frame.epoch,
+                commands: frame.commands,
+            });
         }
         let partitions = partitions
             .into_iter()
@@ -207,7 +225,10 @@ impl Shipper {
         let (key, size, last) = (segment.key.clone(), segment.size, segment.last);
         let mut retry = Backoff::new();
         loop {
-            let command = Command::RegisterSegment(RegisterSegment { at: now_ms(), ..segment.clone() });
+            let command = Command::RegisterSegment(RegisterSegment {
+                at: now_ms(),
+                ..segment.clone()
+            });
             match self.lane.propose(command).await {
                 Ok(()) => break,
                 Err(LaneError::NoRoom) => retry.wait().await,
@@ -240,8 +261,13 @@ impl Shipper {
     }
 
     async fn store_checkpoint(&self, index: LogIndex, bytes: Bytes) {
-        let name =
-            CheckpointName { lane: self.lane_id, incarnation: self.incarnation, index, ulid: Ulid::new() }.to_string();
+        let name = CheckpointName {
+            lane: self.lane_id,
+            incarnation: self.incarnation,
+            index,
+            ulid: Ulid::new(),
+        }
+        .to_string();
         let mut retry = Backoff::new();
         while let Err(error) = self.store.create(&name, vec![bytes.clone()]).await {
             tracing::warn!("checkpoint {name} is not in the bucket yet, trying again: {error}");
@@ -270,11 +296,13 @@ fn contiguous(frame: &Frame) -> Bytes {
     match frame.batches.as_slice() {
         [] => Bytes::new(),
         [one] => one.clone(),
-        many => many.iter().fold(BytesMut::new(), |mut all, part| {
-            all.extend_from_slice(part);
-            all
-        })
-        .freeze(),
+        many => many
+            .iter()
+            .fold(BytesMut::new(), |mut all, part| {
+                all.extend_from_slice(part);
+                all
+            })
+            .freeze(),
     }
 }
 

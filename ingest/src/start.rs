@@ -100,11 +100,20 @@ pub async fn start(
     data_dir.set_identity(&Identity::held(identity.cluster, identity.incarnation))?;
     let state = local_state(data_dir, &identity, lane)?;
     let options = wal_options(settings, data_dir, lane, identity.incarnation)?;
-    let (replayed, log) =
-        tokio::task::spawn_blocking(move || open_log(options, state)).await.map_err(std::io::Error::other).map_err(
-            |source| DataDirError::Io { operation: "open", path: data_dir.path().to_owned(), source },
-        )??;
-    Ok(Started { cluster: identity.cluster, incarnation: identity.incarnation, replayed, log })
+    let (replayed, log) = tokio::task::spawn_blocking(move || open_log(options, state))
+        .await
+        .map_err(std::io::Error::other)
+        .map_err(|source| DataDirError::Io {
+            operation: "open",
+            path: data_dir.path().to_owned(),
+            source,
+        })??;
+    Ok(Started {
+        cluster: identity.cluster,
+        incarnation: identity.incarnation,
+        replayed,
+        log,
+    })
 }
 
 fn check_belongs(data_dir: &DataDir, identity: &Identity, bucket: Option<Uuid>) -> Result<(), StartError> {
@@ -114,7 +123,9 @@ fn check_belongs(data_dir: &DataDir, identity: &Identity, bucket: Option<Uuid>) 
     Err(StartError::Foreign {
         directory: data_dir.path().display().to_string(),
         local: identity.cluster,
-        bucket: bucket.map_or("no cluster (it is empty)".into(), |cluster| format!("cluster {cluster}")),
+        bucket: bucket.map_or("no cluster (it is empty)".into(), |cluster| {
+            format!("cluster {cluster}")
+        }),
     })
 }
 
@@ -138,8 +149,15 @@ async fn begin(
         Some(_) => {
             let (mut state, report) = recover::from_bucket(store, cluster, lane, settings.accept_loss).await?;
             state.begin_incarnation(incarnation);
-            let name = CheckpointName { lane, incarnation, index: state.applied, ulid: Ulid::new() };
-            store.create(&name.to_string(), vec![checkpoint::encode(&state, cluster, lane)]).await?;
+            let name = CheckpointName {
+                lane,
+                incarnation,
+                index: state.applied,
+                ulid: Ulid::new(),
+            };
+            store
+                .create(&name.to_string(), vec![checkpoint::encode(&state, cluster, lane)])
+                .await?;
             tracing::warn!("{report}");
             state
         }
@@ -152,7 +170,9 @@ async fn begin(
 fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<LaneState, StartError> {
     let newest = data_dir.newest_checkpoint(lane, identity.incarnation)?;
     let Some((path, bytes)) = newest else {
-        return Err(StartError::NoCheckpoint { directory: data_dir.path().display().to_string() });
+        return Err(StartError::NoCheckpoint {
+            directory: data_dir.path().display().to_string(),
+        });
     };
     let file = path.display().to_string();
     checkpoint::decode(&file, bytes, identity.cluster, lane).map_err(|source| StartError::Checkpoint { file, source })
@@ -169,15 +189,25 @@ fn wal_options(
         None => (data_dir.free_bytes()? / 5 * 4).max(settings.wal_bytes_min()),
     };
     let defaults = WalOptions::new(data_dir.wal(lane), lane, incarnation);
-    Ok(WalOptions { file_bytes: settings.wal_rotation_size.0, max_bytes, ..defaults })
+    Ok(WalOptions {
+        file_bytes: settings.wal_rotation_size.0,
+        max_bytes,
+        ..defaults
+    })
 }
 
 fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog), WalError> {
-    let floor = Floor { checkpoint: state.applied, shipped: state.shipped_index() };
+    let floor = Floor {
+        checkpoint: state.applied,
+        shipped: state.shipped_index(),
+    };
     let mut replay = Replay::new(state);
     let wal = wal::open(Arc::new(LocalDisk), options, floor, &mut |frame, place| {
         let index = frame.index;
-        replay.take(frame, place).map_err(|error| WalError::Replay { index, source: error.into() })
+        replay.take(frame, place).map_err(|error| WalError::Replay {
+            index,
+            source: error.into(),
+        })
     })?;
     if let Some(torn) = &wal.torn {
         tracing::warn!("{torn}");
@@ -186,5 +216,12 @@ fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog)
     let handle = wal.writer.start(move |outcome| {
         let _ = sender.send(outcome);
     })?;
-    Ok((replay.finish(), LaneLog { wal: handle, reader: wal.reader, written }))
+    Ok((
+        replay.finish(),
+        LaneLog {
+            wal: handle,
+            reader: wal.reader,
+            written,
+        },
+    ))
 }

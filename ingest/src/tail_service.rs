@@ -30,7 +30,9 @@ impl Tail for TailService {
 
     async fn topic(&self, name: &str) -> Result<Option<TailTopic>, TailError> {
         let topics = self.lane.topics();
-        let Some(topic) = topics.named(name) else { return Ok(None) };
+        let Some(topic) = topics.named(name) else {
+            return Ok(None);
+        };
         let partition = |(number, tail): (usize, &std::sync::Arc<crate::lane::tail::PartitionTail>)| {
             let bounds = tail.bounds();
             TailPartition {
@@ -54,14 +56,21 @@ impl Tail for TailService {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, TailError> {
-        let view = self.lane.topics().get(topic).cloned().ok_or(TailError::UnknownTopic { id: topic })?;
+        let view = self
+            .lane
+            .topics()
+            .get(topic)
+            .cloned()
+            .ok_or(TailError::UnknownTopic { id: topic })?;
         let tail = view.partition(partition).ok_or(TailError::UnknownTopic { id: topic })?;
         let start = tail.bounds().tail_start;
         if from < start {
             return Err(TailError::TooOld { from, start });
         }
         let batches = self.reader.read(&view, partition, from, max_bytes).await;
-        let batches = batches.map_err(|error| TailError::Unavailable { message: error.to_string() })?;
+        let batches = batches.map_err(|error| TailError::Unavailable {
+            message: error.to_string(),
+        })?;
         Ok(batches.iter().map(BatchBytes::contiguous).collect())
     }
 }

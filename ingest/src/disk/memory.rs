@@ -373,7 +373,7 @@ impl DiskFile for MemoryFile {
     fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.disk.lock();
         state.begin(Operation::Write)?;
-        let mut bytes = parts.concat();
+        let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         if let Some(most) = state.most_per_write {
             if state.operations.is_multiple_of(2) {
                 return Err(ErrorKind::Interrupted.into());

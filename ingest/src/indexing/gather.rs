@@ -78,7 +78,9 @@ pub fn pending_runs(state: &LaneState) -> Vec<PendingRun> {
     for topic in state.topics.values().filter(|topic| topic.config.search_enabled()) {
         for (number, partition) in topic.partitions.iter().enumerate() {
             for run in partition.runs.iter().filter(|run| run.indexed == Indexed::Pending) {
-                let Some(segment) = state.segments.get(run.segment) else { continue };
+                let Some(segment) = state.segments.get(run.segment) else {
+                    continue;
+                };
                 pending.push(PendingRun {
                     topic: topic.id,
                     topic_name: topic.name.clone(),
@@ -105,11 +107,18 @@ pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, ever
     for run in waiting {
         topics.entry(run.topic).or_default().push(run);
     }
-    let mut batching = Batching { batches: Vec::new(), next_due: None };
+    let mut batching = Batching {
+        batches: Vec::new(),
+        next_due: None,
+    };
     for runs in topics.into_values() {
         let bytes: u64 = runs.iter().map(|run| run.length).sum();
         let oldest = runs.iter().map(|run| run.registered_at).min().unwrap_or(now);
-        let patience = if bytes < SMALL_BATCH_BYTES { limits.age * SMALL_BATCH_PATIENCE } else { limits.age };
+        let patience = if bytes < SMALL_BATCH_BYTES {
+            limits.age * SMALL_BATCH_PATIENCE
+        } else {
+            limits.age
+        };
         let waited = Duration::from_millis(now.saturating_sub(oldest).max(0) as u64);
         let mut jobs = fill(runs, limits.bytes);
         if !everything && waited < patience {

@@ -1,10 +1,9 @@
 //! What indexers put into `inbox/`.
 
-use chronik_core::archive;
+use chronik_core::archive::{self, ArchiveError};
 use chronik_core::ids::Timestamp;
 use chronik_core::job::{ArchiveMade, JobResult, VERSION};
 use chronik_core::names::{ArchiveName, ResultName};
-use chronik_core::store::StoreError;
 
 use super::Desk;
 use crate::clock::now_ms;
@@ -15,8 +14,8 @@ use crate::lane::LaneGone;
 #[derive(Debug, thiserror::Error)]
 enum ResultError {
     /// Worth another look at the next sweep.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("{0}")]
+    Unavailable(String),
     /// Never worth one.
     #[error("{0}")]
     Invalid(String),
@@ -25,7 +24,12 @@ enum ResultError {
 impl Desk {
     /// Takes in every result that is not known yet. One that can't be used is left where it is, for a person to look at.
     pub(super) async fn sweep_inbox(&mut self) -> Result<(), LaneGone> {
-        let objects = match self.indexing.store.list(&ResultName::prefix(self.indexing.origin.lane)).await {
+        let objects = match self
+            .indexing
+            .store
+            .list(&ResultName::prefix(self.indexing.origin.lane))
+            .await
+        {
             Ok(objects) => objects,
             Err(error) => {
                 tracing::warn!("the inbox can't be listed, trying again: {error}");
@@ -39,8 +43,8 @@ impl Desk {
             }
             match self.verified_result(&object.key).await {
                 Ok((job, result)) => self.take_in(&job, result).await?,
-                Err(ResultError::Store(error)) => {
-                    tracing::warn!("result {} can't be read, trying again: {error}", object.key);
+                Err(ResultError::Unavailable(reason)) => {
+                    tracing::warn!("result {} can't be read, trying again: {reason}", object.key);
                 }
                 Err(ResultError::Invalid(reason)) => {
                     tracing::error!("result {} is ignored: {reason}", object.key);
@@ -53,14 +57,18 @@ impl Desk {
     }
 
     async fn verified_result(&self, key: &str) -> Result<(String, RegisterResult), ResultError> {
-        let bytes = self.indexing.store.read(key, None).await?;
+        let read = self.indexing.store.read(key, None).await;
+        let bytes = read.map_err(|error| ResultError::Unavailable(error.to_string()))?;
         let invalid = |reason: String| ResultError::Invalid(reason);
         let result: JobResult = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
         if result.v != VERSION {
             return Err(invalid(format!("it has version {}, known is {VERSION}", result.v)));
         }
         if result.cluster != self.indexing.origin.cluster.to_string() || result.lane != self.indexing.origin.lane {
-            return Err(invalid(format!("it is for cluster {}, lane {}", result.cluster, result.lane)));
+            return Err(invalid(format!(
+                "it is for cluster {}, lane {}",
+                result.cluster, result.lane
+            )));
         }
         let mut archives = Vec::new();
         for made in result.archives {
@@ -90,12 +98,11 @@ impl Desk {
     /// An archive counts once its object is there in full, by size and table of contents.
     async fn verified_archive(&self, made: ArchiveMade) -> Result<ArchiveFacts, ResultError> {
         let named_at = named_at(&made.key)?;
-        archive::verify_stored(&*self.indexing.store, &made.key, made.size, made.crc).await.map_err(
-            |error| match error {
-                archive::ArchiveError::Store(error @ StoreError::Unavailable { .. }) => error.into(),
-                other => ResultError::Invalid(other.to_string()),
-            },
-        )?;
+        let opened = archive::open(&*self.indexing.store, &made.key, made.size, Some(made.crc), 0).await;
+        opened.map_err(|error| match error {
+            ArchiveError::Store { .. } => ResultError::Unavailable(error.to_string()),
+            _ => ResultError::Invalid(error.to_string()),
+        })?;
         Ok(ArchiveFacts {
             key: made.key,
             size: made.size,
@@ -107,7 +114,10 @@ impl Desk {
     }
 
     async fn take_in(&mut self, job: &str, result: RegisterResult) -> Result<(), LaneGone> {
-        self.indexing.metrics.unreadable_runs.inc_by(result.unreadable.len() as u64);
+        self.indexing
+            .metrics
+            .unreadable_runs
+            .inc_by(result.unreadable.len() as u64);
         for run in &result.unreadable {
             tracing::error!(
                 "partition {} of topic {} from offset {} on is scanned, not indexed: {}",
@@ -143,12 +153,14 @@ impl Desk {
                 Err(error) => tracing::warn!("result {key} is not deleted yet: {error}"),
             }
         }
-        self.propose(Command::ForgetResults(ForgetResults { results: deleted })).await
+        self.propose(Command::ForgetResults(ForgetResults { results: deleted }))
+            .await
     }
 }
 
 fn named_at(key: &str) -> Result<Timestamp, ResultError> {
-    let name: ArchiveName =
-        key.parse().map_err(|error: chronik_core::names::NameError| ResultError::Invalid(error.to_string()))?;
+    let name: ArchiveName = key
+        .parse()
+        .map_err(|error: chronik_core::names::NameError| ResultError::Invalid(error.to_string()))?;
     Ok(i64::try_from(name.ulid.timestamp_ms()).unwrap_or(i64::MAX))
 }

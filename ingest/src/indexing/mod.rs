@@ -103,7 +103,12 @@ struct JobOut {
 
 impl Indexing {
     /// The task, and the handle to it.
-    pub fn start(self) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
+    pub fn start(
+        self,
+    ) -> (
+        IndexingHandle,
+        impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>,
+    ) {
         let (flush, flushes) = mpsc::channel(16);
         let pending = Arc::new(AtomicUsize::new(0));
         let desk = Desk {
@@ -145,7 +150,10 @@ impl Desk {
                 compared = Instant::now();
             }
             let next_due = self.send_jobs(false).await?;
-            let wait = next_due.into_iter().chain((!self.out.is_empty()).then_some(SWEEP_EVERY)).min();
+            let wait = next_due
+                .into_iter()
+                .chain((!self.out.is_empty()).then_some(SWEEP_EVERY))
+                .min();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(()),
@@ -162,14 +170,19 @@ impl Desk {
     /// Sends what is due, or everything; returns when something will be due by age.
     async fn send_jobs(&mut self, everything: bool) -> Result<Option<Duration>, LaneGone> {
         let pending = self.indexing.lane.look(gather::pending_runs).await?;
-        let lag = pending.iter().map(|run| run.registered_at).min().map_or(0, |oldest| now_ms() - oldest);
+        let lag = pending
+            .iter()
+            .map(|run| run.registered_at)
+            .min()
+            .map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
         let out: HashSet<RunKey> = self.out.values().flat_map(|job| job.runs.iter().copied()).collect();
         let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
         let Batching { batches, next_due } = gather::batch(waiting, self.indexing.limits, now_ms(), everything);
         for batch in batches {
-            let (exhausted, fresh): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(|run| self.sends.get(&run.key()).is_some_and(|sends| *sends >= SENDS_MAX));
+            let (exhausted, fresh): (Vec<_>, Vec<_>) = batch
+                .into_iter()
+                .partition(|run| self.sends.get(&run.key()).is_some_and(|sends| *sends >= SENDS_MAX));
             self.give_up(exhausted).await?;
             if !self.send(fresh).await {
                 return Ok(Some(SWEEP_EVERY));
@@ -184,7 +197,9 @@ impl Desk {
         let mut waiting = vec![runs];
         while let Some(runs) = waiting.pop() {
             let id = Ulid::new().to_string();
-            let Some(job) = gather::job(&self.indexing.origin, &id, &runs) else { continue };
+            let Some(job) = gather::job(&self.indexing.origin, &id, &runs) else {
+                continue;
+            };
             let body = serde_json::to_string(&job).unwrap_or_default();
             if body.len() > gather::JOB_BYTES_MAX && runs.len() > 1 {
                 let (left, right) = runs.split_at(runs.len() / 2);
@@ -199,13 +214,21 @@ impl Desk {
             for key in &keys {
                 *self.sends.entry(*key).or_insert(0) += 1;
             }
-            self.out.insert(id, JobOut { runs: keys, sent_at: Instant::now() });
+            self.out.insert(
+                id,
+                JobOut {
+                    runs: keys,
+                    sent_at: Instant::now(),
+                },
+            );
         }
         true
     }
 
     async fn give_up(&mut self, runs: Vec<PendingRun>) -> Result<(), LaneGone> {
-        let Some(topic) = runs.first().map(|run| run.topic) else { return Ok(()) };
+        let Some(topic) = runs.first().map(|run| run.topic) else {
+            return Ok(());
+        };
         let reason = format!("sent {SENDS_MAX} times without a result");
         tracing::error!("{} runs of topic {topic} are scanned from now on: {reason}", runs.len());
         self.indexing.metrics.unreadable_runs.inc_by(runs.len() as u64);
@@ -239,9 +262,18 @@ impl Desk {
     /// Jobs that the queue lost, or that nobody has answered for very long, count as not sent.
     async fn compare_with_queue(&mut self) {
         self.out.retain(|_, job| job.sent_at.elapsed() < JOB_AGE_MAX);
-        let empty = matches!(self.indexing.queue.depth().await, Ok(Depth { visible: 0, in_flight: 0 }));
+        let empty = matches!(
+            self.indexing.queue.depth().await,
+            Ok(Depth {
+                visible: 0,
+                in_flight: 0
+            })
+        );
         if empty && self.queue_was_empty && !self.out.is_empty() {
-            tracing::warn!("the queue is empty but {} jobs have no result: sending them again", self.out.len());
+            tracing::warn!(
+                "the queue is empty but {} jobs have no result: sending them again",
+                self.out.len()
+            );
             self.out.clear();
         }
         self.queue_was_empty = empty;

@@ -40,7 +40,13 @@ pub struct FrameWeight {
 impl Unshipped {
     /// Nothing is unshipped; the next frame is `first`.
     pub fn new(limits: ShipLimits, first: LogIndex) -> Self {
-        Self { limits, first, bytes: 0, oldest_append: None, oldest_other: None }
+        Self {
+            limits,
+            first,
+            bytes: 0,
+            oldest_append: None,
+            oldest_other: None,
+        }
     }
 
     /// The first index beyond the last border.
@@ -82,7 +88,9 @@ impl Unshipped {
     /// When the age limits ask for a border.
     pub fn due_at(&self) -> Option<Instant> {
         let append = self.oldest_append.map(|since| since + self.limits.age);
-        let other = self.oldest_other.map(|since| since + OTHER_AGE_MAX.max(self.limits.age));
+        let other = self
+            .oldest_other
+            .map(|since| since + OTHER_AGE_MAX.max(self.limits.age));
         append.into_iter().chain(other).min()
     }
 

@@ -1,13 +1,13 @@
 //! The one task that owns the lane's state.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use chronik_core::batch;
-use chronik_core::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use chronik_core::ids::{Incarnation, LogIndex, Offset, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use super::border::{FrameWeight, ShipLimits, Unshipped};
 use super::replay::Replayed;
 use super::stage::Stage;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
-use super::{LaneError, Appended, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
+use super::{Appended, LaneError, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
 use crate::clock::now_ms;
 use crate::command::{Append, Command};
 use crate::metrics::LaneMetrics;
@@ -132,8 +132,12 @@ impl Owner {
             catalog: replayed.state.applied,
             ..Progress::default()
         });
-        let handle =
-            LaneHandle { requests, topics: topics.clone(), progress: progress_seen, wal: log.reader };
+        let handle = LaneHandle {
+            requests,
+            topics: topics.clone(),
+            progress: progress_seen,
+            wal: log.reader,
+        };
         let mut owner = Self {
             unshipped: Unshipped::new(settings.ship, first_unshipped),
             settings,
@@ -224,7 +228,11 @@ impl Owner {
     /// Puts a command that is not an append into the frame. Bookkeeping may use the room that others must leave: it is
     /// what frees space.
     fn accept(&mut self, command: Command, reply: Reply<Result<(), LaneError>>, frame: &mut OpenFrame) {
-        let purpose = if command.is_bookkeeping() { Purpose::Bookkeeping } else { Purpose::Append };
+        let purpose = if command.is_bookkeeping() {
+            Purpose::Bookkeeping
+        } else {
+            Purpose::Append
+        };
         let encoded = command.encoded();
         match self.wal.reserve(encoded.len() as u64 + FRAME_OVERHEAD_BYTES, purpose) {
             Ok(()) => frame.add(command, &encoded, Answer::Propose(reply)),
@@ -238,7 +246,10 @@ impl Owner {
     /// Gives a batch its offsets and a place in the frame.
     fn stage(&mut self, produced: ProducedBatch, reply: Reply<Result<Appended, LaneError>>, frame: &mut OpenFrame) {
         let records = i64::from(produced.header.last_offset_delta) + 1;
-        let stamp = match self.stage.take(&self.state, produced.topic, produced.partition, records) {
+        let stamp = match self
+            .stage
+            .take(&self.state, produced.topic, produced.partition, records)
+        {
             Ok(stamp) => stamp,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal.into()));
@@ -246,7 +257,11 @@ impl Owner {
             }
         };
         let length = produced.bytes.len();
-        if self.wal.reserve(length as u64 + FRAME_OVERHEAD_BYTES, Purpose::Append).is_err() {
+        if self
+            .wal
+            .reserve(length as u64 + FRAME_OVERHEAD_BYTES, Purpose::Append)
+            .is_err()
+        {
             self.stage.give_back(produced.topic, produced.partition, records);
             self.metrics.refused_for_room.inc();
             let _ = reply.send(Err(LaneError::NoRoom));
@@ -262,7 +277,12 @@ impl Owner {
             position: frame.batch_bytes as u32,
             length: length as u32,
         };
-        frame.add_batch(stamped(&produced.bytes, stamp.base_offset, stamp.leader_epoch, append_time));
+        frame.add_batch(stamped(
+            &produced.bytes,
+            stamp.base_offset,
+            stamp.leader_epoch,
+            append_time,
+        ));
         let command = Command::Append(append);
         frame.add(command.clone(), &command.encoded(), Answer::Append(append_time, reply));
     }
@@ -281,7 +301,11 @@ impl Owner {
             kind: 0,
             flags: 0,
             commands: Bytes::from(frame.encoded),
-            batches: frame.batches.iter().flat_map(|batch| [batch.head.clone(), batch.body.clone()]).collect(),
+            batches: frame
+                .batches
+                .iter()
+                .flat_map(|batch| [batch.head.clone(), batch.body.clone()])
+                .collect(),
         });
         let weight = weigh(&frame.commands, command_bytes, frame.batch_bytes as u64);
         self.in_flight.push_back(InFlight {
@@ -308,7 +332,10 @@ impl Owner {
             }
             self.unshipped.add(&frame.weight, now);
             self.checkpoint_command_bytes += frame.command_bytes;
-            catalog_changed |= frame.commands.iter().any(|command| !matches!(command, Command::Append(_)));
+            catalog_changed |= frame
+                .commands
+                .iter()
+                .any(|command| !matches!(command, Command::Append(_)));
             self.apply(frame, &place, &mut woken);
         }
         self.shrink_memory();
@@ -319,7 +346,11 @@ impl Owner {
 
     fn apply(&mut self, frame: InFlight, place: &FramePlace, woken: &mut Vec<Arc<PartitionTail>>) {
         let results = self.state.apply_frame(frame.index, &frame.commands);
-        if frame.commands.iter().any(|c| matches!(c, Command::CreateTopic(_) | Command::DeleteTopic(_))) {
+        if frame
+            .commands
+            .iter()
+            .any(|c| matches!(c, Command::CreateTopic(_) | Command::DeleteTopic(_)))
+        {
             let table = self.topics.load().with_topics(self.state.topics.values());
             self.topics.store(Arc::new(table));
         }
@@ -370,7 +401,9 @@ impl Owner {
 
     fn shrink_memory(&mut self) {
         while self.in_memory_bytes > self.settings.tail_bytes_max {
-            let Some(oldest) = self.in_memory.pop_front() else { break };
+            let Some(oldest) = self.in_memory.pop_front() else {
+                break;
+            };
             self.in_memory_bytes -= oldest.length;
             oldest.partition.forget_bytes(oldest.base_offset);
         }
@@ -382,11 +415,18 @@ impl Owner {
         while self.shipping.front().is_some_and(|range| range.last <= shipped) {
             self.shipping.pop_front();
         }
-        let waiting = self.unshipped.oldest_append().map(|since| now_ms() - since.elapsed().as_millis() as i64);
+        let waiting = self
+            .unshipped
+            .oldest_append()
+            .map(|since| now_ms() - since.elapsed().as_millis() as i64);
         let progress = Progress {
             applied: self.state.applied,
             shipped,
-            catalog: if catalog_changed { self.state.applied } else { self.progress.borrow().catalog },
+            catalog: if catalog_changed {
+                self.state.applied
+            } else {
+                self.progress.borrow().catalog
+            },
             unshipped_bytes: self.shipping.iter().map(|range| range.bytes).sum::<u64>() + self.unshipped.bytes(),
             unshipped_since: self.shipping.iter().find_map(|range| range.since).or(waiting),
         };
@@ -418,9 +458,20 @@ impl Owner {
             self.checkpoint_at = Instant::now();
             self.checkpoint_command_bytes = 0;
         }
-        let since = self.unshipped.oldest_append().map(|since| now_ms() - since.elapsed().as_millis() as i64);
-        self.shipping.push_back(Shipping { last, bytes: self.unshipped.bytes(), since });
-        let _ = self.ship.send(ShipOrder { first: self.unshipped.first(), last, checkpoint });
+        let since = self
+            .unshipped
+            .oldest_append()
+            .map(|since| now_ms() - since.elapsed().as_millis() as i64);
+        self.shipping.push_back(Shipping {
+            last,
+            bytes: self.unshipped.bytes(),
+            since,
+        });
+        let _ = self.ship.send(ShipOrder {
+            first: self.unshipped.first(),
+            last,
+            checkpoint,
+        });
         self.unshipped.cut(last);
     }
 
@@ -452,14 +503,20 @@ fn stamped(bytes: &Bytes, base_offset: Offset, leader_epoch: i32, append_time: O
         None => {
             let mut head = BytesMut::from(&bytes[..batch::HEADER_LENGTH]);
             batch::stamp(&mut head, base_offset, leader_epoch);
-            BatchBytes { head: head.freeze(), body: bytes.slice(batch::HEADER_LENGTH..) }
+            BatchBytes {
+                head: head.freeze(),
+                body: bytes.slice(batch::HEADER_LENGTH..),
+            }
         }
         Some(now) => {
             let mut whole = BytesMut::from(&bytes[..]);
             batch::stamp(&mut whole, base_offset, leader_epoch);
             batch::stamp_log_append_time(&mut whole, now);
             let body = whole.split_off(batch::HEADER_LENGTH).freeze();
-            BatchBytes { head: whole.freeze(), body }
+            BatchBytes {
+                head: whole.freeze(),
+                body,
+            }
         }
     }
 }
@@ -469,7 +526,9 @@ pub(super) fn weigh(commands: &[Command], command_bytes: u64, batch_bytes: u64) 
     FrameWeight {
         bytes: command_bytes + batch_bytes,
         appends: batch_bytes > 0,
-        others: commands.iter().any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
+        others: commands
+            .iter()
+            .any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
     }
 }
 

@@ -35,7 +35,10 @@ struct KnownFrame {
 impl Replay {
     /// Starts at a checkpoint, or at the beginning.
     pub fn new(state: LaneState) -> Self {
-        Self { state, frames: Vec::new() }
+        Self {
+            state,
+            frames: Vec::new(),
+        }
     }
 
     /// Takes in one frame. The state of a frame at or below the checkpoint is known already; its batches are not.
@@ -72,6 +75,10 @@ impl Replay {
                 unshipped.push((frame.place.index, frame.weight));
             }
         }
-        Replayed { state: self.state, topics, unshipped }
+        Replayed {
+            state: self.state,
+            topics,
+            unshipped,
+        }
     }
 }

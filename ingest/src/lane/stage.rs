@@ -42,14 +42,17 @@ impl Stage {
             .ok()
             .and_then(|number| topic_state.partitions.get(number))
             .ok_or(Refusal::UnknownPartition)?;
-        let staged = self
-            .partitions
-            .entry((topic, partition))
-            .or_insert(Staged { next_offset: applied.next_offset, in_flight: 0 });
+        let staged = self.partitions.entry((topic, partition)).or_insert(Staged {
+            next_offset: applied.next_offset,
+            in_flight: 0,
+        });
         let base_offset = staged.next_offset;
         staged.next_offset += records;
         staged.in_flight += 1;
-        Ok(Stamp { base_offset, leader_epoch: applied.leader_epoch() })
+        Ok(Stamp {
+            base_offset,
+            leader_epoch: applied.leader_epoch(),
+        })
     }
 
     /// Takes back the last [`Stage::take`] of a partition: the batch was not written after all.

@@ -107,7 +107,11 @@ impl TopicTable {
     pub fn with_topics<'a>(&self, topics: impl Iterator<Item = &'a Topic>) -> Self {
         let mut table = TopicTable::default();
         for topic in topics {
-            let view = self.by_id.get(&topic.id).cloned().unwrap_or_else(|| Arc::new(TopicView::new(topic)));
+            let view = self
+                .by_id
+                .get(&topic.id)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(TopicView::new(topic)));
             table.by_name.insert(view.name.clone(), view.clone());
             table.by_id.insert(view.id, view);
         }
@@ -141,7 +145,11 @@ impl TopicView {
             id: topic.id,
             name: topic.name.clone(),
             config: topic.config.clone(),
-            partitions: topic.partitions.iter().map(|partition| Arc::new(PartitionTail::new(partition))).collect(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| Arc::new(PartitionTail::new(partition)))
+                .collect(),
         }
     }
 
@@ -160,8 +168,15 @@ impl PartitionTail {
             end: partition.next_offset,
             leader_epoch: partition.leader_epoch(),
         };
-        let window = Window { bounds, epochs: partition.epochs.clone(), batches: VecDeque::new() };
-        Self { window: RwLock::new(window), grown: Notify::new() }
+        let window = Window {
+            bounds,
+            epochs: partition.epochs.clone(),
+            batches: VecDeque::new(),
+        };
+        Self {
+            window: RwLock::new(window),
+            grown: Notify::new(),
+        }
     }
 
     fn read_window(&self) -> RwLockReadGuard<'_, Window> {
@@ -187,7 +202,9 @@ impl PartitionTail {
     pub fn batches(&self, from: Offset, max_bytes: usize) -> Result<Vec<TailBatch>, BelowTail> {
         let window = self.read_window();
         if from < window.bounds.tail_start {
-            return Err(BelowTail { start: window.bounds.tail_start });
+            return Err(BelowTail {
+                start: window.bounds.tail_start,
+            });
         }
         let first = window.batches.partition_point(|batch| batch.last_offset < from);
         let mut bytes = 0;
@@ -203,7 +220,11 @@ impl PartitionTail {
     pub fn batch_for_time(&self, from: Offset, timestamp: Timestamp) -> Option<TailBatch> {
         let window = self.read_window();
         let first = window.batches.partition_point(|batch| batch.last_offset < from);
-        window.batches.range(first..).find(|batch| batch.max_timestamp >= timestamp).cloned()
+        window
+            .batches
+            .range(first..)
+            .find(|batch| batch.max_timestamp >= timestamp)
+            .cloned()
     }
 
     /// Waits until the partition has grown after this call; poll it once before looking at the bounds.
@@ -231,13 +252,19 @@ impl PartitionTail {
         let mut window = self.write_window();
         let kept = window.batches.partition_point(|batch| batch.index <= up_to);
         window.batches.drain(..kept);
-        window.bounds.tail_start = window.batches.front().map_or(window.bounds.end, |batch| batch.base_offset);
+        window.bounds.tail_start = window
+            .batches
+            .front()
+            .map_or(window.bounds.end, |batch| batch.base_offset);
     }
 
     /// Lets go of a batch's bytes; they are read from the write-ahead log from now on.
     pub(super) fn forget_bytes(&self, base_offset: Offset) {
         let mut window = self.write_window();
-        if let Ok(at) = window.batches.binary_search_by_key(&base_offset, |batch| batch.base_offset) {
+        if let Ok(at) = window
+            .batches
+            .binary_search_by_key(&base_offset, |batch| batch.base_offset)
+        {
             window.batches[at].bytes = None;
         }
     }

@@ -69,7 +69,10 @@ impl LaneState {
         let partition = partition_mut(topic, append.partition)?;
         if append.base_offset < partition.next_offset {
             let (base_offset, next_offset) = (append.base_offset, partition.next_offset);
-            return Err(Refusal::BelowEnd { base_offset, next_offset });
+            return Err(Refusal::BelowEnd {
+                base_offset,
+                next_offset,
+            });
         }
         partition.next_offset = append.last_offset + 1;
         Ok(())
@@ -97,8 +100,12 @@ impl LaneState {
     fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), Refusal> {
         let topic = self.topics.remove(&delete.id).ok_or(Refusal::UnknownTopic)?;
         self.names.remove(&topic.name);
-        let tombstone = Tombstone { index: self.applied, at: delete.at };
-        self.tombstones.extend(topic.archives.into_keys().map(|key| (key, tombstone)));
+        let tombstone = Tombstone {
+            index: self.applied,
+            at: delete.at,
+        };
+        self.tombstones
+            .extend(topic.archives.into_keys().map(|key| (key, tombstone)));
         Ok(())
     }
 
@@ -120,13 +127,17 @@ impl LaneState {
     /// A segment counts as a whole or not at all. Runs of topics that were deleted meanwhile are left out.
     fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
         for run in &segment.runs {
-            let Some(topic) = self.topics.get_mut(&run.topic) else { continue };
+            let Some(topic) = self.topics.get_mut(&run.topic) else {
+                continue;
+            };
             if !partition_mut(topic, run.partition)?.continues(run) {
                 return Err(Refusal::SegmentOutOfPlace);
             }
         }
         for run in &segment.runs {
-            let Some(topic) = self.topics.get_mut(&run.topic) else { continue };
+            let Some(topic) = self.topics.get_mut(&run.topic) else {
+                continue;
+            };
             topic.changed = self.applied;
             partition_mut(topic, run.partition)?.add_run(segment.first, run);
         }
@@ -138,7 +149,10 @@ impl LaneState {
         self.results.entry(result.result.clone()).or_insert(self.applied);
         for archive in &result.archives {
             if !self.register_archive(result, archive) {
-                self.tombstones.entry(archive.key.clone()).or_insert(Tombstone { index: self.applied, at: result.at });
+                self.tombstones.entry(archive.key.clone()).or_insert(Tombstone {
+                    index: self.applied,
+                    at: result.at,
+                });
             }
         }
         self.mark_unreadable(result.topic, &result.unreadable)
@@ -147,17 +161,24 @@ impl LaneState {
     /// The first valid archive of a run wins; one that is registered already stays. `false`: nobody needs this one.
     fn register_archive(&mut self, result: &RegisterResult, archive: &ArchiveFacts) -> bool {
         let applied = self.applied;
-        let Some(topic) = self.topics.get_mut(&result.topic) else { return false };
+        let Some(topic) = self.topics.get_mut(&result.topic) else {
+            return false;
+        };
         if topic.archives.contains_key(&archive.key) {
             return true;
         }
         let fresh = result.at.saturating_sub(archive.named_at) < NAMED_AGO_MS_MAX;
         let wanted = |run: &CoveredRun| {
-            let partition = usize::try_from(run.partition).ok().and_then(|p| topic.partitions.get(p));
+            let partition = usize::try_from(run.partition)
+                .ok()
+                .and_then(|p| topic.partitions.get(p));
             partition.and_then(|p| p.run_at(run.first)).is_some_and(|known| {
                 known.last == run.last
                     && !matches!(known.indexed, Indexed::Archive(_))
-                    && self.segments.get(known.segment).is_some_and(|segment| segment.key == run.segment)
+                    && self
+                        .segments
+                        .get(known.segment)
+                        .is_some_and(|segment| segment.key == run.segment)
             })
         };
         if !fresh || topic.index_epoch != result.index_epoch || !archive.runs.iter().all(wanted) {
@@ -183,7 +204,9 @@ impl LaneState {
         let applied = self.applied;
         let topic = self.topic_mut(topic)?;
         for run in runs {
-            let Ok(partition) = partition_mut(topic, run.partition) else { continue };
+            let Ok(partition) = partition_mut(topic, run.partition) else {
+                continue;
+            };
             if let Some(known) = partition.run_at_mut(run.first)
                 && known.indexed == Indexed::Pending
             {
@@ -204,7 +227,11 @@ impl LaneState {
     /// Objects in `inbox/` that may be deleted: the commands that took them in lie in a shipped segment.
     pub fn results_to_delete(&self) -> Vec<String> {
         let shipped = self.shipped_index();
-        self.results.iter().filter(|(_, index)| **index <= shipped).map(|(key, _)| key.clone()).collect()
+        self.results
+            .iter()
+            .filter(|(_, index)| **index <= shipped)
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// When the oldest run without an archive was registered, ms since the epoch.
@@ -220,7 +247,10 @@ impl LaneState {
 }
 
 fn partition_mut(topic: &mut Topic, partition: i32) -> Result<&mut Partition, Refusal> {
-    usize::try_from(partition).ok().and_then(|p| topic.partitions.get_mut(p)).ok_or(Refusal::UnknownPartition)
+    usize::try_from(partition)
+        .ok()
+        .and_then(|p| topic.partitions.get_mut(p))
+        .ok_or(Refusal::UnknownPartition)
 }
 
 fn live_archive(archive: &ArchiveFacts) -> Archive {

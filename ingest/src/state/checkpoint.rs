@@ -52,7 +52,6 @@ pub enum CheckpointError {
 
 /// The state at its applied index.
 pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
-    let header = CheckpointHeader { cluster, incarnation: state.incarnation, lane, index: state.applied };
     let topics: Vec<&Topic> = state.topics.values().collect();
     let sections = vec![
         section(INCARNATION, &state.incarnation),
@@ -61,36 +60,51 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
         section(RESULTS, &state.results),
         section(TOMBSTONES, &state.tombstones),
     ];
+    let header = CheckpointHeader {
+        cluster,
+        incarnation: state.incarnation,
+        lane,
+        index: state.applied,
+    };
     checkpoint::encode(&Checkpoint { header, sections })
 }
 
 /// The state that `bytes` hold; `file` names them in errors.
 pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<LaneState, CheckpointError> {
-    let checkpoint = checkpoint::decode(file, bytes)?;
-    let header = checkpoint.header;
+    let Checkpoint { header, sections } = checkpoint::decode(file, bytes)?;
     if (header.cluster, header.lane) != (cluster, lane) {
-        return Err(CheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
+        return Err(CheckpointError::Foreign {
+            cluster: header.cluster,
+            lane: header.lane,
+        });
     }
-    if let Some(unknown) = checkpoint.sections.iter().find(|s| s.version != VERSION || s.kind > TOMBSTONES) {
+    if let Some(unknown) = sections.iter().find(|s| s.version != VERSION || s.kind > TOMBSTONES) {
         let reason = format!("version {} is not known to this version of Chronik", unknown.version);
-        return Err(CheckpointError::Section { kind: unknown.kind, reason });
+        return Err(CheckpointError::Section {
+            kind: unknown.kind,
+            reason,
+        });
     }
-    let topics: Vec<Topic> = fields(&checkpoint.sections, TOPICS)?;
+    let topics: Vec<Topic> = fields(&sections, TOPICS)?;
     Ok(LaneState {
-        incarnation: fields(&checkpoint.sections, INCARNATION)?,
+        incarnation: fields(&sections, INCARNATION)?,
         applied: header.index,
         names: topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect(),
         topics: topics.into_iter().map(|topic| (topic.id, topic)).collect(),
-        segments: fields(&checkpoint.sections, SEGMENTS)?,
-        results: fields(&checkpoint.sections, RESULTS)?,
-        tombstones: fields(&checkpoint.sections, TOMBSTONES)?,
+        segments: fields(&sections, SEGMENTS)?,
+        results: fields(&sections, RESULTS)?,
+        tombstones: fields(&sections, TOMBSTONES)?,
     })
 }
 
 fn section(kind: u16, fields: &impl Serialize) -> Section {
     let encoded = bincode::serde::encode_to_vec(fields, bincode::config::standard());
     debug_assert!(encoded.is_ok(), "plain data always serialises");
-    Section { kind, version: VERSION, bytes: Bytes::from(encoded.unwrap_or_default()) }
+    Section {
+        kind,
+        version: VERSION,
+        bytes: Bytes::from(encoded.unwrap_or_default()),
+    }
 }
 
 /// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
@@ -100,8 +114,14 @@ fn fields<T: DeserializeOwned>(sections: &[Section], kind: u16) -> Result<T, Che
     let section = sections
         .iter()
         .find(|section| section.kind == kind)
-        .ok_or(CheckpointError::Section { kind, reason: "is missing".into() })?;
+        .ok_or(CheckpointError::Section {
+            kind,
+            reason: "is missing".into(),
+        })?;
     bincode::serde::decode_from_slice(&section.bytes, config)
         .map(|(fields, _)| fields)
-        .map_err(|error| CheckpointError::Section { kind, reason: error.to_string() })
+        .map_err(|error| CheckpointError::Section {
+            kind,
+            reason: error.to_string(),
+        })
 }

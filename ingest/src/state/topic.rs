@@ -90,7 +90,9 @@ impl TopicConfig {
 
     /// `max.message.bytes`: the largest batch, bytes.
     pub fn message_bytes_max(&self) -> usize {
-        self.get("max.message.bytes").and_then(|v| v.parse().ok()).unwrap_or(MESSAGE_BYTES_DEFAULT) as usize
+        self.get("max.message.bytes")
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(MESSAGE_BYTES_DEFAULT) as usize
     }
 
     /// `message.timestamp.type`.
@@ -114,23 +116,32 @@ impl TopicConfig {
             Some("none") => ValueFormat::None,
             _ => ValueFormat::Auto,
         };
-        IndexSettings { value_format, positions: self.get("search.positions") == Some("true") }
+        IndexSettings {
+            value_format,
+            positions: self.get("search.positions") == Some("true"),
+        }
     }
 }
 
 fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     let one_of = |accepted: &'static str, ok: bool| match ok {
         true => Ok(()),
-        false => Err(ConfigError::Value { name: name.into(), value: value.into(), accepted }),
+        false => Err(ConfigError::Value {
+            name: name.into(),
+            value: value.into(),
+            accepted,
+        }),
     };
     match name {
         "search.enabled" | "search.positions" => one_of("true or false", ["true", "false"].contains(&value)),
-        "search.value.format" => {
-            one_of("auto, json, text or none", ["auto", "json", "text", "none"].contains(&value))
-        }
-        "message.timestamp.type" => {
-            one_of("CreateTime or LogAppendTime", ["CreateTime", "LogAppendTime"].contains(&value))
-        }
+        "search.value.format" => one_of(
+            "auto, json, text or none",
+            ["auto", "json", "text", "none"].contains(&value),
+        ),
+        "message.timestamp.type" => one_of(
+            "CreateTime or LogAppendTime",
+            ["CreateTime", "LogAppendTime"].contains(&value),
+        ),
         "max.message.bytes" => one_of(
             "a number of bytes from 0 to 33554432 (32 MiB)",
             value.parse::<u32>().is_ok_and(|bytes| bytes <= MESSAGE_BYTES_MAX),

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,17 @@ pub struct TornTail {
     pub position: u64,
     /// The index it would have had; 0 if that can't be told.
     pub index: LogIndex,
+}
+
+impl fmt::Display for TornTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, position, index } = self;
+        let file = file.display();
+        write!(
+            f,
+            "an unfinished write was cut off in {file} at byte {position}, frame {index}: nothing of it was acknowledged"
+        )
+    }
 }
 
 pub(super) struct Recovered {

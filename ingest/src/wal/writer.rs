@@ -110,6 +110,10 @@ impl WalWriter {
                     found: frame.index,
                 });
             }
+            let (bytes, max) = (frame.length(), FRAME_BYTES_MAX as u64);
+            if bytes > max {
+                return Err(WalError::TooLarge { bytes, max });
+            }
             parts.push(IoSlice::new(header));
             parts.push(IoSlice::new(&frame.commands));
             parts.extend(frame.batches.iter().map(|batch| IoSlice::new(batch)));

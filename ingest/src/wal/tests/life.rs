@@ -140,7 +140,7 @@ fn recycling_makes_room_below_the_limit() {
     let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let mut index = 0;
-    let mut fill = |index: &mut LogIndex| loop {
+    let fill = |index: &mut LogIndex| loop {
         match handle.reserve(frame(*index + 1, 1000).length(), Purpose::Append) {
             Ok(()) => *index += 1,
             Err(NoRoom::Limit { .. }) => break,
