@@ -2,7 +2,7 @@
 //!
 //! [`Server`] accepts connections. Each has one task with two halves: `reader` takes frames off the socket and calls
 //! the [`Service`] with them in order of arrival; `writer` polls what the calls returned, together, and
-//! sends the answers in order of the requests ([`answers`]). [`ApiTable`] is a service made of one row an API.
+//! sends the answers in order of the requests (`answers`). [`ApiTable`] is a service made of one row an API.
 //!
 //! Memory is bounded by [`Limits`]: a frame's length before it is allocated, the bytes of all requests in
 //! progress, the requests and finished answers of one connection. Beyond a limit the socket is not read,

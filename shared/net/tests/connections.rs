@@ -484,6 +484,7 @@ async fn an_idle_connection_is_closed_but_not_one_that_waits_for_its_answer() {
     assert!(idle.is_closed().await);
     arrival.answer(1);
     assert_eq!(waiting.answer().await, (1, 1));
+    waiting.round_trip(&mut server, 2).await;
     assert_eq!(server.stop().await.connections_faulty.load(Relaxed), 0);
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     ApiKey, ApiVersionsRequest, CreateTopicsRequest, DecodeError, DeleteTopicsRequest, FetchRequest,
-    ListOffsetsRequest, Message, MetadataRequest, ProduceRequest, Request, RequestHeader,
+    ListOffsetsRequest, Message, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, Request, RequestHeader,
 };
 
 /// Decodes a request's frame (without its length) and the same body as a response of that API.
@@ -25,6 +25,7 @@ pub fn request(frame: &[u8]) -> Result<(), DecodeError> {
         Some(ApiKey::ListOffsets) => both::<ListOffsetsRequest>(body, version),
         Some(ApiKey::CreateTopics) => both::<CreateTopicsRequest>(body, version),
         Some(ApiKey::DeleteTopics) => both::<DeleteTopicsRequest>(body, version),
+        Some(ApiKey::OffsetForLeaderEpoch) => both::<OffsetForLeaderEpochRequest>(body, version),
         _ => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ mod delete_topics;
 mod fetch;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod produce;
 
 pub use api_versions::*;
@@ -16,6 +17,7 @@ pub use delete_topics::*;
 pub use fetch::*;
 pub use list_offsets::*;
 pub use metadata::*;
+pub use offset_for_leader_epoch::*;
 pub use produce::*;
 
 /// Authorized operations that were not asked for.

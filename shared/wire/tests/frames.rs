@@ -70,6 +70,7 @@ fn check_folder(folder: &Path) -> BTreeSet<(ApiKey, i16)> {
             ApiKey::ListOffsets => check::<ListOffsetsRequest>(&header, body, &sent, answer, &file),
             ApiKey::CreateTopics => check::<CreateTopicsRequest>(&header, body, &sent, answer, &file),
             ApiKey::DeleteTopics => check::<DeleteTopicsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::OffsetForLeaderEpoch => check::<OffsetForLeaderEpochRequest>(&header, body, &sent, answer, &file),
             _ => false,
         };
         if ours {
@@ -101,6 +102,7 @@ fn genuine_frames_come_back_as_the_same_bytes() {
     assert_eq!(versions(ApiKey::ListOffsets), [1, 2, 3, 5, 6, 7, 9]);
     assert_eq!(versions(ApiKey::CreateTopics), [2, 3, 4, 5, 7]);
     assert_eq!(versions(ApiKey::DeleteTopics), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(versions(ApiKey::OffsetForLeaderEpoch), [4]);
 
     if let Some(folder) = std::env::var_os("CHRONIK_WIRE_FRAMES") {
         check_folder(Path::new(&folder));
