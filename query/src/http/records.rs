@@ -1,0 +1,187 @@
+//! `GET /v1/topics/{topic}/partitions/{partition}/records?offset=&limit=`
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::Json;
+use bytes::Bytes;
+use chronik_core::batch::{BatchError, BatchHeader, Record, records as records_of};
+use chronik_core::ids::{Offset, PartitionId};
+use chronik_core::problem::Problem;
+use chronik_core::tail::TailError;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::render::record;
+use crate::search::{DECOMPRESSED_BYTES_MAX, PartitionStanding, SearchError};
+use crate::service::QueryService;
+
+/// Records in an answer, if the request doesn't say, and at most.
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 10_000;
+/// Bytes of records in an answer, at least one record.
+const ANSWER_BYTES: usize = 8 << 20;
+/// Bytes of batches that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Parameters {
+    /// The first one that is there, by default.
+    offset: Option<Offset>,
+    limit: Option<usize>,
+}
+
+/// `{"records":[...],"next_offset"}`: records in offset order from `offset` on; the next page begins at `next_offset`.
+pub(crate) async fn records(
+    State(service): State<Arc<QueryService>>,
+    Path((topic, partition)): Path<(String, PartitionId)>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Json<Value>, Problem> {
+    let limit = parameters.limit.unwrap_or(LIMIT);
+    if limit > LIMIT_MAX {
+        return Err(SearchError::parameter("limit", format!("{limit} is more than {LIMIT_MAX}")).into());
+    }
+    let (records, next) = read(&service, &topic, partition, parameters.offset, limit).await?;
+    let list: Vec<Value> = records
+        .iter()
+        .map(|found| record(&topic, partition, found).into())
+        .collect();
+    Ok(Json(json!({"records": list, "next_offset": next})))
+}
+
+async fn read(
+    service: &QueryService,
+    topic: &str,
+    partition: PartitionId,
+    offset: Option<Offset>,
+    limit: usize,
+) -> Result<(Vec<Record>, Offset), SearchError> {
+    let unknown_topic = SearchError::UnknownTopic {
+        topic: topic.to_owned(),
+    };
+    let standing = service.searcher.sources.standing(topic).await?.ok_or(unknown_topic)?;
+    let found = standing
+        .partitions
+        .iter()
+        .find(|standing| standing.partition == partition);
+    let place = found.ok_or_else(|| SearchError::UnknownPartition {
+        topic: topic.to_owned(),
+        partition,
+    })?;
+    let range = place.range();
+    let mut next = offset.unwrap_or(range.start);
+    if !(range.start..=range.end).contains(&next) {
+        return Err(SearchError::OutOfRange {
+            offset: next,
+            from: range.start,
+            to: range.end,
+        });
+    }
+    let mut page = RecordPage {
+        records: Vec::new(),
+        limit,
+        bytes_left: ANSWER_BYTES,
+    };
+    while next < range.end && !page.is_full() {
+        let held = service.searcher.scanner.memory.hold(READ_BYTES).await;
+        let batches = batches_at(service, &standing.id, place, next).await?;
+        let wanted = next..range.end;
+        let after;
+        (page, after) = service
+            .searcher
+            .scanner
+            .cpu
+            .run(move || {
+                let _held = held;
+                page.take(&batches, wanted)
+            })
+            .await??;
+        if after <= next && !page.is_full() {
+            return Err(BatchError::Corrupt {
+                reason: "no records where some should be",
+            }
+            .into());
+        }
+        next = after;
+    }
+    Ok((page.records, next))
+}
+
+/// Whole batches from `offset` on: from the tail as long as it has them, else from the bucket.
+async fn batches_at(
+    service: &QueryService,
+    topic: &chronik_core::ids::TopicId,
+    place: &PartitionStanding,
+    offset: Offset,
+) -> Result<Vec<Bytes>, SearchError> {
+    if let Some(tail) = &service.searcher.sources.tail
+        && place.tail.contains(&offset)
+    {
+        match tail.read(*topic, place.partition, offset, READ_BYTES).await {
+            Err(TailError::TooOld { .. }) => {}
+            read => return Ok(read?),
+        }
+    }
+    Ok(service.cold.fetch(*topic, place.partition, offset, READ_BYTES).await?)
+}
+
+struct RecordPage {
+    records: Vec<Record>,
+    limit: usize,
+    bytes_left: usize,
+}
+
+impl RecordPage {
+    fn is_full(&self) -> bool {
+        self.records.len() >= self.limit || (self.bytes_left == 0 && !self.records.is_empty())
+    }
+
+    /// Takes wanted records until the page is full; also tells the offset behind the last one that was passed.
+    fn take(mut self, batches: &[Bytes], wanted: Range<Offset>) -> Result<(Self, Offset), BatchError> {
+        let mut next = wanted.start;
+        for batch in batches {
+            let header = BatchHeader::parse(batch)?;
+            let after = header.last_offset().saturating_add(1).clamp(wanted.start, wanted.end);
+            if header.is_control() {
+                next = after;
+                continue;
+            }
+            for record in records_of(batch, DECOMPRESSED_BYTES_MAX)? {
+                let record = record?;
+                if !wanted.contains(&record.offset) {
+                    continue;
+                }
+                if self.is_full() {
+                    return Ok((self, next));
+                }
+                next = record.offset + 1;
+                self.bytes_left = self.bytes_left.saturating_sub(bytes_of(&record));
+                self.records.push(own(record));
+            }
+            next = after;
+        }
+        Ok((self, next))
+    }
+}
+
+fn bytes_of(record: &Record) -> usize {
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|header| header.key.len() + length(&header.value) + 64)
+        .sum();
+    length(&record.key) + length(&record.value) + headers + 64
+}
+
+/// Copied, so that it does not keep its batch in memory.
+fn own(mut record: Record) -> Record {
+    let own = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
+    record.key.iter_mut().chain(record.value.iter_mut()).for_each(own);
+    for header in &mut record.headers {
+        own(&mut header.key);
+        header.value.iter_mut().for_each(own);
+    }
+    record
+}

@@ -1,0 +1,114 @@
+//! `GET|POST /v1/search`
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Json, Response};
+use chronik_core::problem::Problem;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::render::record;
+use crate::search::{Answer, Covered, Hit, Missing, SearchError, SearchRequest};
+use crate::service::QueryService;
+
+/// Parameters in the query string.
+pub(crate) async fn search_get(
+    State(service): State<Arc<QueryService>>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Result<Response, Problem> {
+    answer(&service, parameters).await
+}
+
+/// The same parameters as members of a JSON object; repeated ones as an array.
+pub(crate) async fn search_post(State(service): State<Arc<QueryService>>, body: Bytes) -> Result<Response, Problem> {
+    answer(&service, parameters_of(&body)?).await
+}
+
+async fn answer(service: &QueryService, parameters: Vec<(String, String)>) -> Result<Response, Problem> {
+    let begun = Instant::now();
+    let request = SearchRequest::from_parameters(parameters)?;
+    let answer = service.searcher.search(&request).await;
+    let took = begun.elapsed();
+    service.searcher.scanner.metrics.seconds.observe(took.as_secs_f64());
+    Ok(Json(document(answer?, took.as_millis() as u64)).into_response())
+}
+
+fn document(answer: Answer, took_ms: u64) -> Value {
+    json!({
+        "hits": answer.hits.into_iter().map(hit).collect::<Vec<_>>(),
+        "total": {"value": answer.total, "relation": if answer.counted { "eq" } else { "gte" }},
+        "coverage": answer.coverage.iter().map(Covered::json).collect::<Vec<_>>(),
+        "not_searched": answer.missing.iter().map(Missing::json).collect::<Vec<_>>(),
+        "cursor": answer.cursor.map(|cursor| cursor.text()),
+        "took_ms": took_ms,
+    })
+}
+
+/// A record and `highlights`: [from, to) byte ranges of its value.
+fn hit(hit: Hit) -> Value {
+    let mut object = record(&hit.topic, hit.partition, &hit.record);
+    let highlights: Vec<Value> = hit
+        .highlights
+        .iter()
+        .map(|range| json!([range.start, range.end]))
+        .collect();
+    object.insert("highlights".into(), highlights.into());
+    object.into()
+}
+
+fn parameters_of(body: &[u8]) -> Result<Vec<(String, String)>, SearchError> {
+    let object: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|error| SearchError::parameter("body", format!("not a JSON object: {error}")))?;
+    let mut parameters = Vec::new();
+    for (name, value) in object {
+        match value {
+            Value::Array(values) => {
+                for value in values {
+                    parameters.push((name.clone(), scalar(&name, value)?));
+                }
+            }
+            Value::Null => {}
+            value => parameters.push((name.clone(), scalar(&name, value)?)),
+        }
+    }
+    Ok(parameters)
+}
+
+fn scalar(name: &str, value: Value) -> Result<String, SearchError> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        _ => Err(SearchError::parameter(name, "is neither text nor a number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_body_says_what_a_query_string_says() {
+        let body =
+            br#"{"topic":["a","b"],"q":"x y","limit":5,"partial":true,"cursor":null,"from":"2024-01-01T00:00:00Z"}"#;
+        let mut parameters = parameters_of(body).unwrap();
+        parameters.sort();
+        let expected = [
+            ("from", "2024-01-01T00:00:00Z"),
+            ("limit", "5"),
+            ("partial", "true"),
+            ("q", "x y"),
+            ("topic", "a"),
+            ("topic", "b"),
+        ];
+        assert_eq!(
+            parameters,
+            expected.map(|(name, value)| (name.to_string(), value.to_string()))
+        );
+        for body in [&b""[..], b"[]", b"{\"q\":{}}", b"{\"topic\":[[1]]}", b"\xff"] {
+            assert!(matches!(parameters_of(body), Err(SearchError::Parameter { .. })));
+        }
+    }
+}

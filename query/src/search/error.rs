@@ -1,0 +1,81 @@
+use chronik_core::catalog::CatalogError;
+use chronik_core::cold::ColdError;
+use chronik_core::ids::{Offset, PartitionId};
+use chronik_core::problem::Problem;
+use chronik_core::search::ParseError;
+use chronik_core::tail::TailError;
+
+use super::Missing;
+use crate::cpu::CpuError;
+
+/// Why a search or a read of records is not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SearchError {
+    #[error("{name}: {reason}")]
+    Parameter { name: String, reason: String },
+    #[error("the query is not understood {0}")]
+    Query(#[from] ParseError),
+    #[error("the cursor {reason}")]
+    Cursor { reason: &'static str },
+    #[error("there is no topic {topic}")]
+    UnknownTopic { topic: String },
+    #[error("topic {topic} has no partition {partition}")]
+    UnknownPartition { topic: String, partition: PartitionId },
+    #[error("topic {topic} is not searched: search.enabled is false")]
+    SearchDisabled { topic: String },
+    #[error("offset {offset} is not there: the partition has offsets from {from} to {to}, exclusive")]
+    OutOfRange { offset: Offset, from: Offset, to: Offset },
+    #[error("too many searches are waiting; try again later")]
+    Busy,
+    #[error("{} of the ranges to be searched could not be; partial=true answers from the rest", missing.len())]
+    Incomplete { missing: Vec<Missing> },
+    #[error("the catalog can't be read: {0}")]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Cold(#[from] ColdError),
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    #[error("stored records can't be read: {0}")]
+    Batch(#[from] chronik_core::batch::BatchError),
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+}
+
+impl SearchError {
+    pub(crate) fn parameter(name: &str, reason: impl Into<String>) -> Self {
+        Self::Parameter {
+            name: name.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl From<SearchError> for Problem {
+    /// The one place where errors become HTTP.
+    fn from(error: SearchError) -> Self {
+        let problem = |status, code| Problem::new(status, code, error.to_string());
+        match &error {
+            SearchError::Parameter { name, .. } => problem(400, "invalid_parameter").with("parameter", name.as_str()),
+            SearchError::Query(ParseError { position, .. }) => {
+                problem(400, "invalid_query").with("position", *position)
+            }
+            SearchError::Cursor { .. } => problem(400, "invalid_cursor"),
+            SearchError::UnknownTopic { .. } => problem(404, "unknown_topic"),
+            SearchError::UnknownPartition { .. } => problem(404, "unknown_partition"),
+            SearchError::SearchDisabled { .. } => problem(409, "search_disabled"),
+            SearchError::OutOfRange { from, to, .. } => {
+                problem(404, "offset_out_of_range").with("from", *from).with("to", *to)
+            }
+            SearchError::Busy => problem(503, "busy"),
+            SearchError::Incomplete { missing } => {
+                let list: Vec<_> = missing.iter().map(Missing::json).collect();
+                problem(503, "incomplete").with("not_searched", list)
+            }
+            SearchError::Catalog(_) | SearchError::Cold(_) | SearchError::Tail(_) => {
+                problem(503, "storage_unavailable")
+            }
+            SearchError::Batch(_) => problem(500, "damaged_records"),
+            SearchError::Cpu(_) => problem(500, "internal"),
+        }
+    }
+}

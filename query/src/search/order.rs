@@ -1,0 +1,82 @@
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use chronik_core::ids::{Offset, PartitionId, Timestamp};
+
+/// In which order hits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// By timestamp, partition, offset, topic, all descending.
+    Newest,
+    /// The reverse.
+    Oldest,
+}
+
+/// Where a record stands among all others; the order of the fields is that of [`Sort::Oldest`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    pub(crate) topic: Arc<str>,
+}
+
+/// Bounds, both inclusive, of some records' timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) earliest: Timestamp,
+    pub(crate) latest: Timestamp,
+}
+
+impl Span {
+    /// Of records whose timestamps nobody knows yet.
+    pub(crate) const ANY: Self = Self {
+        earliest: Timestamp::MIN,
+        latest: Timestamp::MAX,
+    };
+
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self {
+            earliest: self.earliest.min(other.earliest),
+            latest: self.latest.max(other.latest),
+        }
+    }
+}
+
+impl Sort {
+    /// `Less` if `a` comes first.
+    pub(crate) fn compare(self, a: &Place, b: &Place) -> Ordering {
+        match self {
+            Self::Newest => b.cmp(a),
+            Self::Oldest => a.cmp(b),
+        }
+    }
+
+    pub(crate) fn is_before(self, a: &Place, b: &Place) -> bool {
+        self.compare(a, b) == Ordering::Less
+    }
+
+    /// A number that is the smaller, the sooner the first record of `span` may come.
+    pub(crate) fn urgency(self, span: Span) -> i128 {
+        match self {
+            Self::Newest => -i128::from(span.latest),
+            Self::Oldest => i128::from(span.earliest),
+        }
+    }
+
+    /// Whether all of `span` comes behind all records of that time.
+    pub(crate) fn is_behind(self, span: Span, timestamp: Timestamp) -> bool {
+        match self {
+            Self::Newest => span.latest < timestamp,
+            Self::Oldest => span.earliest > timestamp,
+        }
+    }
+
+    /// Whether all of `span` comes before all records of that time.
+    pub(crate) fn is_ahead(self, span: Span, timestamp: Timestamp) -> bool {
+        match self {
+            Self::Newest => span.earliest > timestamp,
+            Self::Oldest => span.latest < timestamp,
+        }
+    }
+}

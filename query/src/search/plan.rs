@@ -1,0 +1,271 @@
+//! From where a topic's records are to the units of work of a search, pruned by partition, offset and time.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use chronik_core::catalog::{ArchiveEntry, ArchiveRun, RunEntry, SegmentEntry, TopicPage};
+use chronik_core::ids::{Offset, PartitionId, Timestamp, TopicId};
+use chronik_core::job::IndexSettings;
+use chronik_core::search::{Matcher, Query};
+
+use super::missing::subtract;
+use super::order::Span;
+use super::standing::{PartitionStanding, Standing};
+use super::{Covered, Missing, SearchRequest};
+use crate::archive::CandidateBatch;
+
+/// A topic as far as it is searched, and what is looked for.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) topic: Arc<str>,
+    pub(crate) id: TopicId,
+    pub(crate) page: Option<Arc<TopicPage>>,
+    pub(crate) settings: IndexSettings,
+    pub(crate) query: Query,
+    pub(crate) matcher: Matcher,
+    /// Inclusive.
+    pub(crate) from: Timestamp,
+    /// Exclusive; `None` is no bound.
+    pub(crate) to: Option<Timestamp>,
+    /// Per searched partition, the offsets that come from the bucket.
+    bucket: BTreeMap<PartitionId, Range<Offset>>,
+}
+
+/// Something to be searched on its own.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) scope: Arc<Scope>,
+    /// Bounds of the timestamps in it.
+    pub(crate) span: Span,
+    pub(crate) work: Work,
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Ask an archive (an index into the page's) for candidates.
+    Archive(usize),
+    /// Read candidates.
+    Batches(BatchGroup),
+    /// Read all batches of a run that no archive covers.
+    Run(RunWork),
+    /// Read the broker's tail.
+    Tail {
+        partition: PartitionId,
+        offsets: Range<Offset>,
+    },
+}
+
+/// Candidate batches that lie close together in one segment.
+#[derive(Debug)]
+pub(crate) struct BatchGroup {
+    pub(crate) segment: String,
+    /// Bytes of the segment.
+    pub(crate) range: Range<u64>,
+    pub(crate) batches: Vec<CandidateBatch>,
+    /// Records that match for sure, if that and their time are known without reading them.
+    pub(crate) exact: Option<u64>,
+}
+
+/// The offsets of a run that are searched.
+#[derive(Clone, Debug)]
+pub(crate) struct RunWork {
+    pub(crate) segment: String,
+    pub(crate) partition: PartitionId,
+    /// Of the run, inclusive.
+    pub(crate) first: Offset,
+    pub(crate) last: Offset,
+    /// Bytes of the segment.
+    pub(crate) range: Range<u64>,
+    pub(crate) offsets: Range<Offset>,
+}
+
+/// All that a search has to do, and the ranges it will have answered for.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) units: Vec<Unit>,
+    pub(crate) ranges: Vec<Covered>,
+    pub(crate) missing: Vec<Missing>,
+}
+
+impl Scope {
+    fn new(standing: &Standing, partitions: &[PartitionStanding], request: &SearchRequest) -> Self {
+        let settings = standing.settings();
+        Self {
+            topic: Arc::clone(&standing.name),
+            id: standing.id,
+            page: standing.page.clone(),
+            settings,
+            query: request.query.clone(),
+            matcher: Matcher::new(&request.query, settings),
+            from: request.from.unwrap_or(Timestamp::MIN),
+            to: request.to,
+            bucket: partitions
+                .iter()
+                .map(|standing| (standing.partition, standing.bucket.clone()))
+                .collect(),
+        }
+    }
+
+    /// Whether a record of that time is wanted.
+    pub(crate) fn admits(&self, timestamp: Timestamp) -> bool {
+        timestamp >= self.from && self.to.is_none_or(|to| timestamp < to)
+    }
+
+    /// Whether a record within these bounds may be wanted.
+    pub(crate) fn may_admit(&self, span: Span) -> bool {
+        span.latest >= self.from && self.to.is_none_or(|to| span.earliest < to)
+    }
+
+    /// The offsets of a partition that come from the bucket.
+    pub(crate) fn bucket(&self, partition: PartitionId) -> Range<Offset> {
+        self.bucket.get(&partition).cloned().unwrap_or(0..0)
+    }
+
+    pub(crate) fn archive(&self, at: usize) -> Option<&ArchiveEntry> {
+        self.page.as_ref()?.archives.get(at)
+    }
+
+    pub(crate) fn missing(
+        &self,
+        partition: PartitionId,
+        offsets: Range<Offset>,
+        reason: impl ToString,
+        stale: bool,
+    ) -> Missing {
+        let (from, to) = (offsets.start, Some(offsets.end));
+        Missing {
+            topic: Arc::clone(&self.topic),
+            partition,
+            from,
+            to,
+            reason: reason.to_string(),
+            stale,
+        }
+    }
+}
+
+impl Plan {
+    /// Adds what is to be done for the given partitions of a topic.
+    pub(crate) fn add(&mut self, standing: &Standing, partitions: &[PartitionStanding], request: &SearchRequest) {
+        let scope = Arc::new(Scope::new(standing, partitions, request));
+        for partition in partitions {
+            let Range { start: from, end: to } = partition.range();
+            self.ranges.push(Covered {
+                topic: Arc::clone(&scope.topic),
+                partition: partition.partition,
+                from,
+                to,
+            });
+            if let Some(gap) = &partition.gap {
+                let missing = scope.missing(partition.partition, gap.from..Offset::MAX, &gap.reason, false);
+                self.missing.push(Missing { to: gap.to, ..missing });
+            }
+            if !partition.tail.is_empty() {
+                let work = Work::Tail {
+                    partition: partition.partition,
+                    offsets: partition.tail.clone(),
+                };
+                self.units.push(Unit {
+                    scope: Arc::clone(&scope),
+                    span: Span::ANY,
+                    work,
+                });
+            }
+        }
+        let Some(page) = &scope.page else { return };
+        let mut archived: BTreeMap<PartitionId, Vec<(Offset, Offset)>> = BTreeMap::new();
+        for (at, archive) in page.archives.iter().enumerate() {
+            for run in &archive.runs {
+                archived
+                    .entry(run.partition)
+                    .or_default()
+                    .push((run.first, run.last.saturating_add(1)));
+            }
+            if let Some(span) = span_of(&scope, archive) {
+                self.units.push(Unit {
+                    scope: Arc::clone(&scope),
+                    span,
+                    work: Work::Archive(at),
+                });
+            }
+        }
+        for partition in partitions {
+            let covered = archived.get(&partition.partition).map_or(&[][..], Vec::as_slice);
+            for (from, to) in subtract(partition.bucket.clone(), covered) {
+                self.scan(&scope, partition.partition, from..to);
+            }
+        }
+    }
+
+    /// What to do instead of asking an archive: read all of its runs.
+    pub(crate) fn without_archive(scope: &Arc<Scope>, archive: usize) -> Self {
+        let mut plan = Self::default();
+        for run in scope.archive(archive).map_or(&[][..], |archive| &archive.runs) {
+            let bucket = scope.bucket(run.partition);
+            let offsets = run.first.max(bucket.start)..run.last.saturating_add(1).min(bucket.end);
+            if !offsets.is_empty() {
+                plan.scan(scope, run.partition, offsets);
+            }
+        }
+        plan
+    }
+
+    /// Plans to read offsets from their runs; offsets that no run has are missing.
+    fn scan(&mut self, scope: &Arc<Scope>, partition: PartitionId, offsets: Range<Offset>) {
+        let page = scope.page.as_deref();
+        let runs = page
+            .and_then(|page| page.partitions.iter().find(|page| page.partition == partition))
+            .map_or(&[][..], |page| &page.runs);
+        let from = runs.partition_point(|run| run.last < offsets.start);
+        let mut found = Vec::new();
+        for run in runs[from..].iter().take_while(|run| run.first < offsets.end) {
+            let Some(segment) = page.and_then(|page| segment_of(page, run)) else {
+                continue;
+            };
+            found.push((run.first, run.last.saturating_add(1)));
+            let span = Span {
+                earliest: Timestamp::MIN,
+                latest: run.max_timestamp,
+            };
+            if scope.may_admit(span) {
+                let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
+                let range = run.position..run.position.saturating_add(run.length);
+                let work = RunWork {
+                    segment: segment.key.clone(),
+                    partition,
+                    first: run.first,
+                    last: run.last,
+                    range,
+                    offsets,
+                };
+                self.units.push(Unit {
+                    scope: Arc::clone(scope),
+                    span,
+                    work: Work::Run(work),
+                });
+            }
+        }
+        for (from, to) in subtract(offsets, &found) {
+            self.missing
+                .push(scope.missing(partition, from..to, "the catalog names no segment for them", true));
+        }
+    }
+}
+
+fn segment_of<'a>(page: &'a TopicPage, run: &RunEntry) -> Option<&'a SegmentEntry> {
+    page.segments.get(run.segment as usize)
+}
+
+/// Bounds of the records of an archive that may be wanted; `None` if there are none.
+fn span_of(scope: &Scope, archive: &ArchiveEntry) -> Option<Span> {
+    let wanted = |run: &ArchiveRun| {
+        let bucket = scope.bucket(run.partition);
+        let span = Span {
+            earliest: run.min_timestamp?,
+            latest: run.max_timestamp?,
+        };
+        (run.first < bucket.end && run.last >= bucket.start && scope.may_admit(span)).then_some(span)
+    };
+    archive.runs.iter().filter_map(wanted).reduce(Span::union)
+}

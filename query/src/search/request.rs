@@ -1,0 +1,230 @@
+use std::str::FromStr;
+
+use chronik_core::ids::{PartitionId, Timestamp};
+use chronik_core::search::{Query, parse};
+
+use super::SearchError;
+use super::cursor::Cursor;
+use super::order::Sort;
+use super::time;
+
+/// Hits on a page, if the request doesn't say.
+const LIMIT: usize = 10;
+/// Hits on a page at most.
+const LIMIT_MAX: usize = 10_000;
+/// Topics and partitions that a request may name.
+const NAMES_MAX: usize = 1_000;
+
+/// A search as it was asked for, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct SearchRequest {
+    /// All topics if empty.
+    pub(crate) topics: Vec<String>,
+    /// All partitions if empty.
+    pub(crate) partitions: Vec<PartitionId>,
+    pub(crate) query: Query,
+    /// Inclusive.
+    pub(crate) from: Option<Timestamp>,
+    /// Exclusive.
+    pub(crate) to: Option<Timestamp>,
+    pub(crate) limit: usize,
+    pub(crate) sort: Sort,
+    pub(crate) cursor: Option<Cursor>,
+    /// Whether an answer that leaves something out is welcome.
+    pub(crate) partial: bool,
+    /// Names the search, so that a cursor is not used with another one.
+    pub(crate) fingerprint: u32,
+}
+
+impl SearchRequest {
+    /// Reads parameters; `topic` and `partition` may be repeated.
+    pub(crate) fn from_parameters(parameters: impl IntoIterator<Item = (String, String)>) -> Result<Self, SearchError> {
+        let mut given = Given::default();
+        for (name, value) in parameters {
+            let twice = match name.as_str() {
+                "topic" => push(&mut given.topics, &name, value)?,
+                "partition" => push(&mut given.partitions, &name, number(&name, &value)?)?,
+                "q" => given.query.replace(value).is_some(),
+                "from" => given.from.replace(point_in_time(&name, &value)?).is_some(),
+                "to" => given.to.replace(point_in_time(&name, &value)?).is_some(),
+                "limit" => given.limit.replace(limit(&name, &value)?).is_some(),
+                "sort" => given
+                    .sort
+                    .replace(one_of(
+                        &name,
+                        &value,
+                        &[("newest", Sort::Newest), ("oldest", Sort::Oldest)],
+                    )?)
+                    .is_some(),
+                "partial" => given
+                    .partial
+                    .replace(one_of(&name, &value, &[("true", true), ("false", false)])?)
+                    .is_some(),
+                "cursor" => given.cursor.replace(value).is_some(),
+                _ => return Err(SearchError::parameter(&name, "a search has no such parameter")),
+            };
+            if twice {
+                return Err(SearchError::parameter(&name, "may be given once only"));
+            }
+        }
+        given.checked()
+    }
+}
+
+#[derive(Default)]
+struct Given {
+    topics: Vec<String>,
+    partitions: Vec<PartitionId>,
+    query: Option<String>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    limit: Option<usize>,
+    sort: Option<Sort>,
+    cursor: Option<String>,
+    partial: Option<bool>,
+}
+
+impl Given {
+    fn checked(mut self) -> Result<SearchRequest, SearchError> {
+        self.topics.sort_unstable();
+        self.topics.dedup();
+        self.partitions.sort_unstable();
+        self.partitions.dedup();
+        let query = parse(self.query.as_deref().unwrap_or_default())?;
+        let sort = self.sort.unwrap_or(Sort::Newest);
+        let identity = format!(
+            "{:?}",
+            (&self.topics, &self.partitions, &query, self.from, self.to, sort)
+        );
+        let fingerprint = crc32c::crc32c(identity.as_bytes());
+        Ok(SearchRequest {
+            topics: self.topics,
+            partitions: self.partitions,
+            query,
+            from: self.from,
+            to: self.to,
+            limit: self.limit.unwrap_or(LIMIT),
+            sort,
+            cursor: self.cursor.map(|text| Cursor::parse(&text, fingerprint)).transpose()?,
+            partial: self.partial.unwrap_or(false),
+            fingerprint,
+        })
+    }
+}
+
+/// Adds one of several values; they are never one too many because of being given twice.
+fn push<T>(list: &mut Vec<T>, name: &str, value: T) -> Result<bool, SearchError> {
+    if list.len() == NAMES_MAX {
+        return Err(SearchError::parameter(
+            name,
+            format!("may be given {NAMES_MAX} times at most"),
+        ));
+    }
+    list.push(value);
+    Ok(false)
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, SearchError> {
+    value
+        .parse()
+        .map_err(|_| SearchError::parameter(name, format!("{value:?} is not a number that fits")))
+}
+
+fn limit(name: &str, value: &str) -> Result<usize, SearchError> {
+    match number(name, value)? {
+        limit if limit <= LIMIT_MAX => Ok(limit),
+        limit => Err(SearchError::parameter(
+            name,
+            format!("{limit} is more than {LIMIT_MAX}"),
+        )),
+    }
+}
+
+fn point_in_time(name: &str, value: &str) -> Result<Timestamp, SearchError> {
+    let accepted = "is neither milliseconds since 1970 nor a time like 2026-03-01T12:00:00Z";
+    time::parse(value).ok_or_else(|| SearchError::parameter(name, format!("{value:?} {accepted}")))
+}
+
+fn one_of<T: Copy>(name: &str, value: &str, accepted: &[(&str, T)]) -> Result<T, SearchError> {
+    let found = accepted
+        .iter()
+        .find(|(word, _)| *word == value)
+        .map(|(_, meaning)| *meaning);
+    let words: Vec<_> = accepted.iter().map(|(word, _)| *word).collect();
+    found.ok_or_else(|| SearchError::parameter(name, format!("{value:?} is not one of {}", words.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn request(parameters: &[(&str, &str)]) -> Result<SearchRequest, SearchError> {
+        SearchRequest::from_parameters(
+            parameters
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string())),
+        )
+    }
+
+    #[test]
+    fn defaults() {
+        let request = request(&[]).unwrap();
+        assert!(
+            request.topics.is_empty() && request.partitions.is_empty() && request.cursor.is_none() && !request.partial
+        );
+        assert_eq!(
+            (request.query, request.limit, request.sort),
+            (Query::All, 10, Sort::Newest)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (name, value) in [
+            ("limit", "10001"),
+            ("limit", "-1"),
+            ("limit", "many"),
+            ("sort", "best"),
+            ("partial", "yes"),
+            ("from", "yesterday"),
+            ("to", ""),
+            ("partition", "a"),
+            ("topics", "a"),
+        ] {
+            assert!(
+                matches!(request(&[(name, value)]), Err(SearchError::Parameter { name: named, .. }) if named == name),
+                "{name}={value}"
+            );
+        }
+        assert!(matches!(
+            request(&[("q", "a"), ("q", "b")]),
+            Err(SearchError::Parameter { .. })
+        ));
+        assert!(matches!(request(&[("q", "a (b")]), Err(SearchError::Query(error)) if error.position == 2));
+    }
+
+    #[test]
+    fn a_cursor_fits_the_same_search_with_another_limit() {
+        let first = request(&[("topic", "b"), ("topic", "a"), ("q", "x")]).unwrap();
+        let place = super::super::order::Place {
+            timestamp: 1,
+            partition: 0,
+            offset: 4,
+            topic: "a".into(),
+        };
+        let text = Cursor::behind(&place, 1, first.fingerprint).text();
+        let next = [
+            ("topic", "a"),
+            ("topic", "b"),
+            ("q", " X "),
+            ("limit", "3"),
+            ("cursor", &text),
+        ];
+        assert_eq!(request(&next).unwrap().cursor.unwrap().place(), place);
+        assert!(matches!(
+            request(&[("q", "x"), ("cursor", &text)]),
+            Err(SearchError::Cursor { .. })
+        ));
+    }
+}

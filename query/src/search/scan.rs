@@ -1,0 +1,350 @@
+//! Reads batches in bounded chunks and asks the matcher of every record.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chronik_core::batch::{BatchError, BatchHeader, records, split, verify};
+use chronik_core::ids::{Offset, PartitionId};
+use chronik_core::store::{SharedStore, StoreError};
+use chronik_core::tail::{SharedTail, TailError};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::order::{Place, Span};
+use super::page::{Hit, Page};
+use super::plan::{BatchGroup, RunWork, Scope};
+use super::{Missing, SearchError};
+use crate::archive::CandidateBatch;
+use crate::cpu::Cpu;
+use crate::memory::Memory;
+use crate::metrics::SearchMetrics;
+
+/// Bytes of a segment that are read at a time, unless a single batch is larger.
+const CHUNK_BYTES: u64 = 4 << 20;
+/// Bytes of the tail that are asked for at a time.
+const TAIL_BYTES: usize = 1 << 20;
+/// Bytes that a batch may have, compressed, to be believed. `max.message.bytes` is at most 32 MiB.
+pub(crate) const BATCH_BYTES_MAX: u64 = 40 << 20;
+/// Bytes that a batch may have, decompressed.
+pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+
+/// What the units of a search read with.
+#[derive(Clone)]
+pub(crate) struct Scanner {
+    pub(crate) store: SharedStore,
+    pub(crate) tail: Option<SharedTail>,
+    pub(crate) cpu: Cpu,
+    pub(crate) memory: Memory,
+    pub(crate) metrics: SearchMetrics,
+}
+
+/// Hits of a unit, and what could not be looked at.
+pub(crate) struct Found {
+    pub(crate) page: Page,
+    pub(crate) missing: Vec<Missing>,
+}
+
+impl Found {
+    pub(crate) fn nothing(page: Page) -> Self {
+        Self {
+            page,
+            missing: Vec::new(),
+        }
+    }
+}
+
+/// Consecutive batches of a partition, being looked through.
+struct Sweep {
+    scope: Arc<Scope>,
+    partition: PartitionId,
+    /// Records outside are not wanted.
+    offsets: Range<Offset>,
+    /// Offset that the next batch has to begin with; the tail's first batch may begin before.
+    next: Offset,
+    found: Found,
+    records: u64,
+}
+
+impl Scanner {
+    /// All records of a run that no archive covers.
+    pub(crate) async fn run(&self, scope: Arc<Scope>, run: RunWork, page: Page) -> Result<Found, SearchError> {
+        let mut sweep = Sweep::new(scope, run.partition, run.offsets.clone(), run.first, page);
+        let mut position = run.range.start;
+        while position < run.range.end && sweep.next < run.offsets.end {
+            let (chunk, held) = match self.chunk(&run.segment, position..run.range.end).await {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    sweep.give_up(&error, matches!(error, StoreError::NotFound { .. }));
+                    return Ok(sweep.found);
+                }
+            };
+            position += chunk.len() as u64;
+            let whole;
+            (sweep, whole) = self.sweep(sweep, split(chunk), held).await?;
+            if !whole {
+                return Ok(sweep.found);
+            }
+        }
+        if sweep.next < run.offsets.end.min(run.last + 1) {
+            sweep.give_up("the run ends before its last offset", false);
+        }
+        Ok(sweep.found)
+    }
+
+    /// The broker's tail.
+    pub(crate) async fn tail(
+        &self,
+        scope: Arc<Scope>,
+        partition: PartitionId,
+        offsets: Range<Offset>,
+        page: Page,
+    ) -> Result<Found, SearchError> {
+        let topic = scope.id;
+        let mut sweep = Sweep::new(scope, partition, offsets.clone(), offsets.start, page);
+        let Some(tail) = &self.tail else { return Ok(sweep.found) };
+        while sweep.next < offsets.end {
+            let held = self.memory.hold(TAIL_BYTES).await;
+            let (next, batches) = match tail.read(topic, partition, sweep.next, TAIL_BYTES).await {
+                Ok(batches) if batches.is_empty() => {
+                    sweep.give_up("the tail ended before the position that the broker told", true);
+                    return Ok(sweep.found);
+                }
+                Ok(batches) => (sweep.next, batches),
+                Err(error) => {
+                    sweep.give_up(&error, !matches!(error, TailError::Unavailable { .. }));
+                    return Ok(sweep.found);
+                }
+            };
+            // The first batch contains the offset, it need not begin with it.
+            let first = batches.first().map_or(Ok(next), |batch| {
+                BatchHeader::parse(batch).map(|header| header.base_offset)
+            });
+            sweep.next = first.unwrap_or(next).min(next);
+            let whole;
+            (sweep, whole) = self.sweep(sweep, batches.into_iter().map(Ok), held).await?;
+            if !whole {
+                return Ok(sweep.found);
+            }
+            if sweep.next <= next {
+                sweep.give_up("the tail answered with other offsets than were asked for", false);
+                return Ok(sweep.found);
+            }
+        }
+        Ok(sweep.found)
+    }
+
+    /// Candidates of an archive.
+    pub(crate) async fn batches(&self, scope: Arc<Scope>, group: BatchGroup, page: Page) -> Result<Found, SearchError> {
+        let length = group.range.end - group.range.start;
+        let held = self.memory.hold(length as usize).await;
+        let bytes = match self.store.read(&group.segment, Some(group.range.clone())).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let stale = matches!(error, StoreError::NotFound { .. });
+                let missing = group
+                    .batches
+                    .iter()
+                    .filter_map(|batch| missing_batch(&scope, batch, &error, stale))
+                    .collect();
+                return Ok(Found { page, missing });
+            }
+        };
+        self.metrics.read_bytes.inc_by(length);
+        let metrics = self.metrics.clone();
+        let look = move || {
+            let _held = held;
+            let mut found = Found::nothing(page);
+            for batch in &group.batches {
+                match look_at_candidates(&scope, &bytes, group.range.start, batch, &mut found.page) {
+                    Ok(records) => metrics.records.inc_by(records),
+                    Err(error) => found.missing.extend(missing_batch(&scope, batch, &error, false)),
+                }
+            }
+            found
+        };
+        Ok(self.cpu.run(look).await?)
+    }
+
+    /// Whole batches from the start of `range`, about [`CHUNK_BYTES`] but at least one batch.
+    async fn chunk(
+        &self,
+        segment: &str,
+        range: Range<u64>,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), StoreError> {
+        let mut end = range.end.min(range.start + CHUNK_BYTES);
+        loop {
+            let held = self.memory.hold((end - range.start) as usize).await;
+            let bytes = self.store.read(segment, Some(range.start..end)).await?;
+            self.metrics.read_bytes.inc_by(bytes.len() as u64);
+            let whole = whole_batches(&bytes);
+            if whole > 0 || end == range.end {
+                // Nothing whole up to the end of the run: whoever splits it finds the damage.
+                return Ok((if whole > 0 { bytes.slice(..whole) } else { bytes }, held));
+            }
+            let length = BatchHeader::parse(&bytes).map_or(0, |header| header.total_length() as u64);
+            if length <= end - range.start || length > BATCH_BYTES_MAX {
+                return Ok((bytes, held));
+            }
+            end = range.end.min(range.start + length);
+        }
+    }
+
+    /// Looks through batches on the CPU pool; false if it had to give up.
+    async fn sweep(
+        &self,
+        mut sweep: Sweep,
+        batches: impl Iterator<Item = Result<Bytes, BatchError>> + Send + 'static,
+        held: Option<OwnedSemaphorePermit>,
+    ) -> Result<(Sweep, bool), SearchError> {
+        let (sweep, whole) = self
+            .cpu
+            .run(move || {
+                let _held = held;
+                for batch in batches {
+                    if let Err(error) = batch.and_then(|batch| sweep.batch(&batch)) {
+                        sweep.give_up(&error, false);
+                        return (sweep, false);
+                    }
+                }
+                (sweep, true)
+            })
+            .await?;
+        self.metrics.records.inc_by(sweep.records);
+        Ok((Sweep { records: 0, ..sweep }, whole))
+    }
+}
+
+impl Sweep {
+    fn new(scope: Arc<Scope>, partition: PartitionId, offsets: Range<Offset>, next: Offset, page: Page) -> Self {
+        Self {
+            scope,
+            partition,
+            offsets,
+            next,
+            found: Found::nothing(page),
+            records: 0,
+        }
+    }
+
+    /// Looks at one batch. An error means that what follows can't be trusted either; records that can't be decoded only
+    /// mean that this batch is missing.
+    fn batch(&mut self, batch: &Bytes) -> Result<(), BatchError> {
+        let header = verify(batch)?;
+        if header.base_offset != self.next || header.last_offset_delta < 0 {
+            return Err(BatchError::Corrupt {
+                reason: "it has other offsets than expected",
+            });
+        }
+        self.next = header.last_offset().saturating_add(1);
+        let may_hold = Span {
+            earliest: i64::MIN,
+            latest: header.max_timestamp,
+        };
+        if header.is_control() || self.next <= self.offsets.start || !self.scope.may_admit(may_hold) {
+            return Ok(());
+        }
+        let wanted = |offset: &Offset| self.offsets.contains(offset);
+        match look_at(&self.scope, self.partition, batch, wanted, &mut self.found.page) {
+            Ok(records) => self.records += records,
+            Err(error) => {
+                let offsets = header.base_offset.max(self.offsets.start)..self.next.min(self.offsets.end);
+                self.found
+                    .missing
+                    .push(self.scope.missing(self.partition, offsets, &error, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything from the next batch on is missing.
+    fn give_up(&mut self, reason: impl ToString, stale: bool) {
+        let offsets = self.next.max(self.offsets.start)..self.offsets.end;
+        if !offsets.is_empty() {
+            self.found
+                .missing
+                .push(self.scope.missing(self.partition, offsets, reason, stale));
+        }
+    }
+}
+
+/// Offers the records of a checked batch that are wanted and match. All of them are decoded first: a batch that turns out to be
+/// damaged in the middle gives no hits, for it is reported as not searched.
+fn look_at(
+    scope: &Scope,
+    partition: PartitionId,
+    batch: &Bytes,
+    wanted: impl Fn(&Offset) -> bool,
+    page: &mut Page,
+) -> Result<u64, BatchError> {
+    let mut compared = 0;
+    let mut matching = Vec::new();
+    for record in records(batch, DECOMPRESSED_BYTES_MAX)? {
+        let record = record?;
+        if !wanted(&record.offset) || !scope.admits(record.timestamp) {
+            continue;
+        }
+        compared += 1;
+        if scope.matcher.matches(&record) {
+            matching.push(record);
+        }
+    }
+    for record in matching {
+        let place = Place {
+            timestamp: record.timestamp,
+            partition,
+            offset: record.offset,
+            topic: Arc::clone(&scope.topic),
+        };
+        page.offer(place, || {
+            Hit::new(&scope.topic, partition, &record, scope.matcher.highlights(&record))
+        });
+    }
+    Ok(compared)
+}
+
+fn look_at_candidates(
+    scope: &Scope,
+    bytes: &Bytes,
+    start: u64,
+    batch: &CandidateBatch,
+    page: &mut Page,
+) -> Result<u64, BatchError> {
+    let cut_off = BatchError::Corrupt {
+        reason: "it does not lie where the archive says",
+    };
+    let from = batch.position.checked_sub(start).ok_or(cut_off.clone())? as usize;
+    let to = from
+        .checked_add(batch.length as usize)
+        .filter(|to| *to <= bytes.len())
+        .ok_or(cut_off)?;
+    let bytes = bytes.slice(from..to);
+    if verify(&bytes)?.base_offset != batch.base_offset {
+        return Err(BatchError::Corrupt {
+            reason: "it has other offsets than expected",
+        });
+    }
+    look_at(
+        scope,
+        batch.partition,
+        &bytes,
+        |offset| batch.offsets.binary_search(offset).is_ok(),
+        page,
+    )
+}
+
+/// The candidates of a batch as a range.
+fn missing_batch(scope: &Scope, batch: &CandidateBatch, reason: &impl ToString, stale: bool) -> Option<Missing> {
+    let (first, last) = (batch.offsets.first()?, batch.offsets.last()?);
+    Some(scope.missing(batch.partition, *first..last + 1, reason.to_string(), stale))
+}
+
+/// Bytes of the whole batches at the start.
+fn whole_batches(bytes: &[u8]) -> usize {
+    let mut whole = 0;
+    while let Ok(header) = BatchHeader::parse(&bytes[whole..])
+        && header.total_length() <= bytes.len() - whole
+    {
+        whole += header.total_length();
+    }
+    whole
+}

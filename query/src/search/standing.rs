@@ -1,0 +1,264 @@
+//! Where a topic's records are, at one moment: the broker's position first, then a catalog that is not older.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use chronik_core::catalog::{CatalogError, CatalogReader, PartitionPage, TopicPage};
+use chronik_core::ids::{Offset, PartitionId, TopicId};
+use chronik_core::job::IndexSettings;
+use chronik_core::tail::{SharedTail, TailError, TailPartition, TailTopic};
+
+use super::SearchError;
+
+/// What to ask for positions: the catalog, and the broker if there is one.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) catalog: Arc<CatalogReader>,
+    pub(crate) tail: Option<SharedTail>,
+}
+
+/// A topic and where its records are.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: TopicId,
+    pub(crate) search_enabled: bool,
+    /// `None` if the topic is too new to be in the catalog.
+    pub(crate) page: Option<Arc<TopicPage>>,
+    pub(crate) partitions: Vec<PartitionStanding>,
+}
+
+/// A partition's readable offsets: `bucket` and behind it `tail`, with a gap only if something is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionStanding {
+    pub(crate) partition: PartitionId,
+    /// Offsets to be read from segments.
+    pub(crate) bucket: Range<Offset>,
+    /// Offsets to be read from the broker.
+    pub(crate) tail: Range<Offset>,
+    pub(crate) gap: Option<Gap>,
+}
+
+/// Offsets that are neither in the catalog nor in the tail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) from: Offset,
+    /// Exclusive; `None` if nobody knows.
+    pub(crate) to: Option<Offset>,
+    pub(crate) reason: String,
+}
+
+/// What the broker says of a topic.
+enum Told {
+    Position(TailTopic),
+    /// There is no broker to ask.
+    Nothing,
+    /// The broker did not answer.
+    Silent(String),
+}
+
+impl Standing {
+    pub(crate) fn settings(&self) -> IndexSettings {
+        self.page.as_ref().map(|page| page.index).unwrap_or_default()
+    }
+}
+
+impl PartitionStanding {
+    /// All readable offsets.
+    pub(crate) fn range(&self) -> Range<Offset> {
+        self.bucket.start..self.tail.end
+    }
+}
+
+impl Sources {
+    /// The names of all topics, and why they may be too few.
+    pub(crate) async fn topics(&self) -> Result<Vec<String>, SearchError> {
+        if let Some(tail) = &self.tail
+            && let Ok(topics) = tail.topics().await
+        {
+            return Ok(topics);
+        }
+        let catalog = self.catalog.refresh().await?;
+        Ok(catalog.topics().map(|(name, _)| name.to_owned()).collect())
+    }
+
+    /// Where a topic stands, or `None` if there is none of this name.
+    pub(crate) async fn standing(&self, name: &str) -> Result<Option<Standing>, SearchError> {
+        let told = match &self.tail {
+            None => Told::Nothing,
+            Some(tail) => match tail.topic(name).await {
+                Ok(Some(topic)) => Told::Position(topic),
+                Ok(None) => return Ok(None),
+                Err(error) => Told::Silent(error.to_string()),
+            },
+        };
+        match self.page_for(name, &told).await {
+            // Whether there is such a topic only the broker could tell.
+            Ok(None) if let Told::Silent(message) = told => Err(TailError::Unavailable { message }.into()),
+            Ok(page) => Ok(stand(name, &told, page, "the catalog does not name them yet")),
+            // The tail can be searched without a catalog; what is not in it shows as a gap.
+            Err(error) if matches!(told, Told::Position(_)) => Ok(stand(name, &told, None, &error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The topic's page, of a catalog that is at least as new as what the broker told.
+    async fn page_for(&self, name: &str, told: &Told) -> Result<Option<Arc<TopicPage>>, CatalogError> {
+        let page = self.catalog.topic(name).await?;
+        if page.as_ref().is_some_and(|page| reaches(page, told)) {
+            return Ok(page);
+        }
+        let page = self.catalog.refresh().await?.topic(name).await?;
+        Ok(page.filter(|page| !matches!(told, Told::Position(topic) if topic.id != page.id)))
+    }
+}
+
+/// Whether the page is of the same topic and there is no gap between it and the tail.
+fn reaches(page: &TopicPage, told: &Told) -> bool {
+    let Told::Position(topic) = told else { return true };
+    let shipped_to = |partition| partition_page(page, partition).map_or(0, |page| page.shipped_to);
+    page.id == topic.id
+        && topic
+            .partitions
+            .iter()
+            .all(|tail| shipped_to(tail.partition) >= tail.start)
+}
+
+fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&PartitionPage> {
+    let at = page
+        .partitions
+        .binary_search_by_key(&partition, |page| page.partition)
+        .ok()?;
+    page.partitions.get(at)
+}
+
+fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: &str) -> Option<Standing> {
+    let (id, search_enabled, partitions) = match (told, &page) {
+        (Told::Position(topic), _) => {
+            let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));
+            let partitions = topic
+                .partitions
+                .iter()
+                .map(|tail| with_tail(tail, of(tail), why_behind))
+                .collect();
+            (topic.id, topic.search_enabled, partitions)
+        }
+        (Told::Nothing | Told::Silent(_), None) => return None,
+        (Told::Nothing, Some(page)) => (
+            page.id,
+            page.search_enabled,
+            page.partitions.iter().map(|page| bucket_only(page, None)).collect(),
+        ),
+        (Told::Silent(why), Some(page)) => (
+            page.id,
+            page.search_enabled,
+            page.partitions
+                .iter()
+                .map(|page| bucket_only(page, Some(why)))
+                .collect(),
+        ),
+    };
+    Some(Standing {
+        name: name.into(),
+        id,
+        search_enabled,
+        page,
+        partitions,
+    })
+}
+
+fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: &str) -> PartitionStanding {
+    let start = tail.log_start.max(page.map_or(0, |page| page.log_start));
+    let end = tail.end.max(start);
+    let split = page.map_or(start, |page| page.shipped_to).clamp(start, end);
+    let resumed = tail.start.clamp(split, end);
+    let gap = (split < resumed).then(|| Gap {
+        from: split,
+        to: Some(resumed),
+        reason: why_behind.to_owned(),
+    });
+    PartitionStanding {
+        partition: tail.partition,
+        bucket: start..split,
+        tail: resumed..end,
+        gap,
+    }
+}
+
+fn bucket_only(page: &PartitionPage, why_no_tail: Option<&String>) -> PartitionStanding {
+    let end = page.shipped_to.min(page.last_stable).max(page.log_start);
+    let gap = why_no_tail.map(|why| Gap {
+        from: end,
+        to: None,
+        reason: why.clone(),
+    });
+    PartitionStanding {
+        partition: page.partition,
+        bucket: page.log_start..end,
+        tail: end..end,
+        gap,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(log_start: Offset, shipped_to: Offset, last_stable: Offset) -> PartitionPage {
+        PartitionPage {
+            partition: 0,
+            log_start,
+            shipped_to,
+            last_stable,
+            epochs: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    fn tail(log_start: Offset, start: Offset, end: Offset) -> TailPartition {
+        TailPartition {
+            partition: 0,
+            log_start,
+            start,
+            end,
+        }
+    }
+
+    #[test]
+    fn bucket_and_tail_meet_at_what_the_catalog_has_shipped() {
+        for (tail, page, bucket, rest, gap) in [
+            (tail(0, 5, 9), Some(page(0, 5, 9)), 0..5, 5..9, None),
+            (tail(0, 5, 9), Some(page(0, 7, 9)), 0..7, 7..9, None),
+            (tail(3, 5, 9), Some(page(0, 7, 9)), 3..7, 7..9, None),
+            (tail(0, 5, 9), Some(page(4, 7, 9)), 4..7, 7..9, None),
+            (tail(0, 5, 9), Some(page(0, 12, 12)), 0..9, 9..9, None),
+            (tail(8, 8, 8), Some(page(0, 5, 5)), 8..8, 8..8, None),
+            (tail(0, 0, 4), None, 0..0, 0..4, None),
+            (tail(0, 5, 9), Some(page(0, 3, 9)), 0..3, 5..9, Some((3, Some(5)))),
+            (tail(2, 5, 9), None, 2..2, 5..9, Some((2, Some(5)))),
+        ] {
+            let found = with_tail(&tail, page.as_ref(), "");
+            assert_eq!(
+                (found.bucket.clone(), found.tail.clone()),
+                (bucket, rest),
+                "{tail:?} {page:?}"
+            );
+            assert_eq!(found.gap.map(|gap| (gap.from, gap.to)), gap, "{tail:?} {page:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_broker_the_stable_part_of_the_bucket_is_all() {
+        assert_eq!(bucket_only(&page(2, 9, 7), None).range(), 2..7);
+        assert_eq!(bucket_only(&page(9, 9, 7), None).range(), 9..9);
+        let gap = bucket_only(&page(2, 9, 9), Some(&"away".into())).gap;
+        assert_eq!(
+            gap,
+            Some(Gap {
+                from: 9,
+                to: None,
+                reason: "away".into()
+            })
+        );
+    }
+}

@@ -1,0 +1,267 @@
+//! The walk of a search through its units.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use tokio::sync::Semaphore;
+
+use super::candidates::grouped;
+use super::cursor::Cursor;
+use super::missing::covered;
+use super::page::Page;
+use super::plan::{Plan, Scope, Unit, Work};
+use super::scan::{Found, Scanner};
+use super::standing::{Sources, Standing};
+use super::{Covered, Hit, Missing, SearchError, SearchRequest};
+use crate::archive::ArchiveLeaf;
+
+/// Bytes of records that a page holds, and that each of the units being searched at a time may hold for it.
+const PAGE_BYTES: usize = 8 << 20;
+/// How far matches are counted that don't get onto the page.
+const COUNT_MAX: u64 = 10_000;
+
+/// Answers searches.
+pub(crate) struct Searcher {
+    pub(crate) sources: Sources,
+    pub(crate) leaf: ArchiveLeaf,
+    pub(crate) scanner: Scanner,
+    /// Units of one search that are searched at a time.
+    pub(crate) breadth: usize,
+    /// Searches at work.
+    pub(crate) turns: Semaphore,
+    /// Searches at work or waiting.
+    pub(crate) places: Semaphore,
+}
+
+/// What a search found.
+pub(crate) struct Answer {
+    pub(crate) hits: Vec<Hit>,
+    /// Matching records: so many, or, unless `counted`, at least so many.
+    pub(crate) total: u64,
+    pub(crate) counted: bool,
+    pub(crate) coverage: Vec<Covered>,
+    pub(crate) missing: Vec<Missing>,
+    /// `None` if there is nothing more.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// Units that wait, the most urgent first.
+#[derive(Default)]
+struct Agenda {
+    units: BTreeMap<(i128, u64), Unit>,
+    added: u64,
+}
+
+/// What came of a unit.
+enum Outcome {
+    Found(Found),
+    /// An archive was opened, or given up: this is to be done now.
+    More(Plan),
+}
+
+impl Searcher {
+    /// Runs a search when it is its turn. If the catalog turns out to be older than the bucket, it is refreshed once and all is done again.
+    pub(crate) async fn search(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
+        let metrics = &self.scanner.metrics;
+        let Ok(_place) = self.places.try_acquire() else {
+            metrics.refused.inc();
+            return Err(SearchError::Busy);
+        };
+        let _turn = self.turns.acquire().await.map_err(|_| SearchError::Busy)?;
+        metrics.searches.inc();
+        let mut answer = self.attempt(request).await?;
+        if answer.missing.iter().any(|missing| missing.stale) {
+            self.sources.catalog.refresh().await?;
+            answer = self.attempt(request).await?;
+        }
+        if !answer.missing.is_empty() {
+            metrics.incomplete.inc();
+            if !request.partial {
+                return Err(SearchError::Incomplete {
+                    missing: answer.missing,
+                });
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn attempt(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
+        let plan = self.plan(request).await?;
+        let after = request.cursor.as_ref().map(Cursor::place);
+        let mut page = Page::new(request.sort, request.limit, PAGE_BYTES, after);
+        let mut missing = plan.missing;
+        let counted = self.walk(request, plan.units, &mut page, &mut missing).await?;
+        Ok(answer(request, page, counted, plan.ranges, missing))
+    }
+
+    async fn plan(&self, request: &SearchRequest) -> Result<Plan, SearchError> {
+        let mut plan = Plan::default();
+        let mut known_partition = false;
+        for standing in self.standings(request).await? {
+            let wanted =
+                |partition| request.partitions.is_empty() || request.partitions.binary_search(partition).is_ok();
+            let partitions: Vec<_> = standing
+                .partitions
+                .iter()
+                .filter(|standing| wanted(&standing.partition))
+                .cloned()
+                .collect();
+            known_partition |= !partitions.is_empty();
+            plan.add(&standing, &partitions, request);
+        }
+        match (request.partitions.first(), request.topics.is_empty()) {
+            (Some(&partition), false) if !known_partition => Err(SearchError::UnknownPartition {
+                topic: request.topics.join(", "),
+                partition,
+            }),
+            _ => Ok(plan),
+        }
+    }
+
+    /// Where the topics to be searched stand. Those that are named have to exist and be searchable.
+    async fn standings(&self, request: &SearchRequest) -> Result<Vec<Standing>, SearchError> {
+        let mut standings = Vec::new();
+        if request.topics.is_empty() {
+            for topic in self.sources.topics().await? {
+                let standing = self.sources.standing(&topic).await?;
+                standings.extend(standing.filter(|standing| standing.search_enabled));
+            }
+        }
+        for topic in &request.topics {
+            match self.sources.standing(topic).await? {
+                Some(standing) if standing.search_enabled => standings.push(standing),
+                Some(_) => return Err(SearchError::SearchDisabled { topic: topic.clone() }),
+                None => return Err(SearchError::UnknownTopic { topic: topic.clone() }),
+            }
+        }
+        Ok(standings)
+    }
+
+    /// Takes units in the order of their timestamps. What can't get onto the page any more is only counted, as long as that needs
+    /// no records (a page without hits wants nothing but the count). Whether all matches were counted.
+    async fn walk(
+        &self,
+        request: &SearchRequest,
+        units: Vec<Unit>,
+        page: &mut Page,
+        missing: &mut Vec<Missing>,
+    ) -> Result<bool, SearchError> {
+        let mut agenda = Agenda::default();
+        agenda.add(request, units);
+        let mut counted = true;
+        loop {
+            let mut wave = Vec::new();
+            while wave.len() < self.breadth
+                && let Some(unit) = agenda.next()
+            {
+                if page.has_passed(unit.span) {
+                    continue;
+                }
+                if !page.is_closed_to(unit.span) {
+                    wave.push(unit);
+                } else if let Some(matches) = unit.countable(page) {
+                    page.count(matches);
+                } else if request.limit == 0 || (counted && unit.is_archive() && page.matched() < COUNT_MAX) {
+                    wave.push(unit);
+                } else {
+                    counted = false;
+                }
+            }
+            if wave.is_empty() {
+                return Ok(counted);
+            }
+            for outcome in try_join_all(wave.into_iter().map(|unit| self.work(unit, page.fork()))).await? {
+                match outcome {
+                    Outcome::Found(found) => {
+                        page.merge(found.page);
+                        missing.extend(found.missing);
+                    }
+                    Outcome::More(plan) => {
+                        agenda.add(request, plan.units);
+                        missing.extend(plan.missing);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn work(&self, unit: Unit, page: Page) -> Result<Outcome, SearchError> {
+        let scope = unit.scope;
+        let found = match unit.work {
+            Work::Archive(archive) => return Ok(Outcome::More(self.open(&scope, archive).await)),
+            Work::Batches(group) => self.scanner.batches(scope, group, page).await?,
+            Work::Run(run) => self.scanner.run(scope, run, page).await?,
+            Work::Tail { partition, offsets } => self.scanner.tail(scope, partition, offsets, page).await?,
+        };
+        Ok(Outcome::Found(found))
+    }
+
+    /// The candidates of an archive, or its runs if it can't be used.
+    async fn open(&self, scope: &Arc<Scope>, archive: usize) -> Plan {
+        let Some(entry) = scope.archive(archive) else {
+            return Plan::default();
+        };
+        self.scanner.metrics.archives.inc();
+        let reason = match self.leaf.candidates(entry, &scope.query, scope.settings).await {
+            Ok(candidates) => match grouped(scope, candidates) {
+                Some(units) => {
+                    return Plan {
+                        units,
+                        ..Plan::default()
+                    };
+                }
+                None => format!("archive {} names batches that are too large", entry.key),
+            },
+            Err(error) => error.to_string(),
+        };
+        self.scanner.metrics.archives_failed.inc();
+        tracing::warn!("an archive is not used, its records are read instead: {reason}");
+        Plan::without_archive(scope, archive)
+    }
+}
+
+impl Agenda {
+    fn add(&mut self, request: &SearchRequest, units: Vec<Unit>) {
+        for unit in units {
+            self.units.insert((request.sort.urgency(unit.span), self.added), unit);
+            self.added += 1;
+        }
+    }
+
+    fn next(&mut self) -> Option<Unit> {
+        self.units.pop_first().map(|(_, unit)| unit)
+    }
+}
+
+impl Unit {
+    fn is_archive(&self) -> bool {
+        matches!(self.work, Work::Archive(_))
+    }
+
+    /// Matches in it, all behind the page's cursor, if that is known without reading.
+    fn countable(&self, page: &Page) -> Option<u64> {
+        match &self.work {
+            Work::Batches(group) if page.is_all_ahead(self.span) => group.exact,
+            _ => None,
+        }
+    }
+}
+
+fn answer(request: &SearchRequest, page: Page, counted: bool, ranges: Vec<Covered>, missing: Vec<Missing>) -> Answer {
+    let seen = request.cursor.as_ref().map_or(0, |cursor| cursor.seen);
+    let more = !counted || page.matched() > page.len() as u64;
+    let behind = seen + page.len() as u64;
+    let cursor = page
+        .last()
+        .filter(|_| more)
+        .map(|last| Cursor::behind(last, behind, request.fingerprint));
+    Answer {
+        total: seen + page.matched(),
+        counted,
+        coverage: covered(ranges, &missing),
+        missing,
+        cursor,
+        hits: page.into_hits().collect(),
+    }
+}

@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use chronik_core::catalog::CatalogReader;
+use chronik_core::cold::SharedColdReader;
+use chronik_core::store::SharedStore;
+use chronik_core::tail::SharedTail;
+use chronik_core::telemetry::Metrics;
+use tokio::sync::Semaphore;
+
+use crate::archive::ArchiveLeaf;
+use crate::cpu::Cpu;
+use crate::http::{records, search_get, search_post};
+use crate::memory::Memory;
+use crate::metrics::SearchMetrics;
+use crate::search::{Scanner, Searcher, Sources};
+
+/// What a query service works with.
+#[derive(Clone)]
+pub struct QueryParts {
+    /// The bucket.
+    pub store: SharedStore,
+    /// What is in the bucket. Somebody has to keep it [following](CatalogReader::follow).
+    pub catalog: Arc<CatalogReader>,
+    /// The broker's tail. Without one a search covers what is in the bucket.
+    pub tail: Option<SharedTail>,
+    /// Reads old records for `/records`.
+    pub cold: SharedColdReader,
+    /// How much memory and company it may have.
+    pub limits: QueryLimits,
+    /// Where searches are counted.
+    pub metrics: Metrics,
+}
+
+/// How much a query service may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryLimits {
+    /// Bytes of archives that are kept.
+    pub cache_bytes: u64,
+    /// Bytes of segments and tail that are held, compressed, while they are searched.
+    pub read_bytes: usize,
+    /// Searches at a time; others wait.
+    pub searches: usize,
+    /// Searches that may wait; more are refused with `busy`.
+    pub waiting_searches: usize,
+}
+
+impl Default for QueryLimits {
+    /// 128 MiB of cache, 64 MiB of reads, 8 searches, 64 waiting.
+    fn default() -> Self {
+        Self {
+            cache_bytes: 128 << 20,
+            read_bytes: 64 << 20,
+            searches: 8,
+            waiting_searches: 64,
+        }
+    }
+}
+
+/// Answers searches and reads of records; holds no state but caches.
+pub struct QueryService {
+    pub(crate) searcher: Searcher,
+    pub(crate) cold: SharedColdReader,
+}
+
+impl QueryService {
+    /// A service that answers through its [`routes`](Self::routes).
+    pub fn new(parts: QueryParts) -> Arc<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let limits = parts.limits;
+        let scanner = Scanner {
+            store: Arc::clone(&parts.store),
+            tail: parts.tail.clone(),
+            cpu: Cpu::new(threads),
+            memory: Memory::new(limits.read_bytes),
+            metrics: SearchMetrics::register(&parts.metrics),
+        };
+        let searcher = Searcher {
+            sources: Sources {
+                catalog: parts.catalog,
+                tail: parts.tail,
+            },
+            leaf: ArchiveLeaf::new(parts.store, limits.cache_bytes),
+            scanner,
+            breadth: threads.clamp(2, 8),
+            turns: Semaphore::new(limits.searches),
+            places: Semaphore::new(limits.searches + limits.waiting_searches),
+        };
+        Arc::new(Self {
+            searcher,
+            cold: parts.cold,
+        })
+    }
+
+    /// `GET|POST /v1/search` and `GET /v1/topics/{topic}/partitions/{partition}/records`.
+    pub fn routes(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/v1/search", get(search_get).post(search_post))
+            .route("/v1/topics/{topic}/partitions/{partition}/records", get(records))
+            .with_state(self)
+    }
+}
