@@ -1,4 +1,12 @@
 //! Old records, straight from the bucket.
+//!
+//! A [`BucketReader`] goes from the catalog's run to the segment's directory, and from there to checked batches.
+
+mod bucket;
+#[cfg(test)]
+mod tests;
+
+pub use bucket::BucketReader;
 
 use std::sync::Arc;
 
@@ -30,6 +38,14 @@ pub enum ColdError {
         segment: String,
         /// What does not fit.
         reason: String,
+    },
+    /// The segment was written by a later program.
+    #[error("segment {segment} has format version {version}, which this program does not read")]
+    UnknownVersion {
+        /// The object's name.
+        segment: String,
+        /// The version found.
+        version: u16,
     },
     /// The store could not be reached, or failed; trying again may help.
     #[error(transparent)]
