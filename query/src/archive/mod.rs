@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod opened;
 mod plan;
+mod select;
 #[cfg(test)]
 mod tests;
 
@@ -106,11 +107,11 @@ impl ArchiveLeaf {
         query: &Query,
         settings: IndexSettings,
     ) -> Result<Candidates, LeafError> {
-        let turn = self.searches.clone().acquire_owned().await;
-        let turn = turn.map_err(|error| LeafError::failed(&entry.key, error))?;
         let archive = self.open(entry).await?;
         let plan = archive.plan(query, settings);
         archive.warm_up(&plan).await?;
+        let turn = self.searches.clone().acquire_owned().await;
+        let turn = turn.map_err(|error| LeafError::failed(&entry.key, error))?;
         at_work(&entry.key, move || {
             let _turn = turn;
             archive.search(&plan)

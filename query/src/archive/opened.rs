@@ -18,6 +18,7 @@ use super::directory::ArchiveDirectory;
 use super::documents::Documents;
 use super::file::{BlockCache, RangedFile};
 use super::plan::{Fields, Plan};
+use super::select::select;
 use super::{CandidateBatch, Candidates, LeafError, at_work};
 
 /// How much of an archive is read before it is asked for.
@@ -100,15 +101,14 @@ impl OpenedArchive {
         if !self.ranged {
             return Ok(());
         }
-        let mut terms = Vec::new();
-        plan.query
-            .query_terms(&mut |term, positions| terms.push((term.clone(), positions)));
         let tantivy_failed = |error| LeafError::of_tantivy(&self.key, error);
-        let segment = self.searcher.segment_reader(0);
-        try_join_all(terms.iter().map(|(term, positions)| async {
+        let Some(segment) = self.searcher.segment_readers().first() else {
+            return Ok(());
+        };
+        try_join_all(plan.selection.terms().into_iter().map(|(term, positions)| async move {
             let index = segment.inverted_index(term.field()).map_err(tantivy_failed)?;
             index
-                .warm_postings(term, *positions)
+                .warm_postings(term, positions)
                 .await
                 .map_err(|error| LeafError::of_io(&self.key, &error))
         }))
@@ -119,18 +119,18 @@ impl OpenedArchive {
     /// The records that the plan selects. Blocks while the store is read.
     pub(super) fn search(&self, plan: &Plan) -> Result<Candidates, LeafError> {
         let failed = |error| LeafError::of_tantivy(&self.key, error);
-        let documents = self.searcher.search(plan.query.as_ref(), &Documents).map_err(failed)?;
+        let documents = select(&plan.selection, &self.searcher, self.runs.documents()).map_err(failed)?;
         Ok(Candidates {
-            batches: self.batches(documents)?,
+            batches: self.batches(&documents)?,
             exact: plan.exact,
         })
     }
 
-    /// Leads from ascending documents to the records.
-    fn batches(&self, documents: Vec<u32>) -> Result<Vec<CandidateBatch>, LeafError> {
+    /// Leads from documents to the records.
+    fn batches(&self, documents: &Documents) -> Result<Vec<CandidateBatch>, LeafError> {
         let mut batches: Vec<CandidateBatch> = Vec::new();
         let mut current = None;
-        for document in documents {
+        for document in documents.iter() {
             let found = self.runs.locate(document).ok_or_else(|| LeafError::Damaged {
                 archive: self.key.clone(),
                 reason: format!("document {document} is in no run"),

@@ -1,11 +1,10 @@
-//! A query as Tantivy's. The plan selects every record that the matcher would, and maybe more.
+//! What to ask an archive. A plan selects every record that the matcher would, and maybe more.
 
 use chronik_core::archive::terms::{RecordTerm, header_term, key_term};
 use chronik_core::job::{IndexSettings, ValueFormat};
 use chronik_core::search::{Phrase, Query};
 use tantivy::Term;
-use tantivy::query::{AllQuery, BooleanQuery, EmptyQuery, Occur, PhraseQuery, Query as TantivyQuery, TermQuery};
-use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::schema::Field;
 
 /// The index's fields, as [`chronik_core::archive::terms`] names them.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +14,35 @@ pub(super) struct Fields {
     pub headers: Field,
 }
 
-/// What to ask an archive.
+/// A set of documents, by their terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Selection {
+    All,
+    Nothing,
+    Term(Term),
+    /// At least two terms in consecutive positions.
+    Phrase(Vec<Term>),
+    AllOf(Vec<Selection>),
+    AnyOf(Vec<Selection>),
+    Not(Box<Selection>),
+}
+
+impl Selection {
+    /// Every term that is looked up, and whether its positions are.
+    pub(super) fn terms(&self) -> Vec<(&Term, bool)> {
+        match self {
+            Self::All | Self::Nothing => Vec::new(),
+            Self::Term(term) => vec![(term, false)],
+            Self::Phrase(terms) => terms.iter().map(|term| (term, true)).collect(),
+            Self::AllOf(parts) | Self::AnyOf(parts) => parts.iter().flat_map(Self::terms).collect(),
+            Self::Not(part) => part.terms(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub query: Box<dyn TantivyQuery>,
+    pub selection: Selection,
     /// Whether it selects exactly what the matcher would.
     pub exact: bool,
 }
@@ -30,6 +54,15 @@ enum Bound {
     Lower,
 }
 
+impl Bound {
+    fn opposite(self) -> Self {
+        match self {
+            Self::Upper => Self::Lower,
+            Self::Lower => Self::Upper,
+        }
+    }
+}
+
 impl Plan {
     /// For a topic that is searched as `settings` say, in an archive that was built as `built` says.
     pub(super) fn new(query: &Query, fields: Fields, settings: IndexSettings, built: IndexSettings) -> Self {
@@ -39,9 +72,9 @@ impl Plan {
             built,
             exact: true,
         };
-        let query = planner.part(query, Bound::Upper);
+        let selection = planner.part(query, Bound::Upper);
         Self {
-            query,
+            selection,
             exact: planner.exact,
         }
     }
@@ -55,52 +88,43 @@ struct Planner {
 }
 
 impl Planner {
-    fn part(&mut self, query: &Query, bound: Bound) -> Box<dyn TantivyQuery> {
+    fn part(&mut self, query: &Query, bound: Bound) -> Selection {
         match query {
-            Query::All => Box::new(AllQuery),
+            Query::All => Selection::All,
             Query::Key(key) => {
                 let term = key_term(key);
                 let exact = term.exact;
-                self.at_most(bound, exact, vec![self.bytes(self.fields.key, &term)])
+                self.with_terms(bound, exact, vec![bytes(self.fields.key, &term)])
             }
             Query::Header { name, phrase } => self.header(name, phrase, bound),
             Query::Value(phrase) => self.value(phrase, bound),
-            Query::And(parts) => Box::new(BooleanQuery::intersection(self.parts(parts, bound))),
-            Query::Or(parts) => Box::new(BooleanQuery::union(self.parts(parts, bound))),
-            Query::Not(part) => {
-                let excluded = match bound {
-                    Bound::Upper => self.part(part, Bound::Lower),
-                    Bound::Lower => self.part(part, Bound::Upper),
-                };
-                Box::new(BooleanQuery::new(vec![
-                    (Occur::Must, Box::new(AllQuery)),
-                    (Occur::MustNot, excluded),
-                ]))
-            }
+            Query::And(parts) => Selection::AllOf(self.parts(parts, bound)),
+            Query::Or(parts) => Selection::AnyOf(self.parts(parts, bound)),
+            Query::Not(part) => Selection::Not(Box::new(self.part(part, bound.opposite()))),
         }
     }
 
-    fn parts(&mut self, parts: &[Query], bound: Bound) -> Vec<Box<dyn TantivyQuery>> {
+    fn parts(&mut self, parts: &[Query], bound: Bound) -> Vec<Selection> {
         parts.iter().map(|part| self.part(part, bound)).collect()
     }
 
-    fn header(&mut self, name: &str, phrase: &Phrase, bound: Bound) -> Box<dyn TantivyQuery> {
+    fn header(&mut self, name: &str, phrase: &Phrase, bound: Bound) -> Selection {
         let terms: Vec<_> = phrase
             .tokens
             .iter()
             .map(|token| header_term(name.as_bytes(), token))
             .collect();
         let exact = terms.len() <= 1 && terms.iter().all(|term| term.exact);
-        let terms = terms.iter().map(|term| self.bytes(self.fields.headers, term)).collect();
-        self.at_most(bound, exact, terms)
+        let terms = terms.iter().map(|term| bytes(self.fields.headers, term)).collect();
+        self.with_terms(bound, exact, terms)
     }
 
-    fn value(&mut self, phrase: &Phrase, bound: Bound) -> Box<dyn TantivyQuery> {
+    fn value(&mut self, phrase: &Phrase, bound: Bound) -> Selection {
         if self.settings.value_format == ValueFormat::None {
-            return Box::new(EmptyQuery);
+            return Selection::Nothing;
         }
         if self.built.value_format == ValueFormat::None {
-            return self.inexact(bound, Box::new(AllQuery));
+            return self.inexact(bound, Selection::All);
         }
         let terms: Vec<_> = phrase
             .tokens
@@ -108,38 +132,32 @@ impl Planner {
             .map(|token| Term::from_field_text(self.fields.value, token))
             .collect();
         if terms.len() > 1 && self.built.positions {
-            return Box::new(PhraseQuery::new(terms));
+            return Selection::Phrase(terms);
         }
-        self.at_most(bound, terms.len() <= 1, terms)
+        self.with_terms(bound, terms.len() <= 1, terms)
     }
 
-    fn bytes(&self, field: Field, term: &RecordTerm) -> Term {
-        Term::from_field_bytes(field, &term.bytes)
-    }
-
-    /// Records that have all of the terms: exactly the records looked for, or some more.
-    fn at_most(&mut self, bound: Bound, exact: bool, terms: Vec<Term>) -> Box<dyn TantivyQuery> {
-        let mut queries: Vec<Box<dyn TantivyQuery>> = terms
-            .into_iter()
-            .map(|term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as _)
-            .collect();
-        let all = match queries.pop() {
-            None => return Box::new(EmptyQuery),
-            Some(only) if queries.is_empty() => only,
-            Some(last) => {
-                queries.push(last);
-                Box::new(BooleanQuery::intersection(queries))
-            }
+    /// Stands for records that have all of the terms, and, unless that is `exact`, something else besides.
+    fn with_terms(&mut self, bound: Bound, exact: bool, terms: Vec<Term>) -> Selection {
+        let mut terms: Vec<_> = terms.into_iter().map(Selection::Term).collect();
+        let all = match terms.len() {
+            0 => return Selection::Nothing,
+            1 => terms.remove(0),
+            _ => Selection::AllOf(terms),
         };
         if exact { all } else { self.inexact(bound, all) }
     }
 
-    /// Stands for fewer records than `upper` selects: for none, where too much would be wrong.
-    fn inexact(&mut self, bound: Bound, upper: Box<dyn TantivyQuery>) -> Box<dyn TantivyQuery> {
+    /// Stands for some of the records that `upper` selects: for none, where too much would be wrong.
+    fn inexact(&mut self, bound: Bound, upper: Selection) -> Selection {
         self.exact = false;
         match bound {
             Bound::Upper => upper,
-            Bound::Lower => Box::new(EmptyQuery),
+            Bound::Lower => Selection::Nothing,
         }
     }
+}
+
+fn bytes(field: Field, term: &RecordTerm) -> Term {
+    Term::from_field_bytes(field, &term.bytes)
 }

@@ -1,0 +1,87 @@
+//! What a plan selects. Tantivy finds the documents of a term or a phrase; how they are combined is ours.
+
+use tantivy::collector::{Collector, SegmentCollector};
+use tantivy::query::PhraseQuery;
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader, TERMINATED, Term};
+
+use super::documents::Documents;
+use super::plan::Selection;
+
+/// The selected documents of an index of at most one segment. Blocks while the store is read.
+pub(super) fn select(selection: &Selection, searcher: &Searcher, count: u32) -> tantivy::Result<Documents> {
+    match selection {
+        Selection::All => Ok(Documents::all(count)),
+        Selection::Nothing => Ok(Documents::none(count)),
+        Selection::Term(term) => with_term(term, searcher, count),
+        Selection::Phrase(terms) => searcher.search(&PhraseQuery::new(terms.clone()), &Collected { count }),
+        Selection::Not(part) => Ok(select(part, searcher, count)?.complement()),
+        Selection::AllOf(parts) => {
+            let mut documents = Documents::all(count);
+            for part in parts {
+                documents.intersect(&select(part, searcher, count)?);
+                if documents.is_empty() {
+                    break;
+                }
+            }
+            Ok(documents)
+        }
+        Selection::AnyOf(parts) => {
+            let mut documents = Documents::none(count);
+            for part in parts {
+                documents.unite(&select(part, searcher, count)?);
+            }
+            Ok(documents)
+        }
+    }
+}
+
+fn with_term(term: &Term, searcher: &Searcher, count: u32) -> tantivy::Result<Documents> {
+    let mut documents = Documents::none(count);
+    for segment in searcher.segment_readers() {
+        let index = segment.inverted_index(term.field())?;
+        if let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? {
+            while postings.doc() != TERMINATED {
+                documents.insert(postings.doc());
+                postings.advance();
+            }
+        }
+    }
+    Ok(documents)
+}
+
+/// The documents that Tantivy itself finds.
+struct Collected {
+    count: u32,
+}
+
+struct SegmentCollected(Documents);
+
+impl Collector for Collected {
+    type Fruit = Documents;
+    type Child = SegmentCollected;
+
+    fn for_segment(&self, _: SegmentOrdinal, _: &SegmentReader) -> tantivy::Result<SegmentCollected> {
+        Ok(SegmentCollected(Documents::none(self.count)))
+    }
+
+    fn requires_scoring(&self) -> bool {
+        false
+    }
+
+    fn merge_fruits(&self, segments: Vec<Documents>) -> tantivy::Result<Documents> {
+        Ok(segments.into_iter().next().unwrap_or(Documents::none(self.count)))
+    }
+}
+
+impl SegmentCollector for SegmentCollected {
+    type Fruit = Documents;
+
+    fn collect(&mut self, document: DocId, _: Score) {
+        self.0.insert(document);
+    }
+
+    fn harvest(self) -> Documents {
+        self.0
+    }
+}
