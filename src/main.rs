@@ -1,6 +1,7 @@
 //! The `chronik` command: the whole system in one process, and the operator's tool. It is thin: the services are
 //! crates of their own, and the tool speaks Kafka and HTTP like any other client.
 
+mod clock;
 mod command;
 mod http;
 mod kafka;
@@ -8,6 +9,7 @@ mod output;
 mod settings;
 mod standalone;
 mod tool;
+mod web;
 
 use std::process::ExitCode;
 

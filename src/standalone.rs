@@ -1,10 +1,201 @@
 //! Broker, indexer and search in one process. They share it, and nothing else but the seams of `chronik-core`.
 
-use anyhow::Result;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use anyhow::{Context, Result, anyhow};
+use chronik_core::catalog::CatalogReader;
+use chronik_core::cold::BucketReader;
+use chronik_core::ids::Lane;
+use chronik_core::queue::{EmbeddedQueue, SharedQueue};
+use chronik_core::setting::ByteSize;
+use chronik_core::store::{LocalBucket, SharedStore};
+use chronik_core::telemetry::{Metrics, log_to_stderr};
+use chronik_indexer::{Indexer, IndexerParts};
+use chronik_ingest::{Ingest, IngestParts};
+use chronik_query::{QueryLimits, QueryParts, QueryService};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::command::warn_of_earlier_names;
 use crate::settings::StandaloneSettings;
+use crate::web::{self, Readiness};
 
+/// Standalone has one lane.
+const LANE: Lane = Lane(0);
+/// Jobs are at most 200 KiB; what does not fit is sent again later.
+const QUEUE_BYTES_MAX: ByteSize = ByteSize::mebibytes(64);
+/// What a shell reports for a process that a signal ended.
+const INTERRUPTED: i32 = 130;
+
+/// Serves until a signal or a failure ends it.
 pub async fn run(settings: StandaloneSettings) -> Result<()> {
     settings.check()?;
-    anyhow::bail!("{}", settings.bucket_dir().display())
+    log_to_stderr("info");
+    warn_of_earlier_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let cancel = stop_on_signal()?;
+    let listener = web::listen(settings.http.bind()).await?;
+    let http_addr = listener
+        .local_addr()
+        .context("the HTTP port can't be asked for its number")?;
+
+    let metrics = Metrics::new();
+    let store: SharedStore = Arc::new(LocalBucket::open(&settings.bucket_dir())?);
+    let queue: SharedQueue = Arc::new(EmbeddedQueue::new(QUEUE_BYTES_MAX.as_usize()));
+    let memory = Shares::of(settings.cache.cache_memory_bytes);
+    let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, memory.catalog as u64));
+    let cold = Arc::new(BucketReader::new(
+        store.clone(),
+        catalog.clone(),
+        memory.directories as u64,
+    ));
+    let ingest = Ingest::start(IngestParts {
+        settings: settings.ingest.clone(),
+        store: store.clone(),
+        queue: queue.clone(),
+        catalog: catalog.clone(),
+        cold: cold.clone(),
+        tail_bytes_max: memory.tail,
+        metrics: metrics.clone(),
+    })
+    .await?;
+    let indexer = Indexer::new(IndexerParts {
+        store: store.clone(),
+        queue,
+        memory_bytes: settings.cache.indexer_memory_bytes.as_usize(),
+        metrics: metrics.clone(),
+    });
+    let query = QueryService::new(QueryParts {
+        store,
+        catalog: catalog.clone(),
+        tail: Some(ingest.tail()),
+        cold,
+        limits: QueryLimits {
+            cache_bytes: memory.archives as u64,
+            read_bytes: memory.scans,
+            ..QueryLimits::default()
+        },
+        metrics: metrics.clone(),
+    });
+
+    let readiness = Readiness::new(cancel.clone());
+    let routes = query
+        .routes()
+        .merge(ingest.routes())
+        .merge(web::routes(metrics, readiness));
+    let served = tokio::spawn(web::serve(listener, routes, cancel.clone()));
+    let followed = tokio::spawn({
+        let cancel = cancel.clone();
+        async move { catalog.follow(cancel).await }
+    });
+    let indexed = tokio::spawn({
+        let cancel = cancel.clone();
+        async move { indexer.run(cancel).await }
+    });
+    print_ready(ingest.kafka_addr(), http_addr)?;
+
+    let ended = ingest.run(cancel.clone()).await;
+    cancel.cancel();
+    served.await?.context("HTTP ended")?;
+    indexed.await?;
+    followed.await?;
+    Ok(ended?)
+}
+
+/// The first SIGTERM or SIGINT stops in good order, the second one at once: what was acknowledged is safe either way.
+fn stop_on_signal() -> Result<CancellationToken> {
+    let cancel = CancellationToken::new();
+    let signals =
+        signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = signals.map_err(|error| anyhow!("signals can't be handled: {error}"))?;
+    tokio::spawn({
+        let cancel = cancel.clone();
+        async move {
+            for stop in [Stop::InOrder, Stop::AtOnce] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                match stop {
+                    Stop::InOrder => {
+                        tracing::info!(
+                            "stopping: what is acknowledged is shipped first; a second signal stops at once"
+                        );
+                        cancel.cancel();
+                    }
+                    Stop::AtOnce => std::process::exit(INTERRUPTED),
+                }
+            }
+        }
+    });
+    Ok(cancel)
+}
+
+enum Stop {
+    InOrder,
+    AtOnce,
+}
+
+/// Who gets how much of the memory for caches, bytes.
+struct Shares {
+    tail: usize,
+    catalog: usize,
+    directories: usize,
+    archives: usize,
+    scans: usize,
+}
+
+impl Shares {
+    fn of(memory: ByteSize) -> Self {
+        let eighth = memory.as_usize() / 8;
+        Self {
+            tail: eighth * 2,
+            catalog: eighth,
+            directories: eighth,
+            archives: eighth * 3,
+            scans: eighth,
+        }
+    }
+}
+
+/// Says where to connect, and what to try first.
+fn print_ready(kafka: SocketAddr, http: SocketAddr) -> Result<()> {
+    let program = std::env::args().next().unwrap_or_else(|| "chronik".to_owned());
+    let bootstrap = if kafka.port() == 9092 && kafka.ip().is_loopback() {
+        String::new()
+    } else {
+        format!(" --bootstrap {}", reachable(kafka))
+    };
+    let endpoint = if http.port() == 8080 && http.ip().is_loopback() {
+        String::new()
+    } else {
+        format!(" --http http://{}", reachable(http))
+    };
+    let mut out = io::stdout().lock();
+    let printed = writeln!(
+        out,
+        "chronik is ready: Kafka on {}, HTTP on http://{}\n\
+         try   echo 'hello world' | {program} produce greetings{bootstrap}\n\
+         \x20     {program} consume greetings{bootstrap}\n\
+         \x20     {program} search greetings hello{endpoint}",
+        reachable(kafka),
+        reachable(http),
+    );
+    match printed.and_then(|()| out.flush()) {
+        // Nobody has to read it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+/// An address that this machine can connect to.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    match bound {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => ([127, 0, 0, 1], address.port()).into(),
+        SocketAddr::V6(address) if address.ip().is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, address.port()).into()
+        }
+        bound => bound,
+    }
 }

@@ -114,7 +114,7 @@ impl Indexer {
             return Ok(Bytes::new());
         }
         let range = place.position..place.position + place.length;
-        patiently(async || self.store.read(segment, Some(range.clone())).await).await
+        patiently(|| self.store.read(segment, Some(range.clone()))).await
     }
 
     /// Makes archives of the runs, as few as the memory allows.
@@ -145,7 +145,7 @@ impl Indexer {
             ulid: Ulid::new(),
         };
         let key = name.to_string();
-        patiently(async || self.store.create(&key, made.archive.parts.clone()).await).await?;
+        patiently(|| self.store.create(&key, made.archive.parts.clone())).await?;
         self.metrics.records.inc_by(made.records);
         self.metrics.bytes_written.inc_by(made.archive.size);
         self.metrics.archive_size.set(made.archive.size as i64);

@@ -10,7 +10,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Does `work` again, at longer and longer intervals, while the store is unavailable.
-pub(crate) async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(crate) async fn patiently<T, F>(mut work: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
         match work().await {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chronik_core::job::{Job, JobResult};
 use chronik_core::names::ResultName;
 use chronik_core::queue::{Delivery, QueueError};
@@ -129,8 +130,8 @@ impl Indexer {
     }
 
     async fn put(&self, name: ResultName, result: &JobResult) -> Result<(), IndexError> {
-        let (key, bytes) = (name.to_string(), serde_json::to_vec(result)?);
-        patiently(async || self.store.create(&key, vec![bytes.clone().into()]).await).await?;
+        let (key, bytes) = (name.to_string(), Bytes::from(serde_json::to_vec(result)?));
+        patiently(|| self.store.create(&key, vec![bytes.clone()])).await?;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chronik_core::ids::Timestamp;
 
 /// Milliseconds since the Unix epoch.
+#[allow(clippy::disallowed_methods)]
 pub fn now_ms() -> Timestamp {
     millis(SystemTime::now())
 }

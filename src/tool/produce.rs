@@ -4,11 +4,12 @@ use std::io::{self, BufRead, BufReader, Read};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use chronik_core::batch::{BatchBuilder, Codec, Header};
-use chronik_core::ids::{Offset, PartitionId, Timestamp};
+use chronik_core::ids::{Offset, PartitionId};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::clock::now_ms;
 use crate::command::Server;
 use crate::kafka::{Client, Topic, partition_of_key};
 use crate::output::Output;
@@ -90,7 +91,7 @@ impl Produce {
             let builder = batches
                 .entry(partition)
                 .or_insert_with(|| BatchBuilder::new(self.codec.codec()));
-            builder.push(now(), key, Some(value), &self.headers);
+            builder.push(now_ms(), key, Some(value), &self.headers);
         }
         batches
     }
@@ -194,11 +195,6 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, told));
     }
     Ok(Some(line))
-}
-
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as Timestamp)
 }
 
 impl CodecName {
