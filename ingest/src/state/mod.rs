@@ -6,6 +6,8 @@ pub mod apply;
 pub mod checkpoint;
 pub mod partition;
 pub mod segments;
+#[cfg(test)]
+mod tests;
 pub mod topic;
 
 use std::collections::BTreeMap;

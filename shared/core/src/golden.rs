@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 /// Compares `bytes` with `tests/golden/{name}`, or writes that file if `CHRONIK_REGENERATE_GOLDEN` is set.
-pub(crate) fn check(name: &str, bytes: &[u8]) {
+pub fn check(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/golden")
         .join(name);

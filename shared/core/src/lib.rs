@@ -9,8 +9,8 @@ pub mod batch;
 pub mod catalog;
 pub mod checkpoint;
 pub mod cold;
-#[cfg(test)]
-mod golden;
+#[cfg(any(test, feature = "testing"))]
+pub mod golden;
 pub mod ids;
 pub mod job;
 pub mod names;

@@ -1,0 +1,363 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use bytes::Bytes;
+use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
+use chronik_core::job::CoveredRun;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::apply::Refusal;
+use super::partition::Indexed;
+use super::topic::{ConfigError, TopicConfig};
+use super::{LaneState, checkpoint};
+use crate::command::{
+    Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, GiveUp, RegisterResult,
+    RegisterSegment, SegmentRun, Unreadable,
+};
+
+const CLUSTER: Uuid = Uuid::from_u128(7);
+const LANE: Lane = Lane(0);
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+fn topic(number: u128) -> TopicId {
+    TopicId(Uuid::from_u128(number))
+}
+
+fn create(number: u128, name: &str, partitions: i32) -> Command {
+    let config = TopicConfig::new([("search.positions".to_owned(), "true".to_owned())]).unwrap();
+    Command::CreateTopic(CreateTopic { id: topic(number), name: name.into(), partitions, config })
+}
+
+fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Command {
+    Command::Append(Append {
+        topic: topic(number),
+        partition,
+        base_offset,
+        last_offset: base_offset + records - 1,
+        max_timestamp: 1000,
+        position: 0,
+        length: 100,
+    })
+}
+
+fn segment(first: LogIndex, last: LogIndex, runs: &[(u128, i32, i64, i64)]) -> RegisterSegment {
+    let run = |&(number, partition, first, last): &(u128, i32, i64, i64)| SegmentRun {
+        topic: topic(number),
+        partition,
+        first,
+        last,
+        position: 56,
+        length: 100,
+        min_timestamp: 0,
+        max_timestamp: 1000,
+    };
+    RegisterSegment {
+        incarnation: Incarnation(1),
+        first,
+        last,
+        key: format!("segment-{first}-{last}"),
+        size: 1000,
+        crc: 1,
+        directory_position: 500,
+        named_at: 10 * HOUR_MS,
+        at: 10 * HOUR_MS + 5,
+        runs: runs.iter().map(run).collect(),
+    }
+}
+
+fn result(name: &str, archive: &str, segment: &str, first: i64, last: i64) -> RegisterResult {
+    let run = CoveredRun {
+        segment: segment.into(),
+        partition: 0,
+        first,
+        last,
+        min_timestamp: Some(1),
+        max_timestamp: Some(2),
+    };
+    let archive = ArchiveFacts {
+        key: archive.into(),
+        size: 10,
+        crc: 2,
+        records: 3,
+        named_at: 10 * HOUR_MS,
+        runs: vec![run],
+    };
+    RegisterResult {
+        result: name.into(),
+        topic: topic(1),
+        index_epoch: 0,
+        at: 11 * HOUR_MS,
+        archives: vec![archive],
+        unreadable: Vec::new(),
+    }
+}
+
+/// One topic of one partition with records 0 to 9 in segment 1 to 2.
+fn shipped() -> LaneState {
+    let mut state = LaneState::new(Incarnation(1));
+    apply(&mut state, &[create(1, "a", 1)]).unwrap();
+    apply(&mut state, &[append(1, 0, 0, 10)]).unwrap();
+    apply(&mut state, &[Command::RegisterSegment(segment(1, 2, &[(1, 0, 0, 9)]))]).unwrap();
+    state
+}
+
+fn apply(state: &mut LaneState, commands: &[Command]) -> Result<(), Refusal> {
+    let index = state.applied + 1;
+    state.apply_frame(index, commands).into_iter().collect()
+}
+
+#[test]
+fn a_taken_name_is_refused_until_its_topic_is_deleted() {
+    let mut state = LaneState::new(Incarnation(1));
+    apply(&mut state, &[create(1, "a", 1)]).unwrap();
+    assert_eq!(apply(&mut state, &[create(2, "a", 1)]), Err(Refusal::TopicExists));
+    apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 0 })]).unwrap();
+    assert_eq!(apply(&mut state, &[append(1, 0, 0, 1)]), Err(Refusal::UnknownTopic));
+    apply(&mut state, &[create(2, "a", 1)]).unwrap();
+    assert_eq!(state.topic_named("a").unwrap().id, topic(2));
+}
+
+#[test]
+fn an_append_below_the_end_is_refused_and_one_above_it_stands() {
+    let mut state = LaneState::new(Incarnation(1));
+    apply(&mut state, &[create(1, "a", 2), append(1, 1, 0, 5)]).unwrap();
+    assert_eq!(
+        apply(&mut state, &[append(1, 1, 4, 1)]),
+        Err(Refusal::BelowEnd { base_offset: 4, next_offset: 5 })
+    );
+    assert_eq!(apply(&mut state, &[append(1, 2, 0, 1)]), Err(Refusal::UnknownPartition));
+    apply(&mut state, &[append(1, 1, 7, 1)]).unwrap();
+    assert_eq!(state.topics[&topic(1)].partitions[1].next_offset, 8);
+}
+
+#[test]
+fn a_segment_is_accepted_only_where_the_last_one_ended() {
+    let accepted = shipped();
+    assert_eq!((accepted.shipped_index(), accepted.topics[&topic(1)].partitions[0].shipped_to), (2, 10));
+    let mut state = accepted.clone();
+    apply(&mut state, &[append(1, 0, 10, 5)]).unwrap();
+    let good = segment(3, 4, &[(1, 0, 10, 14)]);
+    let bad = [
+        ("not contiguous", RegisterSegment { first: 4, ..good.clone() }),
+        ("registered already", segment(1, 2, &[(1, 0, 0, 9)])),
+        ("not committed", RegisterSegment { last: 5, ..good.clone() }),
+        ("another owner's", RegisterSegment { incarnation: Incarnation(2), ..good.clone() }),
+        ("too old", RegisterSegment { at: 16 * HOUR_MS, ..good.clone() }),
+        ("beyond the partition's end", segment(3, 4, &[(1, 0, 10, 15)])),
+        ("below what is shipped", segment(3, 4, &[(1, 0, 9, 14)])),
+    ];
+    for (why, segment) in bad {
+        let mut copy = state.clone();
+        let refused = apply(&mut copy, &[Command::RegisterSegment(segment)]);
+        assert_eq!(refused, Err(Refusal::SegmentOutOfPlace), "{why}");
+        assert_eq!(copy.topics, state.topics, "{why}: nothing of it is taken in");
+    }
+    apply(&mut state, &[Command::RegisterSegment(good)]).unwrap();
+    assert_eq!(state.shipped_index(), 4);
+}
+
+#[test]
+fn runs_of_a_topic_deleted_meanwhile_are_left_out_of_its_segment() {
+    let mut state = LaneState::new(Incarnation(1));
+    apply(&mut state, &[create(1, "a", 1), create(2, "b", 1), append(1, 0, 0, 3), append(2, 0, 0, 3)]).unwrap();
+    apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 0 })]).unwrap();
+    let both = segment(1, 1, &[(1, 0, 0, 2), (2, 0, 0, 2)]);
+    apply(&mut state, &[Command::RegisterSegment(both)]).unwrap();
+    assert_eq!(state.topics[&topic(2)].partitions[0].shipped_to, 3);
+}
+
+#[test]
+fn the_first_valid_archive_of_a_run_wins_and_a_repeated_one_changes_nothing() {
+    let mut state = shipped();
+    let winner = result("r1", "archive-1", "segment-1-2", 0, 9);
+    apply(&mut state, &[Command::RegisterResult(winner.clone())]).unwrap();
+    let run = &state.topics[&topic(1)].partitions[0].runs[0];
+    assert_eq!(run.indexed, Indexed::Archive("archive-1".into()));
+    let once = state.clone();
+    apply(&mut state, &[Command::RegisterResult(winner)]).unwrap();
+    assert_eq!((&state.topics, &state.tombstones), (&once.topics, &once.tombstones));
+    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
+    assert_eq!(state.topics, once.topics);
+    assert!(state.tombstones.contains_key("archive-2") && !state.tombstones.contains_key("archive-1"));
+}
+
+#[test]
+fn an_archive_that_does_not_fit_is_tombstoned() {
+    let fitting = result("r", "archive", "segment-1-2", 0, 9);
+    let old = RegisterResult { at: 17 * HOUR_MS, ..fitting.clone() };
+    let bad = [
+        ("another segment", result("r", "archive", "segment-9", 0, 9)),
+        ("a part of a run", result("r", "archive", "segment-1-2", 0, 8)),
+        ("another epoch", RegisterResult { index_epoch: 1, ..fitting.clone() }),
+        ("too old", old),
+    ];
+    for (why, result) in bad {
+        let mut state = shipped();
+        apply(&mut state, &[Command::RegisterResult(result)]).unwrap();
+        assert!(state.tombstones.contains_key("archive"), "{why}");
+        assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 0, "{why}");
+    }
+}
+
+#[test]
+fn a_run_given_up_is_not_pending_and_may_still_get_an_archive() {
+    let mut state = shipped();
+    let run =
+        Unreadable { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
+    apply(&mut state, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
+    assert_eq!(state.oldest_unarchived(), None);
+    assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 0);
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
+    assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 10);
+}
+
+#[test]
+fn a_result_may_be_deleted_once_its_command_is_shipped() {
+    let mut state = shipped();
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
+    assert_eq!(state.results_to_delete(), Vec::<String>::new());
+    apply(&mut state, &[Command::RegisterSegment(segment(3, 4, &[]))]).unwrap();
+    assert_eq!(state.results_to_delete(), ["r"]);
+    apply(&mut state, &[Command::ForgetResults(ForgetResults { results: vec!["r".into()] })]).unwrap();
+    assert!(state.results.is_empty());
+}
+
+#[test]
+fn a_new_incarnation_begins_an_epoch_at_the_end_of_every_partition() {
+    let mut state = shipped();
+    state.begin_incarnation(Incarnation(2));
+    state.begin_incarnation(Incarnation(5));
+    assert_eq!(state.topics[&topic(1)].partitions[0].epochs, [(1, 0), (5, 10)]);
+}
+
+#[test]
+fn settings_that_have_no_effect_are_refused() {
+    let config = |name: &str, value: &str| TopicConfig::new([(name.to_owned(), value.to_owned())]);
+    for (name, value) in [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("max.message.bytes", "-1")] {
+        assert!(matches!(config(name, value), Err(ConfigError::Value { .. })), "{name}={value}");
+    }
+    assert!(matches!(config("min.insync.replica", "1"), Err(ConfigError::Unsupported { .. })));
+    for (name, value) in [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("segment.bytes", "5")] {
+        assert!(config(name, value).is_ok(), "{name}={value}");
+    }
+}
+
+fn every_command() -> Vec<Command> {
+    let unreadable = Unreadable { segment: "s".into(), partition: 1, first: 2, reason: "because".into() };
+    let result = RegisterResult { unreadable: vec![unreadable.clone()], ..result("r", "a", "s", 0, 9) };
+    vec![
+        append(1, 2, 3, 4),
+        create(1, "name", 3),
+        Command::DeleteTopic(DeleteTopic { id: topic(1), at: 5 }),
+        Command::RegisterSegment(segment(1, 2, &[(1, 0, 0, 9)])),
+        Command::RegisterResult(result),
+        Command::GiveUp(GiveUp { topic: topic(1), runs: vec![unreadable] }),
+        Command::ForgetResults(ForgetResults { results: vec!["r".into()] }),
+    ]
+}
+
+#[test]
+fn golden_commands() {
+    let bytes: Vec<u8> = every_command().iter().flat_map(Command::encoded).collect();
+    chronik_core::golden::check("commands-v0.bin", &bytes);
+    assert_eq!(Command::decode_all(&Bytes::from(bytes)).unwrap(), every_command());
+}
+
+#[test]
+fn golden_state() {
+    let mut state = shipped();
+    apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
+    let bytes = checkpoint::encode(&state, CLUSTER, LANE);
+    chronik_core::golden::check("lane-state-v0.ckpt", &bytes);
+    assert_eq!(checkpoint::decode("golden", bytes, CLUSTER, LANE).unwrap(), state);
+}
+
+#[test]
+fn unknown_or_damaged_commands_are_errors() {
+    let mut bytes = append(1, 0, 0, 1).encoded();
+    let known = bytes.len();
+    bytes.extend([99, 0, 0, 0]);
+    assert!(matches!(
+        Command::decode_all(&Bytes::from(bytes)),
+        Err(CommandError::Unknown { kind: 99, version: 0, position }) if position == known
+    ));
+    let cut = Bytes::from(create(1, "name", 1).encoded());
+    for length in 1..cut.len() {
+        assert!(Command::decode_all(&cut.slice(..length)).is_err(), "cut to {length}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_cluster_is_refused() {
+    let bytes = checkpoint::encode(&shipped(), CLUSTER, LANE);
+    assert!(checkpoint::decode("x", bytes.clone(), Uuid::from_u128(8), LANE).is_err());
+    assert!(checkpoint::decode("x", bytes, CLUSTER, Lane(1)).is_err());
+}
+
+/// Commands that hit few topics and offsets, so that accepting and refusing both happen.
+fn any_command() -> impl Strategy<Value = Command> {
+    let number = 1..4u128;
+    prop_oneof![
+        8 => (number.clone(), 0..3i32, 0..12i64, 1..5i64).prop_map(|(t, p, base, n)| append(t, p, base, n)),
+        2 => (number.clone(), 1..3i32).prop_map(|(t, partitions)| create(t, &format!("topic-{t}"), partitions)),
+        1 => number.clone().prop_map(|t| Command::DeleteTopic(DeleteTopic { id: topic(t), at: 1 })),
+        4 => (number, 0..2i32, 0..20u64, 0..8u64, 0..12i64, 0..6i64).prop_map(|(t, p, first, more, from, n)| {
+            Command::RegisterSegment(segment(first, first + more, &[(t, p, from, from + n)]))
+        }),
+        1 => (0..8i64, 0..6i64).prop_map(|(first, n)| {
+            Command::RegisterResult(result("r", "archive", "segment-1-2", first, first + n))
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn replaying_the_same_commands_gives_the_same_state(frames in prop::collection::vec(prop::collection::vec(any_command(), 1..4), 1..60), split in 0..60usize) {
+        let mut state = LaneState::new(Incarnation(1));
+        let mut restored = state.clone();
+        for (at, commands) in frames.iter().enumerate() {
+            let before = state.clone();
+            let index = at as LogIndex + 1;
+            let results = state.apply_frame(index, commands);
+            let encoded: Vec<u8> = commands.iter().flat_map(Command::encoded).collect();
+            let decoded = Command::decode_all(&Bytes::from(encoded)).unwrap();
+            prop_assert_eq!(restored.apply_frame(index, &decoded), results);
+            if at == split {
+                restored = checkpoint::decode("c", checkpoint::encode(&restored, CLUSTER, LANE), CLUSTER, LANE).unwrap();
+            }
+            prop_assert_eq!(&restored, &state);
+            check_invariants(&state);
+            // The same id in another life is another topic; real ids are never used again.
+            if !commands.iter().any(|command| matches!(command, Command::DeleteTopic(_))) {
+                check_only_forward(&before, &state);
+            }
+        }
+    }
+}
+
+fn check_invariants(state: &LaneState) {
+    assert!(state.shipped_index() <= state.applied);
+    let mut expected = 1;
+    for (first, segment) in state.segments.iter() {
+        assert_eq!(first, expected, "segments are contiguous in the lane's index");
+        expected = segment.last + 1;
+    }
+    for topic in state.topics.values() {
+        assert_eq!(state.names.get(&topic.name), Some(&topic.id));
+        for partition in &topic.partitions {
+            assert!(partition.log_start <= partition.shipped_to && partition.shipped_to <= partition.next_offset);
+            assert!(partition.runs.windows(2).all(|pair| pair[0].last < pair[1].first));
+        }
+    }
+}
+
+fn check_only_forward(before: &LaneState, after: &LaneState) {
+    assert!(before.shipped_index() <= after.shipped_index());
+    for (id, topic) in &before.topics {
+        for (earlier, later) in topic.partitions.iter().zip(&after.topics[id].partitions) {
+            assert!(earlier.next_offset <= later.next_offset && earlier.shipped_to <= later.shipped_to);
+            assert!(earlier.log_start <= later.log_start);
+        }
+    }
+}
