@@ -84,6 +84,10 @@ async fn read(
         bytes_left: ANSWER_BYTES,
     };
     while next < range.end && !page.is_full() {
+        if place.gap.is_none() && (place.bucket.end..place.tail.start).contains(&next) {
+            next = place.tail.start;
+            continue;
+        }
         let held = service.searcher.scanner.memory.hold(READ_BYTES).await;
         let batches = batches_at(service, &standing.id, place, next).await?;
         let wanted = next..range.end;

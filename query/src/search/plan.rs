@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_core::catalog::{ArchiveEntry, ArchiveRun, RunEntry, SegmentEntry, TopicPage};
+use chronik_core::catalog::{ArchiveEntry, ArchiveRun, TopicPage};
 use chronik_core::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_core::job::IndexSettings;
 use chronik_core::search::{Matcher, Query};
@@ -72,8 +72,7 @@ pub(crate) struct BatchGroup {
 pub(crate) struct RunWork {
     pub(crate) segment: String,
     pub(crate) partition: PartitionId,
-    /// Of the run, inclusive.
-    pub(crate) first: Offset,
+    /// The run's last offset, inclusive.
     pub(crate) last: Offset,
     /// Bytes of the segment.
     pub(crate) range: Range<u64>,
@@ -211,50 +210,29 @@ impl Plan {
         plan
     }
 
-    /// Plans to read offsets from their runs; offsets that no run has are missing.
+    /// Plans to read offsets from their runs. Between two runs may lie offsets that no record has; behind the last one, something is missing.
     fn scan(&mut self, scope: &Arc<Scope>, partition: PartitionId, offsets: Range<Offset>) {
-        let page = scope.page.as_deref();
-        let runs = page
-            .and_then(|page| page.partitions.iter().find(|page| page.partition == partition))
-            .map_or(&[][..], |page| &page.runs);
+        let Some(page) = scope.page.as_deref() else { return };
+        let runs = page.partitions.iter().find(|page| page.partition == partition).map_or(&[][..], |page| &page.runs);
         let from = runs.partition_point(|run| run.last < offsets.start);
-        let mut found = Vec::new();
         for run in runs[from..].iter().take_while(|run| run.first < offsets.end) {
-            let Some(segment) = page.and_then(|page| segment_of(page, run)) else {
-                continue;
-            };
-            found.push((run.first, run.last.saturating_add(1)));
-            let span = Span {
-                earliest: Timestamp::MIN,
-                latest: run.max_timestamp,
-            };
-            if scope.may_admit(span) {
-                let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
-                let range = run.position..run.position.saturating_add(run.length);
-                let work = RunWork {
-                    segment: segment.key.clone(),
-                    partition,
-                    first: run.first,
-                    last: run.last,
-                    range,
-                    offsets,
-                };
-                self.units.push(Unit {
-                    scope: Arc::clone(scope),
-                    span,
-                    work: Work::Run(work),
-                });
+            let span = Span { earliest: Timestamp::MIN, latest: run.max_timestamp };
+            let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
+            match page.segments.get(run.segment as usize) {
+                None => self.missing.push(scope.missing(partition, offsets, "the catalog names no segment for them", true)),
+                Some(_) if !scope.may_admit(span) => {}
+                Some(segment) => {
+                    let range = run.position..run.position.saturating_add(run.length);
+                    let work = RunWork { segment: segment.key.clone(), partition, last: run.last, range, offsets };
+                    self.units.push(Unit { scope: Arc::clone(scope), span, work: Work::Run(work) });
+                }
             }
         }
-        for (from, to) in subtract(offsets, &found) {
-            self.missing
-                .push(scope.missing(partition, from..to, "the catalog names no segment for them", true));
+        let known = runs.last().map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
+        if known < offsets.end {
+            self.missing.push(scope.missing(partition, known..offsets.end, "the catalog names no segment for them", true));
         }
     }
-}
-
-fn segment_of<'a>(page: &'a TopicPage, run: &RunEntry) -> Option<&'a SegmentEntry> {
-    page.segments.get(run.segment as usize)
 }
 
 /// Bounds of the records of an archive that may be wanted; `None` if there are none.

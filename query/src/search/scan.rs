@@ -59,7 +59,9 @@ struct Sweep {
     partition: PartitionId,
     /// Records outside are not wanted.
     offsets: Range<Offset>,
-    /// Offset that the next batch has to begin with; the tail's first batch may begin before.
+    /// No batch goes beyond this, inclusive.
+    last: Offset,
+    /// One past the last batch. The first one may begin before what is wanted; between two may lie offsets that no record has.
     next: Offset,
     found: Found,
     records: u64,
@@ -68,9 +70,9 @@ struct Sweep {
 impl Scanner {
     /// All records of a run that no archive covers.
     pub(crate) async fn run(&self, scope: Arc<Scope>, run: RunWork, page: Page) -> Result<Found, SearchError> {
-        let mut sweep = Sweep::new(scope, run.partition, run.offsets.clone(), run.first, page);
+        let mut sweep = Sweep::new(scope, run.partition, run.offsets.clone(), run.last, page);
         let mut position = run.range.start;
-        while position < run.range.end && sweep.next < run.offsets.end {
+        while position < run.range.end && sweep.from() < run.offsets.end {
             let (chunk, held) = match self.chunk(&run.segment, position..run.range.end).await {
                 Ok(chunk) => chunk,
                 Err(error) => {
@@ -85,7 +87,7 @@ impl Scanner {
                 return Ok(sweep.found);
             }
         }
-        if sweep.next < run.offsets.end.min(run.last + 1) {
+        if sweep.from() < run.offsets.end {
             sweep.give_up("the run ends before its last offset", false);
         }
         Ok(sweep.found)
@@ -100,32 +102,28 @@ impl Scanner {
         page: Page,
     ) -> Result<Found, SearchError> {
         let topic = scope.id;
-        let mut sweep = Sweep::new(scope, partition, offsets.clone(), offsets.start, page);
+        let mut sweep = Sweep::new(scope, partition, offsets.clone(), Offset::MAX, page);
         let Some(tail) = &self.tail else { return Ok(sweep.found) };
-        while sweep.next < offsets.end {
+        while sweep.from() < offsets.end {
             let held = self.memory.hold(TAIL_BYTES).await;
-            let (next, batches) = match tail.read(topic, partition, sweep.next, TAIL_BYTES).await {
+            let from = sweep.from();
+            let batches = match tail.read(topic, partition, from, TAIL_BYTES).await {
                 Ok(batches) if batches.is_empty() => {
                     sweep.give_up("the tail ended before the position that the broker told", true);
                     return Ok(sweep.found);
                 }
-                Ok(batches) => (sweep.next, batches),
+                Ok(batches) => batches,
                 Err(error) => {
                     sweep.give_up(&error, !matches!(error, TailError::Unavailable { .. }));
                     return Ok(sweep.found);
                 }
             };
-            // The first batch contains the offset, it need not begin with it.
-            let first = batches.first().map_or(Ok(next), |batch| {
-                BatchHeader::parse(batch).map(|header| header.base_offset)
-            });
-            sweep.next = first.unwrap_or(next).min(next);
             let whole;
             (sweep, whole) = self.sweep(sweep, batches.into_iter().map(Ok), held).await?;
             if !whole {
                 return Ok(sweep.found);
             }
-            if sweep.next <= next {
+            if sweep.from() <= from {
                 sweep.give_up("the tail answered with other offsets than were asked for", false);
                 return Ok(sweep.found);
             }
@@ -215,12 +213,13 @@ impl Scanner {
 }
 
 impl Sweep {
-    fn new(scope: Arc<Scope>, partition: PartitionId, offsets: Range<Offset>, next: Offset, page: Page) -> Self {
+    fn new(scope: Arc<Scope>, partition: PartitionId, offsets: Range<Offset>, last: Offset, page: Page) -> Self {
         Self {
             scope,
             partition,
             offsets,
-            next,
+            last,
+            next: Offset::MIN,
             found: Found::nothing(page),
             records: 0,
         }
@@ -230,7 +229,7 @@ impl Sweep {
     /// mean that this batch is missing.
     fn batch(&mut self, batch: &Bytes) -> Result<(), BatchError> {
         let header = verify(batch)?;
-        if header.base_offset != self.next || header.last_offset_delta < 0 {
+        if header.base_offset < self.next || header.last_offset_delta < 0 || header.last_offset() > self.last {
             return Err(BatchError::Corrupt {
                 reason: "it has other offsets than expected",
             });
@@ -256,9 +255,14 @@ impl Sweep {
         Ok(())
     }
 
+    /// The first wanted offset that was not passed yet.
+    fn from(&self) -> Offset {
+        self.next.max(self.offsets.start)
+    }
+
     /// Everything from the next batch on is missing.
     fn give_up(&mut self, reason: impl ToString, stale: bool) {
-        let offsets = self.next.max(self.offsets.start)..self.offsets.end;
+        let offsets = self.from()..self.offsets.end;
         if !offsets.is_empty() {
             self.found
                 .missing

@@ -28,7 +28,7 @@ pub(crate) struct Standing {
     pub(crate) partitions: Vec<PartitionStanding>,
 }
 
-/// A partition's readable offsets: `bucket` and behind it `tail`, with a gap only if something is missing.
+/// A partition's readable offsets: `bucket` and behind it `tail`. Between the two lie at most offsets that no record has, or a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionStanding {
     pub(crate) partition: PartitionId,
@@ -95,9 +95,9 @@ impl Sources {
         match self.page_for(name, &told).await {
             // Whether there is such a topic only the broker could tell.
             Ok(None) if let Told::Silent(message) = told => Err(TailError::Unavailable { message }.into()),
-            Ok(page) => Ok(stand(name, &told, page, "the catalog does not name them yet")),
+            Ok(page) => Ok(stand(name, &told, page, None)),
             // The tail can be searched without a catalog; what is not in it shows as a gap.
-            Err(error) if matches!(told, Told::Position(_)) => Ok(stand(name, &told, None, &error.to_string())),
+            Err(error) if matches!(told, Told::Position(_)) => Ok(stand(name, &told, None, Some(&error.to_string()))),
             Err(error) => Err(error.into()),
         }
     }
@@ -132,7 +132,7 @@ fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&Partition
     page.partitions.get(at)
 }
 
-fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: &str) -> Option<Standing> {
+fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Option<&str>) -> Option<Standing> {
     let (id, search_enabled, partitions) = match (told, &page) {
         (Told::Position(topic), _) => {
             let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));
@@ -167,15 +167,16 @@ fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: &str
     })
 }
 
-fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: &str) -> PartitionStanding {
+fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Option<&str>) -> PartitionStanding {
     let start = tail.log_start.max(page.map_or(0, |page| page.log_start));
     let end = tail.end.max(start);
     let split = page.map_or(start, |page| page.shipped_to).clamp(start, end);
     let resumed = tail.start.clamp(split, end);
-    let gap = (split < resumed).then(|| Gap {
+    // Offsets that neither has were used up by appends that were refused, unless the catalog could not be read.
+    let gap = why_behind.filter(|_| split < resumed).map(|why| Gap {
         from: split,
         to: Some(resumed),
-        reason: why_behind.to_owned(),
+        reason: why.to_owned(),
     });
     PartitionStanding {
         partition: tail.partition,
@@ -226,25 +227,28 @@ mod tests {
 
     #[test]
     fn bucket_and_tail_meet_at_what_the_catalog_has_shipped() {
-        for (tail, page, bucket, rest, gap) in [
-            (tail(0, 5, 9), Some(page(0, 5, 9)), 0..5, 5..9, None),
-            (tail(0, 5, 9), Some(page(0, 7, 9)), 0..7, 7..9, None),
-            (tail(3, 5, 9), Some(page(0, 7, 9)), 3..7, 7..9, None),
-            (tail(0, 5, 9), Some(page(4, 7, 9)), 4..7, 7..9, None),
-            (tail(0, 5, 9), Some(page(0, 12, 12)), 0..9, 9..9, None),
-            (tail(8, 8, 8), Some(page(0, 5, 5)), 8..8, 8..8, None),
-            (tail(0, 0, 4), None, 0..0, 0..4, None),
-            (tail(0, 5, 9), Some(page(0, 3, 9)), 0..3, 5..9, Some((3, Some(5)))),
-            (tail(2, 5, 9), None, 2..2, 5..9, Some((2, Some(5)))),
+        for (tail, page, bucket, rest) in [
+            (tail(0, 5, 9), Some(page(0, 5, 9)), 0..5, 5..9),
+            (tail(0, 5, 9), Some(page(0, 7, 9)), 0..7, 7..9),
+            (tail(3, 5, 9), Some(page(0, 7, 9)), 3..7, 7..9),
+            (tail(0, 5, 9), Some(page(4, 7, 9)), 4..7, 7..9),
+            (tail(0, 5, 9), Some(page(0, 12, 12)), 0..9, 9..9),
+            (tail(8, 8, 8), Some(page(0, 5, 5)), 8..8, 8..8),
+            (tail(0, 0, 4), None, 0..0, 0..4),
+            // Offsets 3 and 4 were used up by an append that was refused.
+            (tail(0, 5, 9), Some(page(0, 3, 9)), 0..3, 5..9),
+            (tail(2, 5, 9), None, 2..2, 5..9),
         ] {
-            let found = with_tail(&tail, page.as_ref(), "");
-            assert_eq!(
-                (found.bucket.clone(), found.tail.clone()),
-                (bucket, rest),
-                "{tail:?} {page:?}"
-            );
-            assert_eq!(found.gap.map(|gap| (gap.from, gap.to)), gap, "{tail:?} {page:?}");
+            let found = with_tail(&tail, page.as_ref(), None);
+            assert_eq!((found.bucket, found.tail, found.gap), (bucket, rest, None), "{tail:?} {page:?}");
         }
+    }
+
+    #[test]
+    fn what_was_shipped_is_missing_if_the_catalog_could_not_be_read() {
+        let found = with_tail(&tail(2, 5, 9), None, Some("unplugged"));
+        assert_eq!(found.gap, Some(Gap { from: 2, to: Some(5), reason: "unplugged".into() }));
+        assert_eq!(with_tail(&tail(5, 5, 9), None, Some("unplugged")).gap, None);
     }
 
     #[test]
