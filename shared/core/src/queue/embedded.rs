@@ -5,10 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use prometheus::IntCounter;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Delivery, Depth, Queue, QueueError};
+use crate::telemetry::Metrics;
 
 /// What a message takes besides its body.
 const MESSAGE_OVERHEAD: usize = 128;
@@ -32,6 +34,7 @@ pub struct EmbeddedQueue {
     state: Mutex<State>,
     /// Rung when a message may have become visible earlier than a waiting receiver knows.
     sooner: Notify,
+    buried: IntCounter,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +46,6 @@ struct State {
     hand_outs: u64,
     dead: VecDeque<DeadLetter>,
     dead_bytes: usize,
-    buried: u64,
 }
 
 #[derive(Debug)]
@@ -67,10 +69,17 @@ impl Message {
 impl EmbeddedQueue {
     /// An empty queue that takes up to `bytes_max` bytes of messages.
     pub fn new(bytes_max: usize) -> Self {
+        Self::with_metrics(bytes_max, &Metrics::new())
+    }
+
+    /// As [`Self::new`]; the count of dead letters shows among `metrics`.
+    pub fn with_metrics(bytes_max: usize, metrics: &Metrics) -> Self {
+        let buried = metrics.counter("chronik_queue_buried_total", "Jobs that nobody could work on.");
         Self {
             bytes_max,
             state: Mutex::default(),
             sooner: Notify::new(),
+            buried,
         }
     }
 
@@ -81,7 +90,7 @@ impl EmbeddedQueue {
 
     /// How many messages were ever buried.
     pub fn buried(&self) -> u64 {
-        self.state().buried
+        self.buried.get()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -132,7 +141,6 @@ impl State {
 
     fn keep_dead(&mut self, letter: DeadLetter) {
         let bytes = |letter: &DeadLetter| letter.body.len() + letter.reason.len();
-        self.buried += 1;
         self.dead_bytes += bytes(&letter);
         self.dead.push_back(letter);
         while self.dead_bytes > DEAD_BYTES_MAX
@@ -212,6 +220,7 @@ impl Queue for EmbeddedQueue {
     async fn bury(&self, receipt: &str, reason: &str) -> Result<(), QueueError> {
         let mut state = self.state();
         if let Some(message) = state.remove(receipt, Instant::now()) {
+            self.buried.inc();
             tracing::warn!("a job went to the dead letters: {reason}");
             state.keep_dead(DeadLetter {
                 body: message.body,

@@ -153,15 +153,16 @@ impl Directory {
         topics
     }
 
+    /// Bytes of a directory.
+    pub(super) fn encoded_length(topics: u32, rows: u32, chunks: u32) -> u64 {
+        u64::from(topics) * TOPIC_LENGTH + u64::from(rows) * ROW_LENGTH + u64::from(chunks) * CHUNK_LENGTH
+    }
+
     /// Reads it from exactly its bytes.
     pub(super) fn decode(object: &str, trailer: &Trailer, mut bytes: &[u8]) -> Result<Self, SegmentError> {
         let damaged = |reason: &str| SegmentError::damaged(object, reason);
-        let (topics, rows, chunks) = (
-            u64::from(trailer.topics),
-            u64::from(trailer.rows),
-            u64::from(trailer.chunks),
-        );
-        if bytes.len() as u64 != topics * TOPIC_LENGTH + rows * ROW_LENGTH + chunks * CHUNK_LENGTH {
+        let (topics, rows, chunks) = (trailer.topics, trailer.rows, trailer.chunks);
+        if bytes.len() as u64 != Self::encoded_length(topics, rows, chunks) {
             return Err(damaged("its directory is not as long as its rows"));
         }
         if crc32c::crc32c(bytes) != trailer.directory_crc {

@@ -349,6 +349,19 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// A directory as the fuzzer meets it: the counts and the log's position, then its bytes.
+    fn any_directory()(batches in any_partition()) -> Vec<u8> {
+        let built = build(header(1, 1), vec![batches], &log(1, 1)).unwrap();
+        let row = built.directory.rows[0];
+        let mut bytes = vec![1, 1, row.chunks as u8];
+        bytes.extend((row.end() as u32 - HEADER_LENGTH as u32).to_le_bytes());
+        let end = built.parts.last().unwrap();
+        bytes.extend_from_slice(&end[..end.len() - TRAILER_LENGTH as usize]);
+        bytes
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -395,6 +408,15 @@ proptest! {
             let end = joined(&example());
             bytes.extend(&end[end.len() - TRAILER_LENGTH as usize..]);
         }
+        fuzz_open(&bytes);
+    }
+
+    #[test]
+    fn no_directory_panics(built in any_directory(), at: prop::sample::Index, byte: u8) {
+        let mut bytes = built;
+        fuzz_open(&bytes);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
         fuzz_open(&bytes);
     }
 }

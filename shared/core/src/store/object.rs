@@ -167,14 +167,13 @@ impl Store for ObjectBucket {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let path = path(prefix.trim_end_matches('/'))?;
-        let listing = self
-            .objects
-            .list(Some(&path))
-            .map_ok(object_info)
-            .try_collect::<Vec<_>>();
-        let mut objects = within(0, listing)
-            .await
-            .map_err(|failure| failure.into_store_error("list", prefix))?;
+        let mut listing = self.objects.list(Some(&path));
+        let mut objects = Vec::new();
+        // The deadline is for each page that the store sends, however many there are.
+        let failed = |failure: Failure| failure.into_store_error("list", prefix);
+        while let Some(meta) = within(0, listing.try_next()).await.map_err(failed)? {
+            objects.push(object_info(meta));
+        }
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)
     }

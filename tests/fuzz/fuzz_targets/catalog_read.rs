@@ -1,0 +1,6 @@
+//! Any bytes as the parts of a catalog.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| chronik_core::catalog::fuzz_catalog(bytes));

@@ -1,0 +1,6 @@
+//! Any bytes as a checkpoint, also with checksums that fit.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| chronik_core::checkpoint::fuzz_checkpoint(bytes));
