@@ -3,23 +3,23 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use chronik_core::setting::{ByteSize, Period};
+use chronik_core::setting::{self, ByteSize, Period};
 use clap::Args;
 
 /// The broker's settings. Each is a flag and an environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct IngestSettings {
     /// Port of the Kafka protocol
-    #[arg(long, env = "CHRONIK_KAFKA_PORT", default_value_t = 9092)]
+    #[arg(long, env = "CHRONIK_KAFKA_PORT", default_value_t = 9092, value_parser = setting::port)]
     pub kafka_port: u16,
     /// Address that the Kafka port is bound to; by default 127.0.0.1, or 0.0.0.0 once an advertised address is given
-    #[arg(long, env = "CHRONIK_BIND_ADDR")]
+    #[arg(long, env = "CHRONIK_BIND_ADDR", value_parser = setting::address)]
     pub bind_addr: Option<IpAddr>,
     /// Address that clients are told to connect to, HOST or HOST:PORT; by default the bind address
     #[arg(long, env = "CHRONIK_ADVERTISED_ADDR")]
     pub advertised_addr: Option<String>,
     /// Port that clients are told to connect to; by default the Kafka port
-    #[arg(long, env = "CHRONIK_ADVERTISED_PORT")]
+    #[arg(long, env = "CHRONIK_ADVERTISED_PORT", value_parser = setting::port)]
     pub advertised_port: Option<u16>,
     /// Directory of the write-ahead log and local checkpoints
     #[arg(long, env = "CHRONIK_DATA_DIR", default_value = "./data")]
@@ -43,7 +43,7 @@ pub struct IngestSettings {
     #[arg(long, env = "CHRONIK_INDEX_BATCH_AGE", default_value = "60s")]
     pub index_batch_age: Period,
     /// Whether a client that asks for an unknown topic creates it (Kafka's auto.create.topics.enable)
-    #[arg(long, env = "CHRONIK_AUTO_CREATE_TOPICS", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "CHRONIK_AUTO_CREATE_TOPICS", default_value_t = true, action = clap::ArgAction::Set, value_parser = setting::switch)]
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created without saying how many (Kafka's num.partitions)
     #[arg(long, env = "CHRONIK_NUM_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
