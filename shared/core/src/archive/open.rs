@@ -142,8 +142,8 @@ impl Opened {
         }
     }
 
-    /// Whether the whole archive came with the end.
-    pub fn is_whole(&self) -> bool {
-        self.tail.len() as u64 == self.size
+    /// Whether a section came with the end, so that it takes no further read.
+    pub fn is_at_hand(&self, section: &Section) -> bool {
+        section.position >= self.size - self.tail.len() as u64
     }
 }
