@@ -42,7 +42,7 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
 
     let metrics = Metrics::new();
     let store: SharedStore = Arc::new(LocalBucket::open(&settings.bucket_dir())?);
-    let queue: SharedQueue = Arc::new(EmbeddedQueue::new(QUEUE_BYTES_MAX.as_usize()));
+    let queue: SharedQueue = Arc::new(EmbeddedQueue::with_metrics(QUEUE_BYTES_MAX.as_usize(), &metrics));
     let memory = Shares::of(settings.cache.cache_memory_bytes);
     let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, memory.catalog as u64));
     let cold = Arc::new(BucketReader::new(

@@ -65,7 +65,10 @@ impl LocalBucket {
             .open(directory.join(LOCK_FILE));
         let lock = lock.map_err(unusable)?;
         match lock.try_lock() {
-            Ok(()) => Self::over(directory, Some(lock)),
+            Ok(()) => {
+                remove_leftovers(directory).map_err(unusable)?;
+                Self::over(directory, Some(lock))
+            }
             Err(TryLockError::WouldBlock) => Err(LocalBucketError::InUse {
                 directory: directory.to_owned(),
             }),
@@ -139,6 +142,25 @@ impl LocalBucket {
         durable.insert(directory);
         Ok(())
     }
+}
+
+/// Removes what a process that was killed had begun to write: files `{name}#{number}`, which no key can name. Only
+/// under the lock, when nobody writes.
+fn remove_leftovers(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_leftovers(&entry.path())?;
+        } else if is_leftover(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn is_leftover(name: &str) -> bool {
+    let digits = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    name.rsplit_once('#').is_some_and(|(_, number)| digits(number))
 }
 
 fn make_durable_directory(root: &Path, directory: &Path) -> io::Result<()> {
@@ -219,6 +241,20 @@ mod tests {
         assert!(view.overwrite("a/b", Bytes::new()).await.is_err());
         assert!(view.delete("a/b").await.is_err());
         assert_eq!(owner.list("a/").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_writer_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let bucket = LocalBucket::open(directory.path()).unwrap();
+        bucket.create("a/b", vec![Bytes::from_static(b"x")]).await.unwrap();
+        drop(bucket);
+        let (half, other) = (directory.path().join("a/c#1"), directory.path().join("a/#x"));
+        std::fs::write(&half, b"half").unwrap();
+        std::fs::write(&other, b"not ours").unwrap();
+        let bucket = LocalBucket::open(directory.path()).unwrap();
+        assert!(!half.exists() && other.exists());
+        assert_eq!(bucket.read("a/b", None).await.unwrap(), "x");
     }
 
     #[test]
