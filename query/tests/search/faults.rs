@@ -1,0 +1,227 @@
+//! What can't be searched is told, and nothing else is lost.
+
+use bytes::Bytes;
+use chronik_core::batch::{BatchBuilder, BatchHeader, Codec, stamp};
+use chronik_core::ids::Offset;
+use serde_json::{Value, json};
+
+use crate::world::{World, coverage, get, parameters, places};
+
+/// Batches of two records each: "record N even|odd", at the times 10·N.
+fn batches(count: i64) -> Vec<Bytes> {
+    (0..count).map(|n| batch(2 * n, &[2 * n, 2 * n + 1])).collect()
+}
+
+fn batch(base: Offset, numbers: &[i64]) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::Zstd);
+    for number in numbers {
+        let value = format!("record {number} {}", if number % 2 == 0 { "even" } else { "odd" });
+        builder.push(10 * number, None, Some(value.as_bytes()), &[]);
+    }
+    let mut bytes = builder.finish().to_vec();
+    stamp(&mut bytes, base, 1);
+    bytes.into()
+}
+
+/// One topic of six batches: two archived, two in a segment, two in the tail.
+async fn world() -> World {
+    let mut world = World::new();
+    world.add_topic("t", vec![batches(6)]);
+    world.ship(2).await;
+    world.archive(0, 0).await;
+    world.ship(2).await;
+    world.export(0).await;
+    world
+}
+
+async fn replace(world: &World, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = world.store.read(key, None).await.unwrap().to_vec();
+    change(&mut bytes);
+    world.store.overwrite(key, bytes.into()).await.unwrap();
+}
+
+fn missing(document: &Value) -> Vec<(i64, Option<i64>)> {
+    let ranges = document["not_searched"].as_array().unwrap().iter();
+    ranges
+        .map(|range| (range["from"].as_i64().unwrap(), range["to"].as_i64()))
+        .collect()
+}
+
+fn offsets(document: &Value) -> Vec<i64> {
+    places(document).into_iter().map(|(_, _, offset)| offset).collect()
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_named_and_the_rest_is_found() {
+    let world = world().await;
+    let run = world.topics[0].partitions[0].runs[1].entry.clone();
+    replace(&world, "segments/1", |bytes| bytes[run.position as usize + 70] ^= 1).await;
+    let service = world.service(true);
+    let (status, problem) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "odd")])).await;
+    assert_eq!((status.as_u16(), problem["code"].as_str()), (503, Some("incomplete")));
+    assert_eq!(missing(&problem), [(4, Some(8))]);
+    let (status, document) = get(
+        &service,
+        "/v1/search",
+        &parameters([("topic", "t"), ("q", "odd"), ("partial", "true")]),
+    )
+    .await;
+    assert_eq!((status.as_u16(), offsets(&document)), (200, vec![11, 9, 3, 1]));
+    assert_eq!(missing(&document), [(4, Some(8))]);
+    let ranges: Vec<_> = document["coverage"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|range| (&range["from"], &range["to"]))
+        .collect();
+    assert_eq!(ranges, [(&json!(0), &json!(4)), (&json!(8), &json!(12))]);
+}
+
+#[tokio::test]
+async fn records_that_do_not_decode_are_missing_and_those_behind_them_are_found() {
+    let mut world = World::new();
+    let mut list = batches(3);
+    let mut undecodable = list[1].to_vec();
+    let body = undecodable.len();
+    undecodable[body - 4..].fill(0xee);
+    let crc = crc32c(&undecodable[21..]);
+    undecodable[17..21].copy_from_slice(&crc.to_be_bytes());
+    list[1] = undecodable.into();
+    world.add_topic("t", vec![list]);
+    world.ship(9).await;
+    world.export(0).await;
+    let (_, document) = get(
+        &world.service(true),
+        "/v1/search",
+        &parameters([("topic", "t"), ("partial", "true")]),
+    )
+    .await;
+    assert_eq!(
+        (offsets(&document), missing(&document)),
+        (vec![5, 4, 1, 0], vec![(2, Some(4))])
+    );
+}
+
+/// By polynomial division, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+        })
+    })
+}
+
+#[tokio::test]
+async fn an_archive_that_is_gone_or_damaged_is_replaced_by_its_records() {
+    for damage in [true, false] {
+        let world = world().await;
+        let key = &world.topics[0].archives[0].key;
+        if damage {
+            replace(&world, key, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55)).await;
+        } else {
+            world.store.delete(key).await.unwrap();
+        }
+        let (status, document) = get(
+            &world.service(true),
+            "/v1/search",
+            &parameters([("topic", "t"), ("q", "even")]),
+        )
+        .await;
+        assert_eq!(
+            (status.as_u16(), offsets(&document)),
+            (200, vec![10, 8, 6, 4, 2, 0]),
+            "{document}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_is_gone_is_missing() {
+    let world = world().await;
+    world.store.delete("segments/0").await.unwrap();
+    let (status, problem) = get(
+        &world.service(true),
+        "/v1/search",
+        &parameters([("topic", "t"), ("q", "even")]),
+    )
+    .await;
+    assert_eq!(status, 503);
+    assert_eq!(
+        missing(&problem),
+        [(0, Some(1)), (2, Some(3))],
+        "the candidates of the archive"
+    );
+}
+
+#[tokio::test]
+async fn without_a_broker_the_bucket_is_all_and_a_silent_one_leaves_the_tail_open() {
+    let world = world().await;
+    let (status, document) = get(
+        &world.service(false),
+        "/v1/search",
+        &parameters([("topic", "t"), ("q", "odd")]),
+    )
+    .await;
+    assert_eq!((status.as_u16(), offsets(&document)), (200, vec![7, 5, 3, 1]));
+    assert_eq!(coverage(&document).into_values().collect::<Vec<_>>(), [(0, 8)]);
+
+    world.tail.change(|state| state.unplugged = true);
+    let service = world.service(true);
+    for topic in [parameters([("topic", "t")]), Vec::new()] {
+        let (status, problem) = get(&service, "/v1/search", &topic).await;
+        assert_eq!((status.as_u16(), missing(&problem)), (503, vec![(8, None)]));
+    }
+    let (status, document) = get(
+        &service,
+        "/v1/search",
+        &parameters([("topic", "t"), ("q", "odd"), ("partial", "true")]),
+    )
+    .await;
+    assert_eq!((status.as_u16(), offsets(&document)), (200, vec![7, 5, 3, 1]));
+    let (status, problem) = get(&service, "/v1/search", &parameters([("topic", "new")])).await;
+    assert_eq!(
+        (status.as_u16(), problem["code"].as_str()),
+        (503, Some("storage_unavailable"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_shipped_while_the_tail_is_read_is_found_in_the_bucket() {
+    let mut world = world().await;
+    let service = world.service(true);
+    let search = parameters([("topic", "t"), ("limit", "100")]);
+    assert_eq!(offsets(&get(&service, "/v1/search", &search).await.1).len(), 12);
+    let known = world.tail.clone();
+    world.ship(2).await;
+    world.export(0).await;
+    // The broker still tells the old position, and lets go of its records when they are asked for.
+    known.change(|state| {
+        state.topics.get_mut("t").unwrap().partitions[0].start = 8;
+        state.ship_on_read = true;
+    });
+    let (status, document) = get(&service, "/v1/search", &search).await;
+    assert_eq!((status.as_u16(), offsets(&document).len()), (200, 12), "{document}");
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_a_chunk_is_read_whole() {
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(1, None, Some(format!("first {}", "x".repeat(9 << 20)).as_bytes()), &[]);
+    builder.push(2, None, Some(b"second"), &[]);
+    let large = builder.finish();
+    let mut behind = batch(0, &[7]).to_vec();
+    stamp(&mut behind, BatchHeader::parse(&large).unwrap().last_offset() + 1, 1);
+    let mut world = World::new();
+    world.add_topic("t", vec![vec![large, behind.into()]]);
+    world.ship(9).await;
+    world.export(0).await;
+    for _ in 0..2 {
+        let service = world.service(true);
+        for (query, found) in [("first", vec![0]), ("second OR odd", vec![2, 1])] {
+            let (status, document) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", query)])).await;
+            assert_eq!((status.as_u16(), offsets(&document)), (200, found));
+        }
+        world.archive(0, 0).await;
+        world.export(0).await;
+    }
+}

@@ -1,0 +1,433 @@
+//! Topics whose records move from the tail into segments and from there into archives, as the lane's owner and indexers would do it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use bytes::Bytes;
+use chronik_core::batch::{BatchHeader, Record, records};
+use chronik_core::catalog::{
+    ArchiveEntry, ArchiveRun, CatalogReader, CatalogRoot, PartitionPage, RunEntry, SegmentEntry, TopicPage,
+    build_export,
+};
+use chronik_core::cold::BucketReader;
+use chronik_core::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
+use chronik_core::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
+use chronik_core::names;
+use chronik_core::queue::EmbeddedQueue;
+use chronik_core::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
+use chronik_core::store::{SharedStore, memory};
+use chronik_core::tail::{TailPartition, TailTopic};
+use chronik_core::telemetry::Metrics;
+use chronik_indexer::{Indexer, IndexerParts};
+use chronik_query::{QueryLimits, QueryParts, QueryService};
+use serde_json::Value;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use crate::tail::MovableTail;
+
+const LANE: Lane = Lane(0);
+const INCARNATION: Incarnation = Incarnation(1);
+
+pub struct Topic {
+    pub name: String,
+    pub id: TopicId,
+    pub settings: IndexSettings,
+    pub search_enabled: bool,
+    pub partitions: Vec<Partition>,
+    pub archives: Vec<ArchiveEntry>,
+}
+
+#[derive(Default)]
+pub struct Partition {
+    pub log_start: Offset,
+    pub batches: Vec<Bytes>,
+    pub runs: Vec<Run>,
+}
+
+#[derive(Clone)]
+pub struct Run {
+    /// Index into the world's segments.
+    pub segment: usize,
+    pub entry: RunEntry,
+}
+
+pub struct World {
+    pub store: SharedStore,
+    pub tail: Arc<MovableTail>,
+    pub topics: Vec<Topic>,
+    pub segments: Vec<SegmentEntry>,
+    index: u64,
+    indexer: Indexer,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let store = memory();
+        let queue = Arc::new(EmbeddedQueue::new(1 << 20));
+        let indexer = IndexerParts {
+            store: store.clone(),
+            queue,
+            memory_bytes: 256 << 20,
+            metrics: Metrics::new(),
+        };
+        Self {
+            store,
+            tail: Arc::default(),
+            topics: Vec::new(),
+            segments: Vec::new(),
+            index: 0,
+            indexer: Indexer::new(indexer),
+        }
+    }
+
+    pub fn add_topic(&mut self, name: &str, partitions: Vec<Vec<Bytes>>) -> &mut Topic {
+        let partitions = partitions
+            .into_iter()
+            .map(|batches| Partition {
+                batches,
+                ..Partition::default()
+            })
+            .collect();
+        let id = TopicId(Uuid::from_u128(self.topics.len() as u128 + 1));
+        let (settings, search_enabled, archives) = (IndexSettings::default(), true, Vec::new());
+        self.topics.push(Topic {
+            name: name.into(),
+            id,
+            settings,
+            search_enabled,
+            partitions,
+            archives,
+        });
+        self.topics.last_mut().unwrap()
+    }
+
+    /// A router with caches of its own; without a broker to ask if `tail` is false.
+    pub fn service(&self, tail: bool) -> Router {
+        let catalog = Arc::new(CatalogReader::new(self.store.clone(), LANE, 1 << 20));
+        let cold = Arc::new(BucketReader::new(self.store.clone(), catalog.clone(), 1 << 20));
+        QueryService::new(QueryParts {
+            store: self.store.clone(),
+            catalog,
+            tail: tail.then(|| self.tail.clone() as _),
+            cold,
+            limits: QueryLimits::default(),
+            metrics: Metrics::new(),
+        })
+        .routes()
+    }
+
+    /// Ships up to `batches` more batches of every partition as one segment.
+    pub async fn ship(&mut self, batches: usize) {
+        let mut parts = Vec::new();
+        for topic in &self.topics {
+            for (number, partition) in topic.partitions.iter().enumerate() {
+                let from = partition.shipped();
+                let batches: Vec<_> = partition.batches.iter().skip(from).take(batches).cloned().collect();
+                parts.push(PartitionBatches {
+                    topic: topic.id,
+                    partition: number as PartitionId,
+                    batches,
+                });
+            }
+        }
+        self.index += 1;
+        let header = SegmentHeader {
+            cluster: Uuid::nil(),
+            incarnation: INCARNATION,
+            lane: LANE,
+            first: self.index,
+            last: self.index,
+        };
+        let log = [LogEntry {
+            index: self.index,
+            epoch: 1,
+            commands: Bytes::new(),
+        }];
+        let built = segment::build(header, parts, &log).unwrap();
+        let key = format!("segments/{}", self.segments.len());
+        self.store.create(&key, built.parts).await.unwrap();
+        for row in &built.directory.rows {
+            let topic = self.topics.iter_mut().find(|topic| topic.id == row.topic).unwrap();
+            topic.partitions[row.partition as usize].runs.push(Run {
+                segment: self.segments.len(),
+                entry: RunEntry {
+                    first: row.first,
+                    last: row.last,
+                    segment: 0,
+                    position: row.position,
+                    length: row.length,
+                    min_timestamp: row.min_timestamp,
+                    max_timestamp: row.max_timestamp,
+                    unreadable: None,
+                },
+            });
+        }
+        let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
+        self.segments.push(SegmentEntry {
+            key,
+            size,
+            crc,
+            directory_position,
+        });
+    }
+
+    /// Builds archives over a segment's runs of a topic, unless there is one.
+    pub async fn archive(&mut self, topic: usize, segment: usize) {
+        let topic = &mut self.topics[topic];
+        let runs: Vec<JobRun> = (0..)
+            .zip(&topic.partitions)
+            .flat_map(|(partition, of)| {
+                of.runs
+                    .iter()
+                    .filter(|run| run.segment == segment)
+                    .map(move |run| (partition, &run.entry))
+            })
+            .map(|(partition, run)| JobRun {
+                partition,
+                first: run.first,
+                last: run.last,
+                position: run.position,
+                length: run.length,
+            })
+            .collect();
+        let covers = |archive: &ArchiveEntry| {
+            let same = |covered: &ArchiveRun| {
+                runs.iter()
+                    .any(|run| (run.partition, run.first) == (covered.partition, covered.first))
+            };
+            archive.runs.iter().any(same)
+        };
+        if runs.is_empty() || topic.archives.iter().any(covers) {
+            return;
+        }
+        let SegmentEntry { key, size, crc, .. } = self.segments[segment].clone();
+        let result = self.indexer.index(Job {
+            v: VERSION,
+            kind: JobKind::Index,
+            cluster: Uuid::nil().to_string(),
+            incarnation: INCARNATION,
+            lane: LANE,
+            id: ulid::Ulid::new().to_string(),
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            index_epoch: 0,
+            inputs: vec![JobInput { key, size, crc, runs }],
+            settings: topic.settings,
+        });
+        let result = result.await.unwrap();
+        assert!(result.unreadable.is_empty(), "{:?}", result.unreadable);
+        topic.archives.extend(result.archives.into_iter().map(|made| {
+            ArchiveEntry {
+                key: made.key,
+                size: made.size,
+                crc: made.crc,
+                records: made.records,
+                runs: made
+                    .runs
+                    .into_iter()
+                    .map(|run| ArchiveRun {
+                        partition: run.partition,
+                        first: run.first,
+                        last: run.last,
+                        min_timestamp: run.min_timestamp,
+                        max_timestamp: run.max_timestamp,
+                    })
+                    .collect(),
+            }
+        }));
+    }
+
+    /// Exports the catalog and lets the tail begin `kept` batches before what is shipped.
+    pub async fn export(&mut self, kept: usize) {
+        self.index += 1;
+        let pages: Vec<TopicPage> = self.topics.iter().map(|topic| topic.page(&self.segments)).collect();
+        let root = CatalogRoot {
+            incarnation: INCARNATION,
+            lane: LANE,
+            index: self.index,
+            shipped_index: self.index,
+            pages: Vec::new(),
+        };
+        let object = format!("catalog/{}", self.index);
+        let export = build_export(Uuid::nil(), &object, root, &pages).unwrap();
+        self.store.create(&object, export.parts).await.unwrap();
+        self.store
+            .overwrite(&names::latest(LANE), export.latest.encode().into())
+            .await
+            .unwrap();
+        self.set_tail(kept);
+    }
+
+    pub fn set_tail(&self, kept: usize) {
+        self.tail.change(|state| {
+            for topic in &self.topics {
+                let partitions = topic.partitions.iter().enumerate().map(|(number, of)| {
+                    let start = of.shipped().saturating_sub(kept);
+                    state
+                        .batches
+                        .insert((topic.id, number as PartitionId), of.batches[start..].to_vec());
+                    TailPartition {
+                        partition: number as PartitionId,
+                        log_start: of.log_start,
+                        start: of
+                            .batches
+                            .get(start)
+                            .map_or(of.end(), |batch| BatchHeader::parse(batch).unwrap().base_offset),
+                        end: of.end(),
+                    }
+                });
+                let known = TailTopic {
+                    id: topic.id,
+                    search_enabled: topic.search_enabled,
+                    partitions: partitions.collect(),
+                };
+                state.topics.insert(topic.name.clone(), known);
+            }
+        });
+    }
+
+    /// Every readable record: (topic, partition, record).
+    pub fn records(&self) -> Vec<(&Topic, PartitionId, Record)> {
+        let mut all = Vec::new();
+        for topic in &self.topics {
+            for (number, partition) in topic.partitions.iter().enumerate() {
+                let decoded = partition
+                    .batches
+                    .iter()
+                    .flat_map(|batch| records(batch, 1 << 24).unwrap())
+                    .map(Result::unwrap);
+                let readable = decoded.filter(|record| record.offset >= partition.log_start);
+                all.extend(readable.map(|record| (topic, number as PartitionId, record)));
+            }
+        }
+        all
+    }
+}
+
+impl Partition {
+    /// Batches in segments.
+    fn shipped(&self) -> usize {
+        let to = self.runs.last().map_or(0, |run| run.entry.last + 1);
+        self.batches
+            .iter()
+            .take_while(|batch| BatchHeader::parse(batch).unwrap().last_offset() < to)
+            .count()
+    }
+
+    pub fn end(&self) -> Offset {
+        self.batches
+            .last()
+            .map_or(0, |batch| BatchHeader::parse(batch).unwrap().last_offset() + 1)
+    }
+}
+
+impl Topic {
+    fn page(&self, segments: &[SegmentEntry]) -> TopicPage {
+        let partition = |(number, of): (usize, &Partition)| PartitionPage {
+            partition: number as PartitionId,
+            log_start: of.log_start,
+            shipped_to: of.runs.last().map_or(0, |run| run.entry.last + 1),
+            last_stable: of.end(),
+            epochs: vec![(1, 0)],
+            runs: of
+                .runs
+                .iter()
+                .map(|run| RunEntry {
+                    segment: run.segment as u32,
+                    ..run.entry.clone()
+                })
+                .collect(),
+        };
+        TopicPage {
+            id: self.id,
+            name: self.name.clone(),
+            search_enabled: self.search_enabled,
+            index: self.settings,
+            segments: segments.to_vec(),
+            partitions: self.partitions.iter().enumerate().map(partition).collect(),
+            archives: self.archives.clone(),
+        }
+    }
+}
+
+/// Status and document of a GET.
+pub async fn get(service: &Router, path: &str, parameters: &[(&str, String)]) -> (StatusCode, Value) {
+    let query: Vec<String> = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", escaped(value)))
+        .collect();
+    let request = Request::get(format!("{path}?{}", query.join("&")))
+        .body(Body::empty())
+        .unwrap();
+    answer(service, request).await
+}
+
+pub async fn answer(service: &Router, request: Request<Body>) -> (StatusCode, Value) {
+    let response = service.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 28).await.unwrap();
+    (
+        status,
+        serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{body:?}")),
+    )
+}
+
+pub fn parameters<const N: usize>(list: [(&'static str, &str); N]) -> Vec<(&'static str, String)> {
+    list.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+/// Counts the hits by (topic, partition, offset).
+pub fn places(document: &Value) -> Vec<(String, i64, i64)> {
+    let hits = document["hits"].as_array().unwrap();
+    let place = |hit: &Value| {
+        (
+            hit["topic"].as_str().unwrap().to_owned(),
+            hit["partition"].as_i64().unwrap(),
+            hit["offset"].as_i64().unwrap(),
+        )
+    };
+    hits.iter().map(place).collect()
+}
+
+/// What a search covers if nothing is missing: every partition from log start to end.
+pub fn whole(world: &World) -> BTreeMap<(String, i64), (i64, i64)> {
+    let partition = |topic: &Topic, (number, of): (usize, &Partition)| {
+        (
+            (topic.name.clone(), number as i64),
+            (of.log_start, of.end().max(of.log_start)),
+        )
+    };
+    world
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().enumerate().map(move |of| partition(topic, of)))
+        .collect()
+}
+
+pub fn coverage(document: &Value) -> BTreeMap<(String, i64), (i64, i64)> {
+    let number = |value: &Value| value.as_i64().unwrap();
+    let list = document["coverage"].as_array().unwrap().iter();
+    list.map(|range| {
+        (
+            (range["topic"].as_str().unwrap().to_owned(), number(&range["partition"])),
+            (number(&range["from"]), number(&range["to"])),
+        )
+    })
+    .collect()
+}

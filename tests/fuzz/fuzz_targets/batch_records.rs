@@ -1,0 +1,6 @@
+//! Any bytes as record batches, opened to their last record.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| chronik_core::batch::fuzz_records(bytes));

@@ -1,0 +1,6 @@
+//! Any text as a query, printed and parsed again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|query: &str| chronik_core::search::fuzz_parse(query));
