@@ -1,12 +1,36 @@
 //! The Kafka APIs, one a file, and the one table of what is served.
+//!
+//! A handler turns a decoded request into a response: [`place`] finds the partitions it names, [`error`] is the one map
+//! from our errors to Kafka's codes. There is one broker, so it leads everything, and every topic has one replica.
+
+mod create_topics;
+mod delete_topics;
+mod epochs;
+mod error;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod place;
+mod produce;
+mod topic_name;
 
 use std::sync::Arc;
 
-use chronik_net::ApiTable;
+use chronik_net::{Api, ApiTable, Outcome, Request};
+use chronik_wire::{
+    ApiKey, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, Message, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest,
+};
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
 use crate::lane::LaneHandle;
 use crate::reading::RecordReader;
+
+/// The number that clients know the broker by.
+const BROKER_ID: i32 = 1;
 
 /// What the handlers share.
 pub struct Broker {
@@ -16,9 +40,9 @@ pub struct Broker {
     pub reader: RecordReader,
     /// The cluster's identity.
     pub cluster: Uuid,
-    /// Where clients are told to connect.
+    /// The host that clients are told to connect to.
     pub advertised_host: String,
-    /// Where clients are told to connect.
+    /// The port that clients are told to connect to.
     pub advertised_port: u16,
     /// Whether asking for an unknown topic creates it.
     pub auto_create_topics: bool,
@@ -26,7 +50,44 @@ pub struct Broker {
     pub num_partitions: i32,
 }
 
-/// The table of what is served.
+/// What is served, and by what.
 pub fn table(broker: Broker) -> ApiTable<Broker> {
-    ApiTable::new(Arc::new(broker), [])
+    let rows = [
+        // librdkafka before 2.11 compresses only for a broker that names Produce 0 (KAFKA-18659).
+        Api::new(ApiKey::Produce, ProduceRequest::VERSIONS, produce::handle).advertised_from(0),
+        Api::new(ApiKey::Fetch, FetchRequest::VERSIONS, fetch::handle),
+        Api::new(ApiKey::ListOffsets, ListOffsetsRequest::VERSIONS, list_offsets::handle),
+        Api::new(ApiKey::Metadata, MetadataRequest::VERSIONS, metadata::handle),
+        Api::new(
+            ApiKey::CreateTopics,
+            CreateTopicsRequest::VERSIONS,
+            create_topics::handle,
+        ),
+        Api::new(
+            ApiKey::DeleteTopics,
+            DeleteTopicsRequest::VERSIONS,
+            delete_topics::handle,
+        ),
+        Api::new(
+            ApiKey::OffsetForLeaderEpoch,
+            OffsetForLeaderEpochRequest::VERSIONS,
+            offset_for_leader_epoch::handle,
+        ),
+    ];
+    ApiTable::new(Arc::new(broker), rows)
+}
+
+/// Decodes a request and answers with the response that `respond` makes of it.
+fn answer<M, F>(request: &Request, respond: impl FnOnce(M) -> F) -> BoxFuture<'static, Outcome>
+where
+    M: chronik_wire::Request,
+    F: Future<Output = M::Response> + Send + 'static,
+{
+    let version = request.version();
+    match request.decode() {
+        Ok(asked) => respond(asked)
+            .map(move |response| Outcome::answer(&response, version))
+            .boxed(),
+        Err(error) => ready(error.into()).boxed(),
+    }
 }

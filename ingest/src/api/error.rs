@@ -1,0 +1,197 @@
+//! The one map from our errors to Kafka's codes.
+
+use chronik_core::batch::BatchError;
+use chronik_core::ids::Offset;
+use chronik_wire::ErrorCode;
+
+use super::topic_name::TopicNameError;
+use crate::lane::{LaneError, LaneGone};
+use crate::reading::ReadError;
+use crate::state::apply::Refusal;
+use crate::state::topic::ConfigError;
+
+/// Why a request, or a part of it, was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The batch is not one that a producer may send.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The lane did not take the command.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    /// Acknowledged records could not be read now.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The topic can't have such settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The topic can't have such a name.
+    #[error(transparent)]
+    TopicName(#[from] TopicNameError),
+    /// No living topic has this name.
+    #[error("no topic has this name")]
+    UnknownTopic,
+    /// No living topic has this id.
+    #[error("no topic has this id")]
+    UnknownTopicId,
+    /// The topic has fewer partitions.
+    #[error("the topic has no such partition")]
+    UnknownPartition,
+    /// The client believes in a leader of the past.
+    #[error("leader epoch {believed} is over, now it is {current}")]
+    FencedLeaderEpoch {
+        /// The client's.
+        believed: i32,
+        /// The partition's.
+        current: i32,
+    },
+    /// The client knows of a leader that the broker does not know.
+    #[error("leader epoch {believed} is not known here, where it is {current}")]
+    UnknownLeaderEpoch {
+        /// The client's.
+        believed: i32,
+        /// The partition's.
+        current: i32,
+    },
+    /// No record has this offset, nor will the next one have it.
+    #[error("offset {offset} is not between {log_start} and {end}")]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// First offset that can be read.
+        log_start: Offset,
+        /// One past the last record.
+        end: Offset,
+    },
+    /// Neither -1, 0 nor 1.
+    #[error("acks can be -1, 0 or 1, not {acks}")]
+    RequiredAcks {
+        /// The request's.
+        acks: i16,
+    },
+    /// The producer belongs to a transaction.
+    #[error("transactions are not supported")]
+    Transactional,
+    /// The producer has an id.
+    #[error("idempotent producers are not supported: set enable.idempotence=false")]
+    Idempotent,
+    /// A partition of a Produce request without a batch.
+    #[error("a Produce request has one batch a partition, this one none")]
+    NoBatch,
+    /// The request's version is older than the codec.
+    #[error("zstd needs version 7 of Produce")]
+    ZstdTooEarly,
+    /// A question that this version of the request does not know.
+    #[error("timestamp {timestamp} has no meaning in this version of ListOffsets")]
+    UnknownTimestamp {
+        /// The negative number.
+        timestamp: i64,
+    },
+    /// No topic can have so many partitions.
+    #[error("a topic has 1 to {max} partitions, not {partitions}")]
+    Partitions {
+        /// The request's.
+        partitions: i32,
+        /// The most.
+        max: i32,
+    },
+    /// All topics of the request together would have too many.
+    #[error("a request creates up to {max} partitions")]
+    PartitionsTogether {
+        /// The most.
+        max: i32,
+    },
+    /// No topic can have so many replicas.
+    #[error("a replication factor is -1 or at least 1, not {factor}")]
+    ReplicationFactor {
+        /// The request's.
+        factor: i16,
+    },
+    /// A manual assignment that is not one replica of each partition on this broker.
+    #[error("a manual assignment names partitions 0, 1, ... and broker 1 for each of them, as it is the only one")]
+    ReplicaAssignment,
+    /// The request contradicts itself.
+    #[error("{reason}")]
+    Request {
+        /// In words.
+        reason: &'static str,
+    },
+}
+
+impl ApiError {
+    /// The code that tells a client what it can do.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Batch(BatchError::Corrupt { .. }) => ErrorCode::CORRUPT_MESSAGE,
+            Self::Batch(BatchError::InvalidRecord { .. } | BatchError::UnsupportedMagic { .. }) | Self::NoBatch => {
+                ErrorCode::INVALID_RECORD
+            }
+            Self::Batch(BatchError::TooLarge { .. } | BatchError::Inflates { .. }) => ErrorCode::MESSAGE_TOO_LARGE,
+            Self::Batch(BatchError::InvalidTimestamp { .. }) => ErrorCode::INVALID_TIMESTAMP,
+            Self::Batch(BatchError::UnsupportedCompression { .. }) | Self::ZstdTooEarly => {
+                ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
+            }
+            Self::Lane(LaneError::Refused(refusal)) => refused(refusal),
+            // Retriable, and nothing was written.
+            Self::Lane(LaneError::NoRoom) | Self::Read(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            // Retriable, and it may have been written.
+            Self::Lane(LaneError::Gone(LaneGone)) => ErrorCode::REQUEST_TIMED_OUT,
+            Self::Config(_) => ErrorCode::INVALID_CONFIG,
+            Self::TopicName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+            Self::UnknownTopic | Self::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            Self::UnknownTopicId => ErrorCode::UNKNOWN_TOPIC_ID,
+            Self::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+            Self::UnknownLeaderEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
+            Self::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Self::RequiredAcks { .. } => ErrorCode::INVALID_REQUIRED_ACKS,
+            Self::Transactional => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            // Fatal for the Java producer, permanent for librdkafka: neither tries again.
+            Self::Idempotent | Self::UnknownTimestamp { .. } => ErrorCode::UNSUPPORTED_VERSION,
+            Self::Partitions { .. } => ErrorCode::INVALID_PARTITIONS,
+            Self::PartitionsTogether { .. } => ErrorCode::POLICY_VIOLATION,
+            Self::ReplicationFactor { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
+            Self::ReplicaAssignment => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            Self::Request { .. } => ErrorCode::INVALID_REQUEST,
+        }
+    }
+
+    /// The code for a client that learned of KAFKA_STORAGE_ERROR in version `storage_error_from` of the API at hand:
+    /// an older one tries again for NOT_LEADER_OR_FOLLOWER, as with Kafka.
+    pub fn code_in(&self, version: i16, storage_error_from: i16) -> ErrorCode {
+        match self.code() {
+            ErrorCode::KAFKA_STORAGE_ERROR if version < storage_error_from => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            code => code,
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::UnknownTopic | Refusal::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        Refusal::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
+        // Somebody else ordered records meanwhile; nothing of the batch counts, so it can be sent again.
+        Refusal::BelowEnd { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        // No client's command can be refused with this.
+        Refusal::SegmentOutOfPlace => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_log_is_worth_another_try_for_clients_of_every_age() {
+        let full = ApiError::Lane(LaneError::NoRoom);
+        for (version, code) in [
+            (3, ErrorCode::NOT_LEADER_OR_FOLLOWER),
+            (4, ErrorCode::KAFKA_STORAGE_ERROR),
+        ] {
+            assert_eq!(full.code_in(version, 4), code);
+        }
+        assert_eq!(
+            ApiError::UnknownTopic.code_in(3, 4),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        );
+    }
+}

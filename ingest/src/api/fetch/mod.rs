@@ -1,0 +1,136 @@
+//! Fetch (1): reads batches in the request's order, and waits for more if there are too few.
+//!
+//! Fetch sessions (KIP-227) are declined: every request names all that it wants, and every answer says session 0.
+
+mod budget;
+mod read;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chronik_core::ids::TopicId;
+use chronik_net::{Outcome, Request};
+use chronik_wire::{ErrorCode, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse};
+use futures::future::{BoxFuture, ready};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::budget::Budget;
+use self::read::PartitionRead;
+use super::Broker;
+use super::error::ApiError;
+use super::place::Place;
+use crate::lane::tail::PartitionTail;
+
+/// An answer has at most so many bytes of batches, whatever the client asks for (but for one batch larger than this).
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Topics are named by id from this version on.
+const IDS_FROM: i16 = 13;
+/// Kafka's isolation level "read committed".
+const READ_COMMITTED: i8 = 1;
+
+/// What is read of one topic.
+struct TopicRead {
+    name: String,
+    id: Uuid,
+    partitions: Vec<PartitionRead>,
+}
+
+/// See [`Handler`](chronik_net::Handler).
+pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+    let (broker, version) = (broker.clone(), request.version());
+    let asked = match request.decode::<FetchRequest>() {
+        Ok(asked) => asked,
+        Err(error) => return ready(error.into()).boxed(),
+    };
+    let follower = asked.replica_id.max(asked.replica_state.replica_id);
+    if follower >= 0 {
+        return ready(Outcome::close(format!(
+            "broker {follower} fetches as a follower, which nobody is here"
+        )))
+        .boxed();
+    }
+    async move { Outcome::answer(&fetch(&broker, asked, version).await, version) }.boxed()
+}
+
+async fn fetch(broker: &Broker, asked: FetchRequest, version: i16) -> FetchResponse {
+    if asked.session_epoch > 0 {
+        return FetchResponse {
+            error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+            ..Default::default()
+        };
+    }
+    let deadline = Instant::now() + Duration::from_millis(asked.max_wait_ms.max(0).unsigned_abs().into());
+    let mut budget = Budget::new(asked.max_bytes, ANSWER_BYTES_MAX);
+    let enough = budget.enough(asked.min_bytes);
+    let read_committed = asked.isolation_level == READ_COMMITTED;
+    let mut topics: Vec<_> = asked
+        .topics
+        .into_iter()
+        .map(|topic| begin(broker, topic, version))
+        .collect();
+    let tails: Vec<Arc<PartitionTail>> = partitions(&mut topics).filter_map(|read| read.tail()).collect();
+    loop {
+        // Taken before the ends are looked at, so that no growth falls between the two.
+        let grown: Vec<_> = tails.iter().map(|tail| tail.grown()).collect();
+        for read in partitions(&mut topics) {
+            read.read(&broker.reader, &mut budget).await;
+        }
+        let urgent = partitions(&mut topics).any(|read| read.is_urgent());
+        if urgent || budget.taken() >= enough || tails.is_empty() {
+            break;
+        }
+        let mut grown = pin!(grown.into_iter().collect::<FuturesUnordered<_>>());
+        if tokio::time::timeout_at(deadline, grown.next()).await.is_err() {
+            break;
+        }
+    }
+    let response = |topic: TopicRead| FetchableTopicResponse {
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|read| read.into_response(version, read_committed))
+            .collect(),
+        topic: topic.name,
+        topic_id: topic.id,
+    };
+    FetchResponse {
+        responses: topics.into_iter().map(response).collect(),
+        ..Default::default()
+    }
+}
+
+fn begin(broker: &Broker, asked: FetchTopic, version: i16) -> TopicRead {
+    let topics = broker.lane.topics();
+    let by_id = version >= IDS_FROM;
+    let topic = if by_id {
+        topics.get(TopicId(asked.topic_id))
+    } else {
+        topics.named(&asked.topic)
+    };
+    let unknown = || {
+        if by_id {
+            ApiError::UnknownTopicId
+        } else {
+            ApiError::UnknownTopic
+        }
+    };
+    let partitions = asked.partitions.iter().map(|partition| {
+        let place = topic
+            .ok_or_else(unknown)
+            .and_then(|topic| Place::of(topic, partition.partition));
+        PartitionRead::begin(place, partition)
+    });
+    TopicRead {
+        partitions: partitions.collect(),
+        name: asked.topic,
+        id: asked.topic_id,
+    }
+}
+
+fn partitions(topics: &mut [TopicRead]) -> impl Iterator<Item = &mut PartitionRead> {
+    topics.iter_mut().flat_map(|topic| &mut topic.partitions)
+}

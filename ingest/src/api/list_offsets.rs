@@ -1,0 +1,157 @@
+//! ListOffsets (2): a partition's ends, and the offset at a time.
+
+use std::sync::Arc;
+
+use chronik_core::ids::{Offset, Timestamp};
+use chronik_net::{Outcome, Request};
+use chronik_wire::{
+    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition,
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse, MAX_TIMESTAMP,
+};
+use futures::future::BoxFuture;
+
+use super::error::ApiError;
+use super::place::Place;
+use super::{Broker, answer, epochs};
+use crate::lane::LaneError;
+use crate::state::partition::Partition;
+
+/// An end has no timestamp of its own.
+const NO_TIMESTAMP: Timestamp = -1;
+
+/// See [`Handler`](chronik_net::Handler).
+pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+    let (broker, version) = (broker.clone(), request.version());
+    answer(
+        &request,
+        move |asked| async move { list(&broker, asked, version).await },
+    )
+}
+
+async fn list(broker: &Broker, asked: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(asked.topics.len());
+    for topic in asked.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in topic.partitions {
+            partitions.push(partition_response(broker, &topic.name, &asked, version).await);
+        }
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+        });
+    }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
+}
+
+async fn partition_response(
+    broker: &Broker,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
+    let partition_index = asked.partition_index;
+    let nothing = ListOffsetsPartitionResponse {
+        partition_index,
+        ..Default::default()
+    };
+    let found = async {
+        let place = broker.place(topic, partition_index)?;
+        place.check_leader_epoch(asked.current_leader_epoch)?;
+        let found = find(broker, &place, asked.timestamp, version).await?;
+        Ok::<_, ApiError>(
+            found.map(|(offset, timestamp)| (offset, timestamp, epochs::epoch_at(&place.tail.epochs(), offset))),
+        )
+    };
+    match found.await {
+        Ok(Some((offset, timestamp, epoch))) => ListOffsetsPartitionResponse {
+            offset,
+            timestamp,
+            leader_epoch: epoch.unwrap_or(-1),
+            ..nothing
+        },
+        Ok(None) => nothing,
+        Err(error) => {
+            if let ApiError::Read(error) = &error {
+                tracing::warn!(
+                    topic,
+                    partition = partition_index,
+                    "an offset can't be looked up now: {error}"
+                );
+            }
+            ListOffsetsPartitionResponse {
+                error_code: error.code(),
+                ..nothing
+            }
+        }
+    }
+}
+
+/// The offset asked for and its record's timestamp; `None` if there is no such record.
+async fn find(
+    broker: &Broker,
+    place: &Place,
+    timestamp: Timestamp,
+    version: i16,
+) -> Result<Option<(Offset, Timestamp)>, ApiError> {
+    let bounds = place.tail.bounds();
+    match (timestamp, version) {
+        (LATEST_TIMESTAMP, _) => Ok(Some((bounds.end, NO_TIMESTAMP))),
+        (EARLIEST_TIMESTAMP, _) => Ok(Some((bounds.log_start, NO_TIMESTAMP))),
+        (MAX_TIMESTAMP, 7..) => youngest(broker, place).await,
+        (EARLIEST_LOCAL_TIMESTAMP, 8..) => Ok(Some((bounds.tail_start.max(bounds.log_start), NO_TIMESTAMP))),
+        (LATEST_TIERED_TIMESTAMP, 9..) => {
+            let shipped_to = of_state(broker, place, |partition| partition.shipped_to).await?;
+            Ok(shipped_to
+                .filter(|to| *to > bounds.log_start)
+                .map(|to| (to - 1, NO_TIMESTAMP)))
+        }
+        (0.., _) => Ok(broker
+            .reader
+            .offset_for_time(&place.topic, place.partition, timestamp)
+            .await?),
+        _ => Err(ApiError::UnknownTimestamp { timestamp }),
+    }
+}
+
+/// The first record that has the latest timestamp.
+async fn youngest(broker: &Broker, place: &Place) -> Result<Option<(Offset, Timestamp)>, ApiError> {
+    let latest_run = |partition: &Partition| partition.runs.iter().map(|run| run.max_timestamp).max();
+    let mut latest = of_state(broker, place, latest_run)
+        .await?
+        .flatten()
+        .unwrap_or(NO_TIMESTAMP);
+    let mut from = place.tail.bounds().tail_start;
+    while let Some(later) = place.tail.batch_for_time(from, latest.saturating_add(1)) {
+        if later.max_timestamp <= latest {
+            break;
+        }
+        latest = later.max_timestamp;
+        from = later.last_offset + 1;
+    }
+    if latest == NO_TIMESTAMP {
+        return Ok(None);
+    }
+    Ok(broker
+        .reader
+        .offset_for_time(&place.topic, place.partition, latest)
+        .await?)
+}
+
+/// Something that only the lane's state knows of a partition; `None` if the topic was deleted meanwhile.
+async fn of_state<T: Send + 'static>(
+    broker: &Broker,
+    place: &Place,
+    look: impl FnOnce(&Partition) -> T + Send + 'static,
+) -> Result<Option<T>, ApiError> {
+    let (topic, number) = (place.topic.id, place.partition);
+    let looked = broker.lane.look(move |state| {
+        let partition = usize::try_from(number)
+            .ok()
+            .and_then(|number| state.topics.get(&topic)?.partitions.get(number));
+        partition.map(look)
+    });
+    Ok(looked.await.map_err(LaneError::from)?)
+}
