@@ -22,12 +22,19 @@ pub struct MemoryDisk {
 /// What changes the disk. Each is counted, and may be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// A file's creation.
     Create,
+    /// Another name for a file.
     Rename,
+    /// A name's removal.
     Remove,
+    /// A directory's sync.
     SyncDirectory,
+    /// One write, however many parts it has.
     Write,
+    /// A file's sync.
     Sync,
+    /// A file's cut.
     Truncate,
 }
 

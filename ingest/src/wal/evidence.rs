@@ -27,7 +27,7 @@ impl BadFrame<'_> {
     /// The bad frame's length can't be trusted, so a later one may begin anywhere. Record values may be full of
     /// forged frames; each costs two reads of less than a block, however long it claims to be.
     pub(super) fn durable_later(&self) -> io::Result<Option<LogIndex>> {
-        let window_bytes = (self.end - self.position).min(WINDOW_BYTES);
+        let window_bytes = self.end.saturating_sub(self.position).min(WINDOW_BYTES);
         let zeros = vec![0; window_bytes as usize];
         let mut window = zeros.clone();
         let mut checksums = None;

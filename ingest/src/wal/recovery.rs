@@ -59,6 +59,7 @@ struct Found {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     length: u64,
+    /// None if it was never written whole, or is damaged.
     header: Option<FileHeader>,
 }
 
@@ -142,10 +143,13 @@ impl Found {
                     version: header.version,
                 });
             }
-            if (header.lane, header.incarnation, header.sequence) != (options.lane, incarnation, sequence) {
+            let same_log = (header.lane, header.incarnation) == (options.lane, incarnation);
+            if !same_log || header.sequence > sequence {
                 return Err(foreign(header.lane, header.incarnation, header.sequence));
             }
         }
+        // A recycled file may have got its new name before its new header.
+        let header = header.filter(|header| header.sequence == sequence);
         Ok(Self {
             name,
             sequence,

@@ -40,7 +40,10 @@ fn a_flipped_bit_in_a_frame_before_a_later_sync_is_refused_wherever_it_is() {
             else {
                 panic!("{error}")
             };
-            assert_eq!((file, at, index, durable), (file_path(1), start, place.index, 3));
+            assert_eq!(
+                (file, at, index, durable),
+                (file_path(1), start, place.index, place.index)
+            );
         }
     }
 }
@@ -284,12 +287,21 @@ fn files_of_others_are_refused_by_name() {
             "{error}"
         );
     }
-    let bytes = disk.bytes(&file_path(1)).unwrap();
-    disk.put(&file_path(2), bytes);
+    disk.rename(&file_path(1), &file_path(0)).unwrap();
     assert!(matches!(
         refused(&disk, Floor::default()),
         WalError::Foreign { sequence: 1, .. }
     ));
+}
+
+#[test]
+fn a_recycled_file_that_still_has_its_old_header_is_dropped() {
+    let (disk, places) = written_log(40, 1000);
+    let newest = places.last().unwrap().file;
+    disk.put(&file_path(newest + 1), disk.bytes(&file_path(1)).unwrap());
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    assert_eq!((open.last, open.torn.unwrap().position), (40, 0));
+    assert_eq!(disk.bytes(&file_path(newest + 1)), None);
 }
 
 #[test]

@@ -153,12 +153,10 @@ fn recycling_makes_room_below_the_limit() {
     let full = index;
     for _ in 0..20 {
         handle.recycle(index);
-        // The report of a frame that was queued behind it tells that the recycling is over.
-        handle.append(frame(index + 1, 1));
-        handle.append(frame(index + 2, 1));
-        index += 2;
-        while reports.recv().unwrap().unwrap().durable < index {}
-        while handle.stats().files > 2 {
+        while handle
+            .reserve(frame(index + 1, 1000).length(), Purpose::Append)
+            .is_err()
+        {
             thread::yield_now();
         }
         let before = index;
@@ -167,8 +165,6 @@ fn recycling_makes_room_below_the_limit() {
         assert!(handle.stats().allocated <= 5 * (16 << 10), "{:?}", handle.stats());
     }
     assert!(index > full * 3);
-    let oldest = handle.shared.files.take_oldest(0);
-    assert!(oldest.is_none());
     handle.close();
 }
 
@@ -385,7 +381,7 @@ fn a_log_on_a_real_disk_comes_back_file_after_file() {
         })
         .unwrap();
         assert_eq!((open.last, open.torn), (life * 40, None));
-        assert!(replayed <= 40 && (life == 0 || replayed >= 20));
+        assert!(replayed >= life * 20, "all behind the checkpoint is replayed");
         let (handle, reports) = start(open.writer);
         append_each(
             &handle,
