@@ -39,6 +39,8 @@ use crate::wal::WalError;
 const LANE: Lane = Lane(0);
 /// How often the claims are looked at.
 const CLAIM_CHECK_EVERY: Duration = Duration::from_secs(10);
+/// Bytes of requests that are being answered; clients wait beyond it. The `balanced` produce profile.
+const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// How long a stop may take to ship what is left; what is not shipped by then stays in the data directory.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 /// How often gauges follow what they measure.
@@ -130,12 +132,18 @@ impl Ingest {
         let settings = &parts.settings;
         settings.validate()?;
         let listener = settings.listener()?;
-        let server = Server::bind(listener.bind, Limits::default())
-            .await
-            .map_err(|source| IngestError::Bind {
-                address: listener.bind,
-                source,
-            })?;
+        let server = Server::bind(
+            listener.bind,
+            Limits {
+                in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
+                ..Limits::default()
+            },
+        )
+        .await
+        .map_err(|source| IngestError::Bind {
+            address: listener.bind,
+            source,
+        })?;
         let bound = server.local_addr().map_err(|source| IngestError::Bind {
             address: listener.bind,
             source,
@@ -203,7 +211,7 @@ impl Ingest {
         });
         tasks.spawn(watch_claims(ownership, stops.lane.clone()));
         tasks.spawn(follow_gauges(lane.clone(), ship_metrics, stops.lane.clone()));
-        let exporter = Exporter::new(
+        let mut exporter = Exporter::new(
             cluster,
             (incarnation, LANE),
             lane.clone(),
@@ -211,6 +219,10 @@ impl Ingest {
             parts.catalog.clone(),
             data_dir.clone(),
         );
+        // What was recovered is read through the catalog, so clients come after it.
+        if let Err(error) = exporter.export_if_changed().await {
+            tracing::warn!("the catalog was not exported yet: {error}");
+        }
         let exporter = tokio::spawn(exporter.run(stops.exporter.clone()));
 
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), FetchMetrics::new(&parts.metrics));
@@ -258,23 +270,24 @@ impl Ingest {
 
     /// Serves until cancelled and then stops in good order, or until something fails that can't be mended.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), IngestError> {
-        let ended = tokio::select! {
+        let failed = tokio::select! {
             biased;
-            () = cancel.cancelled() => None,
-            ended = self.tasks.join_next() => Some(ended),
-            exporter = &mut self.exporter => {
-                return match exporter {
-                    Ok(Err(error)) => Err(error.into()),
-                    Ok(Ok(_)) => Ok(()),
-                    Err(fault) => Err(IngestError::Fault(fault.to_string())),
-                };
-            }
+            () = cancel.cancelled() => return self.stop().await,
+            ended = self.tasks.join_next() => failure(ended.unwrap_or(Ok(Ok(())))),
+            ended = &mut self.exporter => failure(ended.map(|exporter| Ok(drop(exporter?)))),
         };
-        match ended {
-            None => self.stop().await,
-            Some(None | Some(Ok(Ok(())))) => Err(IngestError::Fault("a task returned".into())),
-            Some(Some(Ok(Err(error)))) => Err(error),
-            Some(Some(Err(fault))) => Err(IngestError::Fault(fault.to_string())),
+        self.end().await;
+        Err(failed)
+    }
+
+    /// Ends at once: the log keeps what is acknowledged.
+    async fn end(mut self) {
+        self.exporter.abort();
+        self.clients.abort();
+        self.tasks.shutdown().await;
+        let _ = self.clients.await;
+        if !self.exporter.is_finished() {
+            let _ = self.exporter.await;
         }
     }
 
@@ -299,6 +312,15 @@ impl Ingest {
             ended.map_err(|fault| IngestError::Fault(fault.to_string()))??;
         }
         Ok(())
+    }
+}
+
+/// Why a task that should not end did.
+fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> IngestError {
+    match ended {
+        Ok(Ok(())) => IngestError::Fault("a task returned".into()),
+        Ok(Err(error)) => error,
+        Err(fault) => IngestError::Fault(fault.to_string()),
     }
 }
 
@@ -342,3 +364,6 @@ impl From<LaneGone> for IngestError {
         IngestError::Fault(gone.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

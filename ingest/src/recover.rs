@@ -296,3 +296,46 @@ fn longest_chain(segments: &[SegmentName], from: LogIndex) -> Vec<SegmentName> {
     let next = |first: LogIndex| reach.get(&first).map(|(_, name)| (*name).clone());
     std::iter::successors(next(from), |name| next(name.last + 1)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn names(ranges: &[(LogIndex, LogIndex)]) -> Vec<SegmentName> {
+        let name = |(at, &(first, last)): (usize, &(LogIndex, LogIndex))| SegmentName {
+            lane: Lane(0),
+            incarnation: Incarnation(1),
+            first,
+            last,
+            ulid: Ulid(at as u128),
+        };
+        ranges.iter().enumerate().map(name).collect()
+    }
+
+    #[test]
+    fn the_chain_that_reaches_furthest_is_followed() {
+        let cases: [(&str, &[(u64, u64)], &[(u64, u64)]); 6] = [
+            ("nothing", &[], &[]),
+            ("a hole", &[(1, 4), (6, 9)], &[(1, 4)]),
+            ("nothing at the start", &[(2, 4)], &[]),
+            (
+                "borders drawn anew",
+                &[(1, 4), (1, 6), (5, 9), (7, 8)],
+                &[(1, 4), (5, 9)],
+            ),
+            (
+                "the longest first step is a dead end",
+                &[(1, 8), (1, 3), (4, 10)],
+                &[(1, 3), (4, 10)],
+            ),
+            ("the same range twice", &[(1, 4), (1, 4), (5, 5)], &[(1, 4), (5, 5)]),
+        ];
+        for (why, segments, expected) in cases {
+            let chain = longest_chain(&names(segments), 1);
+            let ranges: Vec<_> = chain.iter().map(|name| (name.first, name.last)).collect();
+            assert_eq!(ranges, expected, "{why}");
+        }
+    }
+}

@@ -170,3 +170,83 @@ fn split_port(address: &str) -> Result<(String, Option<u16>), SettingsError> {
         Ok((host.into(), port))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: IngestSettings,
+    }
+
+    fn settings(line: &[&str]) -> IngestSettings {
+        Line::parse_from(["chronik"].iter().chain(line)).settings
+    }
+
+    #[test]
+    fn the_bind_address_follows_the_advertised_one() {
+        let cases = [
+            (&[][..], "127.0.0.1:9092", "127.0.0.1", None),
+            (
+                &["--advertised-addr", "kafka.example"],
+                "0.0.0.0:9092",
+                "kafka.example",
+                None,
+            ),
+            (
+                &["--advertised-addr", "kafka.example:19092"],
+                "0.0.0.0:9092",
+                "kafka.example",
+                Some(19092),
+            ),
+            (
+                &["--advertised-addr", "[::1]:7", "--bind-addr", "::1"],
+                "[::1]:9092",
+                "::1",
+                Some(7),
+            ),
+            (
+                &["--advertised-addr", "::1", "--advertised-port", "8"],
+                "0.0.0.0:9092",
+                "::1",
+                Some(8),
+            ),
+            (
+                &["--bind-addr", "10.0.0.1", "--kafka-port", "1"],
+                "10.0.0.1:1",
+                "10.0.0.1",
+                None,
+            ),
+        ];
+        for (line, bind, host, port) in cases {
+            let listener = settings(line).listener().unwrap();
+            let expected = Listener {
+                bind: bind.parse().unwrap(),
+                advertised_host: host.into(),
+                advertised_port: port,
+            };
+            assert_eq!(listener, expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_by_name() {
+        let cases = [
+            (&["--bind-addr", "0.0.0.0"][..], "CHRONIK_ADVERTISED_ADDR"),
+            (&["--advertised-addr", "host:port"], "CHRONIK_ADVERTISED_ADDR"),
+            (&["--ship-max-bytes", "65MiB"], "CHRONIK_SHIP_MAX_BYTES"),
+            (&["--wal-rotation-size", "1KiB"], "CHRONIK_WAL_ROTATION_SIZE"),
+            (&["--wal-max-bytes", "128MiB"], "CHRONIK_WAL_MAX_BYTES"),
+        ];
+        for (line, name) in cases {
+            let refused = settings(line).validate().unwrap_err().to_string();
+            assert!(refused.contains(name), "{line:?}: {refused}");
+        }
+    }
+}

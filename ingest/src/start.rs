@@ -20,6 +20,10 @@ use crate::state::LaneState;
 use crate::state::checkpoint::{self, CheckpointError};
 use crate::wal::{self, Floor, WalError, WalOptions};
 
+/// Bytes that wait for the write-ahead log's thread. More than clients may have in flight, so that they wait for their
+/// connection's turn instead of being refused.
+const WAL_QUEUE_BYTES_MAX: u64 = 128 << 20;
+
 /// Why the broker could not start from what it found.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -192,6 +196,7 @@ fn wal_options(
     Ok(WalOptions {
         file_bytes: settings.wal_rotation_size.0,
         max_bytes,
+        queue_bytes: WAL_QUEUE_BYTES_MAX,
         ..defaults
     })
 }

@@ -182,3 +182,90 @@ pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
         settings: topic.settings,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const LIMITS: IndexLimits = IndexLimits {
+        bytes: 4 << 20,
+        age: Duration::from_secs(60),
+    };
+
+    fn run(topic: u128, segment: &str, first: Offset, length: u64, registered_at: Timestamp) -> PendingRun {
+        let segment = Segment {
+            incarnation: Incarnation(1),
+            last: 1,
+            key: segment.into(),
+            size: 1,
+            crc: 1,
+            directory_position: 1,
+            registered_at,
+        };
+        PendingRun {
+            topic: TopicId(Uuid::from_u128(topic)),
+            topic_name: format!("topic-{topic}"),
+            index_epoch: 0,
+            settings: IndexSettings::default(),
+            partition: 0,
+            first,
+            last: first,
+            position: 0,
+            length,
+            segment,
+            registered_at,
+        }
+    }
+
+    fn sizes(batching: &Batching) -> Vec<Vec<u64>> {
+        batching
+            .batches
+            .iter()
+            .map(|batch| batch.iter().map(|run| run.length).collect())
+            .collect()
+    }
+
+    #[test]
+    fn by_size_only_full_jobs_go_and_the_rest_waits_for_its_age() {
+        let mib = 1 << 20;
+        let runs: Vec<_> = [3, 2, 2]
+            .iter()
+            .zip(0..)
+            .map(|(n, at)| run(1, "s", at, n * mib, 1000 * at))
+            .collect();
+        let batching = batch(runs.clone(), LIMITS, 10_000, false);
+        assert_eq!(sizes(&batching), [[3 * mib, 2 * mib]]);
+        assert_eq!(batching.next_due, Some(Duration::from_secs(50)));
+        assert_eq!(
+            sizes(&batch(runs, LIMITS, 60_000, false)),
+            [vec![3 * mib, 2 * mib], vec![2 * mib]]
+        );
+    }
+
+    #[test]
+    fn small_batches_wait_ten_times_as_long_unless_everything_is_asked_for() {
+        let small = vec![run(1, "s", 0, 10, 0), run(2, "s", 0, 10, 0)];
+        assert!(batch(small.clone(), LIMITS, 599_999, false).batches.is_empty());
+        assert_eq!(sizes(&batch(small.clone(), LIMITS, 600_000, false)), [[10], [10]]);
+        assert_eq!(sizes(&batch(small, LIMITS, 0, true)), [[10], [10]]);
+    }
+
+    #[test]
+    fn a_job_names_each_segment_once() {
+        let origin = JobOrigin {
+            cluster: Uuid::from_u128(9),
+            incarnation: Incarnation(1),
+            lane: Lane(0),
+        };
+        let runs = [run(1, "a", 0, 1, 0), run(1, "b", 1, 1, 0), run(1, "a", 2, 1, 0)];
+        let job = job(&origin, "id", &runs).unwrap();
+        let inputs: Vec<_> = job
+            .inputs
+            .iter()
+            .map(|input| (input.key.as_str(), input.runs.len()))
+            .collect();
+        assert_eq!(inputs, [("a", 2), ("b", 1)]);
+    }
+}

@@ -104,3 +104,47 @@ impl Unshipped {
         *self = Self::new(self.limits, last + 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ShipLimits = ShipLimits {
+        bytes: 100,
+        age: Duration::from_secs(10),
+    };
+
+    fn frame(bytes: u64, appends: bool, others: bool) -> FrameWeight {
+        FrameWeight { bytes, appends, others }
+    }
+
+    #[test]
+    fn a_border_comes_before_the_frame_that_would_exceed_the_limit() {
+        let mut unshipped = Unshipped::new(LIMITS, 1);
+        assert!(
+            !unshipped.is_full_before(&frame(1000, true, false)),
+            "one frame may be larger than the limit"
+        );
+        unshipped.add(&frame(60, true, false), Instant::now());
+        assert!(!unshipped.is_full_before(&frame(40, true, false)));
+        assert!(unshipped.is_full_before(&frame(41, true, false)));
+        unshipped.cut(7);
+        assert_eq!((unshipped.first(), unshipped.bytes(), unshipped.due_at()), (8, 0, None));
+    }
+
+    #[test]
+    fn records_wait_less_long_than_other_commands_and_bookkeeping_for_ever() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut bookkeeping = Unshipped::new(LIMITS, 1);
+        bookkeeping.add(&frame(500, false, false), start);
+        assert!(!bookkeeping.is_due(after(1_000_000)) && !bookkeeping.is_worth_shipping());
+        let mut other = Unshipped::new(LIMITS, 1);
+        other.add(&frame(5, false, true), start);
+        assert!(!other.is_due(after(59)) && other.is_due(after(60)));
+        other.add(&frame(5, true, false), after(20));
+        assert!(!other.is_due(after(29)) && other.is_due(after(30)));
+        other.add(&frame(90, true, false), after(20));
+        assert!(other.is_due(after(20)), "full");
+    }
+}

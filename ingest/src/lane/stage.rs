@@ -73,3 +73,62 @@ impl Stage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use chronik_core::ids::Incarnation;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::command::{Command, CreateTopic};
+    use crate::state::topic::TopicConfig;
+
+    const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
+
+    fn state() -> LaneState {
+        let mut state = LaneState::new(Incarnation(3));
+        let create = CreateTopic {
+            id: TOPIC,
+            name: "t".into(),
+            partitions: 1,
+            config: TopicConfig::default(),
+        };
+        state.apply_frame(1, &[Command::CreateTopic(create)]);
+        state
+    }
+
+    #[test]
+    fn offsets_in_flight_are_not_taken_twice() {
+        let (state, mut stage) = (state(), Stage::default());
+        let first = stage.take(&state, TOPIC, 0, 5).unwrap();
+        assert_eq!(
+            first,
+            Stamp {
+                base_offset: 0,
+                leader_epoch: 3
+            }
+        );
+        assert_eq!(stage.take(&state, TOPIC, 0, 2).unwrap().base_offset, 5);
+        stage.give_back(TOPIC, 0, 2);
+        assert_eq!(stage.take(&state, TOPIC, 0, 1).unwrap().base_offset, 5);
+    }
+
+    #[test]
+    fn what_was_staged_after_a_refused_append_stands() {
+        let (state, mut stage) = (state(), Stage::default());
+        stage.take(&state, TOPIC, 0, 5).unwrap();
+        stage.take(&state, TOPIC, 0, 5).unwrap();
+        stage.settle(TOPIC, 0);
+        assert_eq!(stage.take(&state, TOPIC, 0, 1).unwrap().base_offset, 10);
+    }
+
+    #[test]
+    fn unknown_topics_and_partitions_take_no_offsets() {
+        let (state, mut stage) = (state(), Stage::default());
+        assert_eq!(stage.take(&state, TOPIC, 1, 1), Err(Refusal::UnknownPartition));
+        assert_eq!(stage.take(&state, TOPIC, -1, 1), Err(Refusal::UnknownPartition));
+        assert_eq!(stage.take(&state, TopicId::default(), 0, 1), Err(Refusal::UnknownTopic));
+    }
+}

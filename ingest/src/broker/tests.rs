@@ -1,0 +1,332 @@
+//! The broker over a bucket that fails, with kills and recoveries in between: what was acknowledged comes back, byte for
+//! byte and without a gap.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronik_core::batch::{BatchBuilder, BatchHeader, Codec};
+use chronik_core::cold::BucketReader;
+use chronik_core::ids::{Incarnation, Offset, TopicId};
+use chronik_core::names::{ClaimName, SegmentName};
+use chronik_core::queue::EmbeddedQueue;
+use chronik_core::setting::{ByteSize, Period};
+use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
+use chronik_core::store::{Store, memory};
+use clap::Parser;
+use uuid::Uuid;
+
+use super::*;
+use crate::command::{Command, CreateTopic};
+use crate::lane::ProducedBatch;
+use crate::recover::RecoverError;
+use crate::state::topic::TopicConfig;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    settings: IngestSettings,
+}
+
+/// A bucket, a data directory, and what was acknowledged.
+struct World {
+    bucket: Arc<FaultyStore>,
+    data_dir: tempfile::TempDir,
+    accept_loss: bool,
+    acknowledged: Vec<(Offset, Bytes)>,
+}
+
+/// A broker on them.
+struct Running {
+    ingest: Ingest,
+    reader: RecordReader,
+    topic: TopicId,
+}
+
+impl World {
+    fn new() -> Self {
+        let bucket = Arc::new(FaultyStore::new(memory()));
+        Self {
+            bucket,
+            data_dir: tempfile::tempdir().unwrap(),
+            accept_loss: false,
+            acknowledged: Vec::new(),
+        }
+    }
+
+    async fn try_start(&self) -> Result<Ingest, IngestError> {
+        let Line { mut settings } = Line::parse_from(["test", "--kafka-port", "0", "--wal-rotation-size", "64KiB"]);
+        settings.data_dir = self.data_dir.path().to_owned();
+        settings.ship_max_age = Period(Duration::from_secs(3600));
+        settings.ship_max_bytes = ByteSize(16 << 10);
+        settings.accept_loss = self.accept_loss;
+        let store: SharedStore = self.bucket.clone();
+        let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
+        Ingest::start(IngestParts {
+            settings,
+            store: store.clone(),
+            queue: Arc::new(EmbeddedQueue::new(1 << 20)),
+            cold: Arc::new(BucketReader::new(store, catalog.clone(), 1 << 20)),
+            catalog,
+            tail_bytes_max: 4 << 10,
+            metrics: Metrics::new(),
+        })
+        .await
+    }
+
+    async fn start(&self) -> Running {
+        let ingest = self.try_start().await.unwrap();
+        let store: SharedStore = self.bucket.clone();
+        let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
+        let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
+        let reader = RecordReader::new(ingest.lane.clone(), cold, FetchMetrics::new(&Metrics::new()));
+        if ingest.lane.topics().named("t").is_none() {
+            let id = TopicId(Uuid::now_v7());
+            let config = TopicConfig::default();
+            let create = CreateTopic {
+                id,
+                name: "t".into(),
+                partitions: 1,
+                config,
+            };
+            ingest.lane.propose(Command::CreateTopic(create)).await.unwrap();
+        }
+        let topic = ingest.lane.topics().named("t").unwrap().id;
+        Running { ingest, reader, topic }
+    }
+
+    /// Has batches of about 1 KiB acknowledged.
+    async fn produce(&mut self, running: &Running, batches: usize) {
+        for _ in 0..batches {
+            let value = format!("{:0>1000}", self.acknowledged.len());
+            let mut builder = BatchBuilder::new(Codec::None);
+            builder.push(1, None, Some(value.as_bytes()), &[]);
+            let bytes = builder.finish();
+            let header = BatchHeader::parse(&bytes).unwrap();
+            let produced = ProducedBatch {
+                topic: running.topic,
+                partition: 0,
+                header,
+                bytes: bytes.clone(),
+                log_append_time: false,
+            };
+            let appended = running.ingest.lane.append(produced).await.unwrap();
+            self.acknowledged.push((appended.base_offset, bytes.slice(16..)));
+        }
+    }
+
+    /// Everything acknowledged can be read, as it was, and nothing else.
+    async fn check(&self, running: &Running) {
+        assert_eq!(running.read_all().await, self.acknowledged);
+    }
+
+    /// The machine is lost: nothing but the bucket remains.
+    fn lose_data_dir(&mut self) {
+        self.data_dir = tempfile::tempdir().unwrap();
+    }
+
+    async fn segments(&self) -> Vec<String> {
+        let prefix = SegmentName::prefix(LANE);
+        self.bucket
+            .list(&prefix)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|object| object.key)
+            .collect()
+    }
+}
+
+impl Running {
+    async fn read_all(&self) -> Vec<(Offset, Bytes)> {
+        let topic = self.ingest.lane.topics().get(self.topic).unwrap().clone();
+        let end = topic.partitions[0].bounds().end;
+        let mut batches = Vec::new();
+        let mut next = 0;
+        while next < end {
+            for batch in self.reader.read(&topic, 0, next, 3000).await.unwrap() {
+                let whole = batch.contiguous();
+                let header = chronik_core::batch::verify(&whole).unwrap();
+                assert_eq!(header.base_offset, next, "offsets go on without a gap");
+                next = header.last_offset() + 1;
+                batches.push((header.base_offset, whole.slice(16..)));
+            }
+        }
+        batches
+    }
+
+    async fn ship(&self) {
+        let border = self.ingest.lane.cut(false).await.unwrap();
+        self.ingest.lane.shipped(border).await.unwrap();
+    }
+
+    /// Ends at once, as a kill would.
+    async fn kill(self) {
+        self.ingest.end().await;
+    }
+
+    async fn stop(self) {
+        self.ingest.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_where_the_log_ended() {
+    let mut world = World::new();
+    for _ in 0..4 {
+        let running = world.start().await;
+        world.check(&running).await;
+        world.produce(&running, 30).await;
+        world.check(&running).await;
+        running.kill().await;
+    }
+    assert_eq!(world.acknowledged.last().unwrap().0, 119);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_shipped_survives_the_loss_of_the_machine_and_a_clean_stop_ships_all() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 40).await;
+    running.ship().await;
+    let shipped = world.acknowledged.clone();
+    world.produce(&running, 5).await;
+    running.kill().await;
+    world.lose_data_dir();
+    world.acknowledged = shipped;
+    let running = world.start().await;
+    world.check(&running).await;
+    world.produce(&running, 40).await;
+    running.stop().await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.check(&running).await;
+    let topic = running.ingest.lane.topics().get(running.topic).unwrap().clone();
+    assert_eq!(topic.partitions[0].epochs(), [(1, 0), (2, 40), (3, 80)]);
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_of_shipping_may_fail_before_or_after_it_took_effect() {
+    let steps = [
+        (Operation::Create, "/segments/"),
+        (Operation::Info, "/segments/"),
+        (Operation::Read, "/segments/"),
+        (Operation::Info, "claims/"),
+        (Operation::Create, "catalog/"),
+        (Operation::Overwrite, "latest"),
+        (Operation::Read, "latest"),
+        (Operation::Create, "/checkpoints/"),
+    ];
+    for (operation, key_part) in steps {
+        for fault in [Fault::Before, Fault::After] {
+            let mut world = World::new();
+            let running = world.start().await;
+            world.bucket.fail(operation, key_part, fault, 2);
+            world.produce(&running, 40).await;
+            running.ship().await;
+            world.bucket.heal();
+            world.check(&running).await;
+            running.kill().await;
+            world.lose_data_dir();
+            let running = world.start().await;
+            world.check(&running).await;
+            running.kill().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_gone_costs_nothing_but_disk() {
+    let mut world = World::new();
+    let running = world.start().await;
+    for operation in [
+        Operation::Create,
+        Operation::Read,
+        Operation::Info,
+        Operation::List,
+        Operation::Overwrite,
+    ] {
+        world.bucket.fail(operation, "", Fault::Before, usize::MAX);
+    }
+    world.produce(&running, 60).await;
+    world.check(&running).await;
+    world.bucket.heal();
+    running.ship().await;
+    running.kill().await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_segment_stops_recovery_unless_loss_is_accepted() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 60).await;
+    running.ship().await;
+    running.kill().await;
+    let segments = world.segments().await;
+    assert!(segments.len() >= 3, "{segments:?}");
+    let mut in_order: Vec<SegmentName> = segments.iter().map(|key| key.parse().unwrap()).collect();
+    in_order.sort_by_key(|name| name.first);
+    world.bucket.delete(&in_order[1].to_string()).await.unwrap();
+    world.lose_data_dir();
+    let Err(IngestError::Start(StartError::Recover(RecoverError::Loss { end, .. }))) = world.try_start().await else {
+        panic!("recovery must stop at the hole");
+    };
+    assert_eq!(end, in_order[0].last);
+    world.accept_loss = true;
+    world.lose_data_dir();
+    let running = world.start().await;
+    let kept = running.read_all().await;
+    assert_eq!(kept, world.acknowledged[..kept.len()]);
+    assert!(!kept.is_empty() && kept.len() < 60);
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_above_its_own_ends_the_broker() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 1).await;
+    let claim = ClaimName {
+        incarnation: Incarnation(2),
+    }
+    .to_string();
+    world
+        .bucket
+        .create(&claim, vec![Bytes::from_static(b"{}")])
+        .await
+        .unwrap();
+    running.ingest.lane.cut(false).await.unwrap();
+    let ended = running.ingest.run(CancellationToken::new()).await;
+    assert!(
+        matches!(
+            ended,
+            Err(IngestError::Ship(ShipError::Claim(ClaimError::Fenced { .. })))
+        ),
+        "{ended:?}"
+    );
+    assert!(matches!(
+        world.try_start().await,
+        Err(IngestError::Start(StartError::Claim(ClaimError::Fenced { .. })))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_is_used_by_one_process_and_one_cluster() {
+    let mut world = World::new();
+    let running = world.start().await;
+    assert!(matches!(
+        world.try_start().await,
+        Err(IngestError::DataDir(DataDirError::Locked { .. }))
+    ));
+    running.kill().await;
+    world.bucket = Arc::new(FaultyStore::new(memory()));
+    assert!(matches!(
+        world.try_start().await,
+        Err(IngestError::Start(StartError::Foreign { .. }))
+    ));
+}
