@@ -101,14 +101,15 @@ pub(super) fn recover(
     for file in unfinished {
         directory.remove(file.name)?;
     }
-    let spares = keep_spares(directory, options, &names)?;
+    let (spares, highest) = keep_spares(directory, options, &names)?;
     directory.sync()?;
     let in_files: u64 = files.iter().map(|file| file.allocated).sum();
     let in_spares: u64 = spares.iter().map(|spare| spare.allocated).sum();
     Ok(Recovered {
         files,
         last,
-        sequence,
+        // A crash may have taken back the name that a spare had got, but not its header.
+        sequence: sequence.max(highest),
         spares,
         allocated: in_files + in_spares,
         torn,
@@ -322,15 +323,17 @@ fn read_file(
     Ok((file, next, (scan.position(), damage)))
 }
 
-/// Opens spares of the right size, and removes the others.
-fn keep_spares(directory: &Directory, options: &WalOptions, names: &[FileName]) -> Result<Vec<Spare>, WalError> {
+/// Opens spares of the right size, and removes the others. Gives the highest sequence in a header, too.
+fn keep_spares(directory: &Directory, options: &WalOptions, names: &[FileName]) -> Result<(Vec<Spare>, u64), WalError> {
     let mut spares = Vec::new();
+    let mut sequence = 0;
     for name in names {
         let FileName::Spare { number } = *name else { continue };
         let file = directory.open_file(*name)?;
         let allocated = file.length().map_err(WalError::io("read", directory.path(*name)))?;
         if allocated == options.file_bytes && spares.len() < SPARES_KEPT {
             let header = read_header(&*file).map_err(WalError::io("read", directory.path(*name)))?;
+            sequence = sequence.max(header.as_ref().map_or(0, |header| header.sequence));
             let former_salt = header.map(|header| header.salt);
             spares.push(Spare {
                 number,
@@ -342,5 +345,5 @@ fn keep_spares(directory: &Directory, options: &WalOptions, names: &[FileName]) 
             directory.remove(*name)?;
         }
     }
-    Ok(spares)
+    Ok((spares, sequence))
 }
