@@ -114,6 +114,9 @@ impl<'a> Checksums<'a> {
 
     /// `crc32c_append(seed, the bytes of range)`.
     fn append(&self, seed: u32, range: std::ops::Range<u64>) -> io::Result<u32> {
+        if range.is_empty() {
+            return Ok(seed);
+        }
         let before = self.up_to(range.start)?;
         let after = self.up_to(range.end)?;
         Ok(crc32c::crc32c_combine(
