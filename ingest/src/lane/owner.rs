@@ -98,6 +98,7 @@ struct Shipping {
 
 /// A batch whose bytes are held in memory.
 struct InMemory {
+    index: LogIndex,
     partition: Arc<PartitionTail>,
     base_offset: Offset,
     length: usize,
@@ -388,6 +389,7 @@ impl Owner {
         let partition = topics.partition(append.topic, append.partition)?;
         self.in_memory_bytes += bytes.length();
         self.in_memory.push_back(InMemory {
+            index: place.index,
             partition: partition.clone(),
             base_offset: append.base_offset,
             length: bytes.length(),
@@ -479,6 +481,10 @@ impl Owner {
         for topic in self.topics.load().iter() {
             topic.partitions.iter().for_each(|partition| partition.release(up_to));
         }
+        while self.in_memory.front().is_some_and(|batch| batch.index <= up_to) {
+            self.in_memory_bytes -= self.in_memory.pop_front().map_or(0, |batch| batch.length);
+        }
+        self.shrink_memory();
         self.wal.recycle(up_to);
     }
 }
