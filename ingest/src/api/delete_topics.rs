@@ -7,6 +7,7 @@ use chronik_core::ids::TopicId;
 use chronik_net::{Outcome, Request};
 use chronik_wire::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use futures::future::{BoxFuture, join_all};
+use uuid::Uuid;
 
 use super::error::ApiError;
 use super::{Broker, answer};
@@ -25,7 +26,7 @@ async fn delete_all(broker: &Broker, asked: DeleteTopicsRequest) -> DeleteTopics
         name: Some(name),
         ..Default::default()
     });
-    let mut times: HashMap<DeleteTopicKey, usize> = HashMap::new();
+    let mut times: HashMap<(Option<String>, Uuid), usize> = HashMap::new();
     let topics: Vec<_> = asked.topics.into_iter().chain(by_name).collect();
     for topic in &topics {
         *times.entry(key(topic)).or_default() += 1;
@@ -41,9 +42,7 @@ async fn delete_all(broker: &Broker, asked: DeleteTopicsRequest) -> DeleteTopics
     }
 }
 
-type DeleteTopicKey = (Option<String>, uuid::Uuid);
-
-fn key(topic: &DeleteTopicState) -> DeleteTopicKey {
+fn key(topic: &DeleteTopicState) -> (Option<String>, Uuid) {
     (topic.name.clone(), topic.topic_id)
 }
 

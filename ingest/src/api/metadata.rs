@@ -17,7 +17,7 @@ use super::{BROKER_ID, Broker, answer, topic_name};
 use crate::lane::LaneError;
 use crate::lane::tail::TopicView;
 use crate::state::apply::Refusal;
-use crate::state::topic::TopicConfig;
+use crate::topic_config::TopicConfig;
 
 /// Topics can be asked for by id from this version on; before, ids are ignored.
 const IDS_FROM: i16 = 12;
@@ -108,7 +108,7 @@ enum Ask {
 /// Creates topics that are asked for by name and don't exist; returns why some were not. Where another client is
 /// faster, its topic is the one.
 async fn create_missing(broker: &Broker, asked: &[Ask]) -> HashMap<String, ApiError> {
-    let most = (PARTITIONS_MAX / broker.num_partitions).max(1) as usize;
+    let most = (PARTITIONS_MAX / broker.num_partitions.max(1)).max(1) as usize;
     let missing: BTreeSet<String> = {
         let topics = broker.lane.topics();
         let names = asked

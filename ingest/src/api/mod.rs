@@ -13,6 +13,8 @@ mod metadata;
 mod offset_for_leader_epoch;
 mod place;
 mod produce;
+#[cfg(test)]
+mod tests;
 mod topic_name;
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::place::Place;
 use crate::lane::tail::TopicView;
 use crate::lane::{Appended, ProducedBatch};
-use crate::state::topic::TimestampType;
+use crate::topic_config::TimestampType;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
 const STORAGE_ERROR_FROM: i16 = 4;
@@ -40,10 +40,12 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
     let mut topics = check(broker, asked, version);
     own_memory(&mut topics, request.frame_bytes);
     // Here and not in the future: what arrives first on a connection is appended first.
-    let appending: Vec<_> = topics
-        .into_iter()
-        .map(|(name, partitions)| (name, append(broker, partitions)))
-        .collect();
+    let append = |checked: Checked| (checked.partition, checked.batch.map(|batch| broker.lane.append(batch)));
+    let append_all = |(name, partitions): (String, Vec<Checked>)| {
+        let appending: Vec<_> = partitions.into_iter().map(append).collect();
+        (name, appending)
+    };
+    let appending: Vec<_> = topics.into_iter().map(append_all).collect();
     async move {
         let mut response = ProduceResponse::default();
         for (name, partitions) in appending {
@@ -67,18 +69,6 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
         }
     }
     .boxed()
-}
-
-/// Puts the batches in line; what comes back waits for their acknowledgement.
-fn append(
-    broker: &Broker,
-    partitions: Vec<Checked>,
-) -> Vec<(
-    i32,
-    Result<impl Future<Output = Result<Appended, crate::lane::LaneError>> + Send + use<>, ApiError>,
-)> {
-    let append = |checked: Checked| (checked.partition, checked.batch.map(|batch| broker.lane.append(batch)));
-    partitions.into_iter().map(append).collect()
 }
 
 /// Each topic's partitions, in the request's order.

@@ -1,0 +1,249 @@
+//! The handlers on a real lane, asked by the bytes that a client sends.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod any_input;
+mod fetch;
+mod offsets;
+mod produce;
+mod topics;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronik_core::batch::{BatchBuilder, Codec};
+use chronik_core::catalog::CatalogReader;
+use chronik_core::cold::BucketReader;
+use chronik_core::ids::Lane;
+use chronik_core::store::{LocalBucket, SharedStore};
+use chronik_core::telemetry::Metrics;
+use chronik_net::{ApiTable, Outcome, Request, Service};
+use chronik_wire::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, ErrorCode, FetchPartition, FetchRequest, FetchTopic,
+    Message, PartitionData, PartitionProduceData, PartitionProduceResponse, ProduceRequest, RequestHeader,
+    TopicProduceData,
+};
+use clap::Parser;
+use futures::future::BoxFuture;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Broker, table};
+use crate::data_dir::DataDir;
+use crate::lane::ShipOrder;
+use crate::lane::border::ShipLimits;
+use crate::lane::owner::{LaneSettings, Owner};
+use crate::metrics::{FetchMetrics, LaneMetrics};
+use crate::reading::RecordReader;
+use crate::settings::IngestSettings;
+use crate::start::{Started, start};
+
+const LANE: Lane = Lane(0);
+/// Longer than any test takes: who waits so long was not woken.
+const LONG_MS: i32 = 600_000;
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    settings: IngestSettings,
+}
+
+/// The API table over a lane that lives as long as this value. Nothing is shipped.
+struct Served {
+    table: ApiTable<Broker>,
+    _orders: mpsc::UnboundedReceiver<ShipOrder>,
+    _stop: DropGuard,
+    _folder: TempDir,
+}
+
+impl Served {
+    async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Broker)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let data_dir = Arc::new(DataDir::open(&settings.data_dir).unwrap());
+        let store: SharedStore = Arc::new(LocalBucket::open(&folder.path().join("bucket")).unwrap());
+        let Started {
+            cluster,
+            incarnation,
+            replayed,
+            log,
+        } = start(&settings, &data_dir, &store, LANE).await.unwrap();
+        let (order, orders) = mpsc::unbounded_channel();
+        let limits = ShipLimits {
+            bytes: 64 << 20,
+            age: Duration::from_secs(600),
+        };
+        let lane_settings = LaneSettings {
+            incarnation,
+            ship: limits,
+            tail_bytes_max: 1 << 20,
+        };
+        let metrics = Metrics::new();
+        let (owner, lane) = Owner::new(lane_settings, replayed, log, order, LaneMetrics::new(&metrics));
+        let stop = CancellationToken::new();
+        tokio::spawn(owner.run(stop.clone()));
+        let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
+        let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
+        let mut broker = Broker {
+            reader: RecordReader::new(lane.clone(), cold, FetchMetrics::new(&metrics)),
+            lane,
+            cluster,
+            advertised_host: "broker.test".into(),
+            advertised_port: 9092,
+            auto_create_topics: true,
+            num_partitions: 2,
+        };
+        change(&mut broker);
+        Self {
+            table: table(broker),
+            _orders: orders,
+            _stop: stop.drop_guard(),
+            _folder: folder,
+        }
+    }
+
+    /// Hands in a request; what comes back is its answer, once it is polled.
+    fn call<R: chronik_wire::Request>(&self, version: i16, request: &R) -> BoxFuture<'static, Outcome> {
+        let body = Bytes::from(request.encode(version).concat());
+        let frame_bytes = body.len();
+        self.table.call(arrived::<R>(version, body, frame_bytes))
+    }
+
+    async fn ask<R: chronik_wire::Request>(&self, version: i16, request: R) -> R::Response {
+        response::<R>(version, self.call(version, &request).await)
+    }
+
+    async fn create(&self, name: &str, num_partitions: i32, configs: &[(&str, &str)]) -> uuid::Uuid {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).into(),
+            value: Some((*value).into()),
+        };
+        let configs = configs.iter().map(config).collect();
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions,
+            replication_factor: 1,
+            configs,
+            ..Default::default()
+        };
+        let asked = CreateTopicsRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let created = self.ask(7, asked).await.topics.remove(0);
+        assert_eq!(created.error_code, ErrorCode::NONE);
+        created.topic_id
+    }
+
+    async fn produce(&self, version: i16, topic: &str, batch: &Bytes) -> PartitionProduceResponse {
+        let mut response = self.ask(version, produce(1, topic, &[(0, batch)])).await;
+        response.responses.remove(0).partition_responses.remove(0)
+    }
+
+    /// What partition 0 of a topic answers to a fetch of everything from an offset.
+    async fn fetch(&self, version: i16, topic: &str, offset: i64) -> PartitionData {
+        let mut response = self.ask(version, fetch(topic, &[(0, offset)])).await;
+        response.responses.remove(0).partitions.remove(0)
+    }
+}
+
+fn settings(folder: &Path) -> IngestSettings {
+    let data_dir = folder.join("data");
+    let line = [
+        "chronik-ingest",
+        "--data-dir",
+        data_dir.to_str().unwrap(),
+        "--wal-max-bytes",
+        "256MiB",
+    ];
+    CommandLine::parse_from(line).settings
+}
+
+fn arrived<R: Message>(version: i16, body: Bytes, frame_bytes: usize) -> Request {
+    let header = RequestHeader {
+        api_key: R::API.key(),
+        api_version: version,
+        correlation_id: 1,
+        client_id: Some("test".into()),
+    };
+    Request {
+        api: R::API,
+        header,
+        body,
+        frame_bytes,
+        peer: ([127, 0, 0, 1], 9).into(),
+    }
+}
+
+fn response<R: chronik_wire::Request>(version: i16, outcome: Outcome) -> R::Response {
+    let Outcome::Answer(chunks) = outcome else {
+        panic!("no answer: {outcome:?}")
+    };
+    R::Response::decode(chunks.concat().into(), version).unwrap()
+}
+
+/// A batch without compression; each record has a timestamp and a value.
+fn batch(records: &[(i64, &str)]) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for (timestamp, value) in records {
+        builder.push(*timestamp, None, Some(value.as_bytes()), &[]);
+    }
+    builder.finish()
+}
+
+/// Changes a batch behind its CRC, and the CRC with it.
+fn changed(batch: &Bytes, change: impl FnOnce(&mut [u8])) -> Bytes {
+    let mut bytes = batch.to_vec();
+    change(&mut bytes);
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+fn produce(acks: i16, topic: &str, batches: &[(i32, &Bytes)]) -> ProduceRequest {
+    let data = |(index, batch): &(i32, &Bytes)| PartitionProduceData {
+        index: *index,
+        records: Some((*batch).clone()),
+    };
+    let topic = TopicProduceData {
+        name: topic.into(),
+        partition_data: batches.iter().map(data).collect(),
+    };
+    ProduceRequest {
+        acks,
+        topic_data: vec![topic],
+        ..Default::default()
+    }
+}
+
+fn fetch(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
+    let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
+        partition: *partition,
+        fetch_offset: *fetch_offset,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let partitions = partitions.iter().map(partition).collect();
+    let topic = FetchTopic {
+        topic: topic.into(),
+        partitions,
+        ..Default::default()
+    };
+    FetchRequest {
+        max_bytes: 1 << 20,
+        topics: vec![topic],
+        ..Default::default()
+    }
+}
+
+/// The bytes of what was read.
+fn records(partition: &PartitionData) -> Bytes {
+    assert_eq!(partition.error_code, ErrorCode::NONE);
+    partition.records.0.concat().into()
+}

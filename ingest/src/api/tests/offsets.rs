@@ -1,0 +1,146 @@
+use chronik_wire::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopic,
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+
+use super::*;
+
+async fn list(served: &Served, version: i16, partition: ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+    let topics = vec![ListOffsetsTopic {
+        name: "t".into(),
+        partitions: vec![partition],
+    }];
+    let mut answer = served
+        .ask(
+            version,
+            ListOffsetsRequest {
+                topics,
+                ..Default::default()
+            },
+        )
+        .await;
+    answer.topics.remove(0).partitions.remove(0)
+}
+
+fn at(timestamp: i64) -> ListOffsetsPartition {
+    ListOffsetsPartition {
+        timestamp,
+        ..Default::default()
+    }
+}
+
+async fn with_records() -> Served {
+    let served = Served::start().await;
+    served.create("t", 1, &[]).await;
+    for records in [&[(10, "a"), (20, "b")][..], &[(40, "c")], &[(30, "d"), (40, "e")]] {
+        served.produce(9, "t", &batch(records)).await;
+    }
+    served
+}
+
+#[tokio::test]
+async fn an_offset_is_found_by_its_time_or_at_an_end() {
+    let served = with_records().await;
+    for (timestamp, version, offset, found) in [
+        (-1, 1, 5, -1),
+        (-2, 1, 0, -1),
+        (0, 1, 0, 10),
+        (10, 1, 0, 10),
+        (11, 2, 1, 20),
+        (21, 4, 2, 40),
+        (40, 9, 2, 40),
+        (41, 9, -1, -1),
+        (i64::MAX, 9, -1, -1),
+        (-3, 7, 2, 40),
+        (-4, 8, 0, -1),
+        (-5, 9, -1, -1),
+    ] {
+        let answer = list(&served, version, at(timestamp)).await;
+        assert_eq!(answer.error_code, ErrorCode::NONE, "{timestamp}");
+        assert_eq!((answer.offset, answer.timestamp), (offset, found), "{timestamp}");
+        let epoch = if version >= 4 && offset >= 0 { 1 } else { -1 };
+        assert_eq!(answer.leader_epoch, epoch, "{timestamp}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_of_a_later_version_is_refused() {
+    let served = with_records().await;
+    for (timestamp, version) in [(-3, 6), (-4, 7), (-5, 8), (-6, 9), (i64::MIN, 9)] {
+        let answer = list(&served, version, at(timestamp)).await;
+        assert_eq!(
+            (answer.error_code, answer.offset),
+            (ErrorCode::UNSUPPORTED_VERSION, -1),
+            "{timestamp}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_empty_partition_has_ends_and_no_record() {
+    let served = Served::start().await;
+    served.create("t", 1, &[]).await;
+    for (timestamp, offset) in [(-1, 0), (-2, 0), (-3, -1), (-4, 0), (-5, -1), (0, -1)] {
+        assert_eq!(list(&served, 9, at(timestamp)).await.offset, offset, "{timestamp}");
+    }
+}
+
+#[tokio::test]
+async fn outdated_clients_are_told_by_list_offsets() {
+    let served = with_records().await;
+    for (current_leader_epoch, code) in [
+        (1, ErrorCode::NONE),
+        (0, ErrorCode::FENCED_LEADER_EPOCH),
+        (2, ErrorCode::UNKNOWN_LEADER_EPOCH),
+    ] {
+        let asked = ListOffsetsPartition {
+            current_leader_epoch,
+            ..at(-1)
+        };
+        assert_eq!(list(&served, 4, asked).await.error_code, code);
+    }
+    let unknown = ListOffsetsPartition {
+        partition_index: 1,
+        ..at(-1)
+    };
+    assert_eq!(
+        list(&served, 9, unknown).await.error_code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    );
+}
+
+#[tokio::test]
+async fn an_epochs_end_is_the_partitions_end_until_the_next_one() {
+    let served = with_records().await;
+    for version in OffsetForLeaderEpochRequest::VERSIONS {
+        for (partition, current_leader_epoch, leader_epoch, expected) in [
+            (0, -1, 1, (ErrorCode::NONE, 1, 5)),
+            (0, 1, 0, (ErrorCode::NONE, 0, 0)),
+            (0, 1, 2, (ErrorCode::NONE, -1, -1)),
+            (0, 0, 1, (ErrorCode::FENCED_LEADER_EPOCH, -1, -1)),
+            (0, 2, 1, (ErrorCode::UNKNOWN_LEADER_EPOCH, -1, -1)),
+            (3, -1, 1, (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1, -1)),
+        ] {
+            let partitions = vec![OffsetForLeaderPartition {
+                partition,
+                current_leader_epoch,
+                leader_epoch,
+            }];
+            let topics = vec![OffsetForLeaderTopic {
+                topic: "t".into(),
+                partitions,
+            }];
+            let answer = served
+                .ask(
+                    version,
+                    OffsetForLeaderEpochRequest {
+                        topics,
+                        ..Default::default()
+                    },
+                )
+                .await;
+            let found = &answer.topics[0].partitions[0];
+            assert_eq!((found.error_code, found.leader_epoch, found.end_offset), expected);
+        }
+    }
+}
