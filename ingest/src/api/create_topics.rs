@@ -17,7 +17,7 @@ use super::{BROKER_ID, Broker, answer, topic_name};
 use crate::command::{Command, CreateTopic};
 use crate::lane::LaneError;
 use crate::state::apply::Refusal;
-use crate::state::topic::{ConfigError, TopicConfig};
+use crate::topic_config::{ConfigError, TopicConfig};
 
 /// The most partitions that a topic, and all topics of one request, can have.
 pub const PARTITIONS_MAX: i32 = 10_000;

@@ -237,3 +237,29 @@ async fn what_memory_no_longer_holds_comes_from_the_write_ahead_log() {
         assert_eq!(records(&served.fetch(12, "t", offset).await)[21..], sent[21..]);
     }
 }
+
+#[tokio::test]
+async fn shipped_records_are_fetched_from_the_bucket() {
+    let mut served = Served::start().await;
+    served.create("t", 1, &[]).await;
+    let sent = batch(&[(1, "a"), (2, "b")]);
+    for _ in 0..3 {
+        served.produce(9, "t", &sent).await;
+    }
+    served.ship().await;
+    served.produce(9, "t", &sent).await;
+    let mut read = Vec::new();
+    let mut next = 1;
+    while next < 8 {
+        let partition = served.fetch(12, "t", next).await;
+        assert_eq!(partition.high_watermark, 8);
+        for stored in chronik_core::batch::split(records(&partition)) {
+            let stored = stored.unwrap();
+            assert_eq!(stored[21..], sent[21..]);
+            let header = chronik_core::batch::verify(&stored).unwrap();
+            read.push(header.base_offset);
+            next = header.last_offset() + 1;
+        }
+    }
+    assert_eq!(read, [0, 2, 4, 6]);
+}

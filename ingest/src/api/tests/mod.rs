@@ -31,13 +31,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Broker, table};
+use crate::claim::Ownership;
 use crate::data_dir::DataDir;
-use crate::lane::ShipOrder;
+use crate::export::Exporter;
+use crate::lane::LaneHandle;
 use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneSettings, Owner};
-use crate::metrics::{FetchMetrics, LaneMetrics};
+use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
 use crate::reading::RecordReader;
 use crate::settings::IngestSettings;
+use crate::ship::Shipper;
 use crate::start::{Started, start};
 
 const LANE: Lane = Lane(0);
@@ -50,10 +53,11 @@ struct CommandLine {
     settings: IngestSettings,
 }
 
-/// The API table over a lane that lives as long as this value. Nothing is shipped.
+/// The API table over a lane that lives as long as this value.
 struct Served {
     table: ApiTable<Broker>,
-    _orders: mpsc::UnboundedReceiver<ShipOrder>,
+    lane: LaneHandle,
+    exporter: Exporter,
     _stop: DropGuard,
     _folder: TempDir,
 }
@@ -88,11 +92,29 @@ impl Served {
         let (owner, lane) = Owner::new(lane_settings, replayed, log, order, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
+        let shipper = Shipper {
+            cluster,
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: store.clone(),
+            ownership: Ownership::new(store.clone(), incarnation),
+            metrics: ShipMetrics::new(&metrics),
+        };
+        tokio::spawn(shipper.run(orders, stop.clone()));
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
+        let exporter = Exporter::new(
+            cluster,
+            (incarnation, LANE),
+            lane.clone(),
+            store.clone(),
+            catalog.clone(),
+            data_dir,
+        );
         let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
         let mut broker = Broker {
             reader: RecordReader::new(lane.clone(), cold, FetchMetrics::new(&metrics)),
-            lane,
+            lane: lane.clone(),
             cluster,
             advertised_host: "broker.test".into(),
             advertised_port: 9092,
@@ -102,10 +124,20 @@ impl Served {
         change(&mut broker);
         Self {
             table: table(broker),
-            _orders: orders,
+            lane,
+            exporter,
             _stop: stop.drop_guard(),
             _folder: folder,
         }
+    }
+
+    /// Moves everything acknowledged so far to the bucket: when this returns, nothing else holds it.
+    async fn ship(&mut self) {
+        let border = self.lane.cut(false).await.unwrap();
+        self.lane.shipped(border).await.unwrap();
+        self.exporter.export_if_changed().await.unwrap();
+        // The owner lets go of it before it answers what it is asked later.
+        self.lane.look(|_| ()).await.unwrap();
     }
 
     /// Hands in a request; what comes back is its answer, once it is polled.

@@ -64,6 +64,35 @@ async fn an_offset_is_found_by_its_time_or_at_an_end() {
 }
 
 #[tokio::test]
+async fn shipped_records_are_found_by_their_time_like_new_ones() {
+    let mut served = with_records().await;
+    served.ship().await;
+    served.produce(9, "t", &batch(&[(35, "f"), (50, "g")])).await;
+    for (timestamp, offset, found) in [
+        (-1, 7, -1),
+        (-2, 0, -1),
+        (11, 1, 20),
+        (40, 2, 40),
+        (41, 6, 50),
+        (51, -1, -1),
+        (-3, 6, 50),
+        (-4, 5, -1),
+        (-5, 4, -1),
+    ] {
+        let answer = list(&served, 9, at(timestamp)).await;
+        assert_eq!(
+            (answer.error_code, answer.offset, answer.timestamp),
+            (ErrorCode::NONE, offset, found),
+            "{timestamp}"
+        );
+    }
+    served.ship().await;
+    for (timestamp, offset) in [(41, 6), (-3, 6), (-4, 7), (-5, 6)] {
+        assert_eq!(list(&served, 9, at(timestamp)).await.offset, offset, "{timestamp}");
+    }
+}
+
+#[tokio::test]
 async fn a_question_of_a_later_version_is_refused() {
     let served = with_records().await;
     for (timestamp, version) in [(-3, 6), (-4, 7), (-5, 8), (-6, 9), (i64::MIN, 9)] {
