@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
 use bytes::Bytes;
@@ -35,13 +36,16 @@ pub(crate) struct Parameters {
 /// `{"records":[...],"next_offset"}`: records in offset order from `offset` on; the next page begins at `next_offset`.
 pub(crate) async fn records(
     State(service): State<Arc<QueryService>>,
-    Path((topic, partition)): Path<(String, PartitionId)>,
-    Query(parameters): Query<Parameters>,
+    path: Result<Path<(String, PartitionId)>, PathRejection>,
+    query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
+    let Path((topic, partition)) = path.map_err(|error| SearchError::parameter("partition", error.body_text()))?;
+    let Query(parameters) = query.map_err(|error| SearchError::parameter("offset, limit", error.body_text()))?;
     let limit = parameters.limit.unwrap_or(LIMIT);
     if limit > LIMIT_MAX {
         return Err(SearchError::parameter("limit", format!("{limit} is more than {LIMIT_MAX}")).into());
     }
+    let _turn = service.searcher.turn().await?;
     let (records, next) = read(&service, &topic, partition, parameters.offset, limit).await?;
     let list: Vec<Value> = records
         .iter()

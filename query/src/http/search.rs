@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Json, Response};
 use chronik_core::problem::Problem;
@@ -16,8 +17,9 @@ use crate::service::QueryService;
 /// Parameters in the query string.
 pub(crate) async fn search_get(
     State(service): State<Arc<QueryService>>,
-    Query(parameters): Query<Vec<(String, String)>>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(parameters) = query.map_err(|error| SearchError::parameter("query string", error.body_text()))?;
     answer(&service, parameters).await
 }
 

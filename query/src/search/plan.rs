@@ -213,24 +213,51 @@ impl Plan {
     /// Plans to read offsets from their runs. Between two runs may lie offsets that no record has; behind the last one, something is missing.
     fn scan(&mut self, scope: &Arc<Scope>, partition: PartitionId, offsets: Range<Offset>) {
         let Some(page) = scope.page.as_deref() else { return };
-        let runs = page.partitions.iter().find(|page| page.partition == partition).map_or(&[][..], |page| &page.runs);
+        let runs = page
+            .partitions
+            .iter()
+            .find(|page| page.partition == partition)
+            .map_or(&[][..], |page| &page.runs);
         let from = runs.partition_point(|run| run.last < offsets.start);
         for run in runs[from..].iter().take_while(|run| run.first < offsets.end) {
-            let span = Span { earliest: Timestamp::MIN, latest: run.max_timestamp };
+            let span = Span {
+                earliest: Timestamp::MIN,
+                latest: run.max_timestamp,
+            };
             let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
             match page.segments.get(run.segment as usize) {
-                None => self.missing.push(scope.missing(partition, offsets, "the catalog names no segment for them", true)),
+                None => {
+                    self.missing
+                        .push(scope.missing(partition, offsets, "the catalog names no segment for them", true))
+                }
                 Some(_) if !scope.may_admit(span) => {}
                 Some(segment) => {
                     let range = run.position..run.position.saturating_add(run.length);
-                    let work = RunWork { segment: segment.key.clone(), partition, last: run.last, range, offsets };
-                    self.units.push(Unit { scope: Arc::clone(scope), span, work: Work::Run(work) });
+                    let work = RunWork {
+                        segment: segment.key.clone(),
+                        partition,
+                        last: run.last,
+                        range,
+                        offsets,
+                    };
+                    self.units.push(Unit {
+                        scope: Arc::clone(scope),
+                        span,
+                        work: Work::Run(work),
+                    });
                 }
             }
         }
-        let known = runs.last().map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
+        let known = runs
+            .last()
+            .map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
         if known < offsets.end {
-            self.missing.push(scope.missing(partition, known..offsets.end, "the catalog names no segment for them", true));
+            self.missing.push(scope.missing(
+                partition,
+                known..offsets.end,
+                "the catalog names no segment for them",
+                true,
+            ));
         }
     }
 }

@@ -240,14 +240,25 @@ mod tests {
             (tail(2, 5, 9), None, 2..2, 5..9),
         ] {
             let found = with_tail(&tail, page.as_ref(), None);
-            assert_eq!((found.bucket, found.tail, found.gap), (bucket, rest, None), "{tail:?} {page:?}");
+            assert_eq!(
+                (found.bucket, found.tail, found.gap),
+                (bucket, rest, None),
+                "{tail:?} {page:?}"
+            );
         }
     }
 
     #[test]
     fn what_was_shipped_is_missing_if_the_catalog_could_not_be_read() {
         let found = with_tail(&tail(2, 5, 9), None, Some("unplugged"));
-        assert_eq!(found.gap, Some(Gap { from: 2, to: Some(5), reason: "unplugged".into() }));
+        assert_eq!(
+            found.gap,
+            Some(Gap {
+                from: 2,
+                to: Some(5),
+                reason: "unplugged".into()
+            })
+        );
         assert_eq!(with_tail(&tail(5, 5, 9), None, Some("unplugged")).gap, None);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::candidates::grouped;
 use super::cursor::Cursor;
@@ -46,6 +46,12 @@ pub(crate) struct Answer {
     pub(crate) cursor: Option<Cursor>,
 }
 
+/// The right to read; given back when dropped.
+pub(crate) struct Turn<'a> {
+    _place: SemaphorePermit<'a>,
+    _turn: SemaphorePermit<'a>,
+}
+
 /// Units that wait, the most urgent first.
 #[derive(Default)]
 struct Agenda {
@@ -63,12 +69,8 @@ enum Outcome {
 impl Searcher {
     /// Runs a search when it is its turn. If the catalog turns out to be older than the bucket, it is refreshed once and all is done again.
     pub(crate) async fn search(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
+        let _turn = self.turn().await?;
         let metrics = &self.scanner.metrics;
-        let Ok(_place) = self.places.try_acquire() else {
-            metrics.refused.inc();
-            return Err(SearchError::Busy);
-        };
-        let _turn = self.turns.acquire().await.map_err(|_| SearchError::Busy)?;
         metrics.searches.inc();
         let mut answer = self.attempt(request).await?;
         if answer.missing.iter().any(|missing| missing.stale) {
@@ -84,6 +86,19 @@ impl Searcher {
             }
         }
         Ok(answer)
+    }
+
+    /// Waits to be let in, unless too many wait already. Whoever reads much takes a turn.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, SearchError> {
+        let Ok(place) = self.places.try_acquire() else {
+            self.scanner.metrics.refused.inc();
+            return Err(SearchError::Busy);
+        };
+        let turn = self.turns.acquire().await.map_err(|_| SearchError::Busy)?;
+        Ok(Turn {
+            _place: place,
+            _turn: turn,
+        })
     }
 
     async fn attempt(&self, request: &SearchRequest) -> Result<Answer, SearchError> {

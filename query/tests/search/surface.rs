@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
 use chronik_core::batch::{BatchBuilder, Codec, Header, stamp};
+use chronik_query::QueryLimits;
 use serde_json::{Value, json};
 
 use crate::world::{World, answer, get, parameters, places};
@@ -147,6 +148,20 @@ async fn what_is_wrong_is_a_problem_with_a_stable_code() {
 }
 
 #[tokio::test]
+async fn who_finds_no_place_to_wait_is_told_so() {
+    let none = QueryLimits {
+        searches: 0,
+        waiting_searches: 0,
+        ..QueryLimits::default()
+    };
+    let service = world().await.service_within(none, true);
+    for path in ["/v1/search", "/v1/topics/t/partitions/0/records"] {
+        let (status, problem) = get(&service, path, &[]).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("busy")));
+    }
+}
+
+#[tokio::test]
 async fn records_are_read_wherever_they_lie() {
     let world = world().await;
     for service in [world.service(true), world.service(false)] {
@@ -192,6 +207,18 @@ async fn records_are_read_wherever_they_lie() {
     );
     let (status, problem) = get(&service, "/v1/topics/t/partitions/7/records", &[]).await;
     assert_eq!((status.as_u16(), &problem["code"]), (404, &json!("unknown_partition")));
+    for path in [
+        "/v1/topics/t/partitions/one/records",
+        "/v1/topics/t/partitions/0/records?offset=first",
+    ] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let (status, problem) = answer(&service, request).await;
+        assert_eq!(
+            (status.as_u16(), &problem["code"]),
+            (400, &json!("invalid_parameter")),
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test]

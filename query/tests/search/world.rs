@@ -107,6 +107,10 @@ impl World {
 
     /// A router with caches of its own; without a broker to ask if `tail` is false.
     pub fn service(&self, tail: bool) -> Router {
+        self.service_within(QueryLimits::default(), tail)
+    }
+
+    pub fn service_within(&self, limits: QueryLimits, tail: bool) -> Router {
         let catalog = Arc::new(CatalogReader::new(self.store.clone(), LANE, 1 << 20));
         let cold = Arc::new(BucketReader::new(self.store.clone(), catalog.clone(), 1 << 20));
         QueryService::new(QueryParts {
@@ -114,7 +118,7 @@ impl World {
             catalog,
             tail: tail.then(|| self.tail.clone() as _),
             cold,
-            limits: QueryLimits::default(),
+            limits,
             metrics: Metrics::new(),
         })
         .routes()
