@@ -8,7 +8,7 @@ use chronik_core::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, T
 use chronik_core::job::CoveredRun;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::state::topic::TopicConfig;
+use crate::topic_config::TopicConfig;
 
 /// The version of every command's shape.
 const VERSION: u16 = 0;

@@ -24,6 +24,7 @@ pub mod ship;
 pub mod start;
 pub mod state;
 pub mod tail_service;
+pub mod topic_config;
 pub mod wal;
 
 pub use broker::{Ingest, IngestError, IngestParts};

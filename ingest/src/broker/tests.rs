@@ -20,7 +20,7 @@ use super::*;
 use crate::command::{Command, CreateTopic};
 use crate::lane::ProducedBatch;
 use crate::recover::RecoverError;
-use crate::state::topic::TopicConfig;
+use crate::topic_config::TopicConfig;
 
 #[derive(Parser)]
 struct Line {

@@ -1,8 +1,11 @@
 //! When the unshipped log becomes a segment.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use chronik_core::ids::LogIndex;
+
+use crate::command::Command;
 
 /// Other commands than appends wait longer than records do.
 const OTHER_AGE_MAX: Duration = Duration::from_secs(60);
@@ -16,14 +19,23 @@ pub struct ShipLimits {
     pub age: Duration,
 }
 
-/// The log beyond the last segment border.
+/// The log beyond the last registered segment: the ranges that are being shipped, and what is beyond the last border.
 #[derive(Debug)]
 pub struct Unshipped {
     limits: ShipLimits,
+    being_shipped: VecDeque<Range>,
     first: LogIndex,
     bytes: u64,
     oldest_append: Option<Instant>,
     oldest_other: Option<Instant>,
+}
+
+/// A range that is to become a segment and is not registered yet.
+#[derive(Debug)]
+struct Range {
+    last: LogIndex,
+    bytes: u64,
+    oldest_append: Option<Instant>,
 }
 
 /// What a frame means for shipping.
@@ -37,11 +49,26 @@ pub struct FrameWeight {
     pub others: bool,
 }
 
+impl FrameWeight {
+    /// Of a frame with these commands, whose commands and batches take so many bytes.
+    pub fn of(commands: &[Command], command_bytes: u64, batch_bytes: u64) -> Self {
+        Self {
+            bytes: command_bytes + batch_bytes,
+            appends: batch_bytes > 0,
+            others: commands
+                .iter()
+                .any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
+        }
+    }
+}
+
 impl Unshipped {
     /// Nothing is unshipped; the next frame is `first`.
     pub fn new(limits: ShipLimits, first: LogIndex) -> Self {
+        let being_shipped = VecDeque::new();
         Self {
             limits,
+            being_shipped,
             first,
             bytes: 0,
             oldest_append: None,
@@ -54,14 +81,22 @@ impl Unshipped {
         self.first
     }
 
-    /// Bytes of frames beyond the last border.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Whether nothing lies beyond the last border.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 
-    /// Since when the oldest batch waits.
-    pub fn oldest_append(&self) -> Option<Instant> {
-        self.oldest_append
+    /// Bytes of all frames beyond the last registered segment.
+    pub fn bytes(&self) -> u64 {
+        self.being_shipped.iter().map(|range| range.bytes).sum::<u64>() + self.bytes
+    }
+
+    /// Since when the oldest batch waits that is not in a registered segment.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.being_shipped
+            .iter()
+            .find_map(|range| range.oldest_append)
+            .or(self.oldest_append)
     }
 
     /// Whether a border must come before a frame of this size, so that the segment stays within the limit.
@@ -80,7 +115,7 @@ impl Unshipped {
         }
     }
 
-    /// Whether there is anything but bookkeeping.
+    /// Whether there is anything but bookkeeping beyond the last border.
     pub fn is_worth_shipping(&self) -> bool {
         self.oldest_append.is_some() || self.oldest_other.is_some()
     }
@@ -101,7 +136,22 @@ impl Unshipped {
 
     /// Draws a border after `last`.
     pub fn cut(&mut self, last: LogIndex) {
-        *self = Self::new(self.limits, last + 1);
+        let oldest_append = self.oldest_append.take();
+        self.being_shipped.push_back(Range {
+            last,
+            bytes: self.bytes,
+            oldest_append,
+        });
+        self.first = last + 1;
+        self.bytes = 0;
+        self.oldest_other = None;
+    }
+
+    /// Everything up to `shipped` is in registered segments.
+    pub fn registered(&mut self, shipped: LogIndex) {
+        while self.being_shipped.front().is_some_and(|range| range.last <= shipped) {
+            self.being_shipped.pop_front();
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The lane: one ordered log of commands and the state that results from it.
 //!
-//! A request enters through a [`LaneHandle`]. The [`owner`] task stages it, puts it into a frame, and hands the frame to
+//! A request enters through a [`LaneHandle`]. The [`owner`] task stages it ([`stage`]), puts it into a frame, and hands the frame to
 //! the write-ahead log; once the log says that the frame is durable, the owner applies it to the state, publishes what
 //! others may see ([`tail`]), and answers. It also draws the borders between segments ([`border`]).
 
 pub mod border;
+mod frame;
 pub mod owner;
+mod recent;
 pub mod replay;
 pub mod stage;
 pub mod tail;

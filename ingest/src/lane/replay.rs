@@ -3,8 +3,7 @@
 use chronik_core::ids::LogIndex;
 
 use super::border::FrameWeight;
-use super::owner::{tail_batch, weigh};
-use super::tail::TopicTable;
+use super::tail::{TailBatch, TopicTable};
 use crate::command::{Command, CommandError};
 use crate::state::LaneState;
 use crate::wal::{Frame, FramePlace};
@@ -48,7 +47,7 @@ impl Replay {
             self.state.apply_frame(frame.index, &commands);
         }
         let batch_bytes: usize = frame.batches.iter().map(bytes::Bytes::len).sum();
-        let weight = weigh(&commands, frame.commands.len() as u64, batch_bytes as u64);
+        let weight = FrameWeight::of(&commands, frame.commands.len() as u64, batch_bytes as u64);
         let appends = commands
             .into_iter()
             .filter_map(|command| match command {
@@ -68,7 +67,7 @@ impl Replay {
         for frame in &self.frames {
             for append in &frame.appends {
                 if let Some(partition) = topics.partition(append.topic, append.partition) {
-                    partition.push(tail_batch(append, &frame.place, None));
+                    partition.push(TailBatch::new(append, &frame.place, None));
                 }
             }
             if frame.place.index > shipped {

@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::command::{Command, CreateTopic};
-    use crate::state::topic::TopicConfig;
+    use crate::topic_config::TopicConfig;
 
     const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
 

@@ -8,8 +8,11 @@ use bytes::Bytes;
 use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use tokio::sync::Notify;
 
+use crate::command::Append;
 use crate::state::partition::Partition;
-use crate::state::topic::{Topic, TopicConfig};
+use crate::state::topic::Topic;
+use crate::topic_config::TopicConfig;
+use crate::wal::FramePlace;
 
 /// The living topics as of one moment.
 #[derive(Debug, Default)]
@@ -93,6 +96,22 @@ pub struct TailBatch {
     pub length: u32,
     /// Its bytes, as long as memory allows.
     pub bytes: Option<BatchBytes>,
+}
+
+impl TailBatch {
+    /// An append whose frame was written at `place`.
+    pub fn new(append: &Append, place: &FramePlace, bytes: Option<BatchBytes>) -> Self {
+        Self {
+            base_offset: append.base_offset,
+            last_offset: append.last_offset,
+            max_timestamp: append.max_timestamp,
+            index: place.index,
+            file: place.file,
+            position: place.batches_position + u64::from(append.position),
+            length: append.length,
+            bytes,
+        }
+    }
 }
 
 /// The offset lies below what the tail holds.

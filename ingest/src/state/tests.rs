@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::apply::Refusal;
 use super::partition::Indexed;
-use super::topic::{ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
 use crate::command::{
     Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, GiveUp, RegisterResult,
     RegisterSegment, SegmentRun, Unreadable,
 };
+use crate::topic_config::{ConfigError, TopicConfig};
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
 const LANE: Lane = Lane(0);

@@ -1,0 +1,137 @@
+//! Frames on their way: one that is being put together, and those between write-ahead log and application.
+
+use bytes::{Bytes, BytesMut};
+use chronik_core::batch;
+use chronik_core::ids::{Incarnation, LogIndex, Timestamp};
+
+use super::border::FrameWeight;
+use super::stage::Stamp;
+use super::tail::BatchBytes;
+use super::{Appended, LaneError, ProducedBatch, Reply};
+use crate::command::{Append, Command};
+use crate::wal::Frame;
+
+/// Batch bytes that go into one frame; a larger batch has one of its own.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A frame that is being put together.
+#[derive(Default)]
+pub struct OpenFrame {
+    commands: Vec<Command>,
+    encoded: Vec<u8>,
+    answers: Vec<Answer>,
+    batches: Vec<BatchBytes>,
+    batch_bytes: usize,
+}
+
+/// A frame between write-ahead log and application.
+pub struct InFlight {
+    /// Its index.
+    pub index: LogIndex,
+    /// Its commands.
+    pub commands: Vec<Command>,
+    /// Who waits for each command's outcome.
+    pub answers: Vec<Answer>,
+    /// Of its appends, in their order.
+    pub batches: Vec<BatchBytes>,
+    /// Bytes of its commands.
+    pub command_bytes: u64,
+    /// What it means for shipping.
+    pub weight: FrameWeight,
+}
+
+/// Who waits for a command's outcome.
+pub enum Answer {
+    /// A producer; with the timestamp that the broker set, if it did.
+    Append(Option<Timestamp>, Reply<Result<Appended, LaneError>>),
+    /// Somebody else.
+    Propose(Reply<Result<(), LaneError>>),
+}
+
+impl OpenFrame {
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Whether a batch of so many bytes should still go into it.
+    pub fn has_room_for(&self, batch_bytes: usize) -> bool {
+        self.batch_bytes == 0 || self.batch_bytes + batch_bytes <= BATCH_BYTES
+    }
+
+    /// Adds a command that is not an append.
+    pub fn propose(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<(), LaneError>>) {
+        self.encoded.extend_from_slice(encoded);
+        self.commands.push(command);
+        self.answers.push(Answer::Propose(reply));
+    }
+
+    /// Adds a batch.
+    pub fn append(
+        &mut self,
+        produced: &ProducedBatch,
+        stamp: Stamp,
+        append_time: Option<Timestamp>,
+        reply: Reply<Result<Appended, LaneError>>,
+    ) {
+        let command = Command::Append(Append {
+            topic: produced.topic,
+            partition: produced.partition,
+            base_offset: stamp.base_offset,
+            last_offset: stamp.base_offset + i64::from(produced.header.last_offset_delta),
+            max_timestamp: append_time.unwrap_or(produced.header.max_timestamp),
+            position: self.batch_bytes as u32,
+            length: produced.bytes.len() as u32,
+        });
+        self.encoded.extend_from_slice(&command.encoded());
+        self.commands.push(command);
+        self.answers.push(Answer::Append(append_time, reply));
+        self.batch_bytes += produced.bytes.len();
+        self.batches.push(stamped(&produced.bytes, stamp, append_time));
+    }
+
+    /// The frame for the write-ahead log, and what is needed once it is durable.
+    pub fn close(self, index: LogIndex, incarnation: Incarnation) -> (Frame, InFlight) {
+        let command_bytes = self.encoded.len() as u64;
+        let parts = |batch: &BatchBytes| [batch.head.clone(), batch.body.clone()];
+        let frame = Frame {
+            index,
+            incarnation,
+            epoch: u64::from(incarnation.0),
+            kind: 0,
+            flags: 0,
+            commands: Bytes::from(self.encoded),
+            batches: self.batches.iter().flat_map(parts).collect(),
+        };
+        let in_flight = InFlight {
+            index,
+            weight: FrameWeight::of(&self.commands, command_bytes, self.batch_bytes as u64),
+            commands: self.commands,
+            answers: self.answers,
+            batches: self.batches,
+            command_bytes,
+        };
+        (frame, in_flight)
+    }
+}
+
+/// A batch with offset and epoch in its header. The records are shared with the request, not copied, unless the
+/// broker's timestamp changes what the CRC covers.
+fn stamped(bytes: &Bytes, stamp: Stamp, append_time: Option<Timestamp>) -> BatchBytes {
+    let Some(now) = append_time else {
+        let mut head = BytesMut::from(&bytes[..batch::HEADER_LENGTH]);
+        batch::stamp(&mut head, stamp.base_offset, stamp.leader_epoch);
+        return BatchBytes {
+            head: head.freeze(),
+            body: bytes.slice(batch::HEADER_LENGTH..),
+        };
+    };
+    let mut whole = BytesMut::from(&bytes[..]);
+    batch::stamp(&mut whole, stamp.base_offset, stamp.leader_epoch);
+    batch::stamp_log_append_time(&mut whole, now);
+    let body = whole.split_off(batch::HEADER_LENGTH).freeze();
+    BatchBytes {
+        head: whole.freeze(),
+        body,
+    }
+}
