@@ -274,7 +274,7 @@ impl Ingest {
             biased;
             () = cancel.cancelled() => return self.stop().await,
             ended = self.tasks.join_next() => failure(ended.unwrap_or(Ok(Ok(())))),
-            ended = &mut self.exporter => failure(ended.map(|exporter| Ok(drop(exporter?)))),
+            ended = &mut self.exporter => failure(ended.map(|ended| ended.map(drop).map_err(IngestError::from))),
         };
         self.end().await;
         Err(failed)

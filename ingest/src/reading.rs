@@ -62,7 +62,7 @@ impl RecordReader {
             return Ok(Vec::new());
         };
         if let Ok(batches) = tail.batches(from, max_bytes) {
-            match self.from_log(batches).await {
+            match self.read_log(batches).await {
                 Err(ReadError::Wal(WalError::Gone { .. })) => {}
                 read => {
                     self.metrics.wal_hit();
@@ -107,7 +107,7 @@ impl RecordReader {
         Ok(None)
     }
 
-    async fn from_log(&self, batches: Vec<TailBatch>) -> Result<Vec<BatchBytes>, ReadError> {
+    async fn read_log(&self, batches: Vec<TailBatch>) -> Result<Vec<BatchBytes>, ReadError> {
         if batches.iter().all(|batch| batch.bytes.is_some()) {
             return Ok(batches.into_iter().filter_map(|batch| batch.bytes).collect());
         }

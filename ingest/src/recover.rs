@@ -228,7 +228,7 @@ async fn adopt(store: &SharedStore, segments: &[SegmentName], state: &mut LaneSt
     let within: Vec<SegmentName> = segments
         .iter()
         .filter(|name| name.last <= state.applied)
-        .cloned()
+        .copied()
         .collect();
     let chain = longest_chain(&within, state.shipped_index() + 1);
     for name in &chain {
@@ -293,7 +293,7 @@ fn longest_chain(segments: &[SegmentName], from: LogIndex) -> Vec<SegmentName> {
             reach.insert(*first, best);
         }
     }
-    let next = |first: LogIndex| reach.get(&first).map(|(_, name)| (*name).clone());
+    let next = |first: LogIndex| reach.get(&first).map(|(_, name)| **name);
     std::iter::successors(next(from), |name| next(name.last + 1)).collect()
 }
 
@@ -316,7 +316,8 @@ mod tests {
 
     #[test]
     fn the_chain_that_reaches_furthest_is_followed() {
-        let cases: [(&str, &[(u64, u64)], &[(u64, u64)]); 6] = [
+        type Ranges = &'static [(LogIndex, LogIndex)];
+        let cases: [(&str, Ranges, Ranges); 6] = [
             ("nothing", &[], &[]),
             ("a hole", &[(1, 4), (6, 9)], &[(1, 4)]),
             ("nothing at the start", &[(2, 4)], &[]),

@@ -179,7 +179,16 @@ mod tests {
         assert!(!unshipped.is_full_before(&frame(40, true, false)));
         assert!(unshipped.is_full_before(&frame(41, true, false)));
         unshipped.cut(7);
-        assert_eq!((unshipped.first(), unshipped.bytes(), unshipped.due_at()), (8, 0, None));
+        assert_eq!(
+            (unshipped.first(), unshipped.is_empty(), unshipped.due_at()),
+            (8, true, None)
+        );
+        assert!(
+            unshipped.bytes() == 60 && unshipped.oldest().is_some(),
+            "it waits for its registration"
+        );
+        unshipped.registered(7);
+        assert_eq!((unshipped.bytes(), unshipped.oldest()), (0, None));
     }
 
     #[test]

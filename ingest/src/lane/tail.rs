@@ -246,7 +246,7 @@ impl PartitionTail {
             .cloned()
     }
 
-    /// Waits until the partition has grown after this call; poll it once before looking at the bounds.
+    /// Ends once the partition has grown after this call: make it before looking at the bounds.
     pub fn grown(&self) -> tokio::sync::futures::Notified<'_> {
         self.grown.notified()
     }
