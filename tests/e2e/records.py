@@ -122,14 +122,13 @@ def consume(bootstrap, topic, partitions, start=0):
     open_partitions = {p for p in range(partitions) if start < ends[p]}
     try:
         while open_partitions:
-            messages = client.consume(1000, timeout=60)
-            assert messages, f"nothing came for 60 s; {topic} is open in {open_partitions}"
-            for message in messages:
-                assert message.error() is None, message.error()
-                partition = message.partition()
-                read[partition].append((message.offset(), as_record(message)))
-                if message.offset() + 1 >= ends[partition]:
-                    open_partitions.discard(partition)
+            message = client.poll(60)
+            assert message is not None, f"nothing came for 60 s; {topic} is open in {open_partitions}"
+            assert message.error() is None, message.error()
+            partition = message.partition()
+            read[partition].append((message.offset(), as_record(message)))
+            if message.offset() + 1 >= ends[partition]:
+                open_partitions.discard(partition)
     finally:
         client.close()
     return read

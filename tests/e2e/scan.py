@@ -1,9 +1,11 @@
 """What a search must find, by looking at every record: a second, slow and plain reading of the query language."""
 
+import functools
 import random
 from dataclasses import dataclass
 
 
+@functools.cache
 def tokens(data):
     """The words of some bytes: runs of alphanumeric characters, lower case; invalid bytes separate."""
     words, word = [], []
