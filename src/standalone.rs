@@ -80,10 +80,7 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
     });
 
     let readiness = Readiness::new(cancel.clone());
-    let routes = query
-        .routes()
-        .merge(ingest.routes())
-        .merge(web::routes(metrics, readiness));
+    let routes = web::routes(query.routes().merge(ingest.routes()), metrics, readiness);
     let served = tokio::spawn(web::serve(listener, routes, cancel.clone()));
     let followed = tokio::spawn({
         let cancel = cancel.clone();

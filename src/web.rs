@@ -47,13 +47,16 @@ impl Readiness {
     }
 }
 
-/// `/metrics`, `/health/live`, `/health/ready`, and an answer for everything that is not there.
-pub fn routes(metrics: Metrics, readiness: Readiness) -> Router {
-    Router::new()
+/// What the services bring, `/metrics`, `/health/live`, `/health/ready`, and an answer for everything that is not there.
+pub fn routes(services: Router, metrics: Metrics, readiness: Readiness) -> Router {
+    let own = Router::new()
         .route("/metrics", get(exposition))
         .with_state(metrics)
         .route("/health/live", get(async || "alive\n"))
-        .route("/health/ready", get(ready).with_state(readiness))
+        .route("/health/ready", get(ready).with_state(readiness));
+    // Last, as it reaches only routes that are there already.
+    services
+        .merge(own)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
 }

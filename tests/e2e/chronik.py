@@ -160,6 +160,17 @@ class Chronik:
     def search(self, topic, query="", **parameters):
         return self.get("/v1/search", topic=topic, q=query, **parameters)
 
+    def pages(self, topic, query="", between=lambda: None, **parameters):
+        """The hits of each page; follows the cursor, and calls `between` after each page that is not the last."""
+        cursor = {}
+        while True:
+            answer = self.search(topic, query, **parameters, **cursor)
+            yield answer["hits"]
+            if not answer["cursor"]:
+                return
+            cursor = {"cursor": answer["cursor"]}
+            between()
+
     def metrics(self):
         """Name with labels → value."""
         lines = self.request("GET", "/metrics").text.splitlines()

@@ -40,7 +40,7 @@ def text_of(value):
         return {"base64": base64.b64encode(value).decode()}
 
 
-def producer(bootstrap, codec="none", **settings):
+def producer(bootstrap, codec="none", on_error=None, **settings):
     return kafka.Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -49,6 +49,7 @@ def producer(bootstrap, codec="none", **settings):
             "linger.ms": 5,
             "broker.address.family": "v4",
             "message.timeout.ms": 60_000,
+            "error_cb": on_error,
             **{name.replace("_", "."): value for name, value in settings.items()},
         }
     )

@@ -5,6 +5,7 @@ import struct
 
 import confluent_kafka as kafka
 import pytest
+from chronik import until
 from confluent_kafka.admin import AdminClient, NewTopic
 from records import Record, consume, consumer, produce, producer, watermarks
 
@@ -86,11 +87,15 @@ def test_garbage_closes_the_connection_and_nothing_else(shared):
 
 
 def test_an_idempotent_producer_is_told(shared):
-    client = producer(shared.bootstrap, enable_idempotence=True, message_timeout_ms=5000)
     errors = []
-    client.produce("idempotent", b"x", on_delivery=lambda error, _: errors.append(error))
-    client.flush(15)
-    assert errors and errors[0] is not None
+    client = producer(shared.bootstrap, enable_idempotence=True, on_error=errors.append)
+    client.produce("idempotent", b"x")
+
+    def told():
+        client.poll(0.1)
+        return errors
+
+    assert until(told, "the client is told")[0].code() == kafka.KafkaError._UNSUPPORTED_FEATURE
 
 
 def test_topics_are_created_and_deleted(shared):
@@ -107,7 +112,7 @@ def test_topics_are_created_and_deleted(shared):
 def test_a_topic_that_nobody_made(start):
     server = start(auto_create_topics="false")
     with pytest.raises(AssertionError, match="UNKNOWN_TOPIC"):
-        produce(server.bootstrap, "absent", [Record(b"x")], message_timeout_ms=5000)
+        produce(server.bootstrap, "absent", [Record(b"x")], topic_metadata_propagation_max_ms=100)
     assert server.status()["topics"] == []
 
 

@@ -27,16 +27,9 @@ def made(server, topic, count, partitions=3, first=0):
 
 
 def pages(server, topic, query, **parameters):
-    """Follows the cursor; `between` is called after each page."""
-    between = parameters.pop("between", lambda: None)
-    cursor = {}
-    while True:
-        answer = server.search(topic, query, **parameters, **cursor)
-        yield [(hit["timestamp"], hit["partition"], hit["offset"]) for hit in answer["hits"]]
-        if not answer.get("cursor"):
-            return
-        cursor = {"cursor": answer["cursor"]}
-        between()
+    """What each page finds, as (timestamp, partition, offset)."""
+    for hits in server.pages(topic, query, **parameters):
+        yield [(hit["timestamp"], hit["partition"], hit["offset"]) for hit in hits]
 
 
 @pytest.mark.parametrize("sort", ["newest", "oldest"])
