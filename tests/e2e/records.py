@@ -49,7 +49,7 @@ def producer(bootstrap, codec="none", on_error=None, **settings):
             "linger.ms": 5,
             "broker.address.family": "v4",
             "message.timeout.ms": 60_000,
-            "error_cb": on_error,
+            **({"error_cb": on_error} if on_error else {}),
             **{name.replace("_", "."): value for name, value in settings.items()},
         }
     )
