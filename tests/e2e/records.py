@@ -40,7 +40,7 @@ def text_of(value):
         return {"base64": base64.b64encode(value).decode()}
 
 
-def producer(bootstrap, codec="none", on_error=None, **settings):
+def producer(bootstrap, codec="none", **settings):
     return kafka.Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -49,7 +49,6 @@ def producer(bootstrap, codec="none", on_error=None, **settings):
             "linger.ms": 5,
             "broker.address.family": "v4",
             "message.timeout.ms": 60_000,
-            **({"error_cb": on_error} if on_error else {}),
             **{name.replace("_", "."): value for name, value in settings.items()},
         }
     )

@@ -87,15 +87,10 @@ def test_garbage_closes_the_connection_and_nothing_else(shared):
 
 
 def test_an_idempotent_producer_is_told(shared):
-    errors = []
-    client = producer(shared.bootstrap, enable_idempotence=True, on_error=errors.append)
+    client = producer(shared.bootstrap, enable_idempotence=True)
     client.produce("idempotent", b"x")
-
-    def told():
-        client.poll(0.1)
-        return errors
-
-    assert until(told, "the client is told")[0].code() == kafka.KafkaError._UNSUPPORTED_FEATURE
+    with pytest.raises(kafka.KafkaException, match="Idempotent producer not supported"):
+        until(lambda: client.poll(0.1), "the client gives up")
 
 
 def test_topics_are_created_and_deleted(shared):
