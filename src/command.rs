@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 
 use anyhow::Result;
-use chronik_core::setting::{AbsentSetting, EarlierName, absent_setting_in, earlier_names_in};
+use chronik_core::setting::{AbsentSetting, absent_setting_in};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::Output;
+use crate::server::Server;
 use crate::settings::StandaloneSettings;
 use crate::{standalone, tool};
 
@@ -21,21 +22,6 @@ pub struct Chronik {
     command: Command,
     #[command(flatten)]
     server: Server,
-}
-
-/// Where the tool finds the server, and how it answers.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "For every command")]
-pub struct Server {
-    /// Answer in JSON.
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// A broker's address, HOST:PORT.
-    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    pub bootstrap: String,
-    /// The address of search, metrics and health.
-    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub http: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,13 +68,6 @@ pub fn read(
         }
     }
     chronik.map_err(Refusal::Unclear)
-}
-
-/// Warns of names that earlier systems used.
-pub fn warn_of_earlier_names(names: impl Iterator<Item = String>) {
-    for EarlierName { name, instead } in earlier_names_in(names) {
-        tracing::warn!("{name} has no effect here; in its place there is {instead}");
-    }
 }
 
 impl Chronik {

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::command::Server;
+use crate::server::Server;
 
 /// A client of one HTTP address.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ mod command;
 mod http;
 mod kafka;
 mod output;
+mod server;
 mod settings;
 mod standalone;
 mod tool;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
             // The reader of our output (`head`, say) has seen enough.
             Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("chronik: {error:#}");
+                eprintln!("chronik: {}", output::told(&error));
                 ExitCode::from(FAILED)
             }
         },

@@ -9,7 +9,7 @@ use chronik_core::catalog::CatalogReader;
 use chronik_core::cold::BucketReader;
 use chronik_core::ids::Lane;
 use chronik_core::queue::{EmbeddedQueue, SharedQueue};
-use chronik_core::setting::ByteSize;
+use chronik_core::setting::{ByteSize, EarlierName, earlier_names_in};
 use chronik_core::store::{LocalBucket, SharedStore};
 use chronik_core::telemetry::{Metrics, log_to_stderr};
 use chronik_indexer::{Indexer, IndexerParts};
@@ -18,7 +18,6 @@ use chronik_query::{QueryLimits, QueryParts, QueryService};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::command::warn_of_earlier_names;
 use crate::settings::StandaloneSettings;
 use crate::web::{self, Readiness};
 
@@ -80,7 +79,7 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
     });
 
     let readiness = Readiness::new(cancel.clone());
-    let routes = web::routes(query.routes().merge(ingest.routes()), metrics, readiness);
+    let routes = web::routes(chronik_query::routes(query).merge(ingest.routes()), metrics, readiness);
     let served = tokio::spawn(web::serve(listener, routes, cancel.clone()));
     let followed = tokio::spawn({
         let cancel = cancel.clone();
@@ -98,6 +97,13 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
     indexed.await?;
     followed.await?;
     Ok(ended?)
+}
+
+/// Warns of names that earlier systems used.
+fn warn_of_earlier_names(names: impl Iterator<Item = String>) {
+    for EarlierName { name, instead } in earlier_names_in(names) {
+        tracing::warn!("{name} has no effect here; in its place there is {instead}");
+    }
 }
 
 /// The first SIGTERM or SIGINT stops in good order, the second one at once: what was acknowledged is safe either way.

@@ -12,4 +12,5 @@ mod search;
 mod service;
 
 pub use archive::{ArchiveLeaf, CandidateBatch, Candidates, LeafError};
+pub use http::routes;
 pub use service::{QueryLimits, QueryParts, QueryService};

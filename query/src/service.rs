@@ -1,7 +1,5 @@
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
 use chronik_core::catalog::CatalogReader;
 use chronik_core::cold::SharedColdReader;
 use chronik_core::store::SharedStore;
@@ -11,7 +9,6 @@ use tokio::sync::Semaphore;
 
 use crate::archive::ArchiveLeaf;
 use crate::cpu::Cpu;
-use crate::http::{records, search_get, search_post};
 use crate::memory::Memory;
 use crate::metrics::SearchMetrics;
 use crate::search::{Scanner, Searcher, Sources};
@@ -65,7 +62,7 @@ pub struct QueryService {
 }
 
 impl QueryService {
-    /// A service that answers through its [`routes`](Self::routes).
+    /// A service that answers through its [`routes`](crate::routes).
     pub fn new(parts: QueryParts) -> Arc<Self> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = parts.limits;
@@ -91,13 +88,5 @@ impl QueryService {
             searcher,
             cold: parts.cold,
         })
-    }
-
-    /// `GET|POST /v1/search` and `GET /v1/topics/{topic}/partitions/{partition}/records`.
-    pub fn routes(self: Arc<Self>) -> Router {
-        Router::new()
-            .route("/v1/search", get(search_get).post(search_post))
-            .route("/v1/topics/{topic}/partitions/{partition}/records", get(records))
-            .with_state(self)
     }
 }

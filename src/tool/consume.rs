@@ -7,9 +7,9 @@ use chronik_core::ids::{Offset, PartitionId};
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use clap::Args;
 
-use crate::command::Server;
 use crate::kafka::{Client, Topic};
 use crate::output::{Output, record_document};
+use crate::server::Server;
 
 /// `chronik consume`
 #[derive(Args, Debug)]

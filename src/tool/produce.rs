@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::clock::now_ms;
-use crate::command::Server;
 use crate::kafka::{Client, Topic, partition_of_key};
 use crate::output::Output;
+use crate::server::Server;
 
 /// What a broker of ours accepts in one batch at most; a longer line could never be stored.
 const LINE_BYTES_MAX: usize = 32 << 20;

@@ -1,8 +1,8 @@
 use anyhow::Result;
 
-use crate::command::Server;
 use crate::http::Http;
 use crate::output::Output;
+use crate::server::Server;
 
 /// `chronik seal`
 pub async fn run(server: &Server, output: &Output) -> Result<()> {

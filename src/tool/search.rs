@@ -3,9 +3,9 @@ use chronik_core::ids::Timestamp;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::command::Server;
 use crate::http::Http;
 use crate::output::{Output, shown};
+use crate::server::Server;
 
 /// `chronik search`
 #[derive(Args, Debug)]

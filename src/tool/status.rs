@@ -1,9 +1,9 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::command::Server;
 use crate::http::Http;
 use crate::output::{Output, shown};
+use crate::server::Server;
 
 /// `chronik status`
 pub async fn run(server: &Server, output: &Output) -> Result<()> {
@@ -32,11 +32,11 @@ pub async fn run(server: &Server, output: &Output) -> Result<()> {
         &["topic", "partition", "log start", "end", "shipped to", "archived to"],
         rows,
     )?;
-    let figure = |name: &str| status[name].as_u64().unwrap_or(0);
+    let figure = |name: &str| status[name].as_u64();
+    let age = figure("oldest_unshipped_ms").map_or(String::new(), |age| format!(", the oldest {age} ms old"));
     output.line(&format!(
-        "\nunshipped: {} bytes, the oldest {} ms old; jobs pending: {}",
-        figure("unshipped_bytes"),
-        figure("oldest_unshipped_ms"),
-        figure("pending_jobs"),
+        "\nunshipped: {} bytes{age}; jobs pending: {}",
+        figure("unshipped_bytes").unwrap_or(0),
+        figure("pending_jobs").unwrap_or(0),
     ))
 }

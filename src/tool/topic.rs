@@ -2,9 +2,9 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::command::Server;
 use crate::kafka::Client;
 use crate::output::Output;
+use crate::server::Server;
 
 /// `chronik topic`
 #[derive(Debug, Subcommand)]

@@ -113,15 +113,14 @@ impl World {
     pub fn service_within(&self, limits: QueryLimits, tail: bool) -> Router {
         let catalog = Arc::new(CatalogReader::new(self.store.clone(), LANE, 1 << 20));
         let cold = Arc::new(BucketReader::new(self.store.clone(), catalog.clone(), 1 << 20));
-        QueryService::new(QueryParts {
+        chronik_query::routes(QueryService::new(QueryParts {
             store: self.store.clone(),
             catalog,
             tail: tail.then(|| self.tail.clone() as _),
             cold,
             limits,
             metrics: Metrics::new(),
-        })
-        .routes()
+        }))
     }
 
     /// Ships up to `batches` more batches of every partition as one segment.

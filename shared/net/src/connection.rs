@@ -1,61 +1,20 @@
 //! One connection, from accept to close.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use chronik_wire::DecodeError;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::Service;
+use crate::end::End;
 use crate::reader::Reader;
+use crate::shared::Shared;
 use crate::stats::count;
 use crate::writer::Writer;
-use crate::{Limits, NetStats, Service};
-
-/// What all connections of a server share.
-pub struct Shared {
-    pub limits: Limits,
-    pub stats: Arc<NetStats>,
-    /// A permit a byte of [`Limits::in_flight_bytes_max`].
-    pub in_flight: Arc<Semaphore>,
-}
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub enum End {
-    #[error("closed by the client")]
-    Client,
-    #[error("the server stops")]
-    Shutdown,
-    #[error("idle")]
-    Idle,
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("stalled within a frame")]
-    Stalled,
-    #[error("a frame of {length} bytes where 1 to {max} are allowed")]
-    FrameLength { length: i32, max: usize },
-    #[error("no request header: {0}")]
-    Header(#[from] DecodeError),
-    #[error("{0}")]
-    Refused(String),
-    #[error("answers took too long")]
-    Drain,
-}
-
-impl End {
-    /// Whether the client sent what it should not have.
-    fn is_fault(&self) -> bool {
-        matches!(
-            self,
-            Self::Stalled | Self::FrameLength { .. } | Self::Header(_) | Self::Refused(_)
-        )
-    }
-}
 
 /// Serves one connection to its end, and logs why it ended.
 pub async fn serve<S: Service>(

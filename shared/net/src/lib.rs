@@ -11,11 +11,13 @@
 mod answers;
 mod api_table;
 mod connection;
+mod end;
 mod limits;
 mod outgoing;
 mod reader;
 mod server;
 mod service;
+mod shared;
 mod stats;
 mod writer;
 

@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{Pending, Reply};
-use crate::connection::{End, Shared};
+use crate::end::End;
+use crate::shared::Shared;
 use crate::stats::{count, uncount};
 use crate::{NetStats, Outcome, Request, Service};
 

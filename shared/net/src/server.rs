@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{self, Shared};
+use crate::connection;
+use crate::shared::Shared;
 use crate::stats::{count, uncount};
 use crate::{Limits, NetStats, Service};
 

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use crate::Outcome;
 use crate::answers::{Answers, Pending, Reply};
-use crate::connection::{End, Shared};
+use crate::end::End;
 use crate::outgoing::Outgoing;
+use crate::shared::Shared;
 use crate::stats::count;
 
 /// Finished answers are sent together up to about this many bytes.
