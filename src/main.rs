@@ -10,7 +10,6 @@ mod server;
 mod settings;
 mod standalone;
 mod tool;
-mod web;
 
 use std::process::ExitCode;
 

@@ -4,36 +4,33 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use chronik_core::catalog::CatalogReader;
 use chronik_core::cold::BucketReader;
 use chronik_core::ids::Lane;
 use chronik_core::queue::{EmbeddedQueue, SharedQueue};
 use chronik_core::setting::{ByteSize, EarlierName, earlier_names_in};
+use chronik_core::shutdown::stop_on_signal;
 use chronik_core::store::{LocalBucket, SharedStore};
 use chronik_core::telemetry::{Metrics, log_to_stderr};
+use chronik_core::web::{self, Readiness};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_ingest::{Ingest, IngestParts};
 use chronik_query::{QueryLimits, QueryParts, QueryService};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::settings::StandaloneSettings;
-use crate::web::{self, Readiness};
 
 /// Standalone has one lane.
 const LANE: Lane = Lane(0);
 /// Jobs are at most 200 KiB; what does not fit is sent again later.
 const QUEUE_BYTES_MAX: ByteSize = ByteSize::mebibytes(64);
-/// What a shell reports for a process that a signal ended.
-const INTERRUPTED: i32 = 130;
 
 /// Serves until a signal or a failure ends it.
 pub async fn run(settings: StandaloneSettings) -> Result<()> {
     settings.check()?;
     log_to_stderr("info");
     warn_of_earlier_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    let cancel = stop_on_signal()?;
+    let cancel = stop_on_signal().context("signals can't be handled")?;
     let listener = web::listen(settings.http.bind()).await?;
     let http_addr = listener
         .local_addr()
@@ -104,40 +101,6 @@ fn warn_of_earlier_names(names: impl Iterator<Item = String>) {
     for EarlierName { name, instead } in earlier_names_in(names) {
         tracing::warn!("{name} has no effect here; in its place there is {instead}");
     }
-}
-
-/// The first SIGTERM or SIGINT stops in good order, the second one at once: what was acknowledged is safe either way.
-fn stop_on_signal() -> Result<CancellationToken> {
-    let cancel = CancellationToken::new();
-    let signals =
-        signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) = signals.map_err(|error| anyhow!("signals can't be handled: {error}"))?;
-    tokio::spawn({
-        let cancel = cancel.clone();
-        async move {
-            for stop in [Stop::InOrder, Stop::AtOnce] {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                match stop {
-                    Stop::InOrder => {
-                        tracing::info!(
-                            "stopping: what is acknowledged is shipped first; a second signal stops at once"
-                        );
-                        cancel.cancel();
-                    }
-                    Stop::AtOnce => std::process::exit(INTERRUPTED),
-                }
-            }
-        }
-    });
-    Ok(cancel)
-}
-
-enum Stop {
-    InOrder,
-    AtOnce,
 }
 
 /// Who gets how much of the memory for caches, bytes.

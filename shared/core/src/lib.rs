@@ -19,6 +19,8 @@ pub mod queue;
 pub mod search;
 pub mod segment;
 pub mod setting;
+pub mod shutdown;
 pub mod store;
 pub mod tail;
 pub mod telemetry;
+pub mod web;

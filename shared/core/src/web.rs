@@ -1,36 +1,55 @@
-//! The one HTTP server of the process: what the services bring, metrics and health.
+//! The HTTP server that every service has: what the service brings, metrics and health.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use chronik_core::problem::Problem;
-use chronik_core::telemetry::{CONTENT_TYPE_METRICS, Metrics};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::problem::Problem;
+use crate::telemetry::{CONTENT_TYPE_METRICS, Metrics};
 
 /// How long answers that are under way may take once the process stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
+/// HTTP can't be served there.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody else has the port.
+    #[error(
+        "port {} on {} is in use by another process; stop that one, or choose another port with --http-port (CHRONIK_HTTP_PORT)",
+        address.port(),
+        address.ip()
+    )]
+    InUse {
+        /// Where to listen.
+        address: SocketAddr,
+    },
+    /// The system does not give the address.
+    #[error(
+        "HTTP can't be served on {address}: {source}; choose another address with --http-bind (CHRONIK_HTTP_BIND) or \
+         --http-port (CHRONIK_HTTP_PORT)"
+    )]
+    Refused {
+        /// Where to listen.
+        address: SocketAddr,
+        /// The system's own words.
+        source: io::Error,
+    },
+}
+
 /// Binds the port.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => anyhow!(
-            "port {} on {} is in use by another process; stop that one, or choose another port with --http-port (CHRONIK_HTTP_PORT)",
-            address.port(),
-            address.ip(),
-        ),
-        _ => anyhow!(
-            "HTTP can't be served on {address}: {error}; choose another address with --http-bind (CHRONIK_HTTP_BIND) \
-             or --http-port (CHRONIK_HTTP_PORT)"
-        ),
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { address },
+        _ => ListenError::Refused { address, source },
     })
 }
 
