@@ -1,0 +1,153 @@
+"""The Helm chart: rendered with many values, held against Kubernetes' own schemas, and refusing what can't work."""
+
+import subprocess
+
+import kubernetes_validate
+import pytest
+from chart import CASES, CHART, KUBERNETES, LEAST, flags, render
+from place import run, tool
+
+# The oldest that Chart.yaml admits, and the newest.
+KUBERNETES_VERSIONS = ("1.27", "1.37")
+# Kinds of extensions, which Kubernetes' schemas don't describe.
+EXTENSIONS = {"ScaledObject", "TriggerAuthentication", "PodMonitor"}
+WORKLOADS = {"StatefulSet", "Deployment"}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def objects(request):
+    return render(**CASES[request.param])
+
+
+def of_kind(objects, *kinds):
+    return {each["metadata"]["name"]: each for each in objects if each["kind"] in kinds}
+
+
+def environment(workload):
+    return {entry["name"]: entry for entry in workload["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def test_helm_finds_nothing_to_criticise():
+    run("helm", "lint", "--strict", CHART, "--kube-version", KUBERNETES, *flags(LEAST))
+
+
+def test_kubernetes_knows_every_field(objects):
+    for each in objects:
+        if each["kind"] not in EXTENSIONS:
+            for version in KUBERNETES_VERSIONS:
+                kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_there_is_one_broker_and_its_log_outlives_the_release(objects):
+    (broker,) = of_kind(objects, "StatefulSet").values()
+    spec = broker["spec"]
+    assert (spec["replicas"], spec["podManagementPolicy"]) == (1, "OrderedReady")
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    mounts = spec["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": spec["volumeClaimTemplates"][0]["metadata"]["name"], "mountPath": "/var/lib/chronik"} in mounts
+    scaled = of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject").values()
+    assert broker["metadata"]["name"] not in {each["spec"]["scaleTargetRef"]["name"] for each in scaled}
+
+
+def test_pods_have_no_rights_that_they_do_not_need(objects):
+    for workload in of_kind(objects, *WORKLOADS).values():
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
+        assert pod["automountServiceAccountToken"] is False and pod["enableServiceLinks"] is False
+        assert pod["terminationGracePeriodSeconds"] > 30
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}
+            assert context["allowPrivilegeEscalation"] is False
+            assert container["resources"]["limits"]["memory"]
+            written = {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert {environment(workload)["CHRONIK_DATA_DIR"]["value"], "/tmp"} <= written
+
+
+def test_secrets_come_from_secrets(objects):
+    for workload in of_kind(objects, *WORKLOADS).values():
+        for name, entry in environment(workload).items():
+            if name.endswith(("_TOKEN", "_KEY", "_KEY_ID")):
+                assert entry.keys() == {"name", "valueFrom"} and entry["valueFrom"].keys() == {"secretKeyRef"}
+
+
+def test_what_selects_finds_its_pods(objects):
+    pods = {
+        name: workload["spec"]["template"] for name, workload in of_kind(objects, "Deployment", "StatefulSet").items()
+    }
+
+    def found(labels):
+        return [name for name, pod in pods.items() if labels.items() <= pod["metadata"]["labels"].items()]
+
+    for name, service in of_kind(objects, "Service").items():
+        (pod,) = found(service["spec"]["selector"])
+        ports = {port["name"] for port in pods[pod]["spec"]["containers"][0]["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, name
+    for each in of_kind(objects, "PodDisruptionBudget").values():
+        assert len(found(each["spec"]["selector"]["matchLabels"])) == 1
+    for workload in of_kind(objects, "Deployment", "StatefulSet").values():
+        assert found(workload["spec"]["selector"]["matchLabels"]) == [workload["metadata"]["name"]]
+        accounts = of_kind(objects, "ServiceAccount")
+        assert workload["spec"]["template"]["spec"]["serviceAccountName"] in accounts
+
+
+def test_services_name_each_other_as_they_are_called(objects):
+    services = of_kind(objects, "Service")
+    workloads = of_kind(objects, *WORKLOADS)
+    for workload in workloads.values():
+        for name in ("CHRONIK_INGEST_ENDPOINTS", "CHRONIK_QUERY_ENDPOINTS"):
+            if entry := environment(workload).get(name):
+                assert entry["value"].removeprefix("http://").removesuffix(":8080") in services
+    broker = workloads["events-chronik-broker"]
+    advertised = environment(broker)["CHRONIK_ADVERTISED_ADDR"]["value"]
+    assert advertised.split(".")[0] in services or advertised == "kafka.example.com:9092"
+
+
+def test_a_number_of_replicas_is_left_to_what_scales(objects):
+    scaled = {
+        each["spec"]["scaleTargetRef"]["name"]
+        for each in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject").values()
+    }
+    for name, deployment in of_kind(objects, "Deployment").items():
+        assert ("replicas" in deployment["spec"]) == (name not in scaled), name
+
+
+def test_the_queue_is_what_indexers_scale_by():
+    keda = of_kind(render(**CASES["by the queue"]), "ScaledObject")["events-chronik-indexer"]
+    (trigger,) = keda["spec"]["triggers"]
+    assert trigger["type"] == "aws-sqs-queue" and trigger["metadata"]["queueURL"] == LEAST["queue.url"]
+    hpa = of_kind(render(**CASES["by an external metric"]), "HorizontalPodAutoscaler")["events-chronik-indexer"]
+    assert hpa["spec"]["metrics"][0]["external"]["metric"]["name"] == "chronik_pending_jobs"
+
+
+def test_without_indexers_nothing_of_theirs_is_there():
+    objects = render(**CASES["no indexers"])
+    assert not [name for name in of_kind(objects, "Deployment", "HorizontalPodAutoscaler") if "indexer" in name]
+    broker = environment(of_kind(objects, "StatefulSet")["events-chronik-broker"])
+    assert not {"CHRONIK_QUEUE", "SQS_QUEUE_URL"} & broker.keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"objectStore.s3.bucket": ""}, "objectStore.s3.bucket is empty"),
+        ({"objectStore.s3.region": ""}, "objectStore.s3.region is empty"),
+        ({"objectStore.backend": "gcs"}, "objectStore.gcs.bucket is empty"),
+        ({"objectStore.backend": "azure"}, "objectStore.azure.accountName is empty"),
+        ({"objectStore.backend": "local"}, "backend"),
+        ({"http.tokenSecret": ""}, "http.tokenSecret is empty"),
+        ({"queue.url": ""}, "queue.url is empty"),
+        ({"queue.url": "sqs://x"}, "url"),
+        ({"broker.replicas": 2}, "replicas"),
+        ({"broker.settings.ship-max-age": "1s"}, "ship-max-age"),
+        ({"indexer.autoscaling.by": "magic"}, "by"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(values, told):
+    done = subprocess.run(
+        [tool("helm"), "template", "c", CHART, "--kube-version", KUBERNETES, *flags(LEAST | values)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0 and told in done.stderr, done.stderr
