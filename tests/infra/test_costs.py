@@ -1,0 +1,36 @@
+"""The tables of the paper on costs are what its arithmetic gives."""
+
+import importlib.util
+import math
+
+import pytest
+from place import INFRA
+
+spec = importlib.util.spec_from_file_location("costs", INFRA / "costs.py")
+costs = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(costs)
+
+
+def test_the_page_shows_what_is_computed():
+    text = costs.PAGE.read_text()
+    assert costs.page(text) == text, "run infra/costs.py --write"
+
+
+def test_the_bucket_is_paid_by_steps():
+    assert costs.kept(1_000) == pytest.approx(23)
+    assert costs.kept(50_000) == pytest.approx(1_150)
+    assert costs.kept(60_000) == pytest.approx(1_150 + 220)
+    assert costs.kept(600_000) == pytest.approx(1_150 + 9_900 + 2_100)
+
+
+def test_little_is_shipped_by_age_and_much_by_size():
+    assert costs.Load(1, "zstd").segments == pytest.approx(1 / 10)
+    much = costs.Load(1000, "uncompressed")
+    assert much.segments == pytest.approx(1.07e9 / 2**26)
+    assert much.lanes == math.ceil(1070 / costs.LANE_MB_S)
+
+
+def test_small_batches_wait_for_more():
+    assert costs.Load(1, "uncompressed").jobs == pytest.approx(costs.TOPICS / 60)
+    assert costs.Load(1, "zstd").jobs == pytest.approx(0.148e6 / 2**20)
+    assert costs.Load(0.001, "zstd").jobs == pytest.approx(costs.TOPICS / 600)
