@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use chronik_core::archive::{ArchiveError, BuiltArchive, Description, RunTable, VERSION, build};
 use chronik_core::batch::records;
-use chronik_core::failpoint;
 use chronik_core::job::{CoveredRun, Job};
 use chronik_core::search::ANALYSIS;
 use tantivy::directory::RamDirectory;
 use tantivy::indexer::SingleSegmentIndexWriter;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::IndexError;
 use crate::fields::Fields;
@@ -26,7 +23,7 @@ const LOOK_EVERY: u32 = 256;
 /// Documents that one Tantivy segment may have, with some to spare.
 const DOCUMENTS_MAX: u64 = 1 << 30;
 
-/// Memory and time that an index may take while it is filled.
+/// Memory that an index may take while it is filled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     /// From here on no further run is begun, bytes.
@@ -35,8 +32,6 @@ pub(crate) struct Budget {
     pub most: usize,
     /// Bytes that one batch may have, decompressed.
     pub batch_bytes: usize,
-    /// From here on no further run is begun.
-    pub enough: Option<Instant>,
 }
 
 impl Budget {
@@ -61,17 +56,12 @@ pub(crate) enum Filled {
     TooLarge,
 }
 
-/// Makes one archive of as many of the first runs as fit, unless `abandoned` before.
-pub(crate) fn fill(
-    job: &Arc<Job>,
-    runs: &[Run],
-    budget: Budget,
-    abandoned: &CancellationToken,
-) -> Result<Filled, IndexError> {
+/// Makes one archive of as many of the first runs as fit.
+pub(crate) fn fill(job: &Arc<Job>, runs: &[Run], budget: Budget) -> Result<Filled, IndexError> {
     let mut runs = runs;
     loop {
         let mut draft = Draft::new(job)?;
-        let fitting = draft.add_all(runs, budget, abandoned)?;
+        let fitting = draft.add_all(runs, budget)?;
         match fitting {
             Fitting::All(count) => return Ok(Filled::Archive(Box::new(draft.finish(job)?), count)),
             Fitting::Overflow(0) => return Ok(Filled::TooLarge),
@@ -116,14 +106,13 @@ impl Draft {
         self.writer.mem_usage() + self.documents as usize * DOCUMENT_BYTES
     }
 
-    fn add_all(&mut self, runs: &[Run], budget: Budget, abandoned: &CancellationToken) -> Result<Fitting, IndexError> {
+    fn add_all(&mut self, runs: &[Run], budget: Budget) -> Result<Fitting, IndexError> {
         for (before, run) in runs.iter().enumerate() {
             let full = self.memory() >= budget.full || self.documents + run.documents > DOCUMENTS_MAX;
-            let late = budget.enough.is_some_and(|enough| Instant::now() >= enough);
-            if before > 0 && (full || late) {
+            if before > 0 && full {
                 return Ok(Fitting::All(before));
             }
-            if !self.add(run, budget, abandoned)? {
+            if !self.add(run, budget)? {
                 return Ok(Fitting::Overflow(before));
             }
         }
@@ -131,7 +120,7 @@ impl Draft {
     }
 
     /// Adds a run; false if it is too much.
-    fn add(&mut self, run: &Run, budget: Budget, abandoned: &CancellationToken) -> Result<bool, IndexError> {
+    fn add(&mut self, run: &Run, budget: Budget) -> Result<bool, IndexError> {
         for (batch, _) in &run.batches {
             let undecodable = |error| ArchiveError::Unwritable {
                 reason: format!("a batch that was decoded: {error}"),
@@ -140,13 +129,8 @@ impl Draft {
                 let record = record.map_err(undecodable)?;
                 self.writer.add_document(self.fields.document(&record))?;
                 self.documents += 1;
-                if n % LOOK_EVERY == 0 {
-                    if abandoned.is_cancelled() {
-                        return Err(IndexError::Abandoned);
-                    }
-                    if self.memory() > budget.most {
-                        return Ok(false);
-                    }
+                if n % LOOK_EVERY == 0 && self.memory() > budget.most {
+                    return Ok(false);
                 }
             }
         }
@@ -157,7 +141,6 @@ impl Draft {
     }
 
     fn finish(self, job: &Job) -> Result<Made, IndexError> {
-        failpoint!("indexer-building");
         let index = self.writer.finalize()?;
         let members = files::of(&index, &self.directory, &self.fields)?;
         let description = Description {
@@ -242,7 +225,7 @@ mod tests {
     fn counts(mut runs: Vec<Run>, budget: Budget) -> Vec<usize> {
         let mut counts = Vec::new();
         while !runs.is_empty() {
-            match fill(&job(), &runs, budget, &CancellationToken::new()).unwrap() {
+            match fill(&job(), &runs, budget).unwrap() {
                 Filled::Archive(made, count) => {
                     let expected: u64 = runs[..count].iter().map(|run| run.documents).sum();
                     assert_eq!((made.records, made.runs.len()), (expected, count));
@@ -260,7 +243,7 @@ mod tests {
 
     fn memory_with(runs: &[Run]) -> usize {
         let mut draft = Draft::new(&job()).unwrap();
-        draft.add_all(runs, ROOMY, &CancellationToken::new()).unwrap();
+        draft.add_all(runs, ROOMY).unwrap();
         draft.memory()
     }
 
@@ -268,7 +251,6 @@ mod tests {
         full: usize::MAX,
         most: usize::MAX,
         batch_bytes: 1 << 20,
-        enough: None,
     };
 
     #[test]
@@ -284,26 +266,6 @@ mod tests {
             let full = memory_with(&runs()[..full_with]);
             assert_eq!(counts(runs(), Budget { full, ..ROOMY }), expected);
         }
-    }
-
-    #[test]
-    fn archives_end_between_runs_when_the_time_is_up() {
-        let late = Budget {
-            enough: Some(Instant::now()),
-            ..ROOMY
-        };
-        assert_eq!(
-            counts((0..3).map(|partition| run(partition, 10)).collect(), late),
-            [1, 1, 1]
-        );
-    }
-
-    #[test]
-    fn what_nobody_waits_for_is_left() {
-        let abandoned = CancellationToken::new();
-        abandoned.cancel();
-        let left = fill(&job(), &[run(0, 1000)], ROOMY, &abandoned);
-        assert!(matches!(left, Err(IndexError::Abandoned)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use chronik_core::store::SharedStore;
 use chronik_core::tail::SharedTail;
 use chronik_core::telemetry::Metrics;
 use chronik_net::{Limits, Server};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +21,14 @@ use crate::api::{self, Broker};
 use crate::claim::{ClaimError, Ownership};
 use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::deletion::{Deletion, DeletionParts};
 use crate::export::{ExportError, Exporter};
 use crate::http;
 use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
 use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::{LaneGone, LaneHandle};
-use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::{DeletionMetrics, FetchMetrics, LaneMetrics, ShipMetrics};
 use crate::reading::RecordReader;
 use crate::settings::{IngestSettings, SettingsError};
 use crate::ship::{ShipError, Shipper};
@@ -174,6 +175,7 @@ impl Ingest {
             let stop = stops.lane.clone();
             async move { Ok(owner.run(stop).await?) }
         });
+        let (checkpoints, checkpoints_stored) = watch::channel(0);
         let shipper = Shipper {
             cluster,
             incarnation,
@@ -181,6 +183,7 @@ impl Ingest {
             lane: lane.clone(),
             store: parts.store.clone(),
             ownership: ownership.clone(),
+            checkpoints,
             metrics: ship_metrics.clone(),
         };
         tasks.spawn({
@@ -196,7 +199,6 @@ impl Ingest {
             lane: lane.clone(),
             store: parts.store.clone(),
             queue: parts.queue.clone(),
-            ownership: ownership.clone(),
             limits: IndexLimits {
                 bytes: settings.index_batch_bytes.0,
                 age: settings.index_batch_age.0,
@@ -208,6 +210,20 @@ impl Ingest {
         tasks.spawn(async move {
             indexing_runs.await;
             Ok(())
+        });
+        let deletion = Deletion::new(DeletionParts {
+            cluster,
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: parts.store.clone(),
+            ownership: ownership.clone(),
+            catalog: parts.catalog.clone(),
+            metrics: DeletionMetrics::new(&parts.metrics),
+        });
+        tasks.spawn({
+            let stop = stops.lane.clone();
+            async move { Ok(deletion.run_always(checkpoints_stored, stop).await?) }
         });
         tasks.spawn(watch_claims(ownership, stops.lane.clone()));
         tasks.spawn(follow_gauges(lane.clone(), ship_metrics, stops.lane.clone()));

@@ -30,6 +30,8 @@ pub enum Command {
     GiveUp(GiveUp),
     /// Forgets results whose objects are deleted.
     ForgetResults(ForgetResults),
+    /// Forgets tombstones whose objects are deleted.
+    ForgetTombstones(ForgetTombstones),
 }
 
 /// A batch as it was staged: stamped, and placed in the frame's batch bytes.
@@ -182,6 +184,13 @@ pub struct ForgetResults {
     pub results: Vec<String>,
 }
 
+/// See [`Command::ForgetTombstones`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetTombstones {
+    /// Object names.
+    pub objects: Vec<String>,
+}
+
 /// Why bytes are not commands that this program knows.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -215,6 +224,7 @@ impl Command {
             Command::RegisterResult(_) => 5,
             Command::GiveUp(_) => 6,
             Command::ForgetResults(_) => 7,
+            Command::ForgetTombstones(_) => 8,
         }
     }
 
@@ -225,7 +235,8 @@ impl Command {
             Command::RegisterSegment(_)
             | Command::RegisterResult(_)
             | Command::GiveUp(_)
-            | Command::ForgetResults(_) => true,
+            | Command::ForgetResults(_)
+            | Command::ForgetTombstones(_) => true,
         }
     }
 
@@ -243,6 +254,7 @@ impl Command {
             Command::RegisterResult(c) => encode_fields(c, out),
             Command::GiveUp(c) => encode_fields(c, out),
             Command::ForgetResults(c) => encode_fields(c, out),
+            Command::ForgetTombstones(c) => encode_fields(c, out),
         };
         debug_assert!(written.is_ok(), "plain data always serialises");
         bytes
@@ -277,6 +289,7 @@ impl Command {
             (5, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::RegisterResult(c), n))?,
             (6, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::GiveUp(c), n))?,
             (7, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::ForgetResults(c), n))?,
+            (8, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::ForgetTombstones(c), n))?,
             _ => {
                 return Err(CommandError::Unknown {
                     kind,

@@ -2,7 +2,7 @@
 //!
 //! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`] takes
 //! it in; later [`ship`] puts it into a segment, [`indexing`] has it archived, [`export`] tells readers, and [`reading`] finds
-//! it wherever it lies. [`recover`] is the way back from the bucket, [`claim`] decides who owns it. [`Ingest`] puts all
+//! it wherever it lies. [`deletion`] clears away what nobody needs any more. [`recover`] is the way back from the bucket, [`claim`] decides who owns it. [`Ingest`] puts all
 //! of it together.
 
 mod api;
@@ -11,6 +11,7 @@ pub mod claim;
 pub mod clock;
 pub mod command;
 pub mod data_dir;
+pub mod deletion;
 pub mod disk;
 pub mod export;
 pub mod http;

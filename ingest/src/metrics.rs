@@ -1,7 +1,7 @@
 //! What the broker counts and measures.
 
 use chronik_core::telemetry::Metrics;
-use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 
 /// Of the lane's owner.
 #[derive(Clone)]
@@ -126,6 +126,38 @@ impl ShipMetrics {
             unreadable_runs: metrics.counter(
                 "chronik_unreadable_runs_total",
                 "Runs that could not be indexed and are scanned instead.",
+            ),
+        }
+    }
+}
+
+/// Of deletion.
+#[derive(Clone)]
+pub struct DeletionMetrics {
+    /// Objects deleted, by kind.
+    pub deleted: IntCounterVec,
+    /// Objects let go of and not deleted yet.
+    pub tombstones: IntGauge,
+    /// What the last look through the bucket found.
+    pub orphans: IntGauge,
+}
+
+impl DeletionMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            deleted: metrics.counters(
+                "chronik_deleted_objects_total",
+                "Objects deleted from the bucket.",
+                "kind",
+            ),
+            tombstones: metrics.gauge(
+                "chronik_tombstones",
+                "Objects in the bucket that were let go of and wait for their deletion.",
+            ),
+            orphans: metrics.gauge(
+                "chronik_orphans",
+                "Objects that nobody had known for a day, as the last daily look through the bucket found them.",
             ),
         }
     }

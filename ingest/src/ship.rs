@@ -13,7 +13,7 @@ use chronik_core::names::{CheckpointName, SegmentName};
 use chronik_core::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
 use chronik_core::store::{SharedStore, StoreError};
 use futures::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
@@ -82,6 +82,8 @@ pub struct Shipper {
     pub store: SharedStore,
     /// Asked before every registration.
     pub ownership: Ownership,
+    /// Told of every checkpoint that is in the bucket.
+    pub checkpoints: watch::Sender<LogIndex>,
     /// What is counted.
     pub metrics: ShipMetrics,
 }
@@ -175,7 +177,7 @@ impl Shipper {
     }
 
     /// Reads a range of the log and groups its batches by partition.
-    fn build(&self, first: LogIndex, last: LogIndex) -> Result<BuiltSegment, ShipError> {
+    pub(crate) fn build(&self, first: LogIndex, last: LogIndex) -> Result<BuiltSegment, ShipError> {
         let mut partitions: BTreeMap<(TopicId, PartitionId), Vec<(Offset, Bytes)>> = BTreeMap::new();
         let mut log = Vec::new();
         for frame in self.lane.wal().frames(first, last) {
@@ -274,6 +276,7 @@ impl Shipper {
             self.metrics.upload_failures.inc();
             retry.wait().await;
         }
+        self.checkpoints.send_replace(index);
     }
 }
 

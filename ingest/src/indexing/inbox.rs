@@ -1,13 +1,13 @@
 //! What indexers put into `inbox/`.
 
 use chronik_core::archive::{self, ArchiveError};
-use chronik_core::ids::Timestamp;
+use chronik_core::ids::{Timestamp, TopicId};
 use chronik_core::job::{ArchiveMade, JobResult, VERSION};
 use chronik_core::names::{ArchiveName, ResultName};
 
 use super::Desk;
 use crate::clock::now_ms;
-use crate::command::{ArchiveFacts, Command, ForgetResults, RegisterResult, Unreadable};
+use crate::command::{ArchiveFacts, Command, RegisterResult, Unreadable};
 use crate::lane::LaneGone;
 
 /// Why a result was not taken in.
@@ -72,7 +72,7 @@ impl Desk {
         }
         let mut archives = Vec::new();
         for made in result.archives {
-            archives.push(self.verified_archive(made).await?);
+            archives.push(self.verified_archive(result.topic_id, made).await?);
         }
         let unreadable = result
             .unreadable
@@ -95,9 +95,10 @@ impl Desk {
         Ok((result.job, registration))
     }
 
-    /// An archive counts once its object is there in full, by size and table of contents.
-    async fn verified_archive(&self, made: ArchiveMade) -> Result<ArchiveFacts, ResultError> {
-        let named_at = named_at(&made.key)?;
+    /// An archive counts once its object is there in full, by size and table of contents, and only for the topic that
+    /// its name says: a result that names another topic's would have it let go of.
+    async fn verified_archive(&self, topic: TopicId, made: ArchiveMade) -> Result<ArchiveFacts, ResultError> {
+        let named_at = named_at(topic, &made.key)?;
         let opened = archive::open(&*self.indexing.store, &made.key, made.size, Some(made.crc), 0).await;
         opened.map_err(|error| match error {
             ArchiveError::Store { .. } => ResultError::Unavailable(error.to_string()),
@@ -135,32 +136,14 @@ impl Desk {
         }
         Ok(())
     }
-
-    /// Deletes results whose commands lie in shipped segments: nothing needs the objects any more.
-    pub(super) async fn delete_results(&mut self) -> Result<(), LaneGone> {
-        let results = self.indexing.lane.look(|state| state.results_to_delete()).await?;
-        if results.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = self.indexing.ownership.check().await {
-            tracing::warn!("results are not deleted now: {error}");
-            return Ok(());
-        }
-        let mut deleted = Vec::new();
-        for key in results {
-            match self.indexing.store.delete(&key).await {
-                Ok(()) => deleted.push(key),
-                Err(error) => tracing::warn!("result {key} is not deleted yet: {error}"),
-            }
-        }
-        self.propose(Command::ForgetResults(ForgetResults { results: deleted }))
-            .await
-    }
 }
 
-fn named_at(key: &str) -> Result<Timestamp, ResultError> {
+fn named_at(topic: TopicId, key: &str) -> Result<Timestamp, ResultError> {
     let name: ArchiveName = key
         .parse()
         .map_err(|error: chronik_core::names::NameError| ResultError::Invalid(error.to_string()))?;
+    if name.topic != topic {
+        return Err(ResultError::Invalid(format!("archive {key} is not of topic {topic}")));
+    }
     Ok(i64::try_from(name.ulid.timestamp_ms()).unwrap_or(i64::MAX))
 }

@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use crate::claim::Ownership;
 use crate::clock::now_ms;
 use crate::command::{Command, GiveUp, Unreadable};
 use crate::lane::{LaneError, LaneGone, LaneHandle};
@@ -57,8 +56,6 @@ pub struct Indexing {
     pub store: SharedStore,
     /// Where jobs go.
     pub queue: SharedQueue,
-    /// Asked before deletions.
-    pub ownership: Ownership,
     /// When jobs are sent.
     pub limits: IndexLimits,
     /// What is counted.
@@ -142,7 +139,6 @@ impl Desk {
         loop {
             if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && !self.out.is_empty()) {
                 self.sweep_inbox().await?;
-                self.delete_results().await?;
                 swept = Some(Instant::now());
             }
             if compared.elapsed() >= COMPARE_EVERY {

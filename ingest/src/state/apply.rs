@@ -9,8 +9,8 @@ use super::segments::{Archive, Tombstone};
 use super::topic::Topic;
 use super::{LaneState, leader_epoch};
 use crate::command::{
-    Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, GiveUp, RegisterResult, RegisterSegment,
-    Unreadable,
+    Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp, RegisterResult,
+    RegisterSegment, Unreadable,
 };
 
 /// Archives named longer ago are refused: by then somebody may count them as orphans.
@@ -57,6 +57,7 @@ impl LaneState {
             Command::RegisterResult(result) => self.register_result(result),
             Command::GiveUp(given_up) => self.give_up(given_up),
             Command::ForgetResults(forget) => self.forget_results(forget),
+            Command::ForgetTombstones(forget) => self.forget_tombstones(forget),
         }
     }
 
@@ -158,7 +159,8 @@ impl LaneState {
         self.mark_unreadable(result.topic, &result.unreadable)
     }
 
-    /// The first valid archive of a run wins; one that is registered already stays. `false`: nobody needs this one.
+    /// The first valid archive of a run wins; one that is registered already stays, and one that was let go of stays
+    /// dead. `false`: nobody needs this one.
     fn register_archive(&mut self, result: &RegisterResult, archive: &ArchiveFacts) -> bool {
         let applied = self.applied;
         let Some(topic) = self.topics.get_mut(&result.topic) else {
@@ -166,6 +168,9 @@ impl LaneState {
         };
         if topic.archives.contains_key(&archive.key) {
             return true;
+        }
+        if self.tombstones.contains_key(&archive.key) {
+            return false;
         }
         let fresh = result.at.saturating_sub(archive.named_at) < NAMED_AGO_MS_MAX;
         let wanted = |run: &CoveredRun| {
@@ -224,14 +229,11 @@ impl LaneState {
         Ok(())
     }
 
-    /// Objects in `inbox/` that may be deleted: the commands that took them in lie in a shipped segment.
-    pub fn results_to_delete(&self) -> Vec<String> {
-        let shipped = self.shipped_index();
-        self.results
-            .iter()
-            .filter(|(_, index)| **index <= shipped)
-            .map(|(key, _)| key.clone())
-            .collect()
+    fn forget_tombstones(&mut self, forget: &ForgetTombstones) -> Result<(), Refusal> {
+        for object in &forget.objects {
+            self.tombstones.remove(object);
+        }
+        Ok(())
     }
 
     /// When the oldest run without an archive was registered, ms since the epoch.

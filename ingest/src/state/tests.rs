@@ -10,8 +10,8 @@ use super::apply::Refusal;
 use super::partition::Indexed;
 use super::{LaneState, checkpoint};
 use crate::command::{
-    Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, GiveUp, RegisterResult,
-    RegisterSegment, SegmentRun, Unreadable,
+    Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
+    RegisterResult, RegisterSegment, SegmentRun, Unreadable,
 };
 use crate::topic_config::{ConfigError, TopicConfig};
 
@@ -287,24 +287,48 @@ fn a_run_given_up_is_not_pending_and_may_still_get_an_archive() {
 }
 
 #[test]
-fn a_result_may_be_deleted_once_its_command_is_shipped() {
+fn an_archive_that_was_let_go_of_stays_dead_until_its_tombstone_is_forgotten() {
+    let mut state = shipped();
+    let late = RegisterResult {
+        at: 17 * HOUR_MS,
+        ..result("r", "archive", "segment-1-2", 0, 9)
+    };
+    apply(&mut state, &[Command::RegisterResult(late)]).unwrap();
+    let again = Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9));
+    apply(&mut state, &[again]).unwrap();
+    assert!(state.topics[&topic(1)].archives.is_empty());
+    let forget = |object: &str| {
+        Command::ForgetTombstones(ForgetTombstones {
+            objects: vec![object.into()],
+        })
+    };
+    apply(&mut state, &[forget("another")]).unwrap();
+    assert!(state.tombstones.contains_key("archive"));
+    apply(&mut state, &[forget("archive")]).unwrap();
+    assert!(state.tombstones.is_empty());
+}
+
+#[test]
+fn a_deleted_topic_lets_go_of_its_archives() {
     let mut state = shipped();
     apply(
         &mut state,
         &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))],
     )
     .unwrap();
-    assert_eq!(state.results_to_delete(), Vec::<String>::new());
-    apply(&mut state, &[Command::RegisterSegment(segment(3, 4, &[]))]).unwrap();
-    assert_eq!(state.results_to_delete(), ["r"]);
+    assert!(state.tombstones.is_empty());
+    apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 7 })]).unwrap();
+    let tombstone = state.tombstones["archive"];
+    assert_eq!((tombstone.index, tombstone.at), (state.applied, 7));
     apply(
         &mut state,
-        &[Command::ForgetResults(ForgetResults {
-            results: vec!["r".into()],
-        })],
+        &[Command::RegisterResult(result("r2", "late", "segment-1-2", 0, 9))],
     )
-    .unwrap();
-    assert!(state.results.is_empty());
+    .unwrap_err();
+    assert!(
+        state.tombstones.contains_key("late"),
+        "nobody needs an archive of a topic that is gone"
+    );
 }
 
 #[test]
@@ -364,6 +388,9 @@ fn every_command() -> Vec<Command> {
         }),
         Command::ForgetResults(ForgetResults {
             results: vec!["r".into()],
+        }),
+        Command::ForgetTombstones(ForgetTombstones {
+            objects: vec!["a".into()],
         }),
     ]
 }

@@ -6,6 +6,7 @@
 //! ```text
 //! cluster.json                                                        format version, cluster id
 //! claims/{incarnation}.json                                           create-only, never deleted
+//! probes/{ulid}                                                       tells the store's time, gone at once
 //! lanes/{lane}/segments/{hh}/{incarnation}-{first}-{last}-{ulid}.seg  {hh}: low byte of the first index
 //! lanes/{lane}/checkpoints/{incarnation}-{index}-{ulid}.ckpt
 //! topics/{topic id}/archives/{hh}/{incarnation}-{ulid}.ckx            {hh}: low byte of the ulid
@@ -25,6 +26,10 @@ use crate::ids::{Incarnation, Lane, LogIndex, TopicId};
 pub const CLUSTER: &str = "cluster.json";
 /// Where the claims are.
 pub const CLAIMS: &str = "claims/";
+/// Where probes of the store's clock are, each named by a ulid.
+pub const PROBES: &str = "probes/";
+/// Where what belongs to topics is.
+pub const TOPICS: &str = "topics/";
 
 /// Where a lane's newest catalog export is named.
 pub fn latest(lane: Lane) -> String {
@@ -171,6 +176,19 @@ impl fmt::Display for ResultName {
     }
 }
 
+/// The name of an object that is written to see the store's clock, and then deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProbeName {
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl fmt::Display for ProbeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PROBES}{}", self.ulid)
+    }
+}
+
 /// The name of a catalog export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExportName {
@@ -260,6 +278,9 @@ parse_name!(ResultName, "result", |parts| Self {
     lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
     ulid: ulid(parts.next())?,
+});
+parse_name!(ProbeName, "probe", |parts| Self {
+    ulid: ulid(parts.nth(1))?
 });
 parse_name!(ExportName, "catalog export", |parts| Self {
     lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
@@ -354,6 +375,7 @@ mod tests {
             },
             &format!("catalog/00000000/0000001f-0000000000000007-{ulid}.catalog"),
         );
+        reads_back(ProbeName { ulid }, &format!("probes/{ulid}"));
         reads_back(ClaimName { incarnation }, "claims/0000001f.json");
         assert_eq!(latest(lane), "catalog/00000000/latest");
     }

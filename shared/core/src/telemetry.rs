@@ -56,6 +56,12 @@ impl Metrics {
         self.register(named(name, prometheus::IntCounter::new(name, help)))
     }
 
+    /// Registered counters that differ by the value of one label.
+    pub fn counters(&self, name: &'static str, help: &'static str, label: &'static str) -> prometheus::IntCounterVec {
+        let options = prometheus::Opts::new(name, help);
+        self.register(named(name, prometheus::IntCounterVec::new(options, &[label])))
+    }
+
     /// A registered gauge of whole numbers.
     pub fn gauge(&self, name: &'static str, help: &'static str) -> prometheus::IntGauge {
         self.register(named(name, prometheus::IntGauge::new(name, help)))
@@ -100,6 +106,8 @@ mod tests {
     fn what_was_registered_is_shown() {
         let metrics = Metrics::new();
         metrics.counter("chronik_test_total", "Counts.").inc_by(3);
+        let counters = metrics.counters("chronik_test_kinds_total", "Counts each.", "kind");
+        counters.with_label_values(&["one"]).inc();
         metrics.gauge("chronik_test_depth", "Measures.").set(-2);
         metrics.ratio("fetch_wal_hit_rate", "Between 0 and 1.").set(0.5);
         metrics.seconds("chronik_test_seconds", "Takes time.").observe(0.001);
@@ -107,6 +115,7 @@ mod tests {
         for line in [
             "# TYPE chronik_test_total counter",
             "chronik_test_total 3",
+            "chronik_test_kinds_total{kind=\"one\"} 1",
             "chronik_test_depth -2",
             "fetch_wal_hit_rate 0.5",
             "chronik_test_seconds_bucket{le=\"0.0004\"} 0",

@@ -99,6 +99,7 @@ impl Served {
             lane: lane.clone(),
             store: store.clone(),
             ownership: Ownership::new(store.clone(), incarnation),
+            checkpoints: tokio::sync::watch::channel(0).0,
             metrics: ShipMetrics::new(&metrics),
         };
         tokio::spawn(shipper.run(orders, stop.clone()));

@@ -185,6 +185,13 @@ impl Catalog {
         self.root.shipped_index
     }
 
+    /// The objects that it needs itself: its export, and the older ones that hold pages of it. Not the segments and
+    /// archives that its pages name.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        let pages = self.root.pages.iter().map(|page| page.object.as_str());
+        std::iter::once(self.export.as_str()).chain(pages)
+    }
+
     /// All topics by name.
     pub fn topics(&self) -> impl Iterator<Item = (&str, TopicId)> {
         self.root.pages.iter().map(|page| (page.name.as_str(), page.id))

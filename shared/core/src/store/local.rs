@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 
 use super::{ObjectBucket, ObjectInfo, Store, StoreError};
@@ -198,6 +199,10 @@ impl Store for LocalBucket {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.objects.list(prefix).await
+    }
+
+    fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Vec<ObjectInfo>, StoreError>> {
+        self.objects.pages(prefix)
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

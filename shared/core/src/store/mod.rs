@@ -21,12 +21,16 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 
 /// A handle on the bucket that services share.
 pub type SharedStore = Arc<dyn Store>;
 
 /// The most bytes that one read returns, whole object or range.
 pub const READ_BYTES_MAX: u64 = 512 << 20;
+/// The most objects that a page of [`Store::pages`] names.
+pub const PAGE_OBJECTS_MAX: usize = 1000;
 
 /// An object's name, size and the store's own time of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +106,11 @@ pub trait Store: Debug + Send + Sync {
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError>;
     /// All objects below `prefix` (which ends in `/`), in lexicographic order of their keys.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+    /// All objects below `prefix` (which ends in `/`), in no order, however many: in pages of up to
+    /// [`PAGE_OBJECTS_MAX`], each asked for when it is wanted. What is created or deleted meanwhile may be in it or not.
+    fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Vec<ObjectInfo>, StoreError>> {
+        futures::stream::once(self.list(prefix)).boxed()
+    }
     /// Deletes; an object that is not there counts as deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 }

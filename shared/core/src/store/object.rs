@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
-use super::{ObjectInfo, READ_BYTES_MAX, SharedStore, Store, StoreError};
+use super::{ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
 
 /// How often a create is tried when its outcome was in doubt and the object turned out not to be there.
 const CREATE_TRIES: usize = 3;
@@ -166,16 +167,30 @@ impl Store for ObjectBucket {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        let path = path(prefix.trim_end_matches('/'))?;
-        let mut listing = self.objects.list(Some(&path));
-        let mut objects = Vec::new();
-        // The deadline is for each page that the store sends, however many there are.
-        let failed = |failure: Failure| failure.into_store_error("list", prefix);
-        while let Some(meta) = within(0, listing.try_next()).await.map_err(failed)? {
-            objects.push(object_info(meta));
-        }
+        let mut objects: Vec<ObjectInfo> = self.pages(prefix).try_concat().await?;
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)
+    }
+
+    fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Vec<ObjectInfo>, StoreError>> {
+        let path = match path(prefix.trim_end_matches('/')) {
+            Ok(path) => path,
+            Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
+        };
+        let listing = self.objects.list(Some(&path));
+        futures::stream::try_unfold(listing, |mut listing| async {
+            let mut page = Vec::new();
+            while page.len() < PAGE_OBJECTS_MAX {
+                // The deadline is for each answer of the store, however many there are.
+                let next = within(0, listing.try_next()).await;
+                match next.map_err(|failure| failure.into_store_error("list", prefix))? {
+                    Some(meta) => page.push(object_info(meta)),
+                    None => break,
+                }
+            }
+            Ok((!page.is_empty()).then_some((page, listing)))
+        })
+        .boxed()
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -367,6 +382,18 @@ mod tests {
     #[tokio::test]
     async fn memory_passes_the_suite() {
         store_suite(memory()).await;
+    }
+
+    #[tokio::test]
+    async fn many_objects_come_in_pages() {
+        let bucket = memory();
+        for at in 0..=PAGE_OBJECTS_MAX {
+            bucket.create(&format!("a/{at}"), vec![]).await.unwrap();
+        }
+        let pages: Vec<_> = bucket.pages("a/").try_collect().await.unwrap();
+        let sizes: Vec<usize> = pages.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [PAGE_OBJECTS_MAX, 1]);
+        assert_eq!(bucket.list("a/").await.unwrap().len(), PAGE_OBJECTS_MAX + 1);
     }
 
     #[tokio::test(start_paused = true)]

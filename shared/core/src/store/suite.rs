@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::future::join_all;
 
-use super::{SharedStore, StoreError};
+use super::{ObjectInfo, SharedStore, StoreError};
 
 /// Runs the whole suite against an empty store; panics at the first thing that is not as promised.
 pub async fn store_suite(store: SharedStore) {
@@ -93,8 +94,17 @@ async fn lists_in_order(store: &SharedStore) {
         assert_eq!(object.size, 3);
         assert_eq!(*object, store.info(&object.key).await.unwrap());
     }
+    assert_eq!(pages(store, "suite/list/").await, listed);
     assert!(store.list("suite/nothing/").await.unwrap().is_empty());
+    assert!(pages(store, "suite/nothing/").await.is_empty());
     assert!(store.list("suite/lis/").await.unwrap().is_empty());
+}
+
+async fn pages(store: &SharedStore, prefix: &str) -> Vec<ObjectInfo> {
+    let pages: Vec<_> = store.pages(prefix).try_collect().await.unwrap();
+    let mut objects = pages.concat();
+    objects.sort_by(|a, b| a.key.cmp(&b.key));
+    objects
 }
 
 async fn overwrites_and_deletes(store: &SharedStore) {

@@ -1,0 +1,91 @@
+//! The objects that may ever be deleted, by their names.
+
+use chronik_core::ids::{Incarnation, Timestamp};
+use chronik_core::names::{ArchiveName, CheckpointName, ExportName, ProbeName, ResultName, SegmentName};
+use ulid::Ulid;
+
+use crate::state::LaneState;
+
+/// What a name says about its object. Claims, `cluster.json` and `latest` are none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A level 0 segment.
+    Segment(SegmentName),
+    /// A checkpoint.
+    Checkpoint(CheckpointName),
+    /// An archive.
+    Archive(ArchiveName),
+    /// A job's result.
+    Result(ResultName),
+    /// A catalog export.
+    Export(ExportName),
+    /// A probe.
+    Probe(ProbeName),
+}
+
+impl Object {
+    /// The object of a name; `None` for a name that this program does not delete.
+    pub fn named(key: &str) -> Option<Self> {
+        let (top, _) = key.split_once('/')?;
+        match top {
+            "lanes" if key.ends_with(".seg") => key.parse().ok().map(Self::Segment),
+            "lanes" => key.parse().ok().map(Self::Checkpoint),
+            "topics" => key.parse().ok().map(Self::Archive),
+            "inbox" => key.parse().ok().map(Self::Result),
+            "catalog" => key.parse().ok().map(Self::Export),
+            "probes" => key.parse().ok().map(Self::Probe),
+            _ => None,
+        }
+    }
+
+    /// What it is, as metrics say it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Segment(_) => "segment",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Archive(_) => "archive",
+            Self::Result(_) => "result",
+            Self::Export(_) => "catalog",
+            Self::Probe(_) => "probe",
+        }
+    }
+
+    /// Of the owner that wrote it, or for whom it was made; a probe may be anybody's.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        match self {
+            Self::Segment(name) => Some(name.incarnation),
+            Self::Checkpoint(name) => Some(name.incarnation),
+            Self::Archive(name) => Some(name.incarnation),
+            Self::Result(name) => Some(name.incarnation),
+            Self::Export(name) => Some(name.incarnation),
+            Self::Probe(_) => None,
+        }
+    }
+
+    /// When it was named, by the clock of who named it, ms since the epoch.
+    pub fn named_at(&self) -> Timestamp {
+        let ulid: Ulid = match self {
+            Self::Segment(name) => name.ulid,
+            Self::Checkpoint(name) => name.ulid,
+            Self::Archive(name) => name.ulid,
+            Self::Result(name) => name.ulid,
+            Self::Export(name) => name.ulid,
+            Self::Probe(name) => name.ulid,
+        };
+        Timestamp::try_from(ulid.timestamp_ms()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether the state knows the object `key`, needed or not. Checkpoints and exports are never in it.
+    pub fn is_known(&self, key: &str, state: &LaneState) -> bool {
+        let registered = match self {
+            Self::Segment(name) => state.segments.get(name.first).is_some_and(|known| known.key == key),
+            Self::Archive(name) => {
+                let topic = state.topics.get(&name.topic);
+                topic.is_some_and(|topic| topic.archives.contains_key(key))
+            }
+            Self::Result(_) => state.results.contains_key(key),
+            Self::Checkpoint(_) | Self::Export(_) | Self::Probe(_) => false,
+        };
+        registered || state.tombstones.contains_key(key)
+    }
+}

@@ -1,0 +1,125 @@
+//! Objects that nobody knows: segments that were uploaded and never registered, archives without a result, results that
+//! were never taken in, probes that were left.
+//!
+//! A registration refuses what was named six hours ago, so after a day nobody can come to know an object any more; both
+//! ages are told by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a segment
+//! of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as registered:
+//! no recovery looks there.
+
+use bytes::Bytes;
+use chronik_core::ids::{LogIndex, Timestamp};
+use chronik_core::names::{PROBES, ProbeName, ResultName, SegmentName, TOPICS};
+use chronik_core::store::ObjectInfo;
+use futures::TryStreamExt;
+use ulid::Ulid;
+
+use super::checkpoints::Checkpoints;
+use super::object::Object;
+use super::{DAY_MS, Deletion, DeletionError, MINUTE_MS};
+use crate::clock::millis;
+use crate::state::{LaneState, checkpoint};
+
+/// The most that the store's clock and ours may differ.
+const SKEW_MS_MAX: i64 = 60 * MINUTE_MS;
+
+impl Deletion {
+    /// Looks through the bucket, page by page, and deletes what nobody has known for a day, as of `now`.
+    pub async fn look_through(&mut self, now: Timestamp) -> Result<(), DeletionError> {
+        if self.settled.index(now) == 0 {
+            tracing::debug!("orphans are not looked for: readers may still go by another incarnation's catalog");
+            return Ok(());
+        }
+        let Some(registered) = self.registered_for_all().await? else {
+            tracing::debug!("orphans are not looked for: too few checkpoints of this incarnation");
+            return Ok(());
+        };
+        let skew = self.clock_skew_ms(now).await?;
+        if skew.abs() > SKEW_MS_MAX {
+            tracing::warn!(
+                "the clocks of the bucket and of this machine differ by {} s: nothing unknown is deleted until they \
+                 agree",
+                skew / 1000
+            );
+            return Ok(());
+        }
+        let lane = self.parts.lane_id;
+        let prefixes = [
+            SegmentName::prefix(lane),
+            TOPICS.to_owned(),
+            ResultName::prefix(lane),
+            PROBES.to_owned(),
+        ];
+        let mut orphans = 0;
+        for prefix in &prefixes {
+            let mut pages = self.parts.store.pages(prefix);
+            while let Some(page) = pages.try_next().await? {
+                orphans += self.delete_orphans(page, registered, now).await?;
+            }
+        }
+        self.parts.metrics.orphans.set(orphans as i64);
+        Ok(())
+    }
+
+    /// The index up to which all kept checkpoints know the segments; `None` as long as one of them is an earlier
+    /// incarnation's, whose state may know what ours does not.
+    async fn registered_for_all(&self) -> Result<Option<LogIndex>, DeletionError> {
+        let parts = &self.parts;
+        let checkpoints = Checkpoints::list(&*parts.store, parts.lane_id).await?;
+        let oldest = checkpoints.kept().first();
+        let Some(oldest) = oldest.filter(|name| name.incarnation == parts.incarnation) else {
+            return Ok(None);
+        };
+        let key = oldest.to_string();
+        let bytes = parts.store.read(&key, None).await?;
+        let state = checkpoint::decode(&key, bytes, parts.cluster, parts.lane_id)
+            .map_err(|source| DeletionError::Checkpoint { key, source })?;
+        Ok(Some(state.shipped_index()))
+    }
+
+    /// How far the store's clock is ahead, told by an object written just now.
+    async fn clock_skew_ms(&self, now: Timestamp) -> Result<i64, DeletionError> {
+        let parts = &self.parts;
+        let probe = ProbeName { ulid: Ulid::new() }.to_string();
+        parts.store.create(&probe, vec![Bytes::from_static(b"probe")]).await?;
+        let written = parts.store.info(&probe).await;
+        parts.store.delete(&probe).await?;
+        Ok(millis(written?.last_modified) - now)
+    }
+
+    /// Deletes the orphans of one page, and says how many there are.
+    async fn delete_orphans(
+        &self,
+        page: Vec<ObjectInfo>,
+        registered: LogIndex,
+        now: Timestamp,
+    ) -> Result<usize, DeletionError> {
+        let candidates = page.into_iter().filter_map(|info| {
+            let object = Object::named(&info.key)?;
+            let since = millis(info.last_modified).max(object.named_at());
+            let ours = object
+                .incarnation()
+                .is_none_or(|incarnation| incarnation <= self.parts.incarnation);
+            let needed = matches!(object, Object::Segment(name) if name.last > registered);
+            (ours && !needed && since.saturating_add(DAY_MS) <= now).then_some((info.key, object))
+        });
+        let candidates: Vec<(String, Object)> = candidates.collect();
+        if candidates.is_empty() {
+            return Ok(0);
+        }
+        let unknown = |state: &LaneState| {
+            let unknown = candidates
+                .into_iter()
+                .filter(|(key, object)| !object.is_known(key, state));
+            unknown.map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        let orphans = self.parts.lane.look(unknown).await?;
+        if orphans.is_empty() {
+            return Ok(0);
+        }
+        let count = orphans.len();
+        self.parts.ownership.check().await?;
+        self.delete("objects that nobody knew for a day", orphans).await;
+        tokio::time::sleep(self.pause).await;
+        Ok(count)
+    }
+}

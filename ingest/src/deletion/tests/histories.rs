@@ -1,0 +1,134 @@
+//! Random histories: nothing that somebody needs is ever deleted, and what nobody needs is deleted in the end.
+
+use chronik_core::store::faulty::{Fault, Operation};
+use proptest::prelude::*;
+
+use super::world::World;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create,
+    Append(usize),
+    Cut(bool),
+    Upload {
+        copies: usize,
+    },
+    Register,
+    Archive(usize),
+    /// Taken in so late that it is refused.
+    ArchiveLate(usize),
+    /// Whoever built it stopped before it told of it, or is not heard.
+    ArchiveUntold {
+        pick: usize,
+        with_result: bool,
+    },
+    TakeInAgain,
+    DeleteTopic(usize),
+    Export,
+    Wait {
+        minutes: i64,
+    },
+    Run,
+    LookThrough,
+    Fail(Operation, Fault, usize),
+    LoseMachine,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let pick = 0..64usize;
+    let operation = prop_oneof![3 => Just(Operation::Delete), 1 => Just(Operation::Info), 1 => Just(Operation::List)];
+    prop_oneof![
+        1 => Just(Step::Create),
+        6 => pick.clone().prop_map(Step::Append),
+        4 => any::<bool>().prop_map(Step::Cut),
+        4 => (1..3usize).prop_map(|copies| Step::Upload { copies }),
+        4 => Just(Step::Register),
+        5 => pick.clone().prop_map(Step::Archive),
+        1 => pick.clone().prop_map(Step::ArchiveLate),
+        1 => (pick.clone(), any::<bool>()).prop_map(|(pick, with_result)| Step::ArchiveUntold { pick, with_result }),
+        1 => Just(Step::TakeInAgain),
+        1 => pick.prop_map(Step::DeleteTopic),
+        4 => Just(Step::Export),
+        5 => prop_oneof![4 => 1..90i64, 1 => 90..3000i64].prop_map(|minutes| Step::Wait { minutes }),
+        5 => Just(Step::Run),
+        2 => Just(Step::LookThrough),
+        1 => (operation, prop_oneof![Just(Fault::Before), Just(Fault::After)], 1..4usize)
+            .prop_map(|(operation, fault, times)| Step::Fail(operation, fault, times)),
+        1 => Just(Step::LoseMachine),
+    ]
+}
+
+impl World {
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Create => drop(self.create_topic().await),
+            Step::Append(pick) => {
+                if let Some(topic) = self.any_topic(pick).await {
+                    self.append(topic).await;
+                }
+            }
+            Step::Cut(with_checkpoint) => drop(self.broker.lane.cut(with_checkpoint).await.unwrap()),
+            Step::Upload { copies } => self.upload(copies).await,
+            Step::Register => self.register().await,
+            Step::Archive(pick) => drop(self.archive(pick).await),
+            Step::ArchiveLate(pick) => {
+                if let Some((topic, archive)) = self.build_archive(pick).await {
+                    let result = self.answer(topic, archive).await;
+                    self.wait_minutes(7 * 60);
+                    self.take_in(result).await;
+                }
+            }
+            Step::ArchiveUntold { pick, with_result } => {
+                if let (Some((topic, archive)), true) = (self.build_archive(pick).await, with_result) {
+                    self.answer(topic, archive).await;
+                }
+            }
+            Step::TakeInAgain => self.take_in_again().await,
+            Step::DeleteTopic(pick) => {
+                if let Some(topic) = self.any_topic(pick).await {
+                    self.delete_topic(topic).await;
+                }
+            }
+            Step::Export => {
+                self.faulty.heal();
+                self.export().await;
+            }
+            Step::Wait { minutes } => self.wait_minutes(minutes),
+            Step::Run => self.run().await,
+            Step::LookThrough => self.look_through().await,
+            Step::Fail(operation, fault, times) => self.fail_deletion(operation, fault, times).await,
+            Step::LoseMachine => self.lose_machine().await,
+        }
+    }
+
+    /// A run in which calls fail, in effect a crash after any of them.
+    async fn fail_deletion(&mut self, operation: Operation, fault: Fault, times: usize) {
+        self.faulty.fail(operation, "", fault, times);
+        self.run().await;
+        self.look_through().await;
+        self.faulty.heal();
+    }
+
+    async fn any_topic(&self, pick: usize) -> Option<chronik_core::ids::TopicId> {
+        let topics: Vec<_> = self.state().await.topics.into_keys().collect();
+        topics.get(pick % topics.len().max(1)).copied()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_needed_stays_and_what_is_not_goes(steps in prop::collection::vec(any_step(), 1..90)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            world.create_topic().await;
+            for step in steps {
+                world.take(step).await;
+                world.check().await;
+            }
+            world.finish().await;
+        });
+    }
+}

@@ -1,0 +1,557 @@
+//! A bucket on a clock that the test moves, and a broker on it whose every step the test takes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chronik_core::batch::{BatchBuilder, BatchHeader, Codec};
+use chronik_core::catalog::{Catalog, CatalogReader};
+use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp, TopicId};
+use chronik_core::job::CoveredRun;
+use chronik_core::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
+use chronik_core::store::faulty::FaultyStore;
+use chronik_core::store::{ObjectInfo, SharedStore, Store, StoreError, memory};
+use chronik_core::telemetry::Metrics;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use ulid::Ulid;
+use uuid::Uuid;
+
+use super::super::checkpoints::Checkpoints;
+use super::super::{Deletion, DeletionParts, GRACE_MS, MINUTE_MS};
+use crate::claim::{self, Ownership};
+use crate::command::{ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment};
+use crate::data_dir::DataDir;
+use crate::disk::memory::MemoryDisk;
+use crate::export::Exporter;
+use crate::lane::border::ShipLimits;
+use crate::lane::owner::{LaneLog, LaneSettings, Owner};
+use crate::lane::replay::Replay;
+use crate::lane::{LaneHandle, ProducedBatch, ShipOrder};
+use crate::metrics::{DeletionMetrics, LaneMetrics, ShipMetrics};
+use crate::recover;
+use crate::ship::{Shipper, runs_of};
+use crate::state::{LaneState, checkpoint};
+use crate::wal::{self, Floor, WalOptions};
+
+pub const LANE: Lane = Lane(0);
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+/// Dates objects by the test's clock.
+#[derive(Debug)]
+struct DatedStore {
+    inner: SharedStore,
+    now: Arc<AtomicI64>,
+    dates: Mutex<BTreeMap<String, Timestamp>>,
+}
+
+impl DatedStore {
+    fn note(&self, key: &str) {
+        let now = self.now.load(Ordering::SeqCst);
+        self.dates.lock().unwrap().insert(key.to_owned(), now);
+    }
+
+    fn dated(&self, info: ObjectInfo) -> ObjectInfo {
+        let at = self.dates.lock().unwrap()[&info.key];
+        let last_modified = SystemTime::UNIX_EPOCH + Duration::from_millis(at as u64);
+        ObjectInfo { last_modified, ..info }
+    }
+}
+
+#[async_trait]
+impl Store for DatedStore {
+    async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
+        self.inner.create(key, parts).await?;
+        self.note(key);
+        Ok(())
+    }
+    async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.inner.overwrite(key, bytes).await?;
+        self.note(key);
+        Ok(())
+    }
+    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        self.inner.read(key, range).await
+    }
+    async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
+        self.inner.info(key).await.map(|info| self.dated(info))
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let objects = self.inner.list(prefix).await?;
+        Ok(objects.into_iter().map(|info| self.dated(info)).collect())
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+}
+
+/// The bucket, what readers may still hold, and the broker of the moment.
+pub struct World {
+    pub faulty: Arc<FaultyStore>,
+    pub broker: Broker,
+    store: SharedStore,
+    cluster: Uuid,
+    now: Arc<AtomicI64>,
+    named: u128,
+    catalogs: Vec<(Arc<Catalog>, Option<Timestamp>)>,
+    last_result: Option<RegisterResult>,
+}
+
+/// A broker whose uploads, registrations and exports happen when the test says so.
+pub struct Broker {
+    pub lane: LaneHandle,
+    pub deletion: Deletion,
+    pub metrics: DeletionMetrics,
+    incarnation: Incarnation,
+    orders: mpsc::UnboundedReceiver<ShipOrder>,
+    uploaded: VecDeque<(RegisterSegment, ShipOrder)>,
+    shipper: Shipper,
+    exporter: Exporter,
+    catalog: Arc<CatalogReader>,
+    _stop: DropGuard,
+    _data_dir: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        // After the machine's own time, by which probes and exports are named.
+        let now = Arc::new(AtomicI64::new(4_000_000_000_000));
+        let dated = DatedStore {
+            inner: memory(),
+            now: now.clone(),
+            dates: Mutex::default(),
+        };
+        let faulty = Arc::new(FaultyStore::new(Arc::new(dated)));
+        let store: SharedStore = faulty.clone();
+        let cluster = claim::found_cluster(&store).await.unwrap();
+        let incarnation = claim::claim_after(&store, None).await.unwrap();
+        let broker = Broker::start(&store, cluster, LaneState::new(incarnation)).await;
+        Self {
+            faulty,
+            broker,
+            store,
+            cluster,
+            now,
+            named: 0,
+            catalogs: Vec::new(),
+            last_result: None,
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    pub fn wait_minutes(&self, minutes: i64) {
+        self.now.fetch_add(minutes * MINUTE_MS, Ordering::SeqCst);
+    }
+
+    fn ulid(&mut self) -> Ulid {
+        self.named += 1;
+        Ulid::from_parts(self.now() as u64, self.named)
+    }
+
+    pub async fn state(&self) -> LaneState {
+        self.broker.lane.look(LaneState::clone).await.unwrap()
+    }
+
+    pub async fn create_topic(&mut self) -> TopicId {
+        let id = TopicId(Uuid::from_u128(self.ulid().0));
+        let create = CreateTopic {
+            id,
+            name: id.to_string(),
+            partitions: 1,
+            config: Default::default(),
+        };
+        self.broker.lane.propose(Command::CreateTopic(create)).await.unwrap();
+        id
+    }
+
+    pub async fn delete_topic(&mut self, id: TopicId) {
+        let delete = DeleteTopic { id, at: self.now() };
+        self.broker.lane.propose(Command::DeleteTopic(delete)).await.unwrap();
+    }
+
+    pub async fn append(&mut self, topic: TopicId) {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(1, None, Some(b"value"), &[]);
+        let bytes = builder.finish();
+        let produced = ProducedBatch {
+            topic,
+            partition: 0,
+            header: BatchHeader::parse(&bytes).unwrap(),
+            bytes,
+            log_append_time: false,
+        };
+        self.broker.lane.append(produced).await.unwrap();
+    }
+
+    /// Uploads the oldest segment that is ordered, `copies` times; the last copy is the one to be registered.
+    pub async fn upload(&mut self, copies: usize) {
+        let Ok(order) = self.broker.orders.try_recv() else {
+            return;
+        };
+        for _ in 1..copies {
+            self.upload_range(order.first, order.last).await;
+        }
+        let segment = self.upload_range(order.first, order.last).await;
+        self.broker.uploaded.push_back((segment, order));
+    }
+
+    async fn upload_range(&mut self, first: LogIndex, last: LogIndex) -> RegisterSegment {
+        let built = self.broker.shipper.build(first, last).unwrap();
+        let name = SegmentName {
+            lane: LANE,
+            incarnation: self.broker.incarnation,
+            first,
+            last,
+            ulid: self.ulid(),
+        };
+        self.store.create(&name.to_string(), built.parts).await.unwrap();
+        RegisterSegment {
+            incarnation: name.incarnation,
+            first,
+            last,
+            key: name.to_string(),
+            size: built.size,
+            crc: built.directory_crc,
+            directory_position: built.directory_position,
+            named_at: self.now(),
+            at: self.now(),
+            runs: runs_of(&built.directory),
+        }
+    }
+
+    /// Registers the oldest uploaded segment, under a new name if it is too old, and stores the checkpoint at its end.
+    pub async fn register(&mut self) {
+        let Some((mut segment, order)) = self.broker.uploaded.pop_front() else {
+            return;
+        };
+        if self.now() - segment.named_at >= 5 * HOUR_MS {
+            segment = self.upload_range(segment.first, segment.last).await;
+        }
+        segment.at = self.now();
+        self.broker
+            .lane
+            .propose(Command::RegisterSegment(segment))
+            .await
+            .unwrap();
+        if let Some(state) = order.checkpoint {
+            self.store_checkpoint(&state).await;
+        }
+    }
+
+    async fn store_checkpoint(&mut self, state: &LaneState) {
+        let name = CheckpointName {
+            lane: LANE,
+            incarnation: state.incarnation,
+            index: state.applied,
+            ulid: self.ulid(),
+        };
+        let bytes = checkpoint::encode(state, self.cluster, LANE);
+        self.store.create(&name.to_string(), vec![bytes]).await.unwrap();
+    }
+
+    /// All of that for what is acknowledged now.
+    pub async fn ship(&mut self, with_checkpoint: bool) {
+        self.broker.lane.cut(with_checkpoint).await.unwrap();
+        self.ship_ordered().await;
+    }
+
+    pub async fn ship_ordered(&mut self) {
+        while !self.broker.orders.is_empty() || !self.broker.uploaded.is_empty() {
+            self.upload(1).await;
+            self.register().await;
+        }
+    }
+
+    /// Stores an archive of one registered run.
+    pub async fn build_archive(&mut self, pick: usize) -> Option<(TopicId, ArchiveFacts)> {
+        let state = self.state().await;
+        let runs: Vec<_> = state
+            .topics
+            .values()
+            .flat_map(|topic| topic.partitions[0].runs.iter().map(|run| (topic.id, run)))
+            .collect();
+        let (topic, run) = runs.get(pick % runs.len().max(1)).copied()?;
+        let name = ArchiveName {
+            topic,
+            incarnation: self.broker.incarnation,
+            ulid: self.ulid(),
+        };
+        self.create(&name.to_string()).await;
+        let covered = CoveredRun {
+            segment: state.segments.get(run.segment).unwrap().key.clone(),
+            partition: 0,
+            first: run.first,
+            last: run.last,
+            min_timestamp: None,
+            max_timestamp: None,
+        };
+        let facts = ArchiveFacts {
+            key: name.to_string(),
+            size: 5,
+            crc: 1,
+            records: 1,
+            named_at: self.now(),
+            runs: vec![covered],
+        };
+        Some((topic, facts))
+    }
+
+    /// Stores the result of a job in the inbox.
+    pub async fn answer(&mut self, topic: TopicId, archive: ArchiveFacts) -> RegisterResult {
+        let name = ResultName {
+            lane: LANE,
+            incarnation: self.broker.incarnation,
+            ulid: self.ulid(),
+        };
+        self.create(&name.to_string()).await;
+        RegisterResult {
+            result: name.to_string(),
+            topic,
+            index_epoch: 0,
+            at: 0,
+            archives: vec![archive],
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// Takes a result in, whatever the state says to it.
+    pub async fn take_in(&mut self, result: RegisterResult) {
+        let result = RegisterResult {
+            at: self.now(),
+            ..result
+        };
+        let _ = self.broker.lane.propose(Command::RegisterResult(result.clone())).await;
+        self.last_result = Some(result);
+    }
+
+    /// Takes the last result in again if, as a look into the inbox would find, it is still there with its archive.
+    pub async fn take_in_again(&mut self) {
+        let Some(result) = self.last_result.clone() else { return };
+        let here = self.objects().await;
+        if here.contains(&result.result) && here.contains(&result.archives[0].key) {
+            self.take_in(result).await;
+        }
+    }
+
+    pub async fn archive(&mut self, pick: usize) -> Option<String> {
+        let (topic, archive) = self.build_archive(pick).await?;
+        let key = archive.key.clone();
+        let result = self.answer(topic, archive).await;
+        self.take_in(result).await;
+        Some(key)
+    }
+
+    pub async fn create(&self, key: &str) {
+        self.store
+            .create(key, vec![Bytes::from_static(b"bytes")])
+            .await
+            .unwrap();
+    }
+
+    pub async fn export(&mut self) {
+        self.broker.exporter.export_if_changed().await.unwrap();
+        let newest = self.broker.catalog.current();
+        let now = self.now();
+        if let Some((last, superseded_at)) = self.catalogs.last_mut() {
+            if last.generation() == newest.generation() {
+                return;
+            }
+            *superseded_at = Some(now);
+        }
+        self.catalogs.push((newest, None));
+    }
+
+    pub async fn run(&mut self) {
+        let now = self.now();
+        let _ = self.broker.deletion.run(now).await;
+    }
+
+    pub async fn look_through(&mut self) {
+        let now = self.now();
+        let _ = self.broker.deletion.look_through(now).await;
+    }
+
+    /// The machine is lost: what comes next recovers from the bucket.
+    pub async fn lose_machine(&mut self) {
+        self.faulty.heal();
+        let (mut state, _) = recover::from_bucket(&self.store, self.cluster, LANE, false)
+            .await
+            .unwrap();
+        let highest = claim::highest(&self.store).await.unwrap();
+        state.begin_incarnation(claim::claim_after(&self.store, highest).await.unwrap());
+        self.store_checkpoint(&state).await;
+        self.broker = Broker::start(&self.store, self.cluster, state).await;
+    }
+
+    pub async fn objects(&self) -> BTreeSet<String> {
+        let mut here = BTreeSet::new();
+        for prefix in ["lanes/", "topics/", "inbox/", "catalog/", "claims/", "probes/"] {
+            let objects = self.store.list(prefix).await.unwrap();
+            here.extend(objects.into_iter().map(|object| object.key));
+        }
+        here
+    }
+
+    /// Whatever the state, a kept checkpoint, or a catalog of the last hour names is there.
+    pub async fn check(&self) {
+        let here = self.objects().await;
+        let check = |who: &str, keys: Vec<String>| {
+            for key in keys {
+                assert!(here.contains(&key), "{who} needs {key}");
+            }
+        };
+        check("the state", needed_by(&self.state().await));
+        for name in self.checkpoints().await.kept() {
+            let bytes = self.store.read(&name.to_string(), None).await.unwrap();
+            let state = checkpoint::decode("kept", bytes, self.cluster, LANE).unwrap();
+            check("a kept checkpoint", needed_by(&state));
+        }
+        for (catalog, superseded_at) in &self.catalogs {
+            if superseded_at.is_none_or(|at| self.now() - at < GRACE_MS) {
+                check("a catalog", catalog.objects().map(str::to_owned).collect());
+                check("a catalog's page", needed_by_catalog(catalog).await);
+            }
+        }
+        for incarnation in 1..=self.broker.incarnation.0 {
+            let incarnation = Incarnation(incarnation);
+            check(
+                "fencing",
+                vec![chronik_core::names::ClaimName { incarnation }.to_string()],
+            );
+        }
+    }
+
+    /// Enough time passes for everything to be cleared away; then there is nothing but what is needed.
+    pub async fn finish(&mut self) {
+        self.faulty.heal();
+        self.create_topic().await;
+        for _ in 0..5 {
+            self.ship(true).await;
+            self.export().await;
+            self.run().await;
+            self.wait_minutes(61);
+            self.run().await;
+            self.check().await;
+        }
+        self.wait_minutes(25 * 60);
+        self.look_through().await;
+        self.check().await;
+        let mut needed: BTreeSet<String> = needed_by(&self.state().await).into_iter().collect();
+        needed.extend(self.checkpoints().await.kept().iter().map(ToString::to_string));
+        needed.extend(self.broker.catalog.current().objects().map(str::to_owned));
+        needed.insert(chronik_core::names::latest(LANE));
+        let here = self.objects().await;
+        let left: Vec<_> = here.iter().filter(|key| !key.starts_with("claims/")).collect();
+        assert_eq!(left, needed.iter().collect::<Vec<_>>());
+    }
+
+    async fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::list(&*self.store, LANE).await.unwrap()
+    }
+}
+
+fn needed_by(state: &LaneState) -> Vec<String> {
+    let segments = state.segments.iter().map(|(_, segment)| segment.key.clone());
+    let archives = state.topics.values().flat_map(|topic| topic.archives.keys().cloned());
+    segments.chain(archives).collect()
+}
+
+async fn needed_by_catalog(catalog: &Catalog) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (_, id) in catalog.topics() {
+        let page = catalog.topic_by_id(id).await.unwrap().unwrap();
+        keys.extend(page.segments.iter().map(|segment| segment.key.clone()));
+        keys.extend(page.archives.iter().map(|archive| archive.key.clone()));
+    }
+    keys
+}
+
+impl Broker {
+    /// A broker on a new machine, with what the bucket holds as its state.
+    async fn start(store: &SharedStore, cluster: Uuid, state: LaneState) -> Self {
+        let incarnation = state.incarnation;
+        let options = WalOptions {
+            file_bytes: 64 << 10,
+            ..WalOptions::new("/wal", LANE, incarnation)
+        };
+        let floor = Floor {
+            checkpoint: state.applied,
+            shipped: state.shipped_index(),
+        };
+        let opened = wal::open(Arc::new(MemoryDisk::default()), options, floor, &mut |_, _| Ok(())).unwrap();
+        let (sender, written) = mpsc::unbounded_channel();
+        let log = LaneLog {
+            wal: opened.writer.start(move |outcome| drop(sender.send(outcome))).unwrap(),
+            reader: opened.reader,
+            written,
+        };
+        let settings = LaneSettings {
+            incarnation,
+            ship: ShipLimits {
+                bytes: 1 << 20,
+                age: Duration::from_secs(24 * 3600),
+            },
+            tail_bytes_max: 1 << 16,
+        };
+        let (ship, orders) = mpsc::unbounded_channel();
+        let metrics = Metrics::new();
+        let replayed = Replay::new(state).finish();
+        let (owner, lane) = Owner::new(settings, replayed, log, ship, LaneMetrics::new(&metrics));
+        let stop = CancellationToken::new();
+        tokio::spawn(owner.run(stop.clone()));
+        let ownership = Ownership::new(store.clone(), incarnation);
+        let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 0));
+        let data_dir = tempfile::tempdir().unwrap();
+        let opened = Arc::new(DataDir::open(data_dir.path()).unwrap());
+        let exporter = Exporter::new(
+            cluster,
+            (incarnation, LANE),
+            lane.clone(),
+            store.clone(),
+            catalog.clone(),
+            opened,
+        );
+        let deletion_metrics = DeletionMetrics::new(&metrics);
+        let mut deletion = Deletion::new(DeletionParts {
+            cluster,
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: store.clone(),
+            ownership: ownership.clone(),
+            catalog: catalog.clone(),
+            metrics: deletion_metrics.clone(),
+        });
+        deletion.pause = Duration::ZERO;
+        let shipper = Shipper {
+            cluster,
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: store.clone(),
+            ownership,
+            checkpoints: watch::channel(0).0,
+            metrics: ShipMetrics::new(&metrics),
+        };
+        Self {
+            lane,
+            deletion,
+            metrics: deletion_metrics,
+            incarnation,
+            orders,
+            uploaded: VecDeque::new(),
+            shipper,
+            exporter,
+            catalog,
+            _stop: stop.drop_guard(),
+            _data_dir: data_dir,
+        }
+    }
+}

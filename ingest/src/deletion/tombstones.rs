@@ -1,0 +1,130 @@
+//! What commands have let go of: archives that nobody needs, and results that were taken in.
+
+use std::collections::VecDeque;
+
+use chronik_core::ids::{Incarnation, LogIndex, Timestamp};
+
+use super::checkpoints::Checkpoints;
+use super::object::Object;
+use super::{BATCH, Deletion, DeletionError, GRACE_MS, MINUTE_MS};
+use crate::command::{Command, ForgetResults, ForgetTombstones};
+use crate::state::LaneState;
+
+/// A lane at rest writes no checkpoints. If something waits for one that long, it is asked for.
+const CHECKPOINT_WAIT_MS: i64 = 10 * MINUTE_MS;
+
+/// Which catalogs have been there for the grace time: no reader goes by an older one.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Indices of catalogs and when they were first seen, ascending; the first is the newest that is settled, if any is.
+    seen: VecDeque<(LogIndex, Timestamp)>,
+}
+
+/// The tombstones of a state.
+struct Tombstones {
+    count: usize,
+    /// Objects that may be deleted, a batch at most.
+    ripe: Vec<String>,
+    /// Whether others wait for nothing but a checkpoint.
+    uncovered: bool,
+}
+
+impl Settled {
+    /// Notes the newest catalog; one of another incarnation than `own` says nothing of the own log.
+    pub fn see(&mut self, own: Incarnation, (incarnation, index): (Incarnation, LogIndex), now: Timestamp) {
+        if incarnation == own && self.seen.back().is_none_or(|(newest, _)| *newest < index) {
+            self.seen.push_back((index, now));
+        }
+        while self.seen.get(1).is_some_and(|(_, at)| at + GRACE_MS <= now) {
+            self.seen.pop_front();
+        }
+    }
+
+    /// What commands up to this index let go of is in no reader's catalog.
+    pub fn index(&self, now: Timestamp) -> LogIndex {
+        let settled = self.seen.front().filter(|(_, at)| at + GRACE_MS <= now);
+        settled.map_or(0, |(index, _)| *index)
+    }
+}
+
+impl Tombstones {
+    /// `settled`: see [`Settled`]; `covered`: the index up to which all kept checkpoints know the log.
+    fn of(state: &LaneState, settled: LogIndex, covered: LogIndex, now: Timestamp) -> Self {
+        let covered = covered.min(state.shipped_index());
+        let is_archive = |key: &str| matches!(Object::named(key), Some(Object::Archive(_)));
+        let over = state
+            .tombstones
+            .iter()
+            .filter(|(key, tombstone)| tombstone.index <= settled && tombstone.at + GRACE_MS <= now && is_archive(key));
+        let (ripe, uncovered): (Vec<_>, Vec<_>) = over.partition(|(_, tombstone)| tombstone.index <= covered);
+        Self {
+            count: state.tombstones.len(),
+            ripe: ripe.into_iter().take(BATCH).map(|(key, _)| key.clone()).collect(),
+            uncovered: !uncovered.is_empty(),
+        }
+    }
+}
+
+impl Deletion {
+    /// Deletes what was tombstoned by commands that every kept checkpoint knows, once no reader looks for it.
+    pub(super) async fn delete_tombstoned(
+        &mut self,
+        checkpoints: &Checkpoints,
+        now: Timestamp,
+    ) -> Result<(), DeletionError> {
+        let (settled, covered) = (self.settled.index(now), checkpoints.covered());
+        loop {
+            let look = move |state: &LaneState| Tombstones::of(state, settled, covered, now);
+            let tombstones = self.parts.lane.look(look).await?;
+            self.parts.metrics.tombstones.set(tombstones.count as i64);
+            if tombstones.ripe.is_empty() {
+                return match tombstones.uncovered {
+                    true => self.ask_for_checkpoint(checkpoints, now).await,
+                    false => Ok(()),
+                };
+            }
+            let asked = tombstones.ripe.len();
+            let objects = self.delete("archives that were let go of", tombstones.ripe).await;
+            let gone = objects.len();
+            if gone > 0 {
+                self.propose(Command::ForgetTombstones(ForgetTombstones { objects }))
+                    .await?;
+                self.parts.metrics.tombstones.set((tombstones.count - gone) as i64);
+            }
+            if gone < asked || asked < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn ask_for_checkpoint(&mut self, checkpoints: &Checkpoints, now: Timestamp) -> Result<(), DeletionError> {
+        let last = checkpoints.newest_at().max(self.asked_at);
+        if last.is_none_or(|last| last + CHECKPOINT_WAIT_MS <= now) {
+            self.asked_at = Some(now);
+            self.parts.lane.cut(true).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes results whose commands lie in shipped segments: nothing needs the objects any more.
+    pub(super) async fn delete_results(&mut self) -> Result<(), DeletionError> {
+        loop {
+            let results = self.parts.lane.look(results_taken_in).await?;
+            let asked = results.len();
+            let results = self.delete("results that were taken in", results).await;
+            let gone = results.len();
+            if gone > 0 {
+                self.propose(Command::ForgetResults(ForgetResults { results })).await?;
+            }
+            if gone < asked || asked < BATCH {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn results_taken_in(state: &LaneState) -> Vec<String> {
+    let shipped = state.shipped_index();
+    let taken_in = state.results.iter().filter(|(_, index)| **index <= shipped);
+    taken_in.take(BATCH).map(|(key, _)| key.clone()).collect()
+}
