@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use chronik_core::archive::{ArchiveError, BuiltArchive, Description, RunTable, VERSION, build};
 use chronik_core::batch::records;
+use chronik_core::failpoint;
 use chronik_core::job::{CoveredRun, Job};
 use chronik_core::search::ANALYSIS;
 use tantivy::directory::RamDirectory;
 use tantivy::indexer::SingleSegmentIndexWriter;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::IndexError;
 use crate::fields::Fields;
@@ -23,7 +26,7 @@ const LOOK_EVERY: u32 = 256;
 /// Documents that one Tantivy segment may have, with some to spare.
 const DOCUMENTS_MAX: u64 = 1 << 30;
 
-/// Memory that an index may take while it is filled.
+/// Memory and time that an index may take while it is filled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     /// From here on no further run is begun, bytes.
@@ -32,6 +35,8 @@ pub(crate) struct Budget {
     pub most: usize,
     /// Bytes that one batch may have, decompressed.
     pub batch_bytes: usize,
+    /// From here on no further run is begun.
+    pub enough: Option<Instant>,
 }
 
 impl Budget {
@@ -56,12 +61,17 @@ pub(crate) enum Filled {
     TooLarge,
 }
 
-/// Makes one archive of as many of the first runs as fit.
-pub(crate) fn fill(job: &Arc<Job>, runs: &[Run], budget: Budget) -> Result<Filled, IndexError> {
+/// Makes one archive of as many of the first runs as fit, unless `abandoned` before.
+pub(crate) fn fill(
+    job: &Arc<Job>,
+    runs: &[Run],
+    budget: Budget,
+    abandoned: &CancellationToken,
+) -> Result<Filled, IndexError> {
     let mut runs = runs;
     loop {
         let mut draft = Draft::new(job)?;
-        let fitting = draft.add_all(runs, budget)?;
+        let fitting = draft.add_all(runs, budget, abandoned)?;
         match fitting {
             Fitting::All(count) => return Ok(Filled::Archive(Box::new(draft.finish(job)?), count)),
             Fitting::Overflow(0) => return Ok(Filled::TooLarge),
@@ -106,13 +116,14 @@ impl Draft {
         self.writer.mem_usage() + self.documents as usize * DOCUMENT_BYTES
     }
 
-    fn add_all(&mut self, runs: &[Run], budget: Budget) -> Result<Fitting, IndexError> {
+    fn add_all(&mut self, runs: &[Run], budget: Budget, abandoned: &CancellationToken) -> Result<Fitting, IndexError> {
         for (before, run) in runs.iter().enumerate() {
             let full = self.memory() >= budget.full || self.documents + run.documents > DOCUMENTS_MAX;
-            if before > 0 && full {
+            let late = budget.enough.is_some_and(|enough| Instant::now() >= enough);
+            if before > 0 && (full || late) {
                 return Ok(Fitting::All(before));
             }
-            if !self.add(run, budget)? {
+            if !self.add(run, budget, abandoned)? {
                 return Ok(Fitting::Overflow(before));
             }
         }
@@ -120,7 +131,7 @@ impl Draft {
     }
 
     /// Adds a run; false if it is too much.
-    fn add(&mut self, run: &Run, budget: Budget) -> Result<bool, IndexError> {
+    fn add(&mut self, run: &Run, budget: Budget, abandoned: &CancellationToken) -> Result<bool, IndexError> {
         for (batch, _) in &run.batches {
             let undecodable = |error| ArchiveError::Unwritable {
                 reason: format!("a batch that was decoded: {error}"),
@@ -129,8 +140,13 @@ impl Draft {
                 let record = record.map_err(undecodable)?;
                 self.writer.add_document(self.fields.document(&record))?;
                 self.documents += 1;
-                if n % LOOK_EVERY == 0 && self.memory() > budget.most {
-                    return Ok(false);
+                if n % LOOK_EVERY == 0 {
+                    if abandoned.is_cancelled() {
+                        return Err(IndexError::Abandoned);
+                    }
+                    if self.memory() > budget.most {
+                        return Ok(false);
+                    }
                 }
             }
         }
@@ -141,6 +157,7 @@ impl Draft {
     }
 
     fn finish(self, job: &Job) -> Result<Made, IndexError> {
+        failpoint!("indexer-building");
         let index = self.writer.finalize()?;
         let members = files::of(&index, &self.directory, &self.fields)?;
         let description = Description {
@@ -225,7 +242,7 @@ mod tests {
     fn counts(mut runs: Vec<Run>, budget: Budget) -> Vec<usize> {
         let mut counts = Vec::new();
         while !runs.is_empty() {
-            match fill(&job(), &runs, budget).unwrap() {
+            match fill(&job(), &runs, budget, &CancellationToken::new()).unwrap() {
                 Filled::Archive(made, count) => {
                     let expected: u64 = runs[..count].iter().map(|run| run.documents).sum();
                     assert_eq!((made.records, made.runs.len()), (expected, count));
@@ -243,7 +260,7 @@ mod tests {
 
     fn memory_with(runs: &[Run]) -> usize {
         let mut draft = Draft::new(&job()).unwrap();
-        draft.add_all(runs, ROOMY).unwrap();
+        draft.add_all(runs, ROOMY, &CancellationToken::new()).unwrap();
         draft.memory()
     }
 
@@ -251,6 +268,7 @@ mod tests {
         full: usize::MAX,
         most: usize::MAX,
         batch_bytes: 1 << 20,
+        enough: None,
     };
 
     #[test]
@@ -266,6 +284,26 @@ mod tests {
             let full = memory_with(&runs()[..full_with]);
             assert_eq!(counts(runs(), Budget { full, ..ROOMY }), expected);
         }
+    }
+
+    #[test]
+    fn archives_end_between_runs_when_the_time_is_up() {
+        let late = Budget {
+            enough: Some(Instant::now()),
+            ..ROOMY
+        };
+        assert_eq!(
+            counts((0..3).map(|partition| run(partition, 10)).collect(), late),
+            [1, 1, 1]
+        );
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_left() {
+        let abandoned = CancellationToken::new();
+        abandoned.cancel();
+        let left = fill(&job(), &[run(0, 1000)], ROOMY, &abandoned);
+        assert!(matches!(left, Err(IndexError::Abandoned)));
     }
 
     #[test]

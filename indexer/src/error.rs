@@ -24,6 +24,9 @@ pub enum IndexError {
     /// A file of the index could not be read back.
     #[error("a file of the index could not be read: {0}")]
     File(#[from] std::io::Error),
+    /// Nobody waits for the work any more.
+    #[error("the work was left before its end")]
+    Abandoned,
     /// The work panicked.
     #[error("the work was given up: {reason}")]
     GivenUp {

@@ -48,6 +48,11 @@ pub(crate) fn result(job: &Job) -> JobResult {
     }
 }
 
+/// How many runs the job is about.
+pub(crate) fn run_count(job: &Job) -> usize {
+    job.inputs.iter().map(|input| input.runs.len()).sum()
+}
+
 /// The result of a job that is given up.
 pub(crate) fn failed(job: &Job, reason: &str) -> JobResult {
     let runs = job

@@ -5,6 +5,8 @@
 //! archives under names of their own, puts a result into the lane's inbox, and acknowledges the job last. It keeps
 //! nothing: a worker that dies leaves at most objects that nobody names.
 
+mod aside;
+mod bench;
 mod draft;
 mod error;
 mod fields;
@@ -13,6 +15,7 @@ mod indexer;
 mod job;
 mod metrics;
 mod patience;
+mod report;
 mod survey;
 mod words;
 mod worker;

@@ -3,17 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
-use chronik_core::job::{Job, JobResult};
-use chronik_core::names::ResultName;
 use chronik_core::queue::{Delivery, QueueError};
 use tokio_util::sync::CancellationToken;
-use ulid::Ulid;
 
-use crate::error::IndexError;
 use crate::indexer::Indexer;
-use crate::job::{failed, parse};
-use crate::patience::patiently;
+use crate::job::parse;
 
 /// How long a job stays hidden from other workers unless it is extended.
 const VISIBILITY: Duration = Duration::from_secs(120);
@@ -23,8 +17,6 @@ const EXTENSION: Duration = Duration::from_secs(40);
 const WAIT: Duration = Duration::from_secs(20);
 /// How long the worker waits after the queue has failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A job that comes for this many times ended none of the tries before: it is given up without another.
-const RECEIVES_MAX: u32 = 5;
 
 impl Indexer {
     /// Works on one job after the other until cancelled. A job that is not done by then is handed back.
@@ -71,12 +63,12 @@ impl Indexer {
             Ok(job) => job,
             Err(reason) => {
                 tracing::error!("a message is put with the dead letters: {reason}");
-                self.metrics.jobs_refused.inc();
+                self.bench.metrics.jobs_refused.inc();
                 return self.queue.bury(&delivery.receipt, &reason).await;
             }
         };
         let id = job.id.clone();
-        match self.report(job, delivery.receives).await {
+        match self.bench.report(job, delivery.receives, None).await {
             Ok(()) => self.queue.acknowledge(&delivery.receipt).await,
             Err(error) => {
                 // It comes again when its visibility is over, which is the pause that it needs.
@@ -85,53 +77,9 @@ impl Indexer {
                     receives = delivery.receives,
                     "a job is left for later: {error}"
                 );
-                self.metrics.jobs_interrupted.inc();
+                self.bench.metrics.jobs_interrupted.inc();
                 Ok(())
             }
         }
-    }
-
-    /// Does the job, or gives it up, and puts the result into the inbox.
-    async fn report(&self, job: Job, receives: u32) -> Result<(), IndexError> {
-        let name = ResultName {
-            lane: job.lane,
-            incarnation: job.incarnation,
-            ulid: Ulid::new(),
-        };
-        if receives >= RECEIVES_MAX {
-            tracing::error!(
-                job = job.id,
-                topic = job.topic,
-                "a job is given up: none of {} tries ended",
-                receives - 1
-            );
-            let reason = format!("the job was tried {} times without a result", receives - 1);
-            self.put(name, &failed(&job, &reason)).await?;
-            self.metrics.jobs_failed.inc();
-            return Ok(());
-        }
-        let timer = self.metrics.job_seconds.start_timer();
-        let result = self.index(job).await?;
-        for run in &result.unreadable {
-            let place = format!(
-                "{} to {} of partition {} in {}",
-                run.first, run.last, run.partition, run.segment
-            );
-            tracing::error!(
-                job = result.job,
-                "a run stays without an archive, {place}: {}",
-                run.reason
-            );
-        }
-        self.put(name, &result).await?;
-        timer.observe_duration();
-        self.metrics.jobs_done.inc();
-        Ok(())
-    }
-
-    async fn put(&self, name: ResultName, result: &JobResult) -> Result<(), IndexError> {
-        let (key, bytes) = (name.to_string(), Bytes::from(serde_json::to_vec(result)?));
-        patiently(|| self.store.create(&key, vec![bytes.clone()])).await?;
-        Ok(())
     }
 }

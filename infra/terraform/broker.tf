@@ -40,6 +40,7 @@ resource "aws_instance" "broker" {
   root_block_device {
     encrypted   = true
     volume_type = "gp3"
+    volume_size = 30
   }
 
   user_data = templatefile("${path.module}/machine.sh", {

@@ -3,8 +3,22 @@
 
 # What every run needs.
 install_infrastructure() {
-    command -v prometheus promtool >/dev/null || install_packages prometheus
+    are_there prometheus promtool || install_packages prometheus
     build_go helm helm.sh/helm/v3/cmd/helm v3.22.0
+}
+
+# What only `tests/run --all` needs.
+install_infrastructure_for_all() {
+    build_go tflint github.com/terraform-linters/tflint v0.64.0
+    install_checkov 3.3.30
+}
+
+# are_there PROGRAM...
+are_there() {
+    local name
+    for name in "$@"; do
+        command -v "$name" >/dev/null || return 1
+    done
 }
 
 # build_go PROGRAM PACKAGE VERSION
@@ -15,4 +29,14 @@ build_go() {
     GOBIN=$cache/infra/.new CGO_ENABLED=0 GOFLAGS=-buildvcs=false go install "$2@$3"
     mkdir -p "$folder"
     mv "$cache/infra/.new/$1" "$folder/$1"
+}
+
+# install_checkov VERSION: in an environment of its own, for it pins much.
+install_checkov() {
+    local folder=$cache/infra/checkov-$1
+    [[ -e $folder/complete ]] && return
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "checkov==$1"
+    touch "$folder/complete"
 }

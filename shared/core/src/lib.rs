@@ -9,6 +9,7 @@ pub mod batch;
 pub mod catalog;
 pub mod checkpoint;
 pub mod cold;
+pub mod failpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod golden;
 pub mod ids;

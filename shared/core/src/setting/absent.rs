@@ -12,7 +12,7 @@ pub struct AbsentSetting {
 }
 
 /// (name in the environment, or prefix if it ends in `_`; what is missing, with its verb)
-const ABSENT: [(&str, &str); 13] = [
+const ABSENT: &[(&str, &str)] = &[
     ("CHRONIK_HTTP_TOKEN", "tokens for HTTP are"),
     ("CHRONIK_PRODUCE_PROFILE", "produce profiles are"),
     ("CHRONIK_CACHE_DISK_BYTES", "a cache on disk is"),
@@ -26,6 +26,11 @@ const ABSENT: [(&str, &str); 13] = [
     ("AZURE_ACCOUNT_NAME", "Azure as a bucket is"),
     ("AZURE_CONTAINER", "Azure as a bucket is"),
     ("SQS_", "SQS as a queue is"),
+    #[cfg(not(feature = "failpoints"))]
+    (
+        crate::failpoint::VARIABLE,
+        "fail points, which builds for tests have, are",
+    ),
 ];
 
 /// The first flag or environment variable that can't be honoured.

@@ -1,0 +1,209 @@
+//! Where a job is done, wherever it came from: read, survey, fill, store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chronik_core::failpoint;
+use chronik_core::job::{ArchiveMade, Job, JobResult, JobRun, UnreadableRun};
+use chronik_core::names::ArchiveName;
+use chronik_core::store::{SharedStore, StoreError};
+use chronik_core::telemetry::Metrics;
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use crate::aside::Aside;
+use crate::draft::{Budget, Filled, Made, fill};
+use crate::error::IndexError;
+use crate::job::result;
+use crate::metrics::IndexerMetrics;
+use crate::patience::patiently;
+use crate::survey::{Limits, Run, is_possible, unreadable};
+
+/// Less memory does not hold the largest batch and an index beside it.
+const MEMORY_BYTES_MIN: usize = 64 << 20;
+/// Bytes that a batch may have, decompressed, however much memory there is.
+const BATCH_BYTES_MAX: usize = 128 << 20;
+
+/// Does jobs within a limit of memory, one at a time. Nothing is ever written to a local disk.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub store: SharedStore,
+    pub metrics: IndexerMetrics,
+    budget: Budget,
+    /// Bytes of runs that are held at a time.
+    held_bytes_max: usize,
+    aside: Aside,
+}
+
+impl Bench {
+    /// A bench for jobs that may take about so many bytes of memory, at least 64 MiB.
+    pub(crate) fn new(store: SharedStore, memory_bytes: usize, metrics: &Metrics) -> Self {
+        let memory = memory_bytes.max(MEMORY_BYTES_MIN);
+        Self {
+            store,
+            metrics: IndexerMetrics::new(metrics),
+            budget: Budget {
+                full: memory / 8 * 3,
+                most: memory / 2,
+                batch_bytes: BATCH_BYTES_MAX.min(memory / 8),
+                enough: None,
+            },
+            held_bytes_max: memory / 4,
+            aside: Aside::default(),
+        }
+    }
+
+    /// Does a job: the archives are in the store when it returns, the result is not. Runs that can't be indexed are
+    /// named in the result and do not keep the others from it. From `enough` on no further run is begun if there is
+    /// anything to show: the result then lacks the runs that are left, and the lane sends those again.
+    pub(crate) async fn index(&self, job: Job, enough: Option<Instant>) -> Result<JobResult, IndexError> {
+        let job = Arc::new(job);
+        let mut round = Round {
+            result: result(&job),
+            waiting: Vec::new(),
+            held: 0,
+            enough,
+        };
+        for input in &job.inputs {
+            for place in &input.runs {
+                if round.is_over() {
+                    break;
+                }
+                if round.held > 0 && (round.held as u64).saturating_add(place.length) > self.held_bytes_max as u64 {
+                    self.archive(&job, &mut round).await?;
+                }
+                match self.survey(&input.key, *place).await? {
+                    Ok(run) => round.take(run),
+                    Err(run) => round.result.unreadable.push(run),
+                }
+            }
+        }
+        failpoint!("indexer-read");
+        self.archive(&job, &mut round).await?;
+        self.metrics
+            .runs_unreadable
+            .inc_by(round.result.unreadable.len() as u64);
+        Ok(round.result)
+    }
+
+    async fn survey(&self, segment: &str, place: JobRun) -> Result<Result<Run, UnreadableRun>, IndexError> {
+        if !is_possible(&place) || place.length > self.held_bytes_max as u64 {
+            let reason = format!(
+                "{} bytes can't be held in memory, which is {} bytes for runs",
+                place.length, self.held_bytes_max
+            );
+            return Ok(Err(unreadable(segment, place, reason)));
+        }
+        let bytes = match self.read(segment, place).await {
+            Ok(bytes) => bytes,
+            Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Err(unreadable(segment, place, error.to_string()))),
+        };
+        self.metrics.bytes_read.inc_by(place.length);
+        let limits = Limits {
+            batch_bytes: self.budget.batch_bytes,
+            documents: self.budget.documents(),
+        };
+        let segment = segment.to_owned();
+        self.aside
+            .run(move |_| Run::survey(&segment, place, bytes, limits))
+            .await
+    }
+
+    async fn read(&self, segment: &str, place: JobRun) -> Result<Bytes, StoreError> {
+        if place.length == 0 {
+            return Ok(Bytes::new());
+        }
+        let range = place.position..place.position + place.length;
+        patiently(|| self.store.read(segment, Some(range.clone()))).await
+    }
+
+    /// Makes archives of the runs that wait, as few as the memory allows.
+    async fn archive(&self, job: &Arc<Job>, round: &mut Round) -> Result<(), IndexError> {
+        let mut runs = round.waiting_runs();
+        let budget = Budget {
+            enough: round.enough,
+            ..self.budget
+        };
+        while !(runs.is_empty() || round.is_late() && round.has_shown()) {
+            let job_again = job.clone();
+            let filled;
+            (filled, runs) = self
+                .aside
+                .run(move |abandoned| (fill(&job_again, &runs, budget, abandoned), runs))
+                .await?;
+            match filled? {
+                Filled::Archive(made, count) => {
+                    runs.drain(..count);
+                    round.result.archives.push(self.create(job, *made).await?);
+                }
+                Filled::TooLarge => {
+                    let run = runs.remove(0);
+                    let reason = format!("its index needs more than {} bytes of memory", budget.most);
+                    round
+                        .result
+                        .unreadable
+                        .push(unreadable(&run.segment, run.place, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&self, job: &Job, made: Made) -> Result<ArchiveMade, IndexError> {
+        let name = ArchiveName {
+            topic: job.topic_id,
+            incarnation: job.incarnation,
+            ulid: Ulid::new(),
+        };
+        let key = name.to_string();
+        let (size, records) = (made.archive.size, made.records);
+        patiently(|| self.store.create(&key, made.archive.parts.clone())).await?;
+        failpoint!("indexer-archived");
+        tracing::info!(job = job.id, archive = key, bytes = size, records, "an archive is made");
+        self.metrics.records.inc_by(records);
+        self.metrics.bytes_written.inc_by(size);
+        self.metrics.archive_size.set(size as i64);
+        Ok(ArchiveMade {
+            key,
+            size,
+            crc: made.archive.toc_crc,
+            records,
+            runs: made.runs,
+        })
+    }
+}
+
+/// How far a job is.
+struct Round {
+    result: JobResult,
+    waiting: Vec<Run>,
+    /// Bytes of the runs that wait.
+    held: usize,
+    enough: Option<Instant>,
+}
+
+impl Round {
+    fn take(&mut self, run: Run) {
+        self.held += run.weight();
+        self.waiting.push(run);
+    }
+
+    fn waiting_runs(&mut self) -> Vec<Run> {
+        self.held = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    fn is_late(&self) -> bool {
+        self.enough.is_some_and(|enough| Instant::now() >= enough)
+    }
+
+    fn has_shown(&self) -> bool {
+        !self.result.archives.is_empty() || !self.result.unreadable.is_empty()
+    }
+
+    /// Whether what there is has to do.
+    fn is_over(&self) -> bool {
+        self.is_late() && (self.has_shown() || !self.waiting.is_empty())
+    }
+}
