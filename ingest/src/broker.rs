@@ -10,7 +10,7 @@ use chronik_core::cold::SharedColdReader;
 use chronik_core::ids::Lane;
 use chronik_core::queue::SharedQueue;
 use chronik_core::store::SharedStore;
-use chronik_core::tail::SharedTail;
+use chronik_core::tail::{self, SharedTail};
 use chronik_core::telemetry::Metrics;
 use chronik_net::{Limits, Server};
 use tokio::sync::{mpsc, watch};
@@ -276,12 +276,13 @@ impl Ingest {
         self.tail.clone()
     }
 
-    /// `/v1/status` and `/v1/seal`.
+    /// `/v1/status` and `/v1/seal`, and `/v1/tail` for query workers.
     pub fn routes(&self) -> Router {
-        http::routes(http::Desk {
+        let own = http::routes(http::Desk {
             lane: self.lane.clone(),
             indexing: self.indexing.clone(),
-        })
+        });
+        own.merge(tail::routes(self.tail(), self.stops.clients.clone()))
     }
 
     /// Serves until cancelled and then stops in good order, or until something fails that can't be mended.
@@ -298,6 +299,7 @@ impl Ingest {
 
     /// Ends at once: the log keeps what is acknowledged.
     async fn end(mut self) {
+        self.stops.clients.cancel();
         self.exporter.abort();
         self.clients.abort();
         self.tasks.shutdown().await;

@@ -1,12 +1,18 @@
 //! The broker's tail for searches: see [`chronik_core::tail`].
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use chronik_core::ids::{Offset, PartitionId, TopicId};
 use chronik_core::tail::{Tail, TailError, TailPartition, TailTopic};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, timeout_at};
 
 use crate::lane::LaneHandle;
-use crate::lane::tail::BatchBytes;
+use crate::lane::tail::{BatchBytes, PartitionTail, TopicView};
 use crate::reading::RecordReader;
 
 /// Serves what the lane holds.
@@ -20,6 +26,11 @@ impl TailService {
     pub fn new(lane: LaneHandle, reader: RecordReader) -> Self {
         Self { lane, reader }
     }
+
+    fn view(&self, id: TopicId) -> Result<Arc<TopicView>, TailError> {
+        let topics = self.lane.topics();
+        topics.get(id).cloned().ok_or(TailError::UnknownTopic { id })
+    }
 }
 
 #[async_trait]
@@ -29,24 +40,24 @@ impl Tail for TailService {
     }
 
     async fn topic(&self, name: &str) -> Result<Option<TailTopic>, TailError> {
-        let topics = self.lane.topics();
-        let Some(topic) = topics.named(name) else {
-            return Ok(None);
-        };
-        let partition = |(number, tail): (usize, &std::sync::Arc<crate::lane::tail::PartitionTail>)| {
-            let bounds = tail.bounds();
-            TailPartition {
-                partition: number as PartitionId,
-                log_start: bounds.log_start,
-                start: bounds.tail_start,
-                end: bounds.end,
+        Ok(self.lane.topics().named(name).map(|topic| position(topic)))
+    }
+
+    async fn moved(&self, topic: TopicId, reach: i64, wait: Duration) -> Result<TailTopic, TailError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let view = self.view(topic)?;
+            // Made before the ends are looked at, so that no growth falls between the two.
+            let grown: FuturesUnordered<_> = view.partitions.iter().map(|tail| tail.grown()).collect();
+            let position = position(&view);
+            if position.reach() > reach {
+                return Ok(position);
             }
-        };
-        Ok(Some(TailTopic {
-            id: topic.id,
-            search_enabled: topic.config.search_enabled(),
-            partitions: topic.partitions.iter().enumerate().map(partition).collect(),
-        }))
+            let mut grown = pin!(grown);
+            if timeout_at(deadline, grown.next()).await.is_err() || view.partitions.is_empty() {
+                return Ok(position);
+            }
+        }
     }
 
     async fn read(
@@ -56,12 +67,7 @@ impl Tail for TailService {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, TailError> {
-        let view = self
-            .lane
-            .topics()
-            .get(topic)
-            .cloned()
-            .ok_or(TailError::UnknownTopic { id: topic })?;
+        let view = self.view(topic)?;
         let tail = view.partition(partition).ok_or(TailError::UnknownTopic { id: topic })?;
         let start = tail.bounds().tail_start;
         if from < start {
@@ -72,5 +78,23 @@ impl Tail for TailService {
             message: error.to_string(),
         })?;
         Ok(batches.iter().map(BatchBytes::contiguous).collect())
+    }
+}
+
+fn position(topic: &TopicView) -> TailTopic {
+    let partition = |(number, tail): (usize, &Arc<PartitionTail>)| {
+        let bounds = tail.bounds();
+        TailPartition {
+            partition: number as PartitionId,
+            log_start: bounds.log_start,
+            start: bounds.tail_start,
+            end: bounds.end,
+        }
+    };
+    TailTopic {
+        id: topic.id,
+        search_enabled: topic.config.search_enabled(),
+        index: topic.config.index_settings(),
+        partitions: topic.partitions.iter().enumerate().map(partition).collect(),
     }
 }

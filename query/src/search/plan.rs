@@ -89,7 +89,7 @@ pub(crate) struct Plan {
 
 impl Scope {
     fn new(standing: &Standing, partitions: &[PartitionStanding], request: &SearchRequest) -> Self {
-        let settings = standing.settings();
+        let settings = standing.settings;
         Self {
             topic: Arc::clone(&standing.name),
             id: standing.id,

@@ -23,6 +23,8 @@ pub(crate) struct Standing {
     pub(crate) name: Arc<str>,
     pub(crate) id: TopicId,
     pub(crate) search_enabled: bool,
+    /// How its records are searched.
+    pub(crate) settings: IndexSettings,
     /// `None` if the topic is too new to be in the catalog.
     pub(crate) page: Option<Arc<TopicPage>>,
     pub(crate) partitions: Vec<PartitionStanding>,
@@ -55,12 +57,6 @@ enum Told {
     Nothing,
     /// The broker did not answer.
     Silent(String),
-}
-
-impl Standing {
-    pub(crate) fn settings(&self) -> IndexSettings {
-        self.page.as_ref().map(|page| page.index).unwrap_or_default()
-    }
 }
 
 impl PartitionStanding {
@@ -133,7 +129,7 @@ fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&Partition
 }
 
 fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Option<&str>) -> Option<Standing> {
-    let (id, search_enabled, partitions) = match (told, &page) {
+    let (id, search_enabled, settings, partitions) = match (told, &page) {
         (Told::Position(topic), _) => {
             let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));
             let partitions = topic
@@ -141,17 +137,19 @@ fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Opti
                 .iter()
                 .map(|tail| with_tail(tail, of(tail), why_behind))
                 .collect();
-            (topic.id, topic.search_enabled, partitions)
+            (topic.id, topic.search_enabled, topic.index, partitions)
         }
         (Told::Nothing | Told::Silent(_), None) => return None,
         (Told::Nothing, Some(page)) => (
             page.id,
             page.search_enabled,
+            page.index,
             page.partitions.iter().map(|page| bucket_only(page, None)).collect(),
         ),
         (Told::Silent(why), Some(page)) => (
             page.id,
             page.search_enabled,
+            page.index,
             page.partitions
                 .iter()
                 .map(|page| bucket_only(page, Some(why)))
@@ -162,6 +160,7 @@ fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Opti
         name: name.into(),
         id,
         search_enabled,
+        settings,
         page,
         partitions,
     })

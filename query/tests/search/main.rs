@@ -4,5 +4,4 @@
 mod faults;
 mod oracle;
 mod surface;
-mod tail;
 mod world;

@@ -19,6 +19,7 @@ use chronik_core::names;
 use chronik_core::queue::EmbeddedQueue;
 use chronik_core::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
 use chronik_core::store::{SharedStore, memory};
+use chronik_core::tail::memory::MemoryTail;
 use chronik_core::tail::{TailPartition, TailTopic};
 use chronik_core::telemetry::Metrics;
 use chronik_indexer::{Indexer, IndexerParts};
@@ -26,8 +27,6 @@ use chronik_query::{QueryLimits, QueryParts, QueryService};
 use serde_json::Value;
 use tower::ServiceExt;
 use uuid::Uuid;
-
-use crate::tail::MovableTail;
 
 const LANE: Lane = Lane(0);
 const INCARNATION: Incarnation = Incarnation(1);
@@ -57,7 +56,7 @@ pub struct Run {
 
 pub struct World {
     pub store: SharedStore,
-    pub tail: Arc<MovableTail>,
+    pub tail: Arc<MemoryTail>,
     pub topics: Vec<Topic>,
     pub segments: Vec<SegmentEntry>,
     index: u64,
@@ -286,6 +285,7 @@ impl World {
                 let known = TailTopic {
                     id: topic.id,
                     search_enabled: topic.search_enabled,
+                    index: topic.settings,
                     partitions: partitions.collect(),
                 };
                 state.topics.insert(topic.name.clone(), known);

@@ -8,12 +8,15 @@ pub mod archive;
 pub mod batch;
 pub mod catalog;
 pub mod checkpoint;
+pub mod client;
 pub mod cold;
 pub mod failpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod golden;
 pub mod ids;
 pub mod job;
+#[cfg(any(test, feature = "testing"))]
+pub mod loopback;
 pub mod names;
 pub mod problem;
 pub mod queue;
@@ -24,4 +27,5 @@ pub mod shutdown;
 pub mod store;
 pub mod tail;
 pub mod telemetry;
+pub mod turns;
 pub mod web;

@@ -12,6 +12,7 @@ mod error;
 mod header;
 mod produced;
 mod record;
+mod transfer;
 mod varint;
 
 pub use builder::BatchBuilder;
@@ -20,3 +21,4 @@ pub use error::BatchError;
 pub use header::{BatchHeader, CONTROL, HEADER_LENGTH, LOG_APPEND_TIME, TRANSACTIONAL, split, verify};
 pub use produced::{check_produced, stamp, stamp_log_append_time};
 pub use record::{HEADERS_MAX, Header, Record, Records, fuzz_records, records};
+pub use transfer::{BATCH_BYTES_MAX, CONTENT_TYPE_BATCHES, TRANSFER_HEADER_LENGTH, TransferError, pack, unpack};
