@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use chronik_core::cold;
 
 use crate::service::QueryService;
 
-/// `GET|POST /v1/search` and `GET /v1/topics/{topic}/partitions/{partition}/records`.
+/// `GET|POST /v1/search`, `GET /v1/topics/{topic}/partitions/{partition}/records`, and `POST /v1/fetch` for brokers.
 pub fn routes(service: Arc<QueryService>) -> Router {
+    let fetch = cold::routes(service.cold.clone());
     Router::new()
         .route("/v1/search", get(search::search_get).post(search::search_post))
         .route(
@@ -20,4 +22,5 @@ pub fn routes(service: Arc<QueryService>) -> Router {
             get(records::records),
         )
         .with_state(service)
+        .merge(fetch)
 }

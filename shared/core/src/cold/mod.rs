@@ -1,12 +1,20 @@
 //! Old records, straight from the bucket.
 //!
-//! A [`BucketReader`] goes from the catalog's run to the segment's directory, and from there to checked batches.
+//! A [`BucketReader`] goes from the catalog's run to the segment's directory, and from there to checked batches. Across
+//! processes [`routes`] serves a reader over HTTP, and [`RemoteReaders`] asks several of them.
 
 mod bucket;
+mod fault;
+mod remote;
+mod routes;
+#[cfg(any(test, feature = "testing"))]
+pub mod suite;
 #[cfg(test)]
 mod tests;
 
 pub use bucket::BucketReader;
+pub use remote::RemoteReaders;
+pub use routes::routes;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod remote;
+
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +10,7 @@ use ulid::Ulid;
 use uuid::Uuid;
 
 use super::*;
-use crate::batch::{BatchBuilder, BatchHeader, Codec, Record, records, stamp};
+use crate::batch::{BatchBuilder, BatchHeader, Codec, stamp};
 use crate::catalog::{CatalogReader, CatalogRoot, PartitionPage, RunEntry, SegmentEntry, TopicPage, build_export};
 use crate::ids::{Incarnation, Lane};
 use crate::job::IndexSettings;
@@ -150,14 +152,6 @@ impl History {
         let catalog = Arc::new(CatalogReader::new(self.shared(), LANE, cache_bytes));
         BucketReader::new(self.shared(), catalog, cache_bytes)
     }
-
-    fn records(&self) -> Vec<Record> {
-        self.batches
-            .iter()
-            .flat_map(|batch| records(batch, 1 << 20).unwrap())
-            .map(Result::unwrap)
-            .collect()
-    }
 }
 
 fn batch_at(offset: Offset, timestamps: &[Timestamp], size: usize) -> Bytes {
@@ -193,52 +187,16 @@ async fn three_segments() -> History {
 }
 
 #[tokio::test]
-async fn every_offset_is_served_without_a_gap() {
-    let history = three_segments().await;
+async fn a_reader_of_the_bucket_passes() {
+    let mut history = three_segments().await;
     for cache_bytes in [0, 1 << 20] {
         let reader = history.reader(cache_bytes);
-        for offset in 0..history.end() {
-            for max_bytes in [0, 1, 200, 100_000, 1 << 30] {
-                let fetched = reader.fetch(TOPIC, 0, offset, max_bytes).await.unwrap();
-                let start = history
-                    .batches
-                    .iter()
-                    .position(|batch| last_of(batch) >= offset)
-                    .unwrap();
-                assert_eq!(
-                    fetched,
-                    history.batches[start..start + fetched.len()],
-                    "{offset} {max_bytes}"
-                );
-                let bytes: usize = fetched.iter().map(Bytes::len).sum();
-                assert!(fetched.len() == 1 || bytes <= max_bytes);
-                let all_fits = history.batches[start..].iter().map(Bytes::len).sum::<usize>() <= max_bytes;
-                assert!(!all_fits || bytes >= max_bytes / 2 || start + fetched.len() == history.batches.len());
-            }
-        }
+        suite::cold_suite(&reader, TOPIC, 0, &history.batches).await;
     }
-}
-
-#[tokio::test]
-async fn what_the_catalog_does_not_have_is_refused() {
-    let mut history = three_segments().await;
     history.page.partitions[0].log_start = 3;
     history.export().await;
     let reader = history.reader(1 << 20);
-    for (topic, partition, offset) in [
-        (TOPIC, 0, -1),
-        (TOPIC, 0, 2),
-        (TOPIC, 0, 20),
-        (TOPIC, 1, 0),
-        (TOPIC, -1, 0),
-        (TopicId(Uuid::nil()), 0, 0),
-    ] {
-        let error = reader.fetch(topic, partition, offset, 1).await.unwrap_err();
-        assert!(matches!(error, ColdError::NotInCatalog { .. }), "{error}");
-        let error = reader.offset_for_time(topic, partition, offset, 0).await.unwrap_err();
-        assert!(matches!(error, ColdError::NotInCatalog { .. }), "{error}");
-    }
-    assert_eq!(reader.fetch(TOPIC, 0, 3, 1).await.unwrap(), history.batches[1..2]);
+    suite::cold_suite(&reader, TOPIC, 3, &history.batches).await;
 }
 
 #[tokio::test]
@@ -312,24 +270,6 @@ async fn a_run_that_the_segment_does_not_hold_is_damage() {
     history.export().await;
     let error = history.reader(1 << 20).fetch(TOPIC, 0, 6, 1).await.unwrap_err();
     assert!(matches!(error, ColdError::Damaged { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn records_are_found_by_time_across_segments() {
-    let history = three_segments().await;
-    let reader = history.reader(1 << 20);
-    for from in 0..history.end() {
-        for timestamp in [0, 10, 25, 26, 40, 51, 60, 61, 66, 70, 71, 80, 81] {
-            let mut all = history.records().into_iter();
-            let expected = all.find(|record| record.offset >= from && record.timestamp >= timestamp);
-            let found = reader.offset_for_time(TOPIC, 0, from, timestamp).await.unwrap();
-            assert_eq!(
-                found,
-                expected.map(|record| (record.offset, record.timestamp)),
-                "{from} {timestamp}"
-            );
-        }
-    }
 }
 
 proptest! {

@@ -55,6 +55,11 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The address of something that the service has; `path` begins with a slash.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.0)
