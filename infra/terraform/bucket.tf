@@ -67,17 +67,14 @@ resource "aws_s3_bucket_lifecycle_configuration" "history" {
     }
   }
 
-  # Archives and the catalog are read by every search and stay where they are.
+  # Archives and the catalog are read by every search and stay where they are, and so does what is under 128 KiB.
   dynamic "rule" {
     for_each = var.infrequent_access_days == null ? [] : [var.infrequent_access_days]
     content {
       id     = "keep old segments for less"
       status = "Enabled"
       filter {
-        and {
-          prefix                   = "${local.path}lanes/"
-          object_size_greater_than = 131072
-        }
+        prefix = "${local.path}lanes/"
       }
       transition {
         days          = rule.value

@@ -10,7 +10,8 @@ install_infrastructure() {
 # What only `tests/run --all` needs.
 install_infrastructure_for_all() {
     build_go tflint github.com/terraform-linters/tflint v0.64.0
-    install_checkov 3.3.30
+    install_python_program infra/checkov checkov 3.3.30
+    install_python_program moto 'moto[server]' 5.2.5
 }
 
 # are_there PROGRAM...
@@ -31,12 +32,13 @@ build_go() {
     mv "$cache/infra/.new/$1" "$folder/$1"
 }
 
-# install_checkov VERSION: in an environment of its own, for it pins much.
-install_checkov() {
-    local folder=$cache/infra/checkov-$1
+# install_python_program FOLDER PACKAGE VERSION: in an environment of its own.
+install_python_program() {
+    local folder=$cache/$1-$3
     [[ -e $folder/complete ]] && return
     rm -rf "$folder"
+    mkdir -p "$(dirname "$folder")"
     python3 -m venv "$folder"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check "checkov==$1"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$2==$3"
     touch "$folder/complete"
 }

@@ -43,10 +43,10 @@ class Terraform:
         self.run("init", "-input=false")
         return self
 
-    def run(self, *arguments, patience=PATIENCE):
+    def run(self, command, *arguments, patience=PATIENCE):
         """Runs a command of Terraform and returns its standard output."""
         done = subprocess.run(
-            ["terraform", f"-chdir={self.directory}", *arguments, "-no-color"],
+            ["terraform", f"-chdir={self.directory}", command, "-no-color", *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -54,8 +54,8 @@ class Terraform:
             timeout=patience,
             check=False,
         )
-        assert done.returncode == 0, f"terraform {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"terraform {command} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def json(self, *arguments):
-        return json.loads(self.run(*arguments, "-json"))
+    def json(self, command, *arguments):
+        return json.loads(self.run(command, "-json", *arguments))
