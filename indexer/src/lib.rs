@@ -13,6 +13,7 @@ mod fields;
 mod files;
 mod indexer;
 mod job;
+pub mod lambda;
 mod metrics;
 mod patience;
 mod report;

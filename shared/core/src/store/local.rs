@@ -47,8 +47,10 @@ pub struct LocalBucket {
     root: PathBuf,
     /// Directories known to be durable, up to the root. Empty ones are never removed.
     durable: Mutex<HashSet<PathBuf>>,
-    /// Held for its lock; none for a view.
-    lock: Option<File>,
+    /// Whether objects may be added.
+    writable: bool,
+    /// The owner's, held for its lock.
+    _lock: Option<File>,
 }
 
 impl LocalBucket {
@@ -68,7 +70,7 @@ impl LocalBucket {
         match lock.try_lock() {
             Ok(()) => {
                 remove_leftovers(directory).map_err(unusable)?;
-                Self::over(directory, Some(lock))
+                Self::over(directory, true, Some(lock))
             }
             Err(TryLockError::WouldBlock) => Err(LocalBucketError::InUse {
                 directory: directory.to_owned(),
@@ -79,10 +81,15 @@ impl LocalBucket {
 
     /// An existing directory for reading alone, whether it is in use or not.
     pub fn view(directory: &Path) -> Result<Self, LocalBucketError> {
-        Self::over(directory, None)
+        Self::over(directory, false, None)
     }
 
-    fn over(directory: &Path, lock: Option<File>) -> Result<Self, LocalBucketError> {
+    /// An existing directory for adding objects beside its owner, as indexers do.
+    pub fn beside(directory: &Path) -> Result<Self, LocalBucketError> {
+        Self::over(directory, true, None)
+    }
+
+    fn over(directory: &Path, writable: bool, lock: Option<File>) -> Result<Self, LocalBucketError> {
         let unusable = |source| LocalBucketError::Unusable {
             directory: directory.to_owned(),
             source,
@@ -94,12 +101,13 @@ impl LocalBucket {
             objects,
             root,
             durable: Mutex::default(),
-            lock,
+            writable,
+            _lock: lock,
         })
     }
 
     fn check_writable(&self, operation: &'static str, key: &str) -> Result<(), StoreError> {
-        if self.lock.is_some() {
+        if self.writable {
             return Ok(());
         }
         let message = format!("{} was opened for reading alone", self.root.display());
@@ -246,6 +254,15 @@ mod tests {
         assert!(view.overwrite("a/b", Bytes::new()).await.is_err());
         assert!(view.delete("a/b").await.is_err());
         assert_eq!(owner.list("a/").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_worker_adds_objects_beside_the_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = LocalBucket::open(directory.path()).unwrap();
+        let worker = LocalBucket::beside(directory.path()).unwrap();
+        worker.create("a/b", vec![Bytes::from_static(b"x")]).await.unwrap();
+        assert_eq!(owner.read("a/b", None).await.unwrap(), "x");
     }
 
     #[tokio::test]
