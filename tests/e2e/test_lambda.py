@@ -195,7 +195,7 @@ def test_a_function_that_can_not_work_says_why(settings, told):
 
 def test_only_builds_for_tests_have_fail_points():
     tree = subprocess.run(
-        ["cargo", "tree", "--offline", "--workspace", "--edges", "features,normal", "--invert", "chronik-core"],
+        ["cargo", "tree", "--workspace", "--edges", "features,normal", "--invert", "chronik-core"],
         capture_output=True,
         check=True,
         cwd=Path(__file__).parent,
