@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Broker};
-use crate::claim::{ClaimError, Ownership};
+use crate::claim::ClaimError;
 use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::deletion::{Deletion, DeletionParts};
@@ -29,6 +29,9 @@ use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::{LaneGone, LaneHandle};
 use crate::metrics::{DeletionMetrics, FetchMetrics, LaneMetrics, ShipMetrics};
+use crate::ownership::Ownership;
+use crate::ownership::last_words::LastWords;
+use crate::ownership::remains::Remains;
 use crate::reading::RecordReader;
 use crate::settings::{IngestSettings, SettingsError};
 use crate::ship::{ShipError, Shipper};
@@ -38,8 +41,6 @@ use crate::wal::WalError;
 
 /// Standalone has one lane.
 const LANE: Lane = Lane(0);
-/// How often the claims are looked at.
-const CLAIM_CHECK_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of requests that are being answered; clients wait beyond it. The `balanced` produce profile.
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// How long a stop may take to ship what is left; what is not shipped by then stays in the data directory.
@@ -97,9 +98,12 @@ pub enum IngestError {
     /// The catalog or a local checkpoint can't be written.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// Somebody else owns the bucket.
+    /// The bucket is another cluster's.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// Somebody else owns the bucket.
+    #[error("{0}")]
+    Fenced(Box<Remains>),
     /// A task ended by a fault of the program.
     #[error("a part of the broker ended unexpectedly: {0}")]
     Fault(String),
@@ -111,8 +115,9 @@ pub struct Ingest {
     tail: SharedTail,
     lane: LaneHandle,
     indexing: IndexingHandle,
+    store: SharedStore,
+    ownership: Ownership,
     data_dir: Arc<DataDir>,
-    identity: Identity,
     exporter: tokio::task::JoinHandle<Result<Exporter, ExportError>>,
     stops: Stops,
     clients: tokio::task::JoinHandle<()>,
@@ -151,15 +156,16 @@ impl Ingest {
         })?;
         let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
         let Started {
-            cluster,
-            incarnation,
+            ownership,
+            beat,
+            confirmed,
             replayed,
             log,
         } = start(settings, &data_dir, &parts.store, LANE).await?;
 
         let stops = Stops::default();
         let mut tasks = JoinSet::new();
-        let ownership = Ownership::new(parts.store.clone(), incarnation);
+        let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
         let ship_metrics = ShipMetrics::new(&parts.metrics);
         let (orders, ordered) = mpsc::unbounded_channel();
         let lane_settings = LaneSettings {
@@ -171,6 +177,7 @@ impl Ingest {
             tail_bytes_max: parts.tail_bytes_max,
         };
         let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, LaneMetrics::new(&parts.metrics));
+        let owner = owner.until_fenced(ownership.fenced().clone());
         tasks.spawn({
             let stop = stops.lane.clone();
             async move { Ok(owner.run(stop).await?) }
@@ -225,7 +232,11 @@ impl Ingest {
             let stop = stops.lane.clone();
             async move { Ok(deletion.run_always(checkpoints_stored, stop).await?) }
         });
-        tasks.spawn(watch_claims(ownership, stops.lane.clone()));
+        tasks.spawn(watch_claims(
+            ownership.clone(),
+            settings.rhythm.check,
+            stops.lane.clone(),
+        ));
         tasks.spawn(follow_gauges(lane.clone(), ship_metrics, stops.lane.clone()));
         let mut exporter = Exporter::new(
             cluster,
@@ -234,9 +245,10 @@ impl Ingest {
             parts.store.clone(),
             parts.catalog.clone(),
             data_dir.clone(),
+            beat,
         );
         // What was recovered is read through the catalog, so clients come after it.
-        if let Err(error) = exporter.export_if_changed().await {
+        if confirmed && let Err(error) = exporter.export_if_changed().await {
             tracing::warn!("the catalog was not exported yet: {error}");
         }
         let exporter = tokio::spawn(exporter.run(stops.exporter.clone()));
@@ -257,8 +269,9 @@ impl Ingest {
             tail: Arc::new(TailService::new(lane.clone(), reader)),
             lane,
             indexing,
+            store: parts.store,
+            ownership,
             data_dir,
-            identity: Identity::held(cluster, incarnation),
             exporter,
             stops,
             clients,
@@ -285,16 +298,32 @@ impl Ingest {
         own.merge(tail::routes(self.tail(), self.stops.clients.clone()))
     }
 
-    /// Serves until cancelled and then stops in good order, or until something fails that can't be mended.
+    /// Serves until cancelled and then stops in good order, or until something fails that can't be mended, or somebody
+    /// else claims the bucket.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), IngestError> {
+        let last_words = LastWords {
+            store: self.store.clone(),
+            ownership: self.ownership.clone(),
+            lane_id: LANE,
+            lane: self.lane.clone(),
+            data_dir: self.data_dir.path().to_owned(),
+        };
+        let fenced = self.ownership.fenced().clone();
         let failed = tokio::select! {
             biased;
-            () = cancel.cancelled() => return self.stop().await,
+            () = fenced.cancelled() => Ok(()),
+            () = cancel.cancelled() => {
+                let stopped = self.stop().await;
+                return if fenced.is_cancelled() { Err(last_words.say(&cancel).await.into()) } else { stopped };
+            }
             ended = self.tasks.join_next() => failure(ended.unwrap_or(Ok(Ok(())))),
             ended = &mut self.exporter => failure(ended.map(|ended| ended.map(drop).map_err(IngestError::from))),
         };
         self.end().await;
-        Err(failed)
+        if fenced.is_cancelled() {
+            return Err(last_words.say(&cancel).await.into());
+        }
+        failed
     }
 
     /// Ends at once: the log keeps what is acknowledged.
@@ -314,16 +343,26 @@ impl Ingest {
         self.stops.clients.cancel();
         let _ = self.clients.await;
         self.stops.exporter.cancel();
-        let exporter = self
+        let mut exporter = self
             .exporter
             .await
             .map_err(|fault| IngestError::Fault(fault.to_string()))??;
-        match tokio::time::timeout(STOP_TIMEOUT, give_up_bucket(&self.lane, exporter)).await {
-            Ok(Ok(())) => self.data_dir.set_identity(&self.identity.given_up())?,
-            Ok(Err(error)) => tracing::warn!("the bucket was not given up: {error}"),
-            Err(_) => {
-                tracing::warn!("not everything was shipped in {STOP_TIMEOUT:?}; the rest is in the data directory")
-            }
+        let held = Identity::held(self.ownership.cluster(), self.ownership.incarnation());
+        let given_up = tokio::time::timeout(STOP_TIMEOUT, async {
+            ship_all(&self.lane, &mut exporter).await?;
+            // First here, then in the bucket: where another may own it, this broker must ask before it serves again.
+            self.data_dir.set_identity(&held.given_up())?;
+            exporter.release().await
+        });
+        tokio::select! {
+            () = self.ownership.fenced().cancelled() => {}
+            given_up = given_up => match given_up {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("the bucket was not given up: {error}"),
+                Err(_) => {
+                    tracing::warn!("not everything was shipped in {STOP_TIMEOUT:?}; the rest is in the data directory")
+                }
+            },
         }
         self.stops.lane.cancel();
         while let Some(ended) = self.tasks.join_next().await {
@@ -334,32 +373,32 @@ impl Ingest {
 }
 
 /// Why a task that should not end did.
-fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> IngestError {
-    match ended {
+fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> Result<(), IngestError> {
+    Err(match ended {
         Ok(Ok(())) => IngestError::Fault("a task returned".into()),
         Ok(Err(error)) => error,
         Err(fault) => IngestError::Fault(fault.to_string()),
-    }
+    })
 }
 
-async fn give_up_bucket(lane: &LaneHandle, mut exporter: Exporter) -> Result<(), ExportError> {
+async fn ship_all(lane: &LaneHandle, exporter: &mut Exporter) -> Result<(), ExportError> {
     let border = lane.cut(true).await?;
     lane.shipped(border).await?;
-    exporter.release().await
+    exporter.export_if_changed().await
 }
 
-async fn watch_claims(ownership: Ownership, stop: CancellationToken) -> Result<(), IngestError> {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(CLAIM_CHECK_EVERY))
-        .await
-        .is_some()
-    {
-        match ownership.check().await {
-            Err(ClaimError::Store(error)) => tracing::warn!("the claims can't be read: {error}"),
-            checked => checked?,
+/// Looks for a claim above our own, until there is one.
+async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationToken) -> Result<(), IngestError> {
+    loop {
+        match stop.run_until_cancelled(ownership.check()).await {
+            None => return Ok(()),
+            Some(Err(ClaimError::Store(error))) => tracing::warn!("the claims can't be read: {error}"),
+            Some(checked) => checked?,
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 async fn follow_gauges(lane: LaneHandle, metrics: ShipMetrics, stop: CancellationToken) -> Result<(), IngestError> {
@@ -375,6 +414,12 @@ async fn follow_gauges(lane: LaneHandle, metrics: ShipMetrics, stop: Cancellatio
         metrics.unshipped_seconds.set(since as f64 / 1000.0);
     }
     Ok(())
+}
+
+impl From<Remains> for IngestError {
+    fn from(remains: Remains) -> Self {
+        IngestError::Fenced(Box::new(remains))
+    }
 }
 
 impl From<LaneGone> for IngestError {

@@ -4,7 +4,7 @@
 //! once and never deleted. A broker that finds a claim above its own stops.
 
 use bytes::Bytes;
-use chronik_core::ids::Incarnation;
+use chronik_core::ids::{Incarnation, Timestamp};
 use chronik_core::names::{self, ClaimName};
 use chronik_core::store::{SharedStore, StoreError};
 use serde::{Deserialize, Serialize};
@@ -24,13 +24,23 @@ pub enum ClaimError {
     Store(#[from] StoreError),
     /// Somebody claimed the bucket after us.
     #[error(
-        "the bucket was claimed by another broker (incarnation {by}) after this one (incarnation {own}); this broker \
-         stops. Its data directory is kept; start it again only with an empty data directory"
+        "the bucket was claimed by another broker (incarnation {by}) after this one (incarnation {own}), which may not \
+         write to it any more. The data directory is kept; to start again, give an empty one with --data-dir \
+         (CHRONIK_DATA_DIR)"
     )]
     Fenced {
         /// Our claim.
         own: Incarnation,
         /// The one above it.
+        by: Incarnation,
+    },
+    /// Somebody else took the number that we were about to.
+    #[error(
+        "another broker claimed the bucket (incarnation {by}) while this one was starting, and owns it now: let that one \
+         serve, or give this one another bucket"
+    )]
+    Taken {
+        /// The claim.
         by: Incarnation,
     },
     /// The store let the same name be created twice.
@@ -41,6 +51,17 @@ pub enum ClaimError {
     CreateNotRefused {
         /// The object created twice.
         key: String,
+    },
+    /// What was written here before belongs to another cluster.
+    #[error(
+        "the data directory belongs to cluster {own}, but the bucket to {bucket}: choose the right bucket, or another \
+         data directory with --data-dir (CHRONIK_DATA_DIR)"
+    )]
+    Foreign {
+        /// Our cluster.
+        own: Uuid,
+        /// The bucket's cluster, in words.
+        bucket: String,
     },
     /// A document that this program does not know.
     #[error("{key} in the bucket can't be read by this version of Chronik: {reason}")]
@@ -58,13 +79,17 @@ struct ClusterDocument {
     cluster: Uuid,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ClaimDocument {
+/// Who claimed the bucket, for people to read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClaimDocument {
     v: u32,
     incarnation: Incarnation,
+    /// Tells one claim of a number from another.
     nonce: String,
-    host: String,
-    at_ms: i64,
+    /// The machine's name.
+    pub host: String,
+    /// By that machine's clock, ms since the epoch.
+    pub at_ms: Timestamp,
 }
 
 /// The cluster a bucket belongs to; `None` if it has never been used.
@@ -108,7 +133,8 @@ pub async fn highest(store: &SharedStore) -> Result<Option<Incarnation>, ClaimEr
         .max())
 }
 
-/// Claims the bucket under the next number after `highest`. Fails if somebody else takes it first.
+/// Claims the bucket under the next number after `highest`. Fails if somebody else takes it first, or if the store
+/// would let somebody do so after us.
 pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> Result<Incarnation, ClaimError> {
     let incarnation = Incarnation(highest.map_or(1, |claim| claim.0 + 1));
     let key = ClaimName { incarnation }.to_string();
@@ -116,17 +142,12 @@ pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> R
         v: VERSION,
         incarnation,
         nonce: Ulid::new().to_string(),
-        host: std::env::var("HOSTNAME").unwrap_or_default(),
+        host: host(),
         at_ms: now_ms(),
     };
     match store.create(&key, vec![json(&claim())]).await {
         Ok(()) => {}
-        Err(StoreError::Exists { .. }) => {
-            return Err(ClaimError::Fenced {
-                own: Incarnation(incarnation.0 - 1),
-                by: incarnation,
-            });
-        }
+        Err(StoreError::Exists { .. }) => return Err(ClaimError::Taken { by: incarnation }),
         Err(error) => return Err(error.into()),
     }
     match store.create(&key, vec![json(&claim())]).await {
@@ -136,33 +157,81 @@ pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> R
     }
 }
 
-/// The right to write to the bucket, as long as nobody claims it anew.
-#[derive(Clone, Debug)]
-pub struct Ownership {
-    store: SharedStore,
-    incarnation: Incarnation,
+/// What a claim says of its holder; `None` if it says nothing that can be read.
+pub async fn holder(store: &SharedStore, incarnation: Incarnation) -> Option<ClaimDocument> {
+    let bytes = store.read(&ClaimName { incarnation }.to_string(), None).await.ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
-impl Ownership {
-    /// The holder of `incarnation`.
-    pub fn new(store: SharedStore, incarnation: Incarnation) -> Self {
-        Self { store, incarnation }
-    }
-
-    /// Asks for the next claim's name: as long as nobody has it, the bucket is ours.
-    pub async fn check(&self) -> Result<(), ClaimError> {
-        let next = Incarnation(self.incarnation.0 + 1);
-        match self.store.info(&ClaimName { incarnation: next }.to_string()).await {
-            Err(StoreError::NotFound { .. }) => Ok(()),
-            Ok(_) => Err(ClaimError::Fenced {
-                own: self.incarnation,
-                by: next,
-            }),
-            Err(error) => Err(error.into()),
-        }
-    }
+fn host() -> String {
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = std::env::var("HOSTNAME").or_else(|_| kernel());
+    name.map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
 fn json(document: &impl Serialize) -> Bytes {
     serde_json::to_vec(document).map(Bytes::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_core::store::memory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_number_is_claimed_once() {
+        let store = memory();
+        assert_eq!(highest(&store).await.unwrap(), None);
+        assert_eq!(claim_after(&store, None).await.unwrap(), Incarnation(1));
+        let late = claim_after(&store, None).await;
+        assert!(matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })));
+        assert_eq!(highest(&store).await.unwrap(), Some(Incarnation(1)));
+        assert_eq!(claim_after(&store, Some(Incarnation(1))).await.unwrap(), Incarnation(2));
+    }
+
+    /// Lets everything be created anew, as a store without conditional puts does.
+    #[derive(Debug)]
+    struct Forgetful(SharedStore);
+
+    #[async_trait::async_trait]
+    impl chronik_core::store::Store for Forgetful {
+        async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
+            self.0.overwrite(key, parts.concat().into()).await
+        }
+        async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+            self.0.overwrite(key, bytes).await
+        }
+        async fn read(&self, key: &str, range: Option<std::ops::Range<u64>>) -> Result<Bytes, StoreError> {
+            self.0.read(key, range).await
+        }
+        async fn info(&self, key: &str) -> Result<chronik_core::store::ObjectInfo, StoreError> {
+            self.0.info(key).await
+        }
+        async fn list(&self, prefix: &str) -> Result<Vec<chronik_core::store::ObjectInfo>, StoreError> {
+            self.0.list(prefix).await
+        }
+        async fn delete(&self, key: &str) -> Result<(), StoreError> {
+            self.0.delete(key).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_creates_the_same_name_twice_is_refused() {
+        let store: SharedStore = std::sync::Arc::new(Forgetful(memory()));
+        let refused = claim_after(&store, None).await;
+        assert!(matches!(refused, Err(ClaimError::CreateNotRefused { key }) if key == "claims/00000001.json"));
+    }
+
+    #[tokio::test]
+    async fn a_claim_of_unknown_outcome_is_none_of_ours() {
+        let faulty = std::sync::Arc::new(FaultyStore::new(memory()));
+        faulty.fail(Operation::Create, "claims/", Fault::After, 1);
+        let store: SharedStore = faulty;
+        assert!(matches!(claim_after(&store, None).await, Err(ClaimError::Store(_))));
+        assert_eq!(highest(&store).await.unwrap(), Some(Incarnation(1)));
+    }
 }

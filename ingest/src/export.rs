@@ -1,5 +1,5 @@
-//! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds; `latest` is written
-//! last, and again every thirty seconds as a sign of life.
+//! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds; `latest`, which
+//! [`Beat`] writes, comes last.
 //!
 //! Once `latest` names a segment, the broker may let go of its records: the tail forgets them, and the write-ahead log's
 //! files are used anew after a local checkpoint.
@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chronik_core::catalog::reader::CatalogReader;
 use chronik_core::catalog::{
-    self, ArchiveEntry, CatalogError, CatalogRoot, Latest, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
+    self, ArchiveEntry, CatalogError, CatalogRoot, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
 };
 use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
-use chronik_core::names::{self, ExportName};
+use chronik_core::names::ExportName;
 use chronik_core::store::{SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -22,13 +21,13 @@ use uuid::Uuid;
 
 use crate::data_dir::{DataDir, DataDirError};
 use crate::lane::{LaneGone, LaneHandle};
+use crate::ownership::beat::{Beat, BeatError};
 use crate::state::partition::Indexed;
 use crate::state::segments::Segments;
 use crate::state::topic::Topic;
 use crate::state::{LaneState, checkpoint};
 
 const PACE: Duration = Duration::from_secs(5);
-const BEAT: Duration = Duration::from_secs(30);
 
 /// Why the catalog was not exported.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +35,9 @@ pub enum ExportError {
     /// The bucket could not be reached, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// `latest` could not be written.
+    #[error(transparent)]
+    Beat(#[from] BeatError),
     /// The catalog can't be built or read back.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -56,10 +58,10 @@ pub struct Exporter {
     store: SharedStore,
     reader: Arc<CatalogReader>,
     data_dir: Arc<DataDir>,
+    beat: Beat,
     pages: BTreeMap<TopicId, PageEntry>,
     exported: Option<LogIndex>,
     recycled: LogIndex,
-    latest: Option<Latest>,
 }
 
 /// What one export takes from the state.
@@ -71,7 +73,8 @@ struct Changes {
 }
 
 impl Exporter {
-    /// Exports `lane`; `reader` is the broker's own view of the catalog, refreshed before anything is let go of.
+    /// Exports `lane` and has `beat` name what it exported; `reader` is the broker's own view of the catalog, refreshed
+    /// before anything is let go of.
     pub fn new(
         cluster: Uuid,
         (incarnation, lane_id): (Incarnation, Lane),
@@ -79,8 +82,9 @@ impl Exporter {
         store: SharedStore,
         reader: Arc<CatalogReader>,
         data_dir: Arc<DataDir>,
+        beat: Beat,
     ) -> Self {
-        let (pages, exported, recycled, latest) = (BTreeMap::new(), None, 0, None);
+        let (pages, exported, recycled) = (BTreeMap::new(), None, 0);
         Self {
             cluster,
             incarnation,
@@ -89,10 +93,10 @@ impl Exporter {
             store,
             reader,
             data_dir,
+            beat,
             pages,
             exported,
             recycled,
-            latest,
         }
     }
 
@@ -115,33 +119,20 @@ impl Exporter {
                 biased;
                 () = cancel.cancelled() => return Ok(self),
                 () = changed => {}
-                () = tokio::time::sleep(BEAT) => {}
             }
         }
     }
 
-    /// Writes the catalog's last word before a stop: everything exported, the bucket given up.
-    pub async fn release(&mut self) -> Result<(), ExportError> {
-        self.export_if_changed().await?;
-        if let Some(latest) = &mut self.latest {
-            latest.released = true;
-            latest.beat += 1;
-            let latest = latest.clone();
-            self.write_latest(&latest).await?;
-        }
-        Ok(())
+    /// Gives the bucket up, as the last word before a stop. Everything must have been exported.
+    pub async fn release(&self) -> Result<(), ExportError> {
+        Ok(self.beat.release().await?)
     }
 
-    /// Exports if anything changed since the last export, otherwise renews the sign of life.
+    /// Exports if anything changed since the last export.
     pub async fn export_if_changed(&mut self) -> Result<(), ExportError> {
         let changed = self.lane.progress().borrow().catalog;
         if self.exported.is_none_or(|exported| exported < changed) {
             return self.export().await;
-        }
-        if let Some(mut latest) = self.latest.clone() {
-            latest.beat += 1;
-            self.write_latest(&latest).await?;
-            self.latest = Some(latest);
         }
         Ok(())
     }
@@ -166,15 +157,8 @@ impl Exporter {
         };
         let export = catalog::build_export(self.cluster, &name.to_string(), root, &changes.pages)?;
         self.store.create(&name.to_string(), export.parts).await?;
-        let beat = self.latest.as_ref().map_or(0, |latest| latest.beat + 1);
-        let latest = Latest {
-            beat,
-            released: false,
-            ..export.latest
-        };
-        self.write_latest(&latest).await?;
+        self.beat.publish(export.latest).await?;
         self.pages = export.root.pages.into_iter().map(|page| (page.id, page)).collect();
-        self.latest = Some(latest);
         self.reader.refresh().await?;
         self.let_go(changes.shipped).await?;
         self.exported = Some(changes.index);
@@ -184,11 +168,6 @@ impl Exporter {
     fn unchanged(&self, changes: &Changes) -> Vec<PageEntry> {
         let changed = |id: &TopicId| changes.pages.iter().any(|page| page.id == *id);
         self.pages.values().filter(|page| !changed(&page.id)).cloned().collect()
-    }
-
-    async fn write_latest(&self, latest: &Latest) -> Result<(), ExportError> {
-        let bytes = Bytes::from(latest.encode());
-        Ok(self.store.overwrite(&names::latest(self.lane_id), bytes).await?)
     }
 
     /// What `latest` names as shipped is served from the bucket from now on.

@@ -2,8 +2,8 @@
 //!
 //! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`] takes
 //! it in; later [`ship`] puts it into a segment, [`indexing`] has it archived, [`export`] tells readers, and [`reading`] finds
-//! it wherever it lies. [`deletion`] clears away what nobody needs any more. [`recover`] is the way back from the bucket, [`claim`] decides who owns it. [`Ingest`] puts all
-//! of it together.
+//! it wherever it lies. [`deletion`] clears away what nobody needs any more. [`recover`] is the way back from the bucket,
+//! [`claim`] and [`ownership`] decide who owns it. [`Ingest`] puts all of it together.
 
 mod api;
 mod broker;
@@ -18,6 +18,7 @@ pub mod http;
 pub mod indexing;
 pub mod lane;
 pub mod metrics;
+pub mod ownership;
 pub mod reading;
 pub mod recover;
 pub mod settings;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use chronik_core::setting::{self, ByteSize, Period};
 use clap::Args;
 
+use crate::ownership::Rhythm;
+
 /// The broker's settings. Each is a flag and an environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct IngestSettings {
@@ -51,6 +53,13 @@ pub struct IngestSettings {
     /// Serve although the bucket lacks records that it once had; they are lost then
     #[arg(long, env = "CHRONIK_ACCEPT_LOSS", default_value_t = false, action = clap::ArgAction::SetTrue)]
     pub accept_loss: bool,
+    /// Take the bucket from the broker that owns it, for the start with an empty data directory; what that one has not
+    /// shipped is lost to the bucket
+    #[arg(long, env = "CHRONIK_TAKE_OVER", default_value_t = false, action = clap::ArgAction::SetTrue)]
+    pub take_over: bool,
+    /// The same for all brokers, so not for the operator to set.
+    #[arg(skip)]
+    pub rhythm: Rhythm,
 }
 
 /// Settings that don't fit together.

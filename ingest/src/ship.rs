@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use crate::claim::{ClaimError, Ownership};
+use crate::claim::ClaimError;
 use crate::clock::now_ms;
 use crate::command::{Command, CommandError, RegisterSegment, SegmentRun};
 use crate::lane::{LaneError, LaneGone, LaneHandle, ShipOrder};
 use crate::metrics::ShipMetrics;
+use crate::ownership::Ownership;
 use crate::state::apply::Refusal;
 use crate::state::checkpoint;
 use crate::wal::{Frame, WalError};

@@ -1,19 +1,23 @@
 //! From a data directory and a bucket to a lane that can run: a first start, a restart, or a recovery.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use chronik_core::catalog::Latest;
 use chronik_core::ids::{Incarnation, Lane};
 use chronik_core::names::CheckpointName;
 use chronik_core::store::{SharedStore, StoreError};
 use tokio::sync::mpsc;
 use ulid::Ulid;
-use uuid::Uuid;
 
-use crate::claim::{self, ClaimError, Ownership};
+use crate::claim::{self, ClaimError};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::disk::LocalDisk;
 use crate::lane::owner::LaneLog;
 use crate::lane::replay::{Replay, Replayed};
+use crate::ownership::beat::{self, Beat};
+use crate::ownership::vacancy::{self, VacancyError};
+use crate::ownership::{Ownership, Rhythm};
 use crate::recover::{self, RecoverError};
 use crate::settings::IngestSettings;
 use crate::state::LaneState;
@@ -23,13 +27,26 @@ use crate::wal::{self, Floor, WalError, WalOptions};
 /// Bytes that wait for the write-ahead log's thread. More than clients may have in flight, so that they wait for their
 /// connection's turn instead of being refused.
 const WAL_QUEUE_BYTES_MAX: u64 = 128 << 20;
+/// How often a bucket that can't be reached is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the broker could not start from what it found.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The bucket can't be used.
+    /// The bucket can't be claimed.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// The bucket is not the data directory's any more, or never was.
+    #[error("data directory {directory}: {source}")]
+    NotOurs {
+        /// The directory.
+        directory: String,
+        /// Why.
+        source: ClaimError,
+    },
+    /// The bucket's last owner may still be at work.
+    #[error(transparent)]
+    Vacancy(#[from] VacancyError),
     /// The data directory can't be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -59,27 +76,16 @@ pub enum StartError {
         /// The directory.
         directory: String,
     },
-    /// Data directory and bucket don't belong together.
-    #[error(
-        "the data directory {directory} belongs to cluster {local}, but the bucket to {bucket}: choose the right \
-         bucket, or another data directory with --data-dir (CHRONIK_DATA_DIR)"
-    )]
-    Foreign {
-        /// The directory.
-        directory: String,
-        /// Its cluster.
-        local: Uuid,
-        /// The bucket's cluster, in words.
-        bucket: String,
-    },
 }
 
 /// Who owns what, and where the lane stands.
 pub struct Started {
-    /// The cluster.
-    pub cluster: Uuid,
-    /// The claim.
-    pub incarnation: Incarnation,
+    /// The right to the bucket.
+    pub ownership: Ownership,
+    /// The sign of life in the bucket.
+    pub beat: Beat,
+    /// Whether the bucket has confirmed the claim. If not, it could not be reached, and is to be asked as soon as it can.
+    pub confirmed: bool,
     /// The lane's state and tail.
     pub replayed: Replayed,
     /// The lane's log, running.
@@ -93,15 +99,17 @@ pub async fn start(
     store: &SharedStore,
     lane: Lane,
 ) -> Result<Started, StartError> {
-    let identity = match data_dir.identity()? {
-        Some(identity) => {
-            check_belongs(data_dir, &identity, claim::cluster_of(store).await?)?;
-            Ownership::new(store.clone(), identity.incarnation).check().await?;
-            identity
-        }
+    let Held {
+        ownership,
+        latest,
+        confirmed,
+    } = match data_dir.identity()? {
+        Some(identity) => resume(data_dir, store, lane, identity).await?,
         None => begin(settings, data_dir, store, lane).await?,
     };
-    data_dir.set_identity(&Identity::held(identity.cluster, identity.incarnation))?;
+    let identity = Identity::held(ownership.cluster(), ownership.incarnation());
+    data_dir.set_identity(&identity)?;
+    let beat = Beat::start(store.clone(), lane, ownership.clone(), settings.rhythm, latest);
     let state = local_state(data_dir, &identity, lane)?;
     let options = wal_options(settings, data_dir, lane, identity.incarnation)?;
     let (replayed, log) = tokio::task::spawn_blocking(move || open_log(options, state))
@@ -113,41 +121,86 @@ pub async fn start(
             source,
         })??;
     Ok(Started {
-        cluster: identity.cluster,
-        incarnation: identity.incarnation,
+        ownership,
+        beat,
+        confirmed,
         replayed,
         log,
     })
 }
 
-fn check_belongs(data_dir: &DataDir, identity: &Identity, bucket: Option<Uuid>) -> Result<(), StartError> {
-    if bucket == Some(identity.cluster) {
-        return Ok(());
+/// The bucket, taken up again or claimed.
+struct Held {
+    ownership: Ownership,
+    latest: Option<Latest>,
+    confirmed: bool,
+}
+
+/// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was given
+/// up: then somebody else may own it by now.
+async fn resume(data_dir: &DataDir, store: &SharedStore, lane: Lane, identity: Identity) -> Result<Held, StartError> {
+    let ownership = Ownership::new(store.clone(), identity.cluster, identity.incarnation);
+    loop {
+        let error = match hold(store, lane, &ownership).await {
+            Ok(latest) => {
+                return Ok(Held {
+                    ownership,
+                    latest,
+                    confirmed: true,
+                });
+            }
+            Err(ClaimError::Store(error)) => error,
+            Err(source) => {
+                let directory = data_dir.path().display().to_string();
+                return Err(StartError::NotOurs { directory, source });
+            }
+        };
+        if !identity.released {
+            tracing::warn!(
+                "the bucket can't be reached, so this broker serves from its data directory and asks later whether the \
+                 bucket is still its own: {error}"
+            );
+            return Ok(Held {
+                ownership,
+                latest: None,
+                confirmed: false,
+            });
+        }
+        tracing::warn!(
+            "the bucket can't be reached, and the last stop gave it up: another broker may own it by now, so this one \
+             waits until it can ask: {error}"
+        );
+        tokio::time::sleep(ASK_AGAIN).await;
     }
-    Err(StartError::Foreign {
-        directory: data_dir.path().display().to_string(),
-        local: identity.cluster,
-        bucket: bucket.map_or("no cluster (it is empty)".into(), |cluster| {
-            format!("cluster {cluster}")
-        }),
-    })
+}
+
+/// `latest` is marked as held before the claims are looked at: who comes after that look sees the mark.
+async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Option<Latest>, ClaimError> {
+    ownership.check().await?;
+    let latest = beat::hold(store, lane, ownership).await?;
+    ownership.check().await?;
+    Ok(latest)
 }
 
 /// Claims the bucket and lays down the state that the bucket holds: nothing is acknowledged before a checkpoint of the
-/// new incarnation is in the bucket and in the data directory.
+/// new incarnation is in the bucket and in the data directory, and nobody has claimed the bucket meanwhile.
 async fn begin(
     settings: &IngestSettings,
     data_dir: &Arc<DataDir>,
     store: &SharedStore,
     lane: Lane,
-) -> Result<Identity, StartError> {
+) -> Result<Held, StartError> {
     data_dir.clear()?;
     let cluster = match claim::cluster_of(store).await? {
         Some(cluster) => cluster,
         None => claim::found_cluster(store).await?,
     };
     let highest = claim::highest(store).await?;
-    let incarnation = claim::claim_after(store, highest).await?;
+    let incarnation = match highest {
+        Some(owner) if !store.is_locked() => succeed(settings, store, lane, owner).await?,
+        _ => claim::claim_after(store, highest).await?,
+    };
+    let ownership = Ownership::new(store.clone(), cluster, incarnation);
     let state = match highest {
         None => LaneState::new(incarnation),
         Some(_) => {
@@ -166,9 +219,36 @@ async fn begin(
             state
         }
     };
+    ownership.check().await?;
     let bytes = checkpoint::encode(&state, cluster, lane);
     data_dir.put_checkpoint(lane, incarnation, state.applied, &bytes)?;
-    Ok(Identity::held(cluster, incarnation))
+    Ok(Held {
+        ownership,
+        latest: None,
+        confirmed: true,
+    })
+}
+
+/// Claims a bucket that `owner` had: once that one is gone, or at once if the operator says so. Then it gets the time to
+/// notice, so that what it still ships is not cut off.
+async fn succeed(
+    settings: &IngestSettings,
+    store: &SharedStore,
+    lane: Lane,
+    owner: Incarnation,
+) -> Result<Incarnation, StartError> {
+    let Rhythm { notice, .. } = settings.rhythm;
+    if !settings.take_over {
+        vacancy::wait(store, lane, owner, settings.rhythm).await?;
+        return Ok(claim::claim_after(store, Some(owner)).await?);
+    }
+    let incarnation = claim::claim_after(store, Some(owner)).await?;
+    tracing::warn!(
+        "the bucket is taken over from incarnation {owner}, whether its broker lives or not: it gets {} s to notice",
+        notice.as_secs()
+    );
+    tokio::time::sleep(notice).await;
+    Ok(incarnation)
 }
 
 fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<LaneState, StartError> {
@@ -229,4 +309,57 @@ fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog)
             written,
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_core::store::memory;
+
+    use super::*;
+
+    const LANE: Lane = Lane(0);
+
+    /// A data directory of the bucket's owner, and the bucket, which fails the next three times.
+    async fn owned() -> (tempfile::TempDir, DataDir, SharedStore, Identity) {
+        let faulty = Arc::new(FaultyStore::new(memory()));
+        let store: SharedStore = faulty.clone();
+        let cluster = claim::found_cluster(&store).await.unwrap();
+        let incarnation = claim::claim_after(&store, None).await.unwrap();
+        faulty.fail(Operation::Read, "cluster.json", Fault::Before, 3);
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(folder.path()).unwrap();
+        (folder, data_dir, store, Identity::held(cluster, incarnation))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_can_not_be_reached_is_asked_later() {
+        let (_folder, data_dir, store, identity) = owned().await;
+        let held = resume(&data_dir, &store, LANE, identity).await.unwrap();
+        assert!(!held.confirmed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_was_given_up_is_waited_for() {
+        let (_folder, data_dir, store, identity) = owned().await;
+        let began = tokio::time::Instant::now();
+        let held = resume(&data_dir, &store, LANE, identity.given_up()).await.unwrap();
+        assert!(held.confirmed && began.elapsed() >= 3 * ASK_AGAIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_was_given_up_and_claimed_is_lost() {
+        let (_folder, data_dir, store, identity) = owned().await;
+        claim::claim_after(&store, Some(identity.incarnation)).await.unwrap();
+        let lost = resume(&data_dir, &store, LANE, identity.given_up()).await;
+        assert!(matches!(
+            lost,
+            Err(StartError::NotOurs {
+                source: ClaimError::Fenced { .. },
+                ..
+            })
+        ));
+    }
 }

@@ -90,6 +90,7 @@ def test_a_second_process_on_the_same_bucket(start, tmp_path):
     server = start()
     other = Chronik(tmp_path / "other", local_storage_path=server.bucket)
     refused(other, server.bucket, "another process")
+    refused(other.set(take_over="true"), server.bucket, "another process")
 
 
 def test_the_bucket_of_another_cluster(start, tmp_path):

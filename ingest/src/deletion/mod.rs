@@ -28,11 +28,12 @@ use uuid::Uuid;
 use self::checkpoints::Checkpoints;
 use self::object::Object;
 use self::tombstones::Settled;
-use crate::claim::{ClaimError, Ownership};
+use crate::claim::ClaimError;
 use crate::clock::now_ms;
 use crate::command::Command;
 use crate::lane::{LaneError, LaneGone, LaneHandle};
 use crate::metrics::DeletionMetrics;
+use crate::ownership::Ownership;
 use crate::state::checkpoint::CheckpointError;
 
 const MINUTE_MS: i64 = 60 * 1000;

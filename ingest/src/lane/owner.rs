@@ -66,6 +66,7 @@ pub struct Owner {
     unshipped: Unshipped,
     checkpoint_at: Instant,
     checkpoint_command_bytes: u64,
+    fenced: CancellationToken,
     metrics: LaneMetrics,
 }
 
@@ -110,6 +111,7 @@ impl Owner {
             ship,
             checkpoint_at: now,
             checkpoint_command_bytes: 0,
+            fenced: CancellationToken::new(),
             metrics,
         };
         for (index, weight) in replayed.unshipped {
@@ -122,12 +124,19 @@ impl Owner {
         (owner, handle)
     }
 
-    /// Serves until cancelled, then until everything in flight is applied; or ends at once if the log fails.
+    /// Once cancelled, nothing is answered any more: the bucket is somebody else's.
+    pub fn until_fenced(self, fenced: CancellationToken) -> Self {
+        Self { fenced, ..self }
+    }
+
+    /// Serves until cancelled, then until everything in flight is applied; or ends at once if the log fails or the
+    /// bucket is lost.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), WalError> {
         loop {
             let due = self.unshipped.due_at();
             tokio::select! {
                 biased;
+                () = self.fenced.cancelled() => return Ok(()),
                 Some(written) = self.written.recv() => self.take_written(written?),
                 request = self.requests.recv() => match request {
                     Some(request) => self.take_requests(request),
@@ -142,9 +151,13 @@ impl Owner {
             self.take_requests(request);
         }
         while !self.in_flight.is_empty() {
-            match self.written.recv().await {
-                Some(written) => self.take_written(written?),
-                None => break,
+            tokio::select! {
+                biased;
+                () = self.fenced.cancelled() => return Ok(()),
+                written = self.written.recv() => match written {
+                    Some(written) => self.take_written(written?),
+                    None => break,
+                },
             }
         }
         self.wal.close();

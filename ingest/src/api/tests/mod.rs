@@ -31,7 +31,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Broker, table};
-use crate::claim::Ownership;
 use crate::data_dir::DataDir;
 use crate::export::Exporter;
 use crate::lane::LaneHandle;
@@ -73,11 +72,13 @@ impl Served {
         let data_dir = Arc::new(DataDir::open(&settings.data_dir).unwrap());
         let store: SharedStore = Arc::new(LocalBucket::open(&folder.path().join("bucket")).unwrap());
         let Started {
-            cluster,
-            incarnation,
+            ownership,
+            beat,
             replayed,
             log,
+            ..
         } = start(&settings, &data_dir, &store, LANE).await.unwrap();
+        let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
         let (order, orders) = mpsc::unbounded_channel();
         let limits = ShipLimits {
             bytes: 64 << 20,
@@ -98,7 +99,7 @@ impl Served {
             lane_id: LANE,
             lane: lane.clone(),
             store: store.clone(),
-            ownership: Ownership::new(store.clone(), incarnation),
+            ownership,
             checkpoints: tokio::sync::watch::channel(0).0,
             metrics: ShipMetrics::new(&metrics),
         };
@@ -111,6 +112,7 @@ impl Served {
             store.clone(),
             catalog.clone(),
             data_dir,
+            beat,
         );
         let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
         let mut broker = Broker {

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::super::checkpoints::Checkpoints;
 use super::super::{Deletion, DeletionParts, GRACE_MS, MINUTE_MS};
-use crate::claim::{self, Ownership};
+use crate::claim;
 use crate::command::{ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment};
 use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
@@ -33,6 +33,8 @@ use crate::lane::owner::{LaneLog, LaneSettings, Owner};
 use crate::lane::replay::Replay;
 use crate::lane::{LaneHandle, ProducedBatch, ShipOrder};
 use crate::metrics::{DeletionMetrics, LaneMetrics, ShipMetrics};
+use crate::ownership::beat::Beat;
+use crate::ownership::{Ownership, Rhythm};
 use crate::recover;
 use crate::ship::{Shipper, runs_of};
 use crate::state::{LaneState, checkpoint};
@@ -506,7 +508,9 @@ impl Broker {
         let (owner, lane) = Owner::new(settings, replayed, log, ship, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
-        let ownership = Ownership::new(store.clone(), incarnation);
+        let ownership = Ownership::new(store.clone(), cluster, incarnation);
+        let rhythm = Rhythm::default();
+        let beat = Beat::start(store.clone(), LANE, ownership.clone(), rhythm, None);
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 0));
         let data_dir = tempfile::tempdir().unwrap();
         let opened = Arc::new(DataDir::open(data_dir.path()).unwrap());
@@ -517,6 +521,7 @@ impl Broker {
             store.clone(),
             catalog.clone(),
             opened,
+            beat,
         );
         let deletion_metrics = DeletionMetrics::new(&metrics);
         let mut deletion = Deletion::new(DeletionParts {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{CatalogError, CatalogRoot, Latest, PageEntry, TopicPage};
+use crate::ids::{Incarnation, Lane};
 
 /// The format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
@@ -107,7 +108,28 @@ pub(super) fn decode_root(latest: &Latest, bytes: &[u8]) -> Result<CatalogRoot, 
         .checked_sub(TRAILER_LENGTH as usize)
         .ok_or_else(|| damaged("it is cut off"))?;
     let (root_bytes, trailer) = bytes.split_at(start);
-    let (fields, mut checks) = trailer.split_at(trailer.len() - 12);
+    let (cluster, _) = decode_trailer(object, trailer)?;
+    if encode_trailer(cluster, latest) != trailer {
+        return Err(damaged("it is not the export that `latest` describes"));
+    }
+    if root_bytes.len() as u64 != latest.root_length || crc32c::crc32c(root_bytes) != latest.root_crc {
+        return Err(damaged("the root's checksum does not fit"));
+    }
+    let root: CatalogRoot = decode(object, root_bytes)?;
+    if (root.incarnation, root.index, root.lane) != (latest.incarnation, latest.index, latest.lane) {
+        return Err(damaged("its root is of another export"));
+    }
+    check_root(&root).map_err(|reason| damaged(&reason))?;
+    Ok(root)
+}
+
+/// Reads a trailer, which is the whole of `trailer`: the cluster, and what would name the export.
+pub(super) fn decode_trailer(object: &str, trailer: &[u8]) -> Result<(Uuid, Latest), CatalogError> {
+    let damaged = |reason: &str| CatalogError::damaged(object, reason);
+    if trailer.len() as u64 != TRAILER_LENGTH {
+        return Err(damaged("it is cut off"));
+    }
+    let (mut fields, mut checks) = trailer.split_at(trailer.len() - 12);
     let crc = checks.get_u32_le();
     let version = (&fields[fields.len() - 2..]).get_u16_le();
     if checks != MAGIC {
@@ -123,19 +145,20 @@ pub(super) fn decode_root(latest: &Latest, bytes: &[u8]) -> Result<CatalogRoot, 
         return Err(damaged("the trailer's checksum does not fit"));
     }
     let mut cluster = [0; 16];
-    cluster.copy_from_slice(&fields[..16]);
-    if encode_trailer(Uuid::from_bytes(cluster), latest) != trailer {
-        return Err(damaged("it is not the export that `latest` describes"));
-    }
-    if root_bytes.len() as u64 != latest.root_length || crc32c::crc32c(root_bytes) != latest.root_crc {
-        return Err(damaged("the root's checksum does not fit"));
-    }
-    let root: CatalogRoot = decode(object, root_bytes)?;
-    if (root.incarnation, root.index, root.lane) != (latest.incarnation, latest.index, latest.lane) {
-        return Err(damaged("its root is of another export"));
-    }
-    check_root(&root).map_err(|reason| damaged(&reason))?;
-    Ok(root)
+    fields.copy_to_slice(&mut cluster);
+    let latest = Latest {
+        v: VERSION.into(),
+        incarnation: Incarnation(fields.get_u32_le()),
+        lane: Lane(fields.get_u32_le()),
+        index: fields.get_u64_le(),
+        export: object.to_owned(),
+        root_position: fields.get_u64_le(),
+        root_length: fields.get_u64_le(),
+        root_crc: fields.get_u32_le(),
+        beat: 0,
+        released: false,
+    };
+    Ok((Uuid::from_bytes(cluster), latest))
 }
 
 /// Reads the page that `entry` names.
@@ -216,6 +239,7 @@ pub fn fuzz_catalog(bytes: &[u8]) {
     if let Ok(latest) = Latest::decode("fuzz", bytes) {
         let _ = decode_root(&latest, bytes);
     }
+    let _ = decode_trailer("fuzz", bytes);
     let _ = decode::<CatalogRoot>("fuzz", bytes);
     if let Ok(page) = decode::<TopicPage>("fuzz", bytes) {
         let _ = check_page(&page);

@@ -6,6 +6,7 @@
 mod error;
 mod export;
 mod latest;
+mod newest;
 pub mod reader;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod tests;
 pub use error::CatalogError;
 pub use export::{BuiltExport, VERSION, build_export, fuzz_catalog};
 pub use latest::Latest;
+pub use newest::newest_root;
 pub use reader::{Catalog, CatalogReader};
 
 use serde::{Deserialize, Serialize};

@@ -299,6 +299,26 @@ async fn the_root_stays_under_a_mebibyte_at_a_thousand_topics() {
 }
 
 #[tokio::test]
+async fn the_newest_export_is_found_whatever_latest_says() {
+    let store = memory();
+    assert_eq!(newest_root(&*store, LANE).await.unwrap(), None);
+    let (old, new) = (built(1, 90, vec![], &[page(1, 2)]), built(2, 50, vec![], &[page(1, 3)]));
+    put(&store, &new).await;
+    put(&store, &old).await;
+    assert_eq!(newest_root(&*store, LANE).await.unwrap(), Some(new.root));
+    for bytes in [&b"CHRNKCAT"[..], &[0; 66], &[0xff; 200]] {
+        let broken = name(3, 1, 1);
+        store
+            .create(&broken, vec![bytes::Bytes::from_static(bytes)])
+            .await
+            .unwrap();
+        let damaged = newest_root(&*store, LANE).await.unwrap_err();
+        assert!(matches!(&damaged, CatalogError::Damaged { object, .. } if *object == broken));
+        store.delete(&broken).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn golden_file() {
     let older = built(1, 8, vec![], &[page(3, 1)]).root.pages;
     let export = built(1, 10, older, &[page(1, 2), page(2, 0)]);

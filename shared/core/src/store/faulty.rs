@@ -153,6 +153,9 @@ impl Store for FaultyStore {
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.call(Operation::Delete, key, self.inner.delete(key)).await
     }
+    fn is_locked(&self) -> bool {
+        self.inner.is_locked()
+    }
 }
 
 #[cfg(test)]

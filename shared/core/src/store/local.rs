@@ -217,6 +217,10 @@ impl Store for LocalBucket {
         self.check_writable("delete", key)?;
         self.objects.delete(key).await
     }
+
+    fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
 }
 
 #[cfg(test)]

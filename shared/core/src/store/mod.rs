@@ -7,6 +7,8 @@ mod local;
 mod object;
 
 #[cfg(any(test, feature = "testing"))]
+pub mod clocked;
+#[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
@@ -113,4 +115,8 @@ pub trait Store: Debug + Send + Sync {
     }
     /// Deletes; an object that is not there counts as deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
+    /// Whether this handle keeps every other writer out while it lives: then nobody has to be watched for.
+    fn is_locked(&self) -> bool {
+        false
+    }
 }

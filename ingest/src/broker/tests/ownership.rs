@@ -1,0 +1,266 @@
+//! Two brokers and one bucket.
+
+use chronik_core::ids::Incarnation;
+use chronik_core::store::LocalBucket;
+
+use super::*;
+use crate::claim;
+use crate::ownership::vacancy::VacancyError;
+
+/// Nobody who is silent counts as gone while a test runs.
+const PATIENT: Rhythm = Rhythm {
+    quiet: Duration::from_secs(3600),
+    ..HASTY
+};
+
+impl World {
+    /// Another machine with an empty data directory.
+    fn neighbour(&self) -> Self {
+        Self::on(self.bucket.clone())
+    }
+
+    /// Somebody else claims the bucket.
+    async fn claim_by_another(&self) {
+        let store: SharedStore = self.bucket.clone();
+        let highest = claim::highest(&store).await.unwrap();
+        claim::claim_after(&store, highest).await.unwrap();
+    }
+
+    fn bucket_is_gone(&self) {
+        for operation in [
+            Operation::Create,
+            Operation::Read,
+            Operation::Info,
+            Operation::List,
+            Operation::Overwrite,
+        ] {
+            self.bucket.fail(operation, "", Fault::Before, usize::MAX);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_taken_over_stops_acknowledging_and_counts_what_the_new_owner_lacks() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.ship().await;
+    let shipped = world.acknowledged.clone();
+
+    let Running { ingest, topic, .. } = running;
+    let (lane, fenced) = (ingest.lane.clone(), ingest.ownership.fenced().clone());
+    let served = tokio::spawn(ingest.run(CancellationToken::new()));
+    let under_load = tokio::spawn(async move {
+        let mut acknowledged = 0;
+        loop {
+            let was_fenced = fenced.is_cancelled();
+            match append(&lane, topic, &batch(1_000_000 + acknowledged)).await {
+                Ok(_) => assert!(!was_fenced, "it knew, and acknowledged"),
+                Err(error) => return (acknowledged, error),
+            }
+            acknowledged += 1;
+        }
+    });
+    let mut new = world.neighbour();
+    new.take_over = true;
+    let new_owner = new.start().await;
+
+    let (acknowledged, error) = under_load.await.unwrap();
+    assert!(acknowledged > 0 && matches!(error, LaneError::Gone(_)), "{error}");
+    let Err(IngestError::Fenced(remains)) = served.await.unwrap() else {
+        panic!("it ends as a fenced owner");
+    };
+    let kept = new_owner.read_all().await;
+    assert_eq!(kept[..20], shipped);
+    let above = remains.above.as_ref().unwrap();
+    let lost: i64 = above.iter().map(|above| above.to - above.from).sum();
+    assert_eq!(kept.len() as i64 + lost, 20 + acknowledged as i64);
+    assert!(
+        remains
+            .to_string()
+            .contains(&format!("{lost} acknowledged records lie above"))
+    );
+
+    new.acknowledged = kept;
+    new.produce(&new_owner, 20).await;
+    new.check(&new_owner).await;
+    assert!(matches!(
+        world.try_start().await,
+        Err(IngestError::Start(StartError::NotOurs {
+            source: ClaimError::Fenced { .. },
+            ..
+        }))
+    ));
+    new_owner.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_above_its_own_keeps_a_segment_from_being_registered() {
+    let mut world = World::new();
+    world.rhythm.check = Duration::from_secs(3600);
+    world.rhythm.beat = Duration::from_secs(3600);
+    let running = world.start().await;
+    world.produce(&running, 1).await;
+    let shipped = running.ingest.lane.progress().borrow().shipped;
+    world.claim_by_another().await;
+    running.ingest.lane.cut(false).await.unwrap();
+    let (lane, stop) = (running.ingest.lane.clone(), CancellationToken::new());
+    let fenced = running.ingest.ownership.fenced().clone();
+    let served = tokio::spawn(running.ingest.run(stop.clone()));
+    fenced.cancelled().await;
+    stop.cancel();
+    let ended = served.await.unwrap();
+    let Err(IngestError::Fenced(remains)) = ended else {
+        panic!("{ended:?}");
+    };
+    assert!(
+        remains.above.is_none() && remains.to_string().contains("not known"),
+        "{remains}"
+    );
+    assert_eq!(lane.progress().borrow().shipped, shipped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_an_owner_that_lost_the_bucket_gives_nothing_up() {
+    let mut world = World::new();
+    world.rhythm.check = Duration::from_secs(3600);
+    world.rhythm.beat = Duration::from_secs(3600);
+    let running = world.start().await;
+    world.produce(&running, 1).await;
+    world.claim_by_another().await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let ended = running.ingest.run(stop).await;
+    assert!(matches!(ended, Err(IngestError::Fenced(_))), "{ended:?}");
+    let mut third = world.neighbour();
+    third.rhythm = Rhythm {
+        quiet: Duration::from_millis(300),
+        ..HASTY
+    };
+    third.start().await.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_broker_is_refused_until_the_first_one_gives_the_bucket_up() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    let mut second = world.neighbour();
+    second.rhythm = PATIENT;
+    let Err(IngestError::Start(StartError::Vacancy(refusal @ VacancyError::InUse { .. }))) = second.try_start().await
+    else {
+        panic!("the first one lives");
+    };
+    assert!(refusal.to_string().contains("incarnation 00000001"), "{refusal}");
+    world.check(&running).await;
+    running.stop().await;
+    let running = second.start().await;
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bucket_of_an_owner_that_was_killed_is_free_once_it_was_silent_for_long_enough() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.ship().await;
+    running.kill().await;
+    let mut second = world.neighbour();
+    second.rhythm.quiet = Duration::from_millis(500);
+    let running = second.start().await;
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_lock_keeps_others_out_nobody_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let locked = Arc::new(LocalBucket::open(folder.path()).unwrap());
+    let mut world = World::on(Arc::new(FaultyStore::new(locked)));
+    for _ in 0..2 {
+        world.lose_data_dir();
+        world.rhythm = PATIENT;
+        world.start().await.kill().await;
+    }
+    let claims = world.bucket.list("claims/").await.unwrap();
+    assert_eq!(claims.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_without_the_bucket_serves_and_asks_later() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 10).await;
+    running.kill().await;
+    world.bucket_is_gone();
+    let running = world.start().await;
+    world.check(&running).await;
+    world.produce(&running, 10).await;
+    world.bucket.heal();
+    running.ship().await;
+    world.check(&running).await;
+    running.kill().await;
+
+    world.bucket_is_gone();
+    let running = world.start().await;
+    world.produce(&running, 10).await;
+    world.bucket.heal();
+    world.claim_by_another().await;
+    let fenced = running.ingest.ownership.fenced().clone();
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(running.ingest.run(stop.clone()));
+    fenced.cancelled().await;
+    stop.cancel();
+    assert!(matches!(served.await.unwrap(), Err(IngestError::Fenced(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_died_after_its_claim_is_waited_for_like_any_owner() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 10).await;
+    running.stop().await;
+    let mut second = world.neighbour();
+    second.take_over = true;
+    second.rhythm.notice = Duration::from_secs(3600);
+    let store: SharedStore = world.bucket.clone();
+    let taking_over = tokio::spawn(async move { second.try_start().await.map(|_| ()) });
+    while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
+        tokio::task::yield_now().await;
+    }
+    taking_over.abort();
+    let mut third = world.neighbour();
+    third.rhythm = Rhythm {
+        quiet: Duration::from_millis(100),
+        ..HASTY
+    };
+    let running = third.start().await;
+    assert_eq!(running.ingest.ownership.incarnation(), Incarnation(3));
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_comes_during_recovery_ends_the_start() {
+    let world = World::new();
+    world.start().await.stop().await;
+    let mut second = world.neighbour();
+    second.take_over = true;
+    second.rhythm.notice = Duration::from_secs(2);
+    let store: SharedStore = world.bucket.clone();
+    let taking_over = tokio::spawn(async move { second.try_start().await.map(|_| ()) });
+    while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
+        tokio::task::yield_now().await;
+    }
+    world.claim_by_another().await;
+    let ended = taking_over.await.unwrap();
+    let fenced = matches!(
+        ended,
+        Err(IngestError::Start(StartError::Claim(ClaimError::Fenced {
+            by: Incarnation(3),
+            ..
+        })))
+    );
+    assert!(fenced, "{ended:?}");
+}

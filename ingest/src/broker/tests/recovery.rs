@@ -1,0 +1,273 @@
+//! What recovery makes of a bucket that lacks something, or has too much.
+
+use chronik_core::ids::{Incarnation, LogIndex};
+use chronik_core::names::{self, CheckpointName};
+use chronik_core::segment::{self, LogEntry, PartitionBatches, SegmentHeader, SegmentReader};
+use ulid::Ulid;
+
+use super::*;
+use crate::claim;
+use crate::recover::RecoverError;
+
+impl World {
+    /// The segments in the bucket in the order of their indices.
+    async fn segment_names(&self) -> Vec<SegmentName> {
+        let mut names: Vec<SegmentName> = self.segments().await.iter().map(|key| key.parse().unwrap()).collect();
+        names.sort_by_key(|name| (name.incarnation, name.first));
+        names
+    }
+
+    async fn start_fails_at(&self) -> LogIndex {
+        match self.try_start().await {
+            Err(IngestError::Start(StartError::Recover(RecoverError::Loss { end, .. }))) => end,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("recovery must stop"),
+        }
+    }
+
+    /// What is left is a prefix of what was acknowledged, and the broker goes on from there.
+    async fn check_goes_on_from_a_prefix(&mut self) {
+        let running = self.start().await;
+        let kept = running.read_all().await;
+        assert_eq!(kept, self.acknowledged[..kept.len()]);
+        assert!(
+            !kept.is_empty() && kept.len() < self.acknowledged.len(),
+            "{} kept",
+            kept.len()
+        );
+        self.acknowledged = kept;
+        self.produce(&running, 40).await;
+        running.ship().await;
+        running.kill().await;
+        self.lose_data_dir();
+        let running = self.start().await;
+        self.check(&running).await;
+        running.kill().await;
+    }
+}
+
+/// A copy of a segment as another owner would have written it: the same commands, other records.
+async fn forge(store: &SharedStore, name: &SegmentName, incarnation: Incarnation, topic: TopicId) -> SegmentName {
+    let reader = SegmentReader::open(store.clone(), &name.to_string()).await.unwrap();
+    let mut batches = Vec::new();
+    if let Some(row) = reader.row(topic, 0).copied() {
+        for offset in row.first..=row.last {
+            let mut forged = batch(1_000_000 + offset as usize).to_vec();
+            forged[..8].copy_from_slice(&offset.to_be_bytes());
+            batches.push(Bytes::from(forged));
+        }
+    }
+    let header = SegmentHeader {
+        incarnation,
+        ..*reader.header()
+    };
+    let partition = PartitionBatches {
+        topic,
+        partition: 0,
+        batches,
+    };
+    let built = segment::build(header, vec![partition], &reader.log().await.unwrap()).unwrap();
+    let forged = SegmentName {
+        incarnation,
+        ulid: Ulid::new(),
+        ..*name
+    };
+    store.create(&forged.to_string(), built.parts).await.unwrap();
+    forged
+}
+
+/// A segment of one frame without commands.
+async fn upload_empty(store: &SharedStore, cluster: Uuid, incarnation: Incarnation, index: LogIndex) {
+    let header = SegmentHeader {
+        cluster,
+        incarnation,
+        lane: LANE,
+        first: index,
+        last: index,
+    };
+    let entry = LogEntry {
+        index,
+        epoch: 0,
+        commands: Bytes::new(),
+    };
+    let built = segment::build(header, Vec::new(), &[entry]).unwrap();
+    let name = SegmentName {
+        lane: LANE,
+        incarnation,
+        first: index,
+        last: index,
+        ulid: Ulid::new(),
+    };
+    store.create(&name.to_string(), built.parts).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_segment_stops_recovery_unless_loss_is_accepted() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 60).await;
+    running.ship().await;
+    running.kill().await;
+    let segments = world.segments().await;
+    assert!(segments.len() >= 3, "{segments:?}");
+    let in_order = world.segment_names().await;
+    world.bucket.delete(&in_order[1].to_string()).await.unwrap();
+    world.lose_data_dir();
+    assert_eq!(world.start_fails_at().await, in_order[0].last);
+    world.accept_loss = true;
+    world.check_goes_on_from_a_prefix().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_below_what_the_catalog_named_stops_recovery_whatever_latest_says() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 60).await;
+    running.ship().await;
+    let last = *world.segment_names().await.last().unwrap();
+    let store: SharedStore = world.bucket.clone();
+    let catalog = CatalogReader::new(store, LANE, 0);
+    while catalog.refresh().await.unwrap().shipped_index() < last.last {
+        tokio::task::yield_now().await;
+    }
+    running.kill().await;
+    world.bucket.delete(&last.to_string()).await.unwrap();
+    world.bucket.delete(&names::latest(LANE)).await.unwrap();
+    world.lose_data_dir();
+    assert_eq!(world.start_fails_at().await, last.first - 1);
+    world.accept_loss = true;
+    world.check_goes_on_from_a_prefix().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_whose_segment_is_gone_is_passed_over_only_if_loss_is_accepted() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 60).await;
+    running.stop().await;
+    let last = *world.segment_names().await.last().unwrap();
+    world.bucket.delete(&last.to_string()).await.unwrap();
+    world.lose_data_dir();
+    assert_eq!(
+        world.start_fails_at().await,
+        last.last,
+        "the checkpoint lies at the missing segment's end"
+    );
+    world.accept_loss = true;
+    world.check_goes_on_from_a_prefix().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checkpoints_of_the_last_owner_may_not_be_missing() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.stop().await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.produce(&running, 40).await;
+    running.ship().await;
+    running.kill().await;
+    for object in world.bucket.list(&CheckpointName::prefix(LANE)).await.unwrap() {
+        let name: CheckpointName = object.key.parse().unwrap();
+        if name.incarnation == Incarnation(2) {
+            world.bucket.delete(&object.key).await.unwrap();
+        }
+    }
+    world.lose_data_dir();
+    world.start_fails_at().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_uploads_of_a_former_owner_do_not_fork_history() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.stop().await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    let topic = running.topic;
+    world.produce(&running, 40).await;
+    running.ship().await;
+    running.kill().await;
+    let store: SharedStore = world.bucket.clone();
+    let own = world.segment_names().await;
+    let own: Vec<_> = own
+        .into_iter()
+        .filter(|name| name.incarnation == Incarnation(2))
+        .collect();
+    assert!(own.len() >= 2, "{own:?}");
+    for name in &own {
+        forge(&store, name, Incarnation(1), topic).await;
+    }
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.check(&running).await;
+    let end = running.ingest.lane.look(|state| state.applied).await.unwrap();
+    running.kill().await;
+    upload_empty(
+        &store,
+        claim::cluster_of(&store).await.unwrap().unwrap(),
+        Incarnation(1),
+        end + 1,
+    )
+    .await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.check(&running).await;
+    assert_eq!(running.ingest.lane.look(|state| state.applied).await.unwrap(), end);
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_uploaded_and_not_registered_is_adopted_also_if_the_bucket_was_claimed_before() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.ship().await;
+    let shipped = world.segments().await.len();
+    world.bucket.fail(Operation::Info, "claims/", Fault::Before, usize::MAX);
+    let store: SharedStore = world.bucket.clone();
+    claim::claim_after(&store, Some(Incarnation(1))).await.unwrap();
+    world.produce(&running, 8).await;
+    running.ingest.lane.cut(false).await.unwrap();
+    while world.segments().await.len() == shipped {
+        tokio::task::yield_now().await;
+    }
+    running.kill().await;
+    world.bucket.heal();
+    let last = *world.segment_names().await.last().unwrap();
+    let again = SegmentName {
+        ulid: Ulid::new(),
+        ..last
+    };
+    let bytes = world.bucket.read(&last.to_string(), None).await.unwrap();
+    world.bucket.create(&again.to_string(), vec![bytes]).await.unwrap();
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.check(&running).await;
+    assert_eq!(running.ingest.ownership.incarnation(), Incarnation(3));
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_under_a_wrong_name_is_refused() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.ship().await;
+    running.kill().await;
+    let last = *world.segment_names().await.last().unwrap();
+    let misnamed = SegmentName {
+        first: last.last + 1,
+        last: last.last + 9,
+        ..last
+    };
+    let bytes = world.bucket.read(&last.to_string(), None).await.unwrap();
+    world.bucket.create(&misnamed.to_string(), vec![bytes]).await.unwrap();
+    world.lose_data_dir();
+    let refused = world.try_start().await;
+    assert!(
+        matches!(&refused, Err(IngestError::Start(StartError::Recover(RecoverError::Misnamed { key, .. }))) if *key == misnamed.to_string())
+    );
+}

@@ -1,0 +1,310 @@
+//! The one task that writes `latest`: it names the newest export, and every write of it is a sign of life. It runs from
+//! before the log is replayed until the bucket is given up, however long exports take.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronik_core::catalog::{CatalogError, Latest};
+use chronik_core::ids::Lane;
+use chronik_core::names;
+use chronik_core::store::{SharedStore, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Ownership, Rhythm};
+use crate::claim::ClaimError;
+
+/// How soon a beat that failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why `latest` was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum BeatError {
+    /// The bucket could not be reached, or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bucket is somebody else's.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The task has ended.
+    #[error("the bucket has been given up")]
+    Ended,
+}
+
+/// Says in the bucket that the lane has an owner. Dropped, it falls silent without giving the bucket up.
+#[derive(Debug)]
+pub struct Beat {
+    orders: mpsc::Sender<Order>,
+    _task: AbortOnDropHandle<()>,
+}
+
+type Reply = oneshot::Sender<Result<(), BeatError>>;
+
+#[derive(Debug)]
+enum Order {
+    Publish(Box<Latest>, Reply),
+    Release(Reply),
+}
+
+impl Beat {
+    /// Goes on from `latest`, or is silent until the first export.
+    pub fn start(store: SharedStore, lane: Lane, ownership: Ownership, rhythm: Rhythm, latest: Option<Latest>) -> Self {
+        let (orders, ordered) = mpsc::channel(1);
+        let heart = Heart {
+            store,
+            lane,
+            ownership,
+            latest,
+        };
+        Self {
+            orders,
+            _task: AbortOnDropHandle::new(tokio::spawn(heart.run(ordered, rhythm.beat))),
+        }
+    }
+
+    /// Has `latest` name an export that is in the bucket. Returns once it does.
+    pub async fn publish(&self, export: Latest) -> Result<(), BeatError> {
+        self.order(|reply| Order::Publish(Box::new(export), reply)).await
+    }
+
+    /// Gives the bucket up: whoever comes next need not wait. It is silent from then on, whatever the outcome.
+    pub async fn release(&self) -> Result<(), BeatError> {
+        self.order(Order::Release).await
+    }
+
+    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), BeatError> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(order(reply)).await.map_err(|_| BeatError::Ended)?;
+        answer.await.unwrap_or(Err(BeatError::Ended))
+    }
+}
+
+struct Heart {
+    store: SharedStore,
+    lane: Lane,
+    ownership: Ownership,
+    /// As last written.
+    latest: Option<Latest>,
+}
+
+impl Heart {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>, every: Duration) {
+        let mut pause = every;
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = orders.recv() => order,
+                () = tokio::time::sleep(pause) => {
+                    pause = if self.beat().await { every } else { RETRY.min(every) };
+                    continue;
+                }
+            };
+            match order {
+                Some(Order::Publish(export, reply)) => {
+                    let _ = reply.send(self.write(*export).await);
+                }
+                Some(Order::Release(reply)) => {
+                    let _ = reply.send(self.release().await);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> bool {
+        let Some(latest) = self.latest.clone() else { return true };
+        match self.write(latest).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("the sign of life in the bucket was not renewed, trying again: {error}");
+                false
+            }
+        }
+    }
+
+    async fn release(&mut self) -> Result<(), BeatError> {
+        let Some(latest) = self.latest.clone() else {
+            return Ok(());
+        };
+        self.write(Latest {
+            released: true,
+            ..latest
+        })
+        .await
+    }
+
+    /// A former owner must not write over the name of a newer export, so the claims are asked first.
+    async fn write(&mut self, latest: Latest) -> Result<(), BeatError> {
+        self.ownership.check().await?;
+        let beat = self.latest.as_ref().map_or(0, |last| last.beat + 1);
+        let latest = Latest { beat, ..latest };
+        overwrite(&self.store, self.lane, &latest).await?;
+        self.latest = Some(latest);
+        Ok(())
+    }
+}
+
+/// Marks the bucket as held by an owner that starts again, and returns what `latest` says now: nothing if the owner has
+/// not exported anything yet.
+pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Option<Latest>, ClaimError> {
+    let Some(latest) = read(store, lane).await? else {
+        return Ok(None);
+    };
+    if latest.incarnation != ownership.incarnation() {
+        return Ok(None);
+    }
+    let held = Latest {
+        beat: latest.beat + 1,
+        released: false,
+        ..latest
+    };
+    overwrite(store, lane, &held).await?;
+    Ok(Some(held))
+}
+
+/// What `latest` says; `None` before the first export.
+pub async fn read(store: &SharedStore, lane: Lane) -> Result<Option<Latest>, ClaimError> {
+    let key = names::latest(lane);
+    let bytes = match store.read(&key, None).await {
+        Ok(bytes) => bytes,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let unknown = |error: CatalogError| ClaimError::Unknown {
+        key: key.clone(),
+        reason: error.to_string(),
+    };
+    Latest::decode(&key, &bytes).map(Some).map_err(unknown)
+}
+
+async fn overwrite(store: &SharedStore, lane: Lane, latest: &Latest) -> Result<(), StoreError> {
+    store
+        .overwrite(&names::latest(lane), Bytes::from(latest.encode()))
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::sync::Arc;
+
+    use chronik_core::catalog::VERSION;
+    use chronik_core::ids::Incarnation;
+    use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_core::store::memory;
+
+    use super::*;
+    use crate::claim;
+
+    const LANE: Lane = Lane(0);
+
+    fn export(incarnation: Incarnation, index: u64) -> Latest {
+        Latest {
+            v: VERSION.into(),
+            incarnation,
+            lane: LANE,
+            index,
+            export: format!("export {index}"),
+            root_position: 0,
+            root_length: 0,
+            root_crc: 0,
+            beat: 0,
+            released: false,
+        }
+    }
+
+    async fn owner(store: &SharedStore) -> Ownership {
+        let cluster = claim::found_cluster(store).await.unwrap();
+        let highest = claim::highest(store).await.unwrap();
+        let incarnation = claim::claim_after(store, highest).await.unwrap();
+        Ownership::new(store.clone(), cluster, incarnation)
+    }
+
+    /// The next thing that `latest` says.
+    async fn next(store: &SharedStore, before: &Option<Latest>) -> Latest {
+        loop {
+            let now = read(store, LANE).await.unwrap();
+            if now != *before {
+                return now.unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_beats_while_it_lives_and_the_catalog_does_not_change() {
+        let faulty = Arc::new(FaultyStore::new(memory()));
+        let store: SharedStore = faulty.clone();
+        let ownership = owner(&store).await;
+        let beat = Beat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        beat.publish(export(ownership.incarnation(), 7)).await.unwrap();
+        let first = read(&store, LANE).await.unwrap();
+        let began = tokio::time::Instant::now();
+        let second = next(&store, &first).await;
+        assert!(began.elapsed() <= Duration::from_secs(31));
+        assert_eq!(
+            (second.export.as_str(), second.beat, second.released),
+            ("export 7", 1, false)
+        );
+        faulty.fail(Operation::Overwrite, "latest", Fault::Before, 1);
+        let third = next(&store, &Some(second)).await;
+        assert!(
+            third.beat == 2 && began.elapsed() <= Duration::from_secs(67),
+            "a beat that failed is made up for"
+        );
+        beat.publish(export(ownership.incarnation(), 9)).await.unwrap();
+        let published = read(&store, LANE).await.unwrap().unwrap();
+        assert_eq!((published.export.as_str(), published.beat), ("export 9", 3));
+        beat.release().await.unwrap();
+        let released = read(&store, LANE).await.unwrap().unwrap();
+        assert!(released.released && released.beat == 4);
+        assert!(matches!(
+            beat.publish(export(ownership.incarnation(), 10)).await,
+            Err(BeatError::Ended)
+        ));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(
+            read(&store, LANE).await.unwrap().unwrap(),
+            released,
+            "nothing comes after that"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_former_owner_neither_beats_nor_releases() {
+        let store = memory();
+        let former = owner(&store).await;
+        let beat = Beat::start(store.clone(), LANE, former.clone(), Rhythm::default(), None);
+        beat.publish(export(former.incarnation(), 7)).await.unwrap();
+        owner(&store).await;
+        let last = read(&store, LANE).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(former.fenced().is_cancelled());
+        assert!(matches!(
+            beat.release().await,
+            Err(BeatError::Claim(ClaimError::Fenced { .. }))
+        ));
+        assert_eq!(read(&store, LANE).await.unwrap(), last);
+    }
+
+    #[tokio::test]
+    async fn a_restart_holds_what_it_had_given_up_and_nothing_of_others() {
+        let store = memory();
+        let first = owner(&store).await;
+        assert_eq!(hold(&store, LANE, &first).await.unwrap(), None);
+        let given_up = Latest {
+            released: true,
+            beat: 5,
+            ..export(first.incarnation(), 7)
+        };
+        overwrite(&store, LANE, &given_up).await.unwrap();
+        let held = hold(&store, LANE, &first).await.unwrap().unwrap();
+        assert!(!held.released && held.beat == 6);
+        assert_eq!(read(&store, LANE).await.unwrap(), Some(held.clone()));
+        let second = owner(&store).await;
+        assert_eq!(hold(&store, LANE, &second).await.unwrap(), None);
+        assert_eq!(read(&store, LANE).await.unwrap(), Some(held));
+    }
+}

@@ -1,0 +1,61 @@
+//! What was recovered, in words.
+
+use std::fmt;
+
+use chronik_core::ids::LogIndex;
+
+use crate::state::LaneState;
+use crate::state::topic::Topic;
+
+/// What was recovered, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The checkpoint's object name, if there was one.
+    pub checkpoint: Option<String>,
+    /// Segments whose command logs were replayed.
+    pub replayed: usize,
+    /// Segments that nothing had registered yet.
+    pub adopted: usize,
+    /// The last index.
+    pub end: LogIndex,
+    /// Topics, their partitions, and records in them.
+    pub topics: Vec<(String, usize, i64)>,
+    /// What is missing, if loss was accepted.
+    pub loss: Option<String>,
+}
+
+impl Report {
+    pub(super) fn of(checkpoint: Option<String>, replayed: usize, adopted: usize, state: &LaneState) -> Self {
+        let records = |topic: &Topic| topic.partitions.iter().map(|p| p.next_offset - p.log_start).sum();
+        Self {
+            checkpoint,
+            replayed,
+            adopted,
+            end: state.applied,
+            topics: state
+                .topics
+                .values()
+                .map(|topic| (topic.name.clone(), topic.partitions.len(), records(topic)))
+                .collect(),
+            loss: None,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.checkpoint.as_deref().unwrap_or("the beginning");
+        write!(
+            f,
+            "recovered from the bucket up to index {}: from {from}, {} segments replayed, {} adopted",
+            self.end, self.replayed, self.adopted
+        )?;
+        for (name, partitions, records) in &self.topics {
+            write!(f, "; topic {name}: {partitions} partitions, {records} records")?;
+        }
+        match &self.loss {
+            Some(loss) => write!(f, "; LOST: {loss}"),
+            None => Ok(()),
+        }
+    }
+}
