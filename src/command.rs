@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn settings_of_what_is_absent_are_refused_before_anything_starts() {
-        for line in ["standalone --raft", "standalone --kafka-port 1 --s3-bucket x"] {
+        for line in ["standalone --raft", "standalone --kafka-port 1 --sqs-queue-url x"] {
             assert!(matches!(given(line), Err(Refusal::Absent(_))), "{line}");
         }
         let environment = [("SQS_QUEUE_URL".into(), "http://q".into())].into_iter();

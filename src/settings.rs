@@ -1,7 +1,5 @@
 //! What an operator can set about `chronik standalone`: the settings of its parts, side by side.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use chronik_core::setting::{BucketSettings, CacheSettings, HttpSettings};
 use clap::Args;
@@ -24,11 +22,7 @@ impl StandaloneSettings {
     pub fn check(&self) -> Result<()> {
         self.ingest.validate()?;
         self.http.check()?;
+        self.bucket.check()?;
         Ok(())
-    }
-
-    /// The bucket's directory.
-    pub fn bucket_dir(&self) -> PathBuf {
-        self.bucket.directory(&self.ingest.data_dir)
     }
 }

@@ -11,7 +11,7 @@ use chronik_core::ids::Lane;
 use chronik_core::queue::{EmbeddedQueue, SharedQueue};
 use chronik_core::setting::{ByteSize, EarlierName, earlier_names_in};
 use chronik_core::shutdown::stop_on_signal;
-use chronik_core::store::{LocalBucket, SharedStore};
+use chronik_core::store::Access;
 use chronik_core::telemetry::{Metrics, log_to_stderr};
 use chronik_core::web::{self, Readiness};
 use chronik_indexer::{Indexer, IndexerParts};
@@ -37,7 +37,7 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
         .context("the HTTP port can't be asked for its number")?;
 
     let metrics = Metrics::new();
-    let store: SharedStore = Arc::new(LocalBucket::open(&settings.bucket_dir())?);
+    let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
     let queue: SharedQueue = Arc::new(EmbeddedQueue::with_metrics(QUEUE_BYTES_MAX.as_usize(), &metrics));
     let memory = Shares::of(settings.cache.cache_memory_bytes);
     let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, memory.catalog as u64));

@@ -45,7 +45,8 @@ def test_a_used_port(tmp_path, name):
         ("CHRONIK_NUM_PARTITIONS", "0", "1"),
         ("CHRONIK_AUTO_CREATE_TOPICS", "maybe", "true"),
         ("OBJECT_STORE_BACKEND", "floppy", "local"),
-        ("OBJECT_STORE_BACKEND", "s3", "local"),
+        ("OBJECT_STORE_BACKEND", "s3", "S3_BUCKET"),
+        ("S3_BUCKET", "events", "OBJECT_STORE_BACKEND"),
         ("CHRONIK_QUEUE", "sqs", "embedded"),
         ("CHRONIK_HTTP_BIND", "0.0.0.0", "loopback"),
         ("CHRONIK_BIND_ADDR", "0.0.0.0", "CHRONIK_ADVERTISED_ADDR"),
@@ -61,7 +62,7 @@ def test_a_wrong_value(tmp_path, setting, value, accepted):
     assert not server.data.exists() and not server.bucket.exists(), "refused before anything starts"
 
 
-@pytest.mark.parametrize("setting", ["CHRONIK_HTTP_TOKEN", "S3_BUCKET", "CHRONIK_LISTENERS", "CHRONIK_QUERY_ENDPOINTS"])
+@pytest.mark.parametrize("setting", ["CHRONIK_PRODUCE_PROFILE", "CHRONIK_LISTENERS"])
 def test_settings_of_what_is_not_there_yet(tmp_path, setting):
     server = Chronik(tmp_path)
     server.settings[setting] = "secret-value"

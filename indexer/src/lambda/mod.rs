@@ -45,7 +45,7 @@ fn start() -> Result<(), StartError> {
 
 async fn serve(settings: LambdaSettings) -> Result<(), StartError> {
     let memory_bytes = settings.memory_bytes()?;
-    let bench = Bench::new(settings.open_store()?, memory_bytes, &Metrics::new());
+    let bench = Bench::new(settings.open_store().await?, memory_bytes, &Metrics::new());
     tracing::info!(memory_bytes, "the function is ready");
     let bench = &bench;
     let handler = service_fn(move |event| handle(bench, event));

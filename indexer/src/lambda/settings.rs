@@ -1,9 +1,9 @@
 //! What an operator can set about the function: by its environment alone.
 
-use std::sync::Arc;
+use std::path::Path;
 
-use chronik_core::setting::{AbsentSetting, BucketSettings, ByteSize, absent_setting_in};
-use chronik_core::store::{LocalBucket, LocalBucketError, SharedStore};
+use chronik_core::setting::{AbsentSetting, Backend, BucketSettings, ByteSize, absent_setting_in};
+use chronik_core::store::{Access, BucketError, SharedStore};
 use clap::Parser;
 
 /// What a function needs beside the work: the program, its runtime, connections.
@@ -41,7 +41,7 @@ pub(super) enum StartError {
     NoBucket,
     /// The bucket can't be opened.
     #[error(transparent)]
-    Bucket(#[from] LocalBucketError),
+    Bucket(#[from] BucketError),
     /// The system gives no threads.
     #[error("the system gives no threads: {0}")]
     Threads(std::io::Error),
@@ -94,9 +94,11 @@ impl LambdaSettings {
     }
 
     /// The bucket, to read segments from and to add archives and results to.
-    pub(super) fn open_store(&self) -> Result<SharedStore, StartError> {
-        let directory = self.bucket.local_storage_path.as_ref().ok_or(StartError::NoBucket)?;
-        Ok(Arc::new(LocalBucket::beside(directory)?))
+    pub(super) async fn open_store(&self) -> Result<SharedStore, StartError> {
+        if self.bucket.object_store_backend == Backend::Local && self.bucket.local_storage_path.is_none() {
+            return Err(StartError::NoBucket);
+        }
+        Ok(self.bucket.open(Path::new("."), Access::Worker).await?)
     }
 }
 
@@ -121,14 +123,18 @@ mod tests {
         );
     }
 
-    #[test]
-    fn what_can_not_work_is_refused_with_what_to_do() {
+    #[tokio::test]
+    async fn what_can_not_work_is_refused_with_what_to_do() {
         let small = settings("--function-memory 256")
             .memory_bytes()
             .unwrap_err()
             .to_string();
         assert!(small.contains("256 MB") && small.contains("512 MB"), "{small}");
-        let nowhere = settings("--function-memory 512").open_store().unwrap_err().to_string();
+        let nowhere = settings("--function-memory 512")
+            .open_store()
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(nowhere.contains("LOCAL_STORAGE_PATH"), "{nowhere}");
         let by_hand = LambdaSettings::read().unwrap_err().to_string();
         assert!(by_hand.contains("AWS_LAMBDA_RUNTIME_API"), "{by_hand}");

@@ -2,22 +2,30 @@
 //! is not there yet. A service's own settings live with it; nothing reads the environment later.
 
 mod absent;
+mod azure;
 mod bucket;
 mod cache;
 mod earlier;
 mod endpoints;
+mod gcs;
 mod http;
 mod period;
+mod s3;
+mod secret;
 mod size;
 mod value;
 
 pub use absent::{AbsentSetting, absent_setting_in};
-pub use bucket::{Backend, BucketSettings, QueueKind};
+pub use azure::{AzurePlace, AzureSettings};
+pub use bucket::{Backend, BucketSettings, BucketSettingsError, QueueKind};
 pub use cache::CacheSettings;
 pub use earlier::{EarlierName, earlier_names_in};
 pub use endpoints::{Endpoint, EndpointError, Endpoints, IngestEndpointSettings, QueryEndpointSettings};
+pub use gcs::{GcsPlace, GcsSettings};
 pub use http::{HttpSettings, OpenHttp};
 pub use period::{Period, PeriodError};
+pub use s3::{S3Place, S3Settings};
+pub use secret::Secret;
 pub use size::{ByteSize, ByteSizeError};
 pub use value::{address, port, switch};
 

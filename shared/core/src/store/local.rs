@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 
-use super::{ObjectBucket, ObjectInfo, Store, StoreError};
+use super::{Access, ObjectBucket, ObjectInfo, Store, StoreError};
 
 /// The file whose lock says that the bucket is in use.
 const LOCK_FILE: &str = ".lock";
@@ -28,6 +28,16 @@ pub enum LocalBucketError {
         /// The bucket's directory.
         directory: PathBuf,
     },
+    /// Only the bucket's owner creates its directory.
+    #[error(
+        "the bucket directory {} is not there: start the broker on it first, or name the right one with \
+         --local-storage-path (LOCAL_STORAGE_PATH)",
+        directory.display()
+    )]
+    Absent {
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
     /// The directory can't be created, read or locked.
     #[error("the bucket directory {} can't be opened: {source}", directory.display())]
     Unusable {
@@ -39,8 +49,8 @@ pub enum LocalBucketError {
 }
 
 /// A directory as a bucket. Objects are files, created whole (written aside, fsynced, linked) and durable together
-/// with their directories when a call returns. A writer holds the directory's lock while it lives, which takes the
-/// place of the beat in `latest` as the proof that no other owner is at work.
+/// with their directories when a call returns. The owner holds the directory's lock while it lives, which takes the
+/// place of the beat in `latest` as the proof that no other owner is at work; workers add objects beside it.
 #[derive(Debug)]
 pub struct LocalBucket {
     objects: ObjectBucket,
@@ -54,6 +64,15 @@ pub struct LocalBucket {
 }
 
 impl LocalBucket {
+    /// Opens the directory as its owner, or beside the owner.
+    pub fn open_for(directory: &Path, access: Access) -> Result<Self, LocalBucketError> {
+        match access {
+            Access::Owner => Self::open(directory),
+            Access::Worker => Self::beside(directory),
+            Access::Reader => Self::view(directory),
+        }
+    }
+
     /// Creates the directory if need be and locks it until the value is dropped.
     pub fn open(directory: &Path) -> Result<Self, LocalBucketError> {
         let unusable = |source| LocalBucketError::Unusable {
@@ -90,9 +109,12 @@ impl LocalBucket {
     }
 
     fn over(directory: &Path, writable: bool, lock: Option<File>) -> Result<Self, LocalBucketError> {
-        let unusable = |source| LocalBucketError::Unusable {
-            directory: directory.to_owned(),
-            source,
+        let unusable = |source: io::Error| {
+            let directory = directory.to_owned();
+            match source.kind() {
+                io::ErrorKind::NotFound => LocalBucketError::Absent { directory },
+                _ => LocalBucketError::Unusable { directory, source },
+            }
         };
         let root = directory.canonicalize().map_err(unusable)?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| unusable(io::Error::other(error)))?;
@@ -154,7 +176,7 @@ impl LocalBucket {
 }
 
 /// Removes what a process that was killed had begun to write: files `{name}#{number}`, which no key can name. Only
-/// under the lock, when nobody writes.
+/// under the lock, when no owner writes; a worker that does so at this moment fails and tries again.
 fn remove_leftovers(directory: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
@@ -228,12 +250,14 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
-    use crate::store::suite::store_suite;
+    use crate::store::suite::{large_store_suite, store_suite};
 
     #[tokio::test]
     async fn a_directory_passes_the_suite() {
         let directory = tempfile::tempdir().unwrap();
-        store_suite(Arc::new(LocalBucket::open(&directory.path().join("a/bucket")).unwrap())).await;
+        let bucket = Arc::new(LocalBucket::open(&directory.path().join("a/bucket")).unwrap());
+        store_suite(bucket.clone()).await;
+        large_store_suite(bucket).await;
     }
 
     #[tokio::test]

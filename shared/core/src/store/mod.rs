@@ -1,10 +1,17 @@
 //! Where objects live. Objects are created once and never rewritten, except the catalog's `latest`.
 //!
-//! [`ObjectBucket`] speaks to any backend of `object_store`; [`LocalBucket`] is one over a directory, locked against
-//! a second writer; [`memory`] is one without a disk. All of them pass the same suite.
+//! [`ObjectBucket`] speaks to any backend of `object_store`: S3, Google Cloud Storage, Azure; [`LocalBucket`] is one over
+//! a directory, locked against a second owner; [`memory`] is one without a disk. All of them pass the same suite.
 
+mod access;
+mod aws_chain;
+pub(crate) mod azure;
+mod client;
+mod failure;
+pub(crate) mod gcs;
 mod local;
 mod object;
+pub(crate) mod s3;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod clocked;
@@ -13,6 +20,7 @@ pub mod faulty;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 
+pub use access::{Access, BucketError};
 pub use local::{LocalBucket, LocalBucketError};
 pub use object::{ObjectBucket, memory};
 

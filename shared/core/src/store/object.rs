@@ -1,6 +1,5 @@
 //! The bucket over any backend of `object_store`.
 
-use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,19 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
+use super::failure::{Failure, Place, within};
 use super::{ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
 
-/// How often a create is tried when its outcome was in doubt and the object turned out not to be there.
-const CREATE_TRIES: usize = 3;
+/// Pauses between tries of a create that was refused for a name that turned out to be free: the other of two racing
+/// writers has not finished, or never will.
+const CREATE_PAUSES: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+];
 
 /// A bucket in memory: a full backend without a disk, gone with its last handle.
 pub fn memory() -> SharedStore {
@@ -28,12 +33,29 @@ pub fn memory() -> SharedStore {
 #[derive(Debug)]
 pub struct ObjectBucket {
     objects: Arc<dyn ObjectStore>,
+    place: Option<Place>,
 }
 
 impl ObjectBucket {
     /// A bucket whose keys are paths of `objects`.
     pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects }
+        Self { objects, place: None }
+    }
+
+    /// The same, whose failures name the settings that say where it is.
+    pub(super) fn at(objects: Arc<dyn ObjectStore>, place: Place) -> Self {
+        Self {
+            objects,
+            place: Some(place),
+        }
+    }
+
+    fn object_error<'a>(&'a self, operation: &'static str, key: &'a str) -> impl Fn(Failure) -> StoreError + 'a {
+        move |failure| failure.of_object(operation, key, self.place.as_ref())
+    }
+
+    fn bucket_error<'a>(&'a self, operation: &'static str, key: &'a str) -> impl Fn(Failure) -> StoreError + 'a {
+        move |failure| failure.of_bucket(operation, key, self.place.as_ref())
     }
 
     /// Settles a create that was refused or whose outcome is unknown, by what is stored under the name now.
@@ -65,7 +87,7 @@ impl ObjectBucket {
         };
         let error = match within(0, self.objects.get_opts(&path, options)).await {
             Ok(result) => return Ok(result),
-            Err(failure) => failure.into_store_error("read", key),
+            Err(failure) => self.object_error("read", key)(failure),
         };
         // Backends refuse a range that starts beyond the end each in a way of its own.
         if let (StoreError::Unavailable { .. }, Some(range)) = (&error, range)
@@ -84,9 +106,8 @@ impl Store for ObjectBucket {
         let path = path(key)?;
         let payload: PutPayload = parts.iter().cloned().collect();
         let size = payload.content_length() as u64;
-        let mut tries = 0;
+        let mut pauses = CREATE_PAUSES.into_iter();
         loop {
-            tries += 1;
             let options = PutOptions {
                 mode: PutMode::Create,
                 ..PutOptions::default()
@@ -100,8 +121,11 @@ impl Store for ObjectBucket {
             match self.stored_equals(key, &parts).await {
                 Ok(Some(true)) => return Ok(()),
                 Ok(Some(false)) => return Err(StoreError::Exists { key: key.to_owned() }),
-                Ok(None) if failure.is_conflict() && tries < CREATE_TRIES => {}
-                Ok(None) | Err(_) => return Err(failure.into_store_error("create", key)),
+                Ok(None) | Err(_) if !failure.is_conflict() => return Err(self.bucket_error("create", key)(failure)),
+                Ok(None) | Err(_) => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await,
+                    None => return Err(self.bucket_error("create", key)(failure)),
+                },
             }
         }
     }
@@ -113,7 +137,7 @@ impl Store for ObjectBucket {
         within(size, put)
             .await
             .map(|_| ())
-            .map_err(|failure| failure.into_store_error("overwrite", key))
+            .map_err(self.bucket_error("overwrite", key))
     }
 
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
@@ -147,7 +171,7 @@ impl Store for ObjectBucket {
         }
         let bytes = within(size, result.bytes())
             .await
-            .map_err(|failure| failure.into_store_error("read", key))?;
+            .map_err(self.object_error("read", key))?;
         if bytes.len() as u64 == size {
             return Ok(bytes);
         }
@@ -162,8 +186,7 @@ impl Store for ObjectBucket {
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
         let path = path(key)?;
         let meta = within(0, self.objects.head(&path)).await;
-        meta.map(object_info)
-            .map_err(|failure| failure.into_store_error("info", key))
+        meta.map(object_info).map_err(self.object_error("info", key))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
@@ -177,13 +200,14 @@ impl Store for ObjectBucket {
             Ok(path) => path,
             Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
         };
-        let listing = self.objects.list(Some(&path));
+        // Asked once more after its end, which not every listing bears.
+        let listing = self.objects.list(Some(&path)).fuse();
         futures::stream::try_unfold(listing, |mut listing| async {
             let mut page = Vec::new();
             while page.len() < PAGE_OBJECTS_MAX {
                 // The deadline is for each answer of the store, however many there are.
                 let next = within(0, listing.try_next()).await;
-                match next.map_err(|failure| failure.into_store_error("list", prefix))? {
+                match next.map_err(self.bucket_error("list", prefix))? {
                     Some(meta) => page.push(object_info(meta)),
                     None => break,
                 }
@@ -195,53 +219,13 @@ impl Store for ObjectBucket {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = path(key)?;
-        match within(0, self.objects.delete(&path)).await {
-            Ok(()) | Err(Failure::Store(Error::NotFound { .. })) => Ok(()),
-            Err(failure) => Err(failure.into_store_error("delete", key)),
+        match within(0, self.objects.delete(&path))
+            .await
+            .map_err(self.object_error("delete", key))
+        {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
-    }
-}
-
-/// Why a call of the backend gave no result.
-enum Failure {
-    Store(Error),
-    Deadline(Duration),
-}
-
-impl Failure {
-    fn is_conflict(&self) -> bool {
-        matches!(
-            self,
-            Self::Store(Error::AlreadyExists { .. } | Error::Precondition { .. })
-        )
-    }
-
-    fn into_store_error(self, operation: &'static str, key: &str) -> StoreError {
-        let key = key.to_owned();
-        match self {
-            Self::Store(Error::NotFound { .. }) => StoreError::NotFound { key },
-            Self::Store(error) => StoreError::Unavailable {
-                operation,
-                key,
-                message: error.to_string(),
-            },
-            Self::Deadline(after) => {
-                let message = format!("no answer within {} s", after.as_secs());
-                StoreError::Unavailable {
-                    operation,
-                    key,
-                    message,
-                }
-            }
-        }
-    }
-}
-
-async fn within<T>(size: u64, call: impl Future<Output = object_store::Result<T>>) -> Result<T, Failure> {
-    let deadline = Duration::from_secs(30 + size / 1_000_000);
-    match tokio::time::timeout(deadline, call).await {
-        Ok(result) => result.map_err(Failure::Store),
-        Err(_) => Err(Failure::Deadline(deadline)),
     }
 }
 
@@ -280,10 +264,10 @@ mod tests {
 
     use futures::stream::BoxStream;
     use object_store::memory::InMemory;
-    use object_store::{CopyOptions, ListResult, MultipartUpload, PutMultipartOptions, PutResult};
+    use object_store::{CopyOptions, Error, ListResult, MultipartUpload, PutMultipartOptions, PutResult};
 
     use super::*;
-    use crate::store::suite::store_suite;
+    use crate::store::suite::{large_store_suite, store_suite};
 
     /// What happens to one put.
     #[derive(Debug)]
@@ -382,6 +366,7 @@ mod tests {
     #[tokio::test]
     async fn memory_passes_the_suite() {
         store_suite(memory()).await;
+        large_store_suite(memory()).await;
     }
 
     #[tokio::test]

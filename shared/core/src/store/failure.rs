@@ -1,0 +1,233 @@
+//! How a call of a backend fails, in words that name the settings that decide about it.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::time::Duration;
+
+use object_store::Error;
+use object_store::client::{HttpError, HttpErrorKind};
+
+use super::StoreError;
+
+/// Where a bucket is, and which settings say so.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// The bucket with its store, for people.
+    pub name: String,
+    /// The setting that names the bucket.
+    pub bucket_setting: &'static str,
+    /// The setting that says where the store is.
+    pub endpoint_setting: &'static str,
+    /// The settings that say who we are.
+    pub credentials_setting: &'static str,
+}
+
+/// Why a call gave no result.
+pub(super) enum Failure {
+    /// The backend said so.
+    Store(Error),
+    /// It said nothing in time.
+    Deadline(Duration),
+}
+
+/// Runs a call that moves `size` bytes: it gets 30 s, and a second for each megabyte.
+pub(super) async fn within<T>(size: u64, call: impl Future<Output = object_store::Result<T>>) -> Result<T, Failure> {
+    let deadline = Duration::from_secs(30 + size / 1_000_000);
+    match tokio::time::timeout(deadline, call).await {
+        Ok(result) => result.map_err(Failure::Store),
+        Err(_) => Err(Failure::Deadline(deadline)),
+    }
+}
+
+impl Failure {
+    /// Whether the backend says that the name is taken.
+    pub fn is_conflict(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(Error::AlreadyExists { .. } | Error::Precondition { .. })
+        )
+    }
+
+    /// The error of an operation on one object that has to be there.
+    pub fn of_object(self, operation: &'static str, key: &str, place: Option<&Place>) -> StoreError {
+        match &self {
+            Self::Store(error @ Error::NotFound { .. }) if !Answer::of(error).lacks_bucket() => {
+                StoreError::NotFound { key: key.to_owned() }
+            }
+            _ => self.of_bucket(operation, key, place),
+        }
+    }
+
+    /// The error of an operation that needs nothing but the bucket.
+    pub fn of_bucket(self, operation: &'static str, key: &str, place: Option<&Place>) -> StoreError {
+        let message = match (&self, place) {
+            (Self::Deadline(after), _) => format!("no answer within {} s", after.as_secs()),
+            (Self::Store(error), Some(place)) => place.explain(error),
+            (Self::Store(error), None) => error.to_string(),
+        };
+        StoreError::Unavailable {
+            operation,
+            key: key.to_owned(),
+            message,
+        }
+    }
+}
+
+impl Place {
+    fn explain(&self, error: &Error) -> String {
+        let answer = Answer::of(error);
+        if answer.lacks_bucket() || answer.status == Some(404) || matches!(error, Error::NotFound { .. }) {
+            let Self {
+                name, bucket_setting, ..
+            } = self;
+            return format!("there is no {name}: check {bucket_setting}, or make the bucket");
+        }
+        if answer.lacks_rights() {
+            let credentials = self.credentials_setting;
+            return format!(
+                "{} refuses it ({answer}): check {credentials}, and what they allow",
+                self.name
+            );
+        }
+        if answer.names_region() {
+            return format!("{} is in another region ({answer}): check S3_REGION", self.name);
+        }
+        if cause::<HttpError>(error).is_some_and(|error| error.kind() == HttpErrorKind::Connect) {
+            let (name, setting) = (&self.name, self.endpoint_setting);
+            return format!("{name} can't be reached ({}): check {setting}", root_cause(error));
+        }
+        match answer.status {
+            Some(_) => format!("{} answers {answer}", self.name),
+            None => error.to_string(),
+        }
+    }
+}
+
+/// A store's answer, found in the client's error, which carries it as text alone.
+struct Answer {
+    status: Option<u16>,
+    code: String,
+    message: String,
+}
+
+impl Answer {
+    fn of(error: &Error) -> Self {
+        let text = error.to_string();
+        let status = text
+            .split("status code: ")
+            .nth(1)
+            .and_then(|rest| rest.get(..3)?.parse().ok());
+        let element = |name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>"))?;
+            Some(rest.split('<').next()?.lines().next()?.to_owned())
+        };
+        Self {
+            status,
+            code: element("Code").unwrap_or_default(),
+            message: element("Message").unwrap_or_default(),
+        }
+    }
+
+    fn lacks_bucket(&self) -> bool {
+        matches!(self.code.as_str(), "NoSuchBucket" | "ContainerNotFound")
+    }
+
+    fn lacks_rights(&self) -> bool {
+        matches!(self.status, Some(401 | 403))
+    }
+
+    fn names_region(&self) -> bool {
+        matches!(self.status, Some(301 | 307)) || self.code == "AuthorizationHeaderMalformed"
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { status, code, message } = self;
+        let parts = [
+            status.map(|status| status.to_string()).unwrap_or_default(),
+            code.clone(),
+            message.clone(),
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        f.write_str(&parts.join(" "))
+    }
+}
+
+fn cause<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn root_cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place {
+            name: "bucket b at http://h".into(),
+            bucket_setting: "S3_BUCKET",
+            endpoint_setting: "S3_ENDPOINT",
+            credentials_setting: "S3_ACCESS_KEY and S3_SECRET_KEY",
+        }
+    }
+
+    fn answered(status: &str, code: &str) -> Error {
+        let body = format!("<?xml?>\n<Error><Code>{code}</Code><Message>in its\nown words</Message></Error>");
+        Error::Generic {
+            store: "S3",
+            source: format!("Error performing PUT - Server returned non-2xx status code: {status}: {body}").into(),
+        }
+    }
+
+    fn told(error: Error) -> String {
+        let error = Failure::Store(error).of_object("read", "k", Some(&place()));
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn each_refusal_names_the_setting_that_decides() {
+        for (status, code, setting) in [
+            ("403 Forbidden", "InvalidAccessKeyId", "S3_ACCESS_KEY"),
+            ("403 Forbidden", "", "S3_ACCESS_KEY"),
+            ("404 Not Found", "NoSuchBucket", "S3_BUCKET"),
+            ("400 Bad Request", "AuthorizationHeaderMalformed", "S3_REGION"),
+        ] {
+            let told = told(answered(status, code));
+            assert!(
+                told.contains(setting) && told.contains("bucket b at http://h"),
+                "{told}"
+            );
+        }
+        let told = told(answered("503 Service Unavailable", "SlowDown"));
+        assert!(told.contains("503 SlowDown in its") && !told.contains('\n'), "{told}");
+    }
+
+    #[test]
+    fn a_bucket_that_is_gone_is_not_an_object_that_is_not_there() {
+        let missing = |code: &str| Error::NotFound {
+            path: "k".into(),
+            source: answered("404 Not Found", code).into(),
+        };
+        let error = Failure::Store(missing("NoSuchKey")).of_object("read", "k", Some(&place()));
+        assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
+        assert!(told(missing("NoSuchBucket")).contains("S3_BUCKET"));
+        let error = Failure::Store(missing("")).of_bucket("create", "k", Some(&place()));
+        assert!(error.to_string().contains("S3_BUCKET"), "{error}");
+    }
+}

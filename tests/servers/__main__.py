@@ -1,0 +1,38 @@
+"""`python -m servers install`: installs all that the tests use.
+`python -m servers run COMMAND...`: starts all stores, and runs the command with their addresses in its environment."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+from servers.azurite import Azurite
+from servers.faults import Careless, Faults
+from servers.gcs import Gcs
+from servers.minio import Minio
+from servers.moto import Moto
+
+
+def main(arguments):
+    match arguments:
+        case ["install"]:
+            for kind in (Moto, Azurite, Minio):
+                kind.install()
+            return 0
+        case ["run", *command] if command:
+            with contextlib.ExitStack() as stack:
+                environment = dict(os.environ)
+                for server in start(stack):
+                    environment |= server.variables()
+                return subprocess.run(command, env=environment, check=False).returncode
+        case _:
+            sys.exit(__doc__)
+
+
+def start(stack):
+    minio, moto, azurite = (stack.enter_context(kind()) for kind in (Minio, Moto, Azurite))
+    before = [Gcs(moto.url), Faults(minio.url), Careless(moto.url)]
+    return [minio, moto, azurite, *(stack.enter_context(server) for server in before)]
+
+
+sys.exit(main(sys.argv[1:]))
