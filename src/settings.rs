@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use chronik_core::setting::{BucketSettings, CacheSettings, HttpSettings};
+use chronik_core::setting::{BucketSettings, CacheSettings, HttpSettings, QueueSettings};
 use clap::Args;
 
 /// Settings of the whole system in one process. Every flag has an environment variable.
@@ -13,6 +13,8 @@ pub struct StandaloneSettings {
     pub ingest: chronik_ingest::settings::IngestSettings,
     #[command(flatten)]
     pub bucket: BucketSettings,
+    #[command(flatten)]
+    pub queue: QueueSettings,
     #[command(flatten)]
     pub http: HttpSettings,
     #[command(flatten)]
@@ -24,6 +26,7 @@ impl StandaloneSettings {
     pub fn check(&self) -> Result<()> {
         self.ingest.validate()?;
         self.http.check()?;
+        self.queue.check()?;
         Ok(())
     }
 

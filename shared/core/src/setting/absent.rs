@@ -25,7 +25,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("GCS_", "Google Cloud Storage as a bucket is"),
     ("AZURE_ACCOUNT_NAME", "Azure as a bucket is"),
     ("AZURE_CONTAINER", "Azure as a bucket is"),
-    ("SQS_", "SQS as a queue is"),
     #[cfg(not(feature = "failpoints"))]
     (
         crate::failpoint::VARIABLE,
@@ -81,8 +80,8 @@ mod tests {
         );
         let told = given(&["standalone", "--s3-bucket=x"], &[]);
         assert!(told.is_some_and(|told| told.starts_with("--s3-bucket is set")));
-        let told = given(&[], &["PATH", "SQS_QUEUE_URL"]);
-        assert!(told.is_some_and(|told| told.starts_with("SQS_QUEUE_URL is set")));
+        let told = given(&[], &["PATH", "CHRONIK_LISTENERS"]);
+        assert!(told.is_some_and(|told| told.starts_with("CHRONIK_LISTENERS is set")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where objects and jobs go.
+//! Where objects go.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 /// The bucket.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Bucket and queue")]
+#[command(next_help_heading = "Bucket")]
 pub struct BucketSettings {
     /// The kind of bucket: local, a directory.
     #[arg(long, env = "OBJECT_STORE_BACKEND", value_name = "KIND", default_value = "local", value_parser = backend)]
@@ -14,9 +14,6 @@ pub struct BucketSettings {
     /// The bucket's directory [default: bucket in the data directory].
     #[arg(long, env = "LOCAL_STORAGE_PATH", value_name = "DIR")]
     pub local_storage_path: Option<PathBuf>,
-    /// The kind of job queue: embedded, within the process.
-    #[arg(long = "queue", env = "CHRONIK_QUEUE", value_name = "KIND", default_value = "embedded", value_parser = queue)]
-    pub queue: QueueKind,
 }
 
 /// A kind of bucket.
@@ -24,13 +21,6 @@ pub struct BucketSettings {
 pub enum Backend {
     /// A directory.
     Local,
-}
-
-/// A kind of job queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueKind {
-    /// Within the process.
-    Embedded,
 }
 
 impl BucketSettings {
@@ -50,14 +40,6 @@ fn backend(text: &str) -> Result<Backend, String> {
     }
 }
 
-fn queue(text: &str) -> Result<QueueKind, String> {
-    match text {
-        "embedded" => Ok(QueueKind::Embedded),
-        "sqs" => Err(format!("{text:?} is not there yet; accepted is embedded")),
-        _ => Err(format!("{text:?} is no kind of queue; accepted is embedded")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +48,5 @@ mod tests {
     fn what_is_not_there_yet_is_told_apart_from_what_never_was() {
         assert!(backend("s3").is_err_and(|told| told.contains("not there yet") && told.contains("local")));
         assert!(backend("floppy").is_err_and(|told| !told.contains("yet") && told.contains("local")));
-        assert!(queue("sqs").is_err_and(|told| told.contains("not there yet") && told.contains("embedded")));
     }
 }

@@ -8,16 +8,18 @@ mod earlier;
 mod endpoints;
 mod http;
 mod period;
+mod queue;
 mod size;
 mod value;
 
 pub use absent::{AbsentSetting, absent_setting_in};
-pub use bucket::{Backend, BucketSettings, QueueKind};
+pub use bucket::{Backend, BucketSettings};
 pub use cache::CacheSettings;
 pub use earlier::{EarlierName, earlier_names_in};
 pub use endpoints::{Endpoint, EndpointError, Endpoints, IngestEndpointSettings, QueryEndpointSettings};
 pub use http::{HttpSettings, OpenHttp};
 pub use period::{Period, PeriodError};
+pub use queue::{QueueKind, QueueSettings, QueueSettingsError};
 pub use size::{ByteSize, ByteSizeError};
 pub use value::{address, port, switch};
 
