@@ -11,7 +11,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 use chronik_core::batch::Codec;
 use chronik_core::job::{IndexSettings, JobResult};
-use chronik_core::queue::{Depth, Queue, RECEIVES_MAX, SharedQueue, SqsQueue};
+use chronik_core::queue::{Depth, RECEIVES_MAX, SharedQueue, SqsQueue};
 use chronik_core::store::{SharedStore, memory};
 use chronik_core::telemetry::Metrics;
 use kit::{batch, indexer, job, record, results, segment};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chronik_core::ids::{Offset, PartitionId, TopicId};
 use chronik_core::job::MESSAGE_BYTES_MAX;
-use chronik_core::queue::{QueueError, SharedQueue};
+use chronik_core::queue::{Depth, QueueError, SharedQueue};
 use chronik_core::store::SharedStore;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -102,6 +102,10 @@ struct Desk {
     indexing: Indexing,
     outbox: Outbox,
     ignored: HashSet<String>,
+    /// Whether the queue held something at the last look, and at one of the last two: jobs that an operator moved back
+    /// from the dead letters have results too.
+    busy: bool,
+    lately_busy: bool,
     pending: Arc<AtomicUsize>,
 }
 
@@ -127,6 +131,8 @@ impl Indexing {
             indexing: self,
             outbox: Outbox::default(),
             ignored: HashSet::new(),
+            busy: false,
+            lately_busy: false,
             pending: pending.clone(),
         };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
@@ -150,7 +156,7 @@ impl Desk {
         let mut swept: Option<Instant> = None;
         let mut compare_at = Instant::now();
         loop {
-            if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && !self.outbox.is_empty()) {
+            if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && self.expects_results()) {
                 self.sweep_inbox().await?;
                 swept = Some(Instant::now());
             }
@@ -159,10 +165,10 @@ impl Desk {
                 compare_at = Instant::now() + COMPARE_EVERY;
             }
             let next_due = self.send_jobs(false).await?.next_due.unwrap_or(COMPARE_EVERY);
-            let next_sweep = if self.outbox.is_empty() {
-                COMPARE_EVERY
-            } else {
+            let next_sweep = if self.expects_results() {
                 SWEEP_EVERY
+            } else {
+                COMPARE_EVERY
             };
             let wake_at = compare_at.min(Instant::now() + next_due.min(next_sweep));
             tokio::select! {
@@ -186,8 +192,7 @@ impl Desk {
             .min()
             .map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
-        self.outbox
-            .keep_losses_of(&pending.iter().map(PendingRun::key).collect());
+        self.outbox.keep_losses_of(pending.iter().map(PendingRun::key));
         let out = self.outbox.runs();
         let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
         let Batching { batches, next_due } = gather::batch(waiting, self.indexing.limits, now_ms(), everything);
@@ -278,11 +283,18 @@ impl Desk {
                 None
             }
         };
+        let busy = depth.is_some_and(|depth| depth != Depth::default());
+        self.lately_busy = busy || self.busy;
+        self.busy = busy;
         let lost = self.outbox.compare(depth, Instant::now());
         if lost > 0 {
             tracing::warn!("{lost} jobs have no result and seem to be lost: sending them again");
         }
         self.count();
+    }
+
+    fn expects_results(&self) -> bool {
+        !self.outbox.is_empty() || self.lately_busy
     }
 
     fn count(&self) {

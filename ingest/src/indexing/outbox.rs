@@ -83,8 +83,11 @@ impl Outbox {
     }
 
     /// Forgets the losses of runs that wait no more.
-    pub fn keep_losses_of(&mut self, pending: &HashSet<RunKey>) {
-        self.losses.retain(|run, _| pending.contains(run));
+    pub fn keep_losses_of(&mut self, pending: impl Iterator<Item = RunKey>) {
+        if !self.losses.is_empty() {
+            let pending: HashSet<RunKey> = pending.collect();
+            self.losses.retain(|run, _| pending.contains(run));
+        }
     }
 
     /// Jobs that are out.
@@ -202,7 +205,9 @@ mod tests {
         }
         assert!(world.outbox.is_exhausted(&key(1)));
         assert!(!world.outbox.is_exhausted(&key(2)));
-        world.outbox.keep_losses_of(&HashSet::new());
+        world.outbox.keep_losses_of([key(1)].into_iter());
+        assert!(world.outbox.is_exhausted(&key(1)));
+        world.outbox.keep_losses_of([key(2)].into_iter());
         assert!(!world.outbox.is_exhausted(&key(1)));
     }
 

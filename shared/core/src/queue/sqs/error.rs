@@ -64,7 +64,7 @@ impl Failure {
         let refused =
             |status: u16, code: &str| (400..500).contains(&status) && status != 429 && !code.contains("Throttl");
         match &error {
-            SdkError::ServiceError(answer) if answer.err().is_queue_does_not_exist() => {
+            SdkError::ServiceError(_) if error.code().is_some_and(is_absence) => {
                 Self::Refused(SqsError::NoQueue { queue })
             }
             SdkError::ServiceError(answer)
@@ -89,6 +89,11 @@ impl Failure {
             },
         }
     }
+}
+
+/// AWS's code is that of the protocol before this one; other servers have the new one.
+fn is_absence(code: &str) -> bool {
+    matches!(code, "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist")
 }
 
 /// Whether SQS only objects to the receipt: it is old, or its message is gone. AWS says so in three ways, other servers in
