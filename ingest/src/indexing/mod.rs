@@ -155,6 +155,8 @@ impl Desk {
         let mut progress = self.indexing.lane.progress();
         let mut swept: Option<Instant> = None;
         let mut compare_at = Instant::now();
+        let mut send_at = Instant::now();
+        let mut next_due = Instant::now();
         loop {
             if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && self.expects_results()) {
                 self.sweep_inbox().await?;
@@ -164,13 +166,18 @@ impl Desk {
                 self.compare_with_queue().await;
                 compare_at = Instant::now() + COMPARE_EVERY;
             }
-            let next_due = self.send_jobs(false).await?.next_due.unwrap_or(COMPARE_EVERY);
-            let next_sweep = if self.expects_results() {
-                SWEEP_EVERY
-            } else {
-                COMPARE_EVERY
-            };
-            let wake_at = compare_at.min(Instant::now() + next_due.min(next_sweep));
+            // A queue that took nothing is left alone for a while, whatever happens in the lane.
+            if Instant::now() >= send_at {
+                let sending = self.send_jobs(false).await?;
+                next_due = Instant::now() + sending.next_due.unwrap_or(COMPARE_EVERY);
+                if sending.stopped.is_some() {
+                    send_at = next_due;
+                }
+            }
+            let mut wake_at = compare_at.min(next_due);
+            if self.expects_results() {
+                wake_at = wake_at.min(Instant::now() + SWEEP_EVERY);
+            }
             tokio::select! {
                 biased;
                 Some(done) = flushes.recv() => {
