@@ -169,7 +169,7 @@ mod tests {
         for line in ["standalone --raft", "standalone --kafka-port 1 --sqs-queue-url x"] {
             assert!(matches!(given(line), Err(Refusal::Absent(_))), "{line}");
         }
-        let environment = [("SQS_QUEUE_URL".into(), "http://q".into())].into_iter();
+        let environment = [("CHRONIK_LISTENERS".into(), "PLAINTEXT://:9092".into())].into_iter();
         let refused = read(vec!["chronik".to_owned()], environment);
         assert!(matches!(refused, Err(Refusal::Absent(_))));
     }

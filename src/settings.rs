@@ -1,7 +1,7 @@
 //! What an operator can set about `chronik standalone`: the settings of its parts, side by side.
 
 use anyhow::Result;
-use chronik_core::setting::{BucketSettings, CacheSettings, HttpSettings};
+use chronik_core::setting::{BucketSettings, CacheSettings, HttpSettings, QueueSettings};
 use clap::Args;
 
 /// Settings of the whole system in one process. Every flag has an environment variable.
@@ -11,6 +11,8 @@ pub struct StandaloneSettings {
     pub ingest: chronik_ingest::settings::IngestSettings,
     #[command(flatten)]
     pub bucket: BucketSettings,
+    #[command(flatten)]
+    pub queue: QueueSettings,
     #[command(flatten)]
     pub http: HttpSettings,
     #[command(flatten)]
@@ -23,6 +25,7 @@ impl StandaloneSettings {
         self.ingest.validate()?;
         self.http.check()?;
         self.bucket.check()?;
+        self.queue.check()?;
         Ok(())
     }
 }

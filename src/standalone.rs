@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use chronik_core::catalog::CatalogReader;
 use chronik_core::cold::BucketReader;
 use chronik_core::ids::Lane;
-use chronik_core::queue::{EmbeddedQueue, SharedQueue};
 use chronik_core::setting::{ByteSize, EarlierName, earlier_names_in};
 use chronik_core::shutdown::stop_on_signal;
 use chronik_core::store::Access;
@@ -22,8 +21,6 @@ use crate::settings::StandaloneSettings;
 
 /// Standalone has one lane.
 const LANE: Lane = Lane(0);
-/// Jobs are at most 200 KiB; what does not fit is sent again later.
-const QUEUE_BYTES_MAX: ByteSize = ByteSize::mebibytes(64);
 
 /// Serves until a signal or a failure ends it.
 pub async fn run(settings: StandaloneSettings) -> Result<()> {
@@ -38,7 +35,7 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
 
     let metrics = Metrics::new();
     let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
-    let queue: SharedQueue = Arc::new(EmbeddedQueue::with_metrics(QUEUE_BYTES_MAX.as_usize(), &metrics));
+    let queue = settings.queue.open(&metrics).await?;
     let memory = Shares::of(settings.cache.cache_memory_bytes);
     let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, memory.catalog as u64));
     let cold = Arc::new(BucketReader::new(

@@ -1,12 +1,9 @@
 //! The queue's message, read with suspicion.
 
-use chronik_core::job::{Job, JobResult, VERSION};
+use chronik_core::job::{Job, JobResult, MESSAGE_BYTES_MAX, VERSION};
 use serde::Deserialize;
 
 use crate::survey::unreadable;
-
-/// Bytes that a job may have; what is larger was not sent by a lane's owner.
-const JOB_BYTES_MAX: usize = 256 << 10;
 
 /// What every version and kind of job has.
 #[derive(Deserialize)]
@@ -17,9 +14,9 @@ struct Envelope {
 
 /// The job, or why nobody can ever do it.
 pub(crate) fn parse(body: &str) -> Result<Job, String> {
-    if body.len() > JOB_BYTES_MAX {
+    if body.len() > MESSAGE_BYTES_MAX {
         return Err(format!(
-            "{} bytes are more than a job may have, {JOB_BYTES_MAX}",
+            "{} bytes are more than a job may have, {MESSAGE_BYTES_MAX}",
             body.len()
         ));
     }
@@ -62,5 +59,16 @@ pub(crate) fn failed(job: &Job, reason: &str) -> JobResult {
     JobResult {
         unreadable: runs.map(|(key, run)| unreadable(key, run, reason)).collect(),
         ..result(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_owner_sends_is_refused_unread() {
+        let told = parse(&"x".repeat(MESSAGE_BYTES_MAX + 1)).err();
+        assert!(told.is_some_and(|told| told.contains("204801") && told.contains("204800")));
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use chronik_core::failpoint;
 use chronik_core::job::{Job, JobResult};
 use chronik_core::names::ResultName;
+use chronik_core::queue::RECEIVES_MAX;
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -11,9 +12,6 @@ use crate::bench::Bench;
 use crate::error::IndexError;
 use crate::job::{failed, run_count};
 use crate::patience::patiently;
-
-/// A job that comes for this many times ended none of the tries before: it is given up without another.
-const RECEIVES_MAX: u32 = 5;
 
 impl Bench {
     /// Does the job, or gives it up, and puts the result into the inbox. From `enough` on no further run is begun.

@@ -64,7 +64,7 @@ impl Indexer {
             Err(reason) => {
                 tracing::error!("a message is put with the dead letters: {reason}");
                 self.bench.metrics.jobs_refused.inc();
-                return self.queue.bury(&delivery.receipt, &reason).await;
+                return self.queue.bury(delivery, &reason).await;
             }
         };
         let id = job.id.clone();

@@ -65,8 +65,8 @@ impl Queue for UntilEmpty {
     async fn release(&self, receipt: &str) -> Result<(), QueueError> {
         self.queue.release(receipt).await
     }
-    async fn bury(&self, receipt: &str, reason: &str) -> Result<(), QueueError> {
-        self.queue.bury(receipt, reason).await
+    async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
+        self.queue.bury(delivery, reason).await
     }
     async fn depth(&self) -> Result<Depth, QueueError> {
         self.queue.depth().await
@@ -186,6 +186,24 @@ async fn an_outage_of_the_store_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_takes_longer_than_its_visibility_stays_with_its_worker() {
+    let faulty = Arc::new(FaultyStore::new(memory()));
+    let store: SharedStore = faulty.clone();
+    let queue = embedded();
+    queue
+        .send(serde_json::to_string(&small_job(&store).await).unwrap())
+        .await
+        .unwrap();
+    // Waiting for either takes a minute and a half.
+    faulty.fail(Operation::Read, "segments/", Fault::Before, 9);
+    faulty.fail(Operation::Create, "topics/", Fault::Before, 9);
+    let begun = tokio::time::Instant::now();
+    tokio::join!(work_off(&store, &queue), work_off(&store, &queue));
+    assert!(begun.elapsed() > Duration::from_secs(180));
+    assert_eq!(results(&store).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_never_ends_is_reported_the_fifth_time() {
     let inner = memory();
     let faulty = Arc::new(FaultyStore::new(inner.clone()));
@@ -221,7 +239,7 @@ async fn what_is_no_known_job_goes_to_the_dead_letters() {
         "{}".to_owned(),
         changed("v", 9.into()),
         changed("kind", "compact".into()),
-        "x".repeat(300_000),
+        "x".repeat(200_000),
     ];
     for body in &bodies {
         queue.send(body.clone()).await.unwrap();

@@ -11,7 +11,7 @@ use chronik_core::problem::Problem;
 use serde::Serialize;
 
 use crate::clock::now_ms;
-use crate::indexing::IndexingHandle;
+use crate::indexing::{FlushError, IndexingHandle};
 use crate::lane::{LaneGone, LaneHandle};
 use crate::state::LaneState;
 
@@ -85,7 +85,13 @@ async fn seal(State(desk): State<Arc<Desk>>) -> Response {
             pending_jobs: desk.indexing.pending_jobs(),
         })
     };
-    respond(sealed.await)
+    match sealed.await {
+        Err(error @ FlushError::Queue(_)) => {
+            Problem::new(503, "queue_unavailable", format!("everything is shipped, but {error}")).into_response()
+        }
+        Err(FlushError::Gone(gone)) => respond::<Sealed>(Err(gone)),
+        Ok(sealed) => respond(Ok(sealed)),
+    }
 }
 
 fn topics_of(state: &LaneState) -> Vec<TopicStatus> {

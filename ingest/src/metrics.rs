@@ -94,6 +94,12 @@ pub struct ShipMetrics {
     pub upload_failures: IntCounter,
     /// Jobs sent and not answered.
     pub pending_jobs: IntGauge,
+    /// Messages in the job queue that nobody works on yet, at the last look.
+    pub queue_visible: IntGauge,
+    /// Messages in the job queue that somebody works on, at the last look.
+    pub queue_in_flight: IntGauge,
+    /// Sends to the job queue, and looks at it, that failed.
+    pub queue_failures: IntCounter,
     /// How long the oldest run waits for its archive.
     pub indexer_lag_seconds: Gauge,
     /// Runs that are scanned for good because they could not be indexed.
@@ -119,6 +125,18 @@ impl ShipMetrics {
                 "Uploads to the bucket that failed and were tried again.",
             ),
             pending_jobs: metrics.gauge("chronik_pending_jobs", "Index jobs sent and not answered."),
+            queue_visible: metrics.gauge(
+                "chronik_queue_visible",
+                "Messages in the job queue that nobody works on yet, every 30 s.",
+            ),
+            queue_in_flight: metrics.gauge(
+                "chronik_queue_in_flight",
+                "Messages in the job queue that somebody works on, every 30 s.",
+            ),
+            queue_failures: metrics.counter(
+                "chronik_queue_failures_total",
+                "Sends to the job queue, and looks at it, that failed.",
+            ),
             indexer_lag_seconds: metrics.ratio(
                 "wal_indexer_lag_seconds",
                 "How long the oldest run in a segment waits for its archive.",

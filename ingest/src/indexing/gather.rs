@@ -12,8 +12,6 @@ use crate::state::LaneState;
 use crate::state::partition::Indexed;
 use crate::state::segments::Segment;
 
-/// The largest message, bytes.
-pub const JOB_BYTES_MAX: usize = 200 << 10;
 /// A batch below this size waits longer; it is cheap to scan meanwhile.
 const SMALL_BATCH_BYTES: u64 = 1 << 20;
 /// How much longer.

@@ -129,11 +129,7 @@ impl Desk {
             );
         }
         self.propose(Command::RegisterResult(result)).await?;
-        if let Some(answered) = self.out.remove(job) {
-            for run in answered.runs {
-                self.sends.remove(&run);
-            }
-        }
+        self.outbox.answered(job);
         Ok(())
     }
 }

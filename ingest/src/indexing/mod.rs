@@ -1,18 +1,22 @@
-//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`gather`]), takes in
-//! the results from `inbox/` ([`inbox`]). The queue is a hint: what is pending is in the state, and what was lost is sent again.
+//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`gather`]), remembers
+//! what is out ([`outbox`]), takes in the results from `inbox/` ([`inbox`]). The queue is a hint: what is pending is in the
+//! state, and what was lost is sent again.
 
 mod gather;
 mod inbox;
+mod outbox;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chronik_core::ids::{Offset, PartitionId, TopicId};
-use chronik_core::queue::{Depth, SharedQueue};
+use chronik_core::job::MESSAGE_BYTES_MAX;
+use chronik_core::queue::{Depth, QueueError, SharedQueue};
 use chronik_core::store::SharedStore;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
@@ -22,17 +26,16 @@ use crate::lane::{LaneError, LaneGone, LaneHandle};
 use crate::metrics::ShipMetrics;
 
 use self::gather::{Batching, PendingRun};
+use self::outbox::Outbox;
 
 pub use self::gather::JobOrigin;
 
 /// How often the inbox is looked at while jobs are out.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// How often the queue is compared with what is out.
-const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// A job without a result after this long is sent again, whatever the queue says.
-const JOB_AGE_MAX: Duration = Duration::from_secs(6 * 60 * 60);
-/// A run that was sent so often without any result is not sent again.
-const SENDS_MAX: u32 = 3;
+/// How often the queue is asked how full it is.
+const COMPARE_EVERY: Duration = Duration::from_secs(30);
+/// How long until the next try after the queue took nothing.
+const SEND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// A run as jobs name it.
 type RunKey = (TopicId, PartitionId, Offset);
@@ -65,16 +68,27 @@ pub struct Indexing {
 /// The way to the indexing task.
 #[derive(Clone, Debug)]
 pub struct IndexingHandle {
-    flush: mpsc::Sender<oneshot::Sender<()>>,
+    flush: mpsc::Sender<oneshot::Sender<Result<(), QueueError>>>,
     pending: Arc<AtomicUsize>,
+}
+
+/// Why not everything was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// The broker is stopping.
+    #[error(transparent)]
+    Gone(#[from] LaneGone),
+    /// The queue takes nothing; sending goes on by itself.
+    #[error("the jobs wait until the queue takes them: {0}")]
+    Queue(#[from] QueueError),
 }
 
 impl IndexingHandle {
     /// Sends jobs for all runs that are registered now, however small or young, and returns once the queue has them.
-    pub async fn flush(&self) -> Result<(), LaneGone> {
+    pub async fn flush(&self) -> Result<(), FlushError> {
         let (done, sent) = oneshot::channel();
         self.flush.send(done).await.map_err(|_| LaneGone)?;
-        sent.await.map_err(|_| LaneGone)
+        Ok(sent.await.map_err(|_| LaneGone)??)
     }
 
     /// Jobs that were sent and not answered.
@@ -83,19 +97,24 @@ impl IndexingHandle {
     }
 }
 
-/// The task's own memory. A restart forgets it, and sends everything again that has no archive.
+/// The task's own memory.
 struct Desk {
     indexing: Indexing,
-    out: HashMap<String, JobOut>,
-    sends: HashMap<RunKey, u32>,
+    outbox: Outbox,
     ignored: HashSet<String>,
-    queue_was_empty: bool,
+    /// Whether the queue held something at the last look, and at one of the last two: jobs that an operator moved back
+    /// from the dead letters have results too.
+    busy: bool,
+    lately_busy: bool,
     pending: Arc<AtomicUsize>,
 }
 
-struct JobOut {
-    runs: Vec<RunKey>,
-    sent_at: Instant,
+/// How far sending went.
+struct Sending {
+    /// Until there is something to send.
+    next_due: Option<Duration>,
+    /// Why the queue took no more.
+    stopped: Option<QueueError>,
 }
 
 impl Indexing {
@@ -110,15 +129,16 @@ impl Indexing {
         let pending = Arc::new(AtomicUsize::new(0));
         let desk = Desk {
             indexing: self,
-            out: HashMap::new(),
-            sends: HashMap::new(),
+            outbox: Outbox::default(),
             ignored: HashSet::new(),
-            queue_was_empty: false,
+            busy: false,
+            lately_busy: false,
             pending: pending.clone(),
         };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
-                if desk.run(flushes, cancel).await.is_err() {
+                // Nothing that is cut off here is lost: what has no archive is sent again by whoever comes next.
+                if let Some(Err(LaneGone)) = cancel.run_until_cancelled(desk.run(flushes)).await {
                     tracing::debug!("indexing ends with its lane");
                 }
             })
@@ -130,41 +150,48 @@ impl Indexing {
 impl Desk {
     async fn run(
         mut self,
-        mut flushes: mpsc::Receiver<oneshot::Sender<()>>,
-        cancel: CancellationToken,
+        mut flushes: mpsc::Receiver<oneshot::Sender<Result<(), QueueError>>>,
     ) -> Result<(), LaneGone> {
         let mut progress = self.indexing.lane.progress();
         let mut swept: Option<Instant> = None;
-        let mut compared = Instant::now();
+        let mut compare_at = Instant::now();
+        let mut send_at = Instant::now();
+        let mut next_due = Instant::now();
         loop {
-            if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && !self.out.is_empty()) {
+            if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && self.expects_results()) {
                 self.sweep_inbox().await?;
                 swept = Some(Instant::now());
             }
-            if compared.elapsed() >= COMPARE_EVERY {
+            if Instant::now() >= compare_at {
                 self.compare_with_queue().await;
-                compared = Instant::now();
+                compare_at = Instant::now() + COMPARE_EVERY;
             }
-            let next_due = self.send_jobs(false).await?;
-            let wait = next_due
-                .into_iter()
-                .chain((!self.out.is_empty()).then_some(SWEEP_EVERY))
-                .min();
+            // A queue that took nothing is left alone for a while, whatever happens in the lane.
+            if Instant::now() >= send_at {
+                let sending = self.send_jobs(false).await?;
+                next_due = Instant::now() + sending.next_due.unwrap_or(COMPARE_EVERY);
+                if sending.stopped.is_some() {
+                    send_at = next_due;
+                }
+            }
+            let mut wake_at = compare_at.min(next_due);
+            if self.expects_results() {
+                wake_at = wake_at.min(Instant::now() + SWEEP_EVERY);
+            }
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Ok(()),
                 Some(done) = flushes.recv() => {
-                    self.send_jobs(true).await?;
-                    let _ = done.send(());
+                    let sending = self.send_jobs(true).await?;
+                    let _ = done.send(sending.stopped.map_or(Ok(()), Err));
                 }
                 changed = progress.changed() => changed.map_err(|_| LaneGone)?,
-                () = tokio::time::sleep(wait.unwrap_or(COMPARE_EVERY)) => {}
+                () = tokio::time::sleep_until(wake_at) => {}
             }
         }
     }
 
-    /// Sends what is due, or everything; returns when something will be due by age.
-    async fn send_jobs(&mut self, everything: bool) -> Result<Option<Duration>, LaneGone> {
+    /// Sends what is due, or everything.
+    async fn send_jobs(&mut self, everything: bool) -> Result<Sending, LaneGone> {
         let pending = self.indexing.lane.look(gather::pending_runs).await?;
         let lag = pending
             .iter()
@@ -172,24 +199,33 @@ impl Desk {
             .min()
             .map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
-        let out: HashSet<RunKey> = self.out.values().flat_map(|job| job.runs.iter().copied()).collect();
+        self.outbox.keep_losses_of(pending.iter().map(PendingRun::key));
+        let out = self.outbox.runs();
         let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
         let Batching { batches, next_due } = gather::batch(waiting, self.indexing.limits, now_ms(), everything);
         for batch in batches {
-            let (exhausted, fresh): (Vec<_>, Vec<_>) = batch
-                .into_iter()
-                .partition(|run| self.sends.get(&run.key()).is_some_and(|sends| *sends >= SENDS_MAX));
+            let (exhausted, fresh): (Vec<_>, Vec<_>) =
+                batch.into_iter().partition(|run| self.outbox.is_exhausted(&run.key()));
             self.give_up(exhausted).await?;
-            if !self.send(fresh).await {
-                return Ok(Some(SWEEP_EVERY));
+            if let Err(error) = self.send(fresh).await {
+                tracing::warn!("a job was not sent, trying again: {error}");
+                self.indexing.metrics.queue_failures.inc();
+                self.count();
+                return Ok(Sending {
+                    next_due: Some(SEND_AGAIN_AFTER),
+                    stopped: Some(error),
+                });
             }
         }
         self.count();
-        Ok(next_due)
+        Ok(Sending {
+            next_due,
+            stopped: None,
+        })
     }
 
-    /// Sends one batch, as several jobs if one message would be too large; `false` if the queue takes nothing now.
-    async fn send(&mut self, runs: Vec<PendingRun>) -> bool {
+    /// Sends one batch, as several jobs if one message would be too large.
+    async fn send(&mut self, runs: Vec<PendingRun>) -> Result<(), QueueError> {
         let mut waiting = vec![runs];
         while let Some(runs) = waiting.pop() {
             let id = Ulid::new().to_string();
@@ -197,40 +233,25 @@ impl Desk {
                 continue;
             };
             let body = serde_json::to_string(&job).unwrap_or_default();
-            if body.len() > gather::JOB_BYTES_MAX && runs.len() > 1 {
+            if body.len() > MESSAGE_BYTES_MAX && runs.len() > 1 {
                 let (left, right) = runs.split_at(runs.len() / 2);
                 waiting.extend([right.to_vec(), left.to_vec()]);
                 continue;
             }
-            if let Err(error) = self.indexing.queue.send(body).await {
-                tracing::warn!("a job was not sent, trying again: {error}");
-                return false;
-            }
-            let keys: Vec<RunKey> = runs.iter().map(PendingRun::key).collect();
-            for key in &keys {
-                *self.sends.entry(*key).or_insert(0) += 1;
-            }
-            self.out.insert(
-                id,
-                JobOut {
-                    runs: keys,
-                    sent_at: Instant::now(),
-                },
-            );
+            self.indexing.queue.send(body).await?;
+            let keys = runs.iter().map(PendingRun::key).collect();
+            self.outbox.sent(id, keys, Instant::now());
         }
-        true
+        Ok(())
     }
 
     async fn give_up(&mut self, runs: Vec<PendingRun>) -> Result<(), LaneGone> {
         let Some(topic) = runs.first().map(|run| run.topic) else {
             return Ok(());
         };
-        let reason = format!("sent {SENDS_MAX} times without a result");
+        let reason = "its jobs were lost too often without a result".to_owned();
         tracing::error!("{} runs of topic {topic} are scanned from now on: {reason}", runs.len());
         self.indexing.metrics.unreadable_runs.inc_by(runs.len() as u64);
-        for run in &runs {
-            self.sends.remove(&run.key());
-        }
         let runs = runs
             .into_iter()
             .map(|run| Unreadable {
@@ -255,29 +276,36 @@ impl Desk {
         }
     }
 
-    /// Jobs that the queue lost, or that nobody has answered for very long, count as not sent.
+    /// Asks the queue how full it is, for operators and for what it may have lost.
     async fn compare_with_queue(&mut self) {
-        self.out.retain(|_, job| job.sent_at.elapsed() < JOB_AGE_MAX);
-        let empty = matches!(
-            self.indexing.queue.depth().await,
-            Ok(Depth {
-                visible: 0,
-                in_flight: 0
-            })
-        );
-        if empty && self.queue_was_empty && !self.out.is_empty() {
-            tracing::warn!(
-                "the queue is empty but {} jobs have no result: sending them again",
-                self.out.len()
-            );
-            self.out.clear();
+        let depth = match self.indexing.queue.depth().await {
+            Ok(depth) => {
+                self.indexing.metrics.queue_visible.set(depth.visible as i64);
+                self.indexing.metrics.queue_in_flight.set(depth.in_flight as i64);
+                Some(depth)
+            }
+            Err(error) => {
+                tracing::warn!("the queue does not say how full it is: {error}");
+                self.indexing.metrics.queue_failures.inc();
+                None
+            }
+        };
+        let busy = depth.is_some_and(|depth| depth != Depth::default());
+        self.lately_busy = busy || self.busy;
+        self.busy = busy;
+        let lost = self.outbox.compare(depth, Instant::now());
+        if lost > 0 {
+            tracing::warn!("{lost} jobs have no result and seem to be lost: sending them again");
         }
-        self.queue_was_empty = empty;
         self.count();
     }
 
+    fn expects_results(&self) -> bool {
+        !self.outbox.is_empty() || self.lately_busy
+    }
+
     fn count(&self) {
-        self.pending.store(self.out.len(), Ordering::Relaxed);
-        self.indexing.metrics.pending_jobs.set(self.out.len() as i64);
+        self.pending.store(self.outbox.len(), Ordering::Relaxed);
+        self.indexing.metrics.pending_jobs.set(self.outbox.len() as i64);
     }
 }

@@ -8,6 +8,9 @@ use crate::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
 /// The version of both messages that this program writes and reads.
 pub const VERSION: u32 = 0;
 
+/// The largest [`Job`] as JSON, bytes. What would be larger becomes several jobs.
+pub const MESSAGE_BYTES_MAX: usize = 200 << 10;
+
 /// What an indexer is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -16,7 +19,7 @@ pub enum JobKind {
     Index,
 }
 
-/// A queue message, at most 200 KiB as JSON.
+/// A queue message, at most [`MESSAGE_BYTES_MAX`] as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// [`VERSION`].

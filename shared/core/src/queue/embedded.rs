@@ -9,7 +9,7 @@ use prometheus::IntCounter;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Delivery, Depth, Queue, QueueError};
+use super::{Delivery, Depth, Queue, QueueError, check_size};
 use crate::telemetry::Metrics;
 
 /// What a message takes besides its body.
@@ -154,6 +154,7 @@ impl State {
 #[async_trait]
 impl Queue for EmbeddedQueue {
     async fn send(&self, body: String) -> Result<(), QueueError> {
+        check_size(&body)?;
         let message = Message {
             body,
             receives: 0,
@@ -217,9 +218,9 @@ impl Queue for EmbeddedQueue {
         Ok(())
     }
 
-    async fn bury(&self, receipt: &str, reason: &str) -> Result<(), QueueError> {
+    async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
         let mut state = self.state();
-        if let Some(message) = state.remove(receipt, Instant::now()) {
+        if let Some(message) = state.remove(&delivery.receipt, Instant::now()) {
             self.buried.inc();
             tracing::warn!("a job went to the dead letters: {reason}");
             state.keep_dead(DeadLetter {
@@ -280,19 +281,19 @@ mod tests {
     #[tokio::test]
     async fn dead_letters_are_counted_and_bounded() {
         let queue = EmbeddedQueue::new(16 << 20);
-        for number in 0..6 {
-            queue.send(number.to_string().repeat(1 << 20)).await.unwrap();
+        for number in 0..30 {
+            queue.send(format!("{number:02}").repeat(80 << 10)).await.unwrap();
             let delivery = queue.receive(1, MINUTE, Duration::ZERO).await.unwrap().remove(0);
-            queue.bury(&delivery.receipt, "kind").await.unwrap();
-            queue.bury(&delivery.receipt, "twice").await.unwrap();
+            queue.bury(&delivery, "kind").await.unwrap();
+            queue.bury(&delivery, "twice").await.unwrap();
         }
-        assert_eq!(queue.buried(), 6);
+        assert_eq!(queue.buried(), 30);
         let kept: Vec<_> = queue
             .dead_letters()
             .iter()
-            .map(|letter| letter.body[..1].to_owned())
+            .map(|letter| letter.body[..2].to_owned())
             .collect();
-        assert_eq!(kept, ["3", "4", "5"]);
+        assert_eq!((kept.len(), kept[0].as_str(), kept[24].as_str()), (25, "05", "29"));
         assert_eq!(queue.depth().await.unwrap(), Depth::default());
     }
 
@@ -302,8 +303,13 @@ mod tests {
         queue.send("a".into()).await.unwrap();
         queue.receive(1, MINUTE, Duration::ZERO).await.unwrap();
         for receipt in ["", "1", "1-0", "1-2", "2-1", "x-y", "-"] {
+            let delivery = Delivery {
+                receipt: receipt.into(),
+                body: "a".into(),
+                receives: 1,
+            };
             queue.acknowledge(receipt).await.unwrap();
-            queue.bury(receipt, "no").await.unwrap();
+            queue.bury(&delivery, "no").await.unwrap();
             queue.release(receipt).await.unwrap();
         }
         assert_eq!(

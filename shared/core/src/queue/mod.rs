@@ -2,15 +2,23 @@
 //! doubled message is harmless.
 
 mod embedded;
+mod sqs;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 
 pub use embedded::{DeadLetter, EmbeddedQueue};
+pub use sqs::{QueueAddress, QueueAddressError, QueueEndpoint, SqsError, SqsQueue};
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+
+use crate::job::MESSAGE_BYTES_MAX;
+
+/// A job that is handed out this often ended none of the tries before: it is reported as failed without another try. A
+/// queue that moves messages to its dead letters by itself must not do so before.
+pub const RECEIVES_MAX: u32 = 5;
 
 /// A handle on the queue that services share.
 pub type SharedQueue = Arc<dyn Queue>;
@@ -18,7 +26,8 @@ pub type SharedQueue = Arc<dyn Queue>;
 /// A message handed out; it comes again unless it is acknowledged before its visibility time is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Names this hand-out, not the message: an older receipt of the same message has no effect.
+    /// Names this hand-out, not the message. One that is no longer valid is never an error; whether it still has its
+    /// effect is up to the queue.
     pub receipt: String,
     /// The message, JSON (see [`crate::job::Job`]).
     pub body: String,
@@ -26,10 +35,10 @@ pub struct Delivery {
     pub receives: u32,
 }
 
-/// How many messages wait and how many are being worked on.
+/// How many messages wait and how many are being worked on; SQS counts approximately, and up to a minute late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Ready to be received.
+    /// Ready to be received, or soon.
     pub visible: usize,
     /// Handed out and neither acknowledged nor due again.
     pub in_flight: usize,
@@ -46,6 +55,20 @@ pub enum QueueError {
         /// The limit.
         limit: usize,
     },
+    /// The message is larger than any job.
+    #[error("a message of {bytes} bytes is larger than a job may be, {limit}")]
+    TooLarge {
+        /// Bytes of the message.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The queue has nowhere to put dead letters, so the message stays in it.
+    #[error("{queue} has no dead-letter queue; give it one by a redrive policy")]
+    NoDeadLetters {
+        /// The queue's URL.
+        queue: String,
+    },
     /// The queue could not be reached, or failed.
     #[error("the queue is unavailable: {message}")]
     Unavailable {
@@ -57,9 +80,11 @@ pub enum QueueError {
 /// The job queue, at least once.
 #[async_trait]
 pub trait Queue: std::fmt::Debug + Send + Sync {
-    /// Adds a message.
+    /// Adds a message of at most [`MESSAGE_BYTES_MAX`](crate::job::MESSAGE_BYTES_MAX).
     async fn send(&self, body: String) -> Result<(), QueueError>;
-    /// Waits up to `wait` for a message and hands out at most `most`, hidden from others for `visibility`.
+    /// Waits up to `wait` for a message and hands out at most `most`, hidden from others for `visibility`. SQS knows whole
+    /// seconds, waits at most 20 and hands out at most ten. To drop the future ends the wait; what was handed out at
+    /// that moment comes again when `visibility` is over.
     async fn receive(&self, most: usize, visibility: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError>;
     /// Keeps a message hidden for `visibility` from now; nothing happens if the receipt is no longer valid.
     async fn extend(&self, receipt: &str, visibility: Duration) -> Result<(), QueueError>;
@@ -67,8 +92,19 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     async fn acknowledge(&self, receipt: &str) -> Result<(), QueueError>;
     /// Makes a message visible again at once.
     async fn release(&self, receipt: &str) -> Result<(), QueueError>;
-    /// Moves a message that can't be worked on to the dead letters.
-    async fn bury(&self, receipt: &str, reason: &str) -> Result<(), QueueError>;
+    /// Moves a message that can't be worked on to the dead letters, with the reason.
+    async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError>;
     /// How full the queue is.
     async fn depth(&self) -> Result<Depth, QueueError>;
+}
+
+/// Refuses what no lane's owner sends.
+fn check_size(body: &str) -> Result<(), QueueError> {
+    if body.len() > MESSAGE_BYTES_MAX {
+        return Err(QueueError::TooLarge {
+            bytes: body.len(),
+            limit: MESSAGE_BYTES_MAX,
+        });
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Where objects and jobs go.
+//! Where objects go.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::store::{self, Access, BucketError, LocalBucket, SharedStore};
 
 /// The bucket.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Bucket and queue")]
+#[command(next_help_heading = "Bucket")]
 pub struct BucketSettings {
     /// The kind of bucket: local (a directory), s3, gcs or azure.
     #[arg(long, env = "OBJECT_STORE_BACKEND", value_name = "KIND", default_value = "local", value_parser = backend)]
@@ -27,9 +27,6 @@ pub struct BucketSettings {
     /// Azure's blobs.
     #[command(flatten)]
     pub azure: AzureSettings,
-    /// The kind of job queue: embedded, within the process.
-    #[arg(long = "queue", env = "CHRONIK_QUEUE", value_name = "KIND", default_value = "embedded", value_parser = queue)]
-    pub queue: QueueKind,
 }
 
 /// A kind of bucket.
@@ -43,13 +40,6 @@ pub enum Backend {
     Gcs,
     /// Azure's blobs.
     Azure,
-}
-
-/// A kind of job queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueKind {
-    /// Within the process.
-    Embedded,
 }
 
 /// Settings of the bucket that don't fit together.
@@ -185,14 +175,6 @@ fn backend(text: &str) -> Result<Backend, String> {
     known.ok_or_else(|| format!("{text:?} is no kind of bucket; accepted are local, s3, gcs and azure"))
 }
 
-fn queue(text: &str) -> Result<QueueKind, String> {
-    match text {
-        "embedded" => Ok(QueueKind::Embedded),
-        "sqs" => Err(format!("{text:?} is not there yet; accepted is embedded")),
-        _ => Err(format!("{text:?} is no kind of queue; accepted is embedded")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -216,9 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bucket_or_not_there_yet_is_refused() {
+    fn what_is_no_bucket_is_refused() {
         assert!(backend("floppy").is_err_and(|told| told.contains("floppy") && told.contains("azure")));
-        assert!(queue("sqs").is_err_and(|told| told.contains("not there yet") && told.contains("embedded")));
     }
 
     #[test]

@@ -1,0 +1,251 @@
+//! Jobs that were sent and not answered yet, and when they count as lost. A pure machine: it is told the time and how full
+//! the queue is.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use chronik_core::queue::Depth;
+use tokio::time::Instant;
+
+use super::RunKey;
+
+/// A queue that was found empty for this long has lost what was sent before and not answered.
+const LOST_AFTER: Duration = Duration::from_secs(60);
+/// A job without a result after this long is sent again, whatever the queue says.
+const JOB_AGE_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+/// A run whose jobs were lost so often is not sent again.
+const LOSSES_MAX: u32 = 3;
+
+/// A restart forgets it, and everything that has no archive is sent again.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    jobs: HashMap<String, JobOut>,
+    losses: HashMap<RunKey, u32>,
+    /// Since when every look at the queue found nothing.
+    empty_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct JobOut {
+    runs: Vec<RunKey>,
+    sent_at: Instant,
+}
+
+impl Outbox {
+    /// The queue has taken a job.
+    pub fn sent(&mut self, id: String, runs: Vec<RunKey>, now: Instant) {
+        self.jobs.insert(id, JobOut { runs, sent_at: now });
+    }
+
+    /// The job's result has been taken in.
+    pub fn answered(&mut self, id: &str) {
+        let Some(job) = self.jobs.remove(id) else { return };
+        for run in job.runs {
+            self.losses.remove(&run);
+        }
+    }
+
+    /// Compares with the queue, `None` if it did not answer; returns how many jobs count as not sent from now on.
+    ///
+    /// A job is lost if nothing has been in the queue for a minute. One that is merely old may be lost too: it is sent
+    /// again, but that is held against its runs only if nothing waits in the queue, for otherwise it may be that
+    /// nobody works on jobs at all.
+    pub fn compare(&mut self, depth: Option<Depth>, now: Instant) -> usize {
+        let empty = depth == Some(Depth::default());
+        self.empty_since = empty.then(|| self.empty_since.unwrap_or(now));
+        let lost_before = self.empty_since.filter(|since| now - *since >= LOST_AFTER);
+        let worked_on = depth.is_some_and(|depth| depth.visible == 0);
+
+        let mut gone = 0;
+        let losses = &mut self.losses;
+        self.jobs.retain(|_, job| {
+            let lost = lost_before.is_some_and(|before| job.sent_at <= before);
+            let old = now - job.sent_at >= JOB_AGE_MAX;
+            if lost || (old && worked_on) {
+                for run in &job.runs {
+                    *losses.entry(*run).or_insert(0) += 1;
+                }
+            }
+            gone += usize::from(lost || old);
+            !(lost || old)
+        });
+        gone
+    }
+
+    /// The runs of all jobs that are out.
+    pub fn runs(&self) -> HashSet<RunKey> {
+        self.jobs.values().flat_map(|job| job.runs.iter().copied()).collect()
+    }
+
+    /// Whether the run was sent often enough without any result.
+    pub fn is_exhausted(&self, run: &RunKey) -> bool {
+        self.losses.get(run).is_some_and(|losses| *losses >= LOSSES_MAX)
+    }
+
+    /// Forgets the losses of runs that wait no more.
+    pub fn keep_losses_of(&mut self, pending: impl Iterator<Item = RunKey>) {
+        if !self.losses.is_empty() {
+            let pending: HashSet<RunKey> = pending.collect();
+            self.losses.retain(|run, _| pending.contains(run));
+        }
+    }
+
+    /// Jobs that are out.
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether everything is answered.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use chronik_core::ids::TopicId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const EMPTY: Option<Depth> = Some(Depth {
+        visible: 0,
+        in_flight: 0,
+    });
+    const WAITING: Option<Depth> = Some(Depth {
+        visible: 1,
+        in_flight: 0,
+    });
+    const WORKED_ON: Option<Depth> = Some(Depth {
+        visible: 0,
+        in_flight: 1,
+    });
+
+    /// An outbox on a clock of its own, seconds.
+    struct World {
+        outbox: Outbox,
+        start: Instant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                outbox: Outbox::default(),
+                start: Instant::now(),
+            }
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        fn send(&mut self, id: &str, run: i64, seconds: u64) {
+            let now = self.at(seconds);
+            self.outbox.sent(id.into(), vec![key(run)], now);
+        }
+
+        fn compare(&mut self, depth: Option<Depth>, seconds: u64) -> usize {
+            let now = self.at(seconds);
+            self.outbox.compare(depth, now)
+        }
+    }
+
+    fn key(first: i64) -> RunKey {
+        (TopicId(Uuid::nil()), 0, first)
+    }
+
+    #[test]
+    fn a_lost_job_is_known_by_a_queue_that_stays_empty_for_a_minute() {
+        let mut world = World::new();
+        world.send("a", 1, 0);
+        assert_eq!(world.compare(EMPTY, 30), 0);
+        assert_eq!(world.compare(EMPTY, 60), 0);
+        assert_eq!(world.compare(EMPTY, 89), 0);
+        assert_eq!(world.compare(EMPTY, 90), 1);
+        assert!(world.outbox.runs().is_empty());
+    }
+
+    #[test]
+    fn anything_in_the_queue_and_a_queue_that_does_not_answer_begin_the_minute_anew() {
+        for between in [WAITING, WORKED_ON, None] {
+            let mut world = World::new();
+            world.send("a", 1, 0);
+            world.compare(EMPTY, 30);
+            world.compare(between, 60);
+            assert_eq!(world.compare(EMPTY, 90), 0, "{between:?}");
+            assert_eq!(world.compare(EMPTY, 150), 1, "{between:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_was_sent_after_the_queue_was_seen_empty_is_not_lost_yet() {
+        let mut world = World::new();
+        world.send("a", 1, 0);
+        world.compare(EMPTY, 30);
+        world.send("b", 2, 60);
+        assert_eq!(world.compare(EMPTY, 90), 1);
+        assert_eq!(world.outbox.runs(), HashSet::from([key(2)]));
+    }
+
+    #[test]
+    fn the_third_loss_is_the_last_and_a_result_in_between_clears_the_run() {
+        let mut world = World::new();
+        for (round, at) in [(1, 0), (2, 1000), (3, 2000)] {
+            world.send("a", 1, at);
+            world.send("b", 2, at);
+            world.compare(WORKED_ON, at + 1);
+            if round == 2 {
+                world.outbox.answered("b");
+            }
+            assert!(!world.outbox.is_exhausted(&key(1)));
+            world.compare(EMPTY, at + 30);
+            world.compare(EMPTY, at + 90);
+        }
+        assert!(world.outbox.is_exhausted(&key(1)));
+        assert!(!world.outbox.is_exhausted(&key(2)));
+        world.outbox.keep_losses_of([key(1)].into_iter());
+        assert!(world.outbox.is_exhausted(&key(1)));
+        world.outbox.keep_losses_of([key(2)].into_iter());
+        assert!(!world.outbox.is_exhausted(&key(1)));
+    }
+
+    #[test]
+    fn without_anybody_who_works_old_jobs_are_sent_again_but_never_given_up() {
+        let hours = 60 * 60;
+        let mut world = World::new();
+        for round in 0..20 {
+            let at = round * 6 * hours;
+            world.send("a", 1, at);
+            assert_eq!(world.compare(WAITING, at + 6 * hours - 1), 0);
+            assert_eq!(
+                world.compare(if round % 2 == 0 { WAITING } else { None }, at + 6 * hours),
+                1
+            );
+            assert!(!world.outbox.is_exhausted(&key(1)));
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_held_for_ever_counts_as_lost_when_it_is_old() {
+        let hours = 60 * 60;
+        let mut world = World::new();
+        for round in 0..3 {
+            world.send("a", 1, round * 6 * hours);
+            assert_eq!(world.compare(WORKED_ON, (round + 1) * 6 * hours), 1);
+        }
+        assert!(world.outbox.is_exhausted(&key(1)));
+    }
+
+    #[test]
+    fn results_of_unknown_and_repeated_jobs_change_nothing() {
+        let mut world = World::new();
+        world.send("a", 1, 0);
+        world.outbox.answered("b");
+        assert_eq!(world.outbox.len(), 1);
+        world.outbox.answered("a");
+        world.outbox.answered("a");
+        assert!(world.outbox.is_empty());
+    }
+}
