@@ -17,9 +17,11 @@ pub mod lambda;
 mod metrics;
 mod patience;
 mod report;
+mod settings;
 mod survey;
 mod words;
 mod worker;
 
 pub use error::IndexError;
 pub use indexer::{Indexer, IndexerParts};
+pub use settings::IndexerSettings;

@@ -15,6 +15,7 @@ use chronik_core::telemetry::Metrics;
 use chronik_net::{Limits, Server};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Broker};
@@ -42,7 +43,8 @@ const LANE: Lane = Lane(0);
 const CLAIM_CHECK_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of requests that are being answered; clients wait beyond it. The `balanced` produce profile.
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
-/// How long a stop may take to ship what is left; what is not shipped by then stays in the data directory.
+/// How long a stop may take to answer clients and ship what is left; what is not shipped by then stays in the data
+/// directory.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 /// How often gauges follow what they measure.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -311,6 +313,7 @@ impl Ingest {
 
     /// Answers what is in flight, ships everything, gives the bucket up, and ends the lane.
     async fn stop(mut self) -> Result<(), IngestError> {
+        let deadline = Instant::now() + STOP_TIMEOUT;
         self.stops.clients.cancel();
         let _ = self.clients.await;
         self.stops.exporter.cancel();
@@ -318,7 +321,7 @@ impl Ingest {
             .exporter
             .await
             .map_err(|fault| IngestError::Fault(fault.to_string()))??;
-        match tokio::time::timeout(STOP_TIMEOUT, give_up_bucket(&self.lane, exporter)).await {
+        match tokio::time::timeout_at(deadline, give_up_bucket(&self.lane, exporter)).await {
             Ok(Ok(())) => self.data_dir.set_identity(&self.identity.given_up())?,
             Ok(Err(error)) => tracing::warn!("the bucket was not given up: {error}"),
             Err(_) => {

@@ -3,8 +3,25 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use chronik_core::setting::{self, ByteSize, Period};
+use chronik_core::setting::{self, BucketSettings, ByteSize, CacheSettings, HttpSettings, Period};
 use clap::Args;
+
+/// Settings of a broker in a process of its own.
+#[derive(Args, Clone, Debug)]
+pub struct RunSettings {
+    /// Of the broker itself.
+    #[command(flatten)]
+    pub ingest: IngestSettings,
+    /// The bucket.
+    #[command(flatten)]
+    pub bucket: BucketSettings,
+    /// Status, metrics and health.
+    #[command(flatten)]
+    pub http: HttpSettings,
+    /// Memory.
+    #[command(flatten)]
+    pub cache: CacheSettings,
+}
 
 /// The broker's settings. Each is a flag and an environment variable.
 #[derive(Args, Clone, Debug)]

@@ -61,7 +61,7 @@ def test_a_wrong_value(tmp_path, setting, value, accepted):
     assert not server.data.exists() and not server.bucket.exists(), "refused before anything starts"
 
 
-@pytest.mark.parametrize("setting", ["CHRONIK_HTTP_TOKEN", "S3_BUCKET", "CHRONIK_LISTENERS", "CHRONIK_QUERY_ENDPOINTS"])
+@pytest.mark.parametrize("setting", ["S3_BUCKET", "CHRONIK_LISTENERS", "CHRONIK_QUERY_ENDPOINTS"])
 def test_settings_of_what_is_not_there_yet(tmp_path, setting):
     server = Chronik(tmp_path)
     server.settings[setting] = "secret-value"

@@ -255,11 +255,16 @@ impl Desk {
         }
     }
 
-    /// Jobs that the queue lost, or that nobody has answered for very long, count as not sent.
+    /// Jobs that the queue lost, or that nobody has answered for very long, count as not sent. As long as all of them
+    /// lie in the queue there is no indexer at work, and no run is to blame.
     async fn compare_with_queue(&mut self) {
-        self.out.retain(|_, job| job.sent_at.elapsed() < JOB_AGE_MAX);
+        let depth = self.indexing.queue.depth().await;
+        let untouched = matches!(depth, Ok(Depth { visible, in_flight: 0 }) if visible >= self.out.len());
+        if !untouched {
+            self.out.retain(|_, job| job.sent_at.elapsed() < JOB_AGE_MAX);
+        }
         let empty = matches!(
-            self.indexing.queue.depth().await,
+            depth,
             Ok(Depth {
                 visible: 0,
                 in_flight: 0

@@ -8,16 +8,18 @@ mod earlier;
 mod endpoints;
 mod http;
 mod period;
+mod secret;
 mod size;
 mod value;
 
 pub use absent::{AbsentSetting, absent_setting_in};
 pub use bucket::{Backend, BucketSettings, QueueKind};
-pub use cache::CacheSettings;
+pub use cache::{CacheSettings, Shares, Uses};
 pub use earlier::{EarlierName, earlier_names_in};
 pub use endpoints::{Endpoint, EndpointError, Endpoints, IngestEndpointSettings, QueryEndpointSettings};
-pub use http::{HttpSettings, OpenHttp};
+pub use http::{HttpPlace, HttpRefused, HttpSettings};
 pub use period::{Period, PeriodError};
+pub use secret::Secret;
 pub use size::{ByteSize, ByteSizeError};
 pub use value::{address, port, switch};
 
