@@ -1,10 +1,7 @@
 //! The command line: what there is to say, and how a refusal is worded.
 
-use std::ffi::OsString;
-
 use anyhow::Result;
-use chronik_core::setting::{AbsentSetting, absent_setting_in};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use chronik_core::program::{Refusal, refuse_absent};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::Output;
@@ -28,6 +25,12 @@ pub struct Chronik {
 enum Command {
     /// Run broker, indexer and search in one process.
     Standalone(Box<StandaloneSettings>),
+    /// Run the broker alone.
+    Ingest(Box<chronik_ingest::RunSettings>),
+    /// Run an indexer alone.
+    Indexer(Box<chronik_indexer::RunSettings>),
+    /// Run search alone.
+    Query(Box<chronik_query::RunSettings>),
     /// Create and list topics.
     #[command(subcommand)]
     Topic(tool::topic::Topic),
@@ -51,23 +54,16 @@ enum Command {
     Version,
 }
 
-/// Reads a command line (with the program's name) and the environment.
-pub fn read(
-    mut arguments: Vec<String>,
-    environment: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Chronik, Refusal> {
+/// Reads a command line, with the program's name, and the environment.
+pub fn read(mut arguments: Vec<String>) -> Result<Chronik, Refusal> {
     if arguments.len() <= 1 {
         arguments.push("standalone".to_owned());
     }
     let chronik = Chronik::try_parse_from(&arguments);
-    let serves = arguments[1] == "standalone";
-    if serves {
-        let names = environment.filter_map(|(name, _)| name.into_string().ok());
-        if let Some(absent) = absent_setting_in(arguments.into_iter().skip(2), names) {
-            return Err(Refusal::Absent(absent));
-        }
+    if ["standalone", "ingest", "indexer", "query"].contains(&arguments[1].as_str()) {
+        refuse_absent(arguments.into_iter().skip(2))?;
     }
-    chronik.map_err(Refusal::Unclear)
+    chronik.map_err(|error| Refusal::unclear(error, &Chronik::command()))
 }
 
 impl Chronik {
@@ -77,6 +73,9 @@ impl Chronik {
         let output = Output::new(server.json);
         match command {
             Command::Standalone(settings) => standalone::run(*settings).await,
+            Command::Ingest(settings) => Ok(chronik_ingest::run(*settings).await?),
+            Command::Indexer(settings) => Ok(chronik_indexer::run(*settings).await?),
+            Command::Query(settings) => Ok(chronik_query::run(*settings).await?),
             Command::Topic(topic) => topic.run(&server, &output).await,
             Command::Produce(produce) => produce.run(&server, &output).await,
             Command::Consume(consume) => consume.run(&server, &output).await,
@@ -90,68 +89,14 @@ impl Chronik {
     }
 }
 
-/// A command line or an environment that is not understood.
-#[derive(Debug)]
-pub enum Refusal {
-    /// By the words of clap.
-    Unclear(clap::Error),
-    /// A setting of something that is not there yet.
-    Absent(AbsentSetting),
-}
-
-impl Refusal {
-    /// Whether it is no refusal at all, but the answer to `--help` or `--version`.
-    pub fn asked_for(&self) -> bool {
-        match self {
-            Self::Unclear(error) => !error.use_stderr(),
-            Self::Absent(_) => false,
-        }
-    }
-
-    /// Says it, on standard error unless it was asked for.
-    pub fn print(&self) {
-        match self {
-            Self::Absent(absent) => eprintln!("chronik: {absent}"),
-            Self::Unclear(error) => {
-                // A failure to print leaves nobody to tell.
-                let _ = error.print();
-                if let Some(variable) = variable_of(error) {
-                    eprintln!("The value comes from {variable} in the environment.");
-                }
-            }
-        }
-    }
-}
-
-/// The environment variable that brought a wrong value in, if one did: clap names the flag alone.
-fn variable_of(error: &clap::Error) -> Option<String> {
-    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
-        return None;
-    }
-    let (Some(ContextValue::String(argument)), Some(ContextValue::String(value))) =
-        (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
-    else {
-        return None;
-    };
-    let flag = argument.split_whitespace().next()?.strip_prefix("--")?.to_owned();
-    let standalone = Chronik::command().find_subcommand("standalone")?.clone();
-    let variable = standalone
-        .get_arguments()
-        .find(|known| known.get_long() == Some(&flag))?
-        .get_env()?;
-    (std::env::var(variable).as_ref() == Ok(value)).then(|| variable.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
     fn given(line: &str) -> Result<Chronik, Refusal> {
-        let arguments = std::iter::once("chronik")
-            .chain(line.split_whitespace())
-            .map(String::from);
-        read(arguments.collect(), std::iter::empty())
+        let arguments = std::iter::once("chronik").chain(line.split_whitespace());
+        read(arguments.map(String::from).collect())
     }
 
     #[test]
@@ -166,24 +111,31 @@ mod tests {
 
     #[test]
     fn settings_of_what_is_absent_are_refused_before_anything_starts() {
-        for line in ["standalone --raft", "standalone --kafka-port 1 --sqs-queue-url x"] {
+        for line in [
+            "standalone --raft",
+            "ingest --kafka-port 1 --raft",
+            "query --listeners=x",
+        ] {
             assert!(matches!(given(line), Err(Refusal::Absent(_))), "{line}");
         }
-        let environment = [("CHRONIK_LISTENERS".into(), "PLAINTEXT://:9092".into())].into_iter();
-        let refused = read(vec!["chronik".to_owned()], environment);
-        assert!(matches!(refused, Err(Refusal::Absent(_))));
     }
 
     #[test]
-    fn the_tool_does_not_mind_settings_of_a_server() {
-        let environment = [("S3_BUCKET".into(), "x".into())].into_iter();
-        assert!(read(vec!["chronik".to_owned(), "status".to_owned()], environment).is_ok());
+    fn the_tool_and_the_services_know_the_same_token() {
+        for line in ["status --http-token t", "--http-token t status", "query --http-token t"] {
+            let chronik = given(line).unwrap();
+            let token = match &chronik.command {
+                Command::Query(settings) => settings.http.http_token.clone(),
+                _ => chronik.server.http_token.clone(),
+            };
+            assert!(token.is_some_and(|token| token.is(b"t")), "{line}");
+        }
     }
 
     #[test]
     fn help_names_no_command_that_does_not_work() {
         let help = Chronik::command().render_long_help().to_string();
-        for absent in ["ingest ", "recover", "bucket", "compact"] {
+        for absent in ["indexer ", "recover", "bucket", "compact"] {
             assert!(
                 !help.lines().any(|line| line.trim_start().starts_with(absent)),
                 "{absent} in\n{help}"

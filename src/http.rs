@@ -1,6 +1,7 @@
 //! The tool's way to search, status and seal.
 
 use anyhow::{Result, anyhow, bail};
+use chronik_core::setting::Secret;
 use serde_json::Value;
 
 use crate::server::Server;
@@ -9,6 +10,7 @@ use crate::server::Server;
 #[derive(Debug)]
 pub struct Http {
     base: String,
+    token: Option<Secret>,
     client: reqwest::Client,
 }
 
@@ -21,6 +23,7 @@ impl Http {
         };
         Self {
             base,
+            token: server.http_token.clone(),
             client: reqwest::Client::new(),
         }
     }
@@ -37,6 +40,10 @@ impl Http {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
         let response = request.send().await.map_err(|error| {
             anyhow!(
                 "no server answers on {} ({}); start one with `chronik`, or name it with --http URL",
@@ -65,6 +72,9 @@ impl Http {
                 .to_owned()
         };
         let mut told = format!("{} ({})", word("detail"), word("code"));
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            told.push_str("; give it with CHRONIK_HTTP_TOKEN (--http-token)");
+        }
         if let Some(ranges) = document.get("not_searched").and_then(Value::as_array) {
             for range in ranges {
                 told.push_str(&format!("\n  not searched: {range}"));

@@ -1,5 +1,5 @@
-//! The `chronik` command: the whole system in one process, and the operator's tool. It is thin: the services are
-//! crates of their own, and the tool speaks Kafka and HTTP like any other client.
+//! The `chronik` command: the whole system in one process, each service alone, and the operator's tool. It is thin: the
+//! services are crates of their own, and the tool speaks Kafka and HTTP like any other client.
 
 mod clock;
 mod command;
@@ -13,32 +13,19 @@ mod tool;
 
 use std::process::ExitCode;
 
-/// The command was understood and failed.
-const FAILED: u8 = 1;
-/// The command or a setting was not understood.
-const REFUSED: u8 = 2;
+use chronik_core::program::{finish, told};
 
 fn main() -> ExitCode {
-    let command = match command::read(std::env::args().collect(), std::env::vars_os()) {
-        Ok(command) => command,
-        Err(refusal) => {
-            refusal.print();
-            return ExitCode::from(if refusal.asked_for() { 0 } else { REFUSED });
-        }
-    };
-    match tokio::runtime::Runtime::new() {
-        Ok(runtime) => match runtime.block_on(command.run()) {
-            Ok(()) => ExitCode::SUCCESS,
-            // The reader of our output (`head`, say) has seen enough.
-            Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("chronik: {}", output::told(&error));
-                ExitCode::from(FAILED)
-            }
-        },
-        Err(error) => {
-            eprintln!("chronik: the system gives no threads: {error}");
-            ExitCode::from(FAILED)
-        }
+    match command::read(std::env::args().collect()) {
+        Ok(command) => finish("chronik", run(command), |error| told(error.as_ref())),
+        Err(refusal) => refusal.end("chronik"),
+    }
+}
+
+async fn run(command: command::Chronik) -> anyhow::Result<()> {
+    match command.run().await {
+        // The reader of our output (`head`, say) has seen enough.
+        Err(error) if output::is_broken_pipe(&error) => Ok(()),
+        ended => ended,
     }
 }

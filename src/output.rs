@@ -100,18 +100,6 @@ fn shown_char(character: char) -> String {
     }
 }
 
-/// An error with its causes; one whose words were told already is not repeated.
-pub fn told(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |told, cause| match told {
-            told if told.is_empty() => cause,
-            told if told.contains(&cause) => told,
-            told => format!("{told}: {cause}"),
-        })
-}
-
 /// Whether an error only says that nobody reads the output any more.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
@@ -131,13 +119,6 @@ mod tests {
         assert_eq!(text_of("größe".as_bytes()), json!("größe"));
         assert_eq!(text_of(&[0xff, 0]), json!({"base64": "/wA="}));
         assert_eq!(shown(&text_of(&[0xff, 0])), "base64:/wA=");
-    }
-
-    #[test]
-    fn causes_are_told_once() {
-        let refused = anyhow::anyhow!("connection refused").context("no answer (connection refused)");
-        assert_eq!(told(&refused), "no answer (connection refused)");
-        assert_eq!(told(&refused.context("HTTP")), "HTTP: no answer (connection refused)");
     }
 
     #[test]

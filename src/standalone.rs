@@ -1,62 +1,53 @@
 //! Broker, indexer and search in one process. They share it, and nothing else but the seams of `chronik-core`.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use chronik_core::catalog::CatalogReader;
-use chronik_core::cold::BucketReader;
+use anyhow::Result;
+use chronik_core::cold;
 use chronik_core::ids::Lane;
-use chronik_core::setting::{ByteSize, EarlierName, earlier_names_in};
-use chronik_core::shutdown::stop_on_signal;
+use chronik_core::process::{Process, reachable};
+use chronik_core::setting::Uses;
 use chronik_core::store::Access;
-use chronik_core::telemetry::{Metrics, log_to_stderr};
-use chronik_core::web::{self, Readiness};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_ingest::{Ingest, IngestParts};
 use chronik_query::{QueryLimits, QueryParts, QueryService};
 
 use crate::settings::StandaloneSettings;
 
-/// Standalone has one lane.
-const LANE: Lane = Lane(0);
-
 /// Serves until a signal or a failure ends it.
 pub async fn run(settings: StandaloneSettings) -> Result<()> {
-    settings.check()?;
-    log_to_stderr("info");
-    warn_of_earlier_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    let cancel = stop_on_signal().context("signals can't be handled")?;
-    let listener = web::listen(settings.http.bind()).await?;
-    let http_addr = listener
-        .local_addr()
-        .context("the HTTP port can't be asked for its number")?;
+    settings.ingest.validate()?;
+    settings.bucket.check()?;
+    settings.queue.check()?;
+    let place = settings.http.place(settings.ingest.listener()?.bind.ip())?;
+    let process = Process::begin(place).await?;
+    process.run(async |process| work(settings, process).await).await
+}
 
-    let metrics = Metrics::new();
+async fn work(settings: StandaloneSettings, process: &Process) -> Result<()> {
+    let metrics = &process.metrics;
     let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
-    let queue = settings.queue.open(&metrics).await?;
-    let memory = Shares::of(settings.cache.cache_memory_bytes);
-    let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, memory.catalog as u64));
-    let cold = Arc::new(BucketReader::new(
-        store.clone(),
-        catalog.clone(),
-        memory.directories as u64,
-    ));
-    let ingest = Ingest::start(IngestParts {
-        settings: settings.ingest.clone(),
+    let queue = settings.queue.open(metrics).await?;
+    let memory = settings.cache.shares(Uses::Both);
+    let (catalog, cold) = cold::readers(&store, Lane::SOLE, &memory);
+    let cancel = process.cancel.clone();
+    let starting = Ingest::start(IngestParts {
+        settings: settings.ingest,
         store: store.clone(),
         queue: queue.clone(),
         catalog: catalog.clone(),
         cold: cold.clone(),
         tail_bytes_max: memory.tail,
         metrics: metrics.clone(),
-    })
-    .await?;
+    });
+    let Some(started) = cancel.run_until_cancelled(starting).await else {
+        return Ok(());
+    };
+    let ingest = started?;
     let indexer = Indexer::new(IndexerParts {
         store: store.clone(),
         queue,
-        memory_bytes: settings.cache.indexer_memory_bytes.as_usize(),
+        memory_bytes: settings.indexer.indexer_memory_bytes.as_usize(),
         metrics: metrics.clone(),
     });
     let query = QueryService::new(QueryParts {
@@ -64,101 +55,40 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
         catalog: catalog.clone(),
         tail: Some(ingest.tail()),
         cold,
-        limits: QueryLimits {
-            cache_bytes: memory.archives as u64,
-            read_bytes: memory.scans,
-            ..QueryLimits::default()
-        },
+        limits: QueryLimits::within(&memory),
         metrics: metrics.clone(),
     });
 
-    let readiness = Readiness::new(cancel.clone());
-    let routes = web::routes(chronik_query::routes(query).merge(ingest.routes()), metrics, readiness);
-    let served = tokio::spawn(web::serve(listener, routes, cancel.clone()));
-    let followed = tokio::spawn({
+    process.offer(chronik_query::routes(query).merge(ingest.routes()));
+    process.beside("the catalog's reader", {
         let cancel = cancel.clone();
         async move { catalog.follow(cancel).await }
     });
-    let indexed = tokio::spawn({
+    process.beside("the indexer", {
         let cancel = cancel.clone();
         async move { indexer.run(cancel).await }
     });
-    print_ready(ingest.kafka_addr(), http_addr)?;
-
-    let ended = ingest.run(cancel.clone()).await;
-    cancel.cancel();
-    served.await?.context("HTTP ended")?;
-    indexed.await?;
-    followed.await?;
-    Ok(ended?)
+    process.ready(&ready_line(reachable(ingest.kafka_addr()), process.http_addr()));
+    Ok(ingest.run(cancel).await?)
 }
 
-/// Warns of names that earlier systems used.
-fn warn_of_earlier_names(names: impl Iterator<Item = String>) {
-    for EarlierName { name, instead } in earlier_names_in(names) {
-        tracing::warn!("{name} has no effect here; in its place there is {instead}");
-    }
-}
-
-/// Who gets how much of the memory for caches, bytes.
-struct Shares {
-    tail: usize,
-    catalog: usize,
-    directories: usize,
-    archives: usize,
-    scans: usize,
-}
-
-impl Shares {
-    fn of(memory: ByteSize) -> Self {
-        let eighth = memory.as_usize() / 8;
-        Self {
-            tail: eighth * 2,
-            catalog: eighth,
-            directories: eighth,
-            archives: eighth * 3,
-            scans: eighth,
-        }
-    }
-}
-
-/// Says where to connect, and what to try first.
-fn print_ready(kafka: SocketAddr, http: SocketAddr) -> Result<()> {
+/// Where to connect, and what to try first.
+fn ready_line(kafka: SocketAddr, http: SocketAddr) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "chronik".to_owned());
     let bootstrap = if kafka.port() == 9092 && kafka.ip().is_loopback() {
         String::new()
     } else {
-        format!(" --bootstrap {}", reachable(kafka))
+        format!(" --bootstrap {kafka}")
     };
     let endpoint = if http.port() == 8080 && http.ip().is_loopback() {
         String::new()
     } else {
-        format!(" --http http://{}", reachable(http))
+        format!(" --http http://{http}")
     };
-    let mut out = io::stdout().lock();
-    let printed = writeln!(
-        out,
-        "chronik is ready: Kafka on {}, HTTP on http://{}\n\
+    format!(
+        "chronik is ready: Kafka on {kafka}, HTTP on http://{http}\n\
          try   echo 'hello world' | {program} produce greetings{bootstrap}\n\
          \x20     {program} consume greetings{bootstrap}\n\
          \x20     {program} search greetings hello{endpoint}",
-        reachable(kafka),
-        reachable(http),
-    );
-    match printed.and_then(|()| out.flush()) {
-        // Nobody has to read it.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => Ok(printed?),
-    }
-}
-
-/// An address that this machine can connect to.
-fn reachable(bound: SocketAddr) -> SocketAddr {
-    match bound {
-        SocketAddr::V4(address) if address.ip().is_unspecified() => ([127, 0, 0, 1], address.port()).into(),
-        SocketAddr::V6(address) if address.ip().is_unspecified() => {
-            (std::net::Ipv6Addr::LOCALHOST, address.port()).into()
-        }
-        bound => bound,
-    }
+    )
 }

@@ -17,9 +17,13 @@ pub mod lambda;
 mod metrics;
 mod patience;
 mod report;
+mod run;
+mod settings;
 mod survey;
 mod words;
 mod worker;
 
 pub use error::IndexError;
 pub use indexer::{Indexer, IndexerParts};
+pub use run::{RunError, run};
+pub use settings::{IndexerSettings, RunSettings};

@@ -15,6 +15,7 @@ use chronik_core::telemetry::Metrics;
 use chronik_net::{Limits, Server};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Broker};
@@ -43,7 +44,8 @@ use crate::wal::WalError;
 const LANE: Lane = Lane(0);
 /// Bytes of requests that are being answered; clients wait beyond it. The `balanced` produce profile.
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
-/// How long a stop may take to ship what is left; what is not shipped by then stays in the data directory.
+/// How long a stop may take to answer clients and ship what is left; what is not shipped by then stays in the data
+/// directory.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 /// How often gauges follow what they measure.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -340,6 +342,7 @@ impl Ingest {
 
     /// Answers what is in flight, ships everything, gives the bucket up, and ends the lane.
     async fn stop(mut self) -> Result<(), IngestError> {
+        let deadline = Instant::now() + STOP_TIMEOUT;
         self.stops.clients.cancel();
         let _ = self.clients.await;
         self.stops.exporter.cancel();
@@ -348,7 +351,7 @@ impl Ingest {
             .await
             .map_err(|fault| IngestError::Fault(fault.to_string()))??;
         let held = Identity::held(self.ownership.cluster(), self.ownership.incarnation());
-        let given_up = tokio::time::timeout(STOP_TIMEOUT, async {
+        let given_up = tokio::time::timeout_at(deadline, async {
             ship_all(&self.lane, &mut exporter).await?;
             // First here, then in the bucket: where another may own it, this broker must ask before it serves again.
             self.data_dir.set_identity(&held.given_up())?;

@@ -3,7 +3,7 @@
 //! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`] takes
 //! it in; later [`ship`] puts it into a segment, [`indexing`] has it archived, [`export`] tells readers, and [`reading`] finds
 //! it wherever it lies. [`deletion`] clears away what nobody needs any more. [`recover`] is the way back from the bucket,
-//! [`claim`] and [`ownership`] decide who owns it. [`Ingest`] puts all of it together.
+//! [`claim`] and [`ownership`] decide who owns it. [`Ingest`] puts all of it together, [`run`] makes a process of it.
 
 mod api;
 mod broker;
@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod ownership;
 pub mod reading;
 pub mod recover;
+mod run;
 pub mod settings;
 pub mod ship;
 pub mod start;
@@ -30,4 +31,5 @@ pub mod topic_config;
 pub mod wal;
 
 pub use broker::{Ingest, IngestError, IngestParts};
-pub use settings::{IngestSettings, SettingsError};
+pub use run::{RunError, run};
+pub use settings::{IngestSettings, RunSettings, SettingsError};

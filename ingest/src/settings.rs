@@ -3,10 +3,34 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use chronik_core::setting::{self, ByteSize, Period};
+use chronik_core::setting::{
+    self, BucketSettings, ByteSize, CacheSettings, HttpSettings, Period, QueryEndpointSettings, QueueSettings,
+};
 use clap::Args;
 
 use crate::ownership::Rhythm;
+/// Settings of a broker in a process of its own.
+#[derive(Args, Clone, Debug)]
+pub struct RunSettings {
+    /// Of the broker itself.
+    #[command(flatten)]
+    pub ingest: IngestSettings,
+    /// The bucket.
+    #[command(flatten)]
+    pub bucket: BucketSettings,
+    /// The queue.
+    #[command(flatten)]
+    pub queue: QueueSettings,
+    /// Who reads old records.
+    #[command(flatten)]
+    pub workers: QueryEndpointSettings,
+    /// Status, metrics and health.
+    #[command(flatten)]
+    pub http: HttpSettings,
+    /// Memory.
+    #[command(flatten)]
+    pub cache: CacheSettings,
+}
 
 /// The broker's settings. Each is a flag and an environment variable.
 #[derive(Args, Clone, Debug)]

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use chronik_core::catalog::CatalogReader;
 use chronik_core::cold::SharedColdReader;
+use chronik_core::setting::Shares;
 use chronik_core::store::SharedStore;
 use chronik_core::tail::SharedTail;
 use chronik_core::telemetry::Metrics;
@@ -41,6 +42,17 @@ pub struct QueryLimits {
     pub searches: usize,
     /// Searches that may wait; more are refused with `busy`.
     pub waiting_searches: usize,
+}
+
+impl QueryLimits {
+    /// The usual limits, within a share of the process's memory.
+    pub fn within(memory: &Shares) -> Self {
+        Self {
+            cache_bytes: memory.archives as u64,
+            read_bytes: memory.scans,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for QueryLimits {

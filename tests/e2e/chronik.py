@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 
 BINARY = Path(os.environ.get("CHRONIK_BINARY", Path(__file__).parents[2] / "target/debug/chronik"))
-READY = re.compile(r"Kafka on (\S+?),? .*HTTP on (http://\S+?)[,.]?(\s|$)")
+READY = re.compile(r" is ready: (?:Kafka on (\S+), )?HTTP on (http://\S+)$")
 # How settings begin that are not named after Chronik.
 FOREIGN = ("LOCAL_STORAGE_PATH", "OBJECT_STORE_", "RUST_LOG", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_")
 # What a slow, busy machine may take for anything that is waited for.
@@ -40,8 +40,15 @@ def clean_environment(settings):
     return kept | {name: str(value) for name, value in settings.items()}
 
 
+def program(name):
+    """A service as a program of its own: `chronik-query`."""
+    return BINARY.with_name(name)
+
+
 class Chronik:
     """A standalone server over `directory`: data in `data`, the bucket in `bucket`, output in `log`."""
+
+    command = (BINARY, "standalone")
 
     def __init__(self, directory, **settings):
         self.directory = Path(directory)
@@ -81,7 +88,7 @@ class Chronik:
         self.directory.mkdir(parents=True, exist_ok=True)
         log = self.log.open("ab")
         self.process = subprocess.Popen(
-            [BINARY, "standalone"],
+            self.command,
             env=clean_environment(self.settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -131,6 +138,8 @@ class Chronik:
     # HTTP
 
     def request(self, method, path, **options):
+        if token := self.settings.get("CHRONIK_HTTP_TOKEN"):
+            options.setdefault("headers", {"Authorization": f"Bearer {token}"})
         return requests.request(method, self.http + path, timeout=PATIENCE, **options)
 
     def get(self, path, **parameters):
@@ -182,7 +191,9 @@ class Chronik:
 
     def tool(self, *arguments, stdin=b"", code=0):
         """Runs `chronik` against this server; returns its standard output."""
-        done = run_tool("--bootstrap", self.bootstrap, "--http", self.http, *arguments, stdin=stdin)
+        where = ("--http", self.http, *(("--bootstrap", self.bootstrap) if self.bootstrap else ()))
+        known = {name: value for name, value in self.settings.items() if name == "CHRONIK_HTTP_TOKEN"}
+        done = run_tool(*where, *arguments, stdin=stdin, settings=known)
         assert done.returncode == code, (
             f"{arguments}: {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
         )
@@ -192,10 +203,25 @@ class Chronik:
         return json.loads(self.tool("--json", *arguments, **options))
 
 
-def run_tool(*arguments, stdin=b"", settings=None, directory=None):
+class Ingest(Chronik):
+    """A broker alone."""
+
+    command = (program("chronik-ingest"),)
+
+
+class Query(Chronik):
+    """A query worker; it has no data, and reads the bucket of `ingest`."""
+
+    command = (program("chronik-query"),)
+
+    def reads(self, ingest):
+        return self.set(local_storage_path=ingest.bucket)
+
+
+def run_tool(*arguments, stdin=b"", settings=None, directory=None, binary=BINARY):
     """Runs `chronik` to its end."""
     return subprocess.run(
-        [BINARY, *map(str, arguments)],
+        [binary, *map(str, arguments)],
         env=clean_environment(settings or {}),
         cwd=directory,
         input=stdin,

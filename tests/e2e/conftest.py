@@ -12,8 +12,8 @@ def start(tmp_path, request):
     """Makes servers that don't outlive the test; what they logged is shown if it fails."""
     servers = []
 
-    def make(name="server", **settings):
-        server = Chronik(tmp_path / name, **settings)
+    def make(name="server", kind=Chronik, **settings):
+        server = kind(tmp_path / name, **settings)
         servers.append(server)
         return server.start()
 

@@ -20,6 +20,11 @@ pub type Timestamp = i64;
 #[serde(transparent)]
 pub struct Lane(pub u32);
 
+impl Lane {
+    /// The lane of a system that has one.
+    pub const SOLE: Self = Self(0);
+}
+
 impl fmt::Display for Lane {
     /// Eight hex digits, as in object names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

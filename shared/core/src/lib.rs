@@ -19,6 +19,8 @@ pub mod job;
 pub mod loopback;
 pub mod names;
 pub mod problem;
+pub mod process;
+pub mod program;
 pub mod queue;
 pub mod search;
 pub mod segment;

@@ -1,23 +1,29 @@
 //! The HTTP server that every service has: what the service brings, metrics and health.
+//!
+//! It answers from the moment the port is bound, so that whoever watches a process that takes long to start can tell
+//! that it lives. What the service brings comes later, by [`Web::offer`].
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, Uri};
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::problem::Problem;
+use crate::setting::{HttpPlace, Secret};
 use crate::telemetry::{CONTENT_TYPE_METRICS, Metrics};
-
-/// How long answers that are under way may take once the process stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// HTTP can't be served there.
 #[derive(Debug, thiserror::Error)]
@@ -45,49 +51,176 @@ pub enum ListenError {
     },
 }
 
-/// Binds the port.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+/// A running HTTP server.
+#[derive(Debug)]
+pub struct Web {
+    address: SocketAddr,
+    services: Services,
+    stop: CancellationToken,
+    served: JoinHandle<io::Result<()>>,
+}
+
+/// What the service brings, once it does.
+type Services = Arc<OnceLock<Router>>;
+
+impl Web {
+    /// Binds the port and answers.
+    pub async fn start(place: HttpPlace, metrics: Metrics, readiness: Readiness) -> Result<Self, ListenError> {
+        let HttpPlace { address, token } = place;
+        let listener = listen(address).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| ListenError::Refused { address, source })?;
+        let services = Services::default();
+        let routes = routes(services.clone(), metrics, readiness, token);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let served = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(stopped).await });
+        Ok(Self {
+            address,
+            services,
+            stop,
+            served,
+        })
+    }
+
+    /// Where it listens, with the port that the system chose if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers the service's own paths from now on. Only the first offer counts.
+    pub fn offer(&self, services: Router) {
+        let services = services
+            .fallback(unknown_path)
+            .method_not_allowed_fallback(wrong_method);
+        let _ = self.services.set(services);
+    }
+
+    /// Takes no more requests, and finishes what is under way if that takes no longer than `patience`.
+    pub async fn stop(self, patience: Duration) {
+        self.stop.cancel();
+        let ending = self.served.abort_handle();
+        match tokio::time::timeout(patience, self.served).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!("HTTP did not end well: {error}"),
+            Ok(Err(fault)) => tracing::error!("HTTP ended unexpectedly: {fault}"),
+            Err(_) => {
+                tracing::warn!("some HTTP requests were not answered within {patience:?} and are given up");
+                ending.abort();
+            }
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => ListenError::InUse { address },
         _ => ListenError::Refused { address, source },
     })
 }
 
-/// Whether the process takes work.
+/// Whether the process can work, as `/health/ready` tells it. Clones are handles on the same.
 #[derive(Clone, Debug)]
 pub struct Readiness {
+    condition: Arc<ArcSwap<Condition>>,
     stopping: CancellationToken,
 }
 
+#[derive(Debug)]
+enum Condition {
+    Starting,
+    Ready,
+    Unready(String),
+}
+
 impl Readiness {
-    /// Ready until it is told to stop.
+    /// Starting, and stopping once the token is cancelled.
     pub fn new(stopping: CancellationToken) -> Self {
-        Self { stopping }
+        Self {
+            condition: Arc::new(ArcSwap::from_pointee(Condition::Starting)),
+            stopping,
+        }
+    }
+
+    /// The process can work.
+    pub fn ready(&self) {
+        self.condition.store(Arc::new(Condition::Ready));
+    }
+
+    /// The process can't work now.
+    pub fn unready(&self, why: String) {
+        self.condition.store(Arc::new(Condition::Unready(why)));
+    }
+
+    /// Nothing if the process can work.
+    fn problem(&self) -> Option<Problem> {
+        if self.stopping.is_cancelled() {
+            return Some(Problem::new(503, "stopping", "the process is about to end"));
+        }
+        match self.condition.load().as_ref() {
+            Condition::Ready => None,
+            Condition::Starting => Some(starting()),
+            Condition::Unready(why) => Some(Problem::new(503, "not_ready", why.clone())),
+        }
     }
 }
 
-/// What the services bring, `/metrics`, `/health/live`, `/health/ready`, and an answer for everything that is not there.
-pub fn routes(services: Router, metrics: Metrics, readiness: Readiness) -> Router {
-    let own = Router::new()
-        .route("/metrics", get(exposition))
-        .with_state(metrics)
-        .route("/health/live", get(async || "alive\n"))
-        .route("/health/ready", get(ready).with_state(readiness));
-    // Last, as it reaches only routes that are there already.
-    services
-        .merge(own)
-        .fallback(unknown_path)
+fn starting() -> Problem {
+    Problem::new(503, "starting", "the process is starting; ask again in a moment")
+}
+
+/// Health for everybody; the rest, and what is not there, for whoever knows the token.
+fn routes(services: Services, metrics: Metrics, readiness: Readiness, token: Option<Secret>) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(exposition).with_state(metrics))
+        .fallback(of_services)
         .method_not_allowed_fallback(wrong_method)
+        .with_state(services);
+    let guarded = match token {
+        Some(token) => guarded.layer(from_fn_with_state(token, check_token)),
+        None => guarded,
+    };
+    let open = Router::new()
+        .route("/health/live", get(async || "alive\n"))
+        .route("/health/ready", get(ready).with_state(readiness))
+        .method_not_allowed_fallback(wrong_method);
+    guarded.merge(open)
 }
 
-/// Serves until cancelled, and finishes what is under way.
-pub async fn serve(listener: TcpListener, routes: Router, cancel: CancellationToken) -> io::Result<()> {
-    let stopped = cancel.clone();
-    let serving = axum::serve(listener, routes).with_graceful_shutdown(async move { stopped.cancelled().await });
-    tokio::select! {
-        served = serving => served,
-        () = async { cancel.cancelled().await; tokio::time::sleep(LAST_ANSWERS).await } => Ok(()),
+async fn of_services(State(services): State<Services>, request: Request) -> Response {
+    match services.get() {
+        Some(services) => services.clone().oneshot(request).await.into_response(),
+        None => starting().into_response(),
     }
+}
+
+async fn check_token(State(token): State<Secret>, request: Request, next: Next) -> Response {
+    match bearer(request.headers()) {
+        Some(given) if token.is(given) => next.run(request).await,
+        given => {
+            let (detail, challenge) = match given {
+                None => (
+                    "send the token: Authorization: Bearer TOKEN",
+                    "Bearer realm=\"chronik\"",
+                ),
+                Some(_) => (
+                    "the token is not the one of this server",
+                    "Bearer realm=\"chronik\", error=\"invalid_token\"",
+                ),
+            };
+            let mut refusal = Problem::new(401, "unauthorized", detail).into_response();
+            let challenge = HeaderValue::from_static(challenge);
+            refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            refusal
+        }
+    }
+}
+
+/// What comes after `Bearer`, a word whose case does not matter.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 async fn exposition(State(metrics): State<Metrics>) -> Response {
@@ -95,10 +228,10 @@ async fn exposition(State(metrics): State<Metrics>) -> Response {
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {
-    if readiness.stopping.is_cancelled() {
-        return Problem::new(503, "stopping", "the process is about to end").into_response();
+    match readiness.problem() {
+        Some(problem) => problem.into_response(),
+        None => "ready\n".into_response(),
     }
-    "ready\n".into_response()
 }
 
 async fn unknown_path(uri: Uri) -> Problem {
@@ -111,4 +244,106 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
         "wrong_method",
         format!("{} can't be asked for with {method}", uri.path()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use axum::body::Body;
+
+    use super::*;
+
+    struct Site {
+        services: Services,
+        readiness: Readiness,
+        stopping: CancellationToken,
+        routes: Router,
+    }
+
+    fn site(token: Option<&str>) -> Site {
+        let (services, stopping) = (Services::default(), CancellationToken::new());
+        let readiness = Readiness::new(stopping.clone());
+        let token = token.map(|token| Secret::from(token.to_owned()));
+        let routes = routes(services.clone(), Metrics::new(), readiness.clone(), token);
+        Site {
+            services,
+            readiness,
+            stopping,
+            routes,
+        }
+    }
+
+    impl Site {
+        async fn ask(&self, method: &str, path: &str, authorization: Option<&str>) -> Response {
+            let mut request = Request::builder().method(method).uri(path);
+            if let Some(authorization) = authorization {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            let request = request.body(Body::empty()).unwrap();
+            self.routes.clone().oneshot(request).await.unwrap()
+        }
+
+        async fn status(&self, path: &str, authorization: Option<&str>) -> u16 {
+            self.ask("GET", path, authorization).await.status().as_u16()
+        }
+
+        fn offer(&self) {
+            let services = Router::new().route("/v1/thing", get(async || "thing"));
+            self.services.set(services.fallback(unknown_path)).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_lives_before_it_is_ready() {
+        let site = site(None);
+        assert_eq!(site.status("/health/live", None).await, 200);
+        assert_eq!(site.status("/health/ready", None).await, 503);
+        assert_eq!(site.status("/v1/thing", None).await, 503);
+        site.offer();
+        site.readiness.ready();
+        assert_eq!(site.status("/health/ready", None).await, 200);
+        assert_eq!(site.status("/v1/thing", None).await, 200);
+        assert_eq!(site.status("/v1/nothing", None).await, 404);
+        site.readiness.unready("the bucket is away".into());
+        assert_eq!(site.status("/health/ready", None).await, 503);
+        site.readiness.ready();
+        site.stopping.cancel();
+        assert_eq!(site.status("/health/ready", None).await, 503);
+        assert_eq!(site.status("/health/live", None).await, 200);
+    }
+
+    #[tokio::test]
+    async fn only_health_is_told_without_the_token() {
+        let site = site(Some("tok3n"));
+        site.offer();
+        for path in ["/health/live", "/health/ready"] {
+            assert_ne!(site.status(path, None).await, 401, "{path}");
+        }
+        for path in ["/metrics", "/v1/thing", "/v1/nothing", "/"] {
+            for wrong in [
+                None,
+                Some("Bearer tok3"),
+                Some("Basic tok3n"),
+                Some("tok3n"),
+                Some("Bearer "),
+            ] {
+                let refusal = site.ask("GET", path, wrong).await;
+                assert_eq!(refusal.status(), 401, "{path} {wrong:?}");
+                let challenge = refusal.headers()[WWW_AUTHENTICATE].to_str().unwrap();
+                assert!(challenge.starts_with("Bearer"), "{challenge}");
+            }
+            for right in ["Bearer tok3n", "bearer tok3n"] {
+                assert_ne!(site.status(path, Some(right)).await, 401, "{path} {right}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_a_problem_everywhere() {
+        let site = site(None);
+        for path in ["/metrics", "/health/live", "/health/ready"] {
+            assert_eq!(site.ask("DELETE", path, None).await.status(), 405, "{path}");
+        }
+    }
 }

@@ -21,10 +21,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
+use crate::catalog::CatalogReader;
+use crate::ids::{Lane, Offset, PartitionId, Timestamp, TopicId};
+use crate::setting::Shares;
+use crate::store::SharedStore;
 
 /// A handle on a reader of old records.
 pub type SharedColdReader = Arc<dyn ColdReader>;
+
+/// What a lane has in the bucket: its catalog, empty until it is refreshed, and its old records.
+pub fn readers(store: &SharedStore, lane: Lane, memory: &Shares) -> (Arc<CatalogReader>, Arc<BucketReader>) {
+    let catalog = Arc::new(CatalogReader::new(store.clone(), lane, memory.catalog as u64));
+    let cold = BucketReader::new(store.clone(), catalog.clone(), memory.directories as u64);
+    (catalog, Arc::new(cold))
+}
 
 /// Why old records could not be read. None of these means that a record may be skipped.
 #[derive(Debug, thiserror::Error)]

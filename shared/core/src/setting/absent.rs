@@ -13,11 +13,8 @@ pub struct AbsentSetting {
 
 /// (name in the environment, or prefix if it ends in `_`; what is missing, with its verb)
 const ABSENT: &[(&str, &str)] = &[
-    ("CHRONIK_HTTP_TOKEN", "tokens for HTTP are"),
     ("CHRONIK_PRODUCE_PROFILE", "produce profiles are"),
     ("CHRONIK_CACHE_DISK_BYTES", "a cache on disk is"),
-    ("CHRONIK_QUERY_ENDPOINTS", "query workers of their own are"),
-    ("CHRONIK_INGEST_ENDPOINTS", "query workers of their own are"),
     ("CHRONIK_LISTENERS", "several listeners are"),
     ("CHRONIK_RAFT", "clusters are"),
     ("CHRONIK_NODE_ID", "clusters are"),

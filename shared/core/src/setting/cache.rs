@@ -8,10 +8,76 @@ use super::ByteSize;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Memory")]
 pub struct CacheSettings {
-    /// Memory for what was read from the bucket.
+    /// Memory for what was read from the bucket, and for the newest records.
     #[arg(long, env = "CHRONIK_CACHE_MEMORY_BYTES", value_name = "SIZE", default_value_t = ByteSize::mebibytes(256))]
     pub cache_memory_bytes: ByteSize,
-    /// Memory that building an archive may take.
-    #[arg(long, env = "CHRONIK_INDEXER_MEMORY_BYTES", value_name = "SIZE", default_value_t = ByteSize::mebibytes(1024))]
-    pub indexer_memory_bytes: ByteSize,
+}
+
+/// Who gets how much of the memory for caches, bytes; nothing for what a process does not do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// The catalog's pages.
+    pub catalog: usize,
+    /// Directories of segments.
+    pub directories: usize,
+    /// The newest records, for consumers.
+    pub tail: usize,
+    /// Archives.
+    pub archives: usize,
+    /// What is being searched through.
+    pub scans: usize,
+}
+
+/// What a process does with its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uses {
+    /// It is a broker.
+    Broker,
+    /// It searches.
+    Search,
+    /// Both.
+    Both,
+}
+
+impl CacheSettings {
+    /// Divides the memory among those who use it.
+    pub fn shares(&self, uses: Uses) -> Shares {
+        let (broker, search) = (uses != Uses::Search, uses != Uses::Broker);
+        let weight = |used: bool, weight: usize| if used { weight } else { 0 };
+        let weights = Shares {
+            catalog: 1,
+            directories: 1,
+            tail: weight(broker, 2),
+            archives: weight(search, 3),
+            scans: weight(search, 1),
+        };
+        let all = weights.catalog + weights.directories + weights.tail + weights.archives + weights.scans;
+        let part = |weight: usize| self.cache_memory_bytes.as_usize() / all * weight;
+        Shares {
+            catalog: part(weights.catalog),
+            directories: part(weights.directories),
+            tail: part(weights.tail),
+            archives: part(weights.archives),
+            scans: part(weights.scans),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_the_memory_goes_to_who_uses_it() {
+        let settings = CacheSettings {
+            cache_memory_bytes: ByteSize::mebibytes(240),
+        };
+        for uses in [Uses::Broker, Uses::Search, Uses::Both] {
+            let shares = settings.shares(uses);
+            let all = shares.catalog + shares.directories + shares.tail + shares.archives + shares.scans;
+            assert_eq!(all, 240 << 20, "{uses:?}");
+            assert_eq!(shares.tail == 0, uses == Uses::Search, "{uses:?}");
+            assert_eq!(shares.archives == 0, uses == Uses::Broker, "{uses:?}");
+        }
+    }
 }

@@ -60,7 +60,7 @@ pub struct LocalBucket {
     /// Whether objects may be added.
     writable: bool,
     /// The owner's, held for its lock.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl LocalBucket {
@@ -124,7 +124,7 @@ impl LocalBucket {
             root,
             durable: Mutex::default(),
             writable,
-            _lock: lock,
+            lock,
         })
     }
 

@@ -1,0 +1,88 @@
+//! A broker in a process of its own.
+
+use std::sync::Arc;
+
+use chronik_core::client::HttpClient;
+use chronik_core::cold::{self, RemoteReaders, SharedColdReader};
+use chronik_core::ids::Lane;
+use chronik_core::process::{Process, ServiceError, reachable};
+use chronik_core::setting::{QueueKind, Uses};
+use chronik_core::store::Access;
+
+use crate::broker::{Ingest, IngestError, IngestParts};
+use crate::settings::{RunSettings, SettingsError};
+
+/// What keeps a broker's process from starting, or ends it.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// As in every service.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Of the broker.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+}
+
+/// Serves Kafka clients until a signal or a failure ends it.
+pub async fn run(settings: RunSettings) -> Result<(), RunError> {
+    settings.ingest.validate()?;
+    settings.bucket.check().map_err(ServiceError::from)?;
+    settings.queue.check().map_err(ServiceError::from)?;
+    let kafka = settings.ingest.listener()?.bind.ip();
+    let process = Process::begin(settings.http.place(kafka).map_err(ServiceError::from)?).await?;
+    process.run(async |process| serve(settings, process).await).await
+}
+
+async fn serve(settings: RunSettings, process: &Process) -> Result<(), RunError> {
+    let opened = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await;
+    let store = opened.map_err(ServiceError::from)?;
+    if settings.queue.queue == QueueKind::Embedded {
+        tracing::warn!(
+            "no indexer can take jobs from a queue within this process: searches will scan the segments; set \
+             CHRONIK_QUEUE=sqs, or run `chronik standalone` to have them indexed"
+        );
+    }
+    let queue = settings
+        .queue
+        .open(&process.metrics)
+        .await
+        .map_err(ServiceError::from)?;
+    let memory = settings.cache.shares(Uses::Broker);
+    let (catalog, local) = cold::readers(&store, Lane::SOLE, &memory);
+    let cold: SharedColdReader = match &settings.workers.query_endpoints {
+        Some(endpoints) => {
+            let token = settings.http.token().map_err(ServiceError::from)?;
+            let client = HttpClient::new(token.as_ref().map(|token| token.reveal())).map_err(ServiceError::from)?;
+            Arc::new(RemoteReaders::new(endpoints, client, local, &process.metrics))
+        }
+        None => local,
+    };
+    let parts = IngestParts {
+        settings: settings.ingest,
+        store,
+        queue,
+        catalog: catalog.clone(),
+        cold,
+        tail_bytes_max: memory.tail,
+        metrics: process.metrics.clone(),
+    };
+    let cancel = process.cancel.clone();
+    let Some(started) = cancel.run_until_cancelled(Ingest::start(parts)).await else {
+        return Ok(());
+    };
+    let ingest = started?;
+    process.beside("the catalog's reader", {
+        let cancel = cancel.clone();
+        async move { catalog.follow(cancel).await }
+    });
+    process.offer(ingest.routes());
+    process.ready(&format!(
+        "chronik-ingest is ready: Kafka on {}, HTTP on http://{}",
+        reachable(ingest.kafka_addr()),
+        process.http_addr(),
+    ));
+    Ok(ingest.run(cancel).await?)
+}

@@ -1,0 +1,11 @@
+//! `chronik-query`: search as a program of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chronik_core::program::main(
+        "chronik-query",
+        "A query worker: searches and reads old records, straight from the bucket.",
+        chronik_query::run,
+    )
+}
