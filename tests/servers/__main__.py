@@ -1,5 +1,5 @@
 """`python -m servers install`: installs all that the tests use.
-`python -m servers run COMMAND...`: starts all stores, and runs the command with their addresses in its environment."""
+`python -m servers run COMMAND...`: starts all stores and queues, and runs the command with their addresses in its environment."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from servers.azurite import Azurite
+from servers.elasticmq import Elasticmq
 from servers.faults import Careless, Faults
 from servers.gcs import Gcs
 from servers.minio import Minio
@@ -16,7 +17,7 @@ from servers.moto import Moto
 def main(arguments):
     match arguments:
         case ["install"]:
-            for kind in (Moto, Azurite, Minio):
+            for kind in (Moto, Azurite, Minio, Elasticmq):
                 kind.install()
             return 0
         case ["run", *command] if command:
@@ -30,9 +31,9 @@ def main(arguments):
 
 
 def start(stack):
-    minio, moto, azurite = (stack.enter_context(kind()) for kind in (Minio, Moto, Azurite))
+    minio, moto, azurite, elasticmq = (stack.enter_context(kind()) for kind in (Minio, Moto, Azurite, Elasticmq))
     before = [Gcs(moto.url), Faults(minio.url), Careless(moto.url)]
-    return [minio, moto, azurite, *(stack.enter_context(server) for server in before)]
+    return [minio, moto, azurite, elasticmq, *(stack.enter_context(server) for server in before)]
 
 
 sys.exit(main(sys.argv[1:]))

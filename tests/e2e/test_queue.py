@@ -1,0 +1,210 @@
+"""Jobs over a real queue: what indexers take, what nobody can work on, and a queue that loses everything."""
+
+import json
+import uuid
+
+import pytest
+from chronik import Chronik, until
+from records import Record, produce
+from servers import sqs
+from servers.elasticmq import Elasticmq
+from servers.moto import Moto
+
+
+class Queue:
+    """A queue of one test's own with its dead letters, seen from outside."""
+
+    def __init__(self, server):
+        self.server = server
+        self.client = sqs.client(server.url)
+        self.name = f"jobs-{uuid.uuid4()}"
+        self.make()
+
+    def make(self, **attributes):
+        self.dead_url = self.client.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
+        self.url = sqs.make_queue(self.server.url, self.name, f"{self.name}-dead")
+        if attributes:
+            self.client.set_queue_attributes(QueueUrl=self.url, Attributes=attributes)
+
+    def settings(self):
+        return sqs.settings(self.url)
+
+    def send(self, body):
+        self.client.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def messages(self):
+        """How many it holds, in whatever state."""
+        names = [f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed")]
+        counts = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
+        return sum(int(counts[name]) for name in names)
+
+    def dead_letters(self):
+        """Body → why it is here; each is seen once."""
+        taken = self.client.receive_message(
+            QueueUrl=self.dead_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=600
+        )
+        return {
+            message["Body"]: message["MessageAttributes"]["reason"]["StringValue"]
+            for message in taken.get("Messages", [])
+        }
+
+
+@pytest.fixture(scope="module")
+def elasticmq():
+    with Elasticmq() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def moto():
+    with Moto() as server:
+        yield server
+
+
+@pytest.fixture(params=["elasticmq", "moto"])
+def queue(request):
+    return Queue(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def start_on(tmp_path, request):
+    """Starts a server on a queue."""
+    servers = []
+
+    def make(queue, **settings):
+        server = Chronik(tmp_path / "server", ship_max_age="1s", **settings)
+        server.settings |= queue.settings()
+        servers.append(server)
+        return server.start()
+
+    yield make
+    for server in servers:
+        if server.running():
+            server.kill()
+        if getattr(request.node, "failed", False):
+            print(f"── the server logged\n{server.tail()}")
+
+
+def fill(server, topic, count=100):
+    produce(server.bootstrap, topic, [Record(b"number %d of many" % number) for number in range(count)])
+
+
+def found(server, topic):
+    return server.search(topic, "many")["total"]["value"]
+
+
+def test_records_become_archives(queue, start_on):
+    server = start_on(queue)
+    for topic in ("a", "b"):
+        fill(server, topic)
+    server.seal()
+    server.wait_archived()
+    assert [found(server, topic) for topic in ("a", "b")] == [100, 100]
+    until(lambda: queue.messages() == 0, "all jobs are acknowledged")
+    assert not queue.dead_letters()
+    assert server.metrics()["chronik_indexer_jobs_done_total"] >= 2
+    assert server.stop() == 0
+    server.start()
+    server.wait_archived()
+    assert [found(server, topic) for topic in ("a", "b")] == [100, 100]
+
+
+def test_what_is_no_job_goes_to_the_dead_letters_and_holds_nobody_up(queue, start_on):
+    bodies = ["no job", json.dumps({"v": 99, "kind": "index"}), json.dumps({"v": 0, "kind": "dance"})]
+    for body in bodies:
+        queue.send(body)
+    server = start_on(queue)
+    fill(server, "t")
+    server.seal()
+    server.wait_archived()
+    until(lambda: queue.messages() == 0, "the queue is empty")
+    letters = queue.dead_letters()
+    assert sorted(letters) == sorted(bodies)
+    assert "version 99" in letters[bodies[1]] and "dance" in letters[bodies[2]]
+    assert server.metrics()["chronik_queue_buried_total"] == 3
+
+
+def test_without_the_queue_everything_goes_on_but_archives(elasticmq, start_on):
+    queue = Queue(elasticmq)
+    server = start_on(queue)
+    elasticmq.kill()
+    fill(server, "t")
+    answer = server.request("POST", "/v1/seal")
+    assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable"), answer.text
+    server.wait_shipped()
+    assert found(server, "t") == 100, "what has no archive is scanned"
+    elasticmq.start()
+    queue.make()
+    until(lambda: server.request("POST", "/v1/seal").status_code == 200, "the queue takes jobs again")
+    server.wait_archived()
+    assert found(server, "t") == 100
+
+
+def test_a_start_without_the_queue(elasticmq, start_on):
+    queue = Queue(elasticmq)
+    elasticmq.kill()
+    server = start_on(queue)
+    fill(server, "t")
+    assert found(server, "t") == 100
+    elasticmq.start()
+    queue.make()
+    until(lambda: server.request("POST", "/v1/seal").status_code == 200, "the queue takes jobs")
+    server.wait_archived()
+
+
+def test_jobs_that_the_queue_lost_are_sent_again(elasticmq, start_on):
+    queue = Queue(elasticmq)
+    queue.make(DelaySeconds="900")
+    server = start_on(queue)
+    fill(server, "t")
+    server.seal()
+    assert queue.messages() == 1 and server.status()["pending_jobs"] == 1
+    elasticmq.kill()
+    elasticmq.start()
+    queue.make()
+    assert queue.messages() == 0
+    # The broker takes a job for lost when the queue has been empty for a minute; it looks every half.
+    [partition] = server.partitions().values()
+    assert partition["archived_to"] == 0
+    until(lambda: server.status()["pending_jobs"] == 0, "the job was sent again and done", patience=300)
+    server.wait_archived()
+    assert found(server, "t") == 100
+    assert server.metrics()["chronik_unreadable_runs_total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"CHRONIK_QUEUE": "sqs"}, ["SQS_QUEUE_URL"]),
+        ({"SQS_QUEUE_URL": "http://127.0.0.1:1/1/jobs"}, ["SQS_QUEUE_URL", "CHRONIK_QUEUE=sqs"]),
+        ({"SQS_ENDPOINT": "http://127.0.0.1:1"}, ["SQS_ENDPOINT", "CHRONIK_QUEUE=sqs"]),
+        ({"CHRONIK_QUEUE": "sqs", "SQS_QUEUE_URL": "jobs"}, ["SQS_QUEUE_URL", "/ACCOUNT/NAME"]),
+        ({"CHRONIK_QUEUE": "sqs", "SQS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/jobs.fifo"}, ["FIFO"]),
+        (
+            {"CHRONIK_QUEUE": "sqs", "SQS_QUEUE_URL": "http://127.0.0.1:1/1/jobs", "SQS_ENDPOINT": "localhost:9324"},
+            ["SQS_ENDPOINT", "http://HOST:PORT"],
+        ),
+    ],
+)
+def test_settings_that_can_not_work(tmp_path, settings, words):
+    server = Chronik(tmp_path)
+    server.settings |= sqs.credentials() | settings
+    refused(server, *words)
+
+
+def test_queues_that_can_not_work(elasticmq, tmp_path):
+    queue = Queue(elasticmq)
+    plain = queue.client.create_queue(QueueName=f"plain-{uuid.uuid4()}")["QueueUrl"]
+    for url, words in [(f"{queue.url}-absent", ["there is no queue", "SQS_QUEUE_URL"]), (plain, ["dead-letter queue"])]:
+        server = Chronik(tmp_path)
+        server.settings |= sqs.settings(url)
+        refused(server, url, *words)
+
+
+def refused(server, *words):
+    server.spawn()
+    assert server.process.wait(timeout=120) in (1, 2), server.tail()
+    complaint = server.tail()
+    for word in words:
+        assert word in complaint, f"{word!r} is missing in\n{complaint}"
+    assert not server.data.exists() and not server.bucket.exists(), "refused before anything starts"
