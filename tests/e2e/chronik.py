@@ -209,6 +209,12 @@ class Ingest(Chronik):
     command = (program("chronik-ingest"),)
 
 
+class Indexer(Chronik):
+    """An indexer; it has neither Kafka clients nor data."""
+
+    command = (program("chronik-indexer"),)
+
+
 class Query(Chronik):
     """A query worker; it has no data, and reads the bucket of `ingest`."""
 

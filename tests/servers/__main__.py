@@ -1,5 +1,5 @@
 """`python -m servers install`: installs all that the tests use.
-`python -m servers run COMMAND...`: starts all stores and queues, and runs the command with their addresses in its environment."""
+`python -m servers run COMMAND...`: starts all of them around a command that has their addresses in its environment."""
 
 import contextlib
 import os
