@@ -9,9 +9,12 @@ install_infrastructure() {
 
 # What only `tests/run --all` needs.
 install_infrastructure_for_all() {
+    are_there dockerd docker-compose debootstrap iptables ||
+        install_packages docker.io docker-compose debootstrap iptables
     build_go tflint github.com/terraform-linters/tflint v0.64.0
     install_python_program infra/checkov checkov 3.3.30
     install_python_program moto 'moto[server]' 5.2.5
+    make_debian
 }
 
 # are_there PROGRAM...
@@ -41,4 +44,15 @@ install_python_program() {
     python3 -m venv "$folder"
     "$folder/bin/pip" install --quiet --disable-pip-version-check "$2==$3"
     touch "$folder/complete"
+}
+
+# make_debian: a small system, for images to begin with.
+make_debian() {
+    local file=$cache/infra/debian-bookworm.tar folder
+    [[ -e $file ]] && return
+    folder=$(mktemp -d)
+    debootstrap --variant=minbase --include=ca-certificates bookworm "$folder/system" >"$folder/log"
+    tar --create --file "$file.new" --directory "$folder/system" --exclude=./dev .
+    mv "$file.new" "$file"
+    rm -rf "$folder"
 }
