@@ -157,21 +157,24 @@ impl Desk {
         let mut compare_at = Instant::now();
         let mut send_at = Instant::now();
         let mut next_due = Instant::now();
+        let mut lost = false;
         loop {
             if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && self.expects_results()) {
                 self.sweep_inbox().await?;
                 swept = Some(Instant::now());
             }
             if Instant::now() >= compare_at {
-                self.compare_with_queue().await;
+                lost |= self.compare_with_queue().await;
                 compare_at = Instant::now() + COMPARE_EVERY;
             }
             // A queue that took nothing is left alone for a while, whatever happens in the lane.
             if Instant::now() >= send_at {
-                let sending = self.send_jobs(false).await?;
+                // What was lost had its time to wait.
+                let sending = self.send_jobs(lost).await?;
                 next_due = Instant::now() + sending.next_due.unwrap_or(COMPARE_EVERY);
-                if sending.stopped.is_some() {
-                    send_at = next_due;
+                match sending.stopped {
+                    None => lost = false,
+                    Some(_) => send_at = next_due,
                 }
             }
             let mut wake_at = compare_at.min(next_due);
@@ -276,8 +279,8 @@ impl Desk {
         }
     }
 
-    /// Asks the queue how full it is, for operators and for what it may have lost.
-    async fn compare_with_queue(&mut self) {
+    /// Asks the queue how full it is, for operators and for what it may have lost; `true` if it lost something.
+    async fn compare_with_queue(&mut self) -> bool {
         let depth = match self.indexing.queue.depth().await {
             Ok(depth) => {
                 self.indexing.metrics.queue_visible.set(depth.visible as i64);
@@ -298,6 +301,7 @@ impl Desk {
             tracing::warn!("{lost} jobs have no result and seem to be lost: sending them again");
         }
         self.count();
+        lost > 0
     }
 
     fn expects_results(&self) -> bool {

@@ -21,20 +21,25 @@ const LOSSES_MAX: u32 = 3;
 pub struct Outbox {
     jobs: HashMap<String, JobOut>,
     losses: HashMap<RunKey, u32>,
-    /// Since when every look at the queue found nothing.
-    empty_since: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct JobOut {
     runs: Vec<RunKey>,
     sent_at: Instant,
+    /// The first look at the queue since it was sent, if that one and all later ones found nothing.
+    missing_since: Option<Instant>,
 }
 
 impl Outbox {
     /// The queue has taken a job.
     pub fn sent(&mut self, id: String, runs: Vec<RunKey>, now: Instant) {
-        self.jobs.insert(id, JobOut { runs, sent_at: now });
+        let job = JobOut {
+            runs,
+            sent_at: now,
+            missing_since: None,
+        };
+        self.jobs.insert(id, job);
     }
 
     /// The job's result has been taken in.
@@ -47,19 +52,18 @@ impl Outbox {
 
     /// Compares with the queue, `None` if it did not answer; returns how many jobs count as not sent from now on.
     ///
-    /// A job is lost if nothing has been in the queue for a minute. One that is merely old may be lost too: it is sent
+    /// A job is lost if nothing was in the queue at any look for a minute. One that is merely old may be lost too: it is sent
     /// again, but that is held against its runs only if nothing waits in the queue, for otherwise it may be that
     /// nobody works on jobs at all.
     pub fn compare(&mut self, depth: Option<Depth>, now: Instant) -> usize {
         let empty = depth == Some(Depth::default());
-        self.empty_since = empty.then(|| self.empty_since.unwrap_or(now));
-        let lost_before = self.empty_since.filter(|since| now - *since >= LOST_AFTER);
         let worked_on = depth.is_some_and(|depth| depth.visible == 0);
 
         let mut gone = 0;
         let losses = &mut self.losses;
         self.jobs.retain(|_, job| {
-            let lost = lost_before.is_some_and(|before| job.sent_at <= before);
+            job.missing_since = empty.then(|| job.missing_since.unwrap_or(now));
+            let lost = job.missing_since.is_some_and(|since| now - since >= LOST_AFTER);
             let old = now - job.sent_at >= JOB_AGE_MAX;
             if lost || (old && worked_on) {
                 for run in &job.runs {
@@ -168,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_was_empty_long_before_the_job_does_not_hide_its_loss() {
+        let mut world = World::new();
+        for look in 0..10 {
+            world.compare(EMPTY, look * 30);
+        }
+        world.send("a", 1, 280);
+        assert_eq!(world.compare(EMPTY, 300), 0);
+        assert_eq!(world.compare(EMPTY, 330), 0);
+        assert_eq!(world.compare(EMPTY, 360), 1);
+    }
+
+    #[test]
     fn anything_in_the_queue_and_a_queue_that_does_not_answer_begin_the_minute_anew() {
         for between in [WAITING, WORKED_ON, None] {
             let mut world = World::new();
@@ -187,6 +203,8 @@ mod tests {
         world.send("b", 2, 60);
         assert_eq!(world.compare(EMPTY, 90), 1);
         assert_eq!(world.outbox.runs(), HashSet::from([key(2)]));
+        assert_eq!(world.compare(EMPTY, 120), 0);
+        assert_eq!(world.compare(EMPTY, 150), 1);
     }
 
     #[test]
