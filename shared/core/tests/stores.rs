@@ -211,7 +211,7 @@ async fn creates_are_what_the_store_says(proxy: &str, store: &SharedStore) {
 }
 
 async fn reads_bring_all_bytes_or_none(proxy: &str, store: &SharedStore) {
-    let bytes: Bytes = (0..1 << 20u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let bytes: Bytes = (0..1 << 20u32).map(|n| ((n * 7) >> 3) as u8).collect();
     script(proxy, &[]).await;
     store.create("read/object", vec![bytes.clone()]).await.unwrap();
     for (fault, times) in [("cut_within", 1), ("cut_before", 2), ("slow_down", 3), ("trickle", 1)] {
