@@ -46,7 +46,6 @@ def test_a_used_port(tmp_path, name):
         ("CHRONIK_AUTO_CREATE_TOPICS", "maybe", "true"),
         ("OBJECT_STORE_BACKEND", "floppy", "local"),
         ("OBJECT_STORE_BACKEND", "s3", "S3_BUCKET"),
-        ("S3_BUCKET", "events", "OBJECT_STORE_BACKEND"),
         ("CHRONIK_QUEUE", "rabbit", "sqs"),
         ("CHRONIK_HTTP_BIND", "0.0.0.0", "loopback"),
         ("CHRONIK_BIND_ADDR", "0.0.0.0", "CHRONIK_ADVERTISED_ADDR"),
