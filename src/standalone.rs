@@ -26,8 +26,8 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
 
 async fn work(settings: StandaloneSettings, process: &Process) -> Result<()> {
     let metrics = &process.metrics;
-    let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
     let queue = settings.queue.open(metrics).await?;
+    let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
     let memory = settings.cache.shares(Uses::Both);
     let (catalog, cold) = cold::readers(&store, Lane::SOLE, &memory);
     let cancel = process.cancel.clone();

@@ -37,8 +37,6 @@ pub async fn run(settings: RunSettings) -> Result<(), RunError> {
 }
 
 async fn serve(settings: RunSettings, process: &Process) -> Result<(), RunError> {
-    let opened = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await;
-    let store = opened.map_err(ServiceError::from)?;
     if settings.queue.queue == QueueKind::Embedded {
         tracing::warn!(
             "no indexer can take jobs from a queue within this process: searches will scan the segments; set \
@@ -50,6 +48,8 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), RunError>
         .open(&process.metrics)
         .await
         .map_err(ServiceError::from)?;
+    let opened = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await;
+    let store = opened.map_err(ServiceError::from)?;
     let memory = settings.cache.shares(Uses::Broker);
     let (catalog, local) = cold::readers(&store, Lane::SOLE, &memory);
     let cold: SharedColdReader = match &settings.workers.query_endpoints {

@@ -162,11 +162,11 @@ class Chronik:
     def wait_shipped(self):
         until(lambda: all(p["shipped_to"] == p["high_watermark"] for p in self.partitions().values()), "all is shipped")
 
-    def wait_archived(self):
+    def wait_archived(self, patience=PATIENCE):
         def archived():
             return all(p["archived_to"] == p["high_watermark"] for p in self.partitions().values())
 
-        until(archived, "all is archived")
+        until(archived, "all is archived", patience)
 
     def search(self, topic, query="", **parameters):
         return self.get("/v1/search", topic=topic, q=query, **parameters)

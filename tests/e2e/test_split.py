@@ -58,7 +58,8 @@ def test_a_record_goes_all_the_way_and_comes_back_twice(services):
 
     ingest.seal()
     indexers[0].kill()
-    ingest.wait_archived()
+    # What it held comes again after two minutes.
+    ingest.wait_archived(patience=400)
     done = [indexers[1].metrics()["chronik_indexer_jobs_done_total"]]
     indexers[0].start()
     sent += records(COUNT, COUNT)
