@@ -9,12 +9,16 @@ install_infrastructure() {
 
 # What only `tests/run --all` needs.
 install_infrastructure_for_all() {
+    are_there etcd || install_packages etcd-server
     are_there dockerd docker-compose debootstrap iptables ||
         install_packages docker.io docker-compose debootstrap iptables
     build_go tflint github.com/terraform-linters/tflint v0.64.0
+    build_apiserver v1.36.3
     install_python_program infra/checkov checkov 3.3.30
     install_python_program moto 'moto[server]' 5.2.5
     make_debian
+    download_definitions github.com/kedacore/keda/v2 v2.21.0 config/crd/bases
+    download_definitions github.com/prometheus-operator/prometheus-operator v0.85.0 example/prometheus-operator-crd
 }
 
 # are_there PROGRAM...
@@ -33,6 +37,23 @@ build_go() {
     GOBIN=$cache/infra/.new CGO_ENABLED=0 GOFLAGS=-buildvcs=false go install "$2@$3"
     mkdir -p "$folder"
     mv "$cache/infra/.new/$1" "$folder/$1"
+}
+
+# build_apiserver VERSION: Kubernetes can't be built as a dependency as it is, because it replaces parts of itself by
+# folders; here they are replaced by the same parts as they are published.
+build_apiserver() {
+    local folder=$cache/infra/kube-apiserver-$1 theirs
+    [[ -x $folder/bin/kube-apiserver ]] && return
+    rm -rf "$folder"
+    mkdir -p "$folder/module"
+    theirs=$(cd / && go mod download -json "k8s.io/kubernetes@$1" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
+    printf 'module apiserver\n\nrequire k8s.io/kubernetes %s\n\n' "$1" >"$folder/module/go.mod"
+    sed -n "s|.*\(k8s.io/[a-z-]*\) => ./staging/.*|replace \1 => \1 v0${1#v1}|p" "$theirs" >>"$folder/module/go.mod"
+    (
+        cd "$folder/module"
+        CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
+            go build -mod=mod -o ../bin/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+    )
 }
 
 # install_python_program FOLDER PACKAGE VERSION: in an environment of its own.
@@ -55,4 +76,14 @@ make_debian() {
     tar --create --file "$file.new" --directory "$folder/system" --exclude=./dev .
     mv "$file.new" "$file"
     rm -rf "$folder"
+}
+
+# download_definitions MODULE VERSION FOLDER: of Kubernetes' resources, out of a Go module.
+download_definitions() {
+    local folder=$cache/infra/definitions/${1//\//-}-$2 module
+    [[ -d $folder ]] && return
+    module=$(cd / && go mod download -json "$1@$2" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+    mkdir -p "$cache/infra/definitions"
+    cp -r --no-preserve=mode "$module/$3" "$folder.new"
+    mv "$folder.new" "$folder"
 }

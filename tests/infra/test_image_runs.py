@@ -11,13 +11,14 @@ from place import INFRA
 
 pytestmark = pytest.mark.long
 
+PROGRAMS = ("chronik", "chronik-ingest", "chronik-indexer", "chronik-query")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LOCKED = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
 
 
 def build(docker, directory):
-    built = pack(directory / "built.tar", {"src/target/release/chronik": BINARY, CERTIFICATES[1:]: CERTIFICATES})
-    docker.image("built", built)
+    programs = {f"src/target/release/{name}": BINARY.parent / name for name in PROGRAMS}
+    docker.image("built", pack(directory / "built.tar", programs | {CERTIFICATES[1:]: CERTIFICATES}))
     docker.image("debian", DEBIAN)
     text, found = re.subn(
         r"^FROM \$\{RUST\} AS build$.*?(?=^FROM )",
