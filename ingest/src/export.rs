@@ -12,6 +12,7 @@ use chronik_core::catalog::reader::CatalogReader;
 use chronik_core::catalog::{
     self, ArchiveEntry, CatalogError, CatalogRoot, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
 };
+use chronik_core::failpoint;
 use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
 use chronik_core::names::ExportName;
 use chronik_core::store::{SharedStore, StoreError};
@@ -157,7 +158,9 @@ impl Exporter {
         };
         let export = catalog::build_export(self.cluster, &name.to_string(), root, &changes.pages)?;
         self.store.create(&name.to_string(), export.parts).await?;
+        failpoint!("catalog-created");
         self.beat.publish(export.latest).await?;
+        failpoint!("catalog-named");
         self.pages = export.root.pages.into_iter().map(|page| (page.id, page)).collect();
         self.reader.refresh().await?;
         self.let_go(changes.shipped).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use chronik_core::failpoint;
 use chronik_core::ids::{Incarnation, Lane, LogIndex, Offset, PartitionId, TopicId};
 use chronik_core::names::{CheckpointName, SegmentName};
 use chronik_core::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
@@ -127,6 +128,7 @@ impl Shipper {
         let built = tokio::task::spawn_blocking(move || this.build(first, last))
             .await
             .map_err(|_| LaneGone)??;
+        failpoint!("segment-built");
         let mut name = Ulid::new();
         let mut retry = Backoff::new();
         let key = loop {
@@ -174,6 +176,7 @@ impl Shipper {
 
     async fn store_verified(&self, key: &str, built: &BuiltSegment) -> Result<(), SegmentError> {
         self.store.create(key, built.parts.clone()).await?;
+        failpoint!("segment-created");
         segment::verify_stored(&*self.store, key, built).await
     }
 
@@ -239,6 +242,7 @@ impl Shipper {
                 Err(LaneError::Gone(gone)) => return Err(gone.into()),
             }
         }
+        failpoint!("segment-registered");
         self.metrics.segments.inc();
         self.metrics.segment_bytes.inc_by(size);
         if let Some(state) = uploaded.checkpoint {
@@ -277,6 +281,7 @@ impl Shipper {
             self.metrics.upload_failures.inc();
             retry.wait().await;
         }
+        failpoint!("checkpoint-created");
         self.checkpoints.send_replace(index);
     }
 }

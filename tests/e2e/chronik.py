@@ -15,8 +15,8 @@ import requests
 
 BINARY = Path(os.environ.get("CHRONIK_BINARY", Path(__file__).parents[2] / "target/debug/chronik"))
 READY = re.compile(r" is ready: (?:Kafka on (\S+), )?HTTP on (http://\S+)$")
-# How settings begin that are not named after Chronik.
-FOREIGN = ("LOCAL_STORAGE_PATH", "OBJECT_STORE_", "RUST_LOG", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_")
+# How settings begin that are given by their whole names.
+WHOLE = ("CHRONIK_", "LOCAL_STORAGE_PATH", "OBJECT_STORE_", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_")
 # What a slow, busy machine may take for anything that is waited for.
 PATIENCE = 120
 
@@ -70,7 +70,7 @@ class Chronik:
         """Changes settings (`ship_max_age="1s"` is CHRONIK_SHIP_MAX_AGE) for the next start."""
         for name, value in settings.items():
             name = name.upper()
-            self.settings[name if name.startswith(FOREIGN) else f"CHRONIK_{name}"] = value
+            self.settings[name if name.startswith(WHOLE) else f"CHRONIK_{name}"] = value
         return self
 
     def __enter__(self):

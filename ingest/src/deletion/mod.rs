@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_core::catalog::{CatalogError, CatalogReader};
+use chronik_core::failpoint;
 use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp};
 use chronik_core::store::{SharedStore, StoreError};
 use futures::{StreamExt, stream};
@@ -129,12 +130,6 @@ impl Deletion {
     ) -> Result<(), ClaimError> {
         let mut look_at = now_ms() + FIRST_LOOK_MS;
         loop {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Ok(()),
-                Ok(()) = checkpoints.changed() => {}
-                () = tokio::time::sleep(RUN_EVERY) => {}
-            }
             let looks = now_ms() >= look_at;
             if looks {
                 look_at = now_ms() + LOOK_RETRY_MS;
@@ -153,6 +148,12 @@ impl Deletion {
                 Some(Err(DeletionError::Claim(fenced @ ClaimError::Fenced { .. }))) => return Err(fenced),
                 Some(Err(error)) => tracing::warn!("deletion goes on later: {error}"),
             }
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                Ok(()) = checkpoints.changed() => {}
+                () = tokio::time::sleep(RUN_EVERY) => {}
+            }
         }
     }
 
@@ -163,6 +164,7 @@ impl Deletion {
         self.settled.see(self.parts.incarnation, catalog.generation(), now);
         // What was listed above stays right whoever claims the bucket from here on.
         self.parts.ownership.check().await?;
+        failpoint!("deletion-checked");
         self.delete_results().await?;
         self.delete_tombstoned(&checkpoints, now).await?;
         self.delete_superseded(&checkpoints, &catalog, now).await
@@ -187,6 +189,7 @@ impl Deletion {
         for object in gone.iter().filter_map(|key| Object::named(key)) {
             self.parts.metrics.deleted.with_label_values(&[object.kind()]).inc();
         }
+        failpoint!("objects-deleted");
         if !gone.is_empty() {
             tracing::info!("deleted {} {what}", gone.len());
         }

@@ -1,6 +1,7 @@
 //! What indexers put into `inbox/`.
 
 use chronik_core::archive::{self, ArchiveError};
+use chronik_core::failpoint;
 use chronik_core::ids::{Timestamp, TopicId};
 use chronik_core::job::{ArchiveMade, JobResult, VERSION};
 use chronik_core::names::{ArchiveName, ResultName};
@@ -129,6 +130,7 @@ impl Desk {
             );
         }
         self.propose(Command::RegisterResult(result)).await?;
+        failpoint!("result-registered");
         self.outbox.answered(job);
         Ok(())
     }

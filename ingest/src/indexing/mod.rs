@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chronik_core::failpoint;
 use chronik_core::ids::{Offset, PartitionId, TopicId};
 use chronik_core::job::MESSAGE_BYTES_MAX;
-use chronik_core::queue::{Depth, QueueError, SharedQueue};
+use chronik_core::queue::{QueueError, SharedQueue};
 use chronik_core::store::SharedStore;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ pub use self::gather::JobOrigin;
 
 /// How often the inbox is looked at while jobs are out.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often otherwise: jobs that an operator moved back from the dead letters have results too.
+const SWEEP_AT_REST: Duration = Duration::from_secs(60);
 /// How often the queue is asked how full it is.
 const COMPARE_EVERY: Duration = Duration::from_secs(30);
 /// How long until the next try after the queue took nothing.
@@ -102,10 +105,6 @@ struct Desk {
     indexing: Indexing,
     outbox: Outbox,
     ignored: HashSet<String>,
-    /// Whether the queue held something at the last look, and at one of the last two: jobs that an operator moved back
-    /// from the dead letters have results too.
-    busy: bool,
-    lately_busy: bool,
     pending: Arc<AtomicUsize>,
 }
 
@@ -131,8 +130,6 @@ impl Indexing {
             indexing: self,
             outbox: Outbox::default(),
             ignored: HashSet::new(),
-            busy: false,
-            lately_busy: false,
             pending: pending.clone(),
         };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
@@ -159,7 +156,7 @@ impl Desk {
         let mut next_due = Instant::now();
         let mut lost = false;
         loop {
-            if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY && self.expects_results()) {
+            if swept.is_none_or(|at| at.elapsed() >= self.sweep_every()) {
                 self.sweep_inbox().await?;
                 swept = Some(Instant::now());
             }
@@ -177,10 +174,7 @@ impl Desk {
                     Some(_) => send_at = next_due,
                 }
             }
-            let mut wake_at = compare_at.min(next_due);
-            if self.expects_results() {
-                wake_at = wake_at.min(Instant::now() + SWEEP_EVERY);
-            }
+            let wake_at = compare_at.min(next_due).min(Instant::now() + self.sweep_every());
             tokio::select! {
                 biased;
                 Some(done) = flushes.recv() => {
@@ -242,6 +236,7 @@ impl Desk {
                 continue;
             }
             self.indexing.queue.send(body).await?;
+            failpoint!("job-sent");
             let keys = runs.iter().map(PendingRun::key).collect();
             self.outbox.sent(id, keys, Instant::now());
         }
@@ -293,9 +288,6 @@ impl Desk {
                 None
             }
         };
-        let busy = depth.is_some_and(|depth| depth != Depth::default());
-        self.lately_busy = busy || self.busy;
-        self.busy = busy;
         let lost = self.outbox.compare(depth, Instant::now());
         if lost > 0 {
             tracing::warn!("{lost} jobs have no result and seem to be lost: sending them again");
@@ -304,8 +296,12 @@ impl Desk {
         lost > 0
     }
 
-    fn expects_results(&self) -> bool {
-        !self.outbox.is_empty() || self.lately_busy
+    fn sweep_every(&self) -> Duration {
+        if self.outbox.is_empty() {
+            SWEEP_AT_REST
+        } else {
+            SWEEP_EVERY
+        }
     }
 
     fn count(&self) {

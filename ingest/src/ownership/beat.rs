@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_core::catalog::{CatalogError, Latest};
+use chronik_core::failpoint;
 use chronik_core::ids::Lane;
 use chronik_core::names;
 use chronik_core::store::{SharedStore, StoreError};
@@ -137,6 +138,7 @@ impl Heart {
     /// A former owner must not write over the name of a newer export, so the claims are asked first.
     async fn write(&mut self, latest: Latest) -> Result<(), BeatError> {
         self.ownership.check().await?;
+        failpoint!("latest-checked");
         let beat = self.latest.as_ref().map_or(0, |last| last.beat + 1);
         let latest = Latest { beat, ..latest };
         overwrite(&self.store, self.lane, &latest).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chronik_core::failpoint;
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -103,6 +104,7 @@ impl Searcher {
 
     async fn attempt(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
         let plan = self.plan(request).await?;
+        failpoint!("search-planned");
         let after = request.cursor.as_ref().map(Cursor::place);
         let mut page = Page::new(request.sort, request.limit, PAGE_BYTES, after);
         let mut missing = plan.missing;
