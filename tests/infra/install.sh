@@ -14,8 +14,7 @@ install_infrastructure_for_all() {
         install_packages docker.io docker-compose debootstrap iptables
     build_go tflint github.com/terraform-linters/tflint v0.64.0
     build_apiserver v1.36.3
-    install_python_program infra/checkov checkov 3.3.30
-    install_python_program moto 'moto[server]' 5.2.5
+    install_checkov 3.3.30
     make_debian
     download_definitions github.com/kedacore/keda/v2 v2.21.0 config/crd/bases
     download_definitions github.com/prometheus-operator/prometheus-operator v0.85.0 example/prometheus-operator-crd
@@ -56,14 +55,13 @@ build_apiserver() {
     )
 }
 
-# install_python_program FOLDER PACKAGE VERSION: in an environment of its own.
-install_python_program() {
-    local folder=$cache/$1-$3
+# install_checkov VERSION: in a Python environment of its own.
+install_checkov() {
+    local folder=$cache/infra/checkov-$1
     [[ -e $folder/complete ]] && return
     rm -rf "$folder"
-    mkdir -p "$(dirname "$folder")"
     python3 -m venv "$folder"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check "$2==$3"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "checkov==$1"
     touch "$folder/complete"
 }
 

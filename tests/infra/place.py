@@ -16,7 +16,7 @@ PATIENCE = 540
 
 def tool(name):
     """The program `name`: one that `tests/infra/install.sh` built, one of the Python environment, or the system's."""
-    places = [*(CACHE / "infra").glob(f"{name}-*/bin"), *CACHE.glob(f"{name}-*/bin"), Path(sys.executable).parent]
+    places = [*(CACHE / "infra").glob(f"{name}-*/bin"), Path(sys.executable).parent]
     found = shutil.which(name, path=os.pathsep.join(map(str, places))) or shutil.which(name)
     assert found, f"{name} is not there: tests/run installs it"
     return found

@@ -4,16 +4,12 @@ It starts no functions, machines or containers: what is seen is what AWS is told
 are left out or changed, see LEFT_OUT and CHANGED."""
 
 import json
-import os
 import re
-import subprocess
 import zipfile
 
 import boto3
 import pytest
-import requests
-from chronik import PATIENCE, until
-from place import CACHE, free_port
+from servers.moto import Moto
 from terraform import Terraform, missing
 
 # Applying takes minutes; all tests look at one deployment.
@@ -38,6 +34,13 @@ resource "aws_ecs_service" "ingest" {
   }
 }
 """
+
+
+class Account(Moto):
+    """With the policies that AWS itself keeps."""
+
+    def command(self):
+        return super().command()[0], {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
 
 
 class Cloud:
@@ -97,26 +100,9 @@ def several(value):
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory):
-    (program,) = CACHE.glob("moto-*/bin/moto_server")
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    # With the policies that AWS itself keeps.
-    environment = os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-    log = (tmp_path_factory.mktemp("cloud") / "log").open("wb")
-    process = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], env=environment, stdout=log, stderr=log)
-
-    def answers():
-        assert process.poll() is None, "the stand-in ended"
-        try:
-            return requests.get(f"{url}/moto-api/", timeout=5).ok
-        except requests.RequestException:
-            return False
-
-    until(answers, "the stand-in answers")
-    yield Cloud(url)
-    process.terminate()
-    process.wait(timeout=PATIENCE)
-    log.close()
+def cloud():
+    with Account() as account:
+        yield Cloud(account.url)
 
 
 @pytest.fixture(scope="module")
