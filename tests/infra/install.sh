@@ -39,7 +39,8 @@ build_go() {
 }
 
 # build_apiserver VERSION: Kubernetes can't be built as a dependency as it is, because it replaces parts of itself by
-# folders; here they are replaced by the same parts as they are published.
+# folders; here they are replaced by the same parts as they are published. Its version is told to the linker, and charts
+# ask for it.
 build_apiserver() {
     local folder=$cache/infra/kube-apiserver-$1 theirs
     [[ -x $folder/bin/kube-apiserver ]] && return
@@ -51,7 +52,8 @@ build_apiserver() {
     (
         cd "$folder/module"
         CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
-            go build -mod=mod -o ../bin/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+            go build -mod=mod -ldflags "-X k8s.io/component-base/version.gitVersion=$1" \
+            -o ../bin/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
     )
 }
 

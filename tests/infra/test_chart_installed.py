@@ -147,16 +147,16 @@ def test_upgrade_changes_and_rollback_brings_back(kubernetes, release):
         age = [each["value"] for each in container["env"] if each["name"] == "CHRONIK_SHIP_MAX_AGE"]
         return container["image"], age
 
-    install(kubernetes, release, {"image.tag": "1"}, "install")
-    assert broker() == ("chronik-ingest:1", [])
+    install(kubernetes, release, {"image.tag": "v1"}, "install")
+    assert broker() == ("chronik-ingest:v1", [])
     assert "HorizontalPodAutoscaler/events-chronik-indexer" in kubernetes.get(KINDS)
-    changed = {"image.tag": "2", "broker.settings.CHRONIK_SHIP_MAX_AGE": "30s", "indexer.autoscaling.by": "keda"}
+    changed = {"image.tag": "v2", "broker.settings.CHRONIK_SHIP_MAX_AGE": "30s", "indexer.autoscaling.by": "keda"}
     install(kubernetes, release, changed, "upgrade")
-    assert broker() == ("chronik-ingest:2", ["30s"])
+    assert broker() == ("chronik-ingest:v2", ["30s"])
     assert "HorizontalPodAutoscaler/events-chronik-indexer" not in kubernetes.get(KINDS)
     assert "ScaledObject/events-chronik-indexer" in kubernetes.get(KINDS)
     kubernetes.helm("rollback", release, "1")
-    assert broker() == ("chronik-ingest:1", [])
+    assert broker() == ("chronik-ingest:v1", [])
     assert "ScaledObject/events-chronik-indexer" not in kubernetes.get(KINDS)
 
 
