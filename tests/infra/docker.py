@@ -1,6 +1,8 @@
 """A container daemon of our own, and images made of what is on this machine: no registry of images is needed."""
 
+import json
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -10,6 +12,8 @@ from place import CACHE, run, tool
 
 # Tables of iptables as they are before anything uses them.
 TABLES = {"filter": ("INPUT", "FORWARD", "OUTPUT"), "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")}
+# Whether the machine passes packets on.
+FORWARDS = Path("/proc/sys/net/ipv4/ip_forward")
 # What `tests/infra/install.sh` made by debootstrap.
 DEBIAN = CACHE / "infra/debian-bookworm.tar"
 
@@ -25,6 +29,7 @@ class Docker:
     def __enter__(self):
         self.had_bridge = self.bridge().exists()
         self.rules = run("iptables-save")
+        self.forwarded = FORWARDS.read_text()
         with (self.directory / "dockerd.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -49,6 +54,9 @@ class Docker:
             if f"*{table}\n" not in self.rules:
                 self.rules += "\n".join([f"*{table}", *(f":{chain} ACCEPT [0:0]" for chain in chains), "COMMIT", ""])
         run("iptables-restore", input=self.rules)
+        FORWARDS.write_text(self.forwarded)
+        # Images and volumes are large.
+        shutil.rmtree(self.directory / "data")
 
     @staticmethod
     def bridge():
@@ -66,6 +74,9 @@ class Docker:
 
     def run(self, *arguments, program="docker", **options):
         return run(program, *arguments, env=self.environment(), **options)
+
+    def inspect(self, *containers):
+        return json.loads(self.run("inspect", *containers))
 
     def image(self, name, archive):
         """Makes an image of a tar file."""
