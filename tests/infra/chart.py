@@ -40,7 +40,10 @@ CASES = {
     },
     "no indexers": {"indexer.enabled": "false", "queue.url": ""},
     "fixed numbers": {"indexer.autoscaling.by": "off", "indexer.replicas": 4, "query.autoscaling.by": "off"},
-    "by an external metric": {"indexer.autoscaling.by": "hpa"},
+    "by external metrics": {
+        "indexer.autoscaling.by": "hpa",
+        "query.autoscaling.coldFetchMetric": "chronik:cold_fetch_seconds:p95",
+    },
     "by the queue": {"indexer.autoscaling.by": "keda", "monitoring.podMonitors": "true", "monitoring.labels.team": "x"},
     "everything else": {
         "image.pullSecrets[0].name": "registry",

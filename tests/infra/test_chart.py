@@ -116,8 +116,16 @@ def test_the_queue_is_what_indexers_scale_by():
     keda = of_kind(render(**CASES["by the queue"]), "ScaledObject")["events-chronik-indexer"]
     (trigger,) = keda["spec"]["triggers"]
     assert trigger["type"] == "aws-sqs-queue" and trigger["metadata"]["queueURL"] == LEAST["queue.url"]
-    hpa = of_kind(render(**CASES["by an external metric"]), "HorizontalPodAutoscaler")["events-chronik-indexer"]
+    hpa = of_kind(render(**CASES["by external metrics"]), "HorizontalPodAutoscaler")["events-chronik-indexer"]
     assert hpa["spec"]["metrics"][0]["external"]["metric"]["name"] == "chronik_pending_jobs"
+
+
+def test_reads_of_old_records_are_what_query_workers_scale_by_too():
+    hpa = of_kind(render(**CASES["by external metrics"]), "HorizontalPodAutoscaler")["events-chronik-query"]
+    cpu, reads = hpa["spec"]["metrics"]
+    assert cpu["resource"]["name"] == "cpu"
+    assert reads["external"]["metric"]["name"] == CASES["by external metrics"]["query.autoscaling.coldFetchMetric"]
+    assert reads["external"]["target"] == {"type": "Value", "value": "2"}
 
 
 def test_without_indexers_nothing_of_theirs_is_there():
@@ -141,6 +149,7 @@ def test_without_indexers_nothing_of_theirs_is_there():
         ({"broker.replicas": 2}, "replicas"),
         ({"broker.settings.ship-max-age": "1s"}, "ship-max-age"),
         ({"indexer.autoscaling.by": "magic"}, "by"),
+        ({"indexer.autoscaling.min": 0}, "indexer.autoscaling.min is 0"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(values, told):
