@@ -15,6 +15,7 @@ from terraform import Terraform, missing
 # Applying takes minutes; all tests look at one deployment.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
+GIVEN = ["-var-file=example.tfvars", "-var-file=mine.tfvars.json"]
 REGION = "eu-central-1"
 APIS = "applicationautoscaling cloudwatch ec2 ecs elbv2 iam lambda logs route53 s3 secretsmanager sqs ssm sts"
 # File → kinds of resources that are never finished: there is no RedriveAllowPolicy, and no tags of these targets.
@@ -62,13 +63,12 @@ class Cloud:
         return boto3.client(name, endpoint_url=self.url, region_name=REGION, **keys)
 
     def variables(self, **more):
+        """What an operator puts in place of the example's."""
         return {
-            "region": REGION,
             "vpc_id": self.vpc,
             "subnet_ids": [subnet["SubnetId"] for subnet in self.subnets],
             "route_table_ids": [self.routes],
             "client_cidrs": ["10.0.0.0/16", "10.1.0.0/16"],
-            "images": {"ingest": "registry/chronik-ingest:1", "query": "registry/chronik-query:1"},
             "http_token_secret_arn": self.token,
             "bucket_prefix": "events/main",
             "infrequent_access_days": 90,
@@ -107,7 +107,7 @@ def cloud():
 
 @pytest.fixture(scope="module")
 def terraform(cloud, tmp_path_factory):
-    """The templates, planned with an operator's variables."""
+    """The templates, planned with the example's variables and an operator's own."""
     assert missing() is None
     terraform = Terraform(tmp_path_factory.mktemp("applied"))
     for file, kinds in LEFT_OUT.items():
@@ -121,8 +121,8 @@ def terraform(cloud, tmp_path_factory):
         archive.writestr("bootstrap", "any program")
     (terraform.directory / "override.tf").write_text(cloud.provider() + CHANGED)
     variables = cloud.variables(indexer_zip="indexer.zip")
-    (terraform.directory / "test.auto.tfvars.json").write_text(json.dumps(variables))
-    terraform.init().run("plan", "-input=false", "-out=plan")
+    (terraform.directory / "mine.tfvars.json").write_text(json.dumps(variables))
+    terraform.init().run("plan", "-input=false", *GIVEN, "-out=plan")
     return terraform
 
 
@@ -131,7 +131,7 @@ def outputs(cloud, terraform):
     """The plan applied; destroyed in the end."""
     terraform.run("apply", "-parallelism=20", "plan")
     yield {name: output["value"] for name, output in terraform.json("output").items()}
-    terraform.run("destroy", "-auto-approve", "-input=false", "-parallelism=20")
+    terraform.run("destroy", "-auto-approve", "-input=false", *GIVEN, "-parallelism=20")
     left = cloud.api("s3").list_buckets()["Buckets"], cloud.api("sqs").list_queues().get("QueueUrls", [])
     assert "chronik-jobs" not in str(left) and f"-{REGION}" not in str(left)
 
@@ -199,7 +199,7 @@ def test_there_are_never_two_brokers(cloud, terraform, outputs):
         for each in cloud.api("ec2").describe_volumes()["Volumes"]
         if {"Key": "Name", "Value": "chronik-log"} in each.get("Tags", [])
     ]
-    assert disk["Encrypted"] and len(disk["Attachments"]) == 1
+    assert disk["Size"] == 200 and disk["Encrypted"] and len(disk["Attachments"]) == 1
     assert disk["AvailabilityZone"] == cloud.subnets[0]["AvailabilityZone"]
     (container,) = task["containerDefinitions"]
     mounted = {mount["containerPath"]: mount["sourceVolume"] for mount in container["mountPoints"]}
@@ -219,6 +219,7 @@ def test_containers_have_no_rights_and_no_secrets_in_plain_sight(cloud, outputs,
     if service == "ingest":
         assert f"{settings['CHRONIK_ADVERTISED_ADDR']}:9092" == outputs["bootstrap_servers"]
         assert settings["CHRONIK_QUERY_ENDPOINTS"] == outputs["search_url"]
+        assert settings["CHRONIK_SHIP_MAX_AGE"] == "30s"
     else:
         host = outputs["bootstrap_servers"].removesuffix(":9092")
         assert settings["CHRONIK_INGEST_ENDPOINTS"] == f"http://{host}:8080"
