@@ -4,7 +4,7 @@ output "bootstrap_servers" {
 }
 
 output "search_url" {
-  description = "Search, console and records of any age."
+  description = "Search, and records of any age."
   value       = local.query_url
 }
 

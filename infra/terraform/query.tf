@@ -1,4 +1,4 @@
-# Search, console, and old records for the broker: no state but caches.
+# Search, and old records for the broker: no state but caches.
 resource "aws_ecs_task_definition" "query" {
   family                   = "${var.name}-query"
   requires_compatibilities = ["FARGATE"]
