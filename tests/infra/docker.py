@@ -8,14 +8,15 @@ import tarfile
 from pathlib import Path
 
 from chronik import PATIENCE, until
-from place import CACHE, run, tool
+from place import run, tool
+from servers.cache import FOLDER
 
 # Tables of iptables as they are before anything uses them.
 TABLES = {"filter": ("INPUT", "FORWARD", "OUTPUT"), "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")}
 # Whether the machine passes packets on.
 FORWARDS = Path("/proc/sys/net/ipv4/ip_forward")
 # What `tests/infra/install.sh` made by debootstrap.
-DEBIAN = CACHE / "infra/debian-bookworm.tar"
+DEBIAN = FOLDER / "infra/debian-bookworm.tar"
 
 
 class Docker:

@@ -2,21 +2,21 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from servers.cache import FOLDER
+
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
-CACHE = Path(os.environ.get("CHRONIK_TEST_CACHE", Path.home() / ".cache/chronik-tests"))
 # What a slow, busy machine may take for one run of a tool.
 PATIENCE = 540
 
 
 def tool(name):
     """The program `name`: one that `tests/infra/install.sh` built, one of the Python environment, or the system's."""
-    places = [*(CACHE / "infra").glob(f"{name}-*/bin"), Path(sys.executable).parent]
+    places = [*(FOLDER / "infra").glob(f"{name}-*/bin"), Path(sys.executable).parent]
     found = shutil.which(name, path=os.pathsep.join(map(str, places))) or shutil.which(name)
     assert found, f"{name} is not there: tests/run installs it"
     return found
@@ -35,9 +35,3 @@ def run(name, *arguments, code=0, **options):
     )
     assert done.returncode == code, f"{name} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

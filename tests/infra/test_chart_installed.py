@@ -11,7 +11,9 @@ import requests
 import yaml
 from chart import CASES, CHART, LEAST, flags
 from chronik import PATIENCE, until
-from place import CACHE, free_port, run, tool
+from place import run, tool
+from servers.cache import FOLDER
+from servers.server import free_port
 
 # The server needs seconds, its build minutes.
 pytestmark = pytest.mark.long
@@ -115,7 +117,7 @@ def kubernetes(tmp_path_factory):
         kubernetes.run("kubectl", "create", "namespace", "log")
         kubernetes.run("kubectl", "create", "secret", "generic", "chronik-http", "--from-literal=token=secret")
         for file, kind in DEFINITIONS.items():
-            (path,) = (CACHE / "infra/definitions").glob(f"*/{file}")
+            (path,) = (FOLDER / "infra/definitions").glob(f"*/{file}")
             kubernetes.run("kubectl", "create", "-f", path)
             until(lambda kind=kind: kind in kubernetes.run("kubectl", "api-resources"), f"{kind} is known")
         yield kubernetes

@@ -7,7 +7,8 @@ import subprocess
 import pytest
 import yaml
 from chronik import Chronik
-from place import INFRA, ROOT, free_port, run
+from place import INFRA, ROOT, run
+from servers.server import free_port
 
 CONTAINERFILE = INFRA / "Containerfile"
 COMPOSE = INFRA / "compose.yaml"

@@ -8,9 +8,10 @@ import pytest
 import requests
 import yaml
 from chronik import PATIENCE, Indexer, Ingest, Query, until
-from place import INFRA, ROOT, free_port, run, tool
+from place import INFRA, ROOT, run, tool
 from servers import sqs
 from servers.elasticmq import Elasticmq
+from servers.server import free_port
 
 ALERTS = INFRA / "prometheus/alerts.yaml"
 DASHBOARD = INFRA / "grafana/chronik.json"
