@@ -28,7 +28,7 @@ async fn work(settings: StandaloneSettings, process: &Process) -> Result<()> {
     let metrics = &process.metrics;
     let queue = settings.queue.open(metrics).await?;
     let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
-    let memory = settings.cache.shares(Uses::Both);
+    let memory = settings.cache.shares(Uses::Search);
     let (catalog, cold) = cold::readers(&store, Lane::SOLE, &memory);
     let cancel = process.cancel.clone();
     let starting = Ingest::start(IngestParts {

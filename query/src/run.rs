@@ -35,7 +35,7 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), ServiceEr
     let service = QueryService::new(QueryParts {
         store,
         catalog: catalog.clone(),
-        tail: followed_tail(&settings, process)?,
+        tail: followed_tail(&settings, memory.tail, process)?,
         cold,
         limits: QueryLimits::within(&memory),
         metrics: process.metrics.clone(),
@@ -53,15 +53,19 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), ServiceEr
     Ok(())
 }
 
-/// A copy of what the brokers have not shipped, if there are brokers to ask.
-fn followed_tail(settings: &RunSettings, process: &Process) -> Result<Option<SharedTail>, ServiceError> {
+/// A copy of what the brokers have not shipped, of at most so many bytes, if there are brokers to ask.
+fn followed_tail(settings: &RunSettings, bytes: usize, process: &Process) -> Result<Option<SharedTail>, ServiceError> {
     let Some(endpoints) = &settings.brokers.ingest_endpoints else {
         return Ok(None);
     };
     let token = settings.http.token()?;
     let client = HttpClient::new(token.as_ref().map(|token| token.reveal()))?;
     let remote = Arc::new(RemoteTail::new(endpoints, client));
-    let (tail, follower) = FollowedTail::new(remote, FollowLimits::default(), &process.metrics);
+    let limits = FollowLimits {
+        bytes,
+        ..FollowLimits::default()
+    };
+    let (tail, follower) = FollowedTail::new(remote, limits, &process.metrics);
     process.beside("the tail's follower", follower.run(process.cancel.clone()));
     Ok(Some(Arc::new(tail)))
 }

@@ -113,6 +113,10 @@ pub struct Deletion {
 impl Deletion {
     /// Nothing is deleted yet.
     pub fn new(parts: DeletionParts) -> Self {
+        for kind in Object::KINDS {
+            // There from the start, so that the first deletion shows as an increase.
+            parts.metrics.deleted.with_label_values(&[kind]);
+        }
         Self {
             parts,
             settled: Settled::default(),

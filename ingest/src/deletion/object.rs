@@ -24,6 +24,9 @@ pub enum Object {
 }
 
 impl Object {
+    /// What [`kind`](Self::kind) may say.
+    pub const KINDS: [&str; 6] = ["segment", "checkpoint", "archive", "result", "catalog", "probe"];
+
     /// The object of a name; `None` for a name that this program does not delete.
     pub fn named(key: &str) -> Option<Self> {
         let (top, _) = key.split_once('/')?;

@@ -20,7 +20,7 @@ pub struct Shares {
     pub catalog: usize,
     /// Directories of segments.
     pub directories: usize,
-    /// The newest records, for consumers.
+    /// The newest records: a broker's for consumers, a query worker's copy of them.
     pub tail: usize,
     /// Archives.
     pub archives: usize,
@@ -31,25 +31,22 @@ pub struct Shares {
 /// What a process does with its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uses {
-    /// It is a broker.
+    /// It is a broker alone.
     Broker,
-    /// It searches.
+    /// It searches, beside a broker or alone.
     Search,
-    /// Both.
-    Both,
 }
 
 impl CacheSettings {
     /// Divides the memory among those who use it.
     pub fn shares(&self, uses: Uses) -> Shares {
-        let (broker, search) = (uses != Uses::Search, uses != Uses::Broker);
-        let weight = |used: bool, weight: usize| if used { weight } else { 0 };
+        let searches = |weight: usize| if uses == Uses::Broker { 0 } else { weight };
         let weights = Shares {
             catalog: 1,
             directories: 1,
-            tail: weight(broker, 2),
-            archives: weight(search, 3),
-            scans: weight(search, 1),
+            tail: 2,
+            archives: searches(3),
+            scans: searches(1),
         };
         let all = weights.catalog + weights.directories + weights.tail + weights.archives + weights.scans;
         let part = |weight: usize| self.cache_memory_bytes.as_usize() / all * weight;
@@ -72,11 +69,10 @@ mod tests {
         let settings = CacheSettings {
             cache_memory_bytes: ByteSize::mebibytes(240),
         };
-        for uses in [Uses::Broker, Uses::Search, Uses::Both] {
+        for uses in [Uses::Broker, Uses::Search] {
             let shares = settings.shares(uses);
             let all = shares.catalog + shares.directories + shares.tail + shares.archives + shares.scans;
             assert_eq!(all, 240 << 20, "{uses:?}");
-            assert_eq!(shares.tail == 0, uses == Uses::Search, "{uses:?}");
             assert_eq!(shares.archives == 0, uses == Uses::Broker, "{uses:?}");
         }
     }
