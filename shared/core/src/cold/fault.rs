@@ -145,6 +145,7 @@ impl From<StoreError> for StoreFault {
                 operation,
                 key,
                 message,
+                ..
             } => Self::Unavailable {
                 operation: operation.to_owned(),
                 key,
@@ -171,6 +172,8 @@ impl From<StoreFault> for StoreError {
                     operation: known.unwrap_or("an operation"),
                     key,
                     message,
+                    // Whoever asks here is not who asked the store.
+                    forbidden: false,
                 }
             }
         }
@@ -214,6 +217,7 @@ mod tests {
                     operation,
                     key: key(),
                     message: reason(),
+                    forbidden: false,
                 })
                 .chain([
                     StoreError::NotFound { key: key() },

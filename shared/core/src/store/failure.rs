@@ -69,6 +69,14 @@ impl Failure {
             operation,
             key: key.to_owned(),
             message,
+            forbidden: self.is_forbidden(),
+        }
+    }
+
+    fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Store(error) => Answer::of(error).lacks_a_right() || is_denied_by_the_system(error),
+            Self::Deadline(_) => false,
         }
     }
 }
@@ -82,7 +90,7 @@ impl Place {
             } = self;
             return format!("there is no {name}: check {bucket_setting}, or make the bucket");
         }
-        if answer.lacks_rights() {
+        if answer.is_refusal() {
             let credentials = self.credentials_setting;
             return format!(
                 "{} refuses it ({answer}): check {credentials}, and what they allow",
@@ -132,8 +140,19 @@ impl Answer {
         matches!(self.code.as_str(), "NoSuchBucket" | "ContainerNotFound")
     }
 
-    fn lacks_rights(&self) -> bool {
+    fn is_refusal(&self) -> bool {
         matches!(self.status, Some(401 | 403))
+    }
+
+    /// A refusal of one operation, where others may be allowed; not that of a wrong key. An answer to HEAD has no code.
+    fn lacks_a_right(&self) -> bool {
+        let codes = [
+            "",
+            "AccessDenied",
+            "AuthorizationFailure",
+            "AuthorizationPermissionMismatch",
+        ];
+        self.status == Some(403) && codes.contains(&self.code.as_str())
     }
 
     fn names_region(&self) -> bool {
@@ -152,6 +171,11 @@ impl std::fmt::Display for Answer {
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         f.write_str(&parts.join(" "))
     }
+}
+
+/// A file or a directory is not ours.
+fn is_denied_by_the_system(error: &Error) -> bool {
+    cause::<std::io::Error>(error).is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn cause<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
@@ -216,6 +240,23 @@ mod tests {
         }
         let told = told(answered("503 Service Unavailable", "SlowDown"));
         assert!(told.contains("503 SlowDown in its") && !told.contains('\n'), "{told}");
+    }
+
+    #[test]
+    fn a_missing_right_is_told_from_a_wrong_key() {
+        let forbidden = |status, code| {
+            let error = Failure::Store(answered(status, code)).of_bucket("create", "k", Some(&place()));
+            matches!(error, StoreError::Unavailable { forbidden: true, .. })
+        };
+        assert!(forbidden("403 Forbidden", "AccessDenied") && forbidden("403 Forbidden", ""));
+        for (status, code) in [
+            ("403 Forbidden", "SignatureDoesNotMatch"),
+            ("403 Forbidden", "InvalidAccessKeyId"),
+            ("401 Unauthorized", ""),
+            ("503 Service Unavailable", ""),
+        ] {
+            assert!(!forbidden(status, code), "{status} {code}");
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl FaultyStore {
                 operation,
                 key,
                 message: message.to_owned(),
+                forbidden: false,
             })
         };
         match self.next(operation, &key) {

@@ -137,6 +137,7 @@ impl LocalBucket {
             operation,
             key: key.to_owned(),
             message,
+            forbidden: false,
         })
     }
 
@@ -165,6 +166,7 @@ impl LocalBucket {
                 operation,
                 key: key.to_owned(),
                 message: format!("directory {}: {error}", directory.display()),
+                forbidden: error.kind() == io::ErrorKind::PermissionDenied,
             })?;
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if durable.len() >= DURABLE_MAX {

@@ -23,6 +23,7 @@ pub mod suite;
 pub use access::{Access, BucketError};
 pub use local::{LocalBucket, LocalBucketError};
 pub use object::{ObjectBucket, memory};
+pub use s3::sdk_config;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -99,6 +100,8 @@ pub enum StoreError {
         key: String,
         /// The store's own words.
         message: String,
+        /// Whether the store knows who asks, and does not allow this to them.
+        forbidden: bool,
     },
 }
 

@@ -180,6 +180,7 @@ impl Store for ObjectBucket {
             operation: "read",
             key: key.to_owned(),
             message,
+            forbidden: false,
         })
     }
 
@@ -234,6 +235,7 @@ fn path(key: &str) -> Result<Path, StoreError> {
         operation: "naming",
         key: key.to_owned(),
         message: error.to_string(),
+        forbidden: false,
     })
 }
 

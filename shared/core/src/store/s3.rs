@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use object_store::aws::{AmazonS3Builder, Checksum};
 
 use super::aws_chain::AwsChain;
@@ -16,11 +18,7 @@ const REGION_OF_OTHERS: &str = "us-east-1";
 
 /// Opens the bucket; the store is not asked for anything yet.
 pub(crate) async fn open(place: &S3Place) -> Result<SharedStore, BucketError> {
-    let environment = if place.keys.is_some() && (place.region.is_some() || place.endpoint.is_some()) {
-        None
-    } else {
-        Some(environment(place).await)
-    };
+    let environment = environment(place).await;
     let region = region(place, environment.as_ref())?;
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&place.bucket)
@@ -48,13 +46,33 @@ pub(crate) async fn open(place: &S3Place) -> Result<SharedStore, BucketError> {
     client::bucket("s3", objects, place.prefix.as_deref(), place_of(place))
 }
 
-/// What the machine, its profile files and its role say.
-async fn environment(place: &S3Place) -> SdkConfig {
+/// The same place with the same credentials, for AWS's own client: what is asked of a bucket beside its objects.
+pub async fn sdk_config(place: &S3Place) -> Result<SdkConfig, BucketError> {
+    let environment = environment(place).await;
+    let region = region(place, environment.as_ref())?;
+    let config = match environment {
+        Some(environment) => environment.into_builder(),
+        None => SdkConfig::builder().behavior_version(BehaviorVersion::latest()),
+    };
+    let mut config = config.region(Region::new(region));
+    config.set_endpoint_url(place.endpoint.clone());
+    if let Some((access, secret)) = &place.keys {
+        let keys = Credentials::new(access.reveal(), secret.reveal(), None, None, "settings");
+        config.set_credentials_provider(Some(SharedCredentialsProvider::new(keys)));
+    }
+    Ok(config.build())
+}
+
+/// What the machine, its profile files and its role say; nobody is asked if the settings say it all.
+async fn environment(place: &S3Place) -> Option<SdkConfig> {
+    if place.keys.is_some() && (place.region.is_some() || place.endpoint.is_some()) {
+        return None;
+    }
     let loader = aws_config::defaults(BehaviorVersion::latest());
-    match &place.region {
+    Some(match &place.region {
         Some(region) => loader.region(Region::new(region.clone())).load().await,
         None => loader.load().await,
-    }
+    })
 }
 
 fn region(place: &S3Place, environment: Option<&SdkConfig>) -> Result<String, BucketError> {
