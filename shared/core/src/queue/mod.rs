@@ -7,7 +7,7 @@ mod sqs;
 pub mod suite;
 
 pub use embedded::{DeadLetter, EmbeddedQueue};
-pub use sqs::{QueueAddress, QueueAddressError, QueueEndpoint, SqsError, SqsQueue};
+pub use sqs::{QueueAddress, QueueAddressError, QueueEndpoint, RedrivePolicy, SqsError, SqsQueue, sqs_client};
 
 use std::sync::Arc;
 use std::time::Duration;

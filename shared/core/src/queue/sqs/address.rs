@@ -52,6 +52,14 @@ impl QueueAddress {
         self.0.as_str()
     }
 
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        self.0
+            .path_segments()
+            .and_then(|mut segments| segments.next_back())
+            .unwrap_or_default()
+    }
+
     /// Another queue of the same account and region, as a queue's dead letters are.
     pub fn sibling(&self, name: &str) -> Self {
         let mut url = self.0.clone();
@@ -183,7 +191,10 @@ mod tests {
             );
         }
         let dead = address("http://127.0.0.1:9324/000000000000/jobs").sibling("dead");
-        assert_eq!(dead.as_str(), "http://127.0.0.1:9324/000000000000/dead");
+        assert_eq!(
+            (dead.as_str(), dead.name()),
+            ("http://127.0.0.1:9324/000000000000/dead", "dead")
+        );
     }
 
     #[test]

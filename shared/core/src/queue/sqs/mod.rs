@@ -6,6 +6,7 @@ mod policy;
 
 pub use address::{QueueAddress, QueueAddressError, QueueEndpoint};
 pub use error::SqsError;
+pub use policy::RedrivePolicy;
 
 use std::time::Duration;
 
@@ -26,7 +27,6 @@ use super::{Delivery, Depth, Queue, QueueError, RECEIVES_MAX, check_size};
 use crate::telemetry::Metrics;
 
 use self::error::{Failure, about_receipt, failed};
-use self::policy::RedrivePolicy;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One try of anything but a wait for messages.
@@ -70,14 +70,8 @@ impl SqsQueue {
         endpoint: Option<&QueueEndpoint>,
         metrics: &Metrics,
     ) -> Result<Self, SqsError> {
-        let shared = shared_config(address).await;
-        check_credentials(&shared).await?;
-        let own = address.endpoint();
-        let config = aws_sdk_sqs::config::Builder::from(&shared)
-            .endpoint_url(endpoint.unwrap_or(&own).as_str())
-            .build();
         let queue = Self {
-            client: Client::from_conf(config),
+            client: sqs_client(address, endpoint).await?,
             address: address.clone(),
             policy: OnceCell::new(),
             buried: metrics.counter("chronik_queue_buried_total", "Jobs that nobody could work on."),
@@ -222,6 +216,17 @@ impl Queue for SqsQueue {
             in_flight: count(&names[2])?,
         })
     }
+}
+
+/// AWS's client for the queue at `address`, reached at `endpoint` if not at the address' own server.
+pub async fn sqs_client(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> Result<Client, SqsError> {
+    let shared = shared_config(address).await;
+    check_credentials(&shared).await?;
+    let own = address.endpoint();
+    let config = aws_sdk_sqs::config::Builder::from(&shared)
+        .endpoint_url(endpoint.unwrap_or(&own).as_str())
+        .build();
+    Ok(Client::from_conf(config))
 }
 
 async fn shared_config(address: &QueueAddress) -> SdkConfig {

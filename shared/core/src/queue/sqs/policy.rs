@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// The redrive policy of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RedrivePolicy {
+pub struct RedrivePolicy {
     /// The name of the dead-letter queue; it lies in the same account and region.
     pub dead_letters: String,
     /// A message that was received more often goes there by itself.
@@ -14,7 +14,7 @@ pub(super) struct RedrivePolicy {
 impl RedrivePolicy {
     /// Reads the attribute: `{"deadLetterTargetArn":"arn:aws:sqs:REGION:ACCOUNT:NAME","maxReceiveCount":N}`; servers write
     /// the number also as text.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let policy: Value = serde_json::from_str(text).ok()?;
         let name = policy.get("deadLetterTargetArn")?.as_str()?.rsplit(':').next()?;
         let count = policy.get("maxReceiveCount")?;
