@@ -3,6 +3,8 @@
 //! `cluster.json` says which cluster the bucket belongs to; `claims/{incarnation}.json` who has used it. Both are created
 //! once and never deleted. A broker that finds a claim above its own stops.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use chronik_core::ids::{Incarnation, Timestamp};
 use chronik_core::names::{self, ClaimName};
@@ -161,6 +163,16 @@ pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> R
 pub async fn holder(store: &SharedStore, incarnation: Incarnation) -> Option<ClaimDocument> {
     let bytes = store.read(&ClaimName { incarnation }.to_string(), None).await.ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// The holder of a claim, in words.
+pub async fn owner(store: &SharedStore, claim: Incarnation) -> String {
+    let Some(holder) = holder(store, claim).await else {
+        return format!("the broker of incarnation {claim}");
+    };
+    let at = Duration::from_millis(u64::try_from(holder.at_ms).unwrap_or(0));
+    let at = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + at);
+    format!("the broker on {} (incarnation {claim}, since {at})", holder.host)
 }
 
 fn host() -> String {

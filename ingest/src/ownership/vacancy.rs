@@ -4,7 +4,7 @@
 //! An owner that stopped in good order has said so in `latest`. Of any other the last sign of life must be old enough, by
 //! the store's own clock: a probe object tells its time, so that no clock of any machine matters.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use chronik_core::catalog::Latest;
@@ -49,7 +49,7 @@ pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: R
     }
     let age = store_time(store).await?.duration_since(first.at).unwrap_or_default();
     let remaining = rhythm.quiet.saturating_sub(age);
-    let owner = owner(store, claim).await;
+    let owner = claim::owner(store, claim).await;
     if remaining.is_zero() {
         tracing::warn!(
             "{owner} did not give the bucket up, but gave no sign of life for {} s",
@@ -121,21 +121,12 @@ async fn store_time(store: &SharedStore) -> Result<SystemTime, StoreError> {
     Ok(written?.last_modified)
 }
 
-/// The holder of a claim, in words.
-async fn owner(store: &SharedStore, claim: Incarnation) -> String {
-    let Some(holder) = claim::holder(store, claim).await else {
-        return format!("the broker of incarnation {claim}");
-    };
-    let at = u64::try_from(holder.at_ms).unwrap_or(0);
-    let at = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_millis(at));
-    format!("the broker on {} (incarnation {claim}, since {at})", holder.host)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use std::sync::Arc;
+    use std::time::Duration;
 
     use chronik_core::catalog::VERSION;
     use chronik_core::store::clocked::ClockedStore;
