@@ -11,7 +11,7 @@ pub struct GcsSettings {
     /// The bucket.
     #[arg(long, env = "GCS_BUCKET", value_name = "BUCKET")]
     pub gcs_bucket: Option<String>,
-    /// The project of the bucket; its name alone is enough to find it.
+    /// The project of the bucket: accepted without effect, as the bucket's name alone is enough to find it.
     #[arg(long, env = "GCS_PROJECT_ID", value_name = "PROJECT")]
     pub gcs_project_id: Option<String>,
     /// What all names in the bucket begin with; one prefix is one cluster.
@@ -24,8 +24,6 @@ pub struct GcsSettings {
 pub struct GcsPlace {
     /// The bucket.
     pub bucket: String,
-    /// The project, if given.
-    pub project: Option<String>,
     /// Without slashes at its ends.
     pub prefix: Option<String>,
 }
@@ -42,7 +40,6 @@ impl GcsSettings {
         };
         Ok(GcsPlace {
             bucket: bucket.to_owned(),
-            project: given(&self.gcs_project_id).map(str::to_owned),
             prefix: prefix("GCS_PREFIX", &self.gcs_prefix)?,
         })
     }
