@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use chronik_core::store::{LocalBucket, SharedStore};
+use chronik_core::setting::BucketSettings;
+use chronik_core::store::{Access, LocalBucket, SharedStore};
 use chronik_core::{archive, segment};
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -13,14 +14,14 @@ use crate::output::{Output, shown};
 #[derive(Debug, Subcommand)]
 pub enum Segment {
     /// Describe a segment, and check every byte of it.
-    Inspect(Object),
+    Inspect(Box<Object>),
 }
 
 /// `chronik archive`
 #[derive(Debug, Subcommand)]
 pub enum Archive {
     /// Describe an archive, and check every byte of it.
-    Inspect(Object),
+    Inspect(Box<Object>),
 }
 
 /// An object, wherever it lies.
@@ -29,18 +30,17 @@ pub struct Object {
     /// A file, or an object's name in the bucket.
     #[arg(value_name = "FILE|KEY")]
     object: String,
-    /// The bucket's directory [default: bucket in the data directory].
-    #[arg(long, env = "LOCAL_STORAGE_PATH", value_name = "DIR")]
-    local_storage_path: Option<PathBuf>,
-    /// The data directory.
+    /// Directory in which a bucket on a local directory lies, unless that is set itself.
     #[arg(long, env = "CHRONIK_DATA_DIR", value_name = "DIR", default_value = "./data")]
     data_dir: PathBuf,
+    #[command(flatten)]
+    bucket: BucketSettings,
 }
 
 impl Segment {
     pub async fn run(self, output: &Output) -> Result<()> {
         let Self::Inspect(object) = self;
-        let (store, key) = object.locate()?;
+        let (store, key) = object.locate().await?;
         let description = serde_json::to_value(segment::inspect(store, &key).await?)?;
         if output.json {
             return output.document(&description);
@@ -79,7 +79,7 @@ const COLUMNS: [&str; 6] = ["partition", "first", "last", "batches", "position",
 impl Archive {
     pub async fn run(self, output: &Output) -> Result<()> {
         let Self::Inspect(object) = self;
-        let (store, key) = object.locate()?;
+        let (store, key) = object.locate().await?;
         let description = serde_json::to_value(archive::inspect(store.as_ref(), &key).await?)?;
         if output.json {
             return output.document(&description);
@@ -110,7 +110,7 @@ impl Archive {
 
 impl Object {
     /// The store that has it, opened for reading alone, and its name there.
-    fn locate(&self) -> Result<(SharedStore, String)> {
+    async fn locate(&self) -> Result<(SharedStore, String)> {
         let file = Path::new(&self.object);
         if let (true, Some(name)) = (file.is_file(), file.file_name()) {
             let directory = file
@@ -120,17 +120,14 @@ impl Object {
             let name = name.to_str().context("the file's name is not UTF-8")?;
             return Ok((Arc::new(LocalBucket::view(directory)?), name.to_owned()));
         }
-        let bucket = self
-            .local_storage_path
-            .clone()
-            .unwrap_or_else(|| self.data_dir.join("bucket"));
-        let view = LocalBucket::view(&bucket).with_context(|| {
+        let bucket = self.bucket.open(&self.data_dir, Access::Reader).await;
+        let bucket = bucket.with_context(|| {
             format!(
-                "{} is no file, and the bucket for an object of this name (LOCAL_STORAGE_PATH) is not there",
+                "{} is no file, and the bucket for an object of this name can't be opened",
                 self.object
             )
         })?;
-        Ok((Arc::new(view), self.object.clone()))
+        Ok((bucket, self.object.clone()))
     }
 }
 
