@@ -1,4 +1,4 @@
-# The history. Everything else can be rebuilt from here.
+# The history. Everything else can be rebuilt from here. `chronik bucket init` makes the same, but for policy and key.
 resource "aws_s3_bucket" "history" {
   #checkov:skip=CKV_AWS_144:replication to another region is a choice of the operator and doubles the cost
   #checkov:skip=CKV_AWS_18:access logs need a second bucket; CloudTrail data events do the same per account

@@ -1,4 +1,5 @@
-# Jobs for the indexer. A hint only: the broker knows what has no archive, and sends it again.
+# Jobs for the indexer. A hint only: the broker knows what has no archive, and sends it again. `chronik bucket init` makes
+# the same.
 resource "aws_sqs_queue" "jobs" {
   name                    = "${var.name}-jobs"
   sqs_managed_sse_enabled = true

@@ -1,5 +1,6 @@
 //! The operator's tool, one command a file.
 
+pub mod bucket;
 pub mod consume;
 pub mod inspect;
 pub mod produce;

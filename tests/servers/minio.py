@@ -1,8 +1,10 @@
 """MinIO: S3 with conditional puts that are atomic, and checksums that are verified."""
 
+import json
 import os
 import subprocess
 
+import boto3
 import requests
 
 from servers import s3
@@ -42,3 +44,20 @@ class Minio(Server):
 
     def prepare(self):
         s3.make_bucket(self.url)
+
+    def session(self, actions):
+        """Credentials that allow these actions alone, as the AWS chain finds them."""
+        sts = boto3.client(
+            "sts",
+            endpoint_url=self.url,
+            region_name=s3.REGION,
+            aws_access_key_id=s3.ACCESS_KEY,
+            aws_secret_access_key=s3.SECRET_KEY,
+        )
+        role = {"RoleArn": "arn:aws:iam::123456789012:role/any", "RoleSessionName": "tests"}
+        made = sts.assume_role(**role, Policy=json.dumps(s3.policy(actions)))["Credentials"]
+        return {
+            "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": made["SessionToken"],
+        }

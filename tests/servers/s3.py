@@ -28,6 +28,11 @@ def make_bucket(url, name=BUCKET):
         s3.create_bucket(Bucket=name)
 
 
+def policy(actions):
+    """What allows these actions, and no other, on everything."""
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": ["*"]}]}
+
+
 def settings(url, bucket=BUCKET, prefix="", **changes):
     """What Chronik has to be told about a bucket at `url`."""
     return {

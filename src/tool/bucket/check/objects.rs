@@ -1,0 +1,225 @@
+//! What is done with objects, done once with one that nobody takes for his own.
+//!
+//! Its name is that of an object that tells the store's time ([`ProbeName`]): should it stay, the broker deletes it after a
+//! day.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronik_core::names::{PROBES, ProbeName};
+use chronik_core::setting::Backend;
+use chronik_core::store::{SharedStore, StoreError};
+use ulid::Ulid;
+
+use super::finding::{Finding, Verdict};
+use crate::clock::now;
+use crate::tool::bucket::Place;
+use crate::tool::bucket::right::{Deed, Right};
+
+const FIRST: Bytes = Bytes::from_static(b"created");
+const SECOND: Bytes = Bytes::from_static(b"created once more");
+const THIRD: Bytes = Bytes::from_static(b"overwritten");
+const PART: Range<u64> = 2..5;
+/// Beyond that, objects that nobody knows are not deleted.
+const SKEW_MAX: Duration = Duration::from_secs(60 * 60);
+
+const LIST: Finding = Finding::ok("list", "finds claims, segments and checkpoints after a loss");
+const CREATE: Finding = Finding::ok("create", "ships segments, archives and checkpoints");
+const INFO: Finding = Finding::ok("info", "verifies what was shipped, and sees whether an owner lives");
+const READ: Finding = Finding::ok("read", "serves old records, and recovers");
+const RANGE: Finding = Finding::ok("read a range", "reads parts of segments and archives");
+const ONCE: Finding = Finding::ok("create once", "keeps two brokers apart");
+const OVERWRITE: Finding = Finding::ok("overwrite", "tells readers of what is new, and that the owner lives");
+const DELETE: Finding = Finding::ok("delete", "clears away what nobody needs any more");
+const CLOCK: Finding = Finding::ok("clock", "tells the age of objects that nobody knows");
+
+/// Does everything; what can't be done stops only what depends on it. If the bucket can't even be asked, nothing is.
+pub async fn check(store: &SharedStore, place: &Place) -> Vec<Finding> {
+    let mut probe = Probe {
+        store,
+        place,
+        key: ProbeName { ulid: Ulid::new() }.to_string(),
+        holds: None,
+    };
+    let listed = store.list(PROBES).await;
+    if let Err(error @ StoreError::Unavailable { forbidden: false, .. }) = &listed {
+        let rest = [CREATE, INFO, READ, RANGE, ONCE, OVERWRITE, DELETE, CLOCK];
+        let rest = rest.map(|finding| finding.unknown("not tried, since the bucket can't be used"));
+        let list = LIST.missing(error.to_string()).remedy(remedy(place));
+        return [vec![list], rest.to_vec()].concat();
+    }
+    let create = probe.create().await;
+    let list = probe.list(listed.map(|_| ())).await;
+    let (info, clock) = probe.info().await;
+    let read = probe.read().await;
+    let range = probe.range().await;
+    let once = probe.create_once(&read).await;
+    let overwrite = probe.overwrite().await;
+    let delete = probe.delete().await;
+    vec![list, create, info, read, range, once, overwrite, delete, clock]
+}
+
+fn remedy(place: &Place) -> &'static str {
+    match place.bucket.object_store_backend {
+        Backend::Local | Backend::S3 => "mend what is named; a bucket that is not there is made by chronik bucket init",
+        Backend::Gcs | Backend::Azure => "mend what is named; what is not there is made with the provider's tools",
+    }
+}
+
+/// The object.
+struct Probe<'a> {
+    store: &'a SharedStore,
+    place: &'a Place,
+    key: String,
+    /// What must be in it by now; nothing if it is not there.
+    holds: Option<Bytes>,
+}
+
+impl Probe<'_> {
+    async fn create(&mut self) -> Finding {
+        match self.store.create(&self.key, vec![FIRST]).await {
+            Ok(()) => {
+                self.holds = Some(FIRST);
+                CREATE
+            }
+            Err(error) => self.failed(CREATE, Deed::Create, &error),
+        }
+    }
+
+    /// A listing has to name at once what was created.
+    async fn list(&self, listed: Result<(), StoreError>) -> Finding {
+        let objects = match listed {
+            Ok(()) => self.store.list(PROBES).await,
+            Err(error) => Err(error),
+        };
+        match objects {
+            Ok(objects) if self.holds.is_some() && !objects.iter().any(|object| object.key == self.key) => LIST
+                .missing("an object that was created just now is not listed")
+                .remedy("use a store whose listings are complete"),
+            Ok(_) => LIST,
+            Err(error) => self.failed(LIST, Deed::List, &error),
+        }
+    }
+
+    async fn info(&self) -> (Finding, Finding) {
+        let asked = self.store.info(&self.key).await;
+        let unknown = CLOCK.unknown("not told, since there is no information on an object");
+        match (asked, &self.holds) {
+            (Ok(info), Some(held)) if info.size != held.len() as u64 => {
+                let found = format!("an object of {} bytes is said to have {}", held.len(), info.size);
+                (INFO.missing(found), unknown)
+            }
+            (Ok(info), _) => {
+                let skew = match now().duration_since(info.last_modified) {
+                    Ok(behind) => behind,
+                    Err(ahead) => ahead.duration(),
+                };
+                (INFO, clock(skew))
+            }
+            (Err(StoreError::NotFound { .. }), None) => (INFO, unknown),
+            (Err(error), _) => (self.failed(INFO, Deed::Read, &error), unknown),
+        }
+    }
+
+    async fn read(&self) -> Finding {
+        match (self.store.read(&self.key, None).await, &self.holds) {
+            (Ok(bytes), Some(held)) if bytes != *held => READ.missing("other bytes come back than were written"),
+            (Ok(_), _) | (Err(StoreError::NotFound { .. }), None) => READ,
+            (Err(error), _) => self.failed(READ, Deed::Read, &error),
+        }
+    }
+
+    async fn range(&self) -> Finding {
+        let Some(held) = &self.holds else {
+            return RANGE.unknown("not tried, since no object could be created");
+        };
+        let part = held.slice(PART.start as usize..PART.end as usize);
+        match self.store.read(&self.key, Some(PART)).await {
+            Ok(bytes) if bytes == part => RANGE,
+            Ok(_) => RANGE.missing("other bytes come back than were asked for"),
+            Err(error) => self.failed(RANGE, Deed::Read, &error),
+        }
+    }
+
+    /// What is there decides, and is read back.
+    async fn create_once(&mut self, read: &Finding) -> Finding {
+        if self.holds.is_none() || read.verdict != Verdict::Ok {
+            return ONCE.unknown("not tried, since no object could be created and read");
+        }
+        match self.store.create(&self.key, vec![SECOND]).await {
+            Err(StoreError::Exists { .. }) => ONCE,
+            Ok(()) => {
+                self.holds = Some(SECOND);
+                ONCE.missing("an object that existed already was created once more, with other bytes")
+                    .remedy("use a store that supports conditional puts (If-None-Match)")
+            }
+            Err(error) => self.failed(ONCE, Deed::Read, &error),
+        }
+    }
+
+    async fn overwrite(&mut self) -> Finding {
+        if let Err(error) = self.store.overwrite(&self.key, THIRD).await {
+            return self.failed(OVERWRITE, Deed::Overwrite, &error);
+        }
+        self.holds = Some(THIRD);
+        match self.store.read(&self.key, None).await {
+            Ok(bytes) if bytes != THIRD => OVERWRITE.missing("the bytes from before come back"),
+            _ => OVERWRITE,
+        }
+    }
+
+    /// Also what may have been created although the answer said otherwise.
+    async fn delete(&self) -> Finding {
+        let stays = || match self.holds {
+            Some(_) => format!("; {} stays in the bucket", self.key),
+            None => String::new(),
+        };
+        match self.store.delete(&self.key).await {
+            Ok(()) => match self.store.info(&self.key).await {
+                Ok(_) => DELETE.missing(format!("an object is still there after it was deleted{}", stays())),
+                Err(_) => DELETE,
+            },
+            Err(error) => {
+                let finding = self.failed(DELETE, Deed::Delete, &error);
+                let found = format!("{error}{}", stays());
+                Finding {
+                    found: Some(found),
+                    ..finding
+                }
+            }
+        }
+    }
+
+    fn failed(&self, finding: Finding, deed: Deed, error: &StoreError) -> Finding {
+        let finding = finding.missing(error.to_string());
+        match error {
+            StoreError::Unavailable { forbidden: true, .. } => finding.lacks(&Right::to(deed, self.place)),
+            _ => finding,
+        }
+    }
+}
+
+fn clock(skew: Duration) -> Finding {
+    if skew <= SKEW_MAX {
+        return CLOCK;
+    }
+    let found = format!(
+        "the clocks of the store and of this machine differ by {} s",
+        skew.as_secs()
+    );
+    CLOCK
+        .warning(found)
+        .remedy("set the clock that is wrong; until then objects that nobody knows are kept")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_may_differ_by_an_hour() {
+        assert_eq!(clock(SKEW_MAX).verdict, Verdict::Ok);
+        assert_eq!(clock(SKEW_MAX + Duration::from_secs(1)).verdict, Verdict::Warning);
+    }
+}

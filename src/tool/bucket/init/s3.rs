@@ -1,0 +1,131 @@
+//! A bucket on S3, as the Terraform templates make it, but for its policy and keys of one's own.
+
+use anyhow::{Result, bail};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::BuildError;
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, LifecycleRule, VersioningConfiguration,
+};
+use chronik_core::setting::S3Place;
+
+use super::part::Part;
+use crate::tool::bucket::aws::{Refusal, s3_client};
+use crate::tool::bucket::lifecycle::{self, Lifecycle};
+use crate::tool::bucket::public_access;
+
+const PUBLIC: &str = "public access block";
+const UPLOADS: &str = "lifecycle: drop unfinished uploads";
+const FORGET: &str = "lifecycle: forget what is deleted";
+const VERSIONS: &str = "versions";
+/// Where buckets are made if nobody says where.
+const FIRST_REGION: &str = "us-east-1";
+
+/// Makes what is not there. Without the bucket itself there is nothing to go on with.
+pub async fn make(place: &S3Place) -> Result<Vec<Part>> {
+    let (client, region) = s3_client(place).await?;
+    let mut parts = vec![bucket(&client, place, &region).await?];
+    parts.push(public_access_block(&client, &place.bucket).await);
+    parts.extend(kept_for_a_while(&client, place).await);
+    Ok(parts)
+}
+
+async fn bucket(client: &Client, place: &S3Place, region: &str) -> Result<Part> {
+    let bucket = &place.bucket;
+    let part = format!("bucket {bucket}");
+    let refusal = match client.head_bucket().bucket(bucket).send().await {
+        Ok(_) => return Ok(Part::kept(part)),
+        Err(error) => Refusal::from(error),
+    };
+    match refusal.status {
+        Some(404) => {}
+        Some(301) => bail!("bucket {bucket} is in another region than {region}: check S3_REGION"),
+        Some(403) => bail!(
+            "bucket {bucket} may not be looked at: it is another account's, or the credentials are wrong or lack \
+             s3:ListBucket ({refusal})"
+        ),
+        _ => bail!("bucket {bucket} can't be asked for: {refusal}; check S3_ENDPOINT and S3_REGION"),
+    }
+    let create = client.create_bucket().bucket(bucket);
+    let create = match region {
+        FIRST_REGION => create,
+        region => {
+            let there = BucketLocationConstraint::from(region);
+            let configuration = CreateBucketConfiguration::builder().location_constraint(there);
+            create.create_bucket_configuration(configuration.build())
+        }
+    };
+    match create.send().await.map_err(Refusal::from) {
+        Ok(_) => Ok(Part::made(part)),
+        Err(refusal) if refusal.code == "BucketAlreadyOwnedByYou" => Ok(Part::kept(part)),
+        Err(refusal) if refusal.is_forbidden() => bail!("{part} can't be made ({refusal}): allow s3:CreateBucket"),
+        Err(refusal) => bail!("{part} can't be made: {refusal}"),
+    }
+}
+
+async fn public_access_block(client: &Client, bucket: &str) -> Part {
+    match public_access::blocked(client, bucket).await {
+        Ok(Some(true)) => Part::kept(PUBLIC),
+        Ok(Some(false)) => Part::different(PUBLIC, "it leaves something open"),
+        Ok(None) => match public_access::block(client, bucket).await {
+            Ok(()) => Part::made(PUBLIC),
+            Err(refusal) => Part::refused(PUBLIC, refusal),
+        },
+        Err(refusal) => Part::refused(PUBLIC, refusal),
+    }
+}
+
+/// Lifecycle and versions. What is deleted is kept only once there is a rule that forgets it some day.
+async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<Part> {
+    let bucket = &place.bucket;
+    let mut rules = match Lifecycle::of(client, bucket, place.prefix.as_deref()).await {
+        Ok(rules) => rules,
+        Err(refusal) => return [FORGET, UPLOADS].map(|part| Part::refused(part, &refusal)).to_vec(),
+    };
+    let forget = match rules.forgets_versions() {
+        true => Part::kept(FORGET),
+        false => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
+    };
+    let uploads = match rules.drops_uploads() {
+        true => Part::kept(UPLOADS),
+        false => add(&mut rules, client, bucket, UPLOADS, lifecycle::drop_uploads()).await,
+    };
+    let versions = match rules.forgets_versions() {
+        true => versions(client, bucket).await,
+        false => Part::refused(VERSIONS, "without a rule that forgets them they would be kept for ever"),
+    };
+    vec![forget, uploads, versions]
+}
+
+async fn add(
+    rules: &mut Lifecycle,
+    client: &Client,
+    bucket: &str,
+    part: &str,
+    rule: Result<LifecycleRule, BuildError>,
+) -> Part {
+    match rule {
+        Ok(rule) => match rules.add(client, bucket, rule).await {
+            Ok(()) => Part::made(part),
+            Err(refusal) => Part::refused(part, refusal),
+        },
+        Err(error) => Part::refused(part, error),
+    }
+}
+
+async fn versions(client: &Client, bucket: &str) -> Part {
+    let asked = client.get_bucket_versioning().bucket(bucket).send().await;
+    match asked.map_err(Refusal::from) {
+        Ok(answer) => match answer.status {
+            Some(BucketVersioningStatus::Enabled) => return Part::kept(VERSIONS),
+            Some(_) => return Part::different(VERSIONS, "somebody has suspended them"),
+            None => {}
+        },
+        Err(refusal) => return Part::refused(VERSIONS, refusal),
+    }
+    let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled);
+    let put = client.put_bucket_versioning().bucket(bucket);
+    match put.versioning_configuration(enabled.build()).send().await {
+        Ok(_) => Part::made(VERSIONS),
+        Err(error) => Part::refused(VERSIONS, Refusal::from(error)),
+    }
+}
