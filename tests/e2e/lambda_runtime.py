@@ -109,7 +109,7 @@ class ApiServer(ThreadingHTTPServer):
 class Function:
     """One process, and the runtime API that it alone speaks to."""
 
-    def __init__(self, settings, timeout, log, directory):
+    def __init__(self, binary, settings, timeout, log, directory):
         self.timeout = timeout
         self.offers = queue.Queue()
         self.events = queue.Queue()
@@ -118,7 +118,7 @@ class Function:
         settings = settings | {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.server.server_port}"}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [BOOTSTRAP],
+            [binary],
             env=clean_environment(settings),
             cwd=directory,
             stdin=subprocess.DEVNULL,
@@ -217,9 +217,11 @@ def runtime_api(function):
 class Lambda:
     """Polls `jobs` and has them worked by up to `concurrency` functions, each one batch at a time."""
 
-    def __init__(self, directory, jobs, concurrency=1, batch=1, timeout=PATIENCE, memory=1024, **settings):
+    def __init__(
+        self, directory, jobs, concurrency=1, batch=1, timeout=PATIENCE, memory=1024, binary=BOOTSTRAP, **settings
+    ):
         self.directory = Path(directory)
-        self.jobs, self.batch, self.timeout = jobs, batch, timeout
+        self.jobs, self.batch, self.timeout, self.binary = jobs, batch, timeout, binary
         self.tmp = self.directory / "tmp"
         self.tmp.mkdir(parents=True)
         self.log = self.directory / "log"
@@ -251,7 +253,7 @@ class Lambda:
             function = self.functions.get(slot)
             if function is None or not function.alive():
                 with self.log.open("ab") as log:
-                    function = self.functions[slot] = Function(self.settings, self.timeout, log, self.tmp)
+                    function = self.functions[slot] = Function(self.binary, self.settings, self.timeout, log, self.tmp)
             invocation = Invocation(messages)
             function.invoke(invocation)
             self.invocations.append(invocation)
