@@ -25,12 +25,12 @@ class Died(AssertionError):
     """The process ended when it should have served."""
 
 
-def until(condition, what, patience=PATIENCE):
-    """Waits until `condition()` gives something true, and returns that."""
+def until(condition, what, patience=PATIENCE, every=0.03):
+    """Waits until `condition()` gives something true, and returns that; asks every so many seconds."""
     deadline = time.monotonic() + patience
     while not (result := condition()):
         assert time.monotonic() < deadline, f"waited {patience} s in vain until {what}"
-        threading.Event().wait(0.03)
+        threading.Event().wait(every)
     return result
 
 
@@ -107,7 +107,9 @@ class Chronik:
 
     def start(self):
         """Starts the process and waits for its ready line."""
-        self.spawn()
+        return self.spawn().wait_ready()
+
+    def wait_ready(self):
         self.ready_lines = []
         while True:
             line = self.lines.get(timeout=PATIENCE)
