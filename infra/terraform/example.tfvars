@@ -9,7 +9,7 @@ images = {
   ingest = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/chronik-ingest:0.1.0"
   query  = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/chronik-query:0.1.0"
 }
-indexer_zip           = "indexer.zip"
+indexer_zip           = "../../target/lambda/x86_64/bootstrap/bootstrap.zip"
 http_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:chronik-http-token-AbCdEf"
 
 broker = {

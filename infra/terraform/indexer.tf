@@ -9,7 +9,7 @@ resource "aws_lambda_function" "indexer" {
   role             = aws_iam_role.indexer.arn
   runtime          = "provided.al2023"
   handler          = "bootstrap"
-  architectures    = ["x86_64"]
+  architectures    = [var.indexer.architecture]
   filename         = var.indexer_zip
   source_code_hash = filebase64sha256(var.indexer_zip)
   memory_size      = var.indexer.memory_mib

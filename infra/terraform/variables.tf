@@ -60,7 +60,7 @@ variable "images" {
 }
 
 variable "indexer_zip" {
-  description = "The zip file of the indexer's Lambda function (program `bootstrap`, x86_64)."
+  description = "The zip file of the indexer's Lambda function, as infra/lambda/build makes it."
   type        = string
 }
 
@@ -129,8 +129,9 @@ variable "broker" {
 # ── Indexer and query workers
 
 variable "indexer" {
-  description = "The Lambda function: its size, its time, and how many may run at once."
+  description = "The Lambda function: its size, its time, how many may run at once, and what the zip was built for (x86_64 or arm64)."
   type = object({
+    architecture    = optional(string, "x86_64")
     memory_mib      = optional(number, 2048)
     tmp_mib         = optional(number, 4096)
     timeout_seconds = optional(number, 300)

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import uuid
+import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,15 @@ from chronik import BINARY, PATIENCE, clean_environment, until
 
 BOOTSTRAP = BINARY.with_name("bootstrap")
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:indexer"
+
+
+def unpacked(zip_file, directory):
+    """The program in a function's zip file, put into `directory` with the rights that it has there."""
+    with zipfile.ZipFile(zip_file) as archive:
+        assert archive.namelist() == ["bootstrap"]
+        path = Path(archive.extract("bootstrap", directory))
+        path.chmod(archive.getinfo("bootstrap").external_attr >> 16 & 0o777)
+    return path
 
 
 @dataclass

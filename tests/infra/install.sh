@@ -1,5 +1,6 @@
-# Functions that install what checks the templates in infra/, each at one version. Sourced by tests/run, whose `cache`
-# and `install_packages` they use. Programs that are built go to $cache/infra/NAME-VERSION/bin.
+# Functions that install what checks and builds what is in infra/, each at one version, into `cache` of whoever sources
+# this: tests/run, which has `install_packages` too, and infra/lambda/build. Programs that are built go to
+# $cache/infra/NAME-VERSION/bin.
 
 # What every run needs.
 install_infrastructure() {
@@ -14,7 +15,7 @@ install_infrastructure_for_all() {
         install_packages docker.io docker-compose debootstrap iptables
     build_go tflint github.com/terraform-linters/tflint v0.64.0
     build_apiserver v1.36.3
-    install_checkov 3.3.30
+    install_python_program checkov 3.3.30
     make_debian
     download_definitions github.com/kedacore/keda/v2 v2.21.0 config/crd/bases
     download_definitions github.com/prometheus-operator/prometheus-operator v0.85.0 example/prometheus-operator-crd
@@ -57,13 +58,14 @@ build_apiserver() {
     )
 }
 
-# install_checkov VERSION: in a Python environment of its own.
-install_checkov() {
-    local folder=$cache/infra/checkov-$1
+# install_python_program PACKAGE VERSION [PACKAGE==VERSION...]: in an environment of its own.
+install_python_program() {
+    local folder=$cache/infra/$1-$2
     [[ -e $folder/complete ]] && return
     rm -rf "$folder"
+    mkdir -p "$cache/infra"
     python3 -m venv "$folder"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check "checkov==$1"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$1==$2" "${@:3}"
     touch "$folder/complete"
 }
 
