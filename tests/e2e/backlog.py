@@ -16,8 +16,8 @@ from records import Record, produce
 PARTITIONS = 4
 # The records that have the word that is searched.
 MARK, MARK_EVERY = b" marked", 997
-# Small enough for segments to end where they should.
-BATCH_BYTES = 16 << 10
+# What librdkafka takes at most by default.
+BATCH_BYTES_MAX = 1_000_000
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -65,7 +65,7 @@ class Backlog:
         self.segment_bytes = segment_bytes
         limits = {"ship_max_bytes": segment_bytes, "index_batch_bytes": job_bytes}
         ages = {"ship_max_age": "1h", "index_batch_age": "1h"}
-        self.ingest = Ingest(self.directory / "ingest", **cloud.settings(), **limits, **ages)
+        self.ingest = Ingest(self.directory / "ingest", **cloud.settings(), **limits, **ages, num_partitions=PARTITIONS)
         self.queries = [Query(self.directory / f"query-{number}", **cloud.bucket) for number in range(2)]
 
     def __enter__(self):
@@ -82,11 +82,12 @@ class Backlog:
     def pile(self, topic, segments):
         """Fills a topic with so many segments, or few more, and has its jobs sent."""
         pile = Pile(topic, marked=[])
-        self.ingest.tool("topic", "create", topic, "--partitions", PARTITIONS)
         before, lines = self.shipped(), numbered_lines()
+        # Small enough for segments to end where they should.
+        batch_bytes = min(self.segment_bytes // 4, BATCH_BYTES_MAX)
         while self.shipped() - before < segments:
             part = some(lines, max(segments // 16, 1) * self.segment_bytes)
-            offsets = produce(self.ingest.bootstrap, topic, part, batch_size=BATCH_BYTES)
+            offsets = produce(self.ingest.bootstrap, topic, part, batch_size=batch_bytes)
             sent = zip(part, offsets, strict=True)
             pile.marked += [(record.partition, offset) for record, offset in sent if record.value.endswith(MARK)]
             pile.records += len(part)
