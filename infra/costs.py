@@ -44,14 +44,18 @@ CHECKPOINT_EVERY = 300
 STORED = {"uncompressed": 1.07, "zstd": 0.148}  # segments, by what producers do; lz4 and snappy lie between
 ARCHIVE = 0.172  # word index; independent of the producers' compression
 
-# ── Assumed. Measure yours: chronik_indexer_read_bytes_total over chronik_indexer_job_seconds_sum, and the dashboard.
+# ── Measured with tests/load/indexers.py on two cores (AMD EPYC), jobs of 64 MiB of numbered LogHub lines,
+# uncompressed: records through words to archives. With jobs of 1 MiB it is 18. Yours: chronik_indexer_read_bytes_total
+# over chronik_indexer_job_seconds_sum.
 
-TOPICS = 20
-INDEXER_MB_S_PER_VCPU = 20  # records through decompression, words, archive
+INDEXER_MB_S_PER_VCPU = 30
+
+# ── Assumed.
+
+TOPICS, PARTITIONS = 20, 4  # each topic's
 LAMBDA_GB = 2.0  # of memory, which is the next line's share of a CPU
 LAMBDA_VCPU = LAMBDA_GB * 1024 / 1769
 LANE_MB_S = 250  # stored bytes through one write-ahead log: the volume's throughput, see the last table
-READS_PER_JOB = 6  # directory and runs of the segments that one job touches
 QUERY_WORKERS, QUERY_VCPU, QUERY_GB = 2, 1, 4
 FAR_CLIENTS = 2 / 3  # of the producers' bytes come from another zone
 # (stored MB/s up to which it does, name, USD per hour)
@@ -73,6 +77,10 @@ class Load:
         self.jobs = TOPICS * max(topic / BATCH, 1 / age)
         self.exports = min((self.segments + self.jobs) / self.lanes, 1 / EXPORT_EVERY) * self.lanes
 
+    def runs(self):
+        """What a job reads, each by a request of its own: from every segment since the last job, all partitions."""
+        return PARTITIONS * max(self.segments / self.lanes * TOPICS / self.jobs, 1)
+
     def writes(self):
         """Paid as PUT: segments, archives and results, exports with `latest`, beats, checkpoints, looks into inbox."""
         per_lane = 1 / BEAT_EVERY + 1 / CHECKPOINT_EVERY + 1 / INBOX_EVERY
@@ -81,7 +89,7 @@ class Load:
     def reads(self):
         """Paid as GET: verification and claims by the broker, runs by the indexers, `latest` by the readers."""
         broker = 3 * self.segments + 4 * self.jobs + self.lanes / CLAIM_CHECK_EVERY
-        return broker + READS_PER_JOB * self.jobs + QUERY_WORKERS * self.lanes / EXPORT_EVERY
+        return broker + self.runs() * self.jobs + QUERY_WORKERS * self.lanes / EXPORT_EVERY
 
     def messages(self):
         """Of the queue: send, receive, delete, and one change of visibility a job; idle long polls every 20 s."""

@@ -53,6 +53,11 @@ class Drain:
         return self.pile.bytes / 1e6 / self.seconds
 
     @property
+    def cores_used(self):
+        """By the indexers, on average."""
+        return self.cpu_seconds / self.seconds
+
+    @property
     def megabytes_a_cpu_second(self):
         return self.pile.bytes / 1e6 / self.cpu_seconds
 

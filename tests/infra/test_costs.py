@@ -34,3 +34,8 @@ def test_small_batches_wait_for_more():
     assert costs.Load(1, "uncompressed").jobs == pytest.approx(costs.TOPICS / 60)
     assert costs.Load(1, "zstd").jobs == pytest.approx(0.148e6 / 2**20)
     assert costs.Load(0.001, "zstd").jobs == pytest.approx(costs.TOPICS / 600)
+
+
+def test_a_job_reads_from_every_segment_since_the_one_before():
+    assert costs.Load(1, "uncompressed").runs() == pytest.approx(6 * costs.PARTITIONS), "a minute, shipped every 10 s"
+    assert costs.Load(100, "uncompressed").runs() == pytest.approx(costs.TOPICS * costs.PARTITIONS), "64 MiB of each"

@@ -7,8 +7,8 @@ same. Records are the lines of the log files in CHRONIK_TEST_LOGS, numbered, or 
 don't compress. Files are in TMPDIR meanwhile.
 
 Everything runs on this machine and shares its cores: the indexers, the broker that takes in their results, MinIO and
-ElasticMQ. So the curve flattens where the cores end, which the table says. With release binaries, in the environment of
-the tests:
+ElasticMQ. So the curve flattens where the cores end; the table says how many there are, and how many of them the
+indexers got. With release binaries, in the environment of the tests:
 
     cargo build --release --locked --workspace --bins
     PYTHONPATH=tests:tests/e2e CHRONIK_BINARY=target/release/chronik python tests/load/indexers.py
@@ -24,7 +24,19 @@ from cloud import Cloud
 
 # How long a drain may take.
 PATIENCE = 3600
-HEAD = ("indexers", "segments", "jobs", "MB", "seconds", "jobs/s", "MB/s", "times one", "MB per CPU second", "shares")
+HEAD = (
+    "indexers",
+    "segments",
+    "jobs",
+    "MB",
+    "seconds",
+    "jobs/s",
+    "MB/s",
+    "times one",
+    "cores used",
+    "MB per CPU second",
+    "jobs of each",
+)
 
 
 def main():
@@ -67,6 +79,7 @@ def figures(drain):
         "seconds": round(drain.seconds, 2),
         "jobs_a_second": round(drain.jobs_a_second, 1),
         "megabytes_a_second": round(drain.megabytes_a_second, 1),
+        "cores_used": round(drain.cores_used, 2),
         "megabytes_a_cpu_second": round(drain.megabytes_a_cpu_second, 1),
         "jobs_done": drain.jobs_done,
     }
@@ -85,6 +98,7 @@ def show(drains):
             f"{drain.jobs_a_second:.1f}",
             f"{drain.megabytes_a_second:.1f}",
             f"{drain.megabytes_a_second / first:.2f}",
+            f"{drain.cores_used:.2f}",
             f"{drain.megabytes_a_cpu_second:.1f}",
             f"{min(drain.jobs_done)} to {max(drain.jobs_done)}",
         ]
