@@ -23,12 +23,23 @@ class Queue:
     def settings(self):
         return sqs.settings(self.url)
 
-    def send(self, body):
-        self.client.send_message(QueueUrl=self.url, MessageBody=body)
+    def send(self, body, **options):
+        self.client.send_message(QueueUrl=self.url, MessageBody=body, **options)
+
+    def receive(self, **options):
+        taken = self.client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, **options)
+        return taken.get("Messages", [])
+
+    def visible(self):
+        """How many may be received."""
+        return self.count("")
 
     def messages(self):
         """How many it holds, in whatever state."""
-        names = [f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed")]
+        return self.count("", "NotVisible", "Delayed")
+
+    def count(self, *states):
+        names = [f"ApproximateNumberOfMessages{state}" for state in states]
         counts = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return sum(int(counts[name]) for name in names)
 

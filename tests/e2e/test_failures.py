@@ -8,15 +8,15 @@ Fail points make them do so; the sources name them. Outages and damage of bucket
 import itertools
 import json
 import signal
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from chronik import PATIENCE, Indexer, Ingest, Query, until
 from confluent_kafka.admin import AdminClient
+from job_queue import Queue
 from load import TOPIC, Load, values
 from records import Record, produce
-from servers import s3, sqs
+from servers import s3
 from servers.elasticmq import Elasticmq
 from servers.faults import Faults, line
 from servers.minio import Minio
@@ -44,38 +44,20 @@ def bucket(minio):
     return s3.settings(minio.url, prefix=f"failures-{next(numbers)}")
 
 
-class Queue:
-    """A queue of the test's own, seen from outside."""
-
-    def __init__(self, url):
-        self.client = sqs.client(url)
-        name = f"jobs-{uuid.uuid4()}"
-        self.url = sqs.make_queue(url, name, f"{name}-dead")
-        self.settings = sqs.settings(self.url)
-
-    def visible(self):
-        name = "ApproximateNumberOfMessages"
-        counts = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])["Attributes"]
-        return int(counts[name])
-
-    def receive(self, **options):
-        taken = self.client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, **options)
-        return taken.get("Messages", [])
-
-    def double(self):
-        """What is visible comes twice and in another order, the last of it late."""
-        messages = self.receive(VisibilityTimeout=600)
-        bodies = [message["Body"] for message in messages] * 2
-        for body in reversed(bodies):
-            self.client.send_message(QueueUrl=self.url, MessageBody=body, DelaySeconds=20 * (body == bodies[-1]))
-        for message in messages:
-            self.client.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
-        return len(messages)
-
-
 @pytest.fixture
 def queue(elasticmq):
-    return Queue(elasticmq.url)
+    return Queue(elasticmq)
+
+
+def double(queue):
+    """What is visible comes twice and in another order, the last of it late; returns how much that was."""
+    messages = queue.receive(VisibilityTimeout=600)
+    bodies = [message["Body"] for message in messages] * 2
+    for body in reversed(bodies):
+        queue.send(body, DelaySeconds=20 * (body == bodies[-1]))
+    for message in messages:
+        queue.client.delete_message(QueueUrl=queue.url, ReceiptHandle=message["ReceiptHandle"])
+    return len(messages)
 
 
 def delete_topic(server):
@@ -212,7 +194,7 @@ def test_indexers_that_die_or_wake_up_too_late(start, tmp_path, bucket, queue):
     """Jobs that come twice, in another order and late, to indexers that die at each step; what they held comes again
     after two minutes."""
     topics = [f"topic-{number}" for number in range(8)]
-    ingest = start("ingest", Ingest, **SMALL, **bucket, **queue.settings)
+    ingest = start("ingest", Ingest, **SMALL, **bucket, **queue.settings())
     for topic in topics:
         produce(ingest.bootstrap, topic, [Record(b"number %d" % number) for number in range(100)])
     ingest.seal()
@@ -223,14 +205,14 @@ def test_indexers_that_die_or_wake_up_too_late(start, tmp_path, bucket, queue):
     asleep = tmp_path / "asleep"
     points.append(f"indexer-archived=stop@1:{asleep}")
     indexers = [
-        start(f"indexer-{n}", Indexer, **bucket, **queue.settings, failpoints=point) for n, point in enumerate(points)
+        start(f"indexer-{n}", Indexer, **bucket, **queue.settings(), failpoints=point) for n, point in enumerate(points)
     ]
     for indexer in indexers[:3]:
         assert indexer.process.wait(timeout=PATIENCE) == -signal.SIGABRT, indexer.tail()
     until(asleep.exists, "the last one sleeps over its job")
     late = indexers.pop()
     late.process.send_signal(signal.SIGSTOP)
-    assert queue.double() == len(topics) - 4
+    assert double(queue) == len(topics) - 4
     for indexer in indexers:
         indexer.start()
     ingest.wait_archived(patience=400)
@@ -248,8 +230,8 @@ def test_indexers_that_die_or_wake_up_too_late(start, tmp_path, bucket, queue):
 
 def test_an_indexer_that_is_stopped_hands_its_job_back(start, tmp_path, bucket, queue):
     asleep = tmp_path / "asleep"
-    ingest = start("ingest", Ingest, **SMALL, **bucket, **queue.settings)
-    indexer = start("indexer", Indexer, **bucket, **queue.settings, **stop_at("indexer-building", 1, asleep))
+    ingest = start("ingest", Ingest, **SMALL, **bucket, **queue.settings())
+    indexer = start("indexer", Indexer, **bucket, **queue.settings(), **stop_at("indexer-building", 1, asleep))
     produce(ingest.bootstrap, TOPIC, [Record(b"number %d" % number) for number in range(100)])
     ingest.seal()
     until(asleep.exists, "the job is in work")
@@ -261,17 +243,17 @@ def test_an_indexer_that_is_stopped_hands_its_job_back(start, tmp_path, bucket, 
 
 
 def test_a_job_that_fails_too_often_is_scanned_until_the_operator_sends_it_again(start, bucket, queue):
-    ingest = start("ingest", Ingest, **SMALL, **bucket, **queue.settings)
+    ingest = start("ingest", Ingest, **SMALL, **bucket, **queue.settings())
     query = start("query", Query, **bucket)
     produce(ingest.bootstrap, TOPIC, [Record(b"number %d" % number) for number in range(100)])
     ingest.seal()
     for _ in range(4):
         [message] = until(lambda: queue.receive(VisibilityTimeout=0), "the job comes again")
-    indexer = start("indexer", Indexer, **bucket, **queue.settings)
+    indexer = start("indexer", Indexer, **bucket, **queue.settings())
     until(lambda: ingest.metrics()["chronik_unreadable_runs_total"] == 1, "the failure is reported")
     assert query.search(TOPIC, "number", limit=0)["total"]["value"] == 100, "it is scanned"
     assert ingest.partitions()[TOPIC, 0]["archived_to"] == 0
-    queue.client.send_message(QueueUrl=queue.url, MessageBody=message["Body"])
+    queue.send(message["Body"])
     ingest.wait_archived()
     assert query.search(TOPIC, "number", limit=0)["total"]["value"] == 100
     assert [service.stop() for service in (indexer, query, ingest)] == [0, 0, 0]
@@ -320,7 +302,7 @@ def test_a_search_whose_catalog_is_older_than_the_bucket(start, tmp_path, gone, 
 def test_a_stop_while_neither_bucket_nor_queue_answers(start, tmp_path):
     """It ends well, and what was acknowledged is there when it starts again."""
     with Minio() as store, Elasticmq() as queues:
-        settings = s3.settings(store.url, prefix="away") | Queue(queues.url).settings
+        settings = s3.settings(store.url, prefix="away") | Queue(queues).settings()
         services = [start(kind.__name__, kind, **settings) for kind in (Ingest, Indexer, Query)]
         ingest = services[0]
         produce(ingest.bootstrap, TOPIC, [Record(b"number %d" % number) for number in range(100)])

@@ -57,10 +57,8 @@ def test_a_record_goes_all_the_way_and_comes_back_twice(services):
         assert offsets(query, '"paid 3"') == third, "what is not shipped is searched at the broker"
 
     ingest.seal()
-    assert indexers[0].stop() == 0
     ingest.wait_archived()
-    assert indexers[1].metrics()["chronik_indexer_jobs_done_total"] >= 1
-    indexers[0].start()
+    assert sum(indexer.metrics()["chronik_indexer_jobs_done_total"] for indexer in indexers) >= 1
     sent += records(COUNT, COUNT)
     produce(ingest.bootstrap, "orders", sent[COUNT:])
     ingest.seal()

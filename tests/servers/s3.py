@@ -17,7 +17,7 @@ def client(url, access_key=ACCESS_KEY, secret_key=SECRET_KEY):
         region_name=REGION,
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
-        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}),
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 8}),
     )
 
 
