@@ -52,7 +52,7 @@ INDEXER_MB_S_PER_VCPU = 30
 
 # ── Assumed.
 
-TOPICS, PARTITIONS = 20, 4  # each topic's
+TOPICS = 20
 LAMBDA_GB = 2.0  # of memory, which is the next line's share of a CPU
 LAMBDA_VCPU = LAMBDA_GB * 1024 / 1769
 LANE_MB_S = 250  # stored bytes through one write-ahead log: the volume's throughput, see the last table
@@ -77,9 +77,9 @@ class Load:
         self.jobs = TOPICS * max(topic / BATCH, 1 / age)
         self.exports = min((self.segments + self.jobs) / self.lanes, 1 / EXPORT_EVERY) * self.lanes
 
-    def runs(self):
-        """What a job reads, each by a request of its own: from every segment since the last job, all partitions."""
-        return PARTITIONS * max(self.segments / self.lanes * TOPICS / self.jobs, 1)
+    def job_reads(self):
+        """A job reads from every segment since the one before, all of the topic's partitions by one request."""
+        return max(self.segments / self.lanes * TOPICS / self.jobs, 1)
 
     def writes(self):
         """Paid as PUT: segments, archives and results, exports with `latest`, beats, checkpoints, looks into inbox."""
@@ -89,7 +89,7 @@ class Load:
     def reads(self):
         """Paid as GET: verification and claims by the broker, runs by the indexers, `latest` by the readers."""
         broker = 3 * self.segments + 4 * self.jobs + self.lanes / CLAIM_CHECK_EVERY
-        return broker + self.runs() * self.jobs + QUERY_WORKERS * self.lanes / EXPORT_EVERY
+        return broker + self.job_reads() * self.jobs + QUERY_WORKERS * self.lanes / EXPORT_EVERY
 
     def messages(self):
         """Of the queue: send, receive, delete, and one change of visibility a job; idle long polls every 20 s."""

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chronik_core::failpoint;
-use chronik_core::job::{ArchiveMade, Job, JobResult, JobRun, UnreadableRun};
+use chronik_core::job::{ArchiveMade, Job, JobResult};
 use chronik_core::names::ArchiveName;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_core::store::SharedStore;
 use chronik_core::telemetry::Metrics;
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -17,7 +16,8 @@ use crate::error::IndexError;
 use crate::job::result;
 use crate::metrics::IndexerMetrics;
 use crate::patience::patiently;
-use crate::survey::{Limits, Run, is_possible, unreadable};
+use crate::reading::{Surveyed, length_of, neighbours};
+use crate::survey::{Limits, Run, unreadable};
 
 /// Less memory does not hold the largest batch and an index beside it.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
@@ -31,8 +31,8 @@ pub(crate) struct Bench {
     pub metrics: IndexerMetrics,
     budget: Budget,
     /// Bytes of runs that are held at a time.
-    held_bytes_max: usize,
-    aside: Aside,
+    pub held_bytes_max: usize,
+    pub aside: Aside,
 }
 
 impl Bench {
@@ -65,16 +65,16 @@ impl Bench {
             enough,
         };
         for input in &job.inputs {
-            for place in &input.runs {
+            for places in neighbours(&input.runs, self.held_bytes_max as u64) {
                 if round.is_over() {
                     break;
                 }
-                if round.held > 0 && (round.held as u64).saturating_add(place.length) > self.held_bytes_max as u64 {
+                let held = length_of(places).saturating_add(round.held as u64);
+                if round.held > 0 && held > self.held_bytes_max as u64 {
                     self.archive(&job, &mut round).await?;
                 }
-                match self.survey(&input.key, *place).await? {
-                    Ok(run) => round.take(run),
-                    Err(run) => round.result.unreadable.push(run),
+                for surveyed in self.read(&input.key, places).await? {
+                    round.take(surveyed);
                 }
             }
         }
@@ -86,36 +86,12 @@ impl Bench {
         Ok(round.result)
     }
 
-    async fn survey(&self, segment: &str, place: JobRun) -> Result<Result<Run, UnreadableRun>, IndexError> {
-        if !is_possible(&place) || place.length > self.held_bytes_max as u64 {
-            let reason = format!(
-                "{} bytes can't be held in memory, which is {} bytes for runs",
-                place.length, self.held_bytes_max
-            );
-            return Ok(Err(unreadable(segment, place, reason)));
-        }
-        let bytes = match self.read(segment, place).await {
-            Ok(bytes) => bytes,
-            Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
-            Err(error) => return Ok(Err(unreadable(segment, place, error.to_string()))),
-        };
-        self.metrics.bytes_read.inc_by(place.length);
-        let limits = Limits {
+    /// What a run may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
             batch_bytes: self.budget.batch_bytes,
             documents: self.budget.documents(),
-        };
-        let segment = segment.to_owned();
-        self.aside
-            .run(move |_| Run::survey(&segment, place, bytes, limits))
-            .await
-    }
-
-    async fn read(&self, segment: &str, place: JobRun) -> Result<Bytes, StoreError> {
-        if place.length == 0 {
-            return Ok(Bytes::new());
         }
-        let range = place.position..place.position + place.length;
-        patiently(|| self.store.read(segment, Some(range.clone()))).await
     }
 
     /// Makes archives of the runs that wait, as few as the memory allows.
@@ -184,9 +160,14 @@ struct Round {
 }
 
 impl Round {
-    fn take(&mut self, run: Run) {
-        self.held += run.weight();
-        self.waiting.push(run);
+    fn take(&mut self, surveyed: Surveyed) {
+        match surveyed {
+            Ok(run) => {
+                self.held += run.weight();
+                self.waiting.push(run);
+            }
+            Err(run) => self.result.unreadable.push(run),
+        }
     }
 
     fn waiting_runs(&mut self) -> Vec<Run> {

@@ -3,11 +3,14 @@
 
 mod kit;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use chronik_core::archive::inspect;
 use chronik_core::batch::{CONTROL, Codec};
 use chronik_core::job::{IndexSettings, Job, JobInput, JobRun};
 use chronik_core::names::ArchiveName;
+use chronik_core::store::faulty::{Fault, FaultyStore, Line, Operation};
 use chronik_core::store::{SharedStore, memory};
 use kit::{batch, embedded, indexer, job, record, segment};
 
@@ -194,6 +197,45 @@ async fn a_run_that_can_not_be_indexed_does_not_keep_the_others() {
 }
 
 /// Flips a bit of an object.
+/// A segment with three partitions of a record each.
+async fn three_partitions(store: &SharedStore) -> JobInput {
+    let one = || batch(Codec::None, 0, 0, &[(0, record(0, None, Some("word"), &[]))]);
+    segment(
+        store,
+        "segments/three",
+        &[(0, vec![one()]), (1, vec![one()]), (2, vec![one()])],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn partitions_that_lie_side_by_side_are_one_read() {
+    let faulty = Arc::new(FaultyStore::new(memory()));
+    let store: SharedStore = faulty.clone();
+    let input = three_partitions(&store).await;
+    faulty.add(Line {
+        operation: Operation::Read,
+        key_part: "segments/".into(),
+        after: 1,
+        times: usize::MAX,
+        fault: Fault::Missing,
+    });
+    let job = job(vec![input.clone()], IndexSettings::default());
+    let result = indexer(&store, embedded()).index(job).await.unwrap();
+    assert_eq!((result.archives[0].runs.len(), result.unreadable.len()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_run_beyond_its_segment_does_not_keep_its_neighbours() {
+    let store = memory();
+    let mut input = three_partitions(&store).await;
+    input.runs[2].length += 1;
+    let job = job(vec![input], IndexSettings::default());
+    let result = indexer(&store, embedded()).index(job).await.unwrap();
+    let partitions: Vec<_> = result.archives[0].runs.iter().map(|run| run.partition).collect();
+    assert_eq!((partitions, result.unreadable[0].partition), (vec![0, 1], 2));
+}
+
 async fn spoil(store: &SharedStore, key: &str, at: u64) {
     let mut bytes = store.read(key, None).await.unwrap().to_vec();
     bytes[at as usize] ^= 1;

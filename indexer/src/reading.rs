@@ -1,0 +1,145 @@
+//! From the runs that a job names to runs that can be indexed. The partitions of a topic lie side by side in a segment, so
+//! that a job's runs are few reads, however many partitions there are.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use chronik_core::job::{JobRun, UnreadableRun};
+use chronik_core::store::StoreError;
+
+use crate::bench::Bench;
+use crate::error::IndexError;
+use crate::patience::patiently;
+use crate::survey::{Run, is_possible, unreadable};
+
+/// Bytes that are read at a time, unless a run alone has more.
+const READ_BYTES: u64 = 8 << 20;
+
+/// Divides the runs of one segment into those that lie side by side, none empty; within `bytes_max` and [`READ_BYTES`],
+/// unless a run alone has more.
+pub(crate) fn neighbours(mut runs: &[JobRun], bytes_max: u64) -> impl Iterator<Item = &[JobRun]> {
+    let bytes_max = bytes_max.min(READ_BYTES);
+    std::iter::from_fn(move || {
+        let first = runs.first()?;
+        let mut end = first.position.checked_add(first.length);
+        let follows = |run: &&JobRun| {
+            let begins = end;
+            end = run.position.checked_add(run.length);
+            begins == Some(run.position) && end.is_some_and(|end| end - first.position <= bytes_max)
+        };
+        let count = 1 + runs[1..].iter().take_while(follows).count();
+        let (together, others) = runs.split_at(count);
+        runs = others;
+        Some(together)
+    })
+}
+
+/// How many bytes runs have together.
+pub(crate) fn length_of(runs: &[JobRun]) -> u64 {
+    runs.iter().fold(0, |all, run| all.saturating_add(run.length))
+}
+
+/// The bytes of runs that lie side by side.
+fn bytes_of(runs: &[JobRun]) -> Range<u64> {
+    let start = runs.first().map_or(0, |run| run.position);
+    start..runs.last().map_or(start, |run| run.position + run.length)
+}
+
+/// A run that can be indexed, or why it can't.
+pub(crate) type Surveyed = Result<Run, UnreadableRun>;
+
+/// Why the bytes of runs were not read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{length} bytes can't be held in memory, which is {limit} bytes for runs")]
+    TooLong { length: u64, limit: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Bench {
+    /// Reads runs that lie side by side, and surveys each.
+    pub(crate) async fn read(&self, segment: &str, places: &[JobRun]) -> Result<Vec<Surveyed>, IndexError> {
+        match self.bytes(segment, places).await {
+            Ok(bytes) => self.survey(segment, places, bytes).await,
+            Err(Unread::Store(error @ StoreError::Unavailable { .. })) => Err(error.into()),
+            // What is wrong with one of them is not the others' fault.
+            Err(_) if places.len() > 1 => {
+                let mut surveyed = Vec::with_capacity(places.len());
+                for place in places.chunks(1) {
+                    surveyed.extend(Box::pin(self.read(segment, place)).await?);
+                }
+                Ok(surveyed)
+            }
+            Err(unread) => {
+                let unread = |place: &JobRun| Err(unreadable(segment, *place, unread.to_string()));
+                Ok(places.iter().map(unread).collect())
+            }
+        }
+    }
+
+    async fn bytes(&self, segment: &str, places: &[JobRun]) -> Result<Bytes, Unread> {
+        let limit = self.held_bytes_max;
+        let is_too_long = |place: &&JobRun| !is_possible(place) || place.length > limit as u64;
+        if let Some(place) = places.iter().find(is_too_long) {
+            let length = place.length;
+            return Err(Unread::TooLong { length, limit });
+        }
+        let range = bytes_of(places);
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        Ok(patiently(|| self.store.read(segment, Some(range.clone()))).await?)
+    }
+
+    async fn survey(&self, segment: &str, places: &[JobRun], bytes: Bytes) -> Result<Vec<Surveyed>, IndexError> {
+        self.metrics.bytes_read.inc_by(bytes.len() as u64);
+        let (segment, places, limits) = (segment.to_owned(), places.to_vec(), self.limits());
+        let surveyed = self.aside.run(move |_| {
+            let start = bytes_of(&places).start;
+            let survey = |place: &JobRun| {
+                let at = (place.position - start) as usize;
+                Run::survey(&segment, *place, bytes.slice(at..at + place.length as usize), limits)
+            };
+            places.iter().map(survey).collect()
+        });
+        surveyed.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run((position, length): (u64, u64)) -> JobRun {
+        JobRun {
+            partition: 0,
+            first: 0,
+            last: 0,
+            position,
+            length,
+        }
+    }
+
+    fn divided(runs: &[(u64, u64)], bytes_max: u64) -> Vec<Range<u64>> {
+        let runs: Vec<_> = runs.iter().copied().map(run).collect();
+        let parts: Vec<_> = neighbours(&runs, bytes_max).collect();
+        assert_eq!(parts.concat(), runs);
+        parts.into_iter().map(bytes_of).collect()
+    }
+
+    #[test]
+    fn what_lies_side_by_side_is_read_together_within_the_limit() {
+        assert_eq!(divided(&[], 10), []);
+        assert_eq!(divided(&[(0, 4), (4, 0), (4, 6), (10, 1)], 10), [0..10, 10..11]);
+        assert_eq!(divided(&[(0, 4), (5, 4), (4, 1)], 10), [0..4, 5..9, 4..5]);
+        assert_eq!(divided(&[(0, 40), (40, 1)], 10), [0..40, 40..41]);
+        assert_eq!(divided(&[(0, READ_BYTES), (READ_BYTES, 1)], u64::MAX).len(), 2);
+    }
+
+    #[test]
+    fn places_that_can_not_be_are_not_followed() {
+        let runs = [run((u64::MAX, 1)), run((0, 1)), run((1, u64::MAX))];
+        assert_eq!(neighbours(&runs, 10).count(), 3);
+    }
+}
