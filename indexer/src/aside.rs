@@ -9,7 +9,7 @@ use crate::error::IndexError;
 
 /// Runs one piece of work at a time on a thread of its own. A piece that nobody waits for any more is told so, and the
 /// next one begins when it has ended, so that two never share the memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Aside {
     turn: Arc<Semaphore>,
 }

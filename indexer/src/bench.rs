@@ -16,7 +16,7 @@ use crate::error::IndexError;
 use crate::job::result;
 use crate::metrics::IndexerMetrics;
 use crate::patience::patiently;
-use crate::reading::{Surveyed, length_of, neighbours};
+use crate::reader::{Reader, Surveyed, length_of};
 use crate::survey::{Limits, Run, unreadable};
 
 /// Less memory does not hold the largest batch and an index beside it.
@@ -30,26 +30,37 @@ pub(crate) struct Bench {
     pub store: SharedStore,
     pub metrics: IndexerMetrics,
     budget: Budget,
-    /// Bytes of runs that are held at a time.
-    pub held_bytes_max: usize,
-    pub aside: Aside,
+    reader: Reader,
+    aside: Aside,
 }
 
 impl Bench {
     /// A bench for jobs that may take about so many bytes of memory, at least 64 MiB.
     pub(crate) fn new(store: SharedStore, memory_bytes: usize, metrics: &Metrics) -> Self {
         let memory = memory_bytes.max(MEMORY_BYTES_MIN);
+        let budget = Budget {
+            full: memory / 8 * 3,
+            most: memory / 2,
+            batch_bytes: BATCH_BYTES_MAX.min(memory / 8),
+            enough: None,
+        };
+        let (metrics, aside) = (IndexerMetrics::new(metrics), Aside::default());
+        let reader = Reader {
+            store: store.clone(),
+            aside: aside.clone(),
+            held_bytes_max: memory / 4,
+            limits: Limits {
+                batch_bytes: budget.batch_bytes,
+                documents: budget.documents(),
+            },
+            bytes_read: metrics.bytes_read.clone(),
+        };
         Self {
             store,
-            metrics: IndexerMetrics::new(metrics),
-            budget: Budget {
-                full: memory / 8 * 3,
-                most: memory / 2,
-                batch_bytes: BATCH_BYTES_MAX.min(memory / 8),
-                enough: None,
-            },
-            held_bytes_max: memory / 4,
-            aside: Aside::default(),
+            metrics,
+            budget,
+            reader,
+            aside,
         }
     }
 
@@ -65,15 +76,15 @@ impl Bench {
             enough,
         };
         for input in &job.inputs {
-            for places in neighbours(&input.runs, self.held_bytes_max as u64) {
+            for places in self.reader.neighbours(&input.runs) {
                 if round.is_over() {
                     break;
                 }
                 let held = length_of(places).saturating_add(round.held as u64);
-                if round.held > 0 && held > self.held_bytes_max as u64 {
+                if round.held > 0 && held > self.reader.held_bytes_max as u64 {
                     self.archive(&job, &mut round).await?;
                 }
-                for surveyed in self.read(&input.key, places).await? {
+                for surveyed in self.reader.read(&input.key, places).await? {
                     round.take(surveyed);
                 }
             }
@@ -84,14 +95,6 @@ impl Bench {
             .runs_unreadable
             .inc_by(round.result.unreadable.len() as u64);
         Ok(round.result)
-    }
-
-    /// What a run may take.
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            batch_bytes: self.budget.batch_bytes,
-            documents: self.budget.documents(),
-        }
     }
 
     /// Makes archives of the runs that wait, as few as the memory allows.

@@ -16,7 +16,7 @@ mod job;
 pub mod lambda;
 mod metrics;
 mod patience;
-mod reading;
+mod reader;
 mod report;
 mod run;
 mod settings;

@@ -1,5 +1,8 @@
 import pytest
 from chronik import BINARY, Chronik
+from servers.elasticmq import Elasticmq
+from servers.minio import Minio
+from servers.moto import Moto
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,4 +39,22 @@ def pytest_runtest_makereport(item, call):
 def shared(tmp_path_factory):
     """A server for tests that don't stop or change it."""
     with Chronik(tmp_path_factory.mktemp("shared"), ship_max_age="1s") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def minio():
+    with Minio() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def moto():
+    with Moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def elasticmq():
+    with Elasticmq() as server:
         yield server

@@ -11,31 +11,12 @@ from servers.azurite import Azurite
 from servers.elasticmq import Elasticmq
 from servers.faults import Careless
 from servers.gcs import Gcs
-from servers.minio import Minio
 from servers.moto import Moto
 
 numbers = itertools.count()
 OBJECTS = ["list", "create", "info", "read", "read a range", "create once", "overwrite", "delete", "clock"]
 RIGHTS = ["s3:ListBucket", "s3:PutObject", "s3:GetObject", "s3:DeleteObject"]
 NO_KEYS = {"S3_ACCESS_KEY": "", "S3_SECRET_KEY": ""}
-
-
-@pytest.fixture(scope="module")
-def minio():
-    with Minio() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with Moto() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def elasticmq():
-    with Elasticmq() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

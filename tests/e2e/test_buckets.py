@@ -12,23 +12,10 @@ from servers.azurite import Azurite
 from servers.faults import Careless, Faults, line
 from servers.gcs import Gcs
 from servers.minio import Minio
-from servers.moto import Moto
 
 numbers = itertools.count()
 # Small, so that a few megabytes are many segments.
 SMALL = {"ship_max_age": "1s", "ship_max_bytes": "256KiB", "index_batch_age": "1s", "wal_rotation_size": "256KiB"}
-
-
-@pytest.fixture(scope="module")
-def minio():
-    with Minio() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with Moto() as server:
-        yield server
 
 
 def prefix():

@@ -26,18 +26,6 @@ SMALL = {"wal_rotation_size": "64KiB", "ship_max_bytes": "64KiB", "ship_max_age"
 numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def minio():
-    with Minio() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def elasticmq():
-    with Elasticmq() as server:
-        yield server
-
-
 @pytest.fixture
 def bucket(minio):
     """Settings of a bucket of the test's own."""

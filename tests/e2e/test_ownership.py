@@ -7,15 +7,8 @@ import pytest
 from chronik import PATIENCE, Chronik, until
 from load import Load, values
 from servers import s3
-from servers.minio import Minio
 
 numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def minio():
-    with Minio() as server:
-        yield server
 
 
 @pytest.fixture

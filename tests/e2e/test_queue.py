@@ -8,20 +8,6 @@ from chronik import Chronik, until
 from job_queue import Queue
 from records import Record, produce
 from servers import sqs
-from servers.elasticmq import Elasticmq
-from servers.moto import Moto
-
-
-@pytest.fixture(scope="module")
-def elasticmq():
-    with Elasticmq() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with Moto() as server:
-        yield server
 
 
 @pytest.fixture(params=["elasticmq", "moto"])

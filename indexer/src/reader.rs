@@ -5,45 +5,16 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use chronik_core::job::{JobRun, UnreadableRun};
-use chronik_core::store::StoreError;
+use chronik_core::store::{SharedStore, StoreError};
+use prometheus::IntCounter;
 
-use crate::bench::Bench;
+use crate::aside::Aside;
 use crate::error::IndexError;
 use crate::patience::patiently;
-use crate::survey::{Run, is_possible, unreadable};
+use crate::survey::{Limits, Run, is_possible, unreadable};
 
 /// Bytes that are read at a time, unless a run alone has more.
 const READ_BYTES: u64 = 8 << 20;
-
-/// Divides the runs of one segment into those that lie side by side, none empty; within `bytes_max` and [`READ_BYTES`],
-/// unless a run alone has more.
-pub(crate) fn neighbours(mut runs: &[JobRun], bytes_max: u64) -> impl Iterator<Item = &[JobRun]> {
-    let bytes_max = bytes_max.min(READ_BYTES);
-    std::iter::from_fn(move || {
-        let first = runs.first()?;
-        let mut end = first.position.checked_add(first.length);
-        let follows = |run: &&JobRun| {
-            let begins = end;
-            end = run.position.checked_add(run.length);
-            begins == Some(run.position) && end.is_some_and(|end| end - first.position <= bytes_max)
-        };
-        let count = 1 + runs[1..].iter().take_while(follows).count();
-        let (together, others) = runs.split_at(count);
-        runs = others;
-        Some(together)
-    })
-}
-
-/// How many bytes runs have together.
-pub(crate) fn length_of(runs: &[JobRun]) -> u64 {
-    runs.iter().fold(0, |all, run| all.saturating_add(run.length))
-}
-
-/// The bytes of runs that lie side by side.
-fn bytes_of(runs: &[JobRun]) -> Range<u64> {
-    let start = runs.first().map_or(0, |run| run.position);
-    start..runs.last().map_or(start, |run| run.position + run.length)
-}
 
 /// A run that can be indexed, or why it can't.
 pub(crate) type Surveyed = Result<Run, UnreadableRun>;
@@ -57,7 +28,24 @@ enum Unread {
     Store(#[from] StoreError),
 }
 
-impl Bench {
+/// Reads the runs of jobs.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub store: SharedStore,
+    pub aside: Aside,
+    /// Bytes of runs that are held at a time.
+    pub held_bytes_max: usize,
+    /// What a run may take.
+    pub limits: Limits,
+    pub bytes_read: IntCounter,
+}
+
+impl Reader {
+    /// Divides the runs of one segment into those that are [read](Self::read) at a time.
+    pub(crate) fn neighbours<'a>(&self, runs: &'a [JobRun]) -> impl Iterator<Item = &'a [JobRun]> + use<'a> {
+        neighbours(runs, self.held_bytes_max as u64)
+    }
+
     /// Reads runs that lie side by side, and surveys each.
     pub(crate) async fn read(&self, segment: &str, places: &[JobRun]) -> Result<Vec<Surveyed>, IndexError> {
         match self.bytes(segment, places).await {
@@ -93,8 +81,8 @@ impl Bench {
     }
 
     async fn survey(&self, segment: &str, places: &[JobRun], bytes: Bytes) -> Result<Vec<Surveyed>, IndexError> {
-        self.metrics.bytes_read.inc_by(bytes.len() as u64);
-        let (segment, places, limits) = (segment.to_owned(), places.to_vec(), self.limits());
+        self.bytes_read.inc_by(bytes.len() as u64);
+        let (segment, places, limits) = (segment.to_owned(), places.to_vec(), self.limits);
         let surveyed = self.aside.run(move |_| {
             let start = bytes_of(&places).start;
             let survey = |place: &JobRun| {
@@ -105,6 +93,36 @@ impl Bench {
         });
         surveyed.await
     }
+}
+
+/// Divides the runs of one segment into those that lie side by side, none empty; within `bytes_max` and [`READ_BYTES`],
+/// unless a run alone has more.
+fn neighbours(mut runs: &[JobRun], bytes_max: u64) -> impl Iterator<Item = &[JobRun]> {
+    let bytes_max = bytes_max.min(READ_BYTES);
+    std::iter::from_fn(move || {
+        let first = runs.first()?;
+        let mut end = first.position.checked_add(first.length);
+        let follows = |run: &&JobRun| {
+            let begins = end;
+            end = run.position.checked_add(run.length);
+            begins == Some(run.position) && end.is_some_and(|end| end - first.position <= bytes_max)
+        };
+        let count = 1 + runs[1..].iter().take_while(follows).count();
+        let (together, others) = runs.split_at(count);
+        runs = others;
+        Some(together)
+    })
+}
+
+/// How many bytes runs have together.
+pub(crate) fn length_of(runs: &[JobRun]) -> u64 {
+    runs.iter().fold(0, |all, run| all.saturating_add(run.length))
+}
+
+/// The bytes of runs that lie side by side.
+fn bytes_of(runs: &[JobRun]) -> Range<u64> {
+    let start = runs.first().map_or(0, |run| run.position);
+    start..runs.last().map_or(start, |run| run.position + run.length)
 }
 
 #[cfg(test)]
