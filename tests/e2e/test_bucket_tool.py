@@ -351,6 +351,17 @@ def test_what_a_server_does_not_know_is_told_and_the_rest_is_made(start, minio, 
     assert checked.all("warning") == ["unfinished uploads"], checked.text
 
 
+def test_a_history_of_somebody_elses_is_not_forgotten(minio):
+    bucket = fresh("history")
+    client = s3.client(minio.url)
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = initialised(s3.settings(minio.url, bucket=bucket))
+    assert outcomes(first, "different") == ["lifecycle: forget what is deleted"]
+    with pytest.raises(client.exceptions.ClientError, match="NoSuchLifecycleConfiguration"):
+        client.get_bucket_lifecycle_configuration(Bucket=bucket)
+
+
 def test_people_read_what_was_made(tmp_path):
     made = run_tool("bucket", "init", settings={"LOCAL_STORAGE_PATH": tmp_path / "b"}).stdout.decode()
     assert "made" in made and f"export LOCAL_STORAGE_PATH={tmp_path / 'b'}" in made

@@ -74,7 +74,8 @@ async fn public_access_block(client: &Client, bucket: &str) -> Part {
     }
 }
 
-/// Lifecycle and versions. What is deleted is kept only once there is a rule that forgets it some day.
+/// Lifecycle and versions. What is deleted is kept only once there is a rule that forgets it some day. A bucket that has
+/// kept versions without one may be somebody's history: no such rule is added to it.
 async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<Part> {
     let bucket = &place.bucket;
     let mut rules = match Lifecycle::of(client, bucket, place.prefix.as_deref()).await {
@@ -83,7 +84,17 @@ async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<Part> {
     };
     let forget = match rules.forgets_versions() {
         true => Part::kept(FORGET),
-        false => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
+        false => match client
+            .get_bucket_versioning()
+            .bucket(bucket)
+            .send()
+            .await
+            .map_err(Refusal::from)
+        {
+            Ok(answer) if answer.status.is_some() => Part::different(FORGET, "versions from before are kept for ever"),
+            Err(refusal) if refusal.is_forbidden() => Part::refused(FORGET, refusal),
+            _ => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
+        },
     };
     let uploads = match rules.drops_uploads() {
         true => Part::kept(UPLOADS),
