@@ -16,7 +16,7 @@ import requests
 BINARY = Path(os.environ.get("CHRONIK_BINARY", Path(__file__).parents[2] / "target/debug/chronik"))
 READY = re.compile(r" is ready: (?:Kafka on (\S+), )?HTTP on (http://\S+)$")
 # How settings begin that are given by their whole names.
-WHOLE = ("CHRONIK_", "LOCAL_STORAGE_PATH", "OBJECT_STORE_", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_")
+WHOLE = ("CHRONIK_", "LOCAL_", "OBJECT_", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_", "LD_", "FAKETIME_")
 # What a slow, busy machine may take for anything that is waited for.
 PATIENCE = 120
 

@@ -5,50 +5,10 @@ import struct
 
 import confluent_kafka as kafka
 import pytest
+from by_hand import ask, batch, produce_by_hand
 from chronik import until
 from confluent_kafka.admin import AdminClient, NewTopic
 from records import Record, consume, consumer, produce, producer, watermarks
-
-
-def ask(address, key, version, body, flexible=False):
-    """One request by hand; returns the answer after its correlation id."""
-    host, port = address.split(":")
-    header = struct.pack(">hhih", key, version, 7, 4) + b"test" + (b"\0" if flexible else b"")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(struct.pack(">i", len(header + body)) + header + body)
-        stream = connection.makefile("rb")
-        [length] = struct.unpack(">i", stream.read(4))
-        answer = stream.read(length)
-    assert answer[:4] == struct.pack(">i", 7)
-    return answer[4:]
-
-
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
-def batch(producer_id=-1, damage=0):
-    """One record, by hand."""
-    record = b"\0\0\0\1\2v\0"
-    body = struct.pack(
-        ">hiqqqhii", 0, 0, 0, 0, producer_id, -1 if producer_id < 0 else 0, -1 if producer_id < 0 else 0, 1
-    )
-    body += bytes([len(record) * 2]) + record
-    rest = struct.pack(">ibI", -1, 2, crc32c(body) ^ damage) + body
-    return struct.pack(">qi", 0, len(rest)) + rest
-
-
-def produce_by_hand(address, topic, records, version=3):
-    name = struct.pack(">h", len(topic)) + topic.encode()
-    body = struct.pack(">hhii", -1, -1, 30_000, 1) + name + struct.pack(">iii", 1, 0, len(records)) + records
-    answer = ask(address, 0, version, body)
-    [code] = struct.unpack_from(">h", answer, 4 + len(name) + 4 + 4)
-    return code
 
 
 def test_versions_are_those_that_are_served(shared):

@@ -11,7 +11,9 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from by_hand import batch, produce_by_hand
 from chronik import PATIENCE, Indexer, Ingest, Query, until
+from clock import Clock
 from confluent_kafka.admin import AdminClient
 from job_queue import Queue
 from load import TOPIC, Load, values
@@ -140,6 +142,32 @@ def test_a_broker_that_dies_as_it_deletes(start, tmp_path):
     check_each_is_found_once(server, 101)
 
 
+def test_a_broker_that_dies_as_it_deletes_an_archive(start, tmp_path):
+    """Of a topic that was deleted long enough ago: a clock that jumps makes it so."""
+    died = [tmp_path / "before", tmp_path / "after"]
+    clock = Clock(tmp_path / "clock")
+    server = start(**SMALL, **clock.settings())
+    produce(server.bootstrap, TOPIC, [Record(b"number %d" % number) for number in range(100)])
+    check_each_is_found_once(server, 100)
+    delete_topic(server)
+    # As it stops it writes a checkpoint, which knows what it has let go of.
+    assert server.stop() == 0
+
+    def left():
+        return len(list(server.bucket.rglob("*.ckx"))), server.metrics()["chronik_tombstones"]
+
+    steps = zip(["deletion-checked=abort@2", "objects-deleted=abort"], died, strict=True)
+    for step, file in steps:
+        server.set(failpoints=f"{step}:{file}").start()
+        until(lambda: left() == (1, 1), "it knows what to delete")
+        clock.advance(minutes=61)
+        assert server.process.wait(timeout=PATIENCE) == -signal.SIGABRT and file.exists()
+    server.start()
+    until(lambda: left() == (0, 1), "it is not known yet that it is gone")
+    clock.advance(minutes=61)
+    until(lambda: left() == (0, 0), "it is deleted again, and forgotten")
+
+
 def test_an_owner_that_wakes_up_too_late(start, tmp_path, minio, bucket):
     """It sleeps between the look at the claims and the write of `latest`, with a segment on its way."""
     asleep = [tmp_path / "latest", tmp_path / "segment"]
@@ -245,6 +273,56 @@ def test_a_job_that_fails_too_often_is_scanned_until_the_operator_sends_it_again
     ingest.wait_archived()
     assert query.search(TOPIC, "number", limit=0)["total"]["value"] == 100
     assert [service.stop() for service in (indexer, query, ingest)] == [0, 0, 0]
+
+
+def send_what_is_no_gzip(server):
+    assert produce_by_hand(server.bootstrap, TOPIC, batch(attributes=1)) == 0
+
+
+def send_zeros(mebibytes):
+    def send(server):
+        record = Record(bytes(mebibytes << 20))
+        assert produce(server.bootstrap, TOPIC, [record], codec="zstd", message_max_bytes=1_000_000_000) == [10]
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "send, missing",
+    [
+        pytest.param(send_what_is_no_gzip, [(10, 11)], id="it can't be decompressed"),
+        pytest.param(send_zeros(48), [], id="it is too large for an index"),
+        pytest.param(send_zeros(136), [(10, 11)], id="it is too large even to be looked at"),
+    ],
+)
+def test_a_batch_that_nobody_can_index(start, send, missing):
+    """Its job is done all the same; a search looks at the records, and names those it could not look at."""
+    server = start(**SMALL | {"ship_max_age": "1h", "indexer_memory_bytes": "256MiB"})
+
+    def send_numbers(*numbers):
+        offsets = produce(server.bootstrap, TOPIC, [Record(b"number %d" % number) for number in numbers])
+        assert offsets == list(numbers)
+
+    def check_others_are_found(end):
+        parameters = {"topic": TOPIC, "q": "number", "limit": 100}
+        assert server.request("GET", "/v1/search", params=parameters).status_code == (503 if missing else 200)
+        answer = server.request("GET", "/v1/search", params=parameters | {"partial": "true"}).json()
+        assert sorted(hit["offset"] for hit in answer["hits"]) == [*range(10), *range(11, end)]
+        assert [(range["from"], range["to"]) for range in answer["not_searched"]] == missing
+
+    send_numbers(*range(10))
+    send(server)
+    send_numbers(*range(11, 20))
+    check_others_are_found(20)
+    server.seal()
+    until(lambda: server.metrics()["chronik_unreadable_runs_total"] == 1, "the job is done")
+    send_numbers(*range(20, 30))
+    server.seal()
+    until(lambda: list(server.bucket.rglob("*.ckx")), "what came after it is archived")
+    check_others_are_found(30)
+    server.kill()
+    server.start()
+    check_others_are_found(30)
 
 
 def test_a_topic_that_is_made_anew_while_its_job_is_done(start, tmp_path):

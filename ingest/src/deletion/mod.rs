@@ -193,8 +193,8 @@ impl Deletion {
         for object in gone.iter().filter_map(|key| Object::named(key)) {
             self.parts.metrics.deleted.with_label_values(&[object.kind()]).inc();
         }
-        failpoint!("objects-deleted");
         if !gone.is_empty() {
+            failpoint!("objects-deleted");
             tracing::info!("deleted {} {what}", gone.len());
         }
         if let Some(error) = failure {
