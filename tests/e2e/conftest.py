@@ -1,6 +1,8 @@
 import pytest
 from chronik import BINARY, Chronik
 from servers.elasticmq import Elasticmq
+from servers.faults import Careless
+from servers.garage import Garage
 from servers.minio import Minio
 from servers.moto import Moto
 
@@ -58,3 +60,10 @@ def moto():
 def elasticmq():
     with Elasticmq() as server:
         yield server
+
+
+@pytest.fixture(params=["a proxy", pytest.param("Garage", marks=pytest.mark.long)])
+def careless(request):
+    """A store that creates an object although it exists."""
+    with Garage() if request.param == "Garage" else Careless(request.getfixturevalue("moto").url) as store:
+        yield store

@@ -9,7 +9,6 @@ from chronik import run_tool
 from servers import azurite, gcs, s3, sqs
 from servers.azurite import Azurite
 from servers.elasticmq import Elasticmq
-from servers.faults import Careless
 from servers.gcs import Gcs
 from servers.moto import Moto
 
@@ -173,13 +172,12 @@ def test_what_can_not_be_asked_is_no_failure(minio):
     assert checked.verdicts("unfinished uploads", "no public access") == ["unknown", "unknown"]
 
 
-def test_a_store_that_ignores_create_only_is_told(moto):
+def test_a_store_that_ignores_create_only_is_told(careless):
     prefix = fresh("careless")
-    with Careless(moto.url) as store:
-        checked = Checked(s3.settings(store.url, prefix=prefix))
+    checked = Checked(s3.settings(careless.url, prefix=prefix))
     assert checked.code == 1 and checked.all("missing") == ["create once"], checked.text
     assert "conditional puts" in checked.findings["create once"]["remedy"]
-    assert keys(moto, prefix=prefix) == []
+    assert keys(careless, prefix=prefix) == []
 
 
 @pytest.mark.parametrize(

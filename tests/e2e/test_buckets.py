@@ -9,7 +9,7 @@ from chronik import PATIENCE, Chronik, until
 from records import Record, consume, produce
 from servers import azurite, gcs, s3
 from servers.azurite import Azurite
-from servers.faults import Careless, Faults, line
+from servers.faults import Faults, line
 from servers.gcs import Gcs
 from servers.minio import Minio
 
@@ -177,9 +177,8 @@ def complaint(server):
     return told
 
 
-def test_a_store_that_ignores_create_only_is_refused(tmp_path, moto):
-    with Careless(moto.url) as store:
-        told = complaint(Chronik(tmp_path, **s3.settings(store.url, prefix=prefix())))
+def test_a_store_that_ignores_create_only_is_refused(tmp_path, careless):
+    told = complaint(Chronik(tmp_path, **s3.settings(careless.url, prefix=prefix())))
     assert "does not refuse to create an object that exists already" in told and "conditional puts" in told
 
 

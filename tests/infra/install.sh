@@ -13,6 +13,9 @@ install_infrastructure_for_all() {
     are_there etcd || install_packages etcd-server
     are_there dockerd docker-compose debootstrap iptables ||
         install_packages docker.io docker-compose debootstrap iptables
+    # Runs what was built for arm64.
+    are_there qemu-aarch64 || install_packages qemu-user libc6-arm64-cross libgcc-s1-arm64-cross
+    rustup target add aarch64-unknown-linux-gnu
     build_go tflint github.com/terraform-linters/tflint v0.64.0
     build_apiserver v1.36.3
     install_python_program checkov 3.3.30

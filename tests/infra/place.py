@@ -14,6 +14,12 @@ INFRA = ROOT / "infra"
 PATIENCE = 540
 
 
+def commands(chapter):
+    """What the page about deploying says to type."""
+    page = (INFRA / "README.md").read_text()
+    return page.split(f"\n## {chapter}\n", 1)[1].split("```sh\n", 1)[1].split("\n```", 1)[0]
+
+
 def tool(name):
     """The program `name`: one that `tests/infra/install.sh` built, one of the Python environment, or the system's."""
     places = [*(FOLDER / "infra").glob(f"{name}-*/bin"), Path(sys.executable).parent]

@@ -5,13 +5,14 @@ import json
 import os
 import secrets
 import subprocess
+from pathlib import Path
 
 import pytest
 import requests
 import yaml
 from chart import CASES, CHART, LEAST, flags
 from chronik import PATIENCE, until
-from place import run, tool
+from place import ROOT, commands, run, tool
 from servers.cache import FOLDER
 from servers.server import free_port
 
@@ -99,8 +100,9 @@ class Kubernetes:
             return False
 
     def run(self, program, *arguments, **options):
-        environment = os.environ | {"KUBECONFIG": str(self.directory / "kubeconfig"), "HOME": str(self.directory)}
-        return run(program, *arguments, env=environment, **options)
+        own = {"KUBECONFIG": str(self.directory / "kubeconfig"), "HOME": str(self.directory)}
+        path = f"{Path(tool('helm')).parent}{os.pathsep}{os.environ['PATH']}"
+        return run(program, *arguments, env=os.environ | own | {"PATH": path}, **options)
 
     def helm(self, *arguments):
         return self.run("helm", "--namespace", "log", *arguments)
@@ -115,7 +117,6 @@ class Kubernetes:
 def kubernetes(tmp_path_factory):
     with Kubernetes(tmp_path_factory.mktemp("kubernetes")) as kubernetes:
         kubernetes.run("kubectl", "create", "namespace", "log")
-        kubernetes.run("kubectl", "create", "secret", "generic", "chronik-http", "--from-literal=token=secret")
         for file, kind in DEFINITIONS.items():
             (path,) = (FOLDER / "infra/definitions").glob(f"*/{file}")
             kubernetes.run("kubectl", "create", "-f", path)
@@ -132,6 +133,11 @@ def release(kubernetes):
 
 def install(kubernetes, release, values, *words):
     kubernetes.helm(*words, release, CHART, *flags(LEAST | values))
+
+
+def test_the_page_is_right(kubernetes, release):
+    kubernetes.run("bash", "-ec", commands("Kubernetes"), cwd=ROOT)
+    assert f"StatefulSet/{release}-chronik-broker" in kubernetes.get(KINDS)
 
 
 @pytest.mark.parametrize("name", CASES)

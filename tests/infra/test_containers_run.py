@@ -9,7 +9,7 @@ from chronik import BINARY, clean_environment, until
 from composed import SERVICES, Composed
 from docker import Docker
 from images import build, prepare
-from place import run
+from place import commands, run
 
 pytestmark = pytest.mark.long
 
@@ -110,6 +110,12 @@ def test_a_record_goes_all_the_way(composed):
     until(archived, "the indexers have made archives")
     assert hits("orders", "order 701 paid") == 1
     assert chronik("consume", "orders", "--count", 1000) == lines
+
+
+def test_the_page_is_right(composed):
+    _up, produce, search = commands("Compose").splitlines()
+    run("bash", "-c", produce)
+    assert "order 4711 paid" in run("bash", "-c", search)
 
 
 def test_services_can_write_nothing_but_their_data(docker, composed):

@@ -1,5 +1,6 @@
-"""The zip file of the Lambda function, as it is built for AWS."""
+"""The zip files of the Lambda function, as they are built for AWS."""
 
+import platform
 import re
 import subprocess
 
@@ -16,23 +17,40 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
 GLIBC = (2, 34)
 
 
+@pytest.fixture(scope="module", params=["x86_64", "arm64"])
+def machine(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def bootstrap(tmp_path_factory):
-    built = subprocess.run([INFRA / "lambda/build"], stdout=subprocess.PIPE, check=True, text=True)
+def bootstrap(machine, tmp_path_factory):
+    command = [INFRA / "lambda/build", *(["--arm64"] if machine == "arm64" else [])]
+    built = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return unpacked(built.stdout.strip(), tmp_path_factory.mktemp("zip"))
 
 
-def objdump(option, path):
-    return subprocess.run(["objdump", option, path], stdout=subprocess.PIPE, check=True, text=True).stdout
+@pytest.fixture
+def runs_here(machine, bootstrap, tmp_path):
+    """The program as something that this machine can start."""
+    if machine == platform.machine():
+        return bootstrap
+    emulated = tmp_path / "emulated"
+    emulated.write_text(f"#!/bin/sh\nexec qemu-aarch64 -L /usr/aarch64-linux-gnu {bootstrap}\n")
+    emulated.chmod(0o755)
+    return emulated
 
 
-def test_the_program_fits_the_runtime(bootstrap):
-    assert "file format elf64-x86-64" in objdump("--file-headers", bootstrap)
-    needed = re.findall(r"\(?GLIBC_([0-9.]+)\)?", objdump("--dynamic-syms", bootstrap))
+def readelf(option, path):
+    return subprocess.run(["readelf", "--wide", option, path], stdout=subprocess.PIPE, check=True, text=True).stdout
+
+
+def test_the_program_fits_the_runtime(machine, bootstrap):
+    assert {"x86_64": "X86-64", "arm64": "AArch64"}[machine] in readelf("--file-header", bootstrap)
+    needed = re.findall(r"@GLIBC_([0-9.]+)", readelf("--dyn-syms", bootstrap))
     newest = max(tuple(map(int, version.split("."))) for version in needed)
     assert newest <= GLIBC, f"a symbol of glibc {newest}"
-    libraries = re.findall(r"NEEDED +(\S+)", objdump("--private-headers", bootstrap))
-    assert {name.split(".")[0] for name in libraries} <= {"libc", "libm", "libgcc_s", "ld-linux-x86-64"}, libraries
+    libraries = re.findall(r"NEEDED.*\[(\S+)\]", readelf("--dynamic", bootstrap))
+    assert {re.split(r"[-.]", name)[0] for name in libraries} <= {"libc", "libm", "libgcc_s", "ld"}, libraries
 
 
 def test_a_panic_costs_a_message_and_not_the_function(bootstrap):
@@ -40,11 +58,11 @@ def test_a_panic_costs_a_message_and_not_the_function(bootstrap):
     assert b"Rust panics must be rethrown" in bootstrap.read_bytes()
 
 
-def test_the_program_does_a_job(bootstrap, tmp_path):
+def test_the_program_does_a_job(runs_here, tmp_path):
     with Chronik(tmp_path / "server", **World.SETTINGS) as server:
         world = World(server, tmp_path, topics=1)
         jobs = Jobs(bodies(world.jobs()))
-        with world.functions(jobs, binary=bootstrap) as functions:
+        with world.functions(jobs, binary=runs_here) as functions:
             jobs.wait_empty()
         assert functions.outcomes() == ["answered"]
         assert len(world.archives()) == 1

@@ -1,4 +1,4 @@
-"""`python -m servers install`: installs all that the tests use.
+"""`python -m servers install [--all]`: installs what the tests use; what only `tests/run --all` needs with `--all`.
 `python -m servers run COMMAND...`: starts all of them around a command that has their addresses in its environment."""
 
 import contextlib
@@ -9,6 +9,7 @@ import sys
 from servers.azurite import Azurite
 from servers.elasticmq import Elasticmq
 from servers.faults import Careless, Faults
+from servers.garage import Garage
 from servers.gcs import Gcs
 from servers.minio import Minio
 from servers.moto import Moto
@@ -16,8 +17,8 @@ from servers.moto import Moto
 
 def main(arguments):
     match arguments:
-        case ["install"]:
-            for kind in (Moto, Azurite, Minio, Elasticmq):
+        case ["install", *everything] if everything in ([], ["--all"]):
+            for kind in (Moto, Azurite, Minio, Elasticmq, *([Garage] if everything else [])):
                 kind.install()
             return 0
         case ["run", *command] if command:
