@@ -16,22 +16,9 @@ def queue(request):
 
 
 @pytest.fixture
-def start_on(tmp_path, request):
+def start_on(start):
     """Starts a server on a queue."""
-    servers = []
-
-    def make(queue, **settings):
-        server = Chronik(tmp_path / "server", ship_max_age="1s", **settings)
-        server.settings |= queue.settings()
-        servers.append(server)
-        return server.start()
-
-    yield make
-    for server in servers:
-        if server.running():
-            server.kill()
-        if getattr(request.node, "failed", False):
-            print(f"── the server logged\n{server.tail()}")
+    return lambda queue, **settings: start(ship_max_age="1s", **queue.settings(), **settings)
 
 
 def fill(server, topic, count=100):

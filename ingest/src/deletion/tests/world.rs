@@ -1,20 +1,19 @@
 //! A bucket on a clock that the test moves, and a broker on it whose every step the test takes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use chronik_core::batch::{BatchBuilder, BatchHeader, Codec};
 use chronik_core::catalog::{Catalog, CatalogReader};
 use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp, TopicId};
 use chronik_core::job::CoveredRun;
 use chronik_core::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
+use chronik_core::store::clocked::ClockedStore;
 use chronik_core::store::faulty::FaultyStore;
-use chronik_core::store::{ObjectInfo, SharedStore, Store, StoreError, memory};
+use chronik_core::store::{SharedStore, memory};
 use chronik_core::telemetry::Metrics;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -42,54 +41,6 @@ use crate::wal::{self, Floor, WalOptions};
 
 pub const LANE: Lane = Lane(0);
 const HOUR_MS: i64 = 60 * MINUTE_MS;
-
-/// Dates objects by the test's clock.
-#[derive(Debug)]
-struct DatedStore {
-    inner: SharedStore,
-    now: Arc<AtomicI64>,
-    dates: Mutex<BTreeMap<String, Timestamp>>,
-}
-
-impl DatedStore {
-    fn note(&self, key: &str) {
-        let now = self.now.load(Ordering::SeqCst);
-        self.dates.lock().unwrap().insert(key.to_owned(), now);
-    }
-
-    fn dated(&self, info: ObjectInfo) -> ObjectInfo {
-        let at = self.dates.lock().unwrap()[&info.key];
-        let last_modified = SystemTime::UNIX_EPOCH + Duration::from_millis(at as u64);
-        ObjectInfo { last_modified, ..info }
-    }
-}
-
-#[async_trait]
-impl Store for DatedStore {
-    async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
-        self.inner.create(key, parts).await?;
-        self.note(key);
-        Ok(())
-    }
-    async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.inner.overwrite(key, bytes).await?;
-        self.note(key);
-        Ok(())
-    }
-    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.inner.read(key, range).await
-    }
-    async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
-        self.inner.info(key).await.map(|info| self.dated(info))
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        let objects = self.inner.list(prefix).await?;
-        Ok(objects.into_iter().map(|info| self.dated(info)).collect())
-    }
-    async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.inner.delete(key).await
-    }
-}
 
 /// The bucket, what readers may still hold, and the broker of the moment.
 pub struct World {
@@ -122,11 +73,10 @@ impl World {
     pub async fn new() -> Self {
         // After the machine's own time, by which probes and exports are named.
         let now = Arc::new(AtomicI64::new(4_000_000_000_000));
-        let dated = DatedStore {
-            inner: memory(),
-            now: now.clone(),
-            dates: Mutex::default(),
-        };
+        let millis = now.clone();
+        let dated = ClockedStore::on(memory(), move || {
+            UNIX_EPOCH + Duration::from_millis(millis.load(Ordering::SeqCst) as u64)
+        });
         let faulty = Arc::new(FaultyStore::new(Arc::new(dated)));
         let store: SharedStore = faulty.clone();
         let cluster = claim::found_cluster(&store).await.unwrap();

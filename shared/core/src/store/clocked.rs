@@ -1,6 +1,7 @@
-//! A store whose clock is tokio's, for tests that move time: objects are as old as the test says.
+//! A store with a clock of its own, for tests that move time: objects are as old as the test says.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,37 +12,53 @@ use tokio::time::Instant;
 
 use super::{ObjectInfo, SharedStore, Store, StoreError};
 
-/// Wraps a store and says of every object that it was last changed when tokio's clock showed it.
-#[derive(Debug)]
+type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Wraps a store and says of every object that it was last changed when the clock showed it.
 pub struct ClockedStore {
     inner: SharedStore,
-    began: Instant,
-    written: Mutex<HashMap<String, Instant>>,
+    clock: Clock,
+    began: SystemTime,
+    written: Mutex<HashMap<String, SystemTime>>,
 }
 
 impl ClockedStore {
-    /// What `inner` holds already counts as written now.
+    /// On tokio's clock. What `inner` holds already counts as written now.
     pub fn new(inner: SharedStore) -> Self {
+        let began = Instant::now();
+        let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        Self::on(inner, move || epoch + began.elapsed())
+    }
+
+    /// On a clock of the test's own. What `inner` holds already counts as written now.
+    pub fn on(inner: SharedStore, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self {
             inner,
-            began: Instant::now(),
+            began: clock(),
+            clock: Box::new(clock),
             written: Mutex::default(),
         }
     }
 
     fn note(&self, key: &str) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.insert(key.to_owned(), Instant::now());
+        written.insert(key.to_owned(), (self.clock)());
     }
 
     fn dated(&self, info: ObjectInfo) -> ObjectInfo {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = written.get(&info.key).copied().unwrap_or(self.began);
-        let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         ObjectInfo {
-            last_modified: epoch + at.duration_since(self.began),
+            last_modified: written.get(&info.key).copied().unwrap_or(self.began),
             ..info
         }
+    }
+}
+
+impl fmt::Debug for ClockedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClockedStore")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
 
