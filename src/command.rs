@@ -11,9 +11,14 @@ use crate::{standalone, tool};
 
 /// Kafka topics whose whole history is searchable and lives in a bucket.
 ///
-/// Without a command, `chronik standalone` runs: broker, indexer and search in one process.
+/// Without a command, `chronik standalone` runs, and takes its options: broker, indexer and search in one process.
 #[derive(Debug, Parser)]
-#[command(name = "chronik", version, disable_help_subcommand = true)]
+#[command(
+    name = "chronik",
+    version,
+    disable_help_subcommand = true,
+    override_usage = "chronik [OPTIONS] [COMMAND]"
+)]
 pub struct Chronik {
     #[command(subcommand)]
     command: Command,
@@ -59,14 +64,24 @@ enum Command {
 
 /// Reads a command line, with the program's name, and the environment.
 pub fn read(mut arguments: Vec<String>) -> Result<Chronik, Refusal> {
-    if arguments.len() <= 1 {
-        arguments.push("standalone".to_owned());
+    let mut chronik = Chronik::try_parse_from(&arguments);
+    if chronik.as_ref().is_err_and(lacks_command) && arguments.get(1).is_none_or(|first| first.starts_with('-')) {
+        arguments.insert(1, "standalone".to_owned());
+        chronik = Chronik::try_parse_from(&arguments);
     }
-    let chronik = Chronik::try_parse_from(&arguments);
     if ["standalone", "ingest", "indexer", "query"].contains(&arguments[1].as_str()) {
         refuse_absent(arguments.into_iter().skip(2))?;
     }
     chronik.map_err(|error| Refusal::unclear(error, &Chronik::command()))
+}
+
+/// Whether a command line was refused that could be one of `standalone`.
+fn lacks_command(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand, UnknownArgument};
+    matches!(
+        error.kind(),
+        DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand | UnknownArgument
+    )
 }
 
 impl Chronik {
@@ -110,7 +125,13 @@ mod tests {
 
     #[test]
     fn without_a_command_everything_runs() {
-        assert!(matches!(given("").unwrap().command, Command::Standalone(_)));
+        for line in ["", "--data-dir x", "--http-token t --kafka-port 1", "--http-token t"] {
+            assert!(matches!(given(line).unwrap().command, Command::Standalone(_)), "{line}");
+        }
+        assert!(matches!(given("--raft"), Err(Refusal::Absent(_))));
+        for line in ["x", "--json x", "-x", "--help", "produce --data-dir x"] {
+            assert!(given(line).is_err(), "{line}");
+        }
     }
 
     #[test]
