@@ -34,6 +34,8 @@ impl LaneMetrics {
 /// Where fetches were served from.
 #[derive(Clone)]
 pub struct FetchMetrics {
+    /// Reads of old records, through query workers or from the bucket itself.
+    pub cold_seconds: Histogram,
     wal_hits: IntCounter,
     segment_hits: IntCounter,
     wal_rate: Gauge,
@@ -44,6 +46,10 @@ impl FetchMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
+            cold_seconds: metrics.seconds(
+                "chronik_cold_fetch_seconds",
+                "Time of a read of old records, through query workers or from the bucket itself.",
+            ),
             wal_hits: metrics.counter(
                 "chronik_fetch_wal_total",
                 "Partition reads served from memory or the write-ahead log.",

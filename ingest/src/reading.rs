@@ -70,6 +70,7 @@ impl RecordReader {
                 }
             }
         }
+        let _timer = self.metrics.cold_seconds.start_timer();
         let batches = self.cold.fetch(topic.id, partition, from, max_bytes).await?;
         self.metrics.segment_hit();
         Ok(batches.into_iter().map(BatchBytes::from_whole).collect())
@@ -87,6 +88,7 @@ impl RecordReader {
         };
         let bounds = tail.bounds();
         if bounds.tail_start > bounds.log_start {
+            let _timer = self.metrics.cold_seconds.start_timer();
             let found = self
                 .cold
                 .offset_for_time(topic.id, partition, bounds.log_start, timestamp)

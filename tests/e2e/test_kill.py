@@ -110,4 +110,5 @@ def test_records_below_what_the_machine_holds_come_from_the_bucket(start):
     server.start()
     [records] = consume(server.bootstrap, "old", 1)
     assert [int(record.value.split(b" ")[0]) for _, record in records] == list(range(4000))
-    assert server.metrics()["fetch_segment_hit_rate"] > 0
+    metrics = server.metrics()
+    assert metrics["fetch_segment_hit_rate"] > 0 and metrics["chronik_cold_fetch_seconds_count"] > 0

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use prometheus::{Histogram, IntCounter};
+use prometheus::IntCounter;
 use tokio::time::{Instant, sleep};
 
 use self::hedge::Hedge;
@@ -40,7 +40,6 @@ pub struct RemoteReaders {
 }
 
 struct ColdMetrics {
-    seconds: Histogram,
     hedges: IntCounter,
     failovers: IntCounter,
     local: IntCounter,
@@ -139,7 +138,6 @@ impl ColdReader for RemoteReaders {
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ColdError> {
-        let _timer = self.metrics.seconds.start_timer();
         let asked = FetchAsked {
             topic,
             partition,
@@ -162,7 +160,6 @@ impl ColdReader for RemoteReaders {
         from: Offset,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
-        let _timer = self.metrics.seconds.start_timer();
         let asked = TimeAsked {
             topic,
             partition,
@@ -205,10 +202,6 @@ impl ColdError {
 impl ColdMetrics {
     fn register(metrics: &Metrics) -> Self {
         Self {
-            seconds: metrics.seconds(
-                "chronik_cold_fetch_seconds",
-                "Time of a read of old records through query workers.",
-            ),
             hedges: metrics.counter(
                 "chronik_cold_fetch_hedges_total",
                 "Reads of old records sent a second time because the first worker was slow.",
