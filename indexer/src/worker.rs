@@ -13,18 +13,15 @@ use crate::job::parse;
 const VISIBILITY: Duration = Duration::from_secs(120);
 /// How often it is extended.
 const EXTENSION: Duration = Duration::from_secs(40);
-/// How long one call waits for a job.
-const WAIT: Duration = Duration::from_secs(20);
+/// How long one call waits for a job, and a stop for the call.
+const WAIT: Duration = Duration::from_secs(10);
 /// How long the worker waits after the queue has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Indexer {
     /// Works on one job after the other until cancelled. A job that is not done by then is handed back.
     pub async fn run(&self, cancel: CancellationToken) {
-        while let Some(received) = cancel
-            .run_until_cancelled(self.queue.receive(1, VISIBILITY, WAIT))
-            .await
-        {
+        while let Some(received) = self.receive(&cancel).await {
             let worked = match received {
                 Ok(deliveries) => self.work_on(deliveries, &cancel).await,
                 Err(error) => Err(error),
@@ -33,6 +30,17 @@ impl Indexer {
                 tracing::warn!("the queue failed: {error}");
                 cancel.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
             }
+        }
+    }
+
+    /// The next jobs; `None` once cancelled. A wait at a server is not cut short, so that a job that it hands out
+    /// meanwhile can be handed back.
+    async fn receive(&self, cancel: &CancellationToken) -> Option<Result<Vec<Delivery>, QueueError>> {
+        let received = self.queue.receive(1, VISIBILITY, WAIT);
+        match self.queue.waits_at_server() {
+            true if cancel.is_cancelled() => None,
+            true => Some(received.await),
+            false => cancel.run_until_cancelled(received).await,
         }
     }
 

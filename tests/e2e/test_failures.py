@@ -258,6 +258,17 @@ def test_an_indexer_that_is_stopped_hands_its_job_back(start, tmp_path, bucket, 
     check_each_is_found_once(ingest, 100, query=start("query", Query, **bucket))
 
 
+def test_an_indexer_that_is_stopped_while_it_waits_hands_back_what_comes(start, bucket, queue):
+    indexer = start("indexer", Indexer, **bucket, **queue.settings())
+    queue.send("no job")
+    until(lambda: queue.messages() == 0, "it has taken what was there, and waits for more")
+    indexer.process.send_signal(signal.SIGTERM)
+    until(lambda: "stopping" in indexer.tail(), "it stops")
+    queue.send("{}")
+    assert indexer.process.wait(timeout=PATIENCE) == 0
+    assert queue.visible() == 1
+
+
 def test_a_job_that_fails_too_often_is_scanned_until_the_operator_sends_it_again(start, bucket, queue):
     ingest = start("ingest", Ingest, **SMALL, **bucket, **queue.settings())
     query = start("query", Query, **bucket)

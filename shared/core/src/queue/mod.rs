@@ -86,6 +86,10 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// seconds, waits at most 20 and hands out at most ten. To drop the future ends the wait; what was handed out at
     /// that moment comes again when `visibility` is over.
     async fn receive(&self, most: usize, visibility: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError>;
+    /// Whether [`receive`](Self::receive) waits at a server, which hands out messages after the wait was dropped too.
+    fn waits_at_server(&self) -> bool {
+        false
+    }
     /// Keeps a message hidden for `visibility` from now; nothing happens if the receipt is no longer valid.
     async fn extend(&self, receipt: &str, visibility: Duration) -> Result<(), QueueError>;
     /// Removes a message: its work is done, or somebody else's.

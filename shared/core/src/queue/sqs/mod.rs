@@ -159,6 +159,10 @@ impl Queue for SqsQueue {
         messages.into_iter().map(delivery).collect()
     }
 
+    fn waits_at_server(&self) -> bool {
+        true
+    }
+
     async fn extend(&self, receipt: &str, visibility: Duration) -> Result<(), QueueError> {
         self.set_visibility(receipt, visibility).await
     }
