@@ -13,10 +13,10 @@ mod tool;
 
 use std::process::ExitCode;
 
-use chronik_core::program::{finish, told};
+use chronik_core::program::{arguments, finish, told};
 
 fn main() -> ExitCode {
-    match command::read(std::env::args().collect()) {
+    match arguments().and_then(command::read) {
         Ok(command) => finish("chronik", run(command), |error| told(error.as_ref())),
         Err(refusal) => refusal.end("chronik"),
     }

@@ -15,6 +15,8 @@ const VISIBILITY: Duration = Duration::from_secs(120);
 const EXTENSION: Duration = Duration::from_secs(40);
 /// How long one call waits for a job, and a stop for the call.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long a stop waits for a job to be handed back.
+const HAND_BACK: Duration = Duration::from_secs(5);
 /// How long the worker waits after the queue has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,12 +50,21 @@ impl Indexer {
         for delivery in deliveries {
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => self.queue.release(&delivery.receipt).await?,
+                () = cancel.cancelled() => self.hand_back(&delivery).await?,
                 worked = self.answer(&delivery) => worked?,
                 never = self.keep(&delivery) => match never {},
             }
         }
         Ok(())
+    }
+
+    async fn hand_back(&self, delivery: &Delivery) -> Result<(), QueueError> {
+        let released = tokio::time::timeout(HAND_BACK, self.queue.release(&delivery.receipt));
+        released.await.unwrap_or_else(|_| {
+            Err(QueueError::Unavailable {
+                message: format!("it did not take a job back within {HAND_BACK:?}"),
+            })
+        })
     }
 
     /// Keeps a job hidden from others, for ever. If that fails somebody else may do the job too, which is harmless.

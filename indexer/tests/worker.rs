@@ -32,17 +32,19 @@ async fn work_off(store: &SharedStore, queue: &Arc<EmbeddedQueue>) {
         Arc::new(UntilEmpty {
             queue: queue.clone(),
             cancel: cancel.clone(),
+            takes_back: true,
         }),
     );
     indexer.run(cancel).await;
     assert_eq!(queue.depth().await.unwrap(), Depth::default());
 }
 
-/// A queue that stops its worker when it is empty.
+/// A queue that stops its worker when it is empty; it may be silent when a job is handed back.
 #[derive(Debug)]
 struct UntilEmpty {
     queue: Arc<EmbeddedQueue>,
     cancel: CancellationToken,
+    takes_back: bool,
 }
 
 #[async_trait]
@@ -63,7 +65,10 @@ impl Queue for UntilEmpty {
         self.queue.acknowledge(receipt).await
     }
     async fn release(&self, receipt: &str) -> Result<(), QueueError> {
-        self.queue.release(receipt).await
+        match self.takes_back {
+            true => self.queue.release(receipt).await,
+            false => std::future::pending().await,
+        }
     }
     async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
         self.queue.bury(delivery, reason).await
@@ -163,6 +168,32 @@ async fn a_job_that_is_interrupted_is_handed_back_at_once() {
     faulty.heal();
     work_off(&store, &queue).await;
     assert_eq!(results(&store).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_silent_does_not_hold_up_a_stop() {
+    let faulty = Arc::new(FaultyStore::new(memory()));
+    let store: SharedStore = faulty.clone();
+    let queue = embedded();
+    queue
+        .send(serde_json::to_string(&small_job(&store).await).unwrap())
+        .await
+        .unwrap();
+    faulty.fail(Operation::Read, "segments/", Fault::Before, usize::MAX);
+    let cancel = CancellationToken::new();
+    let silent = UntilEmpty {
+        queue: queue.clone(),
+        cancel: cancel.clone(),
+        takes_back: false,
+    };
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cancel.cancel();
+    };
+    let indexer = indexer(&store, Arc::new(silent));
+    let stopped = async { tokio::join!(indexer.run(cancel.clone()), stop) };
+    tokio::time::timeout(Duration::from_secs(20), stopped).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().in_flight, 1, "it comes again by itself");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ from chronik import run_tool
 from servers import azurite, gcs, s3, sqs
 from servers.azurite import Azurite
 from servers.elasticmq import Elasticmq
+from servers.faults import Faults, line
 from servers.gcs import Gcs
 from servers.moto import Moto
 
@@ -356,6 +357,19 @@ def test_a_history_of_somebody_elses_is_not_forgotten(minio):
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = initialised(s3.settings(minio.url, bucket=bucket))
     assert outcomes(first, "different") == ["lifecycle: forget what is deleted"]
+    with pytest.raises(client.exceptions.ClientError, match="NoSuchLifecycleConfiguration"):
+        client.get_bucket_lifecycle_configuration(Bucket=bucket)
+
+
+def test_a_history_that_can_not_be_asked_for_is_not_forgotten(minio):
+    bucket = fresh("history")
+    client = s3.client(minio.url)
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    with Faults(minio.url) as store:
+        store.script(line("slow_down", "GET", "versioning"))
+        first = initialised(s3.settings(store.url, bucket=bucket))
+    assert "lifecycle: forget what is deleted" in outcomes(first, "refused")
     with pytest.raises(client.exceptions.ClientError, match="NoSuchLifecycleConfiguration"):
         client.get_bucket_lifecycle_configuration(Bucket=bucket)
 

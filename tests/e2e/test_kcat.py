@@ -1,12 +1,9 @@
 """kcat, as it comes from the system's packages."""
 
 import json
-import shutil
 import subprocess
 
 import pytest
-
-pytestmark = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
 
 
 def kcat(server, *arguments, stdin=b""):

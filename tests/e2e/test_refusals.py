@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from chronik import PATIENCE, Chronik, run_tool, until
+from chronik import BINARY, PATIENCE, Chronik, program, run_tool, until
 from records import Record, consume, produce, producer
 
 
@@ -72,6 +72,12 @@ def test_settings_of_what_is_not_there_yet(tmp_path, setting):
 def test_flags_of_what_is_not_there_yet():
     done = run_tool("standalone", "--raft")
     assert done.returncode == 2 and b"--raft" in done.stderr and b"not there yet" in done.stderr
+
+
+@pytest.mark.parametrize("command", [[BINARY], [BINARY, "status"], [program("chronik-query")]])
+def test_an_argument_that_is_no_text(command):
+    done = subprocess.run([*command, b"--\xff"], capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2 and b"is not UTF-8" in done.stderr and b"panicked" not in done.stderr, done.stderr
 
 
 def test_names_of_earlier_systems_are_warned_about(start):

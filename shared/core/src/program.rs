@@ -1,6 +1,7 @@
 //! A command line: how it is refused, and a service as a program of its own.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,7 +27,7 @@ where
     E: Error + 'static,
     W: Future<Output = Result<(), E>>,
 {
-    match settings(service_command::<S>(name, about), std::env::args().collect()) {
+    match arguments().and_then(|arguments| settings(service_command::<S>(name, about), arguments)) {
         Ok(settings) => finish(name, run(settings), |error| told(error)),
         Err(refusal) => refusal.end(name),
     }
@@ -65,6 +66,18 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
             told if told.contains(&cause) => told,
             told => format!("{told}: {cause}"),
         })
+}
+
+/// The command line of this process, with the program's name.
+pub fn arguments() -> Result<Vec<String>, Refusal> {
+    std::env::args_os().map(as_text).collect()
+}
+
+fn as_text(argument: OsString) -> Result<String, Refusal> {
+    argument.into_string().map_err(|argument| Refusal::Unclear {
+        error: clap::Error::raw(ErrorKind::InvalidUtf8, format!("{argument:?} is not UTF-8\n")),
+        variable: None,
+    })
 }
 
 fn service_command<S: Args>(name: &'static str, about: &'static str) -> Command {

@@ -117,6 +117,10 @@ impl LocalBucket {
             }
         };
         let root = directory.canonicalize().map_err(unusable)?;
+        // `object_store` makes URLs of paths.
+        if root.to_str().is_none() {
+            return Err(unusable(io::Error::other("its path is not UTF-8")));
+        }
         let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| unusable(io::Error::other(error)))?;
         let objects = ObjectBucket::new(Arc::new(files.with_fsync(true)));
         Ok(Self {
@@ -260,6 +264,16 @@ mod tests {
         let bucket = Arc::new(LocalBucket::open(&directory.path().join("a/bucket")).unwrap());
         store_suite(bucket.clone()).await;
         large_store_suite(bucket).await;
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_no_text_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let directory = tempfile::tempdir().unwrap();
+        let odd = directory.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+        let error = LocalBucket::open(&odd).unwrap_err();
+        assert!(error.to_string().contains("not UTF-8"), "{error}");
     }
 
     #[tokio::test]

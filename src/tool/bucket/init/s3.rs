@@ -92,8 +92,8 @@ async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<Part> {
             .map_err(Refusal::from)
         {
             Ok(answer) if answer.status.is_some() => Part::different(FORGET, "versions from before are kept for ever"),
-            Err(refusal) if refusal.is_forbidden() => Part::refused(FORGET, refusal),
-            _ => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
+            Err(refusal) => Part::refused(FORGET, refusal),
+            Ok(_) => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
         },
     };
     let uploads = match rules.drops_uploads() {
