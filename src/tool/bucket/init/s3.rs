@@ -92,8 +92,9 @@ async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<Part> {
             .map_err(Refusal::from)
         {
             Ok(answer) if answer.status.is_some() => Part::different(FORGET, "versions from before are kept for ever"),
-            Err(refusal) => Part::refused(FORGET, refusal),
-            Ok(_) => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
+            Err(refusal) if refusal.status != Some(200) => Part::refused(FORGET, refusal),
+            // There are servers that say in words of their own that versions were never set.
+            _ => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
         },
     };
     let uploads = match rules.drops_uploads() {
