@@ -140,6 +140,7 @@ pub async fn highest(store: &SharedStore) -> Result<Option<Incarnation>, ClaimEr
 pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> Result<Incarnation, ClaimError> {
     let incarnation = Incarnation(highest.map_or(1, |claim| claim.0 + 1));
     let key = ClaimName { incarnation }.to_string();
+    // A create of unknown outcome that is tried again finds its own nonce.
     let claim = || ClaimDocument {
         v: VERSION,
         incarnation,
@@ -190,7 +191,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-    use chronik_core::store::memory;
+    use chronik_core::store::{PatientStore, memory};
 
     use super::*;
 
@@ -245,5 +246,19 @@ mod tests {
         let store: SharedStore = faulty;
         assert!(matches!(claim_after(&store, None).await, Err(ClaimError::Store(_))));
         assert_eq!(highest(&store).await.unwrap(), Some(Incarnation(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_knows_its_own_claim_from_anothers() {
+        let faulty = std::sync::Arc::new(FaultyStore::new(memory()));
+        let store: SharedStore = std::sync::Arc::new(PatientStore::new(faulty.clone()));
+        faulty.fail(Operation::Create, "claims/", Fault::After, 2);
+        assert_eq!(claim_after(&store, None).await.unwrap(), Incarnation(1));
+        faulty.fail(Operation::Create, "claims/", Fault::Before, 5);
+        let late = claim_after(&store, None).await;
+        assert!(
+            matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })),
+            "{late:?}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chronik_core::catalog::Latest;
 use chronik_core::ids::{Incarnation, Lane};
 use chronik_core::names::CheckpointName;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_core::store::{PatientStore, SharedStore, StoreError};
 use tokio::sync::mpsc;
 use ulid::Ulid;
 
@@ -101,15 +101,14 @@ pub async fn start(
 ) -> Result<Started, StartError> {
     let Held {
         ownership,
-        latest,
+        beat,
         confirmed,
     } = match data_dir.identity()? {
-        Some(identity) => resume(data_dir, store, lane, identity).await?,
+        Some(identity) => resume(settings.rhythm, data_dir, store, lane, identity).await?,
         None => begin(settings, data_dir, store, lane).await?,
     };
     let identity = Identity::held(ownership.cluster(), ownership.incarnation());
     data_dir.set_identity(&identity)?;
-    let beat = Beat::start(store.clone(), lane, ownership.clone(), settings.rhythm, latest);
     let state = local_state(data_dir, &identity, lane)?;
     let options = wal_options(settings, data_dir, lane, identity.incarnation)?;
     let (replayed, log) = tokio::task::spawn_blocking(move || open_log(options, state))
@@ -132,20 +131,26 @@ pub async fn start(
 /// The bucket, taken up again or claimed.
 struct Held {
     ownership: Ownership,
-    latest: Option<Latest>,
+    beat: Beat,
     confirmed: bool,
 }
 
 /// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was given
 /// up: then somebody else may own it by now.
-async fn resume(data_dir: &DataDir, store: &SharedStore, lane: Lane, identity: Identity) -> Result<Held, StartError> {
+async fn resume(
+    rhythm: Rhythm,
+    data_dir: &DataDir,
+    store: &SharedStore,
+    lane: Lane,
+    identity: Identity,
+) -> Result<Held, StartError> {
     let ownership = Ownership::new(store.clone(), identity.cluster, identity.incarnation);
     loop {
         let error = match hold(store, lane, &ownership).await {
             Ok(latest) => {
                 return Ok(Held {
+                    beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, latest),
                     ownership,
-                    latest,
                     confirmed: true,
                 });
             }
@@ -161,10 +166,13 @@ async fn resume(data_dir: &DataDir, store: &SharedStore, lane: Lane, identity: I
                  bucket is still its own: {error}"
             );
             return Ok(Held {
+                beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, None),
                 ownership,
-                latest: None,
                 confirmed: false,
             });
+        }
+        if !error.is_passing() {
+            return Err(error.into());
         }
         tracing::warn!(
             "the bucket can't be reached, and the last stop gave it up: another broker may own it by now, so this one \
@@ -183,7 +191,8 @@ async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<
 }
 
 /// Claims the bucket and lays down the state that the bucket holds: nothing is acknowledged before a checkpoint of the
-/// new incarnation is in the bucket and in the data directory, and nobody has claimed the bucket meanwhile.
+/// new incarnation is in the bucket and in the data directory, and nobody has claimed the bucket meanwhile. The bucket is
+/// waited for all along; from its claim on the new owner shows that it lives.
 async fn begin(
     settings: &IngestSettings,
     data_dir: &Arc<DataDir>,
@@ -191,20 +200,23 @@ async fn begin(
     lane: Lane,
 ) -> Result<Held, StartError> {
     data_dir.clear()?;
-    let cluster = match claim::cluster_of(store).await? {
+    let patient: SharedStore = Arc::new(PatientStore::new(store.clone()));
+    let cluster = match claim::cluster_of(&patient).await? {
         Some(cluster) => cluster,
-        None => claim::found_cluster(store).await?,
+        None => claim::found_cluster(&patient).await?,
     };
-    let highest = claim::highest(store).await?;
-    let incarnation = match highest {
-        Some(owner) if !store.is_locked() => succeed(settings, store, lane, owner).await?,
-        _ => claim::claim_after(store, highest).await?,
+    let highest = claim::highest(&patient).await?;
+    let (incarnation, notice) = match highest {
+        Some(owner) if !store.is_locked() => succeed(settings, &patient, lane, owner).await?,
+        _ => (claim::claim_after(&patient, highest).await?, Duration::ZERO),
     };
     let ownership = Ownership::new(store.clone(), cluster, incarnation);
+    let beat = Beat::start(store.clone(), lane, ownership.clone(), settings.rhythm, None);
+    tokio::time::sleep(notice).await;
     let state = match highest {
         None => LaneState::new(incarnation),
         Some(_) => {
-            let (mut state, report) = recover::from_bucket(store, cluster, lane, settings.accept_loss).await?;
+            let (mut state, report) = recover::from_bucket(&patient, cluster, lane, settings.accept_loss).await?;
             state.begin_incarnation(incarnation);
             let name = CheckpointName {
                 lane,
@@ -212,43 +224,50 @@ async fn begin(
                 index: state.applied,
                 ulid: Ulid::new(),
             };
-            store
+            patient
                 .create(&name.to_string(), vec![checkpoint::encode(&state, cluster, lane)])
                 .await?;
             tracing::warn!("{report}");
             state
         }
     };
-    ownership.check().await?;
+    ownership.through(patient).check().await?;
     let bytes = checkpoint::encode(&state, cluster, lane);
     data_dir.put_checkpoint(lane, incarnation, state.applied, &bytes)?;
     Ok(Held {
         ownership,
-        latest: None,
+        beat,
         confirmed: true,
     })
 }
 
-/// Claims a bucket that `owner` had: once that one is gone, or at once if the operator says so. Then it gets the time to
-/// notice, so that what it still ships is not cut off.
+/// Claims a bucket that `owner` had: once that one is gone, or at once if the operator says so. Says how long that one
+/// gets to notice, so that what it still ships is not cut off.
 async fn succeed(
     settings: &IngestSettings,
     store: &SharedStore,
     lane: Lane,
     owner: Incarnation,
-) -> Result<Incarnation, StartError> {
+) -> Result<(Incarnation, Duration), StartError> {
     let Rhythm { notice, .. } = settings.rhythm;
     if !settings.take_over {
-        vacancy::wait(store, lane, owner, settings.rhythm).await?;
-        return Ok(claim::claim_after(store, Some(owner)).await?);
+        let seen = vacancy::wait(store, lane, owner, settings.rhythm).await?;
+        let incarnation = claim::claim_after(store, Some(owner)).await?;
+        if !vacancy::came_back(store, lane, owner, &seen).await? {
+            return Ok((incarnation, Duration::ZERO));
+        }
+        tracing::warn!(
+            "the broker of incarnation {owner} came back as the bucket was claimed: it gets {} s to notice",
+            notice.as_secs()
+        );
+        return Ok((incarnation, notice));
     }
     let incarnation = claim::claim_after(store, Some(owner)).await?;
     tracing::warn!(
         "the bucket is taken over from incarnation {owner}, whether its broker lives or not: it gets {} s to notice",
         notice.as_secs()
     );
-    tokio::time::sleep(notice).await;
-    Ok(incarnation)
+    Ok((incarnation, notice))
 }
 
 fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<LaneState, StartError> {
@@ -337,7 +356,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_bucket_that_can_not_be_reached_is_asked_later() {
         let (_folder, data_dir, store, identity) = owned().await;
-        let held = resume(&data_dir, &store, LANE, identity).await.unwrap();
+        let held = resume(Rhythm::default(), &data_dir, &store, LANE, identity)
+            .await
+            .unwrap();
         assert!(!held.confirmed);
     }
 
@@ -345,7 +366,9 @@ mod tests {
     async fn a_bucket_that_was_given_up_is_waited_for() {
         let (_folder, data_dir, store, identity) = owned().await;
         let began = tokio::time::Instant::now();
-        let held = resume(&data_dir, &store, LANE, identity.given_up()).await.unwrap();
+        let held = resume(Rhythm::default(), &data_dir, &store, LANE, identity.given_up())
+            .await
+            .unwrap();
         assert!(held.confirmed && began.elapsed() >= 3 * ASK_AGAIN);
     }
 
@@ -353,7 +376,7 @@ mod tests {
     async fn a_bucket_that_was_given_up_and_claimed_is_lost() {
         let (_folder, data_dir, store, identity) = owned().await;
         claim::claim_after(&store, Some(identity.incarnation)).await.unwrap();
-        let lost = resume(&data_dir, &store, LANE, identity.given_up()).await;
+        let lost = resume(Rhythm::default(), &data_dir, &store, LANE, identity.given_up()).await;
         assert!(matches!(
             lost,
             Err(StartError::NotOurs {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_core::catalog::{CatalogError, Latest};
+use chronik_core::catalog::{self, CatalogError, Latest};
 use chronik_core::failpoint;
 use chronik_core::ids::Lane;
 use chronik_core::names;
@@ -48,7 +48,8 @@ enum Order {
 }
 
 impl Beat {
-    /// Goes on from `latest`, or is silent until the first export.
+    /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export: a
+    /// recovery may take long, and whoever looks meanwhile must see that somebody is at it.
     pub fn start(store: SharedStore, lane: Lane, ownership: Ownership, rhythm: Rhythm, latest: Option<Latest>) -> Self {
         let (orders, ordered) = mpsc::channel(1);
         let heart = Heart {
@@ -114,14 +115,27 @@ impl Heart {
     }
 
     async fn beat(&mut self) -> bool {
-        let Some(latest) = self.latest.clone() else { return true };
-        match self.write(latest).await {
+        let beaten = match self.latest.clone() {
+            Some(latest) => self.write(latest).await,
+            None => self.keep().await,
+        };
+        match beaten {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!("the sign of life in the bucket was not renewed, trying again: {error}");
                 false
             }
         }
+    }
+
+    /// Readers see the same export; whoever wants the bucket sees that it was written. Where there is nothing yet, there
+    /// is next to nothing to recover, and the claim is the sign of life.
+    async fn keep(&self) -> Result<(), BeatError> {
+        self.ownership.check().await?;
+        if let Some(latest) = read(&self.store, self.lane).await? {
+            overwrite(&self.store, self.lane, &held(latest)).await?;
+        }
+        Ok(())
     }
 
     async fn release(&mut self) -> Result<(), BeatError> {
@@ -156,16 +170,21 @@ pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Res
     if latest.incarnation != ownership.incarnation() {
         return Ok(None);
     }
-    let held = Latest {
-        beat: latest.beat + 1,
-        released: false,
-        ..latest
-    };
+    let held = held(latest);
     overwrite(store, lane, &held).await?;
     Ok(Some(held))
 }
 
-/// What `latest` says; `None` before the first export.
+fn held(latest: Latest) -> Latest {
+    Latest {
+        beat: latest.beat + 1,
+        released: false,
+        ..latest
+    }
+}
+
+/// What `latest` says; `None` before the first export. A damaged one says as much as the newest export does: that nobody
+/// gave the bucket up.
 pub async fn read(store: &SharedStore, lane: Lane) -> Result<Option<Latest>, ClaimError> {
     let key = names::latest(lane);
     let bytes = match store.read(&key, None).await {
@@ -173,11 +192,27 @@ pub async fn read(store: &SharedStore, lane: Lane) -> Result<Option<Latest>, Cla
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let unknown = |error: CatalogError| ClaimError::Unknown {
-        key: key.clone(),
-        reason: error.to_string(),
-    };
-    Latest::decode(&key, &bytes).map(Some).map_err(unknown)
+    match Latest::decode(&key, &bytes) {
+        Ok(latest) => Ok(Some(latest)),
+        Err(error @ CatalogError::Damaged { .. }) => {
+            tracing::warn!("{error}; the newest catalog export is looked for instead");
+            let newest = catalog::newest_export(&**store, lane).await;
+            Ok(newest
+                .map_err(|error| unreadable(&key, error))?
+                .map(|(latest, _)| latest))
+        }
+        Err(error) => Err(unreadable(&key, error)),
+    }
+}
+
+fn unreadable(key: &str, error: CatalogError) -> ClaimError {
+    match error {
+        CatalogError::Store(error) => error.into(),
+        error => ClaimError::Unknown {
+            key: key.to_owned(),
+            reason: error.to_string(),
+        },
+    }
 }
 
 async fn overwrite(store: &SharedStore, lane: Lane, latest: &Latest) -> Result<(), StoreError> {
@@ -289,6 +324,70 @@ mod tests {
             Err(BeatError::Claim(ClaimError::Fenced { .. }))
         ));
         assert_eq!(read(&store, LANE).await.unwrap(), last);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_owner_shows_that_it_lives_by_what_an_earlier_one_left() {
+        let store = memory();
+        let former = owner(&store).await;
+        let left = Latest {
+            released: true,
+            beat: 5,
+            ..export(former.incarnation(), 7)
+        };
+        overwrite(&store, LANE, &left).await.unwrap();
+        let new = owner(&store).await;
+        let beat = Beat::start(store.clone(), LANE, new.clone(), Rhythm::default(), None);
+        let began = tokio::time::Instant::now();
+        let mut kept = Some(left.clone());
+        for times in 1..=3 {
+            let next = next(&store, &kept).await;
+            assert_eq!((next.beat, next.released), (5 + times, false));
+            assert_eq!((next.generation(), &next.export), (left.generation(), &left.export));
+            kept = Some(next);
+        }
+        assert!(began.elapsed() <= Duration::from_secs(93));
+        beat.publish(export(new.incarnation(), 9)).await.unwrap();
+        assert_eq!(read(&store, LANE).await.unwrap().unwrap().export, "export 9");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_latest_says_what_the_newest_export_does() {
+        let store = memory();
+        let own = owner(&store).await;
+        let key = names::latest(LANE);
+        store.overwrite(&key, Bytes::from_static(b"{\"v\":0,")).await.unwrap();
+        assert_eq!(read(&store, LANE).await.unwrap(), None);
+        let (lane, incarnation) = (LANE, own.incarnation());
+        let (index, shipped_index, pages) = (7, 5, Vec::new());
+        let name = names::ExportName {
+            lane,
+            incarnation,
+            index,
+            ulid: ulid::Ulid::new(),
+        };
+        let root = catalog::CatalogRoot {
+            incarnation,
+            lane,
+            index,
+            shipped_index,
+            pages,
+        };
+        let built = catalog::build_export(own.cluster(), &name.to_string(), root, &[]).unwrap();
+        store.create(&name.to_string(), built.parts).await.unwrap();
+        assert_eq!(read(&store, LANE).await.unwrap(), Some(built.latest.clone()));
+        let held = hold(&store, LANE, &own).await.unwrap().unwrap();
+        assert_eq!(held.export, built.latest.export);
+        assert!(
+            Latest::decode(&key, &store.read(&key, None).await.unwrap()).is_ok(),
+            "it is mended"
+        );
+        let later = Bytes::from_static(b"{\"v\":77}");
+        store.overwrite(&key, later).await.unwrap();
+        assert!(
+            matches!(read(&store, LANE).await, Err(ClaimError::Unknown { .. })),
+            "not damage"
+        );
     }
 
     #[tokio::test]

@@ -77,6 +77,11 @@ impl Ownership {
         }
     }
 
+    /// The same right, asked about through another handle on the bucket.
+    pub fn through(&self, store: SharedStore) -> Self {
+        Self { store, ..self.clone() }
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> Uuid {
         self.cluster

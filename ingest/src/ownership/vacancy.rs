@@ -41,11 +41,12 @@ impl From<StoreError> for VacancyError {
     }
 }
 
-/// Returns once the holder of `claim`, the highest on the bucket, has given the bucket up or must be gone.
-pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: Rhythm) -> Result<(), VacancyError> {
+/// Returns once the holder of `claim`, the highest on the bucket, has given the bucket up or must be gone, and what it
+/// showed of itself last.
+pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: Rhythm) -> Result<Sign, VacancyError> {
     let first = Sign::read(store, lane, claim).await?;
     if first.released {
-        return Ok(());
+        return Ok(first);
     }
     let age = store_time(store).await?.duration_since(first.at).unwrap_or_default();
     let remaining = rhythm.quiet.saturating_sub(age);
@@ -55,7 +56,7 @@ pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: R
             "{owner} did not give the bucket up, but gave no sign of life for {} s",
             age.as_secs()
         );
-        return Ok(());
+        return Ok(first);
     }
     tracing::info!(
         "{owner} has not given the bucket up; its last sign of life is {} s old. Unless there is another one, this broker \
@@ -68,21 +69,27 @@ pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: R
         tokio::time::sleep_until(gone_at.min(Instant::now() + rhythm.look)).await;
         let sign = Sign::read(store, lane, claim).await?;
         if sign.released {
-            return Ok(());
+            return Ok(sign);
         }
         if sign != first {
             return Err(VacancyError::InUse { owner });
         }
         if Instant::now() >= gone_at {
             tracing::warn!("{owner} did not give the bucket up, but gave no sign of life any more");
-            return Ok(());
+            return Ok(first);
         }
     }
 }
 
+/// Whether the holder of `claim` has shown itself since `seen`: it may have come back between the look and a claim above
+/// its own, and goes on until it sees that one.
+pub async fn came_back(store: &SharedStore, lane: Lane, claim: Incarnation, seen: &Sign) -> Result<bool, ClaimError> {
+    Ok(Sign::read(store, lane, claim).await? != *seen)
+}
+
 /// What an owner shows of itself.
 #[derive(Debug, PartialEq, Eq)]
-struct Sign {
+pub struct Sign {
     /// By the store's clock. An owner that has not written `latest` yet has claimed at least.
     at: SystemTime,
     latest: Option<Latest>,
@@ -162,7 +169,7 @@ mod tests {
             .unwrap();
     }
 
-    async fn waited(store: &SharedStore, claim: Incarnation) -> (Result<(), VacancyError>, u64) {
+    async fn waited(store: &SharedStore, claim: Incarnation) -> (Result<Sign, VacancyError>, u64) {
         let began = Instant::now();
         let outcome = wait(store, LANE, claim, Rhythm::default()).await;
         assert!(
@@ -180,7 +187,7 @@ mod tests {
     async fn a_bucket_that_was_given_up_is_free_at_once() {
         let store = claimed().await;
         beat(&store, OWN, 3, true).await;
-        assert!(matches!(waited(&store, OWN).await, (Ok(()), 0)));
+        assert!(matches!(waited(&store, OWN).await, (Ok(_), 0)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -233,6 +240,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_damaged_latest_is_waited_for_like_one_that_says_held() {
+        let store = claimed().await;
+        pass(1000).await;
+        let damaged = Bytes::from_static(b"{\"released\":true");
+        store.overwrite(&names::latest(LANE), damaged).await.unwrap();
+        pass(30).await;
+        assert!(matches!(waited(&store, OWN).await, (Ok(_), 60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_between_the_look_and_the_claim_is_seen() {
+        for released in [true, false] {
+            let store = claimed().await;
+            beat(&store, OWN, 3, released).await;
+            pass(100).await;
+            let seen = wait(&store, LANE, OWN, Rhythm::default()).await.unwrap();
+            assert!(!came_back(&store, LANE, OWN, &seen).await.unwrap());
+            beat(&store, OWN, 4, false).await;
+            assert!(came_back(&store, LANE, OWN, &seen).await.unwrap());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_an_earlier_owner_released_does_not_count() {
         let store = claimed().await;
         beat(&store, OWN, 3, true).await;
@@ -249,6 +279,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_claim_without_a_catalog_is_waited_for_too() {
         let store = claimed().await;
-        assert!(matches!(waited(&store, OWN).await, (Ok(()), 90)));
+        assert!(matches!(waited(&store, OWN).await, (Ok(_), 90)));
     }
 }

@@ -296,7 +296,7 @@ impl<'a> Bucket<'a> {
         if let Some(later) = self.segments.iter().find(|name| name.incarnation > own) {
             return Ok(Some(format!("the checkpoint that leads to segment {later} is missing")));
         }
-        let Some(root) = catalog::newest_root(&**self.store, self.lane).await? else {
+        let Some((_, root)) = catalog::newest_export(&**self.store, self.lane).await? else {
             return Ok(None);
         };
         let (by, shipped) = (root.incarnation, root.shipped_index);

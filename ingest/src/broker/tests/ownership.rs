@@ -242,6 +242,35 @@ async fn a_start_that_died_after_its_claim_is_waited_for_like_any_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_owner_that_recovers_for_long_is_not_taken_for_gone() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 10).await;
+    running.stop().await;
+    let second = world.neighbour();
+    world
+        .bucket
+        .fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
+    let store: SharedStore = world.bucket.clone();
+    let recovering = tokio::spawn(async move { second.start().await });
+    while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
+        tokio::task::yield_now().await;
+    }
+    let mut third = world.neighbour();
+    third.rhythm.quiet = Duration::from_secs(3600);
+    let refused = third.try_start().await.map(|_| ());
+    let in_use = matches!(
+        &refused,
+        Err(IngestError::Start(StartError::Vacancy(VacancyError::InUse { owner }))) if owner.contains("00000002")
+    );
+    assert!(in_use, "{refused:?}");
+    world.bucket.heal();
+    let running = recovering.await.unwrap();
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_comes_during_recovery_ends_the_start() {
     let world = World::new();
     world.start().await.stop().await;

@@ -251,6 +251,32 @@ async fn what_was_uploaded_and_not_registered_is_adopted_also_if_the_bucket_was_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_refuses_every_request_for_a_while_is_waited_for() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.ship().await;
+    running.kill().await;
+    world.lose_data_dir();
+    for operation in [
+        Operation::Create,
+        Operation::Read,
+        Operation::Info,
+        Operation::List,
+        Operation::Delete,
+    ] {
+        world.bucket.fail(operation, "", Fault::Before, 2);
+        world.bucket.fail(operation, "", Fault::After, 1);
+    }
+    let running = world.start().await;
+    world.check(&running).await;
+    running.kill().await;
+    world.bucket.heal();
+    let claims = world.bucket.list("claims/").await.unwrap();
+    assert_eq!(claims.len(), 2, "each start claims once, whatever became of its tries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_segment_under_a_wrong_name_is_refused() {
     let mut world = World::new();
     let running = world.start().await;

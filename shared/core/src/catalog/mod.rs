@@ -14,7 +14,7 @@ mod tests;
 pub use error::CatalogError;
 pub use export::{BuiltExport, VERSION, build_export, fuzz_catalog};
 pub use latest::Latest;
-pub use newest::newest_root;
+pub use newest::newest_export;
 pub use reader::{Catalog, CatalogReader};
 
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ use crate::catalog::CatalogError;
 use crate::client::ToldProblem;
 use crate::ids::{Offset, PartitionId, TopicId};
 use crate::problem::Problem;
-use crate::store::StoreError;
+use crate::store::{Cause, StoreError};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -173,7 +173,7 @@ impl From<StoreFault> for StoreError {
                     key,
                     message,
                     // Whoever asks here is not who asked the store.
-                    forbidden: false,
+                    cause: Cause::Passing,
                 }
             }
         }
@@ -217,7 +217,7 @@ mod tests {
                     operation,
                     key: key(),
                     message: reason(),
-                    forbidden: false,
+                    cause: Cause::Passing,
                 })
                 .chain([
                     StoreError::NotFound { key: key() },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::StoreError;
+use super::{Cause, StoreError};
 
 /// Where a bucket is, and which settings say so.
 #[derive(Clone, Debug)]
@@ -69,14 +69,22 @@ impl Failure {
             operation,
             key: key.to_owned(),
             message,
-            forbidden: self.is_forbidden(),
+            cause: self.cause(place),
         }
     }
 
-    fn is_forbidden(&self) -> bool {
-        match self {
-            Self::Store(error) => Answer::of(error).lacks_a_right() || is_denied_by_the_system(error),
-            Self::Deadline(_) => false,
+    fn cause(&self, place: Option<&Place>) -> Cause {
+        let Self::Store(error) = self else {
+            return Cause::Passing;
+        };
+        let answer = Answer::of(error);
+        if answer.lacks_a_right() || is_denied_by_the_system(error) {
+            return Cause::Right;
+        }
+        let lasts = answer.is_refusal() || answer.names_region() || is_without_bucket(error, &answer);
+        match place {
+            Some(_) if lasts => Cause::Setting,
+            _ => Cause::Passing,
         }
     }
 }
@@ -84,7 +92,7 @@ impl Failure {
 impl Place {
     fn explain(&self, error: &Error) -> String {
         let answer = Answer::of(error);
-        if answer.lacks_bucket() || answer.status == Some(404) || matches!(error, Error::NotFound { .. }) {
+        if is_without_bucket(error, &answer) {
             let Self {
                 name, bucket_setting, ..
             } = self;
@@ -173,6 +181,11 @@ impl std::fmt::Display for Answer {
     }
 }
 
+/// Of an operation that needs nothing but the bucket, or of one that is said to lack it.
+fn is_without_bucket(error: &Error, answer: &Answer) -> bool {
+    answer.lacks_bucket() || answer.status == Some(404) || matches!(error, Error::NotFound { .. })
+}
+
 /// A file or a directory is not ours.
 fn is_denied_by_the_system(error: &Error) -> bool {
     cause::<std::io::Error>(error).is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
@@ -243,20 +256,25 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_is_told_from_a_wrong_key() {
-        let forbidden = |status, code| {
-            let error = Failure::Store(answered(status, code)).of_bucket("create", "k", Some(&place()));
-            matches!(error, StoreError::Unavailable { forbidden: true, .. })
-        };
-        assert!(forbidden("403 Forbidden", "AccessDenied") && forbidden("403 Forbidden", ""));
-        for (status, code) in [
-            ("403 Forbidden", "SignatureDoesNotMatch"),
-            ("403 Forbidden", "InvalidAccessKeyId"),
-            ("401 Unauthorized", ""),
-            ("503 Service Unavailable", ""),
+    fn what_would_mend_it_is_told() {
+        for (status, code, mended_by) in [
+            ("403 Forbidden", "AccessDenied", Cause::Right),
+            ("403 Forbidden", "", Cause::Right),
+            ("403 Forbidden", "SignatureDoesNotMatch", Cause::Setting),
+            ("403 Forbidden", "InvalidAccessKeyId", Cause::Setting),
+            ("401 Unauthorized", "", Cause::Setting),
+            ("404 Not Found", "NoSuchBucket", Cause::Setting),
+            ("301 Moved Permanently", "PermanentRedirect", Cause::Setting),
+            ("503 Service Unavailable", "SlowDown", Cause::Passing),
+            ("500 Internal Server Error", "InternalError", Cause::Passing),
+            ("429 Too Many Requests", "", Cause::Passing),
         ] {
-            assert!(!forbidden(status, code), "{status} {code}");
+            let error = Failure::Store(answered(status, code)).of_bucket("create", "k", Some(&place()));
+            let told = matches!(error, StoreError::Unavailable { cause, .. } if cause == mended_by);
+            assert!(told, "{status} {code}: {error:?}");
         }
+        let silent = Failure::Deadline(Duration::from_secs(30)).of_bucket("create", "k", Some(&place()));
+        assert!(silent.is_passing());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ObjectInfo, SharedStore, Store, StoreError};
+use super::{Cause, ObjectInfo, SharedStore, Store, StoreError};
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl FaultyStore {
                 operation,
                 key,
                 message: message.to_owned(),
-                forbidden: false,
+                cause: Cause::Passing,
             })
         };
         match self.next(operation, &key) {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 
-use super::{Access, ObjectBucket, ObjectInfo, Store, StoreError};
+use super::{Access, Cause, ObjectBucket, ObjectInfo, Store, StoreError};
 
 /// The file whose lock says that the bucket is in use.
 const LOCK_FILE: &str = ".lock";
@@ -141,7 +141,7 @@ impl LocalBucket {
             operation,
             key: key.to_owned(),
             message,
-            forbidden: false,
+            cause: Cause::Right,
         })
     }
 
@@ -170,7 +170,10 @@ impl LocalBucket {
                 operation,
                 key: key.to_owned(),
                 message: format!("directory {}: {error}", directory.display()),
-                forbidden: error.kind() == io::ErrorKind::PermissionDenied,
+                cause: match error.kind() {
+                    io::ErrorKind::PermissionDenied => Cause::Right,
+                    _ => Cause::Passing,
+                },
             })?;
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if durable.len() >= DURABLE_MAX {
@@ -235,6 +238,10 @@ impl Store for LocalBucket {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.objects.list(prefix).await
+    }
+
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        self.objects.list_after(prefix, after).await
     }
 
     fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Vec<ObjectInfo>, StoreError>> {

@@ -11,6 +11,7 @@ mod failure;
 pub(crate) mod gcs;
 mod local;
 mod object;
+mod patient;
 pub(crate) mod s3;
 
 #[cfg(any(test, feature = "testing"))]
@@ -23,6 +24,7 @@ pub mod suite;
 pub use access::{Access, BucketError};
 pub use local::{LocalBucket, LocalBucketError};
 pub use object::{ObjectBucket, memory};
+pub use patient::PatientStore;
 pub use s3::sdk_config;
 
 use std::fmt::Debug;
@@ -91,7 +93,7 @@ pub enum StoreError {
         /// [`READ_BYTES_MAX`].
         limit: u64,
     },
-    /// The store could not be reached, or failed; trying again may help.
+    /// The store could not be reached, or failed.
     #[error("{operation} of {key} failed: {message}")]
     Unavailable {
         /// `create`, `read`, ...
@@ -100,9 +102,33 @@ pub enum StoreError {
         key: String,
         /// The store's own words.
         message: String,
-        /// Whether the store knows who asks, and does not allow this to them.
-        forbidden: bool,
+        /// What would mend it.
+        cause: Cause,
     },
+}
+
+/// Why a store did not answer as it should: what would have to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing but time, as far as anybody can tell: an outage, a store that is too busy, a full disk.
+    Passing,
+    /// The store knows who asks, and does not allow this to them.
+    Right,
+    /// The settings: there is no such bucket, or the store does not know who asks.
+    Setting,
+}
+
+impl StoreError {
+    /// Whether waiting may mend it.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable {
+                cause: Cause::Passing,
+                ..
+            }
+        )
+    }
 }
 
 /// The bucket. Keys are relative to the configured prefix.
@@ -119,6 +145,13 @@ pub trait Store: Debug + Send + Sync {
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError>;
     /// All objects below `prefix` (which ends in `/`), in lexicographic order of their keys.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+    /// The objects below `prefix` (which ends in `/`) whose keys come after `after`, in lexicographic order. Where the
+    /// store can begin there, nothing before it is listed.
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let mut objects = self.list(prefix).await?;
+        objects.retain(|object| object.key.as_str() > after);
+        Ok(objects)
+    }
     /// All objects below `prefix` (which ends in `/`), in no order, however many: in pages of up to
     /// [`PAGE_OBJECTS_MAX`], each asked for when it is wanted. What is created or deleted meanwhile may be in it or not.
     fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Vec<ObjectInfo>, StoreError>> {

@@ -14,7 +14,7 @@ use object_store::{
 };
 
 use super::failure::{Failure, Place, within};
-use super::{ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
+use super::{Cause, ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
 
 /// Pauses between tries of a create that was refused for a name that turned out to be free: the other of two racing
 /// writers has not finished, or never will.
@@ -180,7 +180,7 @@ impl Store for ObjectBucket {
             operation: "read",
             key: key.to_owned(),
             message,
-            forbidden: false,
+            cause: Cause::Passing,
         })
     }
 
@@ -192,6 +192,18 @@ impl Store for ObjectBucket {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let mut objects: Vec<ObjectInfo> = self.pages(prefix).try_concat().await?;
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let (below, after) = (path(prefix.trim_end_matches('/'))?, path(after)?);
+        let mut listing = self.objects.list_with_offset(Some(&below), &after).fuse();
+        let mut objects = Vec::new();
+        let error = self.bucket_error("list", prefix);
+        while let Some(meta) = within(0, listing.try_next()).await.map_err(&error)? {
+            objects.push(object_info(meta));
+        }
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)
     }
@@ -235,7 +247,7 @@ fn path(key: &str) -> Result<Path, StoreError> {
         operation: "naming",
         key: key.to_owned(),
         message: error.to_string(),
-        forbidden: false,
+        cause: Cause::Setting,
     })
 }
 

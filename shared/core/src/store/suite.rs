@@ -141,6 +141,15 @@ async fn lists_in_order(store: &SharedStore) {
         names,
         ["suite/list/a-b", "suite/list/a/10", "suite/list/a/2", "suite/list/b"]
     );
+    for (after, first) in [
+        ("suite/list/a-b", 1),
+        ("suite/list/a/10", 2),
+        ("suite/list/a/11", 2),
+        ("suite/list/z", 4),
+    ] {
+        let rest = store.list_after("suite/list/", after).await.unwrap();
+        assert_eq!(rest, listed[first..], "after {after}");
+    }
     for object in &listed {
         assert_eq!(object.size, 3);
         let info = store.info(&object.key).await.unwrap();

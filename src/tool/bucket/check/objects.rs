@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronik_core::names::{PROBES, ProbeName};
 use chronik_core::setting::Backend;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_core::store::{Cause, SharedStore, StoreError};
 use ulid::Ulid;
 
 use super::finding::{Finding, Verdict};
@@ -43,7 +43,13 @@ pub async fn check(store: &SharedStore, place: &Place) -> Vec<Finding> {
         holds: None,
     };
     let listed = store.list(PROBES).await;
-    if let Err(error @ StoreError::Unavailable { forbidden: false, .. }) = &listed {
+    if let Err(
+        error @ StoreError::Unavailable {
+            cause: Cause::Passing | Cause::Setting,
+            ..
+        },
+    ) = &listed
+    {
         let rest = [CREATE, INFO, READ, RANGE, ONCE, OVERWRITE, DELETE, CLOCK];
         let rest = rest.map(|finding| finding.unknown("not tried, since the bucket can't be used"));
         let list = LIST.missing(error.to_string()).remedy(remedy(place));
@@ -194,7 +200,9 @@ impl Probe<'_> {
     fn failed(&self, finding: Finding, deed: Deed, error: &StoreError) -> Finding {
         let finding = finding.missing(error.to_string());
         match error {
-            StoreError::Unavailable { forbidden: true, .. } => finding.lacks(&Right::to(deed, self.place)),
+            StoreError::Unavailable {
+                cause: Cause::Right, ..
+            } => finding.lacks(&Right::to(deed, self.place)),
             _ => finding,
         }
     }
