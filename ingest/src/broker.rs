@@ -36,7 +36,7 @@ use crate::ownership::remains::Remains;
 use crate::reading::RecordReader;
 use crate::settings::{IngestSettings, SettingsError};
 use crate::ship::{ShipError, Shipper};
-use crate::start::{StartError, Started, start};
+use crate::start::{StartError, Started, confirm, start};
 use crate::tail_service::TailService;
 use crate::wal::WalError;
 
@@ -119,6 +119,8 @@ pub struct Ingest {
     indexing: IndexingHandle,
     store: SharedStore,
     ownership: Ownership,
+    /// Whether the bucket has answered since the start. Nothing is written to it before.
+    confirmed: watch::Receiver<bool>,
     data_dir: Arc<DataDir>,
     exporter: tokio::task::JoinHandle<Result<Exporter, ExportError>>,
     stops: Stops,
@@ -160,6 +162,7 @@ impl Ingest {
         let Started {
             ownership,
             beat,
+            log_end,
             confirmed,
             replayed,
             log,
@@ -167,6 +170,20 @@ impl Ingest {
 
         let stops = Stops::default();
         let mut tasks = JoinSet::new();
+        let (confirmation, confirmed) = watch::channel(confirmed);
+        if !*confirmed.borrow() {
+            let (ownership, store, stop) = (ownership.clone(), parts.store.clone(), stops.lane.clone());
+            let rhythm = settings.rhythm;
+            tasks.spawn(async move {
+                let asked = confirm(&ownership, &log_end, &store, rhythm);
+                if let Some(answered) = stop.run_until_cancelled(asked).await {
+                    answered?;
+                    confirmation.send_replace(true);
+                    stop.cancelled().await;
+                }
+                Ok(())
+            });
+        }
         let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
         let ship_metrics = ShipMetrics::new(&parts.metrics);
         let (orders, ordered) = mpsc::unbounded_channel();
@@ -196,8 +213,13 @@ impl Ingest {
             metrics: ship_metrics.clone(),
         };
         tasks.spawn({
-            let stop = stops.lane.clone();
-            async move { Ok(shipper.run(ordered, stop).await?) }
+            let (stop, confirmed) = (stops.lane.clone(), confirmed.clone());
+            async move {
+                if is_confirmed(confirmed, &stop).await {
+                    shipper.run(ordered, stop).await?;
+                }
+                Ok(())
+            }
         });
         let indexing = Indexing {
             origin: JobOrigin {
@@ -231,8 +253,13 @@ impl Ingest {
             metrics: DeletionMetrics::new(&parts.metrics),
         });
         tasks.spawn({
-            let stop = stops.lane.clone();
-            async move { Ok(deletion.run_always(checkpoints_stored, stop).await?) }
+            let (stop, confirmed) = (stops.lane.clone(), confirmed.clone());
+            async move {
+                if is_confirmed(confirmed, &stop).await {
+                    deletion.run_always(checkpoints_stored, stop).await?;
+                }
+                Ok(())
+            }
         });
         tasks.spawn(watch_claims(
             ownership.clone(),
@@ -250,10 +277,20 @@ impl Ingest {
             beat,
         );
         // What was recovered is read through the catalog, so clients come after it.
-        if confirmed && let Err(error) = exporter.export_if_changed().await {
+        if *confirmed.borrow()
+            && let Err(error) = exporter.export_if_changed().await
+        {
             tracing::warn!("the catalog was not exported yet: {error}");
         }
-        let exporter = tokio::spawn(exporter.run(stops.exporter.clone()));
+        let exporter = tokio::spawn({
+            let (stop, confirmed) = (stops.exporter.clone(), confirmed.clone());
+            async move {
+                if is_confirmed(confirmed, &stop).await {
+                    return exporter.run(stop).await;
+                }
+                Ok(exporter)
+            }
+        });
 
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), FetchMetrics::new(&parts.metrics));
         let broker = Broker {
@@ -273,6 +310,7 @@ impl Ingest {
             indexing,
             store: parts.store,
             ownership,
+            confirmed,
             data_dir,
             exporter,
             stops,
@@ -351,7 +389,12 @@ impl Ingest {
             .await
             .map_err(|fault| IngestError::Fault(fault.to_string()))??;
         let held = Identity::held(self.ownership.cluster(), self.ownership.incarnation());
+        let confirmed = *self.confirmed.borrow();
         let given_up = tokio::time::timeout_at(deadline, async {
+            if !confirmed {
+                tracing::warn!("the bucket has not answered since the start; what it lacks is in the data directory");
+                return Ok(());
+            }
             ship_all(&self.lane, &mut exporter).await?;
             // First here, then in the bucket: where another may own it, this broker must ask before it serves again.
             self.data_dir.set_identity(&held.given_up())?;
@@ -373,6 +416,14 @@ impl Ingest {
         }
         Ok(())
     }
+}
+
+/// Waits for the bucket's answer; `false` once stopped.
+async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationToken) -> bool {
+    let answer = confirmed.wait_for(|confirmed| *confirmed);
+    stop.run_until_cancelled(answer)
+        .await
+        .is_some_and(|answer| answer.is_ok())
 }
 
 /// Why a task that should not end did.

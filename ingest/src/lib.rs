@@ -3,13 +3,14 @@
 //! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`] takes
 //! it in; later [`ship`] puts it into a segment, [`indexing`] has it archived, [`export`] tells readers, and [`reading`] finds
 //! it wherever it lies. [`deletion`] clears away what nobody needs any more. [`recover`] is the way back from the bucket,
-//! [`claim`] and [`ownership`] decide who owns it. [`Ingest`] puts all of it together, [`run`] makes a process of it.
+//! [`claim`] and [`ownership`] decide who owns it, [`continuity`] whether the local files still belong to it. [`Ingest`] puts all of it together, [`run`] makes a process of it.
 
 mod api;
 mod broker;
 pub mod claim;
 pub mod clock;
 pub mod command;
+pub mod continuity;
 pub mod data_dir;
 pub mod deletion;
 pub mod disk;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chronik_core::failpoint;
-use chronik_core::ids::{Incarnation, Lane, LogIndex, Offset, PartitionId, TopicId};
+use chronik_core::ids::{Incarnation, Lane, LogIndex, PartitionId, TopicId};
 use chronik_core::names::{CheckpointName, SegmentName};
 use chronik_core::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
 use chronik_core::store::{SharedStore, StoreError};
@@ -27,7 +27,7 @@ use crate::metrics::ShipMetrics;
 use crate::ownership::Ownership;
 use crate::state::apply::Refusal;
 use crate::state::checkpoint;
-use crate::wal::{Frame, WalError};
+use crate::wal::{Frame, WalError, WalReader};
 
 /// Segments that are uploaded at the same time; each is held in memory meanwhile.
 const UPLOADS_MAX: usize = 2;
@@ -180,41 +180,8 @@ impl Shipper {
         segment::verify_stored(&*self.store, key, built).await
     }
 
-    /// Reads a range of the log and groups its batches by partition.
     pub(crate) fn build(&self, first: LogIndex, last: LogIndex) -> Result<BuiltSegment, ShipError> {
-        let mut partitions: BTreeMap<(TopicId, PartitionId), Vec<(Offset, Bytes)>> = BTreeMap::new();
-        let mut log = Vec::new();
-        for frame in self.lane.wal().frames(first, last) {
-            let frame = frame?;
-            let commands = Command::decode_all(&frame.commands).map_err(|source| ShipError::Command {
-                index: frame.index,
-                source,
-            })?;
-            let batches = contiguous(&frame);
-            for command in commands {
-                if let Command::Append(append) = command {
-                    let end = (append.position + append.length) as usize;
-                    let batch = batches.slice(append.position as usize..end);
-                    partitions
-                        .entry((append.topic, append.partition))
-                        .or_default()
-                        .push((append.base_offset, batch));
-                }
-            }
-            log.push(LogEntry {
-                index: frame.index,
-                epoch: frame.epoch,
-                commands: frame.commands,
-            });
-        }
-        let partitions = partitions
-            .into_iter()
-            .map(|((topic, partition), batches)| PartitionBatches {
-                topic,
-                partition,
-                batches: batches.into_iter().map(|(_, batch)| batch).collect(),
-            })
-            .collect();
+        let (partitions, log) = read_range(self.lane.wal(), first, last)?;
         let header = SegmentHeader {
             cluster: self.cluster,
             incarnation: self.incarnation,
@@ -284,6 +251,46 @@ impl Shipper {
         failpoint!("checkpoint-created");
         self.checkpoints.send_replace(index);
     }
+}
+
+/// Reads a range of the log, and groups its batches by partition.
+pub fn read_range(
+    wal: &WalReader,
+    first: LogIndex,
+    last: LogIndex,
+) -> Result<(Vec<PartitionBatches>, Vec<LogEntry>), ShipError> {
+    let mut partitions: BTreeMap<(TopicId, PartitionId), Vec<Bytes>> = BTreeMap::new();
+    let mut log = Vec::new();
+    for frame in wal.frames(first, last) {
+        let frame = frame?;
+        let commands = Command::decode_all(&frame.commands).map_err(|source| ShipError::Command {
+            index: frame.index,
+            source,
+        })?;
+        let batches = contiguous(&frame);
+        for command in commands {
+            if let Command::Append(append) = command {
+                let end = (append.position + append.length) as usize;
+                let batch = batches.slice(append.position as usize..end);
+                let partition = (append.topic, append.partition);
+                partitions.entry(partition).or_default().push(batch);
+            }
+        }
+        log.push(LogEntry {
+            index: frame.index,
+            epoch: frame.epoch,
+            commands: frame.commands,
+        });
+    }
+    let partitions = partitions
+        .into_iter()
+        .map(|((topic, partition), batches)| PartitionBatches {
+            topic,
+            partition,
+            batches,
+        })
+        .collect();
+    Ok((partitions, log))
 }
 
 /// What a segment's directory says of its runs.

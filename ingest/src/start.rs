@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::catalog::Latest;
 use chronik_core::ids::{Incarnation, Lane};
 use chronik_core::names::CheckpointName;
 use chronik_core::store::{PatientStore, SharedStore, StoreError};
@@ -11,11 +10,12 @@ use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use crate::claim::{self, ClaimError};
+use crate::continuity::{ContinuityError, LogEnd};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::disk::LocalDisk;
 use crate::lane::owner::LaneLog;
 use crate::lane::replay::{Replay, Replayed};
-use crate::ownership::beat::{self, Beat};
+use crate::ownership::beat::{self, Beat, Hold};
 use crate::ownership::vacancy::{self, VacancyError};
 use crate::ownership::{Ownership, Rhythm};
 use crate::recover::{self, RecoverError};
@@ -44,6 +44,9 @@ pub enum StartError {
         /// Why.
         source: ClaimError,
     },
+    /// The data directory is not the bucket's newest.
+    #[error(transparent)]
+    Continuity(#[from] ContinuityError),
     /// The bucket's last owner may still be at work.
     #[error(transparent)]
     Vacancy(#[from] VacancyError),
@@ -84,7 +87,10 @@ pub struct Started {
     pub ownership: Ownership,
     /// The sign of life in the bucket.
     pub beat: Beat,
-    /// Whether the bucket has confirmed the claim. If not, it could not be reached, and is to be asked as soon as it can.
+    /// Where the log ends.
+    pub log_end: LogEnd,
+    /// Whether the bucket has confirmed the claim, and that this is where its own log ends. If not, it could not be
+    /// reached: [`confirm`] asks it, and nothing may be written to it before.
     pub confirmed: bool,
     /// The lane's state and tail.
     pub replayed: Replayed,
@@ -102,6 +108,7 @@ pub async fn start(
     let Held {
         ownership,
         beat,
+        was_released,
         confirmed,
     } = match data_dir.identity()? {
         Some(identity) => resume(settings.rhythm, data_dir, store, lane, identity).await?,
@@ -119,19 +126,72 @@ pub async fn start(
             path: data_dir.path().to_owned(),
             source,
         })??;
+    let log_end = LogEnd {
+        directory: data_dir.path().to_owned(),
+        cluster: identity.cluster,
+        incarnation: identity.incarnation,
+        lane,
+        shipped: replayed.state.shipped_index(),
+        end: replayed.state.applied,
+        log: log.reader.clone(),
+    };
+    let confirmed = match confirmed {
+        true => is_continuous(&log_end, store).await,
+        false => Ok(false),
+    };
+    if confirmed.is_err()
+        && was_released
+        && let Err(error) = beat.release().await
+    {
+        tracing::warn!("the bucket was not given up again: {error}");
+    }
     Ok(Started {
         ownership,
         beat,
-        confirmed,
+        log_end,
+        confirmed: confirmed?,
         replayed,
         log,
     })
+}
+
+/// Asks a bucket that could not be reached at the start until it answers: whose it is, and whether its log ends where the
+/// local one did.
+pub async fn confirm(
+    ownership: &Ownership,
+    log_end: &LogEnd,
+    store: &SharedStore,
+    rhythm: Rhythm,
+) -> Result<(), StartError> {
+    loop {
+        match ownership.check().await {
+            Err(ClaimError::Store(error)) => tracing::debug!("the claims can't be read yet: {error}"),
+            Err(error) => return Err(error.into()),
+            Ok(()) if is_continuous(log_end, store).await? => return Ok(()),
+            Ok(()) => {}
+        }
+        tokio::time::sleep(ASK_AGAIN.min(rhythm.check)).await;
+    }
+}
+
+/// `false` if the bucket did not answer.
+async fn is_continuous(log_end: &LogEnd, store: &SharedStore) -> Result<bool, ContinuityError> {
+    match log_end.compare(store).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_passing() => {
+            tracing::warn!("nothing is shipped before the local log was compared with the bucket's: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The bucket, taken up again or claimed.
 struct Held {
     ownership: Ownership,
     beat: Beat,
+    /// Whether our last stop had given it up.
+    was_released: bool,
     confirmed: bool,
 }
 
@@ -147,9 +207,10 @@ async fn resume(
     let ownership = Ownership::new(store.clone(), identity.cluster, identity.incarnation);
     loop {
         let error = match hold(store, lane, &ownership).await {
-            Ok(latest) => {
+            Ok(Hold { latest, was_released }) => {
                 return Ok(Held {
                     beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, latest),
+                    was_released,
                     ownership,
                     confirmed: true,
                 });
@@ -167,6 +228,7 @@ async fn resume(
             );
             return Ok(Held {
                 beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, None),
+                was_released: false,
                 ownership,
                 confirmed: false,
             });
@@ -183,11 +245,11 @@ async fn resume(
 }
 
 /// `latest` is marked as held before the claims are looked at: who comes after that look sees the mark.
-async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Option<Latest>, ClaimError> {
+async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Hold, ClaimError> {
     ownership.check().await?;
-    let latest = beat::hold(store, lane, ownership).await?;
+    let hold = beat::hold(store, lane, ownership).await?;
     ownership.check().await?;
-    Ok(latest)
+    Ok(hold)
 }
 
 /// Claims the bucket and lays down the state that the bucket holds: nothing is acknowledged before a checkpoint of the
@@ -237,6 +299,7 @@ async fn begin(
     Ok(Held {
         ownership,
         beat,
+        was_released: false,
         confirmed: true,
     })
 }

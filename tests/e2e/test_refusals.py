@@ -10,6 +10,7 @@ import time
 import pytest
 from chronik import BINARY, PATIENCE, Chronik, program, run_tool, until
 from records import Record, consume, produce, producer
+from servers import s3
 
 
 def refused(server, *words, code=1):
@@ -116,6 +117,28 @@ def test_a_data_directory_whose_bucket_is_gone(start):
     server.kill()
     shutil.rmtree(server.bucket)
     refused(server, server.data)
+
+
+@pytest.mark.parametrize("store", ["directory", "S3"])
+def test_an_older_copy_of_a_data_directory_put_back(start, tmp_path, request, store):
+    """A volume restored from a snapshot, after a stop in good order."""
+    bucket = {} if store == "directory" else s3.settings(request.getfixturevalue("minio").url, prefix="put-back")
+    server = start(ship_max_age="1h", **bucket)
+    copy = tmp_path / "copy"
+    for turn in range(2):
+        if turn > 0:
+            shutil.copytree(server.data, copy)
+            server.start()
+        produce(server.bootstrap, "t", [Record(b"%d" % number) for number in range(10 * turn, 10 * turn + 10)])
+        server.seal()
+        assert server.stop() == 0
+    shutil.rmtree(server.data)
+    shutil.copytree(copy, server.data)
+    refused(server, server.data, "older copy", "empty data directory")
+    server.lose_data_directory()
+    server.start()
+    [records] = consume(server.bootstrap, "t", 1)
+    assert [record.value for _, record in records] == [b"%d" % number for number in range(20)]
 
 
 @pytest.mark.parametrize("name", ["data_dir", "local_storage_path"])

@@ -161,18 +161,30 @@ impl Heart {
     }
 }
 
-/// Marks the bucket as held by an owner that starts again, and returns what `latest` says now: nothing if the owner has
-/// not exported anything yet.
-pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Option<Latest>, ClaimError> {
+/// What an owner that starts again has made of `latest`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// What it says now: nothing of ours if the owner has not exported anything yet.
+    pub latest: Option<Latest>,
+    /// Whether the owner had given the bucket up.
+    pub was_released: bool,
+}
+
+/// Marks the bucket as held by an owner that starts again.
+pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Hold, ClaimError> {
     let Some(latest) = read(store, lane).await? else {
-        return Ok(None);
+        return Ok(Hold::default());
     };
     if latest.incarnation != ownership.incarnation() {
-        return Ok(None);
+        return Ok(Hold::default());
     }
+    let was_released = latest.released;
     let held = held(latest);
     overwrite(store, lane, &held).await?;
-    Ok(Some(held))
+    Ok(Hold {
+        latest: Some(held),
+        was_released,
+    })
 }
 
 fn held(latest: Latest) -> Latest {
@@ -376,8 +388,8 @@ mod tests {
         let built = catalog::build_export(own.cluster(), &name.to_string(), root, &[]).unwrap();
         store.create(&name.to_string(), built.parts).await.unwrap();
         assert_eq!(read(&store, LANE).await.unwrap(), Some(built.latest.clone()));
-        let held = hold(&store, LANE, &own).await.unwrap().unwrap();
-        assert_eq!(held.export, built.latest.export);
+        let held = hold(&store, LANE, &own).await.unwrap();
+        assert_eq!(held.latest.unwrap().export, built.latest.export);
         assert!(
             Latest::decode(&key, &store.read(&key, None).await.unwrap()).is_ok(),
             "it is mended"
@@ -394,18 +406,19 @@ mod tests {
     async fn a_restart_holds_what_it_had_given_up_and_nothing_of_others() {
         let store = memory();
         let first = owner(&store).await;
-        assert_eq!(hold(&store, LANE, &first).await.unwrap(), None);
+        assert_eq!(hold(&store, LANE, &first).await.unwrap(), Hold::default());
         let given_up = Latest {
             released: true,
             beat: 5,
             ..export(first.incarnation(), 7)
         };
         overwrite(&store, LANE, &given_up).await.unwrap();
-        let held = hold(&store, LANE, &first).await.unwrap().unwrap();
-        assert!(!held.released && held.beat == 6);
+        let hold_of_first = hold(&store, LANE, &first).await.unwrap();
+        let held = hold_of_first.latest.unwrap();
+        assert!(hold_of_first.was_released && !held.released && held.beat == 6);
         assert_eq!(read(&store, LANE).await.unwrap(), Some(held.clone()));
         let second = owner(&store).await;
-        assert_eq!(hold(&store, LANE, &second).await.unwrap(), None);
+        assert_eq!(hold(&store, LANE, &second).await.unwrap(), Hold::default());
         assert_eq!(read(&store, LANE).await.unwrap(), Some(held));
     }
 }

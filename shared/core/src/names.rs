@@ -66,6 +66,16 @@ impl SegmentName {
     pub fn prefix(lane: Lane) -> String {
         format!("lanes/{lane}/segments/")
     }
+
+    /// Where the lane's segments are that begin at `first`, or a multiple of 256 from it.
+    pub fn folder(lane: Lane, first: LogIndex) -> String {
+        format!("lanes/{lane}/segments/{:02x}/", first & 0xff)
+    }
+
+    /// Sorts after the incarnation's segments in that folder which begin before `first`, and before all others of it.
+    pub fn before(lane: Lane, incarnation: Incarnation, first: LogIndex) -> String {
+        format!("{}{incarnation}-{first:016x}-", Self::folder(lane, first))
+    }
 }
 
 impl fmt::Display for SegmentName {
@@ -77,11 +87,8 @@ impl fmt::Display for SegmentName {
             last,
             ulid,
         } = self;
-        let hh = first & 0xff;
-        write!(
-            f,
-            "lanes/{lane}/segments/{hh:02x}/{incarnation}-{first:016x}-{last:016x}-{ulid}.seg"
-        )
+        let before = Self::before(*lane, *incarnation, *first);
+        write!(f, "{before}{last:016x}-{ulid}.seg")
     }
 }
 
@@ -386,6 +393,11 @@ mod tests {
             let name = SegmentName { lane: Lane(lane), incarnation: Incarnation(incarnation), first, last, ulid: Ulid(ulid) };
             prop_assert_eq!(name.to_string().parse(), Ok(name));
             prop_assert!(name.to_string().starts_with(&SegmentName::prefix(Lane(lane))));
+            prop_assert!(name.to_string().starts_with(&SegmentName::folder(Lane(lane), first)));
+            prop_assert!(name.to_string() > SegmentName::before(Lane(lane), Incarnation(incarnation), first));
+            let after = first.saturating_add(256);
+            let later = SegmentName::before(Lane(lane), Incarnation(incarnation), after);
+            prop_assert_eq!(name.to_string() < later, after - first == 256);
         }
 
         #[test]

@@ -2,6 +2,7 @@
 //! byte and without a gap.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod continuity;
 mod ownership;
 mod recovery;
 

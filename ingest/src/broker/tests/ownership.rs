@@ -26,7 +26,7 @@ impl World {
         claim::claim_after(&store, highest).await.unwrap();
     }
 
-    fn bucket_is_gone(&self) {
+    pub(super) fn bucket_is_gone(&self) {
         for operation in [
             Operation::Create,
             Operation::Read,

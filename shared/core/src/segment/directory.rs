@@ -101,6 +101,18 @@ impl Directory {
         self.chunks.get(start..start + row.chunks as usize).unwrap_or_default()
     }
 
+    /// Whether both list the same batches, as their checksums tell.
+    pub fn lists_the_same(&self, other: &Self) -> bool {
+        let rows = |directory: &Self| {
+            let of_row = |row: &DirectoryRow| {
+                let chunks = directory.chunks(row).iter().map(|chunk| (chunk.offset, chunk.crc));
+                (row.key(), (row.first, row.last, row.length), chunks.collect::<Vec<_>>())
+            };
+            directory.rows.iter().map(of_row).collect::<Vec<_>>()
+        };
+        rows(self) == rows(other)
+    }
+
     /// Bytes that it takes in memory.
     pub fn memory_bytes(&self) -> usize {
         size_of_val(self.rows.as_slice()) + size_of_val(self.chunks.as_slice())

@@ -53,6 +53,14 @@ pub enum SegmentError {
 }
 
 impl SegmentError {
+    /// Whether the object is not what was once written, or was never written whole.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::NotSegment { .. } | Self::Damaged { .. } | Self::Store(StoreError::BeyondEnd { .. })
+        )
+    }
+
     pub(super) fn damaged(object: &str, reason: impl Into<String>) -> Self {
         Self::Damaged {
             object: object.to_owned(),
