@@ -50,7 +50,8 @@ impl RecordReader {
     }
 
     /// Whole batches in offset order, the first one containing `from`, at most about `max_bytes` but at least one;
-    /// empty at the end. `from` lies between the partition's log start and its end.
+    /// empty at the end. `from` lies between the partition's log start and its end. What lies before something that
+    /// can't be read is returned: only what can't be read at `from` itself is an error.
     pub async fn read(
         &self,
         topic: &TopicView,
@@ -114,11 +115,24 @@ impl RecordReader {
             return Ok(batches.into_iter().filter_map(|batch| batch.bytes).collect());
         }
         let wal = self.lane.wal().clone();
-        let read = move || batches.into_iter().map(|batch| read_batch(&wal, batch)).collect();
+        let read = move || until_failure(batches.into_iter().map(|batch| read_batch(&wal, batch)));
         tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| ReadError::Aborted)?
     }
+}
+
+/// What comes before a failure; the failure itself only if it is the first.
+fn until_failure<T, E>(read: impl Iterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
+    let mut batches = Vec::new();
+    for batch in read {
+        match batch {
+            Ok(batch) => batches.push(batch),
+            Err(_) if !batches.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(batches)
 }
 
 fn read_batch(wal: &WalReader, batch: TailBatch) -> Result<BatchBytes, ReadError> {

@@ -205,6 +205,10 @@ impl Shipper {
             match self.lane.propose(command).await {
                 Ok(()) => break,
                 Err(LaneError::NoRoom) => retry.wait().await,
+                Err(error @ LaneError::TooLarge { .. }) => {
+                    tracing::error!("{key} can't be registered, and its log stays in the data directory: {error}");
+                    retry.wait().await;
+                }
                 Err(LaneError::Refused(refusal)) => return Err(ShipError::Refused { key, refusal }),
                 Err(LaneError::Gone(gone)) => return Err(gone.into()),
             }

@@ -10,6 +10,13 @@ const MESSAGE_BYTES_DEFAULT: u32 = 1_048_588;
 /// The largest `max.message.bytes`: a frame holds a whole batch.
 const MESSAGE_BYTES_MAX: u32 = 32 << 20;
 
+/// Bytes of one setting's value; Kafka's longest are lists of a few dozen hosts.
+const VALUE_BYTES_MAX: usize = 4 << 10;
+/// Bytes of all names and values of a topic: they are in every checkpoint and in the catalog.
+const CONFIG_BYTES_MAX: usize = 16 << 10;
+/// Of a name or value that is refused, so much is repeated to the client.
+const SHOWN_BYTES: usize = 100;
+
 /// A topic's settings as they were given, checked by [`TopicConfig::new`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicConfig {
@@ -35,6 +42,20 @@ pub enum ConfigError {
         /// In words.
         accepted: &'static str,
     },
+    /// One value is longer than any that means something.
+    #[error("the value of topic setting {name} has {bytes} bytes, and may have {VALUE_BYTES_MAX}")]
+    LongValue {
+        /// The setting.
+        name: String,
+        /// Bytes of the value given.
+        bytes: usize,
+    },
+    /// All settings together.
+    #[error("the topic's settings have {bytes} bytes together, and may have {CONFIG_BYTES_MAX}")]
+    TooLarge {
+        /// Bytes of all names and values given.
+        bytes: usize,
+    },
 }
 
 /// Who sets the records' timestamps (`message.timestamp.type`).
@@ -52,6 +73,10 @@ impl TopicConfig {
         let entries: BTreeMap<_, _> = entries.into_iter().collect();
         for (name, value) in &entries {
             check(name, value)?;
+        }
+        let bytes = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLarge { bytes });
         }
         Ok(Self { entries })
     }
@@ -101,11 +126,17 @@ impl TopicConfig {
 }
 
 fn check(name: &str, value: &str) -> Result<(), ConfigError> {
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(ConfigError::LongValue {
+            name: shown(name),
+            bytes: value.len(),
+        });
+    }
     let one_of = |accepted: &'static str, ok: bool| match ok {
         true => Ok(()),
         false => Err(ConfigError::Value {
             name: name.into(),
-            value: value.into(),
+            value: shown(value),
             accepted,
         }),
     };
@@ -127,6 +158,52 @@ fn check(name: &str, value: &str) -> Result<(), ConfigError> {
         "retention.ms" | "retention.bytes" => one_of("-1 (history is kept)", value == "-1"),
         "compression.type" => one_of("producer", value == "producer"),
         _ if name.starts_with("segment.") => Ok(()),
-        _ => Err(ConfigError::Unsupported { name: name.into() }),
+        _ => Err(ConfigError::Unsupported { name: shown(name) }),
+    }
+}
+
+/// What is repeated to whoever gave it.
+fn shown(given: &str) -> String {
+    match given.len() {
+        ..=SHOWN_BYTES => given.into(),
+        _ => format!("{}…", &given[..given.floor_char_boundary(SHOWN_BYTES)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn given(entries: &[(&str, usize)]) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::new(entries.iter().map(|(name, bytes)| ((*name).into(), "1".repeat(*bytes))))
+    }
+
+    #[test]
+    fn settings_have_a_size_each_and_together() {
+        given(&[("segment.a", 4096), ("segment.b", 4096), ("segment.c", 4096)]).unwrap();
+        let long = ConfigError::LongValue {
+            name: "segment.a".into(),
+            bytes: 4097,
+        };
+        assert_eq!(given(&[("segment.a", 4097)]), Err(long));
+        let four = ["segment.a", "segment.b", "segment.c", "segment.d"].map(|name| (name, 4096));
+        assert_eq!(given(&four), Err(ConfigError::TooLarge { bytes: 4 * (4096 + 9) }));
+        let name = format!("segment.{}", "x".repeat(20_000));
+        assert_eq!(given(&[(&name, 1)]), Err(ConfigError::TooLarge { bytes: 20_009 }));
+    }
+
+    #[test]
+    fn what_is_refused_is_repeated_in_part_only() {
+        let name = "ü".repeat(1_000_000);
+        for refused in [
+            given(&[(&name, 1)]),
+            given(&[(&name, 5000)]),
+            given(&[("retention.ms", 4000)]),
+        ] {
+            let told = refused.unwrap_err().to_string();
+            assert!(told.len() < 300, "{} bytes", told.len());
+        }
     }
 }

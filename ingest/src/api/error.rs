@@ -132,6 +132,7 @@ impl ApiError {
                 ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
             }
             Self::Lane(LaneError::Refused(refusal)) => refused(refusal),
+            Self::Lane(LaneError::TooLarge { .. }) => ErrorCode::RECORD_LIST_TOO_LARGE,
             // Retriable, and nothing was written.
             Self::Lane(LaneError::NoRoom) | Self::Read(_) => ErrorCode::KAFKA_STORAGE_ERROR,
             // Retriable, and it may have been written.

@@ -11,8 +11,8 @@ use super::{Appended, LaneError, ProducedBatch, Reply};
 use crate::command::{Append, Command};
 use crate::wal::Frame;
 
-/// Batch bytes that go into one frame; a larger batch has one of its own.
-const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of commands and batches that go into one frame; what is larger has one of its own.
+const FRAME_BYTES: usize = 1 << 20;
 
 /// A frame that is being put together.
 #[derive(Default)]
@@ -54,9 +54,9 @@ impl OpenFrame {
         self.commands.is_empty()
     }
 
-    /// Whether a batch of so many bytes should still go into it.
-    pub fn has_room_for(&self, batch_bytes: usize) -> bool {
-        self.batch_bytes == 0 || self.batch_bytes + batch_bytes <= BATCH_BYTES
+    /// Whether a batch, or a command that is no append, of so many bytes should still go into it.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.is_empty() || self.encoded.len() + self.batch_bytes + bytes <= FRAME_BYTES
     }
 
     /// Adds a command that is not an append.

@@ -67,6 +67,14 @@ pub enum LaneError {
     /// The write-ahead log has no room: shipping is behind, or the disk is full. Trying again helps once it caught up.
     #[error("the write-ahead log has no room")]
     NoRoom,
+    /// It fits into no frame: trying again does not help.
+    #[error("it takes {bytes} bytes in the log, where {max} are possible")]
+    TooLarge {
+        /// Of its frame.
+        bytes: u64,
+        /// Of any frame.
+        max: u64,
+    },
     /// See [`LaneGone`].
     #[error(transparent)]
     Gone(#[from] LaneGone),

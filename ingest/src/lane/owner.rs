@@ -20,7 +20,7 @@ use crate::clock::now_ms;
 use crate::command::{Append, Command};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
-use crate::wal::{FramePlace, Purpose, WalError, WalHandle, WalReader, Written};
+use crate::wal::{FramePlace, NoRoom, Purpose, WalError, WalHandle, WalReader, Written};
 
 /// What a command takes in the log besides its batch, the frame's header included, generously.
 const OVERHEAD_BYTES: u64 = 128;
@@ -183,7 +183,13 @@ impl Owner {
                 }
                 self.stage(&batch, reply, frame);
             }
-            Request::Propose(command, reply) => self.accept(*command, reply, frame),
+            Request::Propose(command, reply) => {
+                let encoded = command.encoded();
+                if !frame.has_room_for(encoded.len()) {
+                    self.write(std::mem::take(frame));
+                }
+                self.accept(*command, &encoded, reply, frame);
+            }
             Request::Look(look) => look(&self.state),
             Request::Cut { with_checkpoint, reply } => {
                 let _ = reply.send(self.cut(with_checkpoint));
@@ -194,18 +200,17 @@ impl Owner {
 
     /// Puts a command that is not an append into the frame. Bookkeeping may use the room that others must leave: it is
     /// what frees space.
-    fn accept(&mut self, command: Command, reply: Reply<Result<(), LaneError>>, frame: &mut OpenFrame) {
+    fn accept(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<(), LaneError>>, frame: &mut OpenFrame) {
         let purpose = if command.is_bookkeeping() {
             Purpose::Bookkeeping
         } else {
             Purpose::Append
         };
-        let encoded = command.encoded();
         match self.wal.reserve(encoded.len() as u64 + OVERHEAD_BYTES, purpose) {
-            Ok(()) => frame.propose(command, &encoded, reply),
+            Ok(()) => frame.propose(command, encoded, reply),
             Err(refused) => {
                 tracing::warn!("a command was refused: {refused}");
-                let _ = reply.send(Err(LaneError::NoRoom));
+                let _ = reply.send(Err(refused.into()));
             }
         }
     }
@@ -222,10 +227,10 @@ impl Owner {
             }
         };
         let bytes = produced.bytes.len() as u64 + OVERHEAD_BYTES;
-        if self.wal.reserve(bytes, Purpose::Append).is_err() {
+        if let Err(refused) = self.wal.reserve(bytes, Purpose::Append) {
             self.stage.give_back(topic, partition, records);
             self.metrics.refused_for_room.inc();
-            let _ = reply.send(Err(LaneError::NoRoom));
+            let _ = reply.send(Err(refused.into()));
             return;
         }
         frame.append(produced, stamp, produced.log_append_time.then(now_ms), reply);
@@ -274,8 +279,8 @@ impl Owner {
             .iter()
             .any(|c| matches!(c, Command::CreateTopic(_) | Command::DeleteTopic(_)))
         {
-            let table = self.topics.load().with_topics(self.state.topics.values());
-            self.topics.store(Arc::new(table));
+            let table = Arc::new(self.topics.load().with_topics(self.state.topics.values()));
+            self.topics.swap(table.clone()).retire_missing_from(&table);
         }
         let mut batches = frame.batches.into_iter();
         for ((command, result), answer) in frame.commands.iter().zip(results).zip(frame.answers) {
@@ -378,6 +383,15 @@ impl Owner {
         self.recent.release(up_to);
         self.metrics.tail_bytes.set(self.recent.shrink() as i64);
         self.wal.recycle(up_to);
+    }
+}
+
+impl From<NoRoom> for LaneError {
+    fn from(refused: NoRoom) -> Self {
+        match refused {
+            NoRoom::Frame { bytes, max } => Self::TooLarge { bytes, max },
+            NoRoom::Limit { .. } | NoRoom::Disk { .. } | NoRoom::Queue { .. } | NoRoom::Closed => Self::NoRoom,
+        }
     }
 }
 

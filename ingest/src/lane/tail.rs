@@ -46,6 +46,8 @@ struct Window {
     bounds: Bounds,
     epochs: Vec<(i32, Offset)>,
     batches: VecDeque<TailBatch>,
+    /// The topic was deleted: nothing will ever come here.
+    is_gone: bool,
 }
 
 /// A partition's offsets.
@@ -147,6 +149,13 @@ impl TopicTable {
         self.by_id.get(&id)
     }
 
+    /// Tells all who look at topics that are not in `newer` that these are gone.
+    pub(super) fn retire_missing_from(&self, newer: &TopicTable) {
+        let gone = self.iter().filter(|topic| newer.get(topic.id).is_none());
+        gone.flat_map(|topic| &topic.partitions)
+            .for_each(|partition| partition.retire());
+    }
+
     /// All topics, by no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TopicView>> {
         self.by_id.values()
@@ -191,6 +200,7 @@ impl PartitionTail {
             bounds,
             epochs: partition.epochs.clone(),
             batches: VecDeque::new(),
+            is_gone: false,
         };
         Self {
             window: RwLock::new(window),
@@ -235,6 +245,27 @@ impl PartitionTail {
         Ok(within.cloned().collect())
     }
 
+    /// Bytes of the batches from the one on that contains `from` (or follows it), until they are `enough` but at least
+    /// one, and the offset after them; 0 at the end.
+    pub fn ahead(&self, from: Offset, enough: usize) -> Result<(usize, Offset), BelowTail> {
+        let window = self.read_window();
+        if from < window.bounds.tail_start {
+            return Err(BelowTail {
+                start: window.bounds.tail_start,
+            });
+        }
+        let first = window.batches.partition_point(|batch| batch.last_offset < from);
+        let (mut bytes, mut end) = (0, from);
+        for batch in window.batches.range(first..) {
+            bytes += batch.length as usize;
+            end = batch.last_offset + 1;
+            if bytes >= enough {
+                break;
+            }
+        }
+        Ok((bytes, end))
+    }
+
     /// The first batch from `from` on that may hold a record of at least this timestamp.
     pub fn batch_for_time(&self, from: Offset, timestamp: Timestamp) -> Option<TailBatch> {
         let window = self.read_window();
@@ -246,7 +277,12 @@ impl PartitionTail {
             .cloned()
     }
 
-    /// Ends once the partition has grown after this call: make it before looking at the bounds.
+    /// Whether the topic was deleted; one of the same name has tails of its own.
+    pub fn is_gone(&self) -> bool {
+        self.read_window().is_gone
+    }
+
+    /// Ends once the partition has grown, or is gone, after this call: make it before looking at the bounds.
     pub fn grown(&self) -> tokio::sync::futures::Notified<'_> {
         self.grown.notified()
     }
@@ -263,6 +299,12 @@ impl PartitionTail {
 
     /// Wakes all who wait for records.
     pub(super) fn wake(&self) {
+        self.grown.notify_waiters();
+    }
+
+    /// Nothing comes any more: wakes all who wait for it.
+    fn retire(&self) {
+        self.write_window().is_gone = true;
         self.grown.notify_waiters();
     }
 

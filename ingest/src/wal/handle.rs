@@ -193,16 +193,15 @@ pub struct WalHandle {
 impl WalHandle {
     /// Whether a frame of `bytes` ([`Frame::length`]) may be appended. Reservations add up until the next append,
     /// which uses them up: batches that go into one frame may be reserved one by one. Does not wait for the disk,
-    /// but for a file to be allocated where none was ahead of time.
+    /// but for a file to be allocated where none was ahead of time. What no frame can hold is refused here: a frame
+    /// that was reserved is never too large to be written.
     pub fn reserve(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
-        if bytes > FRAME_BYTES_MAX as u64 {
-            return Err(NoRoom::Frame {
-                bytes,
-                max: FRAME_BYTES_MAX as u64,
-            });
-        }
         loop {
             let mut queue = self.shared.lock();
+            let (frame, max) = (queue.room.reserved() + bytes, FRAME_BYTES_MAX as u64);
+            if frame > max {
+                return Err(NoRoom::Frame { bytes: frame, max });
+            }
             if queue.stage != Stage::Open {
                 return Err(NoRoom::Closed);
             }

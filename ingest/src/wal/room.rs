@@ -94,6 +94,11 @@ impl Room {
         Ok(shortage)
     }
 
+    /// Bytes reserved since the last append.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
     fn shortage(&self, bytes: u64, purpose: Purpose) -> Option<u64> {
         let kept = usize::from(purpose == Purpose::Append);
         let regular_room = self.file_bytes - FRAMES_START;

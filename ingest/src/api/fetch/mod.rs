@@ -76,17 +76,19 @@ async fn fetch(broker: &Broker, asked: FetchRequest, version: i16) -> FetchRespo
     loop {
         // Taken before the ends are looked at, so that no growth falls between the two.
         let grown: Vec<_> = tails.iter().map(|tail| tail.grown()).collect();
-        for read in partitions(&mut topics) {
-            read.read(&broker.reader, &mut budget).await;
-        }
+        partitions(&mut topics).for_each(PartitionRead::look);
         let urgent = partitions(&mut topics).any(|read| read.is_urgent());
-        if urgent || budget.taken() >= enough || tails.is_empty() {
+        let ahead: usize = partitions(&mut topics).map(|read| read.bytes_ahead()).sum();
+        if urgent || ahead >= enough || tails.is_empty() {
             break;
         }
         let mut grown = pin!(grown.into_iter().collect::<FuturesUnordered<_>>());
         if tokio::time::timeout_at(deadline, grown.next()).await.is_err() {
             break;
         }
+    }
+    for read in partitions(&mut topics) {
+        read.read(&broker.reader, &mut budget).await;
     }
     let response = |topic: TopicRead| FetchableTopicResponse {
         partitions: topic
@@ -122,7 +124,7 @@ fn begin(broker: &Broker, asked: FetchTopic, version: i16) -> TopicRead {
         let place = topic
             .ok_or_else(unknown)
             .and_then(|topic| Place::of(topic, partition.partition));
-        PartitionRead::begin(place, partition)
+        PartitionRead::begin(place, by_id, partition)
     });
     TopicRead {
         partitions: partitions.collect(),

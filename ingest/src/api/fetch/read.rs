@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::batch::BatchHeader;
 use chronik_core::ids::Offset;
 use chronik_wire::{EpochEndOffset, FetchPartition, PartitionData};
 
@@ -9,27 +8,38 @@ use super::budget::Budget;
 use crate::api::epochs::{self, Agreement};
 use crate::api::error::ApiError;
 use crate::api::place::Place;
-use crate::lane::tail::{BatchBytes, PartitionTail};
-use crate::reading::{ReadError, RecordReader};
+use crate::lane::tail::{BatchBytes, BelowTail, PartitionTail};
+use crate::reading::RecordReader;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
 const STORAGE_ERROR_FROM: i16 = 6;
 
-/// What is read of one partition, in as many steps as the partition grows while the request waits.
+/// What is read of one partition. Nothing is read while the request waits for more, only counted.
 pub struct PartitionRead {
     partition: i32,
     place: Result<Place, ApiError>,
+    /// Of the partition that was found, whatever became of reading it.
+    tail: Option<Arc<PartitionTail>>,
+    by_id: bool,
     diverging: Option<EpochEndOffset>,
-    next_offset: Offset,
-    bytes_left: usize,
+    from: Offset,
+    bytes_max: usize,
+    ahead: Ahead,
     chunks: Vec<Bytes>,
-    /// More is there than fits into the answer.
-    is_full: bool,
+}
+
+/// What can be read, as far as it was looked at.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// Batches in the tail: their bytes, and the offset after them.
+    Tail { bytes: usize, end: Offset },
+    /// Older ones, of unknown size.
+    Cold,
 }
 
 impl PartitionRead {
-    /// Checks what is asked for; nothing is read yet.
-    pub fn begin(place: Result<Place, ApiError>, asked: &FetchPartition) -> Self {
+    /// Checks what is asked for; nothing is read yet. `by_id` says how the client names the topic.
+    pub fn begin(place: Result<Place, ApiError>, by_id: bool, asked: &FetchPartition) -> Self {
         let checked = place.and_then(|place| check(&place, asked).map(|diverging| (place, diverging)));
         let (place, diverging) = match checked {
             Ok((place, diverging)) => (Ok(place), diverging),
@@ -37,73 +47,94 @@ impl PartitionRead {
         };
         Self {
             partition: asked.partition,
+            tail: place.as_ref().ok().map(|place| place.tail.clone()),
             place,
+            by_id,
             diverging,
-            next_offset: asked.fetch_offset,
-            bytes_left: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
+            from: asked.fetch_offset,
+            bytes_max: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
+            ahead: Ahead::Tail {
+                bytes: 0,
+                end: asked.fetch_offset,
+            },
             chunks: Vec::new(),
-            is_full: false,
         }
     }
 
     /// The partition, if it is worth waiting for.
     pub fn tail(&self) -> Option<Arc<PartitionTail>> {
-        self.place.as_ref().ok().map(|place| place.tail.clone())
+        self.tail.clone()
+    }
+
+    /// Counts what has come since the last look, and notices if the topic is gone.
+    pub fn look(&mut self) {
+        self.notice_deletion();
+        let (Ok(place), Ahead::Tail { bytes, end }) = (&self.place, self.ahead) else {
+            return;
+        };
+        if self.diverging.is_none() && !self.is_full() {
+            self.ahead = match place.tail.ahead(end, self.bytes_max.saturating_sub(bytes)) {
+                Ok((more, end)) => Ahead::Tail {
+                    bytes: bytes + more,
+                    end,
+                },
+                Err(BelowTail { .. }) => Ahead::Cold,
+            };
+        }
     }
 
     /// Whether waiting can bring nothing that the client needs more than what it can be told now.
     pub fn is_urgent(&self) -> bool {
-        self.place.is_err() || self.diverging.is_some() || self.is_full
+        self.place.is_err() || self.diverging.is_some() || self.is_full()
     }
 
-    /// Reads what there is since the last time, as far as it fits.
+    /// More is there than the partition may have of the answer, or enough of it.
+    fn is_full(&self) -> bool {
+        match self.ahead {
+            Ahead::Tail { bytes, .. } => bytes > 0 && bytes >= self.bytes_max,
+            Ahead::Cold => true,
+        }
+    }
+
+    /// Bytes that can be read of the partition, as far as they are known and fit.
+    pub fn bytes_ahead(&self) -> usize {
+        match self.ahead {
+            _ if self.place.is_err() => 0,
+            Ahead::Tail { bytes, .. } => bytes.min(self.bytes_max),
+            Ahead::Cold => self.bytes_max,
+        }
+    }
+
+    /// Reads what there is, as far as it fits.
     pub async fn read(&mut self, reader: &RecordReader, budget: &mut Budget) {
         let Ok(place) = &self.place else { return };
-        if self.is_urgent() || self.next_offset >= place.tail.bounds().end {
+        if self.diverging.is_some() || self.from >= place.tail.bounds().end {
             return;
         }
-        let Some(room) = budget.room(self.bytes_left) else {
-            self.is_full = true;
+        let Some(room) = budget.room(self.bytes_max) else {
             return;
         };
-        match reader
-            .read(&place.topic, place.partition, self.next_offset, room)
-            .await
-            .and_then(|batches| {
-                let batches = budget.take(batches, room);
-                Ok((end_of(&batches)?, batches))
-            }) {
-            Ok((end, batches)) => self.take(end, batches),
-            Err(error) => self.fail(error),
+        match reader.read(&place.topic, place.partition, self.from, room).await {
+            Ok(batches) => {
+                let parts = |BatchBytes { head, body }: BatchBytes| [head, body];
+                self.chunks = budget.take(batches, room).into_iter().flat_map(parts).collect();
+            }
+            Err(error) => {
+                let (topic, partition, offset) = (&place.topic.name, place.partition, self.from);
+                tracing::warn!(topic, partition, offset, "records can't be read now: {error}");
+                self.place = Err(error.into());
+            }
         }
+        self.notice_deletion();
     }
 
-    fn take(&mut self, end: Option<Offset>, batches: Vec<BatchBytes>) {
-        self.next_offset = end.unwrap_or(self.next_offset);
-        for BatchBytes { head, body } in batches {
-            self.bytes_left = self.bytes_left.saturating_sub(head.len() + body.len());
-            self.chunks.extend([head, body]);
-        }
-        self.is_full = self
-            .place
-            .as_ref()
-            .is_ok_and(|place| self.next_offset < place.tail.bounds().end);
-    }
-
-    /// What was read before the error is worth answering with; the client comes back to the rest.
-    fn fail(&mut self, error: ReadError) {
-        if let Ok(Place { topic, partition, .. }) = &self.place {
-            let offset = self.next_offset;
-            tracing::warn!(
-                topic = topic.name,
-                partition,
-                offset,
-                "records can't be read now: {error}"
-            );
-        }
-        match self.chunks.is_empty() {
-            true => self.place = Err(error.into()),
-            false => self.is_full = true,
+    /// A topic that is gone, though another may have its name, has nothing more to tell: the client must look again.
+    fn notice_deletion(&mut self) {
+        if self.tail.as_ref().is_some_and(|tail| tail.is_gone()) {
+            self.place = Err(match self.by_id {
+                true => ApiError::UnknownTopicId,
+                false => ApiError::UnknownTopic,
+            });
         }
     }
 
@@ -159,14 +190,4 @@ fn check(place: &Place, asked: &FetchPartition) -> Result<Option<EpochEndOffset>
     } else {
         Err(out_of_range)
     }
-}
-
-/// The offset after the last of these batches.
-fn end_of(batches: &[BatchBytes]) -> Result<Option<Offset>, ReadError> {
-    let Some(last) = batches.last() else { return Ok(None) };
-    let header = BatchHeader::parse(&last.head).map_err(|error| ReadError::Damaged {
-        offset: -1,
-        reason: error.to_string(),
-    })?;
-    Ok(Some(header.last_offset().saturating_add(1)))
 }

@@ -1,4 +1,4 @@
-use chronik_wire::{EpochEndOffset, ReplicaState};
+use chronik_wire::{DeleteTopicsRequest, EpochEndOffset, ReplicaState};
 use futures::{FutureExt, poll};
 
 use super::*;
@@ -262,4 +262,55 @@ async fn shipped_records_are_fetched_from_the_bucket() {
         }
     }
     assert_eq!(read, [0, 2, 4, 6]);
+}
+
+#[tokio::test]
+async fn a_fetch_whose_topic_is_deleted_tells_at_once_to_look_again() {
+    let served = Served::start().await;
+    let id = served.create("t", 1, &[]).await;
+    served.create("u", 1, &[]).await;
+    let by_id = |topic_id| {
+        let mut asked = fetch("", &[(0, 0)]);
+        asked.topics[0].topic_id = topic_id;
+        asked
+    };
+    let mut by_name = waiting(fetch("t", &[(0, 0)]), 1);
+    by_name.topics.extend(fetch("u", &[(0, 0)]).topics);
+    let mut by_name = served.call(12, &by_name);
+    let mut by_id = served.call(13, &waiting(by_id(id), 1));
+    assert!(poll!(&mut by_name).is_pending() && poll!(&mut by_id).is_pending());
+
+    let deleted = DeleteTopicsRequest {
+        topic_names: vec!["t".into()],
+        ..Default::default()
+    };
+    served.ask(5, deleted).await;
+    served.create("t", 1, &[]).await;
+    served.produce(9, "t", &batch(&[(1, "a")])).await;
+    let answer = response::<FetchRequest>(12, by_name.await);
+    let codes: Vec<_> = answer.responses.iter().map(|t| t.partitions[0].error_code).collect();
+    assert_eq!(codes, [ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::NONE]);
+    let answer = response::<FetchRequest>(13, by_id.await);
+    assert_eq!(
+        answer.responses[0].partitions[0].error_code,
+        ErrorCode::UNKNOWN_TOPIC_ID
+    );
+}
+
+#[tokio::test]
+async fn one_partition_that_can_not_be_read_does_not_spoil_the_others() {
+    let mut served = Served::start().await;
+    served.create("t", 2, &[]).await;
+    let sent = batch(&[(1, "a")]);
+    served.produce(9, "t", &sent).await;
+    served.ship().await;
+    std::fs::remove_dir_all(served._folder.path().join("bucket")).unwrap();
+    served.ask(9, produce(1, "t", &[(0, &sent), (1, &sent)])).await;
+    let answer = served.ask(12, fetch("t", &[(0, 0), (1, 0)])).await;
+    let [lost, read] = &answer.responses[0].partitions[..] else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(lost.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(offsets(read), [0]);
+    assert_eq!(offsets(&served.fetch(12, "t", 1).await), [1]);
 }

@@ -271,3 +271,57 @@ async fn what_can_not_be_deleted_has_its_code() {
     }
     assert_eq!(delete(&served, 1, by_name(&["t"])).await[0].error_code, ErrorCode::NONE);
 }
+
+#[tokio::test]
+async fn settings_too_large_are_their_topics_trouble_and_no_request_outgrows_the_log() {
+    let served = Served::start().await;
+    let topic = |name: String, bytes: usize| CreatableTopic {
+        name,
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: (0..bytes.div_ceil(4000))
+            .map(|number| CreatableTopicConfig {
+                name: format!("segment.{number}"),
+                value: Some("x".repeat(4000)),
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let huge = CreatableTopicConfig {
+        name: "segment.bytes".into(),
+        value: Some("1".repeat(21 << 20)),
+    };
+    let huge = |name: &str| CreatableTopic {
+        configs: vec![huge.clone()],
+        ..topic(name.into(), 0)
+    };
+    let answer = served
+        .ask(
+            7,
+            CreateTopicsRequest {
+                topics: vec![
+                    huge("a"),
+                    huge("b"),
+                    topic("c".into(), 1 << 20),
+                    topic("d".into(), 16_000),
+                ],
+                ..Default::default()
+            },
+        )
+        .await;
+    let codes: Vec<_> = answer.topics.iter().map(|topic| topic.error_code).collect();
+    let refused = ErrorCode::INVALID_CONFIG;
+    assert_eq!(codes, [refused, refused, refused, ErrorCode::NONE]);
+
+    // More than a frame of the log can hold, in topics that are each as they may be.
+    let many = CreateTopicsRequest {
+        topics: (0..2700)
+            .map(|number| topic(format!("many-{number}"), 16_000))
+            .collect(),
+        ..Default::default()
+    };
+    let answer = served.ask(7, many).await;
+    assert!(answer.topics.iter().all(|topic| topic.error_code == ErrorCode::NONE));
+    let produced = served.produce(9, "many-2699", &batch(&[(1, "a")])).await;
+    assert_eq!((produced.error_code, produced.base_offset), (ErrorCode::NONE, 0));
+}

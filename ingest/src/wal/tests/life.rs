@@ -190,6 +190,13 @@ fn a_frame_larger_than_a_file_gets_one_of_its_own() {
         handle.reserve(41 << 20, Purpose::Append),
         Err(NoRoom::Frame { .. })
     ));
+    handle.reserve(10_000, Purpose::Append).unwrap();
+    let rest = FRAME_BYTES_MAX as u64 - 9_999;
+    let refused = handle.reserve(rest, Purpose::Bookkeeping);
+    assert!(
+        matches!(refused, Err(NoRoom::Frame { .. })),
+        "what is reserved goes into one frame: {refused:?}"
+    );
     handle.close();
     assert_eq!(
         open_on(&disk.crash(0), options(), Floor::default()).unwrap().1.len(),

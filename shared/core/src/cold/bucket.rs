@@ -114,21 +114,18 @@ impl BucketReader {
         let mut batches: Vec<Bytes> = Vec::new();
         let (mut next, mut bytes) = (offset, 0);
         while let Some(run) = shipped.partition().and_then(|page| run_at(page, next)) {
-            let segment = self.segment_of(shipped, run).await?;
-            let more = segment
-                .batches(
-                    shipped.page.id,
-                    shipped.partition as PartitionId,
-                    next,
-                    max_bytes - bytes,
-                )
-                .await?;
-            for batch in more {
+            let more = match self.fetch_run(shipped, run, next, max_bytes - bytes).await {
+                Ok(more) => more,
+                // The error is for whoever begins there.
+                Err(_) if !batches.is_empty() => return Ok(batches),
+                Err(error) => return Err(error),
+            };
+            for (last, batch) in more {
                 if !batches.is_empty() && bytes + batch.len() > max_bytes {
                     return Ok(batches);
                 }
                 bytes += batch.len();
-                next = last_offset(&segment, &batch)? + 1;
+                next = last + 1;
                 batches.push(batch);
             }
             // A rest this small is not worth another request.
@@ -137,6 +134,24 @@ impl BucketReader {
             }
         }
         Ok(batches)
+    }
+
+    /// Batches of one run with their last offsets; see [`SegmentReader::batches`].
+    async fn fetch_run(
+        &self,
+        shipped: &Shipped,
+        run: &RunEntry,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
+        let segment = self.segment_of(shipped, run).await?;
+        let batches = segment
+            .batches(shipped.page.id, shipped.partition as PartitionId, from, max_bytes)
+            .await?;
+        batches
+            .into_iter()
+            .map(|batch| Ok((last_offset(&segment, &batch)?, batch)))
+            .collect()
     }
 
     async fn find_from(

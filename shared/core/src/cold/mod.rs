@@ -77,7 +77,8 @@ pub enum ColdError {
 #[async_trait]
 pub trait ColdReader: Send + Sync {
     /// Whole batches in offset order without a gap, the first one containing `offset`, at most about `max_bytes` but
-    /// at least one. Every batch's CRC has been checked.
+    /// at least one. Every batch's CRC has been checked. What lies before something that can't be read is returned: only
+    /// what can't be read at `offset` itself is an error.
     async fn fetch(
         &self,
         topic: TopicId,

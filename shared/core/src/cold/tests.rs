@@ -243,24 +243,46 @@ async fn a_store_that_fails_is_not_the_end_of_the_records() {
     assert_eq!(reader.fetch(TOPIC, 0, 0, 1 << 20).await.unwrap(), history.batches);
 }
 
+/// Flips a bit of a segment's batches, at a byte behind its header.
+async fn damage(history: &History, key: &str, at: usize) {
+    let mut bytes = history.store.read(key, None).await.unwrap().to_vec();
+    bytes[segment::HEADER_LENGTH as usize + at] ^= 1;
+    history.store.delete(key).await.unwrap();
+    history.store.create(key, vec![bytes.into()]).await.unwrap();
+}
+
 #[tokio::test]
 async fn damaged_batches_are_an_error() {
     let history = three_segments().await;
     let SegmentEntry { key, .. } = &history.page.segments[1];
-    let mut bytes = history.store.read(key, None).await.unwrap().to_vec();
-    bytes[segment::HEADER_LENGTH as usize + 13] ^= 1;
-    history.store.delete(key).await.unwrap();
-    history.store.create(key, vec![bytes.into()]).await.unwrap();
+    damage(&history, key, 13).await;
     let reader = history.reader(1 << 20);
     let error = reader.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
     assert!(
         matches!(&error, ColdError::Damaged { segment, .. } if segment == key),
         "{error}"
     );
-    reader
-        .fetch(TOPIC, 0, 0, 1 << 20)
-        .await
-        .expect_err("not even behind what can be read");
+}
+
+#[tokio::test]
+async fn what_lies_before_a_gap_is_served() {
+    let history = three_segments().await;
+    let reader = history.reader(0);
+    damage(&history, &history.page.segments[1].key, 13).await;
+    assert_eq!(reader.fetch(TOPIC, 0, 0, 1 << 20).await.unwrap(), history.batches[..3]);
+    assert_eq!(reader.fetch(TOPIC, 0, 8, 1 << 20).await.unwrap(), history.batches[4..]);
+    history.store.delete(&history.page.segments[1].key).await.unwrap();
+    assert_eq!(reader.fetch(TOPIC, 0, 4, 1 << 20).await.unwrap(), history.batches[2..3]);
+
+    let within = history.batches[4].len() + history.batches[5].len() + 100;
+    damage(&history, &history.page.segments[2].key, within).await;
+    assert_eq!(reader.fetch(TOPIC, 0, 8, 1 << 20).await.unwrap(), history.batches[4..6]);
+    assert_eq!(
+        reader.fetch(TOPIC, 0, 12, 1 << 20).await.unwrap(),
+        history.batches[5..6]
+    );
+    let error = reader.fetch(TOPIC, 0, 16, 1 << 20).await.unwrap_err();
+    assert!(matches!(error, ColdError::Damaged { .. }), "{error}");
 }
 
 #[tokio::test]

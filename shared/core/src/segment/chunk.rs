@@ -23,15 +23,27 @@ pub(super) fn range(directory: &Directory, row: &DirectoryRow, chunks: &Range<us
     directory.chunk_range(row, chunks.start).start..directory.chunk_range(row, chunks.end - 1).end
 }
 
+/// Batches of chunks up to the first one that is damaged, and what is wrong with that one.
+pub(super) struct Cut {
+    pub batches: Vec<(BatchHeader, Bytes)>,
+    pub damage: Option<SegmentError>,
+}
+
 /// Cuts `bytes`, which are those of `chunks`, into batches; checksums, order and borders are checked.
-pub(super) fn batches(
+pub(super) fn cut(object: &str, directory: &Directory, row: &DirectoryRow, chunks: Range<usize>, bytes: Bytes) -> Cut {
+    let mut batches = Vec::new();
+    let damage = cut_into(&mut batches, object, directory, row, chunks, bytes).err();
+    Cut { batches, damage }
+}
+
+fn cut_into(
+    batches: &mut Vec<(BatchHeader, Bytes)>,
     object: &str,
     directory: &Directory,
     row: &DirectoryRow,
     chunks: Range<usize>,
     mut bytes: Bytes,
-) -> Result<Vec<(BatchHeader, Bytes)>, SegmentError> {
-    let mut batches: Vec<(BatchHeader, Bytes)> = Vec::new();
+) -> Result<(), SegmentError> {
     for at in chunks {
         let chunk = &directory.chunks(row)[at];
         let range = directory.chunk_range(row, at);
@@ -49,7 +61,7 @@ pub(super) fn batches(
             return Err(damaged("the checksum does not fit"));
         }
         let mut lowest = chunk.offset;
-        let before = batches.len();
+        let mut found = Vec::new();
         for batch in batch::split(chunk_bytes) {
             let batch = batch.map_err(|error| damaged(&error.to_string()))?;
             let header = batch::verify(&batch).map_err(|error| damaged(&error.to_string()))?;
@@ -57,19 +69,20 @@ pub(super) fn batches(
                 return Err(damaged("offsets are out of order"));
             }
             lowest = header.last_offset().saturating_add(1);
-            batches.push((header, batch));
+            found.push((header, batch));
         }
         let end = directory
             .chunks(row)
             .get(at + 1)
             .map_or(row.last.saturating_add(1), |next| next.offset);
-        if batches
-            .get(before)
+        if found
+            .first()
             .is_none_or(|(header, _)| header.base_offset != chunk.offset)
             || lowest > end
         {
             return Err(damaged("offsets are not those of the directory"));
         }
+        batches.append(&mut found);
     }
-    Ok(batches)
+    Ok(())
 }

@@ -54,7 +54,7 @@ pub fn fuzz_open(bytes: &[u8]) {
     for row in &end.directory.rows {
         let chunks = chunk::wanted(&end.directory, row, row.first, usize::MAX);
         let range = chunk::range(&end.directory, row, &chunks);
-        let _ = chunk::batches("fuzz", &end.directory, row, chunks, slice(range));
+        let _ = chunk::cut("fuzz", &end.directory, row, chunks, slice(range));
     }
     let trailer = &end.trailer;
     let log_bytes = slice(trailer.log_position..trailer.directory_position);

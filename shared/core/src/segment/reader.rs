@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::chunk::Cut;
 use super::layout::Trailer;
 use super::open::SegmentEnd;
 use super::{BuiltSegment, Directory, DirectoryRow, LogEntry, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
@@ -127,7 +128,8 @@ impl SegmentReader {
     }
 
     /// Whole batches in offset order, the first one that ends at or after `from` first, at most about `max_bytes`
-    /// but at least one. Nothing that was written in between is left out; every checksum has been checked.
+    /// but at least one. Nothing that was written in between is left out; every checksum has been checked. What can be
+    /// read before damage is returned: only damage where the batches begin is an error.
     pub async fn batches(
         &self,
         topic: TopicId,
@@ -139,7 +141,8 @@ impl SegmentReader {
         let chunks = chunk::wanted(self.directory(), row, from, max_bytes);
         let mut bytes = 0;
         let mut batches = Vec::new();
-        for (header, batch) in self.chunk_batches(row, chunks.clone()).await? {
+        let Cut { batches: cut, damage } = self.cut(row, chunks.clone()).await?;
+        for (header, batch) in cut {
             if header.last_offset() < from {
                 continue;
             }
@@ -148,6 +151,11 @@ impl SegmentReader {
                 return Ok(batches);
             }
             batches.push(batch);
+        }
+        if batches.is_empty()
+            && let Some(damage) = damage
+        {
+            return Err(damage);
         }
         if batches.is_empty() && chunks.end < row.chunks as usize {
             // `from` was used up without a batch between two chunks.
@@ -197,9 +205,14 @@ impl SegmentReader {
         row: &DirectoryRow,
         chunks: Range<usize>,
     ) -> Result<Vec<(BatchHeader, Bytes)>, SegmentError> {
+        let Cut { batches, damage } = self.cut(row, chunks).await?;
+        damage.map_or(Ok(batches), Err)
+    }
+
+    async fn cut(&self, row: &DirectoryRow, chunks: Range<usize>) -> Result<Cut, SegmentError> {
         let range = chunk::range(self.directory(), row, &chunks);
         let bytes = self.store.read(&self.key, Some(range)).await?;
-        chunk::batches(&self.key, self.directory(), row, chunks, bytes)
+        Ok(chunk::cut(&self.key, self.directory(), row, chunks, bytes))
     }
 
     pub(super) async fn stored_header(&self) -> Result<SegmentHeader, SegmentError> {
