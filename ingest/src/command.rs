@@ -45,8 +45,6 @@ pub struct Append {
     pub base_offset: Offset,
     /// Offset of the last record.
     pub last_offset: Offset,
-    /// Timestamp of the batch header's maximum, ms.
-    pub max_timestamp: Timestamp,
     /// Where the batch starts in the frame's batch bytes.
     pub position: u32,
     /// Bytes of the batch.
@@ -115,9 +113,9 @@ pub struct SegmentRun {
     pub position: u64,
     /// Bytes of the batches.
     pub length: u64,
-    /// Earliest base timestamp of the batch headers, ms.
+    /// Earliest timestamp of the records, ms; the least there is if not all can be read.
     pub min_timestamp: Timestamp,
-    /// Latest timestamp of the batch headers, ms.
+    /// Latest timestamp of the records, ms; the greatest there is if not all can be read.
     pub max_timestamp: Timestamp,
 }
 

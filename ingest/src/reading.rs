@@ -1,7 +1,9 @@
 //! Reads records wherever they lie: tail in memory, write-ahead log, segments.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
-use chronik_core::batch::{self, BatchError};
+use chronik_core::batch::{self, BatchHeader};
 use chronik_core::cold::{ColdError, SharedColdReader};
 use chronik_core::ids::{Offset, PartitionId, Timestamp};
 
@@ -10,8 +12,8 @@ use crate::lane::tail::{BatchBytes, TailBatch, TopicView};
 use crate::metrics::FetchMetrics;
 use crate::wal::{WalError, WalReader};
 
-/// What looking for a timestamp may unpack of one batch, bytes.
-const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+/// Bytes of records that are read at once to see when they happened, unless a single batch is larger.
+const TIME_BYTES: usize = 1 << 20;
 
 /// Why acknowledged records could not be read. Always worth another try; never a reason to skip one.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +79,8 @@ impl RecordReader {
         Ok(batches.into_iter().map(BatchBytes::from_whole).collect())
     }
 
-    /// Offset and timestamp of the first record at or after the log start whose timestamp is at least `timestamp`.
+    /// Offset and timestamp of the first record at or after the log start whose timestamp is at least `timestamp`. What is not in
+    /// the bucket yet is read through.
     pub async fn offset_for_time(
         &self,
         topic: &TopicView,
@@ -98,16 +101,48 @@ impl RecordReader {
                 return Ok(found);
             }
         }
-        let mut from = bounds.tail_start;
-        while let Some(candidate) = tail.batch_for_time(from, timestamp) {
-            from = candidate.last_offset + 1;
-            for batch in self.read(topic, partition, candidate.base_offset, 1).await? {
-                if let Some(found) = first_at_or_after(batch.contiguous(), timestamp)? {
-                    return Ok(Some(found));
-                }
+        let mut from = bounds.tail_start.max(bounds.log_start);
+        while from < bounds.end {
+            let (batches, next) = self.piece(topic, partition, from).await?;
+            let mut find = move |batch: &BatchBytes| batch::find_time(&batch.contiguous(), from, timestamp);
+            let found = aside(move || batches.iter().find_map(&mut find)).await?;
+            if found.is_some() {
+                return Ok(found);
             }
+            from = next;
         }
         Ok(None)
+    }
+
+    /// The latest timestamp of the records at these offsets, all of which are read.
+    pub async fn latest_timestamp(
+        &self,
+        topic: &TopicView,
+        partition: PartitionId,
+        offsets: Range<Offset>,
+    ) -> Result<Option<Timestamp>, ReadError> {
+        let (mut latest, mut from) = (None, offsets.start);
+        while from < offsets.end {
+            let (batches, next) = self.piece(topic, partition, from).await?;
+            let of_batch = |batch: &BatchBytes| batch::latest_timestamp(&batch.contiguous());
+            let here = aside(move || batches.iter().filter_map(of_batch).max()).await?;
+            latest = latest.max(here);
+            from = next;
+        }
+        Ok(latest)
+    }
+
+    /// Some batches from the one that holds `from` on, and the offset at which to go on.
+    async fn piece(
+        &self,
+        topic: &TopicView,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Result<(Vec<BatchBytes>, Offset), ReadError> {
+        let batches = self.read(topic, partition, from, TIME_BYTES).await?;
+        let header = batches.last().and_then(|last| BatchHeader::parse(&last.head).ok());
+        let next = header.map_or(Offset::MAX, |header| header.last_offset().saturating_add(1));
+        Ok((batches, next))
     }
 
     async fn read_log(&self, batches: Vec<TailBatch>) -> Result<Vec<BatchBytes>, ReadError> {
@@ -115,11 +150,13 @@ impl RecordReader {
             return Ok(batches.into_iter().filter_map(|batch| batch.bytes).collect());
         }
         let wal = self.lane.wal().clone();
-        let read = move || until_failure(batches.into_iter().map(|batch| read_batch(&wal, batch)));
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|_| ReadError::Aborted)?
+        aside(move || until_failure(batches.into_iter().map(|batch| read_batch(&wal, batch)))).await?
     }
+}
+
+/// Does what blocks, or computes for long, off the runtime's threads.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReadError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ReadError::Aborted)
 }
 
 /// What comes before a failure; the failure itself only if it is the first.
@@ -149,23 +186,6 @@ fn read_batch(wal: &WalReader, batch: TailBatch) -> Result<BatchBytes, ReadError
         return Err(damaged(format!("it begins with offset {}", header.base_offset)));
     }
     Ok(BatchBytes::from_whole(bytes))
-}
-
-fn first_at_or_after(batch: Bytes, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
-    let undecodable = |error: BatchError| {
-        let offset = batch::BatchHeader::parse(&batch).map_or(-1, |header| header.base_offset);
-        ReadError::Damaged {
-            offset,
-            reason: error.to_string(),
-        }
-    };
-    for record in batch::records(&batch, DECOMPRESSED_BYTES_MAX).map_err(undecodable)? {
-        let record = record.map_err(undecodable)?;
-        if record.timestamp >= timestamp {
-            return Ok(Some((record.offset, record.timestamp)));
-        }
-    }
-    Ok(None)
 }
 
 impl BatchBytes {

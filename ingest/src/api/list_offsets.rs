@@ -1,5 +1,6 @@
 //! ListOffsets (2): a partition's ends, and the offset at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use chronik_core::ids::{Offset, Timestamp};
@@ -118,26 +119,38 @@ async fn find(
 
 /// The first record that has the latest timestamp.
 async fn youngest(broker: &Broker, place: &Place) -> Result<Option<(Offset, Timestamp)>, ApiError> {
-    let latest_run = |partition: &Partition| partition.runs.iter().map(|run| run.max_timestamp).max();
-    let mut latest = of_state(broker, place, latest_run)
-        .await?
-        .flatten()
-        .unwrap_or(NO_TIMESTAMP);
-    let mut from = place.tail.bounds().tail_start;
-    while let Some(later) = place.tail.batch_for_time(from, latest.saturating_add(1)) {
-        if later.max_timestamp <= latest {
-            break;
-        }
-        latest = later.max_timestamp;
-        from = later.last_offset + 1;
-    }
-    if latest == NO_TIMESTAMP {
+    let log_start = place.tail.bounds().log_start;
+    let Some((mut latest, unknown)) =
+        of_state(broker, place, move |partition| shipped_times(partition, log_start)).await?
+    else {
         return Ok(None);
+    };
+    for offsets in unknown {
+        let (topic, partition) = (&place.topic, place.partition);
+        latest = latest.max(broker.reader.latest_timestamp(topic, partition, offsets).await?);
     }
-    Ok(broker
-        .reader
-        .offset_for_time(&place.topic, place.partition, latest)
-        .await?)
+    match latest {
+        Some(latest) if latest > NO_TIMESTAMP => Ok(broker
+            .reader
+            .offset_for_time(&place.topic, place.partition, latest)
+            .await?),
+        _ => Ok(None),
+    }
+}
+
+/// The latest timestamp of the runs that tell it, and the offsets whose records have to be asked: those of runs that hold
+/// something unreadable or begin before the log, and what is not in the bucket yet.
+fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>, Vec<Range<Offset>>) {
+    let (mut latest, mut unknown) = (None, Vec::new());
+    for run in partition.runs.iter().filter(|run| run.last >= log_start) {
+        if run.first < log_start || run.max_timestamp == Timestamp::MAX {
+            unknown.push(run.first.max(log_start)..run.last + 1);
+        } else {
+            latest = latest.max(Some(run.max_timestamp));
+        }
+    }
+    unknown.push(partition.shipped_to.max(log_start)..partition.next_offset);
+    (latest, unknown)
 }
 
 /// Something that only the lane's state knows of a partition; `None` if the topic was deleted meanwhile.

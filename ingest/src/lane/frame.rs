@@ -79,7 +79,6 @@ impl OpenFrame {
             partition: produced.partition,
             base_offset: stamp.base_offset,
             last_offset: stamp.base_offset + i64::from(produced.header.last_offset_delta),
-            max_timestamp: append_time.unwrap_or(produced.header.max_timestamp),
             position: self.batch_bytes as u32,
             length: produced.bytes.len() as u32,
         });

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use chronik_core::ids::{LogIndex, Offset, PartitionId, TopicId};
 use tokio::sync::Notify;
 
 use crate::command::Append;
@@ -86,8 +86,6 @@ pub struct TailBatch {
     pub base_offset: Offset,
     /// Offset of the last record.
     pub last_offset: Offset,
-    /// Timestamp of the batch header's maximum, ms.
-    pub max_timestamp: Timestamp,
     /// The frame that holds it.
     pub index: LogIndex,
     /// The write-ahead log's file.
@@ -106,7 +104,6 @@ impl TailBatch {
         Self {
             base_offset: append.base_offset,
             last_offset: append.last_offset,
-            max_timestamp: append.max_timestamp,
             index: place.index,
             file: place.file,
             position: place.batches_position + u64::from(append.position),
@@ -264,17 +261,6 @@ impl PartitionTail {
             }
         }
         Ok((bytes, end))
-    }
-
-    /// The first batch from `from` on that may hold a record of at least this timestamp.
-    pub fn batch_for_time(&self, from: Offset, timestamp: Timestamp) -> Option<TailBatch> {
-        let window = self.read_window();
-        let first = window.batches.partition_point(|batch| batch.last_offset < from);
-        window
-            .batches
-            .range(first..)
-            .find(|batch| batch.max_timestamp >= timestamp)
-            .cloned()
     }
 
     /// Whether the topic was deleted; one of the same name has tails of its own.

@@ -209,7 +209,6 @@ mod tests {
             partition,
             base_offset,
             last_offset,
-            max_timestamp: 0,
             position: 0,
             length: 0,
         })

@@ -33,9 +33,9 @@ pub struct Run {
     pub position: u64,
     /// Bytes of the batches.
     pub length: u64,
-    /// Earliest base timestamp of the batch headers, ms.
+    /// Earliest timestamp of the records, ms; the least there is if not all can be read.
     pub min_timestamp: Timestamp,
-    /// Latest timestamp of the batch headers, ms.
+    /// Latest timestamp of the records, ms; the greatest there is if not all can be read.
     pub max_timestamp: Timestamp,
     /// How a search finds what is in it.
     pub indexed: Indexed,

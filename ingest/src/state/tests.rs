@@ -39,7 +39,6 @@ fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Comma
         partition,
         base_offset,
         last_offset: base_offset + records - 1,
-        max_timestamp: 1000,
         position: 0,
         length: 100,
     })

@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
 use bytes::Bytes;
-use chronik_core::batch::{BatchError, BatchHeader, Record, records as records_of};
+use chronik_core::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, records as records_of};
 use chronik_core::ids::{Offset, PartitionId};
 use chronik_core::problem::Problem;
 use chronik_core::tail::TailError;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::render::record;
-use crate::search::{DECOMPRESSED_BYTES_MAX, PartitionStanding, SearchError};
+use crate::search::{PartitionStanding, SearchError};
 use crate::service::QueryService;
 
 /// Records in an answer, if the request doesn't say, and at most.

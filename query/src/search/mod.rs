@@ -22,6 +22,6 @@ pub(crate) use error::SearchError;
 pub(crate) use missing::{Covered, Missing};
 pub(crate) use page::Hit;
 pub(crate) use request::SearchRequest;
-pub(crate) use scan::{DECOMPRESSED_BYTES_MAX, Scanner};
+pub(crate) use scan::Scanner;
 pub(crate) use standing::{PartitionStanding, Sources};
 pub(crate) use walk::{Answer, Searcher};

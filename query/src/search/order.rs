@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+pub(crate) use chronik_core::batch::TimeSpan as Span;
 use chronik_core::ids::{Offset, PartitionId, Timestamp};
 
 /// In which order hits are wanted.
@@ -19,28 +20,6 @@ pub(crate) struct Place {
     pub(crate) partition: PartitionId,
     pub(crate) offset: Offset,
     pub(crate) topic: Arc<str>,
-}
-
-/// Bounds, both inclusive, of some records' timestamps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) earliest: Timestamp,
-    pub(crate) latest: Timestamp,
-}
-
-impl Span {
-    /// Of records whose timestamps nobody knows yet.
-    pub(crate) const ANY: Self = Self {
-        earliest: Timestamp::MIN,
-        latest: Timestamp::MAX,
-    };
-
-    pub(crate) fn union(self, other: Self) -> Self {
-        Self {
-            earliest: self.earliest.min(other.earliest),
-            latest: self.latest.max(other.latest),
-        }
-    }
 }
 
 impl Sort {

@@ -221,7 +221,7 @@ impl Plan {
         let from = runs.partition_point(|run| run.last < offsets.start);
         for run in runs[from..].iter().take_while(|run| run.first < offsets.end) {
             let span = Span {
-                earliest: Timestamp::MIN,
+                earliest: run.min_timestamp,
                 latest: run.max_timestamp,
             };
             let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);

@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchError, BatchHeader, records, split, verify};
+use chronik_core::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, records, split, verify};
 use chronik_core::ids::{Offset, PartitionId};
 use chronik_core::store::{SharedStore, StoreError};
 use chronik_core::tail::{SharedTail, TailError};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::order::{Place, Span};
+use super::order::Place;
 use super::page::{Hit, Page};
 use super::plan::{BatchGroup, RunWork, Scope};
 use super::{Missing, SearchError};
@@ -25,8 +25,6 @@ const CHUNK_BYTES: u64 = 4 << 20;
 const TAIL_BYTES: usize = 1 << 20;
 /// Bytes that a batch may have, compressed, to be believed. `max.message.bytes` is at most 32 MiB.
 pub(crate) const BATCH_BYTES_MAX: u64 = 40 << 20;
-/// Bytes that a batch may have, decompressed.
-pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
 
 /// What the units of a search read with.
 #[derive(Clone)]
@@ -235,11 +233,7 @@ impl Sweep {
             });
         }
         self.next = header.last_offset().saturating_add(1);
-        let may_hold = Span {
-            earliest: i64::MIN,
-            latest: header.max_timestamp,
-        };
-        if header.is_control() || self.next <= self.offsets.start || !self.scope.may_admit(may_hold) {
+        if header.is_control() || self.next <= self.offsets.start || !self.scope.may_admit(header.time_span()) {
             return Ok(());
         }
         let wanted = |offset: &Offset| self.offsets.contains(offset);

@@ -1,7 +1,7 @@
 //! What can't be searched is told, and nothing else is lost.
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, BatchHeader, Codec, stamp};
+use chronik_core::batch::{BatchBuilder, BatchHeader, Codec, forged, stamp};
 use chronik_core::ids::Offset;
 use serde_json::{Value, json};
 
@@ -223,5 +223,27 @@ async fn a_batch_larger_than_a_chunk_is_read_whole() {
         }
         world.archive(0, 0).await;
         world.export(0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_may_have_happened_at_any_time() {
+    let mut batches = batches(6);
+    batches[2] = forged(&batches[2], |bytes| bytes[61] ^= 0xff);
+    let mut world = World::new();
+    world.add_topic("t", vec![batches]);
+    world.ship(2).await;
+    world.ship(2).await;
+    world.export(0).await;
+    let service = world.service(true);
+    for (from, to, found) in [
+        ("1000", "2000", vec![]),
+        ("-9", "11", vec![1, 0]),
+        ("70", "90", vec![8, 7]),
+    ] {
+        let asked = [("topic", "t"), ("from", from), ("to", to), ("partial", "true")];
+        let (status, document) = get(&service, "/v1/search", &parameters(asked)).await;
+        assert_eq!((status.as_u16(), offsets(&document)), (200, found));
+        assert_eq!(missing(&document), [(4, Some(6))]);
     }
 }

@@ -1,7 +1,7 @@
 //! Searches find exactly what a scan of all records finds, in the same order, whatever lies where, and while it moves.
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, Codec, Header, Record, stamp};
+use chronik_core::batch::{BatchBuilder, Codec, Header, Record, forged, stamp, stamp_log_append_time};
 use chronik_core::ids::{PartitionId, Timestamp};
 use chronik_core::search::{Matcher, Query, parse};
 use proptest::prelude::*;
@@ -55,7 +55,7 @@ fn record() -> impl Strategy<Value = Record> {
         value: Some(value),
     });
     (
-        0i64..40,
+        prop_oneof![20 => 0i64..40, 1 => Just(-1), 1 => Just(-7), 1 => Just(i64::MIN), 1 => Just(i64::MAX)],
         key,
         prop::option::of(text()),
         prop::collection::vec(header, 0..2),
@@ -69,16 +69,55 @@ fn record() -> impl Strategy<Value = Record> {
         })
 }
 
+/// What a batch's header says beside the truth. The broker checks none of it, but for the time of the append, which it sets.
+#[derive(Clone, Copy, Debug)]
+enum Claim {
+    Truth,
+    MaxTimestamp(Timestamp),
+    /// All records' timestamps move with it, beyond i64's bounds and back.
+    BaseTimestamp(Timestamp),
+    ProducerAndSequence(i64),
+    UnknownAttributes,
+    LogAppendTime(Timestamp),
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let time = || prop_oneof![Just(-1), 0i64..40, Just(i64::MIN), Just(i64::MAX), Just(i64::MAX - 10)];
+    prop_oneof![
+        2 => Just(Claim::Truth),
+        3 => time().prop_map(Claim::MaxTimestamp),
+        1 => time().prop_map(Claim::BaseTimestamp),
+        1 => any::<i64>().prop_map(Claim::ProducerAndSequence),
+        1 => Just(Claim::UnknownAttributes),
+        1 => (0i64..40).prop_map(Claim::LogAppendTime),
+    ]
+}
+
+impl Claim {
+    fn write(self, batch: &mut [u8]) {
+        let mut put = |at: usize, field: &[u8]| batch[at..at + field.len()].copy_from_slice(field);
+        match self {
+            Self::Truth => {}
+            Self::BaseTimestamp(time) => put(27, &time.to_be_bytes()),
+            Self::MaxTimestamp(time) => put(35, &time.to_be_bytes()),
+            Self::ProducerAndSequence(id) => put(43, &id.to_be_bytes().repeat(2)[..14]),
+            Self::UnknownAttributes => put(21, &[0xff]),
+            Self::LogAppendTime(time) => stamp_log_append_time(batch, time),
+        }
+    }
+}
+
 /// Batches with gaps between them and inside.
 fn batches() -> impl Strategy<Value = Vec<Bytes>> {
     let batch = (
         prop::collection::vec((record(), prop::sample::select(&[0, 0, 0, 2][..])), 1..6),
         0usize..5,
         prop::sample::select(&[0, 0, 3][..]),
+        claim(),
     );
     prop::collection::vec(batch, 0..9).prop_map(|batches| {
         let mut next = 0;
-        let build = |(records, codec, gap): (Vec<(Record, i32)>, usize, i64)| {
+        let build = |(records, codec, gap, claim): (Vec<(Record, i32)>, usize, i64, Claim)| {
             let mut builder = BatchBuilder::new(Codec::ALL[codec]);
             let mut length = 0;
             for (record, gap) in &records {
@@ -91,7 +130,7 @@ fn batches() -> impl Strategy<Value = Vec<Bytes>> {
                 );
                 length += i64::from(*gap) + 1;
             }
-            let mut bytes = builder.finish().to_vec();
+            let mut bytes = forged(&builder.finish(), |batch| claim.write(batch)).to_vec();
             stamp(&mut bytes, next + gap, 1);
             next += gap + length;
             Bytes::from(bytes)

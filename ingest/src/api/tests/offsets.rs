@@ -1,7 +1,11 @@
+use chronik_core::batch;
+use chronik_core::ids::{Offset, Timestamp};
 use chronik_wire::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopic,
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+
+use proptest::prelude::*;
 
 use super::*;
 
@@ -89,6 +93,116 @@ async fn shipped_records_are_found_by_their_time_like_new_ones() {
     served.ship().await;
     for (timestamp, offset) in [(41, 6), (-3, 6), (-4, 7), (-5, 6)] {
         assert_eq!(list(&served, 9, at(timestamp)).await.offset, offset, "{timestamp}");
+    }
+}
+
+/// A batch, and what its header claims: base and maximum.
+type Lie = (Vec<Timestamp>, Option<Timestamp>, Timestamp);
+
+fn lies() -> impl Strategy<Value = Vec<Lie>> {
+    let time = || prop_oneof![8 => 0..60i64, 1 => Just(-1), 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
+    let lie = (
+        prop::collection::vec(time(), 1..4),
+        prop::option::weighted(0.2, time()),
+        time(),
+    );
+    prop::collection::vec(lie, 0..4)
+}
+
+fn lying((times, base, max): &Lie) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::Lz4);
+    times.iter().for_each(|time| builder.push(*time, None, None, &[]));
+    batch::forged(&builder.finish(), |bytes| {
+        if let Some(base) = base {
+            bytes[27..35].copy_from_slice(&base.to_be_bytes());
+        }
+        bytes[35..43].copy_from_slice(&max.to_be_bytes());
+    })
+}
+
+/// Offsets and timestamps of all records, as a consumer sees them.
+async fn times(served: &Served) -> Vec<(Offset, Timestamp)> {
+    let mut times: Vec<(Offset, Timestamp)> = Vec::new();
+    loop {
+        let next = times.last().map_or(0, |(offset, _)| offset + 1);
+        let fetched = records(&served.fetch(11, "t", next).await);
+        if fetched.is_empty() {
+            return times;
+        }
+        for batch in batch::split(fetched) {
+            let records = batch::records(&batch.unwrap(), 1 << 20).unwrap().map(Result::unwrap);
+            times.extend(records.map(|record| (record.offset, record.timestamp)));
+        }
+    }
+}
+
+async fn finds_by_the_records_times(served: &Served) {
+    let times = times(served).await;
+    let latest = times.iter().map(|(_, time)| *time).max().filter(|time| *time > -1);
+    let asked = times.iter().flat_map(|(_, time)| [*time, time.saturating_add(1)]);
+    for timestamp in asked.chain([0, 30]).filter(|timestamp| *timestamp >= 0) {
+        let expected = times.iter().find(|(_, time)| *time >= timestamp).copied();
+        let answer = list(served, 9, at(timestamp)).await;
+        assert_eq!(
+            (answer.offset, answer.timestamp),
+            expected.unwrap_or((-1, -1)),
+            "{timestamp}"
+        );
+    }
+    let youngest = latest.and_then(|latest| times.iter().find(|(_, time)| *time == latest).copied());
+    let answer = list(served, 9, at(-3)).await;
+    assert_eq!((answer.offset, answer.timestamp), youngest.unwrap_or((-1, -1)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 50, ..ProptestConfig::default() })]
+    #[test]
+    fn offsets_are_found_by_the_records_times_whatever_headers_claim(shipped in lies(), more in lies(), kept in lies()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut served = Served::start().await;
+            served.create("t", 1, &[]).await;
+            for (lies, ship) in [(shipped, true), (more, true), (kept, false)] {
+                for lie in &lies {
+                    assert_eq!(served.produce(9, "t", &lying(lie)).await.error_code, ErrorCode::NONE);
+                }
+                finds_by_the_records_times(&served).await;
+                if ship && !lies.is_empty() {
+                    served.ship().await;
+                    finds_by_the_records_times(&served).await;
+                }
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_the_append_is_looked_up_whatever_the_producer_sent() {
+    let mut served = Served::start().await;
+    served
+        .create("t", 1, &[("message.timestamp.type", "LogAppendTime")])
+        .await;
+    served.produce(9, "t", &lying(&(vec![5, i64::MAX], None, -1))).await;
+    served.produce(9, "t", &lying(&(vec![-1], Some(7), i64::MAX))).await;
+    finds_by_the_records_times(&served).await;
+    served.ship().await;
+    finds_by_the_records_times(&served).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_open_answers_by_what_it_claims_wherever_it_lies() {
+    let mut served = Served::start().await;
+    served.create("t", 1, &[]).await;
+    let garbage = batch::forged(&lying(&(vec![10, 30], None, 30)), |bytes| bytes[61] ^= 0xff);
+    for batch in [&lying(&(vec![20], None, -1)), &garbage, &lying(&(vec![25], None, -1))] {
+        assert_eq!(served.produce(9, "t", batch).await.error_code, ErrorCode::NONE);
+    }
+    for _ in 0..2 {
+        for (timestamp, offset, found) in [(0, 0, 20), (21, 1, 30), (30, 1, 30), (31, -1, -1), (-3, 1, 30)] {
+            let answer = list(&served, 9, at(timestamp)).await;
+            assert_eq!((answer.offset, answer.timestamp), (offset, found), "{timestamp}");
+        }
+        served.ship().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The five ways in which Kafka compresses the records of a batch.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 
 use bytes::Bytes;
 
@@ -27,6 +27,8 @@ const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const XERIAL_HEADER_LENGTH: usize = 16;
 /// Bytes of an uncompressed block that snappy-java writes.
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
+/// Bytes that a decoder is asked for at once.
+const PIECE_BYTES: usize = 64 * 1024;
 /// A snappy copy element makes at most 64 bytes of 3.
 const SNAPPY_RATIO_MAX: usize = 22;
 
@@ -52,14 +54,24 @@ impl Codec {
         match self {
             Self::None if body.len() > limit => Err(BatchError::Inflates { limit }),
             Self::None => Ok(body),
-            Self::Gzip => drain(flate2::read::MultiGzDecoder::new(&body[..]), limit),
             Self::Snappy => unsnap(&body, limit),
-            Self::Lz4 => drain(lz4_flex::frame::FrameDecoder::new(&body[..]), limit),
-            Self::Zstd => drain(
-                zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(damaged)?,
-                limit,
-            ),
+            Self::Gzip | Self::Lz4 | Self::Zstd => drain(self.reader(&body, limit)?, limit),
         }
+    }
+
+    /// The records as they are without compression, piece by piece; only snappy's are unpacked at once, and refused beyond
+    /// `limit` bytes.
+    pub(super) fn reader(self, body: &[u8], limit: usize) -> Result<Box<dyn BufRead + '_>, BatchError> {
+        fn in_pieces<'a>(decoder: impl Read + 'a) -> Box<dyn BufRead + 'a> {
+            Box::new(BufReader::with_capacity(PIECE_BYTES, decoder))
+        }
+        Ok(match self {
+            Self::None => Box::new(body),
+            Self::Gzip => in_pieces(flate2::bufread::MultiGzDecoder::new(body)),
+            Self::Snappy => Box::new(Cursor::new(unsnap(body, limit)?)),
+            Self::Lz4 => in_pieces(lz4_flex::frame::FrameDecoder::new(body)),
+            Self::Zstd => in_pieces(zstd::stream::read::Decoder::with_buffer(body).map_err(damaged)?),
+        })
     }
 
     /// The records compressed as the Java client would.

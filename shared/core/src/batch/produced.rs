@@ -69,6 +69,15 @@ pub fn stamp_log_append_time(batch: &mut [u8], now: Timestamp) {
     write_crc(batch);
 }
 
+/// A batch with other bytes in it and the CRC that fits them: what a producer may send and nobody notices on arrival.
+#[cfg(any(test, feature = "testing"))]
+pub fn forged(batch: &[u8], change: impl FnOnce(&mut [u8])) -> bytes::Bytes {
+    let mut bytes = batch.to_vec();
+    change(&mut bytes);
+    write_crc(&mut bytes);
+    bytes.into()
+}
+
 pub(super) fn write_crc(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);
     batch[17..CRC_FROM].copy_from_slice(&crc.to_be_bytes());

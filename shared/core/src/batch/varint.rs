@@ -2,12 +2,15 @@
 
 use bytes::{BufMut, BytesMut};
 
+/// The most bytes of an integer.
+pub(super) const LENGTH_MAX: usize = 10;
+
 /// Reads an integer of at most 64 bits; `None` if it is cut off or longer.
 pub(super) fn read(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut raw = 0u64;
-    for (at, &byte) in bytes.iter().enumerate().take(10) {
+    for (at, &byte) in bytes.iter().enumerate().take(LENGTH_MAX) {
         let bits = u64::from(byte & 0x7f);
-        if at == 9 && bits > 1 {
+        if at == LENGTH_MAX - 1 && bits > 1 {
             return None;
         }
         raw |= bits << (7 * at);

@@ -84,11 +84,9 @@ pub struct RunEntry {
     pub position: u64,
     /// Bytes of the batches.
     pub length: u64,
-    /// Earliest timestamp that the batch headers admit, ms. A batch header gives the latest timestamp exactly and
-    /// the first record's, so this is a lower bound only where producers' clocks do not run backwards within a batch;
-    /// readers must not prune by it. See `archives` for exact bounds.
+    /// Exact earliest record timestamp, ms; the least there is if not all records can be read.
     pub min_timestamp: Timestamp,
-    /// Latest timestamp by the batch headers, ms.
+    /// Exact latest record timestamp, ms; the greatest there is if not all records can be read.
     pub max_timestamp: Timestamp,
     /// Why the run has no archive and never will: it is scanned.
     pub unreadable: Option<String>,

@@ -32,9 +32,9 @@ pub struct DirectoryRow {
     pub position: u64,
     /// Bytes of the batches.
     pub length: u64,
-    /// Earliest timestamp by the batch headers, ms; only a hint, since a header has the first record's.
+    /// Earliest timestamp of the records, ms; [`TimeSpan::ANY`](crate::batch::TimeSpan::ANY)'s if not all can be read.
     pub min_timestamp: Timestamp,
-    /// Latest timestamp by the batch headers, ms.
+    /// Latest timestamp of the records, ms; [`TimeSpan::ANY`](crate::batch::TimeSpan::ANY)'s if not all can be read.
     pub max_timestamp: Timestamp,
     /// Leader epoch of the first batch.
     pub first_epoch: i32,
@@ -64,7 +64,7 @@ pub struct Chunk {
     pub offset: Offset,
     /// Where it starts.
     pub position: u64,
-    /// Latest timestamp by its batch headers, ms.
+    /// Latest timestamp of the records, ms; [`TimeSpan::ANY`](crate::batch::TimeSpan::ANY)'s if not all can be read.
     pub max_timestamp: Timestamp,
     /// CRC-32C of its bytes.
     pub crc: u32,

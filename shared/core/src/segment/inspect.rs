@@ -62,9 +62,9 @@ pub struct PartitionDescription {
     pub position: u64,
     /// Bytes of them.
     pub length: u64,
-    /// Earliest timestamp by the batch headers, ms.
+    /// Earliest timestamp of the records, ms.
     pub min_timestamp: Timestamp,
-    /// Latest timestamp by the batch headers, ms.
+    /// Latest timestamp of the records, ms.
     pub max_timestamp: Timestamp,
     /// Leader epoch of the first batch.
     pub first_epoch: i32,

@@ -12,7 +12,8 @@
 //!   topic index      per topic, ascending, 24: topic id 16 | first row u32 | rows u32
 //!   partition table  per partition, ascending, 88: topic id 16 | partition i32 | first offset i64 | last offset i64
 //!                    | position u64 | length u64 | min timestamp i64 | max timestamp i64 | first leader epoch i32
-//!                    | last leader epoch i32 | batches u32 | first chunk u32 | chunks u32
+//!                    | last leader epoch i32 | batches u32 | first chunk u32 | chunks u32. Timestamps, here and of a
+//!                    chunk, are those of the records, whatever headers claim; i64's bounds if not all can be read
 //!   chunks           per 64 KiB of a partition's batches, 28: base offset i64 | position u64 | max timestamp i64
 //!                    | crc u32. A chunk is whole batches and ends where the next one starts; the crc covers it all,
 //!                    also the fields of a batch that its own CRC leaves out

@@ -17,8 +17,6 @@ use crate::store::{SharedStore, Store};
 const END_BYTES: u64 = 64 << 10;
 /// How much of a segment a lookup by time reads at once.
 const TIME_BYTES: usize = 1 << 20;
-/// What the records of one batch may take when a lookup by time opens it.
-const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
 
 /// A segment whose directory has been read. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -165,8 +163,8 @@ impl SegmentReader {
         Ok(batches)
     }
 
-    /// Offset and timestamp of the first record at or after `from` whose timestamp is at least `timestamp`. A batch
-    /// that can't be opened answers by its header: never later than the truth.
+    /// Offset and timestamp of the first record at or after `from` whose timestamp is at least `timestamp`, by
+    /// [`batch::find_time`].
     pub async fn find_time(
         &self,
         topic: TopicId,
@@ -184,13 +182,17 @@ impl SegmentReader {
             }
             let some = chunk::wanted(self.directory(), row, chunks[at].offset, TIME_BYTES);
             at = some.end;
-            for (header, batch) in self.chunk_batches(row, some).await? {
-                if header.last_offset() < from || header.max_timestamp < timestamp {
-                    continue;
-                }
-                if let Some(found) = find_in_batch(header, batch, from, timestamp).await {
-                    return Ok(Some(found));
-                }
+            let batches = self.chunk_batches(row, some).await?;
+            // Decompression leaves the runtime's threads.
+            let find = move || {
+                let mut batches = batches.iter();
+                batches.find_map(|(_, batch)| batch::find_time(batch, from, timestamp))
+            };
+            let found = tokio::task::spawn_blocking(find).await;
+            if let Some(found) =
+                found.map_err(|_| SegmentError::damaged(&self.key, "its records can't be looked at"))?
+            {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -264,26 +266,4 @@ fn check_is_known(key: &str, trailer: &Trailer, position: u64, crc: u32) -> Resu
 fn whole_end(key: &str, size: u64, bytes: &[u8]) -> Result<SegmentEnd, SegmentError> {
     let not_whole = |_| SegmentError::damaged(key, "its directory does not start where it should");
     SegmentEnd::decode(key, size, bytes)?.map_err(not_whole)
-}
-
-async fn find_in_batch(
-    header: BatchHeader,
-    batch: Bytes,
-    from: Offset,
-    timestamp: Timestamp,
-) -> Option<(Offset, Timestamp)> {
-    // Decompression leaves the runtime's threads.
-    let search = tokio::task::spawn_blocking(move || {
-        for record in batch::records(&batch, DECOMPRESSED_BYTES_MAX)? {
-            let record = record?;
-            if record.offset >= from && record.timestamp >= timestamp {
-                return Ok(Some((record.offset, record.timestamp)));
-            }
-        }
-        Ok::<_, batch::BatchError>(None)
-    });
-    match search.await {
-        Ok(Ok(found)) => found,
-        Ok(Err(_)) | Err(_) => Some((header.base_offset.max(from), header.max_timestamp)),
-    }
 }

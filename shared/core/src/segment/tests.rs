@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::batch::{BatchBuilder, BatchHeader, Codec, records, stamp};
+use crate::batch::{self, BatchBuilder, BatchHeader, Codec, records, stamp};
 use crate::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
 use crate::store::{SharedStore, memory};
 
@@ -257,6 +257,20 @@ async fn a_record_is_found_by_its_time() {
             );
         }
     }
+}
+
+#[test]
+fn the_directory_has_the_times_of_the_records_or_all_there_are() {
+    let lying = batch::forged(&batch(0, &[50, 20, 70], 10), |bytes| bytes[35..43].fill(0xff));
+    let garbage = batch::forged(&batch(3, &[90], 10), |bytes| bytes[61] = 0xfe);
+    let built = |batches| build(header(1, 1), vec![partition(1, 0, batches)], &log(1, 1)).unwrap();
+    let times = |built: &BuiltSegment| {
+        let row = built.directory.rows[0];
+        let chunk = built.directory.chunks(&row)[0];
+        (row.min_timestamp, row.max_timestamp, chunk.max_timestamp)
+    };
+    assert_eq!(times(&built(vec![lying.clone()])), (20, 70, 70));
+    assert_eq!(times(&built(vec![lying, garbage])), (i64::MIN, i64::MAX, i64::MAX));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::directory::{Chunk, Directory, DirectoryRow};
 use super::layout::Trailer;
 use super::{HEADER_LENGTH, LogEntry, SegmentError, SegmentHeader, log};
-use crate::batch::BatchHeader;
+use crate::batch::{BatchHeader, TimeSpan, time_span};
 use crate::ids::{Offset, PartitionId, TopicId};
 
 /// A chunk ends with the batch that makes it at least this long.
@@ -39,7 +39,7 @@ pub struct BuiltSegment {
 }
 
 /// Builds a segment. The log has one entry for each index of the header's range; partitions come in any order, and
-/// those without batches are left out.
+/// those without batches are left out. Every batch is unpacked to see when its records happened.
 pub fn build(
     header: SegmentHeader,
     mut partitions: Vec<PartitionBatches>,
@@ -120,16 +120,9 @@ fn list_batches(
         let header = BatchHeader::parse(batch).map_err(|error| error.to_string())?;
         let BatchHeader {
             base_offset,
-            base_timestamp,
-            max_timestamp,
             leader_epoch,
             ..
         } = header;
-        let min_timestamp = if header.is_log_append_time() {
-            max_timestamp
-        } else {
-            base_timestamp
-        };
         if header.total_length() != batch.len() {
             return Err(format!("the batch at offset {base_offset} is not one whole batch"));
         }
@@ -137,6 +130,7 @@ fn list_batches(
         if base_offset < lowest || header.last_offset_delta < 0 || header.last_offset() == Offset::MAX {
             return Err(format!("the batch at offset {base_offset} is out of order"));
         }
+        let TimeSpan { earliest, latest } = span_of(batch);
         let row = row.get_or_insert(DirectoryRow {
             topic,
             partition,
@@ -144,8 +138,8 @@ fn list_batches(
             last: base_offset,
             position,
             length: 0,
-            min_timestamp,
-            max_timestamp,
+            min_timestamp: earliest,
+            max_timestamp: latest,
             first_epoch: leader_epoch,
             last_epoch: leader_epoch,
             batches: 0,
@@ -156,7 +150,7 @@ fn list_batches(
             chunks.push(Chunk {
                 offset: base_offset,
                 position: row.end(),
-                max_timestamp,
+                max_timestamp: latest,
                 crc: 0,
             });
             chunk_length = 0;
@@ -164,17 +158,23 @@ fn list_batches(
         }
         if let Some(chunk) = chunks.last_mut() {
             chunk.crc = crc32c::crc32c_append(chunk.crc, batch);
-            chunk.max_timestamp = chunk.max_timestamp.max(max_timestamp);
+            chunk.max_timestamp = chunk.max_timestamp.max(latest);
         }
         chunk_length += batch.len() as u64;
         row.last = header.last_offset();
         row.length += batch.len() as u64;
-        row.min_timestamp = row.min_timestamp.min(min_timestamp);
-        row.max_timestamp = row.max_timestamp.max(max_timestamp);
+        row.min_timestamp = row.min_timestamp.min(earliest);
+        row.max_timestamp = row.max_timestamp.max(latest);
         row.last_epoch = leader_epoch;
         row.batches += 1;
     }
     row.ok_or_else(|| "it has no batches".to_owned())
+}
+
+/// When a batch's records happened. A decoder that panics over a producer's bytes must not keep the log from being shipped.
+fn span_of(batch: &Bytes) -> TimeSpan {
+    let span = std::panic::catch_unwind(|| time_span(batch));
+    span.ok().flatten().unwrap_or(TimeSpan::ANY)
 }
 
 fn count(length: usize) -> Result<u32, String> {

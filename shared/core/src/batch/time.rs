@@ -1,0 +1,336 @@
+//! When the records of a batch happened.
+//!
+//! A producer's `max_timestamp` is a claim that nobody checks on arrival (some clients always send -1), and its
+//! `base_timestamp` bounds nothing. Only a header whose times the broker wrote is believed; else the records are asked.
+
+use std::io::BufRead;
+
+use bytes::Bytes;
+
+use super::record::HEADERS_MAX;
+use super::{BatchHeader, Codec, HEADER_LENGTH, records, varint};
+use crate::ids::{Offset, Timestamp};
+
+/// Bytes that the records of one batch may have, unpacked, to be looked at by anybody here.
+pub const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+
+/// Bounds, both inclusive, of records' timestamps, ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSpan {
+    /// No record is earlier.
+    pub earliest: Timestamp,
+    /// No record is later.
+    pub latest: Timestamp,
+}
+
+impl TimeSpan {
+    /// Of records whose timestamps nobody knows.
+    pub const ANY: Self = Self {
+        earliest: Timestamp::MIN,
+        latest: Timestamp::MAX,
+    };
+    /// Of no records: nothing lies in it, and [`Self::union`] with it changes nothing.
+    pub const NONE: Self = Self {
+        earliest: Timestamp::MAX,
+        latest: Timestamp::MIN,
+    };
+
+    /// Of records of one time.
+    pub fn at(timestamp: Timestamp) -> Self {
+        Self {
+            earliest: timestamp,
+            latest: timestamp,
+        }
+    }
+
+    /// Of the records of both.
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            earliest: self.earliest.min(other.earliest),
+            latest: self.latest.max(other.latest),
+        }
+    }
+}
+
+impl BatchHeader {
+    /// What the header alone tells of the records' times: all if the broker set them, else nothing.
+    pub fn time_span(&self) -> TimeSpan {
+        if self.is_log_append_time() {
+            TimeSpan::at(self.max_timestamp)
+        } else {
+            TimeSpan::ANY
+        }
+    }
+
+    /// The latest time that the producer claims. There are clients that tell the base timestamp only.
+    fn claimed_latest(&self) -> Timestamp {
+        self.max_timestamp.max(self.base_timestamp)
+    }
+}
+
+/// The exact bounds of the timestamps in a whole batch; `None` if [`records`] can't read all of it, or it unpacks to more than
+/// [`DECOMPRESSED_BYTES_MAX`]. Compressed records pass by in pieces (snappy's as one), others are not copied.
+pub fn time_span(batch: &[u8]) -> Option<TimeSpan> {
+    let header = BatchHeader::parse(batch).ok()?;
+    let body = batch.get(HEADER_LENGTH..header.total_length())?;
+    if header.is_log_append_time() {
+        return Some(header.time_span());
+    }
+    match header.codec().ok()? {
+        Codec::None => span_of(&header, body, DECOMPRESSED_BYTES_MAX),
+        codec => span_of(
+            &header,
+            codec.reader(body, DECOMPRESSED_BYTES_MAX).ok()?,
+            DECOMPRESSED_BYTES_MAX,
+        ),
+    }
+}
+
+/// The latest timestamp in a whole batch; of one that can't be read what its producer claims.
+pub fn latest_timestamp(batch: &[u8]) -> Option<Timestamp> {
+    let span = time_span(batch).map(|span| span.latest);
+    span.or_else(|| Some(BatchHeader::parse(batch).ok()?.claimed_latest()))
+}
+
+/// Offset and timestamp of the first record of a whole batch at or after `from` whose timestamp is at least `timestamp`. A batch
+/// that can't be read answers with its first offset if its producer claims such a time: clients may know how to read it.
+pub fn find_time(batch: &Bytes, from: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
+    let header = BatchHeader::parse(batch).ok()?;
+    if header.last_offset() < from || header.time_span().latest < timestamp {
+        return None;
+    }
+    let claimed = || {
+        let latest = header.claimed_latest();
+        (latest >= timestamp).then(|| (header.base_offset.max(from), latest))
+    };
+    let Ok(records) = records(batch, DECOMPRESSED_BYTES_MAX) else {
+        return claimed();
+    };
+    for record in records {
+        match record {
+            Ok(record) if record.offset >= from && record.timestamp >= timestamp => {
+                return Some((record.offset, record.timestamp));
+            }
+            Ok(_) => {}
+            Err(_) => return claimed(),
+        }
+    }
+    None
+}
+
+fn span_of(header: &BatchHeader, body: impl BufRead, limit: usize) -> Option<TimeSpan> {
+    let mut walk = Walk { body, left: limit };
+    let mut span = TimeSpan::NONE;
+    let mut lowest_delta = 0;
+    for _ in 0..u32::try_from(header.record_count).ok()? {
+        let (time_delta, offset_delta) = walk.record()?;
+        if offset_delta < lowest_delta || offset_delta > i64::from(header.last_offset_delta) {
+            return None;
+        }
+        lowest_delta = offset_delta + 1;
+        span = span.union(TimeSpan::at(header.base_timestamp.wrapping_add(time_delta)));
+    }
+    walk.is_at_end().then_some(span)
+}
+
+/// Reads over records, all of whose bytes are looked at only as far as needed to know that [`records`] can read them.
+struct Walk<R> {
+    body: R,
+    /// Bytes that may still come.
+    left: usize,
+}
+
+impl<R: BufRead> Walk<R> {
+    /// Timestamp and offset of the next record, relative to those of the batch.
+    fn record(&mut self) -> Option<(i64, i64)> {
+        let length = self.length()?;
+        let end = self.left.checked_sub(length)?;
+        self.skip(1)?;
+        let deltas = (self.integer()?, self.integer()?);
+        self.nullable()?;
+        self.nullable()?;
+        let headers = self.length().filter(|count| *count <= HEADERS_MAX)?;
+        for _ in 0..headers {
+            self.nullable()?.then_some(())?;
+            self.nullable()?;
+        }
+        (self.left == end).then_some(deltas)
+    }
+
+    /// Goes past a length and that many bytes; false for null.
+    fn nullable(&mut self) -> Option<bool> {
+        const NULL: u8 = 1;
+        if *self.body.fill_buf().ok()?.first()? == NULL {
+            self.consume(1)?;
+            return Some(false);
+        }
+        let length = self.length()?;
+        self.skip(length)?;
+        Some(true)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        self.integer()?.try_into().ok()
+    }
+
+    fn integer(&mut self) -> Option<i64> {
+        let buffered = self.body.fill_buf().ok()?;
+        if buffered.len() >= varint::LENGTH_MAX {
+            let (value, length) = varint::read(buffered)?;
+            self.consume(length)?;
+            return Some(value);
+        }
+        let mut bytes = [0; varint::LENGTH_MAX];
+        for at in 0..bytes.len() {
+            bytes[at] = *self.body.fill_buf().ok()?.first()?;
+            self.consume(1)?;
+            if let Some((value, _)) = varint::read(&bytes[..=at]) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn skip(&mut self, mut length: usize) -> Option<()> {
+        while length > 0 {
+            let buffered = self.body.fill_buf().ok()?.len().min(length);
+            if buffered == 0 {
+                return None;
+            }
+            self.consume(buffered)?;
+            length -= buffered;
+        }
+        Some(())
+    }
+
+    fn consume(&mut self, length: usize) -> Option<()> {
+        self.left = self.left.checked_sub(length)?;
+        self.body.consume(length);
+        Some(())
+    }
+
+    fn is_at_end(&mut self) -> bool {
+        self.body.fill_buf().is_ok_and(<[u8]>::is_empty)
+    }
+}
+
+/// What the fuzz target calls: the span of any bytes is that of their records, and there is one if they can be read.
+pub fn fuzz_time_span(bytes: &[u8]) {
+    for batch in super::split(Bytes::copy_from_slice(bytes)).flatten() {
+        let read = records(&batch, DECOMPRESSED_BYTES_MAX).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let span = |records: Vec<super::Record>| {
+            let spans = records.iter().map(|record| TimeSpan::at(record.timestamp));
+            spans.fold(TimeSpan::NONE, TimeSpan::union)
+        };
+        let set_by_the_broker = BatchHeader::parse(&batch).is_ok_and(|header| header.is_log_append_time());
+        assert!(set_by_the_broker || time_span(&batch) == read.ok().map(span));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::{BatchBuilder, LOG_APPEND_TIME, forged, stamp_log_append_time};
+
+    fn batch(codec: Codec, times: &[Timestamp], value: &[u8]) -> Bytes {
+        let mut builder = BatchBuilder::new(codec);
+        for time in times {
+            builder.push(*time, Some(b"key"), Some(value), &[]);
+        }
+        builder.finish()
+    }
+
+    fn claims(batch: &Bytes, base: Timestamp, max: Timestamp) -> Bytes {
+        forged(batch, |bytes| {
+            bytes[27..35].copy_from_slice(&base.to_be_bytes());
+            bytes[35..43].copy_from_slice(&max.to_be_bytes());
+        })
+    }
+
+    /// Times that honest and other producers send.
+    fn time() -> impl Strategy<Value = Timestamp> {
+        prop_oneof![0..1_000i64, -5..5i64, any::<i64>(), Just(i64::MIN), Just(i64::MAX)]
+    }
+
+    proptest! {
+        #[test]
+        fn the_span_is_that_of_the_records_whatever_the_header_claims(
+            times in prop::collection::vec(time(), 1..20),
+            value in prop::collection::vec(any::<u8>(), 0..3_000),
+            base in prop::option::of(time()),
+            max in time(),
+        ) {
+            for codec in Codec::ALL {
+                let batch = batch(codec, &times, &value);
+                let batch = claims(&batch, base.unwrap_or(times[0]), max);
+                let read: Vec<_> = records(&batch, 1 << 20).unwrap().map(|record| record.unwrap().timestamp).collect();
+                prop_assert!(base.is_some() || read == times);
+                let (earliest, latest) = (*read.iter().min().unwrap(), *read.iter().max().unwrap());
+                prop_assert_eq!(time_span(&batch), Some(TimeSpan { earliest, latest }));
+                prop_assert_eq!(latest_timestamp(&batch), Some(latest));
+                for asked in [latest, earliest, times[0], max] {
+                    let first = (0..).zip(&read).find(|(_, time)| **time >= asked);
+                    prop_assert_eq!(find_time(&batch, 0, asked), first.map(|(offset, time)| (offset, *time)));
+                }
+            }
+        }
+
+        #[test]
+        fn what_can_be_read_has_a_span_and_nothing_else_has(
+            times in prop::collection::vec(time(), 1..8),
+            codec in 0usize..5,
+            at: prop::sample::Index,
+            byte: u8,
+        ) {
+            let batch = batch(Codec::ALL[codec], &times, b"some value");
+            fuzz_time_span(&forged(&batch, |bytes| {
+                let at = 21 + at.index(bytes.len() - 21);
+                bytes[at] = byte;
+            }));
+        }
+    }
+
+    #[test]
+    fn the_broker_is_believed() {
+        let mut bytes = batch(Codec::None, &[5, 900], b"v").to_vec();
+        stamp_log_append_time(&mut bytes, 77);
+        let header = BatchHeader::parse(&bytes).unwrap();
+        assert_eq!(header.attributes & LOG_APPEND_TIME, LOG_APPEND_TIME);
+        assert_eq!(header.time_span(), TimeSpan::at(77));
+        assert_eq!(time_span(&bytes), Some(TimeSpan::at(77)));
+        let bytes = Bytes::from(bytes);
+        assert_eq!(
+            (find_time(&bytes, 0, 77), find_time(&bytes, 0, 78)),
+            (Some((0, 77)), None)
+        );
+    }
+
+    #[test]
+    fn of_what_cannot_be_read_nothing_is_known_and_its_claim_answers() {
+        let whole = batch(Codec::Zstd, &[10, 20, 30], &[b'x'; 1_000]);
+        let garbage = forged(&whole, |bytes| bytes[HEADER_LENGTH] ^= 0xff);
+        assert_eq!((time_span(&garbage), latest_timestamp(&garbage)), (None, Some(30)));
+        assert_eq!(find_time(&garbage, 1, 30), Some((1, 30)));
+        assert_eq!(find_time(&garbage, 0, 31), None);
+        let as_sarama_sends_it = claims(&garbage, 10, -1);
+        assert_eq!(find_time(&as_sarama_sends_it, 0, 10), Some((0, 10)));
+        assert_eq!(find_time(&as_sarama_sends_it, 0, 11), None);
+        assert_eq!(time_span(&whole[..whole.len() - 1]), None, "cut off");
+    }
+
+    #[test]
+    fn a_bomb_has_no_span() {
+        for codec in Codec::ALL {
+            let batch = batch(codec, &[7; 3], &vec![0; 1 << 20]);
+            let header = BatchHeader::parse(&batch).unwrap();
+            let body = &batch[HEADER_LENGTH..];
+            let whole = (3 << 20) + 100;
+            let within = |limit| span_of(&header, codec.reader(body, whole).unwrap(), limit);
+            assert_eq!(within(whole), Some(TimeSpan::at(7)), "{codec:?}");
+            assert_eq!(within(3 << 20), None, "{codec:?}");
+        }
+    }
+}
