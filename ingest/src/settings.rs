@@ -53,7 +53,7 @@ pub struct IngestSettings {
     /// Size of one write-ahead log file
     #[arg(long, env = "CHRONIK_WAL_ROTATION_SIZE", default_value = "64MiB")]
     pub wal_rotation_size: ByteSize,
-    /// The most disk space the write-ahead log takes; by default 80 % of what is free at the start
+    /// The most disk space the write-ahead log takes; by default 80 % of what is free at the start and what it has taken
     #[arg(long, env = "CHRONIK_WAL_MAX_BYTES")]
     pub wal_max_bytes: Option<ByteSize>,
     /// A segment is shipped once so much is unshipped; 64MiB is the most

@@ -261,7 +261,6 @@ async fn begin(
     store: &SharedStore,
     lane: Lane,
 ) -> Result<Held, StartError> {
-    data_dir.clear()?;
     let patient: SharedStore = Arc::new(PatientStore::new(store.clone()));
     let cluster = match claim::cluster_of(&patient).await? {
         Some(cluster) => cluster,
@@ -294,6 +293,7 @@ async fn begin(
         }
     };
     ownership.through(patient).check().await?;
+    data_dir.set_identity(&Identity::begun(cluster, incarnation))?;
     let bytes = checkpoint::encode(&state, cluster, lane);
     data_dir.put_checkpoint(lane, incarnation, state.applied, &bytes)?;
     Ok(Held {
@@ -352,7 +352,7 @@ fn wal_options(
 ) -> Result<WalOptions, StartError> {
     let max_bytes = match settings.wal_max_bytes {
         Some(bytes) => bytes.0,
-        None => (data_dir.free_bytes()? / 5 * 4).max(settings.wal_bytes_min()),
+        None => (data_dir.log_bytes_max(lane)? / 5 * 4).max(settings.wal_bytes_min()),
     };
     let defaults = WalOptions::new(data_dir.wal(lane), lane, incarnation);
     Ok(WalOptions {

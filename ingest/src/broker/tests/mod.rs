@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod continuity;
+mod data_dir;
 mod ownership;
 mod recovery;
 
