@@ -26,12 +26,27 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-def batch(attributes=0, producer_id=-1, damage=0):
-    """One record, not compressed whatever the attributes say; `damage` is done to the checksum."""
-    record = b"\0\0\0\1\2v\0"
+def varint(number):
+    raw, encoded = number << 1 ^ number >> 63, b""
+    while raw >= 0x80:
+        raw, encoded = raw >> 7, encoded + bytes([raw & 0x7F | 0x80])
+    return encoded + bytes([raw])
+
+
+def batch(attributes=0, producer_id=-1, damage=0, times=(0,), latest=None):
+    """
+    A record for each of the times, not compressed whatever the attributes say; `latest` is what the header claims of
+    them if it isn't true, and `damage` is done to the checksum.
+    """
+    records = b""
+    for offset, time in enumerate(times):
+        record = b"\0" + varint(time - times[0]) + varint(offset) + b"\1\2v\0"
+        records += varint(len(record)) + record
     sequence = -1 if producer_id < 0 else 0
-    body = struct.pack(">hiqqqhii", attributes, 0, 0, 0, producer_id, sequence, sequence, 1)
-    body += bytes([len(record) * 2]) + record
+    latest = max(times) if latest is None else latest
+    last, count = len(times) - 1, len(times)
+    body = struct.pack(">hiqqqhii", attributes, last, times[0], latest, producer_id, sequence, sequence, count)
+    body += records
     rest = struct.pack(">ibI", -1, 2, crc32c(body) ^ damage) + body
     return struct.pack(">qi", 0, len(rest)) + rest
 
