@@ -142,7 +142,7 @@ impl LogEnd {
 
     async fn segments_from(&self, store: &SharedStore, first: LogIndex) -> Result<Vec<SegmentName>, StoreError> {
         let folder = SegmentName::folder(self.lane, first);
-        let after = SegmentName::before(self.lane, self.incarnation, first);
+        let after = SegmentName::before(&folder, self.incarnation, first);
         let listed = store.list_after(&folder, &after).await?;
         let names = listed.iter().filter_map(|object| object.key.parse().ok());
         Ok(names

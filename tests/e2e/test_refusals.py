@@ -141,6 +141,26 @@ def test_an_older_copy_of_a_data_directory_put_back(start, tmp_path, request, st
     assert [record.value for _, record in records] == [b"%d" % number for number in range(20)]
 
 
+def test_a_damaged_newest_checkpoint_and_catalog_are_passed_over(start):
+    server = start(ship_max_age="1h")
+    for turn in range(2):
+        if turn > 0:
+            server.start()
+        produce(server.bootstrap, "t", [Record(b"%d" % number) for number in range(10 * turn, 10 * turn + 10)])
+        assert server.stop() == 0
+    damaged = [max(server.bucket.rglob(kind)) for kind in ("*.ckpt", "*.catalog")]
+    damaged.append(server.bucket / "catalog" / "00000000" / "latest")
+    for file in damaged:
+        content = bytearray(file.read_bytes())
+        content[-20] ^= 0xFF
+        file.write_bytes(content)
+    server.lose_data_directory()
+    server.start()
+    assert damaged[0].name in server.tail() and damaged[1].name in server.tail()
+    [records] = consume(server.bootstrap, "t", 1)
+    assert [record.value for _, record in records] == [b"%d" % number for number in range(20)]
+
+
 @pytest.mark.parametrize("name", ["data_dir", "local_storage_path"])
 def test_a_directory_that_cannot_be(tmp_path, name):
     file = tmp_path / "file"

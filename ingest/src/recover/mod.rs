@@ -7,20 +7,25 @@
 //! Every owner's first checkpoint lies at its cut, with everything below registered. So what is neither replayed nor
 //! registered was written by the checkpoint's own incarnation, and segments of any other are left alone: a former owner
 //! may have uploaded them late, for indices that mean something else since.
+//!
+//! A checkpoint or segment that is damaged is passed over, and named: an older checkpoint and the command logs above it
+//! lead to the same state. What could not be reached that way counts as loss, and is never passed over silently.
 
 mod chain;
+mod fork;
 mod report;
+mod segments;
 
 pub use report::Report;
 
 use chronik_core::catalog::{self, CatalogError};
 use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp};
 use chronik_core::names::{CheckpointName, SegmentName};
-use chronik_core::segment::{SegmentError, SegmentHeader, SegmentReader};
+use chronik_core::segment::{LogEntry, SegmentError, SegmentHeader, SegmentReader};
 use chronik_core::store::{SharedStore, StoreError};
 use uuid::Uuid;
 
-use self::chain::longest_chain;
+use self::segments::Segments;
 use crate::clock::{millis, now_ms};
 use crate::command::{Command, CommandError, RegisterSegment};
 use crate::ship::runs_of;
@@ -82,6 +87,19 @@ pub enum RecoverError {
         /// The lane.
         lane: Lane,
     },
+    /// Two segments of one owner hold different records for the same indices.
+    #[error(
+        "segments {one} and {other} are of the same broker and hold different records for the same indices: its data \
+         directory was an older copy at some time, and both were acknowledged. {verdict}"
+    )]
+    Forked {
+        /// One object's name.
+        one: String,
+        /// The other's.
+        other: String,
+        /// What decides between them, and what to do.
+        verdict: String,
+    },
     /// Loss was accepted, and still there is no state to go on from.
     #[error(
         "{evidence}, and no older checkpoint in the bucket leads to a state whose records are all there: restore the \
@@ -120,25 +138,35 @@ pub async fn from_bucket(
     lane: Lane,
     accept_loss: bool,
 ) -> Result<(LaneState, Report), RecoverError> {
-    let bucket = Bucket::list(store, cluster, lane).await?;
-    let (state, report) = bucket.rebuild(bucket.checkpoints.first()).await?;
-    let Some(evidence) = bucket.evidence_of_loss(&state).await? else {
-        return Ok((state, report));
-    };
-    if !accept_loss {
-        let end = state.applied;
-        return Err(RecoverError::Loss { end, evidence, lane });
-    }
-    let loss = Some(evidence.clone());
-    if is_whole(&state) {
-        return Ok((state, Report { loss, ..report }));
-    }
-    for older in bucket.checkpoints.iter().skip(1).map(Some).chain([None]) {
-        let (state, report) = bucket.rebuild(older).await?;
-        if is_whole(&state) && state.applied > 0 {
+    let mut bucket = Bucket::list(store, cluster, lane, accept_loss).await?;
+    let mut first_evidence = None;
+    for from in bucket.checkpoints.clone().into_iter().map(Some).chain([None]) {
+        let Rebuilt {
+            state,
+            report,
+            evidence,
+        } = match bucket.rebuild(from.as_ref()).await {
+            Err(error @ RecoverError::Checkpoint { .. }) => {
+                tracing::warn!("{error}; an older checkpoint and the segments above it are tried instead");
+                bucket.damaged.extend(from);
+                continue;
+            }
+            rebuilt => rebuilt?,
+        };
+        let Some(evidence) = first_evidence.clone().or(evidence) else {
+            return Ok((state, report));
+        };
+        if !accept_loss {
+            let end = state.applied;
+            return Err(RecoverError::Loss { end, evidence, lane });
+        }
+        if is_whole(&state) && (first_evidence.is_none() || state.applied > 0) {
+            let loss = Some(evidence);
             return Ok((state, Report { loss, ..report }));
         }
+        first_evidence = Some(evidence);
     }
+    let evidence = first_evidence.unwrap_or_else(|| "no checkpoint can be read".into());
     Err(RecoverError::Hopeless { evidence, lane })
 }
 
@@ -152,45 +180,69 @@ struct Bucket<'a> {
     store: &'a SharedStore,
     cluster: Uuid,
     lane: Lane,
+    accept_loss: bool,
     /// Newest first.
     checkpoints: Vec<CheckpointName>,
-    segments: Vec<SegmentName>,
+    /// Those that can't be read.
+    damaged: Vec<CheckpointName>,
+}
+
+/// What a checkpoint led to.
+struct Rebuilt {
+    state: LaneState,
+    report: Report,
+    /// What shows that the bucket once had more.
+    evidence: Option<String>,
 }
 
 impl<'a> Bucket<'a> {
-    async fn list(store: &'a SharedStore, cluster: Uuid, lane: Lane) -> Result<Self, RecoverError> {
+    async fn list(store: &'a SharedStore, cluster: Uuid, lane: Lane, accept_loss: bool) -> Result<Self, RecoverError> {
         let checkpoints = store.list(&CheckpointName::prefix(lane)).await?;
         let mut checkpoints: Vec<CheckpointName> = checkpoints.iter().filter_map(|o| o.key.parse().ok()).collect();
         checkpoints.sort_by_key(|name| std::cmp::Reverse((name.incarnation, name.index, name.ulid)));
-        let segments = store.list(&SegmentName::prefix(lane)).await?;
-        let segments: Vec<SegmentName> = segments.iter().filter_map(|o| o.key.parse().ok()).collect();
-        let later = segments.iter().find(|name| name.incarnation > Incarnation(1));
-        match later {
-            Some(later) if checkpoints.is_empty() => Err(RecoverError::NoCheckpoint {
-                incarnation: later.incarnation,
-                lane,
-            }),
-            _ => Ok(Self {
-                store,
-                cluster,
-                lane,
-                checkpoints,
-                segments,
-            }),
-        }
+        let damaged = Vec::new();
+        Ok(Self {
+            store,
+            cluster,
+            lane,
+            accept_loss,
+            checkpoints,
+            damaged,
+        })
     }
 
     /// The state that a checkpoint leads to; without one, the state before the first command does.
-    async fn rebuild(&self, from: Option<&CheckpointName>) -> Result<(LaneState, Report), RecoverError> {
+    async fn rebuild(&self, from: Option<&CheckpointName>) -> Result<Rebuilt, RecoverError> {
         let key = from.map(CheckpointName::to_string);
         let mut state = match &key {
             Some(key) => self.checkpoint(key).await?,
             None => LaneState::new(Incarnation(1)),
         };
-        let replayed = self.replay(&mut state).await?;
-        let adopted = self.adopt(&mut state).await?;
-        let report = Report::of(key, replayed, adopted, &state);
-        Ok((state, report))
+        let (mut replayed, mut adopted) = (0, 0);
+        loop {
+            let mut segments = self.segments_above(&state).await?;
+            let cut = self.damaged_cut_above(&state, &segments);
+            if let Some((_, index)) = cut {
+                segments.end_at(index);
+            }
+            replayed += self.replay(&mut state, &mut segments).await?;
+            adopted += self.adopt(&mut state, &mut segments).await?;
+            match cut {
+                Some((incarnation, index)) if state.applied == index && is_whole(&state) => {
+                    state.begin_incarnation(incarnation);
+                }
+                _ => {
+                    let report = Report::of(key, replayed, adopted, &state);
+                    let evidence = self.evidence_of_loss(&state, &segments).await?;
+                    let evidence = evidence.or(segments.discarded_for_a_fork());
+                    return Ok(Rebuilt {
+                        state,
+                        report,
+                        evidence,
+                    });
+                }
+            }
+        }
     }
 
     async fn checkpoint(&self, key: &str) -> Result<LaneState, RecoverError> {
@@ -201,55 +253,101 @@ impl<'a> Bucket<'a> {
         })
     }
 
-    /// Brings the state forward by the command logs of the segments above it.
-    async fn replay(&self, state: &mut LaneState) -> Result<usize, RecoverError> {
-        let chain = longest_chain(&self.segments_of(state.incarnation), state.applied + 1);
-        for name in &chain {
-            let key = name.to_string();
-            for entry in self.open(name).await?.log().await? {
-                let commands = Command::decode_all(&entry.commands).map_err(|source| RecoverError::Command {
-                    key: key.clone(),
-                    index: entry.index,
-                    source,
-                })?;
-                state.apply_frame(entry.index, &commands);
+    /// The segments beyond the last one that the state knows as registered, without forks.
+    async fn segments_above(&self, state: &LaneState) -> Result<Segments, RecoverError> {
+        let (own, shipped) = (state.incarnation, state.shipped_index());
+        let mut segments = Segments::list(self.store, self.lane, own, shipped + 1).await?;
+        match segments.later() {
+            Some(later) if self.checkpoints.is_empty() => {
+                return Err(RecoverError::NoCheckpoint {
+                    incarnation: later.incarnation,
+                    lane: self.lane,
+                });
             }
-            tracing::info!("replayed {key}");
+            _ => {}
         }
-        Ok(chain.len())
+        self.resolve_forks(&mut segments).await?;
+        Ok(segments)
+    }
+
+    /// Where the next owner began whose checkpoints can't be read: at the first of them, below its first segment. With all
+    /// of what the state's own owner shipped up to there, it is the state that this checkpoint had.
+    fn damaged_cut_above(&self, state: &LaneState, segments: &Segments) -> Option<(Incarnation, LogIndex)> {
+        let above = self.damaged.iter().filter(|name| name.incarnation > state.incarnation);
+        let first = above.min_by_key(|name| (name.incarnation, name.index))?;
+        let below_segments = segments.first_of(first.incarnation).map(|index| index - 1);
+        let cut = below_segments.map_or(first.index, |index| index.min(first.index));
+        Some((first.incarnation, cut))
+    }
+
+    /// Brings the state forward by the command logs of the segments above it.
+    async fn replay(&self, state: &mut LaneState, segments: &mut Segments) -> Result<usize, RecoverError> {
+        let mut replayed = 0;
+        'chain: loop {
+            for name in segments.chain_from(state.applied + 1) {
+                let key = name.to_string();
+                let log = match self.log(&name).await {
+                    Err(RecoverError::Segment(error)) if error.is_damage() => {
+                        tracing::warn!("{error}");
+                        segments.pass_over(&name);
+                        continue 'chain;
+                    }
+                    log => log?,
+                };
+                let frames = decode(&key, &log)?;
+                if segments.registers_discarded(&frames) {
+                    tracing::warn!("segment {key} goes on from one that was not chosen");
+                    segments.pass_over(&name);
+                    continue 'chain;
+                }
+                for (index, commands) in &frames {
+                    state.apply_frame(*index, commands);
+                }
+                replayed += 1;
+                tracing::info!("replayed {key}");
+            }
+            return Ok(replayed);
+        }
     }
 
     /// Makes the segments behind the last registered one the home of their records.
-    async fn adopt(&self, state: &mut LaneState) -> Result<usize, RecoverError> {
-        let mut within = self.segments_of(state.incarnation);
-        within.retain(|name| name.last <= state.applied);
-        let chain = longest_chain(&within, state.shipped_index() + 1);
-        for name in &chain {
-            let key = name.to_string();
-            let info = self.store.info(&key).await?;
-            let reader = self.open(name).await?;
-            let segment = RegisterSegment {
-                incarnation: name.incarnation,
-                first: name.first,
-                last: name.last,
-                key: key.clone(),
-                size: info.size,
-                crc: reader.directory_crc(),
-                directory_position: reader.directory_position(),
-                named_at: Timestamp::try_from(name.ulid.timestamp_ms()).unwrap_or(Timestamp::MAX),
-                at: millis(info.last_modified).min(now_ms()),
-                runs: runs_of(reader.directory()),
-            };
-            state
-                .adopt_segment(&segment)
-                .map_err(|refusal| RecoverError::Refused { key, refusal })?;
+    async fn adopt(&self, state: &mut LaneState, segments: &mut Segments) -> Result<usize, RecoverError> {
+        let mut adopted = 0;
+        'chain: loop {
+            for name in segments.chain_within(state.shipped_index() + 1, state.applied) {
+                let key = name.to_string();
+                let reader = match self.open(&name).await {
+                    Err(RecoverError::Segment(error)) if error.is_damage() => {
+                        tracing::warn!("{error}");
+                        segments.pass_over(&name);
+                        continue 'chain;
+                    }
+                    reader => reader?,
+                };
+                let info = self.store.info(&key).await?;
+                let segment = RegisterSegment {
+                    incarnation: name.incarnation,
+                    first: name.first,
+                    last: name.last,
+                    key: key.clone(),
+                    size: info.size,
+                    crc: reader.directory_crc(),
+                    directory_position: reader.directory_position(),
+                    named_at: Timestamp::try_from(name.ulid.timestamp_ms()).unwrap_or(Timestamp::MAX),
+                    at: millis(info.last_modified).min(now_ms()),
+                    runs: runs_of(reader.directory()),
+                };
+                state
+                    .adopt_segment(&segment)
+                    .map_err(|refusal| RecoverError::Refused { key, refusal })?;
+                adopted += 1;
+            }
+            return Ok(adopted);
         }
-        Ok(chain.len())
     }
 
-    fn segments_of(&self, incarnation: Incarnation) -> Vec<SegmentName> {
-        let own = self.segments.iter().filter(|name| name.incarnation == incarnation);
-        own.copied().collect()
+    async fn log(&self, name: &SegmentName) -> Result<Vec<LogEntry>, RecoverError> {
+        Ok(self.open(name).await?.log().await?)
     }
 
     /// Opens a segment, which must be what its name says.
@@ -281,7 +379,7 @@ impl<'a> Bucket<'a> {
     }
 
     /// What shows that the bucket once had more than could be recovered.
-    async fn evidence_of_loss(&self, state: &LaneState) -> Result<Option<String>, RecoverError> {
+    async fn evidence_of_loss(&self, state: &LaneState, segments: &Segments) -> Result<Option<String>, RecoverError> {
         let (own, end) = (state.incarnation, state.applied);
         if !is_whole(state) {
             let missing = state.shipped_index() + 1;
@@ -289,12 +387,18 @@ impl<'a> Bucket<'a> {
                 "the segment that holds the records from index {missing} on is missing"
             )));
         }
-        let beyond = |name: &&SegmentName| name.incarnation == own && name.first > end + 1;
-        if let Some(beyond) = self.segments.iter().find(beyond) {
+        if let Some(beyond) = segments.beyond(end) {
             return Ok(Some(format!("segment {beyond} lies beyond a hole")));
         }
-        if let Some(later) = self.segments.iter().find(|name| name.incarnation > own) {
+        if let Some(damaged) = segments.passed_over(end) {
+            return Ok(Some(format!("segment {damaged} can't be used")));
+        }
+        if let Some(later) = segments.later() {
             return Ok(Some(format!("the checkpoint that leads to segment {later} is missing")));
+        }
+        let above = |name: &&CheckpointName| (name.incarnation, name.index) > (own, end);
+        if let Some(above) = self.damaged.iter().find(above) {
+            return Ok(Some(format!("checkpoint {above}, which is damaged, lies above it")));
         }
         let Some((_, root)) = catalog::newest_export(&**self.store, self.lane).await? else {
             return Ok(None);
@@ -303,4 +407,16 @@ impl<'a> Bucket<'a> {
         Ok(((by, shipped) > (own, end))
             .then(|| format!("the catalog names segments of incarnation {by} up to index {shipped}")))
     }
+}
+
+fn decode(key: &str, log: &[LogEntry]) -> Result<Vec<(LogIndex, Vec<Command>)>, RecoverError> {
+    let decode = |entry: &LogEntry| match Command::decode_all(&entry.commands) {
+        Ok(commands) => Ok((entry.index, commands)),
+        Err(source) => Err(RecoverError::Command {
+            key: key.to_owned(),
+            index: entry.index,
+            source,
+        }),
+    };
+    log.iter().map(decode).collect()
 }

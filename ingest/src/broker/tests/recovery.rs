@@ -297,3 +297,240 @@ async fn a_segment_under_a_wrong_name_is_refused() {
         matches!(&refused, Err(IngestError::Start(StartError::Recover(RecoverError::Misnamed { key, .. }))) if *key == misnamed.to_string())
     );
 }
+
+impl World {
+    async fn damage(&self, key: &str) {
+        let mut bytes = self.bucket.read(key, None).await.unwrap().to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        self.bucket.overwrite(key, bytes.into()).await.unwrap();
+    }
+
+    /// Newest last.
+    async fn checkpoints(&self) -> Vec<String> {
+        let objects = self.bucket.list(&CheckpointName::prefix(LANE)).await.unwrap();
+        objects.into_iter().map(|object| object.key).collect()
+    }
+
+    /// Starts on another machine, with all that was acknowledged.
+    async fn check_comes_back(&mut self) {
+        self.lose_data_dir();
+        let running = self.start().await;
+        self.check(&running).await;
+        running.kill().await;
+    }
+
+    async fn start_is_refused_for_a_fork(&mut self) -> String {
+        self.lose_data_dir();
+        match self.try_start().await {
+            Err(IngestError::Start(StartError::Recover(error @ RecoverError::Forked { .. }))) => error.to_string(),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("recovery must stop"),
+        }
+    }
+}
+
+/// A broker that stopped in good order three times, each time with a checkpoint.
+async fn with_three_checkpoints() -> World {
+    let mut world = World::new();
+    for _ in 0..3 {
+        let running = world.start().await;
+        world.produce(&running, 20).await;
+        running.stop().await;
+    }
+    assert_eq!(world.checkpoints().await.len(), 3);
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_checkpoint_leads_to_the_same_state_as_damaged_newer_ones() {
+    for damaged in 1..=3 {
+        let mut world = with_three_checkpoints().await;
+        for key in world.checkpoints().await.iter().rev().take(damaged) {
+            world.damage(key).await;
+        }
+        world.check_comes_back().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_damaged_checkpoint_knew_is_loss() {
+    let mut world = with_three_checkpoints().await;
+    world.damage(world.checkpoints().await.last().unwrap()).await;
+    let last = *world.segment_names().await.last().unwrap();
+    world.bucket.delete(&last.to_string()).await.unwrap();
+    for export in world.bucket.list("catalog/").await.unwrap() {
+        world.bucket.delete(&export.key).await.unwrap();
+    }
+    world.lose_data_dir();
+    assert_eq!(world.start_fails_at().await, last.first - 1);
+    world.accept_loss = true;
+    world.check_goes_on_from_a_prefix().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_first_checkpoint_of_an_owner_is_made_anew_at_its_cut() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.stop().await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    let first_of_second = world.checkpoints().await.last().unwrap().clone();
+    world.produce(&running, 20).await;
+    running.ship().await;
+    running.kill().await;
+    let store: SharedStore = world.bucket.clone();
+    let cluster = claim::cluster_of(&store).await.unwrap().unwrap();
+    let cut = first_of_second.parse::<CheckpointName>().unwrap().index;
+    upload_empty(&store, cluster, Incarnation(1), cut + 1).await;
+    world.damage(&first_of_second).await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.check(&running).await;
+    let topic = running.ingest.lane.topics().get(running.topic).unwrap().clone();
+    assert_eq!(topic.partitions[0].epochs(), [(1, 0), (2, 20), (3, 40)]);
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_catalog_is_passed_over() {
+    let mut world = with_three_checkpoints().await;
+    let exports = world.bucket.list("catalog/").await.unwrap();
+    let newest = exports.iter().rfind(|object| object.key.ends_with(".catalog"));
+    let mut cut_off = world.bucket.read(&newest.unwrap().key, None).await.unwrap();
+    cut_off.truncate(cut_off.len() - 1);
+    world.bucket.overwrite(&newest.unwrap().key, cut_off).await.unwrap();
+    world.check_comes_back().await;
+    let latest = names::latest(LANE);
+    world.bucket.overwrite(&latest, Bytes::from_static(b"{")).await.unwrap();
+    world.check_comes_back().await;
+}
+
+/// One segment in the place of two that follow one another, with the same log and batches, or other ones.
+async fn join(store: &SharedStore, pair: [&SegmentName; 2], topic: TopicId, same: bool) -> String {
+    let mut log = Vec::new();
+    let mut batches = Vec::new();
+    for name in pair {
+        let reader = SegmentReader::open(store.clone(), &name.to_string()).await.unwrap();
+        log.extend(reader.log().await.unwrap());
+        if let Some(row) = reader.row(topic, 0).copied() {
+            batches.extend(reader.batches(topic, 0, row.first, 1 << 20).await.unwrap());
+        }
+    }
+    if !same {
+        let last = batches.last_mut().unwrap();
+        let mut forged = batch(1_000_000).to_vec();
+        forged[..16].copy_from_slice(&last[..16]);
+        *last = forged.into();
+    }
+    let [first, last] = pair;
+    let reader = SegmentReader::open(store.clone(), &first.to_string()).await.unwrap();
+    let header = SegmentHeader {
+        last: last.last,
+        ..*reader.header()
+    };
+    let (partition, joined) = (0, Ulid::new());
+    let built = segment::build(
+        header,
+        vec![PartitionBatches {
+            topic,
+            partition,
+            batches,
+        }],
+        &log,
+    );
+    let name = SegmentName {
+        last: last.last,
+        ulid: joined,
+        ..*first
+    };
+    store.create(&name.to_string(), built.unwrap().parts).await.unwrap();
+    name.to_string()
+}
+
+/// A bucket of one owner whose checkpoints are gone, so that all segments are replayed. The catalog names them.
+async fn with_segments_alone() -> (World, TopicId) {
+    let mut world = World::new();
+    let running = world.start().await;
+    let topic = running.topic;
+    world.produce(&running, 60).await;
+    running.stop().await;
+    for key in world.checkpoints().await {
+        world.bucket.delete(&key).await.unwrap();
+    }
+    assert!(world.segments().await.len() >= 3);
+    (world, topic)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_records_under_two_names_or_in_other_borders_are_no_fork() {
+    let (mut world, topic) = with_segments_alone().await;
+    let store: SharedStore = world.bucket.clone();
+    let names = world.segment_names().await;
+    join(&store, [&names[0], &names[1]], topic, true).await;
+    join(&store, [&names[1], &names[2]], topic, true).await;
+    let twin = SegmentName {
+        ulid: Ulid::new(),
+        ..names[0]
+    };
+    let bytes = store.read(&names[0].to_string(), None).await.unwrap();
+    store.create(&twin.to_string(), vec![bytes]).await.unwrap();
+    world.check_comes_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_twin_of_a_segment_is_passed_over() {
+    let (mut world, _) = with_segments_alone().await;
+    for name in world.segment_names().await {
+        let twin = SegmentName {
+            ulid: Ulid::new(),
+            ..name
+        };
+        let mut half = world.bucket.read(&name.to_string(), None).await.unwrap();
+        half.truncate(half.len() / 2);
+        world.bucket.create(&twin.to_string(), vec![half]).await.unwrap();
+    }
+    world.check_comes_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_without_a_twin_is_loss() {
+    let (mut world, _) = with_segments_alone().await;
+    let last = *world.segment_names().await.last().unwrap();
+    for object in world.bucket.list("catalog/").await.unwrap() {
+        world.bucket.delete(&object.key).await.unwrap();
+    }
+    let mut half = world.bucket.read(&last.to_string(), None).await.unwrap();
+    half.truncate(half.len() / 2);
+    world.bucket.overwrite(&last.to_string(), half).await.unwrap();
+    world.lose_data_dir();
+    assert_eq!(world.start_fails_at().await, last.first - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forked_history_is_never_chosen_from_by_chance() {
+    for joined in [false, true] {
+        let (mut world, topic) = with_segments_alone().await;
+        let store: SharedStore = world.bucket.clone();
+        let names = world.segment_names().await;
+        let fork = match joined {
+            true => join(&store, [&names[1], &names[2]], topic, false).await,
+            false => forge(&store, &names[1], Incarnation(1), topic).await.to_string(),
+        };
+        let told = world.start_is_refused_for_a_fork().await;
+        assert!(told.contains(&fork) && told.contains("--accept-loss"), "{told}");
+        let named = |name: &SegmentName| told.contains(&name.to_string());
+        assert!(names[1..].iter().any(named), "{told}");
+        world.accept_loss = true;
+        world.check_comes_back().await;
+    }
+    let (mut world, topic) = with_segments_alone().await;
+    let store: SharedStore = world.bucket.clone();
+    let names = world.segment_names().await;
+    forge(&store, &names[1], Incarnation(1), topic).await;
+    world.bucket.delete(&names::latest(LANE)).await.unwrap();
+    world.accept_loss = true;
+    let told = world.start_is_refused_for_a_fork().await;
+    assert!(told.contains("remove one"), "{told}");
+}
