@@ -1,8 +1,9 @@
 //! The five ways in which Kafka compresses the records of a batch.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::io::{self, BufReader, Cursor, Read, Write};
 
 use bytes::Bytes;
+use zstd::zstd_safe::{DCtx, ResetDirective};
 
 use super::BatchError;
 
@@ -55,23 +56,26 @@ impl Codec {
             Self::None if body.len() > limit => Err(BatchError::Inflates { limit }),
             Self::None => Ok(body),
             Self::Snappy => unsnap(&body, limit),
-            Self::Gzip | Self::Lz4 | Self::Zstd => drain(self.reader(&body, limit)?, limit),
+            Self::Gzip | Self::Lz4 | Self::Zstd => drain(self.reader(&body, limit, &mut Unpacker::default())?, limit),
         }
     }
 
     /// The records as they are without compression, piece by piece; only snappy's are unpacked at once, and refused beyond
     /// `limit` bytes.
-    pub(super) fn reader(self, body: &[u8], limit: usize) -> Result<Box<dyn BufRead + '_>, BatchError> {
-        fn in_pieces<'a>(decoder: impl Read + 'a) -> Box<dyn BufRead + 'a> {
-            Box::new(BufReader::with_capacity(PIECE_BYTES, decoder))
-        }
-        Ok(match self {
+    pub(super) fn reader<'a>(
+        self,
+        body: &'a [u8],
+        limit: usize,
+        unpacker: &'a mut Unpacker,
+    ) -> Result<BufReader<Box<dyn Read + 'a>>, BatchError> {
+        let decoder: Box<dyn Read> = match self {
             Self::None => Box::new(body),
-            Self::Gzip => in_pieces(flate2::bufread::MultiGzDecoder::new(body)),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(body)),
             Self::Snappy => Box::new(Cursor::new(unsnap(body, limit)?)),
-            Self::Lz4 => in_pieces(lz4_flex::frame::FrameDecoder::new(body)),
-            Self::Zstd => in_pieces(zstd::stream::read::Decoder::with_buffer(body).map_err(damaged)?),
-        })
+            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(body)),
+            Self::Zstd => Box::new(zstd::stream::read::Decoder::with_context(body, unpacker.zstd()?)),
+        };
+        Ok(BufReader::with_capacity(PIECE_BYTES, decoder))
     }
 
     /// The records compressed as the Java client would.
@@ -91,6 +95,22 @@ impl Codec {
             }
             Self::Zstd => zstd::stream::encode_all(records, 0),
         }
+    }
+}
+
+/// Unpacks one batch after the other. It keeps what zstd works with, which takes longer to make than a small batch to unpack.
+#[derive(Default)]
+pub struct Unpacker {
+    zstd: Option<DCtx<'static>>,
+}
+
+impl Unpacker {
+    fn zstd(&mut self) -> Result<&mut DCtx<'static>, BatchError> {
+        let zstd = self.zstd.get_or_insert_with(DCtx::create);
+        // The batch before may not have been read to its end.
+        zstd.reset(ResetDirective::SessionOnly)
+            .map_err(|code| damaged(io::Error::other(zstd::zstd_safe::get_error_name(code))))?;
+        Ok(zstd)
     }
 }
 

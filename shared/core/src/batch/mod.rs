@@ -17,7 +17,7 @@ mod transfer;
 mod varint;
 
 pub use builder::BatchBuilder;
-pub use codec::Codec;
+pub use codec::{Codec, Unpacker};
 pub use error::BatchError;
 pub use header::{BatchHeader, CONTROL, HEADER_LENGTH, LOG_APPEND_TIME, TRANSACTIONAL, split, verify};
 #[cfg(any(test, feature = "testing"))]

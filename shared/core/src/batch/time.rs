@@ -8,7 +8,7 @@ use std::io::BufRead;
 use bytes::Bytes;
 
 use super::record::HEADERS_MAX;
-use super::{BatchHeader, Codec, HEADER_LENGTH, records, varint};
+use super::{BatchHeader, Codec, HEADER_LENGTH, Unpacker, records, varint};
 use crate::ids::{Offset, Timestamp};
 
 /// Bytes that the records of one batch may have, unpacked, to be looked at by anybody here.
@@ -70,7 +70,7 @@ impl BatchHeader {
 
 /// The exact bounds of the timestamps in a whole batch; `None` if [`records`] can't read all of it, or it unpacks to more than
 /// [`DECOMPRESSED_BYTES_MAX`]. Compressed records pass by in pieces (snappy's as one), others are not copied.
-pub fn time_span(batch: &[u8]) -> Option<TimeSpan> {
+pub fn time_span(batch: &[u8], unpacker: &mut Unpacker) -> Option<TimeSpan> {
     let header = BatchHeader::parse(batch).ok()?;
     let body = batch.get(HEADER_LENGTH..header.total_length())?;
     if header.is_log_append_time() {
@@ -80,7 +80,7 @@ pub fn time_span(batch: &[u8]) -> Option<TimeSpan> {
         Codec::None => span_of(&header, body, DECOMPRESSED_BYTES_MAX),
         codec => span_of(
             &header,
-            codec.reader(body, DECOMPRESSED_BYTES_MAX).ok()?,
+            codec.reader(body, DECOMPRESSED_BYTES_MAX, unpacker).ok()?,
             DECOMPRESSED_BYTES_MAX,
         ),
     }
@@ -88,7 +88,7 @@ pub fn time_span(batch: &[u8]) -> Option<TimeSpan> {
 
 /// The latest timestamp in a whole batch; of one that can't be read what its producer claims.
 pub fn latest_timestamp(batch: &[u8]) -> Option<Timestamp> {
-    let span = time_span(batch).map(|span| span.latest);
+    let span = time_span(batch, &mut Unpacker::default()).map(|span| span.latest);
     span.or_else(|| Some(BatchHeader::parse(batch).ok()?.claimed_latest()))
 }
 
@@ -216,6 +216,7 @@ impl<R: BufRead> Walk<R> {
 
 /// What the fuzz target calls: the span of any bytes is that of their records, and there is one if they can be read.
 pub fn fuzz_time_span(bytes: &[u8]) {
+    let mut unpacker = Unpacker::default();
     for batch in super::split(Bytes::copy_from_slice(bytes)).flatten() {
         let read = records(&batch, DECOMPRESSED_BYTES_MAX).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let span = |records: Vec<super::Record>| {
@@ -223,7 +224,7 @@ pub fn fuzz_time_span(bytes: &[u8]) {
             spans.fold(TimeSpan::NONE, TimeSpan::union)
         };
         let set_by_the_broker = BatchHeader::parse(&batch).is_ok_and(|header| header.is_log_append_time());
-        assert!(set_by_the_broker || time_span(&batch) == read.ok().map(span));
+        assert!(set_by_the_broker || time_span(&batch, &mut unpacker) == read.ok().map(span));
     }
 }
 
@@ -241,6 +242,10 @@ mod tests {
             builder.push(*time, Some(b"key"), Some(value), &[]);
         }
         builder.finish()
+    }
+
+    fn span(batch: &[u8]) -> Option<TimeSpan> {
+        time_span(batch, &mut Unpacker::default())
     }
 
     fn claims(batch: &Bytes, base: Timestamp, max: Timestamp) -> Bytes {
@@ -269,7 +274,7 @@ mod tests {
                 let read: Vec<_> = records(&batch, 1 << 20).unwrap().map(|record| record.unwrap().timestamp).collect();
                 prop_assert!(base.is_some() || read == times);
                 let (earliest, latest) = (*read.iter().min().unwrap(), *read.iter().max().unwrap());
-                prop_assert_eq!(time_span(&batch), Some(TimeSpan { earliest, latest }));
+                prop_assert_eq!(span(&batch), Some(TimeSpan { earliest, latest }));
                 prop_assert_eq!(latest_timestamp(&batch), Some(latest));
                 for asked in [latest, earliest, times[0], max] {
                     let first = (0..).zip(&read).find(|(_, time)| **time >= asked);
@@ -300,7 +305,7 @@ mod tests {
         let header = BatchHeader::parse(&bytes).unwrap();
         assert_eq!(header.attributes & LOG_APPEND_TIME, LOG_APPEND_TIME);
         assert_eq!(header.time_span(), TimeSpan::at(77));
-        assert_eq!(time_span(&bytes), Some(TimeSpan::at(77)));
+        assert_eq!(span(&bytes), Some(TimeSpan::at(77)));
         let bytes = Bytes::from(bytes);
         assert_eq!(
             (find_time(&bytes, 0, 77), find_time(&bytes, 0, 78)),
@@ -312,13 +317,26 @@ mod tests {
     fn of_what_cannot_be_read_nothing_is_known_and_its_claim_answers() {
         let whole = batch(Codec::Zstd, &[10, 20, 30], &[b'x'; 1_000]);
         let garbage = forged(&whole, |bytes| bytes[HEADER_LENGTH] ^= 0xff);
-        assert_eq!((time_span(&garbage), latest_timestamp(&garbage)), (None, Some(30)));
+        assert_eq!((span(&garbage), latest_timestamp(&garbage)), (None, Some(30)));
         assert_eq!(find_time(&garbage, 1, 30), Some((1, 30)));
         assert_eq!(find_time(&garbage, 0, 31), None);
         let as_sarama_sends_it = claims(&garbage, 10, -1);
         assert_eq!(find_time(&as_sarama_sends_it, 0, 10), Some((0, 10)));
         assert_eq!(find_time(&as_sarama_sends_it, 0, 11), None);
-        assert_eq!(time_span(&whole[..whole.len() - 1]), None, "cut off");
+        assert_eq!(span(&whole[..whole.len() - 1]), None, "cut off");
+    }
+
+    #[test]
+    fn a_batch_that_was_not_read_to_its_end_leaves_nothing_to_the_next() {
+        let mut unpacker = Unpacker::default();
+        for codec in Codec::ALL {
+            let batch = batch(codec, &[7; 3], &vec![b'x'; 1 << 20]);
+            let half = forged(&batch, |bytes| bytes[57..61].copy_from_slice(&1i32.to_be_bytes()));
+            for _ in 0..2 {
+                assert_eq!(time_span(&half, &mut unpacker), None);
+                assert_eq!(time_span(&batch, &mut unpacker), Some(TimeSpan::at(7)));
+            }
+        }
     }
 
     #[test]
@@ -328,7 +346,13 @@ mod tests {
             let header = BatchHeader::parse(&batch).unwrap();
             let body = &batch[HEADER_LENGTH..];
             let whole = (3 << 20) + 100;
-            let within = |limit| span_of(&header, codec.reader(body, whole).unwrap(), limit);
+            let within = |limit| {
+                span_of(
+                    &header,
+                    codec.reader(body, whole, &mut Unpacker::default()).unwrap(),
+                    limit,
+                )
+            };
             assert_eq!(within(whole), Some(TimeSpan::at(7)), "{codec:?}");
             assert_eq!(within(3 << 20), None, "{codec:?}");
         }

@@ -1,11 +1,13 @@
 //! Builds a segment around batches that are not copied.
 
+use std::panic::AssertUnwindSafe;
+
 use bytes::{Bytes, BytesMut};
 
 use super::directory::{Chunk, Directory, DirectoryRow};
 use super::layout::Trailer;
 use super::{HEADER_LENGTH, LogEntry, SegmentError, SegmentHeader, log};
-use crate::batch::{BatchHeader, TimeSpan, time_span};
+use crate::batch::{BatchHeader, TimeSpan, Unpacker, time_span};
 use crate::ids::{Offset, PartitionId, TopicId};
 
 /// A chunk ends with the batch that makes it at least this long.
@@ -59,6 +61,7 @@ pub fn build(
     header.encode(&mut start);
     let mut parts = vec![start.freeze()];
     let mut directory = Directory::default();
+    let mut unpacker = Unpacker::default();
     let mut log_position = HEADER_LENGTH;
     for PartitionBatches {
         topic,
@@ -66,8 +69,15 @@ pub fn build(
         batches,
     } in partitions
     {
-        let row = list_batches(topic, partition, log_position, &batches, &mut directory.chunks)
-            .map_err(|reason| SegmentError::unbuildable(format!("partition {partition} of topic {topic}: {reason}")))?;
+        let row = list_batches(
+            topic,
+            partition,
+            log_position,
+            &batches,
+            &mut directory.chunks,
+            &mut unpacker,
+        )
+        .map_err(|reason| SegmentError::unbuildable(format!("partition {partition} of topic {topic}: {reason}")))?;
         log_position = row.end();
         directory.rows.push(row);
         parts.extend(batches);
@@ -112,6 +122,7 @@ fn list_batches(
     position: u64,
     batches: &[Bytes],
     chunks: &mut Vec<Chunk>,
+    unpacker: &mut Unpacker,
 ) -> Result<DirectoryRow, String> {
     let first_chunk = chunks.len();
     let mut row: Option<DirectoryRow> = None;
@@ -130,7 +141,7 @@ fn list_batches(
         if base_offset < lowest || header.last_offset_delta < 0 || header.last_offset() == Offset::MAX {
             return Err(format!("the batch at offset {base_offset} is out of order"));
         }
-        let TimeSpan { earliest, latest } = span_of(batch);
+        let TimeSpan { earliest, latest } = span_of(batch, unpacker);
         let row = row.get_or_insert(DirectoryRow {
             topic,
             partition,
@@ -172,8 +183,8 @@ fn list_batches(
 }
 
 /// When a batch's records happened. A decoder that panics over a producer's bytes must not keep the log from being shipped.
-fn span_of(batch: &Bytes) -> TimeSpan {
-    let span = std::panic::catch_unwind(|| time_span(batch));
+fn span_of(batch: &Bytes, unpacker: &mut Unpacker) -> TimeSpan {
+    let span = std::panic::catch_unwind(AssertUnwindSafe(|| time_span(batch, unpacker)));
     span.ok().flatten().unwrap_or(TimeSpan::ANY)
 }
 
