@@ -115,8 +115,35 @@ pub async fn start(
         None => begin(settings, data_dir, store, lane).await?,
     };
     let identity = Identity::held(ownership.cluster(), ownership.incarnation());
+    let taken_up = take_up(settings, data_dir, store, lane, &identity, confirmed).await;
+    if taken_up.is_err()
+        && was_released
+        && let Err(error) = beat.release().await
+    {
+        tracing::warn!("the bucket was not given up again: {error}");
+    }
+    let (replayed, log, log_end, confirmed) = taken_up?;
     data_dir.set_identity(&identity)?;
-    let state = local_state(data_dir, &identity, lane)?;
+    Ok(Started {
+        ownership,
+        beat,
+        log_end,
+        confirmed,
+        replayed,
+        log,
+    })
+}
+
+/// Opens the local log upon the local checkpoint, and compares its end with the bucket's where that answers.
+async fn take_up(
+    settings: &IngestSettings,
+    data_dir: &Arc<DataDir>,
+    store: &SharedStore,
+    lane: Lane,
+    identity: &Identity,
+    confirmed: bool,
+) -> Result<(Replayed, LaneLog, LogEnd, bool), StartError> {
+    let state = local_state(data_dir, identity, lane)?;
     let options = wal_options(settings, data_dir, lane, identity.incarnation)?;
     let (replayed, log) = tokio::task::spawn_blocking(move || open_log(options, state))
         .await
@@ -135,24 +162,8 @@ pub async fn start(
         end: replayed.state.applied,
         log: log.reader.clone(),
     };
-    let confirmed = match confirmed {
-        true => is_continuous(&log_end, store).await,
-        false => Ok(false),
-    };
-    if confirmed.is_err()
-        && was_released
-        && let Err(error) = beat.release().await
-    {
-        tracing::warn!("the bucket was not given up again: {error}");
-    }
-    Ok(Started {
-        ownership,
-        beat,
-        log_end,
-        confirmed: confirmed?,
-        replayed,
-        log,
-    })
+    let confirmed = confirmed && is_continuous(&log_end, store).await?;
+    Ok((replayed, log, log_end, confirmed))
 }
 
 /// Asks a bucket that could not be reached at the start until it answers: whose it is, and whether its log ends where the
@@ -296,6 +307,8 @@ async fn begin(
     data_dir.set_identity(&Identity::begun(cluster, incarnation))?;
     let bytes = checkpoint::encode(&state, cluster, lane);
     data_dir.put_checkpoint(lane, incarnation, state.applied, &bytes)?;
+    let options = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
+    wal::create(&LocalDisk, &options, state.applied)?;
     Ok(Held {
         ownership,
         beat,
@@ -354,7 +367,7 @@ fn wal_options(
         Some(bytes) => bytes.0,
         None => (data_dir.log_bytes_max(lane)? / 5 * 4).max(settings.wal_bytes_min()),
     };
-    let defaults = WalOptions::new(data_dir.wal(lane), lane, incarnation);
+    let defaults = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
     Ok(WalOptions {
         file_bytes: settings.wal_rotation_size.0,
         max_bytes,

@@ -1,6 +1,7 @@
 //! The data directory: a lock, the identity of what lies in it, local checkpoints, and the write-ahead log.
 //!
-//! `lock`, `identity.json`, `checkpoints/{lane}/{incarnation}-{index}.ckpt`, `wal/{lane}/`. The identity comes first: it is
+//! `lock`, `identity.json`, `checkpoints/{lane}/{incarnation}-{index}.ckpt`, `wal/{lane}/`
+//! and its mark, `checkpoints/{lane}/wal.mark`. The identity comes first: it is
 //! written when the bucket is claimed, marked as complete once all else is there, and only then is anything served. So a
 //! start that was cut off is known by its identity, and a directory with a log or checkpoints but without an identity is
 //! damaged. It is never taken for an empty one.
@@ -116,6 +117,12 @@ impl DataDir {
     /// The directory of a lane's write-ahead log.
     pub fn wal(&self, lane: Lane) -> PathBuf {
         self.path.join("wal").join(lane.to_string())
+    }
+
+    /// The file that says how far a lane's write-ahead log had come. It is not with the log: a volume that holds that one
+    /// may not be mounted.
+    pub fn wal_mark(&self, lane: Lane) -> PathBuf {
+        self.checkpoints(lane).join("wal.mark")
     }
 
     /// Bytes that a lane's log may take of its volume: what is free, and what the log has taken already.

@@ -13,7 +13,9 @@ use super::{Disk, DiskFile, ReadAt};
 
 const SECTOR_BYTES: usize = 512;
 
-/// Keeps what was synced; of the rest, [`MemoryDisk::crash`] keeps any part in any order. Fails where it is told to.
+/// Keeps what was synced; of the rest, [`MemoryDisk::crash`] keeps any part in any order. Fails where it is told to. After
+/// a failed sync of a file, what it should have written is read back as if it were there, no later sync writes it, and
+/// a crash takes it.
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
@@ -225,6 +227,15 @@ impl State {
     }
 }
 
+impl Contents {
+    /// Everything that waits for it reaches the disk.
+    fn write_back(&mut self) {
+        for change in std::mem::take(&mut self.unsynced) {
+            change.apply(&mut self.durable);
+        }
+    }
+}
+
 impl NameChange {
     fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
         match self {
@@ -400,11 +411,13 @@ impl DiskFile for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.begin(Operation::Sync)?;
         state.powered()?;
-        let file = &mut state.files[self.id];
-        file.durable = file.current.clone();
-        file.unsynced.clear();
+        if let Err(error) = state.begin(Operation::Sync) {
+            state.files[self.id].unsynced.clear();
+            return Err(error);
+        }
+        state.powered()?;
+        state.files[self.id].write_back();
         Ok(())
     }
 
@@ -416,9 +429,7 @@ impl DiskFile for MemoryFile {
         change.apply(&mut file.current);
         file.unsynced.push(change);
         state.powered()?;
-        let file = &mut state.files[self.id];
-        file.durable = file.current.clone();
-        file.unsynced.clear();
+        state.files[self.id].write_back();
         Ok(())
     }
 }

@@ -35,18 +35,47 @@ pub enum WalError {
         /// What is wrong with it.
         damage: Damage,
     },
-    /// The log begins behind the checkpoint that it should be replayed upon.
+    /// The log begins behind the checkpoint that it should be replayed upon, or behind what was shipped.
     #[error(
-        "the write-ahead log begins with frame {first} in {}, but the newest checkpoint ends at {checkpoint}: put the \
-         missing files back, or start with an empty data directory to recover from the bucket", file.display()
+        "the write-ahead log begins with frame {first} in {}, but everything behind frame {needed} is needed: put the \
+         missing files back, or move the data directory away and start with an empty one to recover from the bucket, which \
+         loses what was not shipped", file.display()
     )]
     Hole {
         /// The oldest file.
         file: PathBuf,
         /// Its first index.
         first: LogIndex,
-        /// The checkpoint's index.
-        checkpoint: LogIndex,
+        /// The last index that is not needed.
+        needed: LogIndex,
+    },
+    /// The log ends before what it is known to have held.
+    #[error(
+        "the write-ahead log in {} ends with frame {end}, but had come to frame {reached}{}: put the missing files back, \
+         or move the data directory away and start with an empty one to recover from the bucket, which loses what was not \
+         shipped. --accept-loss does not help here: going on would give out offsets a second time",
+        directory.display(), newest.as_ref().map(|file| format!(", and its newest file {} is missing", file.display())).unwrap_or_default()
+    )]
+    Behind {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The last frame of the files that are there.
+        end: LogIndex,
+        /// What it is known to have come to, at least.
+        reached: LogIndex,
+        /// The file that is missing, if that is known.
+        newest: Option<PathBuf>,
+    },
+    /// Nothing says how far the log had come.
+    #[error(
+        "{}, which says how far the write-ahead log had come, {reason}: put it back from a copy, or move the data directory \
+         away and start with an empty one to recover from the bucket, which loses what was not shipped", file.display()
+    )]
+    Unmarked {
+        /// The mark's file.
+        file: PathBuf,
+        /// What is the matter with it.
+        reason: &'static str,
     },
     /// A file of a format that this program does not know.
     #[error("{} has format version {version}; this program reads version 0: start the one that wrote it", file.display())]

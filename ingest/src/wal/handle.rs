@@ -31,6 +31,8 @@ pub(super) struct Queue {
     bytes: u64,
     recycle: Option<LogIndex>,
     stage: Stage,
+    /// Somebody closed the log and waits for its end.
+    closed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,7 @@ impl Shared {
             bytes: 0,
             recycle: None,
             stage: Stage::Open,
+            closed: false,
         };
         Self {
             directory,
@@ -158,6 +161,11 @@ impl Queue {
 
     pub(super) fn take_recycle(&mut self) -> Option<LogIndex> {
         self.recycle.take()
+    }
+
+    /// Whether the end was asked for and nothing failed.
+    pub(super) fn ends_well(&self) -> bool {
+        self.closed && self.stage == Stage::Closing
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -253,8 +261,14 @@ impl WalHandle {
         }
     }
 
-    /// Writes and reports what is queued, and ends the thread.
+    /// Writes and reports what is queued, writes down where the log ends, and ends the thread.
     pub fn close(mut self) {
+        self.shared.lock().closed = true;
+        self.join();
+    }
+
+    /// Ends the thread once what is queued is written.
+    pub(super) fn join(&mut self) {
         self.shut();
         if let Some(thread) = self.thread.take() {
             // If the caller's callback panicked, its message is out already.

@@ -8,6 +8,8 @@
 
 use chronik_core::ids::{Incarnation, Lane, LogIndex};
 
+use super::WalOptions;
+
 /// Where a file's first frame begins.
 pub(super) const FRAMES_START: u64 = 4096;
 pub(super) const HEADER_BYTES: usize = 44;
@@ -29,6 +31,22 @@ pub(super) struct FileHeader {
 }
 
 impl FileHeader {
+    /// Of a new life of a file whose last one had `former_salt`.
+    pub(super) fn begin(options: &WalOptions, sequence: u64, first: LogIndex, former_salt: Option<u32>) -> Self {
+        let salt = match (options.salt)() {
+            salt if Some(salt) == former_salt => salt.wrapping_add(1),
+            salt => salt,
+        };
+        Self {
+            version: VERSION,
+            lane: options.lane,
+            incarnation: options.incarnation,
+            sequence,
+            first,
+            salt,
+        }
+    }
+
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);

@@ -6,8 +6,12 @@
 //! back-pressure before a frame is taken, never as a failed write.
 //!
 //! Before a file's header is written, every frame in the files before it is durable; before its first frame is
-//! written, the header is. So after a power cut only the newest file can be torn. [`open`] cuts it there, and refuses
-//! everything that no power cut leaves behind.
+//! written, the header is, and a mark outside of the log's directory names the file. So after a power cut only the newest
+//! file can be torn. [`open`] cuts it there, and refuses everything that no power cut leaves behind, a log without its
+//! end among it.
+//!
+//! What can be read need not be on disk: after a failed sync the system may hold pages as clean that it never wrote.
+//! So [`open`] writes whatever is not known to have been durable anew, into a file of its own, before it is trusted.
 
 mod directory;
 mod error;
@@ -16,8 +20,10 @@ mod files;
 mod frame;
 mod handle;
 mod header;
+mod mark;
 mod reader;
 mod recovery;
+mod renewal;
 mod room;
 mod scan;
 #[cfg(test)]
@@ -43,6 +49,7 @@ use crate::disk::Disk;
 use directory::Directory;
 use handle::Shared;
 use header::FRAMES_START;
+use mark::Mark;
 use room::Room;
 
 /// Where a frame lies.
@@ -72,6 +79,8 @@ pub struct Written {
 pub struct WalOptions {
     /// `{data directory}/wal/{lane}`; created if it is not there.
     pub directory: PathBuf,
+    /// The file that says how far the log had come; not in the log's own directory, so that it outlives that.
+    pub mark: PathBuf,
     /// Whose log it is.
     pub lane: Lane,
     /// Who writes it; files of another incarnation are refused.
@@ -88,9 +97,10 @@ pub struct WalOptions {
 
 impl WalOptions {
     /// Files of 64 MiB, 16 of them, and 96 MiB in memory.
-    pub fn new(directory: impl Into<PathBuf>, lane: Lane, incarnation: Incarnation) -> Self {
+    pub fn new(directory: impl Into<PathBuf>, mark: impl Into<PathBuf>, lane: Lane, incarnation: Incarnation) -> Self {
         Self {
             directory: directory.into(),
+            mark: mark.into(),
             lane,
             incarnation,
             file_bytes: 64 << 20,
@@ -126,10 +136,17 @@ pub struct OpenWal {
     pub writer: WalWriter,
     /// Reads what is durable.
     pub reader: WalReader,
-    /// The last good frame; 0 if there is none.
+    /// The last good frame; where the log begins if it has none.
     pub last: LogIndex,
     /// What was cut off, if a write was under way when the log was last left.
     pub torn: Option<TornTail>,
+}
+
+/// Begins a log without frames that continues from `base`. What a start that was cut off before left of one is replaced.
+pub fn create(disk: &dyn Disk, options: &WalOptions, base: LogIndex) -> Result<(), WalError> {
+    disk.create_directory(&options.directory)
+        .map_err(WalError::io("create", &options.directory))?;
+    Mark::create(disk, options, base)
 }
 
 /// Opens a lane's log: calls `replay` with every frame in it, in order, cuts a torn tail, and makes what remains
@@ -142,11 +159,12 @@ pub fn open(
 ) -> Result<OpenWal, WalError> {
     options.check()?;
     let directory = Directory::open(disk, options.directory.clone())?;
-    let recovered = recovery::recover(&directory, &options, floor, replay)?;
+    let mark = Mark::open(&*directory.disk, &options)?;
+    let recovered = recovery::recover(&directory, &options, mark, floor, replay)?;
     let room = Room::new(&options, recovered.spares, recovered.allocated);
     let shared = Arc::new(Shared::new(directory, options, recovered.files, room));
     Ok(OpenWal {
-        writer: WalWriter::new(shared.clone(), recovered.sequence, recovered.last),
+        writer: WalWriter::new(shared.clone(), recovered.mark, recovered.sequence, recovered.last),
         reader: WalReader::new(shared),
         last: recovered.last,
         torn: recovered.torn,

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use super::evidence::BadFrame;
 use super::files::LogFile;
 use super::frame::Frame;
 use super::header::{FRAMES_START, FileHeader, FileName, VERSION};
+use super::mark::{Mark, Reached};
+use super::renewal::{renew, spare_for};
 use super::room::Spare;
 use super::scan::{Scan, read_header};
 use super::{Floor, FramePlace, WalOptions};
@@ -17,6 +20,9 @@ use crate::disk::DiskFile;
 
 /// Spares of an earlier run that are kept.
 const SPARES_KEPT: usize = 2;
+
+/// Takes the frames of the log, in order.
+type Replay<'a> = dyn FnMut(Frame, FramePlace) -> Result<(), WalError> + 'a;
 
 /// Where a write was under way when the log was last left. Nothing of it was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +48,8 @@ impl fmt::Display for TornTail {
 
 pub(super) struct Recovered {
     pub files: Vec<LogFile>,
-    /// The last good frame, 0 if there is none.
+    pub mark: Mark,
+    /// The last good frame; where the log begins if it has none.
     pub last: LogIndex,
     /// The highest sequence of any file, dropped ones included.
     pub sequence: u64,
@@ -63,14 +70,16 @@ struct Found {
     header: Option<FileHeader>,
 }
 
-/// Reads the log up to its last good frame, decides whether what follows is a torn write or damage, cuts it, and
-/// makes the rest durable.
+/// Reads the log up to its last good frame, decides whether what follows is a torn write or damage, writes anew what is
+/// not known to be on disk, and cuts the rest. Nothing is changed before everything was read and found in order.
 pub(super) fn recover(
     directory: &Directory,
     options: &WalOptions,
+    mut mark: Mark,
     floor: Floor,
-    replay: &mut dyn FnMut(Frame, FramePlace) -> Result<(), WalError>,
+    replay: &mut Replay<'_>,
 ) -> Result<Recovered, WalError> {
+    let reached = mark.reached();
     let names = directory.list()?;
     let mut found = Vec::new();
     for name in &names {
@@ -78,16 +87,33 @@ pub(super) fn recover(
             found.push(Found::open(directory, options, *name, incarnation, sequence)?);
         }
     }
-    let sequence = found.iter().map(|found| found.sequence).max().unwrap_or(0);
+    let highest = found.iter().map(|found| found.sequence).max().unwrap_or(0);
     // A header that was never written whole can only be the newest file's.
     let begun = found
         .iter()
         .rposition(|found| found.header.is_some())
         .map_or(0, |at| at + 1);
     let unfinished = found.split_off(begun);
-    let log = Log::read(found, options, floor, replay)?;
+    let mut log = Log::read(found, options, reached, floor, replay)?;
     for file in &unfinished {
-        file.check_unfinished(&log, options)?;
+        file.check_unfinished(&log, options, reached)?;
+    }
+    if highest < reached.sequence {
+        let (incarnation, sequence) = (options.incarnation, reached.sequence);
+        return Err(WalError::Behind {
+            directory: directory.path.clone(),
+            end: log.last(),
+            reached: log.durable,
+            newest: Some(directory.path(FileName::Log { incarnation, sequence })),
+        });
+    }
+    if log.last() < log.durable {
+        return Err(WalError::Behind {
+            directory: directory.path.clone(),
+            end: log.last(),
+            reached: log.durable,
+            newest: None,
+        });
     }
     let torn = log.torn.clone().or_else(|| {
         let file = unfinished.first()?;
@@ -97,19 +123,38 @@ pub(super) fn recover(
             index: log.next.unwrap_or(0),
         })
     });
-    let (files, last) = log.cut(directory)?;
+
+    let (mut spares, in_spares) = keep_spares(directory, options, &names, highest)?;
+    // A crash may have taken back the name that a spare had got, but not its header.
+    let mut sequence = highest.max(in_spares);
+    let last = log.last();
+    log.cut_torn()?;
+    // Durably, before a newer file follows them.
     for file in unfinished {
         directory.remove(file.name)?;
     }
-    let (spares, highest) = keep_spares(directory, options, &names)?;
     directory.sync()?;
+    let renewed = if log.loose.is_empty() {
+        None
+    } else {
+        sequence += 1;
+        Some(log.renew(directory, options, &mut spares, sequence, replay)?)
+    };
+    let newest = renewed
+        .as_ref()
+        .map(|file| file.sequence)
+        .or_else(|| log.newest_sequence());
+    mark.reach(newest.unwrap_or(0), last)?;
+    let mut files = log.keep_durable(directory)?;
+    directory.sync()?;
+    files.extend(renewed);
     let in_files: u64 = files.iter().map(|file| file.allocated).sum();
     let in_spares: u64 = spares.iter().map(|spare| spare.allocated).sum();
     Ok(Recovered {
         files,
+        mark,
         last,
-        // A crash may have taken back the name that a spare had got, but not its header.
-        sequence: sequence.max(highest),
+        sequence,
         spares,
         allocated: in_files + in_spares,
         torn,
@@ -161,9 +206,13 @@ impl Found {
         })
     }
 
-    /// A header is durable before a frame follows it. So where the log's next frame follows a bad one, or any frame
+    /// A header is durable before the mark names its file, and before a frame follows it. So where the log's next frame follows a bad one, or any frame
     /// does in a log that has no other file, the header is not unfinished but damaged.
-    fn check_unfinished(&self, log: &Log, options: &WalOptions) -> Result<(), WalError> {
+    fn check_unfinished(&self, log: &Log, options: &WalOptions, reached: Reached) -> Result<(), WalError> {
+        if self.sequence <= reached.sequence {
+            let next = log.next.unwrap_or(0);
+            return Err(self.damaged(0, next, log.durable, Damage::Header));
+        }
         let frame = Scan::new(0, self.length)
             .peek(&*self.file)
             .map_err(WalError::io("read", &self.path))?;
@@ -193,45 +242,67 @@ struct Log {
     files: Vec<(Found, LogFile)>,
     /// The index that comes next; None if there are no files.
     next: Option<LogIndex>,
+    /// Where the log begins.
+    base: LogIndex,
+    /// The last index that is known to be on disk, or to have been.
+    durable: LogIndex,
+    /// Good frames at the newest file's end that are not known to be: the last sync may have failed. As many as were
+    /// written together.
+    loose: VecDeque<Loose>,
     torn: Option<TornTail>,
+}
+
+/// A frame that waits for what says that it is on disk.
+struct Loose {
+    frame: Frame,
+    place: FramePlace,
+    position: u64,
 }
 
 impl Log {
     fn read(
         found: Vec<Found>,
         options: &WalOptions,
+        reached: Reached,
         floor: Floor,
-        replay: &mut dyn FnMut(Frame, FramePlace) -> Result<(), WalError>,
+        replay: &mut Replay<'_>,
     ) -> Result<Self, WalError> {
         let mut log = Self {
             files: Vec::new(),
             next: None,
+            base: reached.base,
+            durable: reached.end.max(floor.checkpoint).max(floor.shipped),
+            loose: VecDeque::new(),
             torn: None,
         };
         // Where the files read so far end, and why.
         let mut end: Option<(u64, Damage)> = None;
-        for found in found {
-            let Some(header) = found.header.clone() else {
+        let mut found = found.into_iter().peekable();
+        while let Some(file) = found.next() {
+            let Some(header) = file.header.clone() else {
                 let next = log.next.unwrap_or(0);
-                return Err(found.damaged(0, next, next, Damage::Header));
+                return Err(file.damaged(0, next, next, Damage::Header));
             };
+            // Everything behind what is in a registered segment is needed, to ship it; what is behind the checkpoint is
+            // needed for the state.
+            let needed = floor.checkpoint.min(floor.shipped).max(reached.base);
             match (log.next, log.files.last(), end) {
                 (Some(next), Some((before, _)), Some((position, damage))) if next != header.first => {
                     return Err(before.damaged(position, next, header.first.saturating_sub(1), damage));
                 }
-                (None, ..) if header.first > floor.checkpoint + 1 => {
+                (None, ..) if header.first > needed + 1 => {
                     return Err(WalError::Hole {
-                        file: found.path,
+                        file: file.path,
                         first: header.first,
-                        checkpoint: floor.checkpoint,
+                        needed,
                     });
                 }
                 _ => {}
             }
-            let (file, next, found_end) = read_file(&found, &header, options, replay)?;
-            log.next = Some(next);
-            end = Some(found_end);
-            log.files.push((found, file));
+            log.durable = log.durable.max(header.first.saturating_sub(1));
+            log.settle(replay)?;
+            let until = found.peek().and_then(|next| Some(next.header.as_ref()?.first));
+            end = Some(log.read_file(file, &header, options, until, replay)?);
         }
         if let (Some(next), Some((position, damage)), Some((newest, file))) = (log.next, end, log.files.last()) {
             let bad = BadFrame {
@@ -243,9 +314,10 @@ impl Log {
                 incarnation: options.incarnation,
             };
             let later = bad.durable_later().map_err(WalError::io("read", &newest.path))?;
-            let durable = floor.checkpoint.max(floor.shipped).max(later.unwrap_or(0));
-            if durable >= next {
-                return Err(newest.damaged(position, next, durable, damage));
+            log.durable = log.durable.max(later.unwrap_or(0));
+            // Where the file that the mark names is gone, this one's end is not what is wrong.
+            if log.durable >= next && newest.sequence >= reached.sequence {
+                return Err(newest.damaged(position, next, log.durable, damage));
             }
             let torn = bad.was_begun().map_err(WalError::io("read", &newest.path))?;
             log.torn = torn.then(|| TornTail {
@@ -257,93 +329,171 @@ impl Log {
         Ok(log)
     }
 
-    /// Ends the newest file at its last good frame, or drops it if it has none: durably, as all files before it are.
-    fn cut(mut self, directory: &Directory) -> Result<(Vec<LogFile>, LogIndex), WalError> {
-        if let Some((found, _)) = self.files.pop_if(|(_, file)| file.end() == FRAMES_START) {
-            directory.remove(found.name)?;
-        } else if let Some((found, file)) = self.files.last_mut() {
-            found
-                .file
-                .truncate(file.end())
-                .map_err(WalError::io("cut", &found.path))?;
-            file.allocated = file.end();
+    /// Takes in the good frames of one file, up to the one that the next file begins with: where frames were written
+    /// anew, both have them. Gives where and how the file ends.
+    fn read_file(
+        &mut self,
+        found: Found,
+        header: &FileHeader,
+        options: &WalOptions,
+        until: Option<LogIndex>,
+        replay: &mut Replay<'_>,
+    ) -> Result<(u64, Damage), WalError> {
+        let read = || WalError::io("read", &found.path);
+        let mut scan = Scan::new(header.salt, found.length);
+        let mut next = header.first;
+        let damage = loop {
+            if until == Some(next) {
+                break Damage::Index;
+            }
+            let position = scan.position();
+            let frame_header = match scan.peek(&*found.file).map_err(read())? {
+                Ok(frame_header) => frame_header,
+                Err(damage) => break damage,
+            };
+            let frame = match scan.take(&*found.file, &frame_header).map_err(read())? {
+                Ok(frame) => frame,
+                Err(damage) => break damage,
+            };
+            // The checksum says that it was written here, in this life: no power cut gives it another index.
+            if frame.index != next || frame.incarnation != options.incarnation {
+                return Err(found.damaged(position, next, frame.index, Damage::Index));
+            }
+            let place = FramePlace {
+                index: next,
+                file: found.sequence,
+                batches_position: position + frame_header.commands_end(),
+            };
+            self.loose.push_back(Loose { frame, place, position });
+            self.durable = self.durable.max(frame_header.durable());
+            self.settle(replay)?;
+            next += 1;
+        };
+        let (path, file) = (found.path.clone(), found.file.clone());
+        let log_file = LogFile::new(
+            found.name,
+            found.sequence,
+            path,
+            file,
+            header.salt,
+            header.first,
+            found.length,
+        );
+        log_file.extend(next.saturating_sub(1), scan.position());
+        self.next = Some(next);
+        self.files.push((found, log_file));
+        Ok((scan.position(), damage))
+    }
+
+    /// Replays what is known to be on disk.
+    fn settle(&mut self, replay: &mut Replay<'_>) -> Result<(), WalError> {
+        while let Some(Loose { frame, place, .. }) = self.loose.pop_front_if(|loose| loose.place.index <= self.durable)
+        {
+            replay(frame, place)?;
         }
-        let files: Vec<LogFile> = self.files.into_iter().map(|(_, file)| file).collect();
-        let last = files.last().map_or(0, LogFile::last);
-        Ok((files, last))
+        Ok(())
+    }
+
+    /// The last good frame.
+    fn last(&self) -> LogIndex {
+        self.next.map_or(self.base, |next| next.saturating_sub(1))
+    }
+
+    /// Ends the newest file at its last good frame, which gives its free space back.
+    fn cut_torn(&mut self) -> Result<(), WalError> {
+        match self.files.last_mut() {
+            Some((found, file)) if file.end() > FRAMES_START => cut(found, file),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the loose frames into a new file, and replays them from there.
+    fn renew(
+        &mut self,
+        directory: &Directory,
+        options: &WalOptions,
+        spares: &mut Vec<Spare>,
+        sequence: u64,
+        replay: &mut Replay<'_>,
+    ) -> Result<LogFile, WalError> {
+        let position = self.loose.front().map_or(FRAMES_START, |first| first.position);
+        let frames: Vec<Frame> = self.loose.drain(..).map(|loose| loose.frame).collect();
+        let spare = spare_for(directory, spares, &frames)?;
+        let durable = self.last() - frames.len() as LogIndex;
+        let (renewed, places) = renew(directory, options, spare, sequence, durable, &frames)?;
+        if let Some((_, newest)) = self.files.last() {
+            newest.extend(durable, position);
+        }
+        for (frame, place) in frames.into_iter().zip(places) {
+            replay(frame, place)?;
+        }
+        Ok(renewed)
+    }
+
+    /// The newest file that holds a frame.
+    fn newest_sequence(&self) -> Option<u64> {
+        let mut files = self.files.iter().rev();
+        files
+            .find(|(_, file)| file.end() > FRAMES_START)
+            .map(|(found, _)| found.sequence)
+    }
+
+    /// Cuts the newest file behind its last frame that counts, and removes files without one.
+    fn keep_durable(self, directory: &Directory) -> Result<Vec<LogFile>, WalError> {
+        let mut files = Vec::new();
+        let newest = self.files.len();
+        for (at, (found, mut file)) in (1..).zip(self.files) {
+            if file.end() == FRAMES_START {
+                directory.remove(found.name)?;
+                continue;
+            }
+            if at == newest && file.allocated > file.end() {
+                cut(&found, &mut file)?;
+            }
+            files.push(file);
+        }
+        Ok(files)
     }
 }
 
-/// Replays the good frames of one file. Gives the index that comes next, and where and how the file ends.
-fn read_file(
-    found: &Found,
-    header: &FileHeader,
-    options: &WalOptions,
-    replay: &mut dyn FnMut(Frame, FramePlace) -> Result<(), WalError>,
-) -> Result<(LogFile, LogIndex, (u64, Damage)), WalError> {
-    let read = || WalError::io("read", &found.path);
-    let mut scan = Scan::new(header.salt, found.length);
-    let mut next = header.first;
-    let damage = loop {
-        let position = scan.position();
-        let frame_header = match scan.peek(&*found.file).map_err(read())? {
-            Ok(frame_header) => frame_header,
-            Err(damage) => break damage,
-        };
-        let frame = match scan.take(&*found.file, &frame_header).map_err(read())? {
-            Ok(frame) => frame,
-            Err(damage) => break damage,
-        };
-        // The checksum says that it was written here, in this life: no power cut gives it another index.
-        if frame.index != next || frame.incarnation != options.incarnation {
-            return Err(found.damaged(position, next, frame.index, Damage::Index));
-        }
-        let batches_position = position + frame_header.commands_end();
-        replay(
-            frame,
-            FramePlace {
-                index: next,
-                file: found.sequence,
-                batches_position,
-            },
-        )?;
-        next += 1;
-    };
-    let (path, file) = (found.path.clone(), found.file.clone());
-    let file = LogFile::new(
-        found.name,
-        found.sequence,
-        path,
-        file,
-        header.salt,
-        header.first,
-        found.length,
-    );
-    file.extend(next.saturating_sub(1), scan.position());
-    Ok((file, next, (scan.position(), damage)))
+fn cut(found: &Found, file: &mut LogFile) -> Result<(), WalError> {
+    found
+        .file
+        .truncate(file.end())
+        .map_err(WalError::io("cut", &found.path))?;
+    file.allocated = file.end();
+    Ok(())
 }
 
-/// Opens spares of the right size, and removes the others. Gives the highest sequence in a header, too.
-fn keep_spares(directory: &Directory, options: &WalOptions, names: &[FileName]) -> Result<(Vec<Spare>, u64), WalError> {
+/// Opens spares of the right size, and removes the others. One whose header is newer than the log's newest file is a copy
+/// that was not finished: it goes too, since it may hold the index that comes next. Gives the highest sequence in a
+/// header as well.
+fn keep_spares(
+    directory: &Directory,
+    options: &WalOptions,
+    names: &[FileName],
+    newest: u64,
+) -> Result<(Vec<Spare>, u64), WalError> {
     let mut spares = Vec::new();
-    let mut sequence = 0;
+    let mut highest = 0;
     for name in names {
         let FileName::Spare { number } = *name else { continue };
         let file = directory.open_file(*name)?;
-        let allocated = file.length().map_err(WalError::io("read", directory.path(*name)))?;
-        if allocated == options.file_bytes && spares.len() < SPARES_KEPT {
-            let header = read_header(&*file).map_err(WalError::io("read", directory.path(*name)))?;
-            sequence = sequence.max(header.as_ref().map_or(0, |header| header.sequence));
-            let former_salt = header.map(|header| header.salt);
+        let read = || WalError::io("read", directory.path(*name));
+        let allocated = file.length().map_err(read())?;
+        let header = read_header(&*file).map_err(read())?;
+        let sequence = header.as_ref().map_or(0, |header| header.sequence);
+        highest = highest.max(sequence);
+        if allocated == options.file_bytes && sequence <= newest && spares.len() < SPARES_KEPT {
             spares.push(Spare {
                 number,
                 file,
                 allocated,
-                former_salt,
+                former_salt: header.map(|header| header.salt),
             });
         } else {
             directory.remove(*name)?;
         }
     }
-    Ok((spares, sequence))
+    Ok((spares, highest))
 }

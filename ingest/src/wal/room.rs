@@ -27,7 +27,7 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         self.allocated - FRAMES_START
     }
 }

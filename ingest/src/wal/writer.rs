@@ -9,7 +9,8 @@ use super::error::WalError;
 use super::files::LogFile;
 use super::frame::{FRAME_BYTES_MAX, Frame};
 use super::handle::{Shared, WalHandle, Work};
-use super::header::{FRAMES_START, FileHeader, FileName, VERSION};
+use super::header::{FRAMES_START, FileHeader, FileName};
+use super::mark::Mark;
 use super::room::{Place, Spare};
 use super::{FramePlace, Written};
 use crate::disk::write_all_at;
@@ -19,17 +20,19 @@ pub struct WalWriter {
     pub(super) shared: Arc<Shared>,
     /// The file being written, and where its next frame goes.
     current: Option<(Arc<LogFile>, u64)>,
+    mark: Mark,
     /// The highest sequence of any file so far.
     sequence: u64,
-    /// The last durable index; 0 if the log is empty, and then any index may come next.
+    /// The last durable index.
     durable: LogIndex,
 }
 
 impl WalWriter {
-    pub(super) fn new(shared: Arc<Shared>, sequence: u64, durable: LogIndex) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, mark: Mark, sequence: u64, durable: LogIndex) -> Self {
         Self {
             shared,
             current: None,
+            mark,
             sequence,
             durable,
         }
@@ -61,6 +64,17 @@ impl WalWriter {
                 return on_written(Err(error));
             }
         }
+        if self.shared.lock().ends_well()
+            && let Err(error) = self.mark_end()
+        {
+            tracing::warn!(%error, "the end of the write-ahead log was not marked, so the next start copies its last frames");
+        }
+    }
+
+    /// Writes down where the log ends, so that the next start knows all of it to be durable.
+    pub(super) fn mark_end(&mut self) -> Result<(), WalError> {
+        let sequence = self.mark.reached().sequence;
+        self.mark.reach(sequence, self.durable)
     }
 
     pub(super) fn work(
@@ -104,7 +118,7 @@ impl WalWriter {
         let mut end = *position;
         let mut expected = self.durable + 1;
         for (frame, header) in frames.iter().zip(&headers) {
-            if frame.index != expected && expected != 1 {
+            if frame.index != expected {
                 return Err(WalError::Order {
                     expected,
                     found: frame.index,
@@ -149,31 +163,21 @@ impl WalWriter {
         Ok(())
     }
 
-    /// Makes a spare the current file. Its name and header are durable before any frame follows; all frames before
-    /// it are durable already.
+    /// Makes a spare the current file. Its name, header and mark are durable before any frame follows; all frames
+    /// before it are durable already.
     fn begin_file(&mut self, spare: Spare, first: LogIndex) -> Result<(), WalError> {
         let Shared { directory, options, .. } = &*self.shared;
         self.sequence += 1;
         let (incarnation, sequence) = (options.incarnation, self.sequence);
         let name = FileName::Log { incarnation, sequence };
-        let salt = match (options.salt)() {
-            salt if Some(salt) == spare.former_salt => salt.wrapping_add(1),
-            salt => salt,
-        };
-        let header = FileHeader {
-            version: VERSION,
-            lane: options.lane,
-            incarnation,
-            sequence,
-            first,
-            salt,
-        };
+        let header = FileHeader::begin(options, sequence, first, spare.former_salt);
         let path = directory.path(name);
         directory.rename(FileName::Spare { number: spare.number }, name)?;
         write_all_at(&*spare.file, 0, &mut [IoSlice::new(&header.encode())]).map_err(WalError::io("write", &path))?;
         spare.file.sync_data().map_err(WalError::io("sync", &path))?;
         directory.sync()?;
-        let file = LogFile::new(name, sequence, path, spare.file, salt, first, spare.allocated);
+        self.mark.reach(sequence, self.durable)?;
+        let file = LogFile::new(name, sequence, path, spare.file, header.salt, first, spare.allocated);
         self.current = Some((Arc::new(file), FRAMES_START));
         Ok(())
     }

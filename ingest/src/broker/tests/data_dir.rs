@@ -67,3 +67,40 @@ async fn a_data_directory_that_lost_its_identity_is_refused_and_kept() {
     fs::write(&identity, bytes).unwrap();
     world.check_after_restart().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lacks_a_file_or_all_of_them_is_refused_and_no_offset_is_given_out_twice() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    running.ship().await;
+    for operation in [
+        Operation::Create,
+        Operation::Read,
+        Operation::Info,
+        Operation::Overwrite,
+    ] {
+        world.bucket.fail(operation, "", Fault::Before, usize::MAX);
+    }
+    world.produce(&running, 200).await;
+    running.kill().await;
+    let files = world.log_files();
+    let newest = files.last().unwrap();
+    assert!(files.len() >= 3, "{files:?}");
+    for (lost, words) in [
+        (&files[..], ["is missing", newest.to_str().unwrap()]),
+        (&files[files.len() - 1..], ["is missing", newest.to_str().unwrap()]),
+        (&files[1..2], ["damaged", files[0].to_str().unwrap()]),
+        (&files[..1], ["is needed", files[1].to_str().unwrap()]),
+    ] {
+        let aside = tempfile::tempdir().unwrap();
+        let kept = |file: &PathBuf| aside.path().join(file.file_name().unwrap());
+        lost.iter().for_each(|file| fs::rename(file, kept(file)).unwrap());
+        let complaint = world.complaint().await;
+        for word in words.iter().chain(&["recover from the bucket"]) {
+            assert!(complaint.contains(word), "{word} is not in: {complaint}");
+        }
+        lost.iter().for_each(|file| fs::rename(kept(file), file).unwrap());
+    }
+    world.check_after_restart().await;
+}

@@ -431,13 +431,15 @@ impl Broker {
         let incarnation = state.incarnation;
         let options = WalOptions {
             file_bytes: 64 << 10,
-            ..WalOptions::new("/wal", LANE, incarnation)
+            ..WalOptions::new("/wal", "/wal.mark", LANE, incarnation)
         };
         let floor = Floor {
             checkpoint: state.applied,
             shipped: state.shipped_index(),
         };
-        let opened = wal::open(Arc::new(MemoryDisk::default()), options, floor, &mut |_, _| Ok(())).unwrap();
+        let disk = MemoryDisk::default();
+        wal::create(&disk, &options, state.applied).unwrap();
+        let opened = wal::open(Arc::new(disk), options, floor, &mut |_, _| Ok(())).unwrap();
         let (sender, written) = mpsc::unbounded_channel();
         let log = LaneLog {
             wal: opened.writer.start(move |outcome| drop(sender.send(outcome))).unwrap(),

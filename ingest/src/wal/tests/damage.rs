@@ -188,8 +188,8 @@ fn a_file_that_was_only_begun_is_dropped() {
         let (handle, reports) = start(open.writer);
         assert_eq!(
             append_each(&handle, &reports, [frame(41, 10)])[0].file,
-            newest + 2,
-            "no sequence is used twice"
+            newest + 3,
+            "no sequence is used twice, and the last frame has got a file of its own"
         );
     }
 }
@@ -230,12 +230,23 @@ fn a_missing_file_is_a_hole() {
         &disk,
         Floor {
             checkpoint: third - 2,
-            shipped: 0,
+            shipped: third - 2,
         },
     );
     assert!(
         matches!(error, WalError::Hole { first, .. } if first == third),
         "{error}"
+    );
+    let error = refused(
+        &disk,
+        Floor {
+            checkpoint: 40,
+            shipped: third - 2,
+        },
+    );
+    assert!(
+        matches!(error, WalError::Hole { first, needed, .. } if first == third && needed == third - 2),
+        "the state is there, but not what is still to be shipped: {error}"
     );
     assert_eq!(
         open_on(
@@ -243,7 +254,7 @@ fn a_missing_file_is_a_hole() {
             options(),
             Floor {
                 checkpoint: third - 1,
-                shipped: 0
+                shipped: third - 1
             }
         )
         .unwrap()
@@ -251,6 +262,123 @@ fn a_missing_file_is_a_hole() {
         .last,
         40
     );
+}
+
+fn missing(disk: &MemoryDisk, floor: Floor) -> (LogIndex, LogIndex, Option<PathBuf>) {
+    match refused(disk, floor) {
+        WalError::Behind {
+            end, reached, newest, ..
+        } => (end, reached, newest),
+        other => panic!("{other}"),
+    }
+}
+
+/// A copy of the disk without these files.
+fn without(disk: &MemoryDisk, sequences: impl IntoIterator<Item = u64>) -> MemoryDisk {
+    let disk = disk.crash(0);
+    for sequence in sequences {
+        disk.remove(&file_path(sequence)).unwrap();
+    }
+    disk
+}
+
+#[test]
+fn a_log_without_its_newest_files_or_without_any_is_refused_and_kept() {
+    let (disk, places) = written_log(40, 1000);
+    let newest = places.last().unwrap().file;
+    let begun = |sequence: u64| places.iter().find(|place| place.file == sequence).unwrap().index;
+    for lost in 1..=newest {
+        let disk = without(&disk, lost..=newest);
+        let expected = (begun(lost) - 1, begun(newest) - 1, Some(file_path(newest)));
+        for _ in 0..2 {
+            assert_eq!(missing(&disk, Floor::default()), expected, "from {lost} on");
+        }
+        for sequence in 1..lost {
+            assert!(disk.bytes(&file_path(sequence)).is_some());
+        }
+    }
+    let text = refused(&without(&disk, 1..=newest), Floor::default()).to_string();
+    for part in [
+        options().directory.to_str().unwrap(),
+        file_path(newest).to_str().unwrap(),
+        "recover from the bucket",
+        "--accept-loss",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_log_that_was_closed_ends_exactly_where_it_was_closed() {
+    let (disk, _) = written_log(40, 1000);
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    let places = append_each(&handle, &reports, (41..=44).map(|index| frame(index, 100)));
+    handle.close();
+    let (last, start) = (places[3], frame_start(&places[3]));
+    flip(&disk, last.file, last.batches_position);
+    let error = refused(&disk, Floor::default());
+    assert!(
+        matches!(error, WalError::Damaged { position, index: 44, durable: 44, .. } if position == start),
+        "{error}"
+    );
+    let bytes = disk.bytes(&file_path(last.file)).unwrap();
+    disk.put(&file_path(last.file), bytes[..start as usize].to_vec());
+    assert!(matches!(
+        refused(&disk, Floor::default()),
+        WalError::Damaged { index: 44, .. }
+    ));
+}
+
+#[test]
+fn a_log_that_ends_before_the_checkpoint_is_refused() {
+    let disk = MemoryDisk::default();
+    create(&disk, &options(), 7).unwrap();
+    let floor = Floor {
+        checkpoint: 7,
+        shipped: 7,
+    };
+    let (open, _) = open_on(&disk, options(), floor).unwrap();
+    assert_eq!(open.last, 7, "a new log goes on where the bucket ended");
+    let floor = Floor {
+        checkpoint: 12,
+        shipped: 7,
+    };
+    assert_eq!(missing(&disk, floor), (7, 12, None));
+}
+
+#[test]
+fn a_log_whose_mark_is_missing_damaged_or_another_ones_is_refused() {
+    let (disk, _) = written_log(3, 100);
+    let mark = disk.bytes(&options().mark).unwrap();
+    let reopen = |disk: MemoryDisk| {
+        let opened = open(Arc::new(disk), options(), Floor::default(), &mut |_, _| Ok(()));
+        opened.err().unwrap()
+    };
+    let with = |bytes: Vec<u8>| {
+        let disk = disk.crash(0);
+        disk.put(&options().mark, bytes);
+        reopen(disk)
+    };
+    for bytes in [Vec::new(), vec![0; mark.len()], mark[8..].to_vec()] {
+        let error = with(bytes);
+        assert!(matches!(error, WalError::Unmarked { .. }), "{error}");
+        assert!(error.to_string().contains(options().mark.to_str().unwrap()));
+    }
+    let gone = disk.crash(0);
+    gone.remove(&options().mark).unwrap();
+    assert!(matches!(reopen(gone), WalError::Unmarked { .. }));
+
+    let other = MemoryDisk::default();
+    let foreign = WalOptions {
+        incarnation: Incarnation(2),
+        ..options()
+    };
+    create(&other, &foreign, 0).unwrap();
+    assert!(matches!(
+        with(other.bytes(&options().mark).unwrap()),
+        WalError::Foreign { .. }
+    ));
 }
 
 #[test]
@@ -336,7 +464,7 @@ fn frames_inside_record_values_prove_nothing() {
     let mut bad = frame(2, 0);
     bad.batches = vec![header.repeat(50).into()];
     append_each(&handle, &reports, [bad]);
-    handle.close();
+    kill(handle);
     let position = FRAMES_START + frame(1, 100).length() + 20;
     flip(&disk, 1, position);
     let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
@@ -379,7 +507,7 @@ fn a_spare_that_had_a_name_before_the_crash_does_not_bring_it_back() {
     }
     let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
-    assert_eq!(append_each(&handle, &reports, [frame(41, 10)])[0].file, newest + 6);
+    assert_eq!(append_each(&handle, &reports, [frame(41, 10)])[0].file, newest + 7);
 }
 
 proptest! {

@@ -80,11 +80,11 @@ fn a_frame_out_of_order_ends_the_log() {
     let disk = MemoryDisk::default();
     let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
-    append_each(&handle, &reports, [frame(7, 10), frame(8, 10)]);
-    handle.append(frame(10, 10));
+    append_each(&handle, &reports, [frame(1, 10), frame(2, 10)]);
+    handle.append(frame(4, 10));
     assert!(matches!(
         reports.recv().unwrap(),
-        Err(WalError::Order { expected: 9, found: 10 })
+        Err(WalError::Order { expected: 3, found: 4 })
     ));
 }
 
@@ -314,9 +314,9 @@ fn readers_beside_the_writer_see_the_right_bytes_or_that_they_are_gone() {
 
 #[test]
 fn reads_beyond_what_is_durable_are_refused() {
-    let (disk, places) = written_log(2, 100);
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
-    let last = places[1];
+    let (disk, _) = written_log(2, 100);
+    let (open, replayed) = open_on(&disk, options(), Floor::default()).unwrap();
+    let last = replayed[1].1;
     assert!(open.reader.read(last.file, last.batches_position, 100).is_ok());
     for (position, length) in [
         (last.batches_position, 101),
@@ -373,8 +373,10 @@ fn a_log_on_a_real_disk_comes_back_file_after_file() {
     let directory = tempfile::tempdir().unwrap();
     let options = WalOptions {
         directory: directory.path().join("wal/00000000"),
+        mark: directory.path().join("checkpoints/00000000/wal.mark"),
         ..options()
     };
+    create(&LocalDisk, &options, 0).unwrap();
     for life in 0..4u64 {
         let mut replayed = 0;
         let floor = Floor {

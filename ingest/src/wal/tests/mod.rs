@@ -23,7 +23,12 @@ fn options() -> WalOptions {
     WalOptions {
         file_bytes: 16 << 10,
         max_bytes: 1 << 20,
-        ..WalOptions::new("/data/wal/00000000", Lane(0), INCARNATION)
+        ..WalOptions::new(
+            "/data/wal/00000000",
+            "/data/checkpoints/00000000/wal.mark",
+            Lane(0),
+            INCARNATION,
+        )
     }
 }
 
@@ -65,12 +70,15 @@ fn file_path(sequence: u64) -> PathBuf {
 
 type Reports = Receiver<Result<Written, WalError>>;
 
-/// Opens, giving what was replayed too.
+/// Opens, giving what was replayed too. A disk without a log gets one.
 fn open_on(
     disk: &MemoryDisk,
     options: WalOptions,
     floor: Floor,
 ) -> Result<(OpenWal, Vec<(Frame, FramePlace)>), WalError> {
+    if disk.bytes(&options.mark).is_none() {
+        create(disk, &options, 0)?;
+    }
     let mut replayed = Vec::new();
     let open = open(Arc::new(disk.clone()), options, floor, &mut |frame, place| {
         replayed.push((frame, place));
@@ -98,12 +106,17 @@ fn append_each(handle: &WalHandle, reports: &Reports, frames: impl IntoIterator<
     frames.into_iter().flat_map(one).collect()
 }
 
-/// A closed log of frames 1 to `count`, each synced by itself.
+/// Ends the log as a kill would: nothing marks where it ends.
+fn kill(mut handle: WalHandle) {
+    handle.join();
+}
+
+/// A killed log of frames 1 to `count`, each synced by itself.
 fn written_log(count: LogIndex, length: usize) -> (MemoryDisk, Vec<FramePlace>) {
     let disk = MemoryDisk::default();
     let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let places = append_each(&handle, &reports, (1..=count).map(|index| frame(index, length)));
-    handle.close();
+    kill(handle);
     (disk, places)
 }
