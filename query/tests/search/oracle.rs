@@ -149,7 +149,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    let time = || prop::option::weighted(0.3, 0i64..40);
+    let time = || {
+        let time = prop_oneof![9 => 0i64..40, 1 => prop::sample::select(&[i64::MIN, -7, -1, i64::MAX][..])];
+        prop::option::weighted(0.3, time)
+    };
     (
         prop::sample::select(&QUERIES[..]),
         any::<bool>(),

@@ -4,11 +4,12 @@
 //! `base_timestamp` bounds nothing. Only a header whose times the broker wrote is believed; else the records are asked.
 
 use std::io::BufRead;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::record::HEADERS_MAX;
-use super::{BatchHeader, Codec, HEADER_LENGTH, Unpacker, records, varint};
+use super::{BatchHeader, Codec, HEADER_LENGTH, Unpacker, varint};
 use crate::ids::{Offset, Timestamp};
 
 /// Bytes that the records of one batch may have, unpacked, to be looked at by anybody here.
@@ -68,22 +69,19 @@ impl BatchHeader {
     }
 }
 
-/// The exact bounds of the timestamps in a whole batch; `None` if [`records`] can't read all of it, or it unpacks to more than
-/// [`DECOMPRESSED_BYTES_MAX`]. Compressed records pass by in pieces (snappy's as one), others are not copied.
+/// The exact bounds of the timestamps in a whole batch; `None` if [`records`](super::records) can't read all of it, or it
+/// unpacks to more than [`DECOMPRESSED_BYTES_MAX`].
 pub fn time_span(batch: &[u8], unpacker: &mut Unpacker) -> Option<TimeSpan> {
     let header = BatchHeader::parse(batch).ok()?;
-    let body = batch.get(HEADER_LENGTH..header.total_length())?;
     if header.is_log_append_time() {
         return Some(header.time_span());
     }
-    match header.codec().ok()? {
-        Codec::None => span_of(&header, body, DECOMPRESSED_BYTES_MAX),
-        codec => span_of(
-            &header,
-            codec.reader(body, DECOMPRESSED_BYTES_MAX, unpacker).ok()?,
-            DECOMPRESSED_BYTES_MAX,
-        ),
-    }
+    let mut span = TimeSpan::NONE;
+    look_through(&header, batch, unpacker, |_, timestamp| {
+        span = span.union(TimeSpan::at(timestamp));
+        ControlFlow::Continue(())
+    })?;
+    Some(span)
 }
 
 /// The latest timestamp in a whole batch; of one that can't be read what its producer claims.
@@ -94,46 +92,46 @@ pub fn latest_timestamp(batch: &[u8]) -> Option<Timestamp> {
 
 /// Offset and timestamp of the first record of a whole batch at or after `from` whose timestamp is at least `timestamp`. A batch
 /// that can't be read answers with its first offset if its producer claims such a time: clients may know how to read it.
-pub fn find_time(batch: &Bytes, from: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
+pub fn find_time(batch: &[u8], from: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
     let header = BatchHeader::parse(batch).ok()?;
     if header.last_offset() < from || header.time_span().latest < timestamp {
         return None;
     }
-    let claimed = || {
-        let latest = header.claimed_latest();
-        (latest >= timestamp).then(|| (header.base_offset.max(from), latest))
-    };
-    let Ok(records) = records(batch, DECOMPRESSED_BYTES_MAX) else {
-        return claimed();
-    };
-    for record in records {
-        match record {
-            Ok(record) if record.offset >= from && record.timestamp >= timestamp => {
-                return Some((record.offset, record.timestamp));
-            }
-            Ok(_) => {}
-            Err(_) => return claimed(),
+    let mut found = None;
+    let whole = look_through(&header, batch, &mut Unpacker::default(), |offset, at| {
+        if offset < from || at < timestamp {
+            return ControlFlow::Continue(());
         }
+        found = Some((offset, at));
+        ControlFlow::Break(())
+    });
+    let latest = header.claimed_latest();
+    if whole.is_none() && latest >= timestamp {
+        return Some((header.base_offset.max(from), latest));
     }
-    None
+    found
 }
 
-fn span_of(header: &BatchHeader, body: impl BufRead, limit: usize) -> Option<TimeSpan> {
-    let mut walk = Walk { body, left: limit };
-    let mut span = TimeSpan::NONE;
-    let mut lowest_delta = 0;
-    for _ in 0..u32::try_from(header.record_count).ok()? {
-        let (time_delta, offset_delta) = walk.record()?;
-        if offset_delta < lowest_delta || offset_delta > i64::from(header.last_offset_delta) {
-            return None;
+/// Shows offset and timestamp of each record until `see` breaks off; `None` if the records can't be read. Compressed ones pass by
+/// in pieces (snappy's as one), others are not copied.
+fn look_through(
+    header: &BatchHeader,
+    batch: &[u8],
+    unpacker: &mut Unpacker,
+    see: impl FnMut(Offset, Timestamp) -> ControlFlow<()>,
+) -> Option<()> {
+    let body = batch.get(HEADER_LENGTH..header.total_length())?;
+    let left = DECOMPRESSED_BYTES_MAX;
+    match header.codec().ok()? {
+        Codec::None => Walk { body, left }.records(header, see),
+        codec => {
+            let body = codec.reader(body, left, unpacker).ok()?;
+            Walk { body, left }.records(header, see)
         }
-        lowest_delta = offset_delta + 1;
-        span = span.union(TimeSpan::at(header.base_timestamp.wrapping_add(time_delta)));
     }
-    walk.is_at_end().then_some(span)
 }
 
-/// Reads over records, all of whose bytes are looked at only as far as needed to know that [`records`] can read them.
+/// Reads over records, all of whose bytes are looked at only as far as needed to know that [`records`](super::records) can read them.
 struct Walk<R> {
     body: R,
     /// Bytes that may still come.
@@ -141,6 +139,30 @@ struct Walk<R> {
 }
 
 impl<R: BufRead> Walk<R> {
+    fn records(
+        mut self,
+        header: &BatchHeader,
+        mut see: impl FnMut(Offset, Timestamp) -> ControlFlow<()>,
+    ) -> Option<()> {
+        let mut lowest_delta = 0;
+        for _ in 0..u32::try_from(header.record_count).ok()? {
+            let (time_delta, offset_delta) = self.record()?;
+            if offset_delta < lowest_delta || offset_delta > i64::from(header.last_offset_delta) {
+                return None;
+            }
+            lowest_delta = offset_delta + 1;
+            let timestamp = if header.is_log_append_time() {
+                header.max_timestamp
+            } else {
+                header.base_timestamp.wrapping_add(time_delta)
+            };
+            if see(header.base_offset.saturating_add(offset_delta), timestamp).is_break() {
+                return Some(());
+            }
+        }
+        self.is_at_end().then_some(())
+    }
+
     /// Timestamp and offset of the next record, relative to those of the batch.
     fn record(&mut self) -> Option<(i64, i64)> {
         let length = self.length()?;
@@ -218,7 +240,7 @@ impl<R: BufRead> Walk<R> {
 pub fn fuzz_time_span(bytes: &[u8]) {
     let mut unpacker = Unpacker::default();
     for batch in super::split(Bytes::copy_from_slice(bytes)).flatten() {
-        let read = records(&batch, DECOMPRESSED_BYTES_MAX).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let read = super::records(&batch, DECOMPRESSED_BYTES_MAX).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let span = |records: Vec<super::Record>| {
             let spans = records.iter().map(|record| TimeSpan::at(record.timestamp));
             spans.fold(TimeSpan::NONE, TimeSpan::union)
@@ -234,7 +256,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::{BatchBuilder, LOG_APPEND_TIME, forged, stamp_log_append_time};
+    use crate::batch::{BatchBuilder, LOG_APPEND_TIME, forged, records, stamp_log_append_time};
 
     fn batch(codec: Codec, times: &[Timestamp], value: &[u8]) -> Bytes {
         let mut builder = BatchBuilder::new(codec);
@@ -346,15 +368,12 @@ mod tests {
             let header = BatchHeader::parse(&batch).unwrap();
             let body = &batch[HEADER_LENGTH..];
             let whole = (3 << 20) + 100;
-            let within = |limit| {
-                span_of(
-                    &header,
-                    codec.reader(body, whole, &mut Unpacker::default()).unwrap(),
-                    limit,
-                )
+            let within = |left| {
+                let mut unpacker = Unpacker::default();
+                let body = codec.reader(body, whole, &mut unpacker).unwrap();
+                Walk { body, left }.records(&header, |_, _| ControlFlow::Continue(()))
             };
-            assert_eq!(within(whole), Some(TimeSpan::at(7)), "{codec:?}");
-            assert_eq!(within(3 << 20), None, "{codec:?}");
+            assert_eq!((within(whole), within(3 << 20)), (Some(()), None), "{codec:?}");
         }
     }
 }
