@@ -15,8 +15,18 @@ pub(crate) struct Missing {
     /// Exclusive; `None` if nobody knows how far the records go.
     pub(crate) to: Option<Offset>,
     pub(crate) reason: String,
-    /// Whether a newer catalog may help.
-    pub(crate) stale: bool,
+    pub(crate) cause: Cause,
+}
+
+/// What can be done about offsets that were not searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A newer catalog may help.
+    Stale,
+    /// It may be searched the next time, or once somebody has mended something.
+    Failure,
+    /// Nothing: these are the bytes that the producer sent, and no program can make records of them.
+    Unreadable,
 }
 
 /// Offsets that were searched.
@@ -31,7 +41,13 @@ pub(crate) struct Covered {
 
 impl Missing {
     pub(crate) fn json(&self) -> Value {
-        json!({"topic": &*self.topic, "partition": self.partition, "from": self.from, "to": self.to, "reason": self.reason})
+        json!({"topic": &*self.topic, "partition": self.partition, "from": self.from, "to": self.to, "reason": self.reason,
+            "permanent": self.is_permanent()})
+    }
+
+    /// Whether asking again can't help, so that an answer without these offsets is all that there is.
+    pub(crate) fn is_permanent(&self) -> bool {
+        self.cause == Cause::Unreadable
     }
 }
 
@@ -125,7 +141,7 @@ mod tests {
             from: 5,
             to: None,
             reason: String::new(),
-            stale: false,
+            cause: Cause::Failure,
         };
         assert_eq!(
             covered(vec![range.clone()], std::slice::from_ref(&hole)),

@@ -9,11 +9,14 @@ use chronik_core::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_core::job::IndexSettings;
 use chronik_core::search::{Matcher, Query};
 
-use super::missing::subtract;
+use super::missing::{Cause, subtract};
 use super::order::Span;
+use super::runs::{RunGroup, RunWork, neighbours};
 use super::standing::{PartitionStanding, Standing};
 use super::{Covered, Missing, SearchRequest};
 use crate::archive::CandidateBatch;
+
+const NO_SEGMENT: &str = "the catalog names no segment for them";
 
 /// A topic as far as it is searched, and what is looked for.
 #[derive(Debug)]
@@ -47,8 +50,8 @@ pub(crate) enum Work {
     Archive(usize),
     /// Read candidates.
     Batches(BatchGroup),
-    /// Read all batches of a run that no archive covers.
-    Run(RunWork),
+    /// Read all batches of runs that no archive covers.
+    Runs(RunGroup),
     /// Read the broker's tail.
     Tail {
         partition: PartitionId,
@@ -65,18 +68,6 @@ pub(crate) struct BatchGroup {
     pub(crate) batches: Vec<CandidateBatch>,
     /// Records that match for sure, if that and their time are known without reading them.
     pub(crate) exact: Option<u64>,
-}
-
-/// The offsets of a run that are searched.
-#[derive(Clone, Debug)]
-pub(crate) struct RunWork {
-    pub(crate) segment: String,
-    pub(crate) partition: PartitionId,
-    /// The run's last offset, inclusive.
-    pub(crate) last: Offset,
-    /// Bytes of the segment.
-    pub(crate) range: Range<u64>,
-    pub(crate) offsets: Range<Offset>,
 }
 
 /// All that a search has to do, and the ranges it will have answered for.
@@ -121,6 +112,15 @@ impl Scope {
         self.bucket.get(&partition).cloned().unwrap_or(0..0)
     }
 
+    /// The offsets that an archive stands for and that come from the bucket.
+    fn offsets_of(&self, archive: &ArchiveEntry) -> impl Iterator<Item = (PartitionId, Range<Offset>)> {
+        archive.runs.iter().filter_map(|run| {
+            let bucket = self.bucket(run.partition);
+            let offsets = run.first.max(bucket.start)..run.last.saturating_add(1).min(bucket.end);
+            (!offsets.is_empty()).then_some((run.partition, offsets))
+        })
+    }
+
     pub(crate) fn archive(&self, at: usize) -> Option<&ArchiveEntry> {
         self.page.as_ref()?.archives.get(at)
     }
@@ -130,7 +130,7 @@ impl Scope {
         partition: PartitionId,
         offsets: Range<Offset>,
         reason: impl ToString,
-        stale: bool,
+        cause: Cause,
     ) -> Missing {
         let (from, to) = (offsets.start, Some(offsets.end));
         Missing {
@@ -139,7 +139,7 @@ impl Scope {
             from,
             to,
             reason: reason.to_string(),
-            stale,
+            cause,
         }
     }
 }
@@ -157,7 +157,7 @@ impl Plan {
                 to,
             });
             if let Some(gap) = &partition.gap {
-                let missing = scope.missing(partition.partition, gap.from..Offset::MAX, &gap.reason, false);
+                let missing = scope.missing(partition.partition, gap.from..Offset::MAX, &gap.reason, Cause::Failure);
                 self.missing.push(Missing { to: gap.to, ..missing });
             }
             if !partition.tail.is_empty() {
@@ -189,30 +189,54 @@ impl Plan {
                 });
             }
         }
+        let mut runs = Vec::new();
         for partition in partitions {
             let covered = archived.get(&partition.partition).map_or(&[][..], Vec::as_slice);
             for (from, to) in subtract(partition.bucket.clone(), covered) {
-                self.scan(&scope, partition.partition, from..to);
+                runs.extend(self.runs(&scope, partition.partition, from..to));
             }
         }
+        self.scan(&scope, runs);
     }
 
     /// What to do instead of asking an archive: read all of its runs.
-    pub(crate) fn without_archive(scope: &Arc<Scope>, archive: usize) -> Self {
+    pub(crate) fn without_archive(scope: &Arc<Scope>, archive: &ArchiveEntry) -> Self {
         let mut plan = Self::default();
-        for run in scope.archive(archive).map_or(&[][..], |archive| &archive.runs) {
-            let bucket = scope.bucket(run.partition);
-            let offsets = run.first.max(bucket.start)..run.last.saturating_add(1).min(bucket.end);
-            if !offsets.is_empty() {
-                plan.scan(scope, run.partition, offsets);
-            }
+        let mut runs = Vec::new();
+        for (partition, offsets) in scope.offsets_of(archive) {
+            runs.extend(plan.runs(scope, partition, offsets));
         }
+        plan.scan(scope, runs);
         plan
     }
 
-    /// Plans to read offsets from their runs. Between two runs may lie offsets that no record has; behind the last one, something is missing.
-    fn scan(&mut self, scope: &Arc<Scope>, partition: PartitionId, offsets: Range<Offset>) {
-        let Some(page) = scope.page.as_deref() else { return };
+    /// An archive that may be there the next time: its offsets are not searched.
+    pub(crate) fn without_offsets_of(scope: &Arc<Scope>, archive: &ArchiveEntry, reason: &str) -> Self {
+        let missing = scope
+            .offsets_of(archive)
+            .map(|(partition, offsets)| scope.missing(partition, offsets, reason, Cause::Failure))
+            .collect();
+        Self {
+            missing,
+            ..Self::default()
+        }
+    }
+
+    /// Adds runs as units, those that lie close together in one.
+    fn scan(&mut self, scope: &Arc<Scope>, runs: Vec<RunWork>) {
+        self.units.extend(neighbours(runs).map(|group| Unit {
+            scope: Arc::clone(scope),
+            span: group.span,
+            work: Work::Runs(group),
+        }));
+    }
+
+    /// The runs to read offsets from. Between two runs may lie offsets that no record has; behind the last one, something is missing.
+    fn runs(&mut self, scope: &Scope, partition: PartitionId, offsets: Range<Offset>) -> Vec<RunWork> {
+        let mut found = Vec::new();
+        let Some(page) = scope.page.as_deref() else {
+            return found;
+        };
         let runs = page
             .partitions
             .iter()
@@ -226,24 +250,19 @@ impl Plan {
             };
             let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
             match page.segments.get(run.segment as usize) {
-                None => {
-                    self.missing
-                        .push(scope.missing(partition, offsets, "the catalog names no segment for them", true))
-                }
+                None => self
+                    .missing
+                    .push(scope.missing(partition, offsets, NO_SEGMENT, Cause::Stale)),
                 Some(_) if !scope.may_admit(span) => {}
                 Some(segment) => {
                     let range = run.position..run.position.saturating_add(run.length);
-                    let work = RunWork {
+                    found.push(RunWork {
                         segment: segment.key.clone(),
                         partition,
                         last: run.last,
                         range,
                         offsets,
-                    };
-                    self.units.push(Unit {
-                        scope: Arc::clone(scope),
                         span,
-                        work: Work::Run(work),
                     });
                 }
             }
@@ -252,13 +271,10 @@ impl Plan {
             .last()
             .map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
         if known < offsets.end {
-            self.missing.push(scope.missing(
-                partition,
-                known..offsets.end,
-                "the catalog names no segment for them",
-                true,
-            ));
+            self.missing
+                .push(scope.missing(partition, known..offsets.end, NO_SEGMENT, Cause::Stale));
         }
+        found
     }
 }
 

@@ -12,15 +12,14 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::order::Place;
 use super::page::{Hit, Page};
-use super::plan::{BatchGroup, RunWork, Scope};
-use super::{Missing, SearchError};
+use super::plan::{BatchGroup, Scope};
+use super::runs::{READ_BYTES, RunGroup, RunWork};
+use super::{Cause, Missing, SearchError};
 use crate::archive::CandidateBatch;
 use crate::cpu::Cpu;
 use crate::memory::Memory;
 use crate::metrics::SearchMetrics;
 
-/// Bytes of a segment that are read at a time, unless a single batch is larger.
-const CHUNK_BYTES: u64 = 4 << 20;
 /// Bytes of the tail that are asked for at a time.
 const TAIL_BYTES: usize = 1 << 20;
 /// Bytes that a batch may have, compressed, to be believed. `max.message.bytes` is at most 32 MiB.
@@ -66,15 +65,80 @@ struct Sweep {
 }
 
 impl Scanner {
-    /// All records of a run that no archive covers.
-    pub(crate) async fn run(&self, scope: Arc<Scope>, run: RunWork, page: Page) -> Result<Found, SearchError> {
+    /// All records of runs that no archive covers: by one read, or one alone in pieces.
+    pub(crate) async fn runs(&self, scope: Arc<Scope>, group: RunGroup, page: Page) -> Result<Found, SearchError> {
+        let mut found = Found::nothing(page);
+        if group.runs.len() > 1 {
+            let length = group.range.end - group.range.start;
+            let held = self.memory.hold(length as usize).await;
+            match self.store.read(&group.segment, Some(group.range.clone())).await {
+                Ok(bytes) => {
+                    self.metrics.read_bytes.inc_by(length);
+                    return self.neighbours(scope, group, bytes, held, found).await;
+                }
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    let missing = group
+                        .runs
+                        .into_iter()
+                        .map(|run| scope.missing(run.partition, run.offsets, &error, Cause::Failure));
+                    found.missing.extend(missing);
+                    return Ok(found);
+                }
+                // What is wrong with one of them is not the others' fault.
+                Err(_) => {}
+            }
+        }
+        for run in group.runs {
+            let missing = found.missing;
+            found = self.run(Arc::clone(&scope), run, found.page).await?;
+            found.missing.extend(missing);
+        }
+        Ok(found)
+    }
+
+    /// Looks through runs that were read together.
+    async fn neighbours(
+        &self,
+        scope: Arc<Scope>,
+        group: RunGroup,
+        bytes: Bytes,
+        held: Option<OwnedSemaphorePermit>,
+        mut found: Found,
+    ) -> Result<Found, SearchError> {
+        let metrics = self.metrics.clone();
+        let look = move || {
+            let _held = held;
+            for run in &group.runs {
+                let at = |position: u64| (position - group.range.start) as usize;
+                let batches = split(bytes.slice(at(run.range.start)..at(run.range.end)));
+                let mut sweep = Sweep::new(
+                    Arc::clone(&scope),
+                    run.partition,
+                    run.offsets.clone(),
+                    run.last,
+                    found.page,
+                );
+                if sweep.all(batches) {
+                    sweep.end_of_run();
+                }
+                metrics.records.inc_by(sweep.records);
+                found.missing.extend(sweep.found.missing);
+                found.page = sweep.found.page;
+            }
+            found
+        };
+        Ok(self.cpu.run(look).await?)
+    }
+
+    /// All records of one run, however large.
+    async fn run(&self, scope: Arc<Scope>, run: RunWork, page: Page) -> Result<Found, SearchError> {
         let mut sweep = Sweep::new(scope, run.partition, run.offsets.clone(), run.last, page);
         let mut position = run.range.start;
         while position < run.range.end && sweep.from() < run.offsets.end {
             let (chunk, held) = match self.chunk(&run.segment, position..run.range.end).await {
                 Ok(chunk) => chunk,
                 Err(error) => {
-                    sweep.give_up(&error, matches!(error, StoreError::NotFound { .. }));
+                    sweep.give_up(&error, cause_of(&error));
                     return Ok(sweep.found);
                 }
             };
@@ -85,9 +149,7 @@ impl Scanner {
                 return Ok(sweep.found);
             }
         }
-        if sweep.from() < run.offsets.end {
-            sweep.give_up("the run ends before its last offset", false);
-        }
+        sweep.end_of_run();
         Ok(sweep.found)
     }
 
@@ -107,12 +169,13 @@ impl Scanner {
             let from = sweep.from();
             let batches = match tail.read(topic, partition, from, TAIL_BYTES).await {
                 Ok(batches) if batches.is_empty() => {
-                    sweep.give_up("the tail ended before the position that the broker told", true);
+                    sweep.give_up("the tail ended before the position that the broker told", Cause::Stale);
                     return Ok(sweep.found);
                 }
                 Ok(batches) => batches,
                 Err(error) => {
-                    sweep.give_up(&error, !matches!(error, TailError::Unavailable { .. }));
+                    let failure = matches!(error, TailError::Unavailable { .. });
+                    sweep.give_up(&error, if failure { Cause::Failure } else { Cause::Stale });
                     return Ok(sweep.found);
                 }
             };
@@ -122,7 +185,10 @@ impl Scanner {
                 return Ok(sweep.found);
             }
             if sweep.from() <= from {
-                sweep.give_up("the tail answered with other offsets than were asked for", false);
+                sweep.give_up(
+                    "the tail answered with other offsets than were asked for",
+                    Cause::Failure,
+                );
                 return Ok(sweep.found);
             }
         }
@@ -136,11 +202,10 @@ impl Scanner {
         let bytes = match self.store.read(&group.segment, Some(group.range.clone())).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                let stale = matches!(error, StoreError::NotFound { .. });
                 let missing = group
                     .batches
                     .iter()
-                    .filter_map(|batch| missing_batch(&scope, batch, &error, stale))
+                    .filter_map(|batch| missing_batch(&scope, batch, &error, cause_of(&error)))
                     .collect();
                 return Ok(Found { page, missing });
             }
@@ -153,7 +218,11 @@ impl Scanner {
             for batch in &group.batches {
                 match look_at_candidates(&scope, &bytes, group.range.start, batch, &mut found.page) {
                     Ok(records) => metrics.records.inc_by(records),
-                    Err(error) => found.missing.extend(missing_batch(&scope, batch, &error, false)),
+                    Err(unsearched) => {
+                        found
+                            .missing
+                            .extend(missing_batch(&scope, batch, &unsearched.reason, unsearched.cause));
+                    }
                 }
             }
             found
@@ -161,13 +230,13 @@ impl Scanner {
         Ok(self.cpu.run(look).await?)
     }
 
-    /// Whole batches from the start of `range`, about [`CHUNK_BYTES`] but at least one batch.
+    /// Whole batches from the start of `range`, about [`READ_BYTES`] but at least one batch.
     async fn chunk(
         &self,
         segment: &str,
         range: Range<u64>,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), StoreError> {
-        let mut end = range.end.min(range.start + CHUNK_BYTES);
+        let mut end = range.end.min(range.start + READ_BYTES);
         loop {
             let held = self.memory.hold((end - range.start) as usize).await;
             let bytes = self.store.read(segment, Some(range.start..end)).await?;
@@ -196,13 +265,8 @@ impl Scanner {
             .cpu
             .run(move || {
                 let _held = held;
-                for batch in batches {
-                    if let Err(error) = batch.and_then(|batch| sweep.batch(&batch)) {
-                        sweep.give_up(&error, false);
-                        return (sweep, false);
-                    }
-                }
-                (sweep, true)
+                let whole = sweep.all(batches);
+                (sweep, whole)
             })
             .await?;
         self.metrics.records.inc_by(sweep.records);
@@ -223,6 +287,15 @@ impl Sweep {
         }
     }
 
+    /// Looks at batches; false if it had to give up.
+    fn all(&mut self, mut batches: impl Iterator<Item = Result<Bytes, BatchError>>) -> bool {
+        let looked = batches.try_for_each(|batch| self.batch(&batch?));
+        if let Err(error) = &looked {
+            self.give_up(error, Cause::Failure);
+        }
+        looked.is_ok()
+    }
+
     /// Looks at one batch. An error means that what follows can't be trusted either; records that can't be decoded only
     /// mean that this batch is missing.
     fn batch(&mut self, batch: &Bytes) -> Result<(), BatchError> {
@@ -241,9 +314,12 @@ impl Sweep {
             Ok(records) => self.records += records,
             Err(error) => {
                 let offsets = header.base_offset.max(self.offsets.start)..self.next.min(self.offsets.end);
-                self.found
-                    .missing
-                    .push(self.scope.missing(self.partition, offsets, &error, false));
+                self.found.missing.push(self.scope.missing(
+                    self.partition,
+                    offsets,
+                    unreadable(&error),
+                    Cause::Unreadable,
+                ));
             }
         }
         Ok(())
@@ -255,13 +331,46 @@ impl Sweep {
     }
 
     /// Everything from the next batch on is missing.
-    fn give_up(&mut self, reason: impl ToString, stale: bool) {
+    fn give_up(&mut self, reason: impl ToString, cause: Cause) {
         let offsets = self.from()..self.offsets.end;
         if !offsets.is_empty() {
             self.found
                 .missing
-                .push(self.scope.missing(self.partition, offsets, reason, stale));
+                .push(self.scope.missing(self.partition, offsets, reason, cause));
         }
+    }
+
+    /// Nothing follows; what has not come by now is missing.
+    fn end_of_run(&mut self) {
+        self.give_up("the run ends before its last offset", Cause::Failure);
+    }
+}
+
+/// Why a batch was not searched.
+struct Unsearched {
+    reason: String,
+    cause: Cause,
+}
+
+impl From<BatchError> for Unsearched {
+    /// Something happened to the bytes since they were acknowledged: a good copy may be put back.
+    fn from(error: BatchError) -> Self {
+        Self {
+            reason: error.to_string(),
+            cause: Cause::Failure,
+        }
+    }
+}
+
+/// Of a batch that is whole, by its checksum, and gives no records.
+fn unreadable(error: &BatchError) -> String {
+    format!("its batch is as the producer sent it and can't be decoded: {error}")
+}
+
+fn cause_of(error: &StoreError) -> Cause {
+    match error {
+        StoreError::NotFound { .. } => Cause::Stale,
+        _ => Cause::Failure,
     }
 }
 
@@ -306,7 +415,7 @@ fn look_at_candidates(
     start: u64,
     batch: &CandidateBatch,
     page: &mut Page,
-) -> Result<u64, BatchError> {
+) -> Result<u64, Unsearched> {
     let cut_off = BatchError::Corrupt {
         reason: "it does not lie where the archive says",
     };
@@ -319,7 +428,8 @@ fn look_at_candidates(
     if verify(&bytes)?.base_offset != batch.base_offset {
         return Err(BatchError::Corrupt {
             reason: "it has other offsets than expected",
-        });
+        }
+        .into());
     }
     look_at(
         scope,
@@ -328,12 +438,16 @@ fn look_at_candidates(
         |offset| batch.offsets.binary_search(offset).is_ok(),
         page,
     )
+    .map_err(|error| Unsearched {
+        reason: unreadable(&error),
+        cause: Cause::Unreadable,
+    })
 }
 
 /// The candidates of a batch as a range.
-fn missing_batch(scope: &Scope, batch: &CandidateBatch, reason: &impl ToString, stale: bool) -> Option<Missing> {
+fn missing_batch(scope: &Scope, batch: &CandidateBatch, reason: &impl ToString, cause: Cause) -> Option<Missing> {
     let (first, last) = (batch.offsets.first()?, batch.offsets.last()?);
-    Some(scope.missing(batch.partition, *first..last + 1, reason.to_string(), stale))
+    Some(scope.missing(batch.partition, *first..last + 1, reason.to_string(), cause))
 }
 
 /// Bytes of the whole batches at the start.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chronik_core::catalog::ArchiveEntry;
 use chronik_core::failpoint;
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -14,13 +16,15 @@ use super::page::Page;
 use super::plan::{Plan, Scope, Unit, Work};
 use super::scan::{Found, Scanner};
 use super::standing::{Sources, Standing};
-use super::{Covered, Hit, Missing, SearchError, SearchRequest};
-use crate::archive::ArchiveLeaf;
+use super::{Cause, Covered, Hit, Missing, SearchError, SearchRequest};
+use crate::archive::{ArchiveLeaf, Candidates, LeafError};
 
 /// Bytes of records that a page holds, and that each of the units being searched at a time may hold for it.
 const PAGE_BYTES: usize = 8 << 20;
 /// How far matches are counted that don't get onto the page.
 const COUNT_MAX: u64 = 10_000;
+/// How long to wait before each further attempt to read an archive.
+const STORE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 
 /// Answers searches.
 pub(crate) struct Searcher {
@@ -74,11 +78,11 @@ impl Searcher {
         let metrics = &self.scanner.metrics;
         metrics.searches.inc();
         let mut answer = self.attempt(request).await?;
-        if answer.missing.iter().any(|missing| missing.stale) {
+        if answer.missing.iter().any(|missing| missing.cause == Cause::Stale) {
             self.sources.catalog.refresh().await?;
             answer = self.attempt(request).await?;
         }
-        if !answer.missing.is_empty() {
+        if !answer.missing.iter().all(Missing::is_permanent) {
             metrics.incomplete.inc();
             if !request.partial {
                 return Err(SearchError::Incomplete {
@@ -208,19 +212,20 @@ impl Searcher {
         let found = match unit.work {
             Work::Archive(archive) => return Ok(Outcome::More(self.open(&scope, archive).await)),
             Work::Batches(group) => self.scanner.batches(scope, group, page).await?,
-            Work::Run(run) => self.scanner.run(scope, run, page).await?,
+            Work::Runs(group) => self.scanner.runs(scope, group, page).await?,
             Work::Tail { partition, offsets } => self.scanner.tail(scope, partition, offsets, page).await?,
         };
         Ok(Outcome::Found(found))
     }
 
-    /// The candidates of an archive, or its runs if it can't be used.
+    /// The candidates of an archive; its runs, if it is of no use; nothing, if the store does not give it now. Reading all of
+    /// its records instead would then only ask more of a store that fails.
     async fn open(&self, scope: &Arc<Scope>, archive: usize) -> Plan {
         let Some(entry) = scope.archive(archive) else {
             return Plan::default();
         };
         self.scanner.metrics.archives.inc();
-        let reason = match self.leaf.candidates(entry, &scope.query, scope.settings).await {
+        let reason = match self.candidates(entry, scope).await {
             Ok(candidates) => match grouped(scope, candidates) {
                 Some(units) => {
                     return Plan {
@@ -230,11 +235,28 @@ impl Searcher {
                 }
                 None => format!("archive {} names batches that are too large", entry.key),
             },
+            Err(error @ LeafError::Store { .. }) => {
+                return Plan::without_offsets_of(scope, entry, &error.to_string());
+            }
             Err(error) => error.to_string(),
         };
         self.scanner.metrics.archives_failed.inc();
         tracing::warn!("an archive is not used, its records are read instead: {reason}");
-        Plan::without_archive(scope, archive)
+        Plan::without_archive(scope, entry)
+    }
+
+    /// The candidates of an archive; the store is asked again a few times if it fails.
+    async fn candidates(&self, entry: &ArchiveEntry, scope: &Scope) -> Result<Candidates, LeafError> {
+        let mut pauses = STORE_PAUSES.iter();
+        loop {
+            match self.leaf.candidates(entry, &scope.query, scope.settings).await {
+                Err(LeafError::Store { archive, message }) if let Some(pause) = pauses.next() => {
+                    tracing::debug!("archive {archive} is asked for again in {pause:?}: {message}");
+                    tokio::time::sleep(*pause).await;
+                }
+                candidates => return candidates,
+            }
+        }
     }
 }
 

@@ -1,8 +1,15 @@
 //! What can't be searched is told, and nothing else is lost.
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
 use bytes::Bytes;
 use chronik_core::batch::{BatchBuilder, BatchHeader, Codec, forged, stamp};
 use chronik_core::ids::Offset;
+use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
+use chronik_core::store::{ObjectInfo, SharedStore, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::world::{World, coverage, get, parameters, places};
@@ -90,15 +97,105 @@ async fn records_that_do_not_decode_are_missing_and_those_behind_them_are_found(
     world.add_topic("t", vec![list]);
     world.ship(9).await;
     world.export(0).await;
-    let (_, document) = get(
-        &world.service(true),
-        "/v1/search",
-        &parameters([("topic", "t"), ("partial", "true")]),
-    )
-    .await;
+    let (status, document) = get(&world.service(true), "/v1/search", &parameters([("topic", "t")])).await;
+    assert_eq!(status, 200, "asking again would not help: {document}");
     assert_eq!(
         (offsets(&document), missing(&document)),
         (vec![5, 4, 1, 0], vec![(2, Some(4))])
+    );
+    assert_eq!(document["not_searched"][0]["permanent"], true, "{document}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_that_the_store_does_not_give_is_not_searched_and_its_records_are_not_read() {
+    let mut world = world().await;
+    let store = Arc::new(FaultyStore::new(world.store.clone()));
+    world.store = store.clone();
+    let search = parameters([("topic", "t"), ("q", "even")]);
+    store.fail(Operation::Read, "archives/", Fault::Before, 2);
+    let (status, document) = get(&world.service(true), "/v1/search", &search).await;
+    assert_eq!((status.as_u16(), offsets(&document)), (200, vec![10, 8, 6, 4, 2, 0]));
+    store.fail(Operation::Read, "archives/", Fault::Before, usize::MAX);
+    let (status, problem) = get(&world.service(true), "/v1/search", &search).await;
+    assert_eq!((status.as_u16(), missing(&problem)), (503, vec![(0, Some(4))]));
+    assert_eq!(problem["not_searched"][0]["permanent"], false, "{problem}");
+}
+
+/// A store that counts the reads of segments.
+#[derive(Debug)]
+struct Counted {
+    inner: SharedStore,
+    reads: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for Counted {
+    async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
+        self.inner.create(key, parts).await
+    }
+    async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.inner.overwrite(key, bytes).await
+    }
+    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        self.reads
+            .fetch_add(usize::from(key.starts_with("segments/")), Ordering::SeqCst);
+        self.inner.read(key, range).await
+    }
+    async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
+        self.inner.info(key).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        self.inner.list(prefix).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+}
+
+#[tokio::test]
+async fn the_partitions_of_a_segment_are_read_together() {
+    let (segments, partitions) = (5, 100);
+    let mut world = World::new();
+    world.add_topic("t", vec![batches(segments); partitions]);
+    for _ in 0..segments {
+        world.ship(1).await;
+    }
+    world.export(0).await;
+    let store = Arc::new(Counted {
+        inner: world.store.clone(),
+        reads: AtomicUsize::new(0),
+    });
+    world.store = store.clone();
+    let all = [("topic", "t"), ("q", "odd"), ("limit", "10000"), ("sort", "oldest")];
+    let (status, document) = get(&world.service(true), "/v1/search", &parameters(all)).await;
+    assert_eq!(
+        (status.as_u16(), offsets(&document).len()),
+        (200, 500),
+        "{}",
+        document["not_searched"]
+    );
+    assert_eq!(store.reads.load(Ordering::SeqCst), 5);
+}
+
+/// What is wrong with one of the runs that are read together is not the others' fault.
+#[tokio::test]
+async fn damage_in_one_partition_leaves_its_neighbours() {
+    let mut world = World::new();
+    world.add_topic("t", vec![batches(2); 3]);
+    world.ship(9).await;
+    world.export(0).await;
+    let run = world.topics[0].partitions[1].runs[0].entry.clone();
+    replace(&world, "segments/0", |bytes| bytes[run.position as usize + 70] ^= 1).await;
+    let partial = parameters([("topic", "t"), ("q", "odd"), ("partial", "true")]);
+    let (_, document) = get(&world.service(true), "/v1/search", &partial).await;
+    assert_eq!(
+        (offsets(&document), missing(&document)),
+        (vec![3, 3, 1, 1], vec![(0, Some(4))])
+    );
+    assert_eq!(document["not_searched"][0]["partition"], 1);
+    assert_eq!(
+        document["not_searched"][0]["permanent"], false,
+        "a good copy may be put back"
     );
 }
 

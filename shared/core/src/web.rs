@@ -11,9 +11,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -21,9 +21,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::problem::Problem;
+use crate::problem::{CONTENT_TYPE_PROBLEM, Problem};
 use crate::setting::{HttpPlace, Secret};
 use crate::telemetry::{CONTENT_TYPE_METRICS, Metrics};
+
+/// Bytes of an error's own words that become the detail of a problem document.
+const DETAIL_BYTES_MAX: usize = 4096;
 
 /// HTTP can't be served there.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +188,35 @@ fn routes(services: Services, metrics: Metrics, readiness: Readiness, token: Opt
         .route("/health/live", get(async || "alive\n"))
         .route("/health/ready", get(ready).with_state(readiness))
         .method_not_allowed_fallback(wrong_method);
-    guarded.merge(open)
+    guarded.merge(open).layer(map_response(as_problem))
+}
+
+/// Turns an error that no handler has made, such as that of a body over the limit, into a problem document.
+async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let media_type = response.headers().get(CONTENT_TYPE);
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || media_type.is_some_and(|media_type| media_type == CONTENT_TYPE_PROBLEM) {
+        return response;
+    }
+    let code = match status {
+        StatusCode::NOT_FOUND => "unknown_path",
+        StatusCode::METHOD_NOT_ALLOWED => "wrong_method",
+        StatusCode::PAYLOAD_TOO_LARGE => "body_too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "wrong_media_type",
+        _ if status.is_client_error() => "invalid_request",
+        _ => "internal",
+    };
+    let (parts, body) = response.into_parts();
+    let detail = axum::body::to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
+    let problem = Problem::new(status.as_u16(), code, String::from_utf8_lossy(&detail));
+    let mut told = problem.into_response();
+    for (name, value) in &parts.headers {
+        if ![CONTENT_TYPE, CONTENT_LENGTH].contains(name) {
+            told.headers_mut().append(name, value.clone());
+        }
+    }
+    told
 }
 
 async fn of_services(State(services): State<Services>, request: Request) -> Response {
@@ -311,6 +342,38 @@ mod tests {
         site.stopping.cancel();
         assert_eq!(site.status("/health/ready", None).await, 503);
         assert_eq!(site.status("/health/live", None).await, 200);
+    }
+
+    #[tokio::test]
+    async fn every_error_is_a_problem_document() {
+        let site = site(None);
+        let taken = Router::new()
+            .route("/v1/thing", axum::routing::post(async |body: axum::body::Bytes| body))
+            .layer(axum::extract::DefaultBodyLimit::max(4));
+        site.services.set(taken).unwrap();
+        for (method, path, body, status, code) in [
+            ("POST", "/v1/thing", "12345", 413, "body_too_large"),
+            ("GET", "/v1/thing", "", 405, "wrong_method"),
+            ("GET", "/v1/nothing", "", 404, "unknown_path"),
+            ("POST", "/metrics", "", 405, "wrong_method"),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .body(Body::from(body))
+                .unwrap();
+            let response = site.routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers()[CONTENT_TYPE], CONTENT_TYPE_PROBLEM, "{path}");
+            assert_eq!(response.headers().contains_key("allow"), status == 405, "{path}");
+            let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+            let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(document["code"], code, "{path}");
+            assert_eq!(document["status"], status, "{path}");
+        }
+        let request = Request::post("/v1/thing").body(Body::from("1234")).unwrap();
+        let response = site.routes.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
     }
 
     #[tokio::test]
