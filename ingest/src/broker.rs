@@ -172,10 +172,10 @@ impl Ingest {
         let mut tasks = JoinSet::new();
         let (confirmation, confirmed) = watch::channel(confirmed);
         if !*confirmed.borrow() {
-            let (ownership, store, stop) = (ownership.clone(), parts.store.clone(), stops.lane.clone());
+            let (data_dir, ownership, stop) = (data_dir.clone(), ownership.clone(), stops.lane.clone());
             let rhythm = settings.rhythm;
             tasks.spawn(async move {
-                let asked = confirm(&ownership, &log_end, &store, rhythm);
+                let asked = confirm(&data_dir, &ownership, &log_end, rhythm);
                 if let Some(answered) = stop.run_until_cancelled(asked).await {
                     answered?;
                     confirmation.send_replace(true);
@@ -418,12 +418,14 @@ impl Ingest {
     }
 }
 
-/// Waits for the bucket's answer; `false` once stopped.
+/// Waits for the bucket's answer; `false` once stopped. An answer that ends the broker is told by who asked.
 async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationToken) -> bool {
-    let answer = confirmed.wait_for(|confirmed| *confirmed);
-    stop.run_until_cancelled(answer)
-        .await
-        .is_some_and(|answer| answer.is_ok())
+    let answer = async {
+        if confirmed.wait_for(|confirmed| *confirmed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    stop.run_until_cancelled(answer).await.is_some()
 }
 
 /// Why a task that should not end did.

@@ -122,6 +122,9 @@ pub async fn start(
     {
         tracing::warn!("the bucket was not given up again: {error}");
     }
+    if let Err(StartError::Continuity(_)) = &taken_up {
+        refuse(data_dir, &ownership);
+    }
     let (replayed, log, log_end, confirmed) = taken_up?;
     data_dir.set_identity(&identity)?;
     Ok(Started {
@@ -169,19 +172,33 @@ async fn take_up(
 /// Asks a bucket that could not be reached at the start until it answers: whose it is, and whether its log ends where the
 /// local one did.
 pub async fn confirm(
+    data_dir: &DataDir,
     ownership: &Ownership,
     log_end: &LogEnd,
-    store: &SharedStore,
     rhythm: Rhythm,
 ) -> Result<(), StartError> {
     loop {
         match ownership.check().await {
             Err(ClaimError::Store(error)) => tracing::debug!("the claims can't be read yet: {error}"),
             Err(error) => return Err(error.into()),
-            Ok(()) if is_continuous(log_end, store).await? => return Ok(()),
-            Ok(()) => {}
+            Ok(()) => match is_continuous(log_end, ownership.store()).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => {
+                    refuse(data_dir, ownership);
+                    return Err(error.into());
+                }
+            },
         }
         tokio::time::sleep(ASK_AGAIN.min(rhythm.check)).await;
+    }
+}
+
+/// Has a data directory that is not the bucket's newest never serve again without asking the bucket first.
+fn refuse(data_dir: &DataDir, ownership: &Ownership) {
+    let identity = Identity::held(ownership.cluster(), ownership.incarnation());
+    if let Err(error) = data_dir.set_identity(&identity.given_up()) {
+        tracing::warn!("the data directory was not marked as given up: {error}");
     }
 }
 

@@ -82,6 +82,11 @@ impl Ownership {
         Self { store, ..self.clone() }
     }
 
+    /// The bucket.
+    pub fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> Uuid {
         self.cluster

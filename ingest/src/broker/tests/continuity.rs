@@ -114,6 +114,8 @@ async fn an_older_copy_that_served_without_the_bucket_ends_before_it_ships() {
     let error = refusal(served.await.unwrap());
     assert!(matches!(error, ContinuityError::Behind { .. }), "{error}");
     assert_eq!(world.segments().await, segments);
+    let identity = DataDir::open(world.data_dir.path()).unwrap().identity().unwrap();
+    assert!(identity.unwrap().released, "it never serves unasked again");
 
     // By now its log is as long as the bucket's, but another one.
     let error = refusal(world.try_start().await);
