@@ -23,7 +23,7 @@ use crate::claim::ClaimError;
 use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::deletion::{Deletion, DeletionParts};
-use crate::export::{ExportError, Exporter};
+use crate::export::{ExportError, Exporter, ExporterParts};
 use crate::http;
 use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
 use crate::lane::border::ShipLimits;
@@ -97,7 +97,7 @@ pub enum IngestError {
     /// Shipping ended.
     #[error(transparent)]
     Ship(#[from] ShipError),
-    /// The catalog or a local checkpoint can't be written.
+    /// The catalog can't be written.
     #[error(transparent)]
     Export(#[from] ExportError),
     /// The bucket is another cluster's.
@@ -122,7 +122,7 @@ pub struct Ingest {
     /// Whether the bucket has answered since the start. Nothing is written to it before.
     confirmed: watch::Receiver<bool>,
     data_dir: Arc<DataDir>,
-    exporter: tokio::task::JoinHandle<Result<Exporter, ExportError>>,
+    exporter: tokio::task::JoinHandle<Exporter>,
     stops: Stops,
     clients: tokio::task::JoinHandle<()>,
     tasks: JoinSet<Result<(), IngestError>>,
@@ -266,16 +266,18 @@ impl Ingest {
             settings.rhythm.check,
             stops.lane.clone(),
         ));
-        tasks.spawn(follow_gauges(lane.clone(), ship_metrics, stops.lane.clone()));
-        let mut exporter = Exporter::new(
+        tasks.spawn(follow_gauges(lane.clone(), ship_metrics.clone(), stops.lane.clone()));
+        let mut exporter = Exporter::new(ExporterParts {
             cluster,
-            (incarnation, LANE),
-            lane.clone(),
-            parts.store.clone(),
-            parts.catalog.clone(),
-            data_dir.clone(),
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: parts.store.clone(),
+            reader: parts.catalog.clone(),
+            data_dir: data_dir.clone(),
             beat,
-        );
+            checkpoint_failures: ship_metrics.checkpoint_failures,
+        });
         // What was recovered is read through the catalog, so clients come after it.
         if *confirmed.borrow()
             && let Err(error) = exporter.export_if_changed().await
@@ -288,7 +290,7 @@ impl Ingest {
                 if is_confirmed(confirmed, &stop).await {
                     return exporter.run(stop).await;
                 }
-                Ok(exporter)
+                exporter
             }
         });
 
@@ -357,7 +359,7 @@ impl Ingest {
                 return if fenced.is_cancelled() { Err(last_words.say(&cancel).await.into()) } else { stopped };
             }
             ended = self.tasks.join_next() => failure(ended.unwrap_or(Ok(Ok(())))),
-            ended = &mut self.exporter => failure(ended.map(|ended| ended.map(drop).map_err(IngestError::from))),
+            ended = &mut self.exporter => failure(ended.map(|_| Ok(()))),
         };
         self.end().await;
         if fenced.is_cancelled() {
@@ -387,7 +389,7 @@ impl Ingest {
         let mut exporter = self
             .exporter
             .await
-            .map_err(|fault| IngestError::Fault(fault.to_string()))??;
+            .map_err(|fault| IngestError::Fault(fault.to_string()))?;
         let held = Identity::held(self.ownership.cluster(), self.ownership.incarnation());
         let confirmed = *self.confirmed.borrow();
         let given_up = tokio::time::timeout_at(deadline, async {
@@ -398,7 +400,7 @@ impl Ingest {
             ship_all(&self.lane, &mut exporter).await?;
             // First here, then in the bucket: where another may own it, this broker must ask before it serves again.
             self.data_dir.set_identity(&held.given_up())?;
-            exporter.release().await
+            Ok::<_, IngestError>(exporter.release().await?)
         });
         tokio::select! {
             () = self.ownership.fenced().cancelled() => {}

@@ -16,11 +16,12 @@ use chronik_core::failpoint;
 use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
 use chronik_core::names::ExportName;
 use chronik_core::store::{SharedStore, StoreError};
+use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::DataDir;
 use crate::lane::{LaneGone, LaneHandle};
 use crate::ownership::beat::{Beat, BeatError};
 use crate::state::partition::Indexed;
@@ -42,26 +43,41 @@ pub enum ExportError {
     /// The catalog can't be built or read back.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The local checkpoint could not be written.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
     /// The lane has ended.
     #[error(transparent)]
     Gone(#[from] LaneGone),
 }
 
+/// What an exporter works with.
+pub struct ExporterParts {
+    /// The cluster.
+    pub cluster: Uuid,
+    /// The claim under which it writes.
+    pub incarnation: Incarnation,
+    /// Whose catalog it is.
+    pub lane_id: Lane,
+    /// The lane itself.
+    pub lane: LaneHandle,
+    /// The bucket.
+    pub store: SharedStore,
+    /// The broker's own view of the catalog, refreshed before anything is let go of.
+    pub reader: Arc<CatalogReader>,
+    /// Where local checkpoints go.
+    pub data_dir: Arc<DataDir>,
+    /// Names what was exported.
+    pub beat: Beat,
+    /// Local checkpoints that could not be written.
+    pub checkpoint_failures: IntCounter,
+}
+
 /// Exports one lane's catalog.
 pub struct Exporter {
-    cluster: Uuid,
-    incarnation: Incarnation,
-    lane_id: Lane,
-    lane: LaneHandle,
-    store: SharedStore,
-    reader: Arc<CatalogReader>,
-    data_dir: Arc<DataDir>,
-    beat: Beat,
+    parts: ExporterParts,
     pages: BTreeMap<TopicId, PageEntry>,
     exported: Option<LogIndex>,
+    /// What `latest` names as shipped.
+    named: LogIndex,
+    /// What was let go of.
     recycled: LogIndex,
 }
 
@@ -74,51 +90,37 @@ struct Changes {
 }
 
 impl Exporter {
-    /// Exports `lane` and has `beat` name what it exported; `reader` is the broker's own view of the catalog, refreshed
-    /// before anything is let go of.
-    pub fn new(
-        cluster: Uuid,
-        (incarnation, lane_id): (Incarnation, Lane),
-        lane: LaneHandle,
-        store: SharedStore,
-        reader: Arc<CatalogReader>,
-        data_dir: Arc<DataDir>,
-        beat: Beat,
-    ) -> Self {
-        let (pages, exported, recycled) = (BTreeMap::new(), None, 0);
+    /// An exporter that has exported nothing yet.
+    pub fn new(parts: ExporterParts) -> Self {
         Self {
-            cluster,
-            incarnation,
-            lane_id,
-            lane,
-            store,
-            reader,
-            data_dir,
-            beat,
-            pages,
-            exported,
-            recycled,
+            parts,
+            pages: BTreeMap::new(),
+            exported: None,
+            named: 0,
+            recycled: 0,
         }
     }
 
-    /// Exports until cancelled. A bucket that can't be reached is tried again with the next export.
-    pub async fn run(mut self, cancel: CancellationToken) -> Result<Self, ExportError> {
-        let mut progress = self.lane.progress();
+    /// Exports until cancelled. A bucket that can't be reached, or a local checkpoint that can't be written, is tried again
+    /// with the next export.
+    pub async fn run(mut self, cancel: CancellationToken) -> Self {
+        let mut progress = self.parts.lane.progress();
         loop {
             match self.export_if_changed().await {
-                Err(ExportError::Gone(_)) => return Ok(self),
-                Err(error @ ExportError::DataDir(_)) => return Err(error),
+                Err(ExportError::Gone(_)) => return self,
                 Err(error) => tracing::warn!("the catalog was not exported, trying again: {error}"),
                 Ok(()) => {}
             }
-            let exported = self.exported;
+            let (exported, owes_checkpoint) = (self.exported, self.named > self.recycled);
             let changed = async {
                 tokio::time::sleep(PACE).await;
-                let _ = progress.wait_for(|progress| Some(progress.catalog) > exported).await;
+                let _ = progress
+                    .wait_for(|progress| owes_checkpoint || Some(progress.catalog) > exported)
+                    .await;
             };
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Ok(self),
+                () = cancel.cancelled() => return self,
                 () = changed => {}
             }
         }
@@ -126,45 +128,45 @@ impl Exporter {
 
     /// Gives the bucket up, as the last word before a stop. Everything must have been exported.
     pub async fn release(&self) -> Result<(), ExportError> {
-        Ok(self.beat.release().await?)
+        Ok(self.parts.beat.release().await?)
     }
 
-    /// Exports if anything changed since the last export.
+    /// Exports if anything changed since the last export, and lets go of what `latest` names.
     pub async fn export_if_changed(&mut self) -> Result<(), ExportError> {
-        let changed = self.lane.progress().borrow().catalog;
+        let changed = self.parts.lane.progress().borrow().catalog;
         if self.exported.is_none_or(|exported| exported < changed) {
-            return self.export().await;
+            self.export().await?;
         }
-        Ok(())
+        self.let_go().await
     }
 
     async fn export(&mut self) -> Result<(), ExportError> {
         let since = self.exported;
-        let changes = self.lane.look(move |state| Changes::since(state, since)).await?;
+        let changes = self.parts.lane.look(move |state| Changes::since(state, since)).await?;
         self.pages.retain(|id, _| changes.living.contains(id));
         let unchanged = self.unchanged(&changes);
         let name = ExportName {
-            lane: self.lane_id,
-            incarnation: self.incarnation,
+            lane: self.parts.lane_id,
+            incarnation: self.parts.incarnation,
             index: changes.index,
             ulid: Ulid::new(),
         };
         let root = CatalogRoot {
-            incarnation: self.incarnation,
-            lane: self.lane_id,
+            incarnation: self.parts.incarnation,
+            lane: self.parts.lane_id,
             index: changes.index,
             shipped_index: changes.shipped,
             pages: unchanged,
         };
-        let export = catalog::build_export(self.cluster, &name.to_string(), root, &changes.pages)?;
-        self.store.create(&name.to_string(), export.parts).await?;
+        let export = catalog::build_export(self.parts.cluster, &name.to_string(), root, &changes.pages)?;
+        self.parts.store.create(&name.to_string(), export.parts).await?;
         failpoint!("catalog-created");
-        self.beat.publish(export.latest).await?;
+        self.parts.beat.publish(export.latest).await?;
         failpoint!("catalog-named");
         self.pages = export.root.pages.into_iter().map(|page| (page.id, page)).collect();
-        self.reader.refresh().await?;
-        self.let_go(changes.shipped).await?;
+        self.parts.reader.refresh().await?;
         self.exported = Some(changes.index);
+        self.named = changes.shipped;
         Ok(())
     }
 
@@ -173,21 +175,29 @@ impl Exporter {
         self.pages.values().filter(|page| !changed(&page.id)).cloned().collect()
     }
 
-    /// What `latest` names as shipped is served from the bucket from now on.
-    async fn let_go(&mut self, shipped: LogIndex) -> Result<(), ExportError> {
+    /// What `latest` names as shipped is served from the bucket from now on. As long as the local checkpoint can't be
+    /// written, the log keeps its files: in the end there is no room for more, which clients are told.
+    async fn let_go(&mut self) -> Result<(), ExportError> {
+        let shipped = self.named;
         if shipped <= self.recycled {
             return Ok(());
         }
-        let (cluster, lane_id) = (self.cluster, self.lane_id);
+        let (cluster, incarnation, lane_id) = (self.parts.cluster, self.parts.incarnation, self.parts.lane_id);
         let (index, bytes) = self
+            .parts
             .lane
             .look(move |state| (state.applied, checkpoint::encode(state, cluster, lane_id)))
             .await?;
-        let (data_dir, incarnation) = (self.data_dir.clone(), self.incarnation);
-        tokio::task::spawn_blocking(move || data_dir.put_checkpoint(lane_id, incarnation, index, &bytes))
-            .await
-            .map_err(|_| LaneGone)??;
-        self.lane.release(shipped);
+        let checkpoints = self.parts.data_dir.checkpoints(lane_id);
+        let put = tokio::task::spawn_blocking(move || checkpoints.put(incarnation, index, &bytes));
+        if let Err(error) = put.await.map_err(|_| LaneGone)? {
+            self.parts.checkpoint_failures.inc();
+            tracing::warn!(
+                "the local checkpoint was not written, trying again; until then the log gives no room back: {error}"
+            );
+            return Ok(());
+        }
+        self.parts.lane.release(shipped);
         self.recycled = shipped;
         Ok(())
     }

@@ -98,6 +98,8 @@ pub struct ShipMetrics {
     pub segment_bytes: IntCounter,
     /// Uploads that failed and were tried again.
     pub upload_failures: IntCounter,
+    /// Local checkpoints that could not be written and were tried again.
+    pub checkpoint_failures: IntCounter,
     /// Jobs sent and not answered.
     pub pending_jobs: IntGauge,
     /// Messages in the job queue that nobody works on yet, at the last look.
@@ -129,6 +131,11 @@ impl ShipMetrics {
             upload_failures: metrics.counter(
                 "chronik_upload_failures_total",
                 "Uploads to the bucket that failed and were tried again.",
+            ),
+            checkpoint_failures: metrics.counter(
+                "chronik_checkpoint_failures_total",
+                "Local checkpoints that could not be written and were tried again; until one is, the write-ahead log gives \
+                 no room back.",
             ),
             pending_jobs: metrics.gauge("chronik_pending_jobs", "Index jobs sent and not answered."),
             queue_visible: metrics.gauge(

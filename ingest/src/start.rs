@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use crate::claim::{self, ClaimError};
 use crate::continuity::{ContinuityError, LogEnd};
-use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::data_dir::{DataDir, DataDirError, Identity, Stored};
 use crate::disk::LocalDisk;
 use crate::lane::owner::LaneLog;
 use crate::lane::replay::{Replay, Replayed};
@@ -70,14 +70,16 @@ pub enum StartError {
         /// Why.
         source: CheckpointError,
     },
-    /// The local checkpoint is gone.
+    /// Both local checkpoints are missing or damaged.
     #[error(
-        "the data directory {directory} has no checkpoint: put it back, or start with an empty data directory to recover \
-         from the bucket"
+        "neither {places} holds a whole checkpoint of incarnation {incarnation}: put one back from a copy, or move the data \
+         directory away and start with an empty one to recover from the bucket, which loses what was not shipped"
     )]
     NoCheckpoint {
-        /// The directory.
-        directory: String,
+        /// Whose it should be.
+        incarnation: Incarnation,
+        /// Where there should be one.
+        places: String,
     },
 }
 
@@ -323,7 +325,7 @@ async fn begin(
     ownership.through(patient).check().await?;
     data_dir.set_identity(&Identity::begun(cluster, incarnation))?;
     let bytes = checkpoint::encode(&state, cluster, lane);
-    data_dir.put_checkpoint(lane, incarnation, state.applied, &bytes)?;
+    data_dir.checkpoints(lane).put(incarnation, state.applied, &bytes)?;
     let options = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
     wal::create(&LocalDisk, &options, state.applied)?;
     Ok(Held {
@@ -364,12 +366,21 @@ async fn succeed(
 }
 
 fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<LaneState, StartError> {
-    let newest = data_dir.newest_checkpoint(lane, identity.incarnation)?;
-    let Some((path, bytes)) = newest else {
+    let (stored, lost) = data_dir.checkpoints(lane).of(identity.incarnation)?;
+    let Some(Stored { path, bytes, .. }) = stored.into_iter().next() else {
+        let places: Vec<String> = lost.iter().map(|path| path.display().to_string()).collect();
         return Err(StartError::NoCheckpoint {
-            directory: data_dir.path().display().to_string(),
+            incarnation: identity.incarnation,
+            places: places.join(" nor "),
         });
     };
+    for lost in lost {
+        tracing::warn!(
+            "the local checkpoint {} is missing or damaged: {} has its place, and it is written again with the next one",
+            lost.display(),
+            path.display()
+        );
+    }
     let file = path.display().to_string();
     checkpoint::decode(&file, bytes, identity.cluster, lane).map_err(|source| StartError::Checkpoint { file, source })
 }

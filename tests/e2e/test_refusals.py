@@ -264,6 +264,34 @@ def test_a_disk_that_fills_up_refuses_and_recovers(small_volume, start):
     assert acknowledged.items() <= numbers.items()
 
 
+def test_a_disk_that_others_fill_up_stops_neither_producers_nor_checkpoints_nor_a_restart(small_volume, start):
+    server = start(data_dir=small_volume / "data", wal_rotation_size="1MiB", ship_max_age="1h")
+    server.tool("produce", "t", stdin=b"before\n")
+    with (small_volume / "filler").open("wb", buffering=0) as filler:
+        for size in (1 << 20, 4096):
+            try:
+                while filler.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                pass
+    assert free(small_volume) == 0
+    server.tool("produce", "t", stdin=b"while full\n")
+    places = list(small_volume.glob("data/checkpoints/*/*.ckpt"))
+    assert len(places) == 2
+    written = [place.stat().st_mtime_ns for place in places]
+    server.seal()
+    until(
+        lambda: all(place.stat().st_mtime_ns > at for place, at in zip(places, written, strict=True)),
+        "both checkpoints are written on the full disk",
+    )
+    assert server.running(), server.tail()
+    server.tool("produce", "t", stdin=b"still full\n")
+    server.kill()
+    server.start()
+    assert server.metrics()["chronik_checkpoint_failures_total"] == 0
+    assert server.tool("consume", "t") == b"before\nwhile full\nstill full\n"
+
+
 def accepts(server):
     try:
         produce(server.bootstrap, "t", [Record(b"9999 again")], message_timeout_ms=2000)

@@ -1,26 +1,26 @@
 //! The data directory: a lock, the identity of what lies in it, local checkpoints, and the write-ahead log.
 //!
-//! `lock`, `identity.json`, `checkpoints/{lane}/{incarnation}-{index}.ckpt`, `wal/{lane}/`
+//! `lock`, `identity.json`, `checkpoints/{lane}/{0,1}.ckpt`, `wal/{lane}/`
 //! and its mark, `checkpoints/{lane}/wal.mark`. The identity comes first: it is
 //! written when the bucket is claimed, marked as complete once all else is there, and only then is anything served. So a
 //! start that was cut off is known by its identity, and a directory with a log or checkpoints but without an identity is
 //! damaged. It is never taken for an empty one.
 
+mod checkpoints;
 mod identity;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use chronik_core::ids::Lane;
 
 use crate::disk::{Disk, LocalDisk};
+pub use checkpoints::{Checkpoints, Stored};
 pub use identity::Identity;
 
 const IDENTITY: &str = "identity.json";
-/// How many local checkpoints are kept.
-const CHECKPOINTS_KEPT: usize = 2;
 
 /// Why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +122,7 @@ impl DataDir {
     /// The file that says how far a lane's write-ahead log had come. It is not with the log: a volume that holds that one
     /// may not be mounted.
     pub fn wal_mark(&self, lane: Lane) -> PathBuf {
-        self.checkpoints(lane).join("wal.mark")
+        self.checkpoint_directory(lane).join("wal.mark")
     }
 
     /// Bytes that a lane's log may take of its volume: what is free, and what the log has taken already.
@@ -193,61 +193,13 @@ impl DataDir {
         write_durably(&self.path, IDENTITY, &bytes)
     }
 
-    /// Stores a checkpoint, durably, and drops all but the newest ones.
-    pub fn put_checkpoint(
-        &self,
-        lane: Lane,
-        incarnation: Incarnation,
-        index: LogIndex,
-        bytes: &[u8],
-    ) -> Result<(), DataDirError> {
-        let directory = self.checkpoints(lane);
-        fs::create_dir_all(&directory).map_err(io_error("create", &directory))?;
-        write_durably(&directory, &format!("{incarnation}-{index:016x}.ckpt"), bytes)?;
-        let names = self.checkpoint_names(lane)?;
-        for (_, old) in names.iter().rev().skip(CHECKPOINTS_KEPT) {
-            fs::remove_file(old).map_err(io_error("remove", old))?;
-        }
-        Ok(())
+    /// A lane's local checkpoints.
+    pub fn checkpoints(&self, lane: Lane) -> Checkpoints {
+        Checkpoints::new(Arc::new(LocalDisk), self.checkpoint_directory(lane), lane)
     }
 
-    /// The newest checkpoint of an incarnation and its file, if there is one.
-    pub fn newest_checkpoint(
-        &self,
-        lane: Lane,
-        incarnation: Incarnation,
-    ) -> Result<Option<(PathBuf, Bytes)>, DataDirError> {
-        let prefix = format!("{incarnation}-");
-        let names = self.checkpoint_names(lane)?;
-        let Some((_, path)) = names.into_iter().rev().find(|(name, _)| name.starts_with(&prefix)) else {
-            return Ok(None);
-        };
-        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-        Ok(Some((path, Bytes::from(bytes))))
-    }
-
-    fn checkpoints(&self, lane: Lane) -> PathBuf {
+    fn checkpoint_directory(&self, lane: Lane) -> PathBuf {
         self.path.join("checkpoints").join(lane.to_string())
-    }
-
-    /// Names and paths, oldest first: fixed-width hex sorts as numbers do.
-    fn checkpoint_names(&self, lane: Lane) -> Result<Vec<(String, PathBuf)>, DataDirError> {
-        let directory = self.checkpoints(lane);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(io_error("list", &directory)(error)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(io_error("list", &directory))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".ckpt") {
-                names.push((name, entry.path()));
-            }
-        }
-        names.sort();
-        Ok(names)
     }
 }
 
@@ -301,6 +253,7 @@ mod tests {
 
     use std::os::unix::fs::MetadataExt;
 
+    use chronik_core::ids::Incarnation;
     use uuid::Uuid;
 
     use super::*;
@@ -328,7 +281,7 @@ mod tests {
     fn data_without_an_identity_are_never_an_empty_directory() {
         for name in [
             "wal/00000000/00000003-0000000000000001.wal",
-            "checkpoints/00000000/00000003-0000000000000007.ckpt",
+            "checkpoints/00000000/0.ckpt",
         ] {
             let (folder, data_dir) = opened();
             let file = put(folder.path(), name);
@@ -364,7 +317,7 @@ mod tests {
         data_dir
             .set_identity(&Identity::begun(Uuid::nil(), Incarnation(3)))
             .unwrap();
-        put(folder.path(), "checkpoints/00000000/00000003-0000000000000007.ckpt");
+        put(folder.path(), "checkpoints/00000000/0.ckpt");
         assert_eq!(data_dir.identity().unwrap(), None);
         put(folder.path(), "wal/00000000/00000003-0000000000000001.wal");
         let error = data_dir.identity().unwrap_err();

@@ -40,7 +40,7 @@ impl Disk for LocalDisk {
 
     fn create(&self, path: &Path, length: u64) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        match allocate(&file, length) {
+        match allocate(&file, 0, length) {
             Ok(()) => Ok(Arc::new(file)),
             Err(error) => {
                 drop(file);
@@ -67,20 +67,20 @@ impl Disk for LocalDisk {
     }
 }
 
-/// Reserves the file's blocks. Where the file system can't, zeros do it, so that no later write finds the disk full.
-fn allocate(file: &File, length: u64) -> io::Result<()> {
+/// Reserves the file's blocks from `start` up to `length`. Where the file system can't, zeros do it, so that no later write finds the disk full.
+fn allocate(file: &File, start: u64, length: u64) -> io::Result<()> {
     loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), start, length.saturating_sub(start)) {
             Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP) => return write_zeros(file, length),
+            Err(Errno::OPNOTSUPP) => return write_zeros(file, start, length),
             result => return Ok(result?),
         }
     }
 }
 
-fn write_zeros(file: &File, length: u64) -> io::Result<()> {
+fn write_zeros(file: &File, start: u64, length: u64) -> io::Result<()> {
     let zeros = [0; 64 << 10];
-    for position in (0..length).step_by(zeros.len()) {
+    for position in (start..length).step_by(zeros.len()) {
         let part = zeros.len().min((length - position) as usize);
         write_all_at(file, position, &mut [IoSlice::new(&zeros[..part])])?;
     }
@@ -100,6 +100,10 @@ impl ReadAt for File {
 impl DiskFile for File {
     fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         Ok(rustix::io::pwritev(self, parts, position)?)
+    }
+
+    fn extend(&self, length: u64) -> io::Result<()> {
+        allocate(self, self.length()?, length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -163,7 +167,9 @@ mod tests {
             .create_new(true)
             .open(directory.path().join("a"))
             .unwrap();
-        write_zeros(&file, (64 << 10) + 5).unwrap();
+        write_zeros(&file, 0, (64 << 10) + 5).unwrap();
         assert_eq!(file.length().unwrap(), (64 << 10) + 5);
+        file.extend(1 << 20).unwrap();
+        assert_eq!(file.length().unwrap(), 1 << 20);
     }
 }

@@ -24,7 +24,7 @@ pub struct MemoryDisk {
 /// What changes the disk. Each is counted, and may be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A file's creation.
+    /// A file's creation, or growth.
     Create,
     /// Another name for a file.
     Rename,
@@ -407,6 +407,20 @@ impl DiskFile for MemoryFile {
         change.apply(&mut file.current);
         file.unsynced.push(change);
         state.powered().map(|()| written)
+    }
+
+    fn extend(&self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.begin(Operation::Create)?;
+        let more = length.saturating_sub(state.files[self.id].current.len() as u64);
+        if state.capacity.is_some_and(|capacity| state.used() + more > capacity) {
+            return Err(Errno::NOSPC.into());
+        }
+        let change = Change::Length(length as usize);
+        let file = &mut state.files[self.id];
+        change.apply(&mut file.current);
+        file.unsynced.push(change);
+        state.powered()
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -44,6 +44,8 @@ pub trait ReadAt {
 pub trait DiskFile: ReadAt + Send + Sync {
     /// Writes what one system call takes of `parts`, one behind the other.
     fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Allocates blocks up to `length` bytes, all of it or nothing that shows.
+    fn extend(&self, length: u64) -> io::Result<()>;
     /// Makes all bytes written so far durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts the file to `length` bytes, and makes that and its bytes durable.

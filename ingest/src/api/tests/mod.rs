@@ -26,13 +26,14 @@ use chronik_wire::{
 };
 use clap::Parser;
 use futures::future::BoxFuture;
+use prometheus::IntCounter;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Broker, table};
 use crate::data_dir::DataDir;
-use crate::export::Exporter;
+use crate::export::{Exporter, ExporterParts};
 use crate::lane::LaneHandle;
 use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneSettings, Owner};
@@ -105,15 +106,17 @@ impl Served {
         };
         tokio::spawn(shipper.run(orders, stop.clone()));
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
-        let exporter = Exporter::new(
+        let exporter = Exporter::new(ExporterParts {
             cluster,
-            (incarnation, LANE),
-            lane.clone(),
-            store.clone(),
-            catalog.clone(),
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: store.clone(),
+            reader: catalog.clone(),
             data_dir,
             beat,
-        );
+            checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
+        });
         let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
         let mut broker = Broker {
             reader: RecordReader::new(lane.clone(), cold, FetchMetrics::new(&metrics)),

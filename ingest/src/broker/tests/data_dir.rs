@@ -104,3 +104,60 @@ async fn a_log_that_lacks_a_file_or_all_of_them_is_refused_and_no_offset_is_give
     }
     world.check_after_restart().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_damaged_local_checkpoint_costs_nothing_and_without_any_the_start_is_refused() {
+    let mut world = World::killed().await;
+    let running = world.start().await;
+    running.ship().await;
+    running.stop().await;
+    let places = ["0.ckpt", "1.ckpt"].map(|name| world.path("checkpoints/00000000").join(name));
+    let whole = places.clone().map(|place| fs::read(place).unwrap());
+    for (place, bytes) in places.iter().zip(&whole) {
+        let mut damaged = bytes.clone();
+        damaged[4200] ^= 1;
+        for bad in [Some(damaged), None] {
+            match bad {
+                Some(bytes) => fs::write(place, bytes).unwrap(),
+                None => fs::remove_file(place).unwrap(),
+            }
+            let running = world.start().await;
+            world.check(&running).await;
+            world.produce(&running, 3).await;
+            running.stop().await;
+        }
+    }
+    for place in &places {
+        fs::write(place, b"damaged").unwrap();
+    }
+    let complaint = world.complaint().await;
+    for part in [
+        places[0].to_str().unwrap(),
+        places[1].to_str().unwrap(),
+        "recover from the bucket",
+    ] {
+        assert!(complaint.contains(part), "{part} is not in: {complaint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_checkpoint_that_can_not_be_written_ends_nothing_and_lets_the_log_keep_its_files() {
+    let mut world = World::new();
+    let running = world.start().await;
+    let (place, aside) = (world.path("checkpoints/00000000/0.ckpt"), world.path("aside"));
+    fs::rename(&place, &aside).unwrap();
+    fs::create_dir(&place).unwrap();
+    world.produce(&running, 200).await;
+    let files = world.log_files();
+    assert!(files.len() >= 3, "{files:?}");
+    running.stop().await;
+    assert!(world.log_files().starts_with(&files), "{:?}", world.log_files());
+
+    fs::remove_dir(&place).unwrap();
+    fs::rename(&aside, &place).unwrap();
+    let running = world.start().await;
+    world.check(&running).await;
+    world.produce(&running, 1).await;
+    running.stop().await;
+    assert!(world.log_files().len() < files.len(), "{:?}", world.log_files());
+}

@@ -15,6 +15,7 @@ use chronik_core::store::clocked::ClockedStore;
 use chronik_core::store::faulty::FaultyStore;
 use chronik_core::store::{SharedStore, memory};
 use chronik_core::telemetry::Metrics;
+use prometheus::IntCounter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
@@ -26,7 +27,7 @@ use crate::claim;
 use crate::command::{ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment};
 use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
-use crate::export::Exporter;
+use crate::export::{Exporter, ExporterParts};
 use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneLog, LaneSettings, Owner};
 use crate::lane::replay::Replay;
@@ -466,15 +467,17 @@ impl Broker {
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 0));
         let data_dir = tempfile::tempdir().unwrap();
         let opened = Arc::new(DataDir::open(data_dir.path()).unwrap());
-        let exporter = Exporter::new(
+        let exporter = Exporter::new(ExporterParts {
             cluster,
-            (incarnation, LANE),
-            lane.clone(),
-            store.clone(),
-            catalog.clone(),
-            opened,
+            incarnation,
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: store.clone(),
+            reader: catalog.clone(),
+            data_dir: opened,
             beat,
-        );
+            checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
+        });
         let deletion_metrics = DeletionMetrics::new(&metrics);
         let mut deletion = Deletion::new(DeletionParts {
             cluster,
