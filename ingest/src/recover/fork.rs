@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use chronik_core::catalog::{CatalogReader, TopicPage};
+use chronik_core::catalog::{CatalogError, CatalogReader, TopicPage};
 use chronik_core::ids::{Offset, PartitionId, TopicId};
 use chronik_core::names::SegmentName;
 use chronik_core::segment::{LogEntry, SegmentReader};
@@ -26,7 +26,13 @@ impl Bucket<'_> {
             if segments.has_discarded(&one) || segments.has_discarded(&other) || self.agree(&one, &other).await? {
                 continue;
             }
-            let named = self.named_by_the_catalog().await?;
+            let named = match self.named_by_the_catalog().await {
+                Err(RecoverError::Catalog(error @ CatalogError::Damaged { .. })) => {
+                    tracing::warn!("{error}; it decides nothing");
+                    HashSet::new()
+                }
+                named => named?,
+            };
             let loser = match (named.contains(&one.to_string()), named.contains(&other.to_string())) {
                 (true, false) => other,
                 (false, true) => one,
