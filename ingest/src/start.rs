@@ -306,21 +306,11 @@ async fn begin(
     tokio::time::sleep(notice).await;
     let state = match highest {
         None => LaneState::new(incarnation),
-        Some(_) => {
-            let (mut state, report) = recover::from_bucket(&patient, cluster, lane, settings.accept_loss).await?;
-            state.begin_incarnation(incarnation);
-            let name = CheckpointName {
-                lane,
-                incarnation,
-                index: state.applied,
-                ulid: Ulid::new(),
-            };
-            patient
-                .create(&name.to_string(), vec![checkpoint::encode(&state, cluster, lane)])
-                .await?;
-            tracing::warn!("{report}");
-            state
-        }
+        Some(_) => tokio::select! {
+            biased;
+            lost = ownership.lost() => return Err(lost.into()),
+            state = recovered(settings, &patient, lane, &ownership) => state?,
+        },
     };
     ownership.through(patient).check().await?;
     data_dir.set_identity(&Identity::begun(cluster, incarnation))?;
@@ -334,6 +324,28 @@ async fn begin(
         was_released: false,
         confirmed: true,
     })
+}
+
+/// The state that the bucket holds, once its checkpoint of the new incarnation is in the bucket.
+async fn recovered(
+    settings: &IngestSettings,
+    store: &SharedStore,
+    lane: Lane,
+    ownership: &Ownership,
+) -> Result<LaneState, StartError> {
+    let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
+    let (mut state, report) = recover::from_bucket(store, cluster, lane, settings.accept_loss).await?;
+    state.begin_incarnation(incarnation);
+    let name = CheckpointName {
+        lane,
+        incarnation,
+        index: state.applied,
+        ulid: Ulid::new(),
+    };
+    let bytes = checkpoint::encode(&state, cluster, lane);
+    store.create(&name.to_string(), vec![bytes]).await?;
+    tracing::warn!("{report}");
+    Ok(state)
 }
 
 /// Claims a bucket that `owner` had: once that one is gone, or at once if the operator says so. Says how long that one

@@ -108,6 +108,16 @@ impl Ownership {
         self.seen.later_claim.get().copied()
     }
 
+    /// Returns once somebody has seen a claim above this one.
+    pub async fn lost(&self) -> ClaimError {
+        self.fenced().cancelled().await;
+        let own = self.incarnation;
+        ClaimError::Fenced {
+            own,
+            by: self.fenced_by().unwrap_or(own),
+        }
+    }
+
     /// Asks for the next claim's name: as long as nobody has it, the bucket is ours. The first time, also whether it
     /// is our cluster's bucket at all.
     pub async fn check(&self) -> Result<(), ClaimError> {

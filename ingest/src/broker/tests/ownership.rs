@@ -271,6 +271,31 @@ async fn a_new_owner_that_recovers_for_long_is_not_taken_for_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_for_the_bucket_ends_once_somebody_else_owns_it() {
+    let world = World::new();
+    world.start().await.stop().await;
+    let second = world.neighbour();
+    world
+        .bucket
+        .fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
+    let store: SharedStore = world.bucket.clone();
+    let recovering = tokio::spawn(async move { second.try_start().await.map(|_| ()) });
+    while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
+        tokio::task::yield_now().await;
+    }
+    world.claim_by_another().await;
+    let ended = recovering.await.unwrap();
+    let fenced = matches!(
+        ended,
+        Err(IngestError::Start(StartError::Claim(ClaimError::Fenced {
+            by: Incarnation(3),
+            ..
+        })))
+    );
+    assert!(fenced, "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_comes_during_recovery_ends_the_start() {
     let world = World::new();
     world.start().await.stop().await;
