@@ -15,7 +15,7 @@ pub enum End {
     Idle,
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("stalled within a frame")]
+    #[error("a frame came too slowly, or stopped")]
     Stalled,
     #[error("a frame of {length} bytes where 1 to {max} are allowed")]
     FrameLength { length: i32, max: usize },
@@ -23,6 +23,8 @@ pub enum End {
     Header(#[from] DecodeError),
     #[error("{0}")]
     Refused(String),
+    #[error("the client takes nothing of its answers")]
+    Unread,
     #[error("answers took too long")]
     Drain,
 }
@@ -32,7 +34,7 @@ impl End {
     pub fn is_fault(&self) -> bool {
         matches!(
             self,
-            Self::Stalled | Self::FrameLength { .. } | Self::Header(_) | Self::Refused(_)
+            Self::Stalled | Self::Unread | Self::FrameLength { .. } | Self::Header(_) | Self::Refused(_)
         )
     }
 }

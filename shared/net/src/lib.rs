@@ -5,9 +5,10 @@
 //! sends the answers in order of the requests (`answers`). [`ApiTable`] is a service made of one row an API.
 //!
 //! Memory is bounded by [`Limits`]: a frame's length before it is allocated, the bytes of all requests in
-//! progress, the requests and finished answers of one connection. Beyond a limit the socket is not read,
-//! and TCP holds the client back.
+//! progress as they arrive (`admission`), the requests and finished answers of one connection. Beyond a limit the
+//! socket is not read, and TCP holds the client back.
 
+mod admission;
 mod answers;
 mod api_table;
 mod connection;

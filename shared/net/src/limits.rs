@@ -9,7 +9,8 @@ const MIB: usize = 1 << 20;
 pub struct Limits {
     /// Bytes of one frame after its length field. A longer one closes the connection.
     pub frame_bytes_max: usize,
-    /// Bytes of all frames being read or answered, over all connections. Beyond it nothing is read.
+    /// Bytes of all frames being read or answered, as far as they have arrived, over all connections. Beyond it only
+    /// one request is read on, the oldest, and what fits into the 16 KiB that every connection has of its own.
     pub in_flight_bytes_max: usize,
     /// Connections at a time. Another one is closed at once.
     pub connections_max: usize,
@@ -18,10 +19,13 @@ pub struct Limits {
     /// Bytes of requests in progress on one connection, and apart from them of answers that wait for an
     /// earlier one. Reaching it stops the reading, or the work on what is not the oldest request.
     pub connection_bytes_max: usize,
-    /// A connection without request, or whose client takes nothing off it, is closed after this time.
+    /// A connection without request is closed after this time.
     pub idle_timeout: Duration,
-    /// A frame of which nothing more comes for this time closes its connection.
+    /// A frame of which nothing more comes for this time closes its connection; so does a client that takes nothing
+    /// of an answer for this time.
     pub stall_timeout: Duration,
+    /// Bytes a second that a frame must come with, once it has used up [`Self::stall_timeout`].
+    pub frame_rate_min: usize,
     /// How long answers may take once the client or the server has ended the connection.
     pub drain_timeout: Duration,
 }
@@ -37,6 +41,7 @@ impl Default for Limits {
             connection_requests_max: 1000,
             connection_bytes_max: 16 * MIB,
             stall_timeout: Duration::from_secs(30),
+            frame_rate_min: MIB,
             drain_timeout: Duration::from_secs(10),
         }
     }

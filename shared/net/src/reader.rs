@@ -1,10 +1,13 @@
 //! From the socket to the service.
 
 use std::any::Any;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chronik_wire::{ApiKey, RequestHeader};
@@ -12,19 +15,22 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::tcp::ReadHalf;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{ConnectionRoom, OWN_BYTES, RequestRoom};
 use crate::answers::{Pending, Reply};
 use crate::end::End;
 use crate::shared::Shared;
-use crate::stats::{count, uncount};
-use crate::{NetStats, Outcome, Request, Service};
+use crate::stats::count;
+use crate::{Limits, NetStats, Outcome, Request, Service};
 
 /// Small requests are read together. A larger one goes straight to its own buffer, and even a small one is
 /// moved to one: what keeps a slice of a request must not keep its neighbours.
 const BUFFER_BYTES: usize = 16 << 10;
+/// A large request takes room in steps of at most so many bytes.
+const STEP_BYTES_MAX: usize = 1 << 20;
 
 /// The reading half of a connection.
 pub struct Reader<'a, S> {
@@ -34,18 +40,23 @@ pub struct Reader<'a, S> {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Pending>,
     in_progress: &'a AtomicUsize,
+    room: ConnectionRoom,
 }
 
-/// The bytes of one frame as part of all bytes in flight.
-struct InFlight {
-    bytes: usize,
-    stats: Arc<NetStats>,
-    _permits: OwnedSemaphorePermit,
+/// How long a client may still keep its frame waiting.
+struct Patience {
+    left: Duration,
+    gap: Duration,
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        uncount(&self.stats.in_flight_bytes, self.bytes);
+impl Patience {
+    async fn wait<T>(&mut self, read: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+        let begun = Instant::now();
+        let read = timeout(self.left.min(self.gap), read)
+            .await
+            .map_err(|_| End::Stalled)??;
+        self.left = self.left.saturating_sub(begun.elapsed());
+        Ok(read)
     }
 }
 
@@ -59,6 +70,7 @@ impl<'a, S: Service> Reader<'a, S> {
         in_progress: &'a AtomicUsize,
     ) -> Self {
         let socket = BufReader::with_capacity(BUFFER_BYTES, socket);
+        let room = ConnectionRoom::new(shared.admission.clone());
         Self {
             socket,
             peer,
@@ -66,6 +78,7 @@ impl<'a, S: Service> Reader<'a, S> {
             shared,
             requests,
             in_progress,
+            room,
         }
     }
 
@@ -78,7 +91,7 @@ impl<'a, S: Service> Reader<'a, S> {
                 frame = self.frame() => frame,
             };
             let pending = match frame {
-                Ok((frame, in_flight)) => self.call(frame, in_flight),
+                Ok((frame, room)) => self.call(frame, room),
                 Err(end) => Err(end),
             };
             match pending {
@@ -93,17 +106,27 @@ impl<'a, S: Service> Reader<'a, S> {
         }
     }
 
-    async fn frame(&mut self) -> Result<(Bytes, InFlight), End> {
+    async fn frame(&mut self) -> Result<(Bytes, RequestRoom), End> {
         self.arrival().await?;
-        let length = timeout(self.shared.limits.stall_timeout, self.socket.read_i32());
-        let length = length.await.map_err(|_| End::Stalled)??;
-        let max = self.shared.limits.frame_bytes_max;
+        let Limits {
+            stall_timeout,
+            frame_rate_min,
+            frame_bytes_max: max,
+            ..
+        } = self.shared.limits;
+        let mut patience = Patience {
+            left: stall_timeout,
+            gap: stall_timeout,
+        };
+        let length = patience.wait(self.socket.read_i32()).await?;
         let bytes = match usize::try_from(length) {
             Ok(bytes) if (1..=max).contains(&bytes) => bytes,
             _ => return Err(End::FrameLength { length, max }),
         };
-        let in_flight = self.in_flight(bytes).await?;
-        Ok((self.body(bytes).await?, in_flight))
+        patience.left += Duration::from_secs_f64(bytes as f64 / frame_rate_min as f64);
+        let mut room = self.room.request();
+        let frame = self.body(bytes, &mut room, &mut patience).await?;
+        Ok((frame, room))
     }
 
     /// Waits for the first byte of a frame.
@@ -118,29 +141,20 @@ impl<'a, S: Service> Reader<'a, S> {
         }
     }
 
-    /// Waits until the bytes of a frame fit in what may be in flight; one larger than that waits for all of it.
-    async fn in_flight(&self, bytes: usize) -> Result<InFlight, End> {
-        let all = u32::try_from(self.shared.limits.in_flight_bytes_max).unwrap_or(u32::MAX);
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(all);
-        let permits = self.shared.in_flight.clone().acquire_many_owned(permits).await;
-        let permits = permits.map_err(|_| End::Shutdown)?;
-        let stats = self.shared.stats.clone();
-        count(&stats.in_flight_bytes, bytes);
-        Ok(InFlight {
-            bytes,
-            stats,
-            _permits: permits,
-        })
-    }
-
-    async fn body(&mut self, bytes: usize) -> Result<Bytes, End> {
-        let mut frame = BytesMut::with_capacity(bytes);
+    /// Reads a frame in steps that grow with what has come: neither room nor memory is taken for what is announced.
+    async fn body(&mut self, bytes: usize, room: &mut RequestRoom, patience: &mut Patience) -> Result<Bytes, End> {
+        let mut frame = BytesMut::new();
         while frame.len() < bytes {
-            let left = bytes - frame.len();
-            let mut rest = (&mut frame).limit(left);
-            let read = timeout(self.shared.limits.stall_timeout, self.socket.read_buf(&mut rest));
-            if read.await.map_err(|_| End::Stalled)?? == 0 {
-                return Err(End::Client);
+            let step = frame.len().clamp(OWN_BYTES, STEP_BYTES_MAX).min(bytes - frame.len());
+            room.take(step).await;
+            frame.reserve(step);
+            let end = frame.len() + step;
+            while frame.len() < end {
+                let left = end - frame.len();
+                let mut rest = (&mut frame).limit(left);
+                if patience.wait(self.socket.read_buf(&mut rest)).await? == 0 {
+                    return Err(End::Client);
+                }
             }
         }
         count(&self.shared.stats.bytes_read, bytes + 4);
@@ -148,7 +162,7 @@ impl<'a, S: Service> Reader<'a, S> {
     }
 
     /// Calls the service. An API that nobody knows, or a panic, ends the connection in its turn.
-    fn call(&self, frame: Bytes, in_flight: InFlight) -> Result<Pending, End> {
+    fn call(&self, frame: Bytes, room: RequestRoom) -> Result<Pending, End> {
         let frame_bytes = frame.len();
         let mut body = frame;
         let header = RequestHeader::decode(&mut body)?;
@@ -176,7 +190,7 @@ impl<'a, S: Service> Reader<'a, S> {
         };
         let outcome = async move {
             let outcome = AssertUnwindSafe(outcome).catch_unwind().await;
-            drop(in_flight);
+            drop(room);
             outcome.unwrap_or_else(|panic| panicked(&stats, peer, api, &*panic))
         };
         Ok(Pending {

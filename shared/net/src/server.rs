@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::connection;
 use crate::shared::Shared;
 use crate::stats::{count, uncount};
@@ -28,12 +28,12 @@ impl Server {
     /// Binds a port. Clients can connect from here on; they are answered once [`Self::serve`] runs.
     pub async fn bind(address: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let permits = limits.in_flight_bytes_max.min(u32::MAX as usize);
-        let in_flight = Arc::new(Semaphore::new(permits));
+        let stats = Arc::<NetStats>::default();
+        let admission = Admission::new(limits.in_flight_bytes_max, stats.clone());
         let shared = Arc::new(Shared {
             limits,
-            stats: Arc::default(),
-            in_flight,
+            stats,
+            admission,
         });
         Ok(Self { listener, shared })
     }

@@ -104,10 +104,10 @@ impl<'a> Writer<'a> {
     async fn flush(&mut self) -> Result<(), End> {
         while self.outgoing.has_remaining() {
             let write = timeout(
-                self.shared.limits.idle_timeout,
+                self.shared.limits.stall_timeout,
                 self.socket.write_buf(&mut self.outgoing),
             );
-            let written = write.await.map_err(|_| End::Idle)??;
+            let written = write.await.map_err(|_| End::Unread)??;
             count(&self.shared.stats.bytes_written, written);
         }
         Ok(())
