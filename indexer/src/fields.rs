@@ -16,7 +16,7 @@ pub(crate) struct Fields {
     key: Field,
     value: Field,
     headers: Field,
-    values_are_searched: bool,
+    values: ValueFormat,
 }
 
 impl Fields {
@@ -32,20 +32,19 @@ impl Fields {
         let key = schema.add_bytes_field(KEY, BytesOptions::default().set_indexed());
         let value = schema.add_text_field(VALUE, TextOptions::default().set_indexing_options(words));
         let headers = schema.add_bytes_field(HEADERS, BytesOptions::default().set_indexed());
-        let values_are_searched = settings.value_format != ValueFormat::None;
         Self {
             schema: schema.build(),
             key,
             value,
             headers,
-            values_are_searched,
+            values: settings.value_format,
         }
     }
 
     /// An index of these fields, in which one thread does everything.
     pub(crate) fn index(&self) -> IndexBuilder {
         let tokenizers = TokenizerManager::default();
-        tokenizers.register(ANALYSIS, TextAnalyzer::from(Words::default()));
+        tokenizers.register(ANALYSIS, TextAnalyzer::from(Words::new(self.values)));
         let settings = TantivySettings {
             docstore_compress_dedicated_thread: false,
             ..Default::default()
@@ -61,7 +60,7 @@ impl Fields {
         if let Some(key) = &record.key {
             document.add_bytes(self.key, &key_term(key).bytes);
         }
-        if let Some(value) = record.value.as_ref().filter(|_| self.values_are_searched) {
+        if let Some(value) = record.value.as_ref().filter(|_| self.values != ValueFormat::None) {
             // Replacement characters separate words as the bytes that they stand for do.
             document.add_text(self.value, String::from_utf8_lossy(value));
         }

@@ -1,12 +1,23 @@
 //! The product's text analysis as Tantivy sees it.
 
-use chronik_core::search::{Tokens, tokens};
+use chronik_core::job::ValueFormat;
+use chronik_core::search::{self, value_words};
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 
-/// Gives the tokens of [`tokens`], each at its position.
-#[derive(Clone, Default)]
+/// Gives the words of [`value_words`], each at its position.
+#[derive(Clone)]
 pub(crate) struct Words {
+    format: ValueFormat,
     token: Token,
+}
+
+impl Words {
+    pub(crate) fn new(format: ValueFormat) -> Self {
+        Self {
+            format,
+            token: Token::default(),
+        }
+    }
 }
 
 impl Tokenizer for Words {
@@ -15,14 +26,14 @@ impl Tokenizer for Words {
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
         self.token.reset();
         WordStream {
-            words: tokens(text),
+            words: value_words(text.as_bytes(), self.format),
             token: &mut self.token,
         }
     }
 }
 
 pub(crate) struct WordStream<'a> {
-    words: Tokens<'a>,
+    words: search::Words<'a>,
     token: &'a mut Token,
 }
 

@@ -1,21 +1,42 @@
 """What a search must find, by looking at every record: a second, slow and plain reading of the query language."""
 
 import functools
+import json
 import random
 from dataclasses import dataclass
 
 
 @functools.cache
 def tokens(data):
-    """The words of some bytes: runs of alphanumeric characters, lower case; invalid bytes separate."""
+    """The words of some bytes: runs of alphanumeric characters, case folded; invalid bytes separate."""
     words, word = [], []
     for character in data.decode(errors="replace") + " ":
         if character.isalnum():
             word.append(character)
         elif word:
-            words.append("".join(c for letter in word for c in letter.lower() if c.isalnum()))
+            words.append("".join(c for letter in word for c in letter.lower().upper().lower() if c.isalnum()))
             word = []
     return [word if len(word.encode()) <= 255 else None for word in words]
+
+
+@functools.cache
+def texts(value):
+    """What of a value is read as text: of a JSON document its strings and scalars, each of its own."""
+    if value.strip()[:1] not in (b"{", b"[", b'"'):
+        return (value,)
+    try:
+        document = json.loads(value, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=float)
+    except ValueError:
+        return (value,)
+    parts, found = [document], []
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list | tuple):
+            parts.extend(part)
+        else:
+            text = part if isinstance(part, str) else json.dumps(part)
+            found.append(text.encode(errors="replace"))
+    return tuple(found)
 
 
 def stands_in(phrase, words):
@@ -32,7 +53,7 @@ class Word:
 
     def matches(self, record):
         phrase = tokens(self.text.encode())
-        return record.value is not None and stands_in(phrase, tokens(record.value))
+        return record.value is not None and any(stands_in(phrase, tokens(text)) for text in texts(record.value))
 
 
 @dataclass(frozen=True)

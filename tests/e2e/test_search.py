@@ -101,9 +101,12 @@ def test_words_of_any_script_and_words_that_are_phrases(shared):
         "10 0 0 1 blk 12",
         "blk_1 2",
         "Ошибка ДИСКА",
+        "ΣΊΣΥΦΟΣ",
+        '{"city":"Z\\u00fcrich","stack":"boom\\n\\tat com.acme\\nCaused by"}',
     ]
     produce(shared.bootstrap, "scripts", [Record(value.encode()) for value in values])
-    for word in ["größe", "ÜBERSCHRITTEN", "接続エラー", "番号7", "blk_12", "10.0.0.1", "диска", "1", "12"]:
+    words = "größe ÜBERSCHRITTEN 接続エラー 番号7 blk_12 10.0.0.1 диска σίσυφος zürich caused 1 12"
+    for word in words.split():
         expected = {value for value in values if Word(word).matches(Record(value.encode()))}
         found = {hit["value"] for hit in shared.search("scripts", word, limit=100)["hits"]}
         assert found == expected, (word, tokens(word.encode()))
@@ -114,6 +117,9 @@ def test_highlights_name_what_matched(shared):
     [hit] = shared.search("highlighted", "disk")["hits"]
     marked = [hit["value"].encode()[start:end].decode() for start, end in hit["highlights"]]
     assert marked == ["Disk", "disk"]
+    produce(shared.bootstrap, "highlighted", [Record(b'{"city":"Z\\u00fcrich"}')])
+    [hit] = shared.search("highlighted", "zürich")["hits"]
+    assert [hit["value"][start:end] for start, end in hit["highlights"]] == ["Z\\u00fcrich"]
 
 
 def test_a_search_can_be_posted(shared):

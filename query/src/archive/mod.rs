@@ -11,6 +11,7 @@ mod file;
 mod opened;
 mod plan;
 mod select;
+mod spelling;
 #[cfg(test)]
 mod tests;
 

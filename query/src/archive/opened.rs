@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chronik_core::archive::terms::{HEADERS, KEY, VALUE};
-use chronik_core::archive::{Description, Opened, RunTable, open};
+use chronik_core::archive::{Opened, RunTable, open};
 use chronik_core::catalog::ArchiveEntry;
 use chronik_core::job::IndexSettings;
-use chronik_core::search::{ANALYSIS, Query};
+use chronik_core::search::{ANALYSIS, ANALYSIS_LOWER_CASED, Query};
 use chronik_core::store::SharedStore;
 use futures::future::try_join_all;
 use tantivy::directory::{FileHandle, OwnedBytes};
@@ -17,7 +17,7 @@ use tantivy::{Index, ReloadPolicy, Searcher, TantivyError};
 use super::directory::ArchiveDirectory;
 use super::documents::Documents;
 use super::file::{BlockCache, RangedFile};
-use super::plan::{Fields, Plan};
+use super::plan::{Built, Fields, Plan};
 use super::select::select;
 use super::{CandidateBatch, Candidates, LeafError, at_work};
 
@@ -37,7 +37,7 @@ const INDEX_BYTES: usize = 32 << 10;
 
 pub(super) struct OpenedArchive {
     pub key: String,
-    description: Description,
+    built: Built,
     runs: RunTable,
     /// Bytes of files in memory.
     loaded: usize,
@@ -63,22 +63,30 @@ impl OpenedArchive {
         let archive = open(store.as_ref(), &entry.key, entry.size, Some(entry.crc), first)
             .await
             .map_err(failed)?;
-        let description = archive.toc.description.clone();
-        if description.analysis != ANALYSIS {
-            let reason = format!("its text was analysed as {:?}", description.analysis);
-            return Err(LeafError::Unsupported {
-                archive: entry.key.clone(),
-                reason,
-            });
-        }
+        let description = &archive.toc.description;
+        let built = Built {
+            settings: description.settings,
+            folded: match description.analysis.as_str() {
+                ANALYSIS => true,
+                ANALYSIS_LOWER_CASED => false,
+                analysis => {
+                    let reason = format!("its text was analysed as {analysis:?}, which a newer program knows");
+                    return Err(LeafError::Unsupported {
+                        archive: entry.key.clone(),
+                        reason,
+                    });
+                }
+            },
+        };
+        let records = description.records;
         let runs = archive.runs(store.as_ref()).await.map_err(failed)?;
         let files = Files::new(store, cache, ahead, archive).await?;
         let (loaded, ranged) = (files.loaded, files.ranged);
-        let (key, records) = (entry.key.clone(), description.records);
+        let key = entry.key.clone();
         let (fields, searcher) = at_work(&entry.key, move || files.searcher(&key, records)).await??;
         Ok(Self {
             key: entry.key.clone(),
-            description,
+            built,
             runs,
             loaded,
             fields,
@@ -93,7 +101,7 @@ impl OpenedArchive {
     }
 
     pub(super) fn plan(&self, query: &Query, settings: IndexSettings) -> Plan {
-        Plan::new(query, self.fields, settings, self.description.settings)
+        Plan::new(query, self.fields, settings, self.built)
     }
 
     /// Reads what the plan will ask for, all at once, into the cache.

@@ -6,6 +6,8 @@ use chronik_core::search::{Phrase, Query};
 use tantivy::Term;
 use tantivy::schema::Field;
 
+use super::spelling::Spelling;
+
 /// The index's fields, as [`chronik_core::archive::terms`] names them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields {
@@ -14,12 +16,28 @@ pub(super) struct Fields {
     pub headers: Field,
 }
 
+/// How an archive's text was analysed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Built {
+    pub settings: IndexSettings,
+    /// Whether case was folded and JSON decoded, where the settings say so; otherwise words were lower-cased and JSON was text.
+    pub folded: bool,
+}
+
+impl Built {
+    fn decodes_json(self) -> bool {
+        self.folded && self.settings.value_format.decodes_json()
+    }
+}
+
 /// A set of documents, by their terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Selection {
     All,
     Nothing,
     Term(Term),
+    /// Any term that may stand for a word.
+    Spelled(Field, Spelling),
     /// At least two terms in consecutive positions.
     Phrase(Vec<Term>),
     AllOf(Vec<Selection>),
@@ -28,10 +46,10 @@ pub(super) enum Selection {
 }
 
 impl Selection {
-    /// Every term that is looked up, and whether its positions are.
+    /// Every term that is known before it is looked up, and whether its positions are wanted.
     pub(super) fn terms(&self) -> Vec<(&Term, bool)> {
         match self {
-            Self::All | Self::Nothing => Vec::new(),
+            Self::All | Self::Nothing | Self::Spelled(..) => Vec::new(),
             Self::Term(term) => vec![(term, false)],
             Self::Phrase(terms) => terms.iter().map(|term| (term, true)).collect(),
             Self::AllOf(parts) | Self::AnyOf(parts) => parts.iter().flat_map(Self::terms).collect(),
@@ -65,7 +83,7 @@ impl Bound {
 
 impl Plan {
     /// For a topic that is searched as `settings` say, in an archive that was built as `built` says.
-    pub(super) fn new(query: &Query, fields: Fields, settings: IndexSettings, built: IndexSettings) -> Self {
+    pub(super) fn new(query: &Query, fields: Fields, settings: IndexSettings, built: Built) -> Self {
         let mut planner = Planner {
             fields,
             settings,
@@ -83,7 +101,7 @@ impl Plan {
 struct Planner {
     fields: Fields,
     settings: IndexSettings,
-    built: IndexSettings,
+    built: Built,
     exact: bool,
 }
 
@@ -109,6 +127,10 @@ impl Planner {
     }
 
     fn header(&mut self, name: &str, phrase: &Phrase, bound: Bound) -> Selection {
+        if !self.built.folded {
+            let prefix = header_term(name.as_bytes(), "").bytes;
+            return self.spelled(self.fields.headers, &prefix, phrase, false, bound);
+        }
         let terms: Vec<_> = phrase
             .tokens
             .iter()
@@ -123,18 +145,36 @@ impl Planner {
         if self.settings.value_format == ValueFormat::None {
             return Selection::Nothing;
         }
-        if self.built.value_format == ValueFormat::None {
+        if self.built.settings.value_format == ValueFormat::None {
             return self.inexact(bound, Selection::All);
+        }
+        match (self.settings.value_format.decodes_json(), self.built.decodes_json()) {
+            // What stood in escapes can't be told from decoded words.
+            (false, true) => return self.inexact(bound, Selection::All),
+            (decodes, built) if decodes != built || !self.built.folded => {
+                return self.spelled(self.fields.value, b"", phrase, decodes, bound);
+            }
+            _ => {}
         }
         let terms: Vec<_> = phrase
             .tokens
             .iter()
             .map(|token| Term::from_field_text(self.fields.value, token))
             .collect();
-        if terms.len() > 1 && self.built.positions {
+        if terms.len() > 1 && self.built.settings.positions {
             return Selection::Phrase(terms);
         }
         self.with_terms(bound, terms.len() <= 1, terms)
+    }
+
+    /// Stands for records that have all words in a way that another analysis may have spelled them.
+    fn spelled(&mut self, field: Field, prefix: &[u8], phrase: &Phrase, escapes: bool, bound: Bound) -> Selection {
+        let word = |token: &String| match Spelling::new(prefix, token, escapes) {
+            Some(spelling) => Selection::Spelled(field, spelling),
+            None => Selection::All,
+        };
+        let words = phrase.tokens.iter().map(word).collect();
+        self.inexact(bound, Selection::AllOf(words))
     }
 
     /// Stands for records that have all of the terms, and, unless that is `exact`, something else besides.

@@ -2,11 +2,12 @@
 
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::query::PhraseQuery;
-use tantivy::schema::IndexRecordOption;
+use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader, TERMINATED, Term};
 
 use super::documents::Documents;
 use super::plan::Selection;
+use super::spelling::Spelling;
 
 /// The selected documents of an index of at most one segment. Blocks while the store is read.
 pub(super) fn select(selection: &Selection, searcher: &Searcher, count: u32) -> tantivy::Result<Documents> {
@@ -14,6 +15,7 @@ pub(super) fn select(selection: &Selection, searcher: &Searcher, count: u32) -> 
         Selection::All => Ok(Documents::all(count)),
         Selection::Nothing => Ok(Documents::none(count)),
         Selection::Term(term) => with_term(term, searcher, count),
+        Selection::Spelled(field, spelling) => spelled(*field, spelling, searcher, count),
         Selection::Phrase(terms) => searcher.search(&PhraseQuery::new(terms.clone()), &Collected { count }),
         Selection::Not(part) => Ok(select(part, searcher, count)?.complement()),
         Selection::AllOf(parts) => {
@@ -41,6 +43,22 @@ fn with_term(term: &Term, searcher: &Searcher, count: u32) -> tantivy::Result<Do
     for segment in searcher.segment_readers() {
         let index = segment.inverted_index(term.field())?;
         if let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? {
+            while postings.doc() != TERMINATED {
+                documents.insert(postings.doc());
+                postings.advance();
+            }
+        }
+    }
+    Ok(documents)
+}
+
+fn spelled(field: Field, spelling: &Spelling, searcher: &Searcher, count: u32) -> tantivy::Result<Documents> {
+    let mut documents = Documents::none(count);
+    for segment in searcher.segment_readers() {
+        let index = segment.inverted_index(field)?;
+        let mut terms = index.terms().search(spelling).into_stream()?;
+        while terms.advance() {
+            let mut postings = index.read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic)?;
             while postings.doc() != TERMINATED {
                 documents.insert(postings.doc());
                 postings.advance();

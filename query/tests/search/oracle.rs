@@ -10,7 +10,16 @@ use serde_json::Value;
 use crate::world::{Topic, World, coverage, get, places, whole};
 
 const WORDS: [&str; 6] = ["alpha", "beta", "gamma", "blk_12", "blk_13", "Größe"];
-const QUERIES: [&str; 14] = [
+/// JSON strings.
+const STRINGS: [&str; 6] = [
+    "alpha",
+    "beta\\nalpha",
+    "\\u0062eta",
+    "x\\tblk_12",
+    "Gr\\u00f6\\u00dfe",
+    "nalpha",
+];
+const QUERIES: [&str; 16] = [
     "",
     "alpha",
     "blk_12",
@@ -25,6 +34,8 @@ const QUERIES: [&str; 14] = [
     "nothing",
     "NOT key:k1 alpha",
     "key:k2 OR \"beta alpha\"",
+    "nalpha NOT blk_12",
+    "\"alpha beta\" OR grösse",
 ];
 
 /// What happens to the bucket between two pages.
@@ -49,6 +60,8 @@ struct Asked {
 fn record() -> impl Strategy<Value = Record> {
     let text =
         || prop::collection::vec(prop::sample::select(&WORDS[..]), 0..5).prop_map(|words| Bytes::from(words.join(" ")));
+    let json = prop::collection::vec(prop::sample::select(&STRINGS[..]), 0..4)
+        .prop_map(|strings| Bytes::from(format!("{{\"log\":[\"{}\"]}}", strings.join("\",\""))));
     let key = prop::option::of(prop::sample::select(&["k1", "k2"][..]).prop_map(Bytes::from));
     let header = text().prop_map(|value| Header {
         key: Bytes::from("h"),
@@ -57,7 +70,7 @@ fn record() -> impl Strategy<Value = Record> {
     (
         prop_oneof![20 => 0i64..40, 1 => Just(-1), 1 => Just(-7), 1 => Just(i64::MIN), 1 => Just(i64::MAX)],
         key,
-        prop::option::of(text()),
+        prop::option::of(prop_oneof![text(), json]),
         prop::collection::vec(header, 0..2),
     )
         .prop_map(|(timestamp, key, value, headers)| Record {

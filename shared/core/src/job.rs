@@ -78,15 +78,22 @@ pub struct JobRun {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueFormat {
-    /// Any value as text; JSON as its text.
+    /// JSON by its decoded strings, anything else as text.
     #[default]
     Auto,
-    /// As [`ValueFormat::Auto`]: JSON is searched as its text.
+    /// As [`ValueFormat::Auto`].
     Json,
-    /// Text.
+    /// Text, also what is JSON.
     Text,
     /// Values are not searched; keys and headers are.
     None,
+}
+
+impl ValueFormat {
+    /// Whether the words of JSON are those of its decoded strings.
+    pub fn decodes_json(self) -> bool {
+        matches!(self, Self::Auto | Self::Json)
+    }
 }
 
 /// A topic's settings as far as an index depends on them.

@@ -1,33 +1,40 @@
 //! How text becomes tokens, for records and queries alike.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::str::Utf8Chunks;
+use std::sync::LazyLock;
 
-/// Names this analysis in archives; another definition of [`tokens`] gets another name.
-pub const ANALYSIS: &str = "words-1";
+/// Names this analysis in archives; another definition of [`tokens`] or [`value_words`](super::value_words) gets another
+/// name.
+pub const ANALYSIS: &str = "words-2";
+/// Names the analysis before this one: words were lower-cased, not folded (ς was not σ, ß not ss), and those of JSON were the
+/// words of its text, escapes and all.
+pub const ANALYSIS_LOWER_CASED: &str = "words-1";
 
-/// Bytes that a token may have, lower-cased.
+/// Bytes that a token may have, folded.
 pub const TOKEN_BYTES_MAX: usize = 255;
 
 /// A word of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token<'a> {
-    /// Lower-cased; borrowed from the text if it was lower case before.
+    /// Folded; borrowed from the text if folding changes nothing.
     pub text: Cow<'a, str>,
     /// Where it starts in the text, bytes.
     pub from: usize,
     /// Where it ends in the text, bytes, exclusive.
     pub to: usize,
-    /// How many words stand before it; phrases are words in consecutive positions.
+    /// Greater than that of the word before it, by one if they stand side by side; phrases are words in consecutive positions.
     pub position: usize,
 }
 
 /// The words of `text`, which is read as UTF-8:
 /// - a word is a longest run of characters that are alphanumeric (Unicode: Alphabetic or of a numeric category);
 ///   everything else separates, bytes that are not UTF-8 too;
-/// - it is lower-cased character by character, without regard to neighbours or language (Σ is always σ). Of a character whose lower case is
-///   several characters (İ alone) only the alphanumeric ones count. So analysing a token's text gives the token again;
-/// - a word of more than [`TOKEN_BYTES_MAX`] bytes, lower-cased, is left out but counts as a position.
+/// - its case is folded character by character, without regard to neighbours or language: each becomes the lower case of the
+///   upper case of its lower case, as Unicode maps them. So Σ, σ and ς are σ, ß and ẞ are ss, the Kelvin sign is k, and I, İ, i
+///   and ı are i: of several characters (İ, ΐ) only the alphanumeric ones count. Folding a token's text gives the token again;
+/// - a word of more than [`TOKEN_BYTES_MAX`] bytes, folded, is left out but counts as a position.
 pub fn tokens<T: AsRef<[u8]> + ?Sized>(text: &T) -> Tokens<'_> {
     Tokens {
         chunks: text.as_ref().utf8_chunks(),
@@ -68,7 +75,7 @@ impl<'a> Iterator for Tokens<'a> {
             self.valid = rest;
             let position = self.position;
             self.position += 1;
-            if let Some(text) = lower_case(word) {
+            if let Some(text) = folded(word) {
                 return Some(Token {
                     text,
                     from,
@@ -81,6 +88,11 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 impl Tokens<'_> {
+    /// How many words came, those that are left out included.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     fn next_chunk(&mut self) -> Option<()> {
         self.at += self.valid.len() + self.behind_valid;
         let chunk = self.chunks.next()?;
@@ -91,21 +103,69 @@ impl Tokens<'_> {
 }
 
 /// `None` if the word is too long.
-fn lower_case(word: &str) -> Option<Cow<'_, str>> {
+fn folded(word: &str) -> Option<Cow<'_, str>> {
     if word
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     {
         return (word.len() <= TOKEN_BYTES_MAX).then_some(Cow::Borrowed(word));
     }
-    let mut text = String::with_capacity(word.len().min(TOKEN_BYTES_MAX + 4));
-    for c in word.chars() {
-        text.extend(c.to_lowercase().filter(|c| c.is_alphanumeric()));
-        if text.len() > TOKEN_BYTES_MAX {
-            return None;
+    let mut folding = Folding::default();
+    word.chars().for_each(|c| folding.push(c));
+    folding.finish().map(Cow::Owned)
+}
+
+/// A word that is being folded.
+#[derive(Debug, Default)]
+pub(super) struct Folding {
+    text: String,
+}
+
+impl Folding {
+    pub(super) fn push(&mut self, c: char) {
+        match c {
+            _ if self.text.len() > TOKEN_BYTES_MAX => {}
+            c if c.is_ascii() => self.text.push(c.to_ascii_lowercase()),
+            c => self.text.extend(fold(c)),
         }
     }
-    Some(Cow::Owned(text))
+
+    /// The folded word; `None` if it is too long.
+    pub(super) fn finish(self) -> Option<String> {
+        (self.text.len() <= TOKEN_BYTES_MAX).then_some(self.text)
+    }
+}
+
+fn fold(c: char) -> impl Iterator<Item = char> {
+    c.to_lowercase()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .filter(|c| c.is_alphanumeric())
+}
+
+/// The lower-case letters that fold to something else, by what they fold to.
+static VARIANTS: LazyLock<HashMap<String, Vec<char>>> = LazyLock::new(|| {
+    let mut variants: HashMap<String, Vec<char>> = HashMap::new();
+    for c in ('\u{80}'..=char::MAX).filter(|c| c.is_alphanumeric() && c.to_lowercase().eq([*c])) {
+        if !fold(c).eq([c]) {
+            variants.entry(fold(c).collect()).or_default().push(c);
+        }
+    }
+    variants
+});
+
+/// The lower-case letters that fold to the beginning of a folded text without being it, each with the bytes of that
+/// beginning.
+pub fn folding_to_start_of(text: &str) -> impl Iterator<Item = (char, usize)> {
+    const CHARACTERS_MAX: usize = 3;
+    let ends = text
+        .char_indices()
+        .map(|(at, c)| at + c.len_utf8())
+        .take(CHARACTERS_MAX);
+    ends.flat_map(|end| {
+        let variants = VARIANTS.get(&text[..end]).map_or(&[][..], Vec::as_slice);
+        variants.iter().map(move |variant| (*variant, end))
+    })
 }
 
 #[cfg(test)]
@@ -127,6 +187,10 @@ mod tests {
         assert_eq!(
             words("GRÜSSE aus Köln, ΣΊΣΥΦΟΣ, İstanbul, 東京".as_bytes()),
             ["grüsse", "aus", "köln", "σίσυφοσ", "istanbul", "東京"]
+        );
+        assert_eq!(
+            words("σίσυφος Straße STRASSE STRAẞE \u{212a} ısı ISI ﬃ".as_bytes()),
+            ["σίσυφοσ", "strasse", "strasse", "strasse", "k", "isi", "isi", "ffi"]
         );
         assert_eq!(words(b"one\xfftwo\xe2\x82three\xf0"), ["one", "two", "three"]);
         assert!(words(b" -- \xff").is_empty());
@@ -150,6 +214,21 @@ mod tests {
             if let Some(word) = first.first() {
                 assert_eq!(&words(word.as_bytes()), &first, "{c:?}");
             }
+        }
+    }
+
+    #[test]
+    fn letters_that_fold_to_others_are_known() {
+        let found: Vec<_> = folding_to_start_of("ssx").collect();
+        assert_eq!(found, [('ſ', 1), ('ß', 2)]);
+        assert_eq!(folding_to_start_of("σ").collect::<Vec<_>>(), [('ς', "σ".len())]);
+        assert_eq!(VARIANTS.keys().map(|folded| folded.chars().count()).max(), Some(3));
+        for c in (0..=0x10ffff)
+            .filter_map(char::from_u32)
+            .filter(|c| c.is_alphanumeric())
+        {
+            let lower_cased = c.to_lowercase().filter(|c| c.is_alphanumeric());
+            assert!(lower_cased.flat_map(fold).eq(fold(c)), "{c:?}");
         }
     }
 

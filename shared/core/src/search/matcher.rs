@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Phrase, Query, Token, tokens};
+use super::{Phrase, Query, Token, tokens, value_words};
 use crate::batch::Record;
 use crate::job::{IndexSettings, ValueFormat};
 
@@ -20,7 +20,7 @@ pub struct Matcher {
     phrases: PhraseSet,
     /// Of each phrase: whether finding it speaks for the record (it stands below no NOT, or an even number of them).
     wanted: Vec<bool>,
-    searches_values: bool,
+    values: ValueFormat,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Matcher {
             condition,
             phrases: PhraseSet::new(phrases),
             wanted,
-            searches_values: settings.value_format != ValueFormat::None,
+            values: settings.value_format,
         }
     }
 
@@ -58,10 +58,10 @@ impl Matcher {
     /// at most [`HIGHLIGHTS_MAX`].
     pub fn highlights(&self, record: &Record) -> Vec<Range<usize>> {
         let mut ranges = Vec::new();
-        let Some(value) = record.value.as_deref().filter(|_| self.searches_values) else {
+        let Some(value) = record.value.as_deref() else {
             return ranges;
         };
-        self.phrases.find(value, |phrase, window| {
+        self.phrases.find(value_words(value, self.values), |phrase, window| {
             if self.wanted[phrase] {
                 ranges.extend(window.map(|token| token.from..token.to));
             }
@@ -82,7 +82,12 @@ impl Matcher {
                 .headers
                 .iter()
                 .filter(|header| header.key == name.as_bytes())
-                .any(|header| header.value.as_deref().is_some_and(|value| phrase.found_in(value)[0])),
+                .any(|header| {
+                    header
+                        .value
+                        .as_deref()
+                        .is_some_and(|value| phrase.found_in(tokens(value))[0])
+                }),
             Condition::And(parts) => parts.iter().all(|part| self.holds(part, record, found)),
             Condition::Or(parts) => parts.iter().any(|part| self.holds(part, record, found)),
             Condition::Not(part) => !self.holds(part, record, found),
@@ -91,8 +96,8 @@ impl Matcher {
 
     fn phrases_of(&self, record: &Record) -> Vec<bool> {
         match record.value.as_deref() {
-            Some(value) if self.searches_values => self.phrases.found_in(value),
-            _ => vec![false; self.phrases.list.len()],
+            Some(value) => self.phrases.found_in(value_words(value, self.values)),
+            None => vec![false; self.phrases.list.len()],
         }
     }
 }
@@ -145,8 +150,8 @@ impl PhraseSet {
         }
     }
 
-    /// Of each phrase, whether it is in the text.
-    fn found_in(&self, text: &[u8]) -> Vec<bool> {
+    /// Of each phrase, whether it is among the words.
+    fn found_in<'a>(&self, text: impl Iterator<Item = Token<'a>>) -> Vec<bool> {
         let mut found = vec![false; self.list.len()];
         let mut missing = found.len();
         self.find(text, |phrase, _| {
@@ -157,9 +162,13 @@ impl PhraseSet {
     }
 
     /// Tells of each occurrence of each phrase, in the order of their ends, until `on_found` returns false.
-    fn find<'a>(&self, text: &'a [u8], mut on_found: impl FnMut(usize, &mut dyn Iterator<Item = &Token<'a>>) -> bool) {
+    fn find<'a>(
+        &self,
+        text: impl Iterator<Item = Token<'a>>,
+        mut on_found: impl FnMut(usize, &mut dyn Iterator<Item = &Token<'a>>) -> bool,
+    ) {
         let mut window: VecDeque<Token<'a>> = VecDeque::new();
-        for token in tokens(text) {
+        for token in text {
             let ending_here = self.by_last_token.get(token.text.as_ref());
             if window.len() == self.longest {
                 window.pop_front();
@@ -297,10 +306,38 @@ mod tests {
             let ranges = Matcher::new(&parse(query).unwrap(), IndexSettings::default()).highlights(&line);
             ranges.into_iter().map(|range| &value[range]).collect()
         };
-        assert_eq!(highlighted("größe"), ["Größe", "größe"]);
+        assert_eq!(highlighted("größe"), ["Größe", "GRÖSSE", "größe"]);
         assert_eq!(highlighted("blk_1 OR blk"), ["blk", "1", "blk", "1", "blk"]);
         assert_eq!(highlighted("NOT größe NOT (NOT 2)"), ["2"]);
         assert!(highlighted("").is_empty());
+    }
+
+    #[test]
+    fn json_is_matched_by_its_decoded_strings() {
+        let json = r#"{"stack":"boom\n\tat com.acme\nCaused by: x","city":"Z\u00fcrich ΣΊΣΥΦΟΣ"}"#;
+        let json = record(None, Some(json.as_bytes()), &[]);
+        let value = json.value.as_deref().unwrap();
+        for (query, expected) in [
+            ("caused", &["Caused"][..]),
+            ("\"boom at\"", &["boom", "at"]),
+            ("zürich", &["Z\\u00fcrich"]),
+            ("σίσυφος", &["ΣΊΣΥΦΟΣ"]),
+            ("ncaused", &[]),
+            ("\"x city\"", &[]),
+        ] {
+            let matcher = Matcher::new(&parse(query).unwrap(), IndexSettings::default());
+            assert_eq!(matcher.matches(&json), !expected.is_empty(), "{query}");
+            let highlights = matcher.highlights(&json).into_iter();
+            let highlighted: Vec<_> = highlights
+                .map(|range| std::str::from_utf8(&value[range]).unwrap())
+                .collect();
+            assert_eq!(highlighted, expected, "{query}");
+        }
+        let text = IndexSettings {
+            value_format: ValueFormat::Text,
+            ..IndexSettings::default()
+        };
+        assert!(Matcher::new(&parse("ncaused").unwrap(), text).matches(&json));
     }
 
     #[test]
@@ -323,6 +360,8 @@ mod tests {
         words
             .map(|word| {
                 word.chars()
+                    .flat_map(char::to_lowercase)
+                    .flat_map(char::to_uppercase)
                     .flat_map(char::to_lowercase)
                     .filter(|c| c.is_alphanumeric())
                     .collect()
