@@ -47,6 +47,8 @@ const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// How long a stop may take to answer clients and ship what is left; what is not shipped by then stays in the data
 /// directory.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+/// How soon the claims are asked for again while nothing is acknowledged before they answer.
+const DOUBT_RETRY: Duration = Duration::from_millis(500);
 /// How often gauges follow what they measure.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -197,6 +199,7 @@ impl Ingest {
         };
         let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, LaneMetrics::new(&parts.metrics));
         let owner = owner.until_fenced(ownership.fenced().clone());
+        let lane = lane.acknowledged_by(ownership.presence().clone());
         tasks.spawn({
             let stop = stops.lane.clone();
             async move { Ok(owner.run(stop).await?) }
@@ -266,6 +269,13 @@ impl Ingest {
             settings.rhythm.check,
             stops.lane.clone(),
         ));
+        tasks.spawn({
+            let (presence, stop) = (ownership.presence().clone(), stops.lane.clone());
+            async move {
+                stop.run_until_cancelled(presence.keep_looking()).await;
+                Ok(())
+            }
+        });
         tasks.spawn(follow_gauges(lane.clone(), ship_metrics.clone(), stops.lane.clone()));
         let mut exporter = Exporter::new(ExporterParts {
             cluster,
@@ -445,7 +455,7 @@ async fn ship_all(lane: &LaneHandle, exporter: &mut Exporter) -> Result<(), Expo
     exporter.export_if_changed().await
 }
 
-/// Looks for a claim above our own, until there is one.
+/// Looks for a claim above our own, until there is one; at once where only the answer lets the broker acknowledge again.
 async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationToken) -> Result<(), IngestError> {
     loop {
         match stop.run_until_cancelled(ownership.check()).await {
@@ -453,7 +463,16 @@ async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationT
             Some(Err(ClaimError::Store(error))) => tracing::warn!("the claims can't be read: {error}"),
             Some(checked) => checked?,
         }
-        if stop.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
+        let pause = async {
+            if ownership.presence().is_in_doubt() {
+                return tokio::time::sleep(DOUBT_RETRY.min(every)).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = ownership.presence().in_doubt() => {}
+            }
+        };
+        if stop.run_until_cancelled(pause).await.is_none() {
             return Ok(());
         }
     }

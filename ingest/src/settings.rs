@@ -81,6 +81,10 @@ pub struct IngestSettings {
     /// shipped is lost to the bucket
     #[arg(long, env = "CHRONIK_TAKE_OVER", default_value_t = false, action = clap::ArgAction::SetTrue)]
     pub take_over: bool,
+    /// Acknowledge only while the last sign of life in the bucket is younger than another broker waits before it takes the
+    /// bucket: nothing acknowledged is lost to a successor that was too early, but an outage of the bucket stops producers
+    #[arg(long, env = "CHRONIK_STRICT_LEASE", default_value_t = false, action = clap::ArgAction::SetTrue)]
+    pub strict_lease: bool,
     /// The same for all brokers, so not for the operator to set.
     #[arg(skip)]
     pub rhythm: Rhythm,

@@ -14,6 +14,7 @@ use chronik_core::names::{CheckpointName, SegmentName};
 use chronik_core::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
 use chronik_core::store::{SharedStore, StoreError};
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 use crate::claim::ClaimError;
 use crate::clock::now_ms;
 use crate::command::{Command, CommandError, RegisterSegment, SegmentRun};
-use crate::lane::{LaneError, LaneGone, LaneHandle, ShipOrder};
+use crate::lane::{Checkpoint, LaneError, LaneGone, LaneHandle, ShipOrder};
 use crate::metrics::ShipMetrics;
 use crate::ownership::Ownership;
 use crate::state::apply::Refusal;
@@ -35,6 +36,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 /// A name carries its age, and old objects are not registered: a try that begins later than this uses a new one.
 const NAME_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a checkpoint is tried, once its segment is registered.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// What ends shipping, and with it the broker. An unreachable bucket does not.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +96,7 @@ pub struct Shipper {
 /// A segment in the bucket that was verified.
 struct Uploaded {
     registration: RegisterSegment,
-    checkpoint: Option<Box<crate::state::LaneState>>,
+    checkpoint: Option<Checkpoint>,
 }
 
 impl Shipper {
@@ -107,23 +110,42 @@ impl Shipper {
         let orders = futures::stream::unfold(orders, |mut orders| async { Some((orders.recv().await?, orders)) });
         let uploads = orders.map(|order| this.upload(order)).buffered(UPLOADS_MAX);
         futures::pin_mut!(uploads);
+        // At most one, as the lane has one underway at most. No registration waits for it.
+        let mut checkpoints = FuturesUnordered::new();
         loop {
             let uploaded = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(()),
+                Some(()) = checkpoints.next() => continue,
                 uploaded = uploads.next() => uploaded,
             };
             let Some(uploaded) = uploaded else { return Ok(()) };
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Ok(()),
-                registered = this.register(uploaded?) => registered?,
+            let Uploaded {
+                registration,
+                checkpoint,
+            } = uploaded?;
+            let registered = this.register_in_time(registration);
+            tokio::pin!(registered);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return Ok(()),
+                    Some(()) = checkpoints.next() => {}
+                    registered = &mut registered => break registered?,
+                }
             }
+            checkpoints.extend(checkpoint.map(|checkpoint| this.store_checkpoint(checkpoint)));
         }
     }
 
     async fn upload(&self, order: ShipOrder) -> Result<Uploaded, ShipError> {
-        let (first, last) = (order.first, order.last);
+        Ok(Uploaded {
+            registration: self.upload_range(order.first, order.last).await?,
+            checkpoint: order.checkpoint,
+        })
+    }
+
+    pub(crate) async fn upload_range(&self, first: LogIndex, last: LogIndex) -> Result<RegisterSegment, ShipError> {
         let this = self.clone();
         let built = tokio::task::spawn_blocking(move || this.build(first, last))
             .await
@@ -156,7 +178,7 @@ impl Shipper {
                 }
             }
         };
-        let registration = RegisterSegment {
+        Ok(RegisterSegment {
             incarnation: self.incarnation,
             first,
             last,
@@ -167,10 +189,6 @@ impl Shipper {
             named_at: i64::try_from(name.timestamp_ms()).unwrap_or(i64::MAX),
             at: now_ms(),
             runs: runs_of(&built.directory),
-        };
-        Ok(Uploaded {
-            registration,
-            checkpoint: order.checkpoint,
         })
     }
 
@@ -192,10 +210,23 @@ impl Shipper {
         Ok(segment::build(header, partitions, &log)?)
     }
 
-    async fn register(&self, uploaded: Uploaded) -> Result<(), ShipError> {
+    /// Registers a segment; one that could not be for so long that it may be taken for an orphan is uploaded again under
+    /// a new name.
+    pub(crate) async fn register_in_time(&self, mut segment: RegisterSegment) -> Result<(), ShipError> {
+        while !self.register(&segment).await? {
+            tracing::warn!(
+                "segment {} could not be registered in time and is uploaded again",
+                segment.key
+            );
+            segment = self.upload_range(segment.first, segment.last).await?;
+        }
+        Ok(())
+    }
+
+    /// `false` if the segment is too old.
+    async fn register(&self, segment: &RegisterSegment) -> Result<bool, ShipError> {
         self.check_ownership().await?;
-        let segment = uploaded.registration;
-        let (key, size, last) = (segment.key.clone(), segment.size, segment.last);
+        let key = &segment.key;
         let mut retry = Backoff::new();
         loop {
             let command = Command::RegisterSegment(RegisterSegment {
@@ -204,24 +235,25 @@ impl Shipper {
             });
             match self.lane.propose(command).await {
                 Ok(()) => break,
-                Err(LaneError::NoRoom) => retry.wait().await,
+                Err(LaneError::NoRoom | LaneError::Unconfirmed) => retry.wait().await,
                 Err(error @ LaneError::TooLarge { .. }) => {
                     tracing::error!("{key} can't be registered, and its log stays in the data directory: {error}");
                     retry.wait().await;
                 }
-                Err(LaneError::Refused(refusal)) => return Err(ShipError::Refused { key, refusal }),
+                Err(LaneError::Refused(Refusal::SegmentTooOld)) => return Ok(false),
+                Err(LaneError::Refused(refusal)) => {
+                    return Err(ShipError::Refused {
+                        key: key.clone(),
+                        refusal,
+                    });
+                }
                 Err(LaneError::Gone(gone)) => return Err(gone.into()),
             }
         }
         failpoint!("segment-registered");
         self.metrics.segments.inc();
-        self.metrics.segment_bytes.inc_by(size);
-        if let Some(state) = uploaded.checkpoint {
-            debug_assert_eq!(state.applied, last, "a checkpoint is the state at its segment's end");
-            let bytes = checkpoint::encode(&state, self.cluster, self.lane_id);
-            self.store_checkpoint(state.applied, bytes).await;
-        }
-        Ok(())
+        self.metrics.segment_bytes.inc_by(segment.size);
+        Ok(true)
     }
 
     /// Waits until the bucket can be asked; ends only if it is somebody else's.
@@ -238,7 +270,25 @@ impl Shipper {
         }
     }
 
-    async fn store_checkpoint(&self, index: LogIndex, bytes: Bytes) {
+    /// Stores the state at a registered segment's end. What can't be stored for long gives way to a newer one.
+    async fn store_checkpoint(&self, checkpoint: Checkpoint) {
+        let index = checkpoint.state.applied;
+        if tokio::time::timeout(CHECKPOINT_WAIT, self.try_checkpoint(checkpoint))
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "the checkpoint at {index} could not be stored in {CHECKPOINT_WAIT:?}; a newer one takes its place"
+            );
+        }
+    }
+
+    async fn try_checkpoint(&self, checkpoint: Checkpoint) {
+        let Checkpoint { state, _turn } = checkpoint;
+        let index = state.applied;
+        let (cluster, lane) = (self.cluster, self.lane_id);
+        let encoded = tokio::task::spawn_blocking(move || checkpoint::encode(&state, cluster, lane));
+        let Ok(bytes) = encoded.await else { return };
         let name = CheckpointName {
             lane: self.lane_id,
             incarnation: self.incarnation,

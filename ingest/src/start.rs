@@ -113,7 +113,7 @@ pub async fn start(
         was_released,
         confirmed,
     } = match data_dir.identity()? {
-        Some(identity) => resume(settings.rhythm, data_dir, store, lane, identity).await?,
+        Some(identity) => resume(settings, data_dir, store, lane, identity).await?,
         None => begin(settings, data_dir, store, lane).await?,
     };
     let identity = Identity::held(ownership.cluster(), ownership.incarnation());
@@ -228,13 +228,15 @@ struct Held {
 /// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was given
 /// up: then somebody else may own it by now.
 async fn resume(
-    rhythm: Rhythm,
+    settings: &IngestSettings,
     data_dir: &DataDir,
     store: &SharedStore,
     lane: Lane,
     identity: Identity,
 ) -> Result<Held, StartError> {
-    let ownership = Ownership::new(store.clone(), identity.cluster, identity.incarnation);
+    let rhythm = settings.rhythm;
+    let ownership =
+        Ownership::new(store.clone(), identity.cluster, identity.incarnation).in_rhythm(rhythm, settings.strict_lease);
     loop {
         let error = match hold(store, lane, &ownership).await {
             Ok(Hold { latest, was_released }) => {
@@ -301,7 +303,8 @@ async fn begin(
         Some(owner) if !store.is_locked() => succeed(settings, &patient, lane, owner).await?,
         _ => (claim::claim_after(&patient, highest).await?, Duration::ZERO),
     };
-    let ownership = Ownership::new(store.clone(), cluster, incarnation);
+    let ownership =
+        Ownership::new(store.clone(), cluster, incarnation).in_rhythm(settings.rhythm, settings.strict_lease);
     let beat = Beat::start(store.clone(), lane, ownership.clone(), settings.rhythm, None);
     tokio::time::sleep(notice).await;
     let state = match highest {
@@ -452,10 +455,21 @@ mod tests {
 
     use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
     use chronik_core::store::memory;
+    use clap::Parser;
 
     use super::*;
 
     const LANE: Lane = Lane(0);
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: IngestSettings,
+    }
+
+    fn settings() -> IngestSettings {
+        Line::parse_from(["chronik"]).settings
+    }
 
     /// A data directory of the bucket's owner, and the bucket, which fails the next three times.
     async fn owned() -> (tempfile::TempDir, DataDir, SharedStore, Identity) {
@@ -472,9 +486,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_bucket_that_can_not_be_reached_is_asked_later() {
         let (_folder, data_dir, store, identity) = owned().await;
-        let held = resume(Rhythm::default(), &data_dir, &store, LANE, identity)
-            .await
-            .unwrap();
+        let held = resume(&settings(), &data_dir, &store, LANE, identity).await.unwrap();
         assert!(!held.confirmed);
     }
 
@@ -482,7 +494,7 @@ mod tests {
     async fn a_bucket_that_was_given_up_is_waited_for() {
         let (_folder, data_dir, store, identity) = owned().await;
         let began = tokio::time::Instant::now();
-        let held = resume(Rhythm::default(), &data_dir, &store, LANE, identity.given_up())
+        let held = resume(&settings(), &data_dir, &store, LANE, identity.given_up())
             .await
             .unwrap();
         assert!(held.confirmed && began.elapsed() >= 3 * ASK_AGAIN);
@@ -492,7 +504,7 @@ mod tests {
     async fn a_bucket_that_was_given_up_and_claimed_is_lost() {
         let (_folder, data_dir, store, identity) = owned().await;
         claim::claim_after(&store, Some(identity.incarnation)).await.unwrap();
-        let lost = resume(Rhythm::default(), &data_dir, &store, LANE, identity.given_up()).await;
+        let lost = resume(&settings(), &data_dir, &store, LANE, identity.given_up()).await;
         assert!(matches!(
             lost,
             Err(StartError::NotOurs {

@@ -136,7 +136,7 @@ impl ApiError {
             // Retriable, and nothing was written.
             Self::Lane(LaneError::NoRoom) | Self::Read(_) => ErrorCode::KAFKA_STORAGE_ERROR,
             // Retriable, and it may have been written.
-            Self::Lane(LaneError::Gone(LaneGone)) => ErrorCode::REQUEST_TIMED_OUT,
+            Self::Lane(LaneError::Gone(LaneGone) | LaneError::Unconfirmed) => ErrorCode::REQUEST_TIMED_OUT,
             Self::Config(_) => ErrorCode::INVALID_CONFIG,
             Self::TopicName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             Self::UnknownTopic | Self::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -173,7 +173,7 @@ fn refused(refusal: &Refusal) -> ErrorCode {
         // Somebody else ordered records meanwhile; nothing of the batch counts, so it can be sent again.
         Refusal::BelowEnd { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         // No client's command can be refused with this.
-        Refusal::SegmentOutOfPlace => ErrorCode::UNKNOWN_SERVER_ERROR,
+        Refusal::SegmentOutOfPlace | Refusal::SegmentTooOld => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 

@@ -9,6 +9,9 @@ use crate::command::Command;
 
 /// Other commands than appends wait longer than records do.
 const OTHER_AGE_MAX: Duration = Duration::from_secs(60);
+/// Ranges that may be on their way to the bucket before age draws no more borders. What is behind then goes out in large
+/// segments, and their number is bounded by the log's bytes, not by the length of an outage.
+const AGED_RANGES_MAX: usize = 64;
 
 /// The limits of the unshipped log.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +27,7 @@ pub struct ShipLimits {
 pub struct Unshipped {
     limits: ShipLimits,
     being_shipped: VecDeque<Range>,
+    being_shipped_bytes: u64,
     first: LogIndex,
     bytes: u64,
     oldest_append: Option<Instant>,
@@ -69,6 +73,7 @@ impl Unshipped {
         Self {
             limits,
             being_shipped,
+            being_shipped_bytes: 0,
             first,
             bytes: 0,
             oldest_append: None,
@@ -88,7 +93,7 @@ impl Unshipped {
 
     /// Bytes of all frames beyond the last registered segment.
     pub fn bytes(&self) -> u64 {
-        self.being_shipped.iter().map(|range| range.bytes).sum::<u64>() + self.bytes
+        self.being_shipped_bytes + self.bytes
     }
 
     /// Since when the oldest batch waits that is not in a registered segment.
@@ -122,6 +127,9 @@ impl Unshipped {
 
     /// When the age limits ask for a border.
     pub fn due_at(&self) -> Option<Instant> {
+        if self.being_shipped.len() >= AGED_RANGES_MAX {
+            return None;
+        }
         let append = self.oldest_append.map(|since| since + self.limits.age);
         let other = self
             .oldest_other
@@ -142,6 +150,7 @@ impl Unshipped {
             bytes: self.bytes,
             oldest_append,
         });
+        self.being_shipped_bytes += self.bytes;
         self.first = last + 1;
         self.bytes = 0;
         self.oldest_other = None;
@@ -149,8 +158,8 @@ impl Unshipped {
 
     /// Everything up to `shipped` is in registered segments.
     pub fn registered(&mut self, shipped: LogIndex) {
-        while self.being_shipped.front().is_some_and(|range| range.last <= shipped) {
-            self.being_shipped.pop_front();
+        while let Some(range) = self.being_shipped.pop_front_if(|range| range.last <= shipped) {
+            self.being_shipped_bytes -= range.bytes;
         }
     }
 }
@@ -189,6 +198,26 @@ mod tests {
         );
         unshipped.registered(7);
         assert_eq!((unshipped.bytes(), unshipped.oldest()), (0, None));
+    }
+
+    #[test]
+    fn a_day_of_outage_costs_orders_by_bytes_and_not_by_time() {
+        let start = Instant::now();
+        let mut unshipped = Unshipped::new(LIMITS, 1);
+        let mut orders = 0;
+        for second in 0..24 * 3600 {
+            let now = start + Duration::from_secs(second);
+            unshipped.add(&frame(1, true, false), now);
+            if unshipped.is_due(now) {
+                unshipped.cut(second);
+                orders += 1;
+            }
+        }
+        assert_eq!(unshipped.bytes(), 24 * 3600);
+        assert_eq!(orders, AGED_RANGES_MAX as u64 + (24 * 3600 - 64 * 11) / LIMITS.bytes);
+        unshipped.registered(24 * 3600);
+        assert_eq!(unshipped.bytes(), (24 * 3600 - 64 * 11) % LIMITS.bytes);
+        assert!(unshipped.due_at().is_some(), "age counts again");
     }
 
     #[test]

@@ -18,9 +18,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chronik_core::batch::BatchHeader;
 use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::command::Command;
+use crate::ownership::presence::Presence;
 use crate::state::LaneState;
 use crate::state::apply::Refusal;
 use crate::wal::WalReader;
@@ -75,6 +76,10 @@ pub enum LaneError {
         /// Of any frame.
         max: u64,
     },
+    /// The bucket may be somebody else's: it has not said otherwise since this broker may have been away, or its lease
+    /// is strict and over. Whether it had an effect is not known to the caller.
+    #[error("the bucket has not confirmed that it is still this broker's")]
+    Unconfirmed,
     /// See [`LaneGone`].
     #[error(transparent)]
     Gone(#[from] LaneGone),
@@ -103,7 +108,16 @@ pub struct ShipOrder {
     /// Last index.
     pub last: LogIndex,
     /// The state at `last`, if a checkpoint is due.
-    pub checkpoint: Option<Box<LaneState>>,
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// A state that is to go into the bucket. There is one at most: the next one is taken once this one is dropped.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The state.
+    pub state: Box<LaneState>,
+    /// Given back to the lane when dropped.
+    pub _turn: OwnedSemaphorePermit,
 }
 
 type Reply<T> = oneshot::Sender<T>;
@@ -130,24 +144,50 @@ pub struct LaneHandle {
     topics: Arc<ArcSwap<TopicTable>>,
     progress: watch::Receiver<Progress>,
     wal: WalReader,
+    presence: Arc<Presence>,
 }
 
 impl LaneHandle {
+    /// The same way, on which nothing is acknowledged unless the owner is known to be there.
+    pub fn acknowledged_by(self, presence: Arc<Presence>) -> Self {
+        Self { presence, ..self }
+    }
+
     /// Puts a batch in line; batches of one caller keep their order. The answer comes when it is durable and applied.
+    ///
+    /// Whether it may be given is looked at last of all, on the caller's task: what was on its way through log and owner
+    /// while the process was stopped is held back as well.
     pub fn append(&self, batch: ProducedBatch) -> impl Future<Output = Result<Appended, LaneError>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.requests.send(Request::Append(batch, reply)).is_ok();
+        let presence = self.presence.clone();
+        let holds = presence.holds();
+        let sent = holds && self.requests.send(Request::Append(batch, reply)).is_ok();
         async move {
+            if !holds {
+                return Err(LaneError::Unconfirmed);
+            }
             if !sent {
                 return Err(LaneGone.into());
             }
-            answer.await.unwrap_or(Err(LaneError::Gone(LaneGone)))
+            let appended = answer.await.unwrap_or(Err(LaneError::Gone(LaneGone)))?;
+            match presence.confirmed().await {
+                true => Ok(appended),
+                false => Err(LaneError::Unconfirmed),
+            }
         }
     }
 
-    /// Has a command ordered and applied; the result is the state's answer.
+    /// Has a command ordered and applied; the result is the state's answer. Bookkeeping acknowledges nothing to anyone.
     pub async fn propose(&self, command: Command) -> Result<(), LaneError> {
-        self.ask(|reply| Request::Propose(Box::new(command), reply)).await?
+        let acknowledges = !command.is_bookkeeping();
+        if acknowledges && !self.presence.holds() {
+            return Err(LaneError::Unconfirmed);
+        }
+        self.ask(|reply| Request::Propose(Box::new(command), reply)).await??;
+        if acknowledges && !self.presence.confirmed().await {
+            return Err(LaneError::Unconfirmed);
+        }
+        Ok(())
     }
 
     /// Looks at the state as of the last applied frame. The owner does nothing else meanwhile: be brief.

@@ -1,12 +1,12 @@
 //! The one task that owns the lane's state.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use chronik_core::ids::{Incarnation, LogIndex, Offset};
-use tokio::sync::{mpsc, watch};
+use chronik_core::ids::{Incarnation, LogIndex, Offset, PartitionId, TopicId};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::border::{ShipLimits, Unshipped};
@@ -15,10 +15,11 @@ use super::recent::RecentBytes;
 use super::replay::Replayed;
 use super::stage::Stage;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
-use super::{Appended, LaneError, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
+use super::{Appended, Checkpoint, LaneError, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
 use crate::clock::now_ms;
 use crate::command::{Append, Command};
 use crate::metrics::LaneMetrics;
+use crate::ownership::presence::Presence;
 use crate::state::LaneState;
 use crate::wal::{FramePlace, NoRoom, Purpose, WalError, WalHandle, WalReader, Written};
 
@@ -49,6 +50,9 @@ pub struct LaneLog {
     pub written: mpsc::UnboundedReceiver<Result<Written, WalError>>,
 }
 
+/// The partitions that have grown in one round.
+type Grown = HashMap<(TopicId, PartitionId), Arc<PartitionTail>>;
+
 /// The owner's work; [`Owner::run`] is its life.
 pub struct Owner {
     incarnation: Incarnation,
@@ -64,6 +68,7 @@ pub struct Owner {
     progress: watch::Sender<Progress>,
     ship: mpsc::UnboundedSender<ShipOrder>,
     unshipped: Unshipped,
+    checkpoint_turn: Arc<Semaphore>,
     checkpoint_at: Instant,
     checkpoint_command_bytes: u64,
     fenced: CancellationToken,
@@ -93,6 +98,7 @@ impl Owner {
             topics: topics.clone(),
             progress: progress_seen,
             wal: log.reader,
+            presence: Arc::new(Presence::new(Duration::MAX, None)),
         };
         let now = Instant::now();
         let mut owner = Self {
@@ -109,6 +115,7 @@ impl Owner {
             recent: RecentBytes::new(settings.tail_bytes_max),
             progress,
             ship,
+            checkpoint_turn: Arc::new(Semaphore::new(1)),
             checkpoint_at: now,
             checkpoint_command_bytes: 0,
             fenced: CancellationToken::new(),
@@ -250,7 +257,7 @@ impl Owner {
     fn take_written(&mut self, written: Written) {
         self.metrics.fsync_seconds.observe(written.fsync.as_secs_f64());
         let mut catalog_changed = false;
-        let mut grown: Vec<Arc<PartitionTail>> = Vec::new();
+        let mut grown = Grown::new();
         let now = Instant::now();
         for place in written.places {
             let Some(frame) = self.in_flight.pop_front() else { break };
@@ -268,11 +275,11 @@ impl Owner {
         }
         self.metrics.tail_bytes.set(self.recent.shrink() as i64);
         self.publish_progress(catalog_changed);
-        grown.iter().for_each(|partition| partition.wake());
+        grown.values().for_each(|partition| partition.wake());
         self.order_if_due();
     }
 
-    fn apply(&mut self, frame: InFlight, place: &FramePlace, grown: &mut Vec<Arc<PartitionTail>>) {
+    fn apply(&mut self, frame: InFlight, place: &FramePlace, grown: &mut Grown) {
         let results = self.state.apply_frame(frame.index, &frame.commands);
         if frame
             .commands
@@ -306,21 +313,15 @@ impl Owner {
     }
 
     /// Lets others see an applied batch; returns the partition's log start if it (still) exists.
-    fn publish(
-        &mut self,
-        append: &Append,
-        place: &FramePlace,
-        bytes: BatchBytes,
-        grown: &mut Vec<Arc<PartitionTail>>,
-    ) -> Option<Offset> {
+    fn publish(&mut self, append: &Append, place: &FramePlace, bytes: BatchBytes, grown: &mut Grown) -> Option<Offset> {
         let topics = self.topics.load();
         let partition = topics.partition(append.topic, append.partition)?;
         self.recent
             .hold(partition, place.index, append.base_offset, bytes.length());
         partition.push(TailBatch::new(append, place, Some(bytes)));
-        if !grown.iter().any(|known| Arc::ptr_eq(known, partition)) {
-            grown.push(partition.clone());
-        }
+        grown
+            .entry((append.topic, append.partition))
+            .or_insert_with(|| partition.clone());
         Some(partition.bounds().log_start)
     }
 
@@ -357,12 +358,12 @@ impl Owner {
     }
 
     /// Hands the log up to `last` to the shipper, with the state if a checkpoint is due. A checkpoint is the state at
-    /// exactly the border, so there is none where the border lies behind.
+    /// exactly the border, so there is none where the border lies behind; and none while the last one is on its way.
     fn order_segment(&mut self, last: LogIndex, with_checkpoint: bool) {
         let due = with_checkpoint
             || self.checkpoint_at.elapsed() >= CHECKPOINT_AGE
             || self.checkpoint_command_bytes >= CHECKPOINT_COMMAND_BYTES;
-        let checkpoint = (due && last == self.state.applied).then(|| Box::new(self.state.clone()));
+        let checkpoint = (due && last == self.state.applied).then(|| self.checkpoint()).flatten();
         if checkpoint.is_some() {
             self.checkpoint_at = Instant::now();
             self.checkpoint_command_bytes = 0;
@@ -373,6 +374,14 @@ impl Owner {
             checkpoint,
         });
         self.unshipped.cut(last);
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let turn = self.checkpoint_turn.clone().try_acquire_owned().ok()?;
+        Some(Checkpoint {
+            state: Box::new(self.state.clone()),
+            _turn: turn,
+        })
     }
 
     /// What `latest` names as shipped is no longer served from here.

@@ -133,7 +133,7 @@ impl Heart {
     async fn keep(&self) -> Result<(), BeatError> {
         self.ownership.check().await?;
         if let Some(latest) = read(&self.store, self.lane).await? {
-            overwrite(&self.store, self.lane, &held(latest)).await?;
+            overwrite(&self.store, self.lane, &self.ownership, &held(latest)).await?;
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Heart {
         failpoint!("latest-checked");
         let beat = self.latest.as_ref().map_or(0, |last| last.beat + 1);
         let latest = Latest { beat, ..latest };
-        overwrite(&self.store, self.lane, &latest).await?;
+        overwrite(&self.store, self.lane, &self.ownership, &latest).await?;
         self.latest = Some(latest);
         Ok(())
     }
@@ -180,7 +180,7 @@ pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Res
     }
     let was_released = latest.released;
     let held = held(latest);
-    overwrite(store, lane, &held).await?;
+    overwrite(store, lane, ownership, &held).await?;
     Ok(Hold {
         latest: Some(held),
         was_released,
@@ -227,10 +227,13 @@ fn unreadable(key: &str, error: CatalogError) -> ClaimError {
     }
 }
 
-async fn overwrite(store: &SharedStore, lane: Lane, latest: &Latest) -> Result<(), StoreError> {
+async fn overwrite(store: &SharedStore, lane: Lane, ownership: &Ownership, latest: &Latest) -> Result<(), StoreError> {
+    let begun = ownership.presence().begin();
     store
         .overwrite(&names::latest(lane), Bytes::from(latest.encode()))
-        .await
+        .await?;
+    ownership.presence().beaten(&begun);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -347,7 +350,7 @@ mod tests {
             beat: 5,
             ..export(former.incarnation(), 7)
         };
-        overwrite(&store, LANE, &left).await.unwrap();
+        overwrite(&store, LANE, &former, &left).await.unwrap();
         let new = owner(&store).await;
         let beat = Beat::start(store.clone(), LANE, new.clone(), Rhythm::default(), None);
         let began = tokio::time::Instant::now();
@@ -412,7 +415,7 @@ mod tests {
             beat: 5,
             ..export(first.incarnation(), 7)
         };
-        overwrite(&store, LANE, &given_up).await.unwrap();
+        overwrite(&store, LANE, &first, &given_up).await.unwrap();
         let hold_of_first = hold(&store, LANE, &first).await.unwrap();
         let held = hold_of_first.latest.unwrap();
         assert!(hold_of_first.was_released && !held.released && held.beat == 6);

@@ -2,10 +2,12 @@
 //!
 //! A new one makes sure that the last one is gone ([`vacancy`]), claims the bucket, and from then on shows that it lives
 //! ([`beat`]). It asks for the claim above its own again and again ([`Ownership`]); once there is one, it stops at once and
-//! says what it leaves behind ([`last_words`], [`remains`]).
+//! says what it leaves behind ([`last_words`], [`remains`]). While it can't know, because it was suspended, it acknowledges
+//! nothing ([`presence`]).
 
 pub mod beat;
 pub mod last_words;
+pub mod presence;
 pub mod remains;
 pub mod vacancy;
 
@@ -20,6 +22,7 @@ use chronik_core::store::{SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::presence::Presence;
 use crate::claim::{self, ClaimError};
 
 /// The times by which owners of a bucket tell each other apart. All brokers on a bucket must have the same.
@@ -35,6 +38,16 @@ pub struct Rhythm {
     pub look: Duration,
     /// How long an owner that was not asked gets to notice that it is one no more; longer than `check`.
     pub notice: Duration,
+    /// How long an owner may not have run before it counts as having been away: with `check`, shorter than `notice`.
+    pub away: Duration,
+}
+
+impl Rhythm {
+    /// How old an owner's last beat may be while nobody else can have the bucket yet: what a successor waits, and a margin
+    /// for the store's clock, which counts in seconds.
+    pub fn lease(&self) -> Duration {
+        self.quiet - self.quiet / 9
+    }
 }
 
 impl Default for Rhythm {
@@ -45,6 +58,7 @@ impl Default for Rhythm {
             quiet: Duration::from_secs(90),
             look: Duration::from_secs(5),
             notice: Duration::from_secs(20),
+            away: Duration::from_secs(5),
         }
     }
 }
@@ -56,6 +70,7 @@ pub struct Ownership {
     cluster: Uuid,
     incarnation: Incarnation,
     seen: Arc<Seen>,
+    presence: Arc<Presence>,
 }
 
 /// What the bucket has told so far.
@@ -74,7 +89,20 @@ impl Ownership {
             cluster,
             incarnation,
             seen: Arc::default(),
+            presence: Arc::new(Presence::new(Rhythm::default().away, None)),
         }
+    }
+
+    /// The same right, held in another rhythm; with a strict lease, as long as its beats get through.
+    pub fn in_rhythm(self, rhythm: Rhythm, strict_lease: bool) -> Self {
+        let lease = strict_lease.then(|| rhythm.lease());
+        let presence = Arc::new(Presence::new(rhythm.away, lease));
+        Self { presence, ..self }
+    }
+
+    /// Whether the owner was there all along, and may acknowledge.
+    pub fn presence(&self) -> &Arc<Presence> {
+        &self.presence
     }
 
     /// The same right, asked about through another handle on the bucket.
@@ -125,9 +153,13 @@ impl Ownership {
         if let Some(by) = self.fenced_by() {
             return Err(ClaimError::Fenced { own, by });
         }
+        let begun = self.presence.begin();
         self.check_cluster().await?;
         match self.store.info(&ClaimName { incarnation: next }.to_string()).await {
-            Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(StoreError::NotFound { .. }) => {
+                self.presence.answered(&begun);
+                Ok(())
+            }
             Ok(_) => {
                 let by = *self.seen.later_claim.get_or_init(|| next);
                 self.seen.fenced.cancel();

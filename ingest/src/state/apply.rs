@@ -36,9 +36,12 @@ pub enum Refusal {
         /// The partition's end.
         next_offset: Offset,
     },
-    /// The segment does not go on where the last one ended, is another owner's, or too old.
-    #[error("the segment does not follow the last registered one, is another owner's, or is too old")]
+    /// The segment does not go on where the last one ended, or is another owner's.
+    #[error("the segment does not follow the last registered one, or is another owner's")]
     SegmentOutOfPlace,
+    /// The segment was named so long ago that it may be taken for an orphan: it must be uploaded under a new name.
+    #[error("the segment was named too long ago")]
+    SegmentTooOld,
 }
 
 impl LaneState {
@@ -113,6 +116,9 @@ impl LaneState {
     fn register_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
         if !self.segments.accepts(segment, self.incarnation, self.applied) {
             return Err(Refusal::SegmentOutOfPlace);
+        }
+        if !self.segments.is_fresh(segment) {
+            return Err(Refusal::SegmentTooOld);
         }
         self.take_in_segment(segment)
     }

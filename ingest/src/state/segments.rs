@@ -75,10 +75,12 @@ impl Segments {
 
     /// Whether a segment may be registered by a command at `index` of the owner `incarnation`.
     pub fn accepts(&self, segment: &RegisterSegment, incarnation: Incarnation, index: LogIndex) -> bool {
-        segment.incarnation == incarnation
-            && self.continues(segment)
-            && segment.last < index
-            && segment.at.saturating_sub(segment.named_at) < NAMED_AGO_MS_MAX
+        segment.incarnation == incarnation && self.continues(segment) && segment.last < index
+    }
+
+    /// Whether a segment's name is younger than what is left unregistered is kept.
+    pub fn is_fresh(&self, segment: &RegisterSegment) -> bool {
+        segment.at.saturating_sub(segment.named_at) < NAMED_AGO_MS_MAX
     }
 
     /// Whether a segment goes on where the last one ended.

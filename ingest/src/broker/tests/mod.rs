@@ -40,6 +40,7 @@ const HASTY: Rhythm = Rhythm {
     quiet: Duration::ZERO,
     look: Duration::from_millis(10),
     notice: Duration::from_millis(200),
+    away: Duration::from_secs(60),
 };
 
 /// A bucket, a data directory, and what was acknowledged.
@@ -48,6 +49,7 @@ struct World {
     data_dir: tempfile::TempDir,
     accept_loss: bool,
     take_over: bool,
+    strict_lease: bool,
     rhythm: Rhythm,
     acknowledged: Vec<(Offset, Bytes)>,
 }
@@ -71,6 +73,7 @@ impl World {
             data_dir: tempfile::tempdir().unwrap(),
             accept_loss: false,
             take_over: false,
+            strict_lease: false,
             rhythm: HASTY,
             acknowledged: Vec::new(),
         }
@@ -83,6 +86,7 @@ impl World {
         settings.ship_max_bytes = ByteSize(16 << 10);
         settings.accept_loss = self.accept_loss;
         settings.take_over = self.take_over;
+        settings.strict_lease = self.strict_lease;
         settings.rhythm = self.rhythm;
         let store: SharedStore = self.bucket.clone();
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
@@ -288,6 +292,53 @@ async fn a_bucket_that_is_gone_costs_nothing_but_disk() {
     running.kill().await;
     world.lose_data_dir();
     let running = world.start().await;
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_can_not_be_stored_holds_up_no_segment() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world
+        .bucket
+        .fail(Operation::Create, "/checkpoints/", Fault::Before, usize::MAX);
+    for _ in 0..3 {
+        world.produce(&running, 5).await;
+        let border = running.ingest.lane.cut(true).await.unwrap();
+        let shipped = running.ingest.lane.shipped(border);
+        tokio::time::timeout(Duration::from_secs(20), shipped)
+            .await
+            .expect("it is shipped")
+            .unwrap();
+    }
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_could_not_be_registered_for_hours_is_uploaded_again_under_a_new_name() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    let Ingest {
+        lane, store, ownership, ..
+    } = &running.ingest;
+    let shipper = Shipper {
+        cluster: ownership.cluster(),
+        incarnation: ownership.incarnation(),
+        lane_id: LANE,
+        lane: lane.clone(),
+        store: store.clone(),
+        ownership: ownership.clone(),
+        checkpoints: watch::channel(0).0,
+        metrics: ShipMetrics::new(&Metrics::new()),
+    };
+    let (first, last) = (1, lane.progress().borrow().applied);
+    let mut segment = shipper.upload_range(first, last).await.unwrap();
+    segment.named_at -= 7 * 3600 * 1000;
+    shipper.register_in_time(segment).await.unwrap();
+    assert_eq!(lane.progress().borrow().shipped, last);
+    assert_eq!(world.segments().await.len(), 2, "the old name is never used again");
     world.check(&running).await;
     running.kill().await;
 }

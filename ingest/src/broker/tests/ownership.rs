@@ -318,3 +318,84 @@ async fn a_claim_that_comes_during_recovery_ends_the_start() {
     );
     assert!(fenced, "{ended:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_suspended_acknowledges_nothing_before_the_claims_have_answered() {
+    let mut world = World::new();
+    world.rhythm.check = Duration::from_secs(3600);
+    world.rhythm.beat = Duration::from_secs(3600);
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    let (lane, ownership) = (running.ingest.lane.clone(), running.ingest.ownership.clone());
+
+    // Nobody has claimed the bucket: it goes on as soon as it knows.
+    ownership.presence().suspend();
+    let refused = append(&lane, running.topic, &batch(5)).await;
+    assert!(matches!(refused, Err(LaneError::Unconfirmed)), "{refused:?}");
+    assert!(ownership.presence().confirmed().await);
+    world.produce(&running, 5).await;
+
+    // An outage alone takes nothing away; after a suspension it does, until the bucket answers.
+    world.bucket_is_gone();
+    world.produce(&running, 5).await;
+    ownership.presence().suspend();
+    assert!(!ownership.presence().holds());
+    assert!(append(&lane, running.topic, &batch(15)).await.is_err());
+    world.bucket.heal();
+    assert!(ownership.presence().confirmed().await);
+    world.produce(&running, 5).await;
+    world.check(&running).await;
+
+    // Somebody has: not one more is acknowledged.
+    world.claim_by_another().await;
+    ownership.presence().suspend();
+    assert!(append(&lane, running.topic, &batch(20)).await.is_err());
+    ownership.fenced().cancelled().await;
+    assert!(append(&lane, running.topic, &batch(20)).await.is_err());
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_its_way_when_the_owner_was_suspended_is_held_back() {
+    let mut world = World::new();
+    world.rhythm.check = Duration::from_secs(3600);
+    world.rhythm.beat = Duration::from_secs(3600);
+    let running = world.start().await;
+    world.produce(&running, 1).await;
+    world.claim_by_another().await;
+    let (lane, ownership) = (running.ingest.lane.clone(), running.ingest.ownership.clone());
+    let end = |lane: &LaneHandle| lane.topics().get(running.topic).unwrap().partitions[0].bounds().end;
+    let bytes = batch(1);
+    let answer = append(&lane, running.topic, &bytes);
+    tokio::pin!(answer);
+    assert!(futures::poll!(&mut answer).is_pending(), "it is in line");
+    while end(&lane) < 2 {
+        tokio::task::yield_now().await;
+    }
+    ownership.presence().suspend();
+    assert!(answer.await.is_err(), "applied before, acknowledged never");
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_lease_stops_acknowledgements_in_an_outage_and_nothing_else_does() {
+    let mut world = World::new();
+    world.strict_lease = true;
+    world.rhythm.quiet = Duration::from_secs(90);
+    world.rhythm.beat = Duration::from_secs(3600);
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    let (lane, presence) = (running.ingest.lane.clone(), running.ingest.ownership.presence().clone());
+    world.bucket_is_gone();
+    presence.age_beat(Duration::from_secs(60));
+    world.produce(&running, 5).await;
+    presence.age_beat(Duration::from_secs(30));
+    let refused = append(&lane, running.topic, &batch(10)).await;
+    assert!(matches!(refused, Err(LaneError::Unconfirmed)), "{refused:?}");
+    running.kill().await;
+    world.bucket.heal();
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    world.check(&running).await;
+    running.kill().await;
+}

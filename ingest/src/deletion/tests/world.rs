@@ -193,8 +193,8 @@ impl World {
             .propose(Command::RegisterSegment(segment))
             .await
             .unwrap();
-        if let Some(state) = order.checkpoint {
-            self.store_checkpoint(&state).await;
+        if let Some(checkpoint) = order.checkpoint {
+            self.store_checkpoint(&checkpoint.state).await;
         }
     }
 

@@ -1,0 +1,276 @@
+//! Whether the owner has been there all along.
+//!
+//! A process can be stopped, and a machine suspended, for longer than another broker waits before it takes the bucket.
+//! Nothing tells the process so but a gap in its time. After one it acknowledges nothing until the bucket has answered,
+//! to a question asked after the gap, that nobody else claimed it. A bucket that merely can't be reached is no reason to
+//! stop, unless the operator asked for a strict lease: then the last sign of life must be younger than a successor waits.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chronik_core::ids::Timestamp;
+use tokio::sync::watch;
+
+use crate::clock::now_ms;
+
+/// How often it is looked at while nothing else happens.
+const TURN_EVERY: Duration = Duration::from_secs(1);
+/// How long an outcome waits for the bucket's answer before its client is told to try again.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// A time by two clocks, neither of which counts everything: the one stands still while the machine is suspended, the
+/// other can be set. The larger difference counts, so that a clock that was set forward costs a question too many.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    running: Instant,
+    wall: Timestamp,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self {
+            running: Instant::now(),
+            wall: now_ms(),
+        }
+    }
+
+    fn since(&self, earlier: &Self) -> Duration {
+        let running = self.running.saturating_duration_since(earlier.running);
+        let wall = u64::try_from(self.wall.saturating_sub(earlier.wall)).unwrap_or(0);
+        running.max(Duration::from_millis(wall))
+    }
+
+    #[cfg(test)]
+    fn back(self, by: Duration) -> Self {
+        Self {
+            wall: self.wall.saturating_sub(by.as_millis() as Timestamp),
+            ..self
+        }
+    }
+}
+
+/// Of one owner; shared by all who acknowledge, and all who ask the bucket.
+#[derive(Debug)]
+pub struct Presence {
+    away: Duration,
+    lease: Option<Duration>,
+    times: Mutex<Times>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Times {
+    /// When somebody last looked.
+    turn: Moment,
+    /// Gaps so far.
+    gaps: u64,
+    /// Gaps after which the bucket has answered.
+    answered: u64,
+    /// When the last sign of life that got through was begun.
+    beat: Option<Moment>,
+    /// What was last found.
+    held: bool,
+}
+
+/// A question to the bucket, or a sign of life, that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    at: Moment,
+    gaps: u64,
+}
+
+impl Presence {
+    /// An owner counts as having been away after a gap of more than `away`; with a `lease`, its last sign of life must be
+    /// younger than that.
+    pub fn new(away: Duration, lease: Option<Duration>) -> Self {
+        let times = Times {
+            turn: Moment::now(),
+            gaps: 0,
+            answered: 0,
+            beat: None,
+            held: true,
+        };
+        Self {
+            away,
+            lease,
+            times: Mutex::new(times),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    /// Whether an acknowledgement may go out now.
+    pub fn holds(&self) -> bool {
+        self.look(&mut self.lock(), Moment::now())
+    }
+
+    /// Waits, but not for long, until an acknowledgement may go out; `false` if it may not.
+    pub async fn confirmed(&self) -> bool {
+        if self.holds() {
+            return true;
+        }
+        let mut changed = self.changed.subscribe();
+        let held = async {
+            while !self.holds() {
+                let _ = changed.changed().await;
+            }
+        };
+        tokio::time::timeout(ANSWER_WAIT, held).await.is_ok()
+    }
+
+    /// Looks again and again, so that a gap is one; never ends.
+    pub async fn keep_looking(&self) {
+        loop {
+            self.holds();
+            tokio::time::sleep(TURN_EVERY).await;
+        }
+    }
+
+    /// Ends once the bucket has to be asked.
+    pub async fn in_doubt(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.is_in_doubt() {
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Whether the bucket has to be asked.
+    pub fn is_in_doubt(&self) -> bool {
+        self.lock().is_in_doubt()
+    }
+
+    /// To be called before the bucket is asked, or a sign of life given.
+    pub fn begin(&self) -> Begun {
+        let (mut times, at) = (self.lock(), Moment::now());
+        self.look(&mut times, at);
+        Begun { at, gaps: times.gaps }
+    }
+
+    /// The bucket has answered that nobody else claimed it. Says nothing about gaps after the question.
+    pub fn answered(&self, begun: &Begun) {
+        let (mut times, now) = (self.lock(), Moment::now());
+        self.look(&mut times, now);
+        times.answered = times.answered.max(begun.gaps);
+        self.look(&mut times, now);
+    }
+
+    /// A sign of life got through.
+    pub fn beaten(&self, begun: &Begun) {
+        let mut times = self.lock();
+        times.beat = Some(begun.at);
+        self.look(&mut times, Moment::now());
+    }
+
+    fn look(&self, times: &mut Times, now: Moment) -> bool {
+        let gap = now.since(&times.turn);
+        times.turn = now;
+        if gap > self.away {
+            times.gaps += 1;
+            tracing::warn!(
+                "this broker may have been suspended for {} s: it acknowledges nothing until the bucket has answered that \
+                 nobody else claimed it meanwhile",
+                gap.as_secs()
+            );
+        }
+        let is_late = |lease| times.beat.is_none_or(|beat| now.since(&beat) > lease);
+        let late = self.lease.is_some_and(is_late);
+        let held = !times.is_in_doubt() && !late;
+        if held != times.held || gap > self.away {
+            match (held, late) {
+                (true, _) => tracing::info!("the bucket is still this broker's, which acknowledges again"),
+                (false, true) => tracing::warn!(
+                    "no sign of life got into the bucket for as long as --strict-lease (CHRONIK_STRICT_LEASE) allows: \
+                     nothing is acknowledged until one does"
+                ),
+                (false, false) => {}
+            }
+            times.held = held;
+            self.changed.send_replace(());
+        }
+        held
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if nobody had looked for an hour.
+    #[cfg(test)]
+    pub fn suspend(&self) {
+        let mut times = self.lock();
+        times.turn = times.turn.back(Duration::from_secs(3600));
+    }
+
+    /// As if the last sign of life were so much older.
+    #[cfg(test)]
+    pub fn age_beat(&self, by: Duration) {
+        let mut times = self.lock();
+        times.beat = times.beat.map(|beat| beat.back(by));
+    }
+}
+
+impl Times {
+    fn is_in_doubt(&self) -> bool {
+        self.answered < self.gaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AWAY: Duration = Duration::from_secs(3000);
+
+    #[test]
+    fn after_a_gap_only_an_answer_to_a_later_question_counts() {
+        let presence = Presence::new(AWAY, None);
+        let before = presence.begin();
+        assert!(presence.holds());
+        presence.suspend();
+        assert!(!presence.holds() && presence.is_in_doubt());
+        presence.answered(&before);
+        assert!(!presence.holds(), "asked before the gap");
+        let after = presence.begin();
+        assert!(!presence.holds(), "not answered yet");
+        presence.suspend();
+        presence.answered(&after);
+        assert!(!presence.holds(), "another gap between question and answer");
+        presence.answered(&presence.begin());
+        assert!(presence.holds() && !presence.is_in_doubt());
+    }
+
+    #[test]
+    fn without_a_gap_no_answer_is_needed() {
+        let presence = Presence::new(AWAY, None);
+        presence.beaten(&presence.begin());
+        presence.age_beat(Duration::from_secs(1_000_000));
+        assert!(presence.holds());
+    }
+
+    #[test]
+    fn a_strict_lease_ends_with_the_age_of_the_last_beat() {
+        let presence = Presence::new(AWAY, Some(Duration::from_secs(80)));
+        assert!(!presence.holds(), "no beat yet");
+        presence.beaten(&presence.begin());
+        presence.age_beat(Duration::from_secs(70));
+        assert!(presence.holds());
+        presence.age_beat(Duration::from_secs(20));
+        assert!(!presence.holds() && !presence.is_in_doubt());
+        presence.beaten(&presence.begin());
+        assert!(presence.holds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outcome_waits_for_the_answer_but_not_for_ever() {
+        let presence = Presence::new(AWAY, None);
+        presence.suspend();
+        let asked = async {
+            presence.in_doubt().await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            presence.answered(&presence.begin());
+        };
+        let (confirmed, ()) = tokio::join!(presence.confirmed(), asked);
+        assert!(confirmed);
+        presence.suspend();
+        assert!(!presence.confirmed().await);
+    }
+}
