@@ -19,6 +19,8 @@ pub(super) struct Shared {
     pub files: Files,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// A file may have to be allocated.
+    wanting: Condvar,
 }
 
 /// What waits for the writer's thread. The lock is never held over an operation of the disk.
@@ -76,6 +78,7 @@ impl Shared {
             files: Files::new(files),
             queue: Mutex::new(queue),
             wake: Condvar::new(),
+            wanting: Condvar::new(),
         }
     }
 
@@ -111,6 +114,30 @@ impl Shared {
         let mut queue = self.lock();
         queue.stage = Stage::Over;
         queue.take();
+        drop(queue);
+        self.wanting.notify_one();
+    }
+
+    /// A file was deleted.
+    pub(super) fn release(&self, bytes: u64) {
+        self.lock().room.release(bytes);
+        self.wanting.notify_one();
+    }
+
+    /// Keeps files allocated ahead for as long as the log is open, so that neither the lane nor the writer waits for one.
+    /// A full disk is not an error here: whoever reserves hears of it.
+    pub(super) fn allocate_ahead(&self) {
+        let content = |queue: &mut Queue| queue.stage == Stage::Open && queue.room.ahead().is_none();
+        loop {
+            let waited = self.wanting.wait_while(self.lock(), content);
+            let queue = waited.unwrap_or_else(PoisonError::into_inner);
+            let Some(bytes) = queue.room.ahead().filter(|_| queue.stage == Stage::Open) else {
+                return;
+            };
+            drop(queue);
+            // The room remembers that it was refused, and wants nothing until there is a reason to try again.
+            let _ = self.allocate(bytes);
+        }
     }
 
     /// Allocates a spare file of `bytes` bytes.
@@ -145,7 +172,7 @@ impl Shared {
 }
 
 impl Queue {
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.frames.is_empty() || self.recycle.is_some()
     }
 
@@ -166,10 +193,6 @@ impl Queue {
     /// Whether the end was asked for and nothing failed.
     pub(super) fn ends_well(&self) -> bool {
         self.closed && self.stage == Stage::Closing
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        !self.has_work()
     }
 }
 
@@ -195,14 +218,13 @@ pub struct WalStats {
 /// The lane's side of a started log. Dropping it closes the log without waiting.
 pub struct WalHandle {
     pub(super) shared: Arc<Shared>,
-    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) threads: Vec<JoinHandle<()>>,
 }
 
 impl WalHandle {
-    /// Whether a frame of `bytes` ([`Frame::length`]) may be appended. Reservations add up until the next append,
-    /// which uses them up: batches that go into one frame may be reserved one by one. Does not wait for the disk,
-    /// but for a file to be allocated where none was ahead of time. What no frame can hold is refused here: a frame
-    /// that was reserved is never too large to be written.
+    /// Whether a frame of `bytes` ([`Frame::length`]) may be appended. Reservations add up until the next append, which
+    /// uses them up: batches that go into one frame may be reserved one by one. Files are allocated ahead on a thread of
+    /// their own; only where that one fell behind, or a frame is larger than a file, this allocates one itself.
     pub fn reserve(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
         loop {
             let mut queue = self.shared.lock();
@@ -230,10 +252,14 @@ impl WalHandle {
         let mut queue = self.shared.lock();
         if queue.stage == Stage::Open {
             let place = queue.room.place(frame.length());
+            let opens_file = !matches!(place, Place::Tail);
             queue.bytes += frame.length();
             queue.frames.push(Queued { frame, place });
             drop(queue);
             self.shared.wake.notify_one();
+            if opens_file {
+                self.shared.wanting.notify_one();
+            }
         }
     }
 
@@ -270,7 +296,7 @@ impl WalHandle {
     /// Ends the thread once what is queued is written.
     pub(super) fn join(&mut self) {
         self.shut();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // If the caller's callback panicked, its message is out already.
             let _ = thread.join();
         }
@@ -283,6 +309,7 @@ impl WalHandle {
         }
         drop(queue);
         self.shared.wake.notify_one();
+        self.shared.wanting.notify_one();
     }
 }
 

@@ -46,18 +46,23 @@ impl WalWriter {
     ) -> Result<WalHandle, WalError> {
         let shared = self.shared.clone();
         let name = format!("wal-{}", shared.options.lane.0);
-        let thread = thread::Builder::new()
+        let failed = || WalError::io("start a thread for", &shared.directory.path);
+        let allocator = shared.clone();
+        let allocating = thread::Builder::new()
+            .name(format!("{name}-room"))
+            .spawn(move || allocator.allocate_ahead())
+            .map_err(failed())?;
+        let writing = thread::Builder::new()
             .name(name)
             .spawn(move || self.run(&mut on_written))
-            .map_err(WalError::io("start a thread for", &shared.directory.path))?;
+            .map_err(failed())?;
         Ok(WalHandle {
+            threads: vec![writing, allocating],
             shared,
-            thread: Some(thread),
         })
     }
 
     fn run(mut self, on_written: &mut dyn FnMut(Result<Written, WalError>)) {
-        self.allocate_ahead();
         while let Some(work) = self.shared.wait() {
             if let Err(error) = self.work(work, on_written) {
                 self.shared.end();
@@ -96,7 +101,6 @@ impl WalWriter {
         if let Some(up_to) = work.recycle {
             self.recycle(up_to)?;
         }
-        self.allocate_ahead();
         Ok(())
     }
 
@@ -242,25 +246,11 @@ impl WalWriter {
                 _ => {
                     directory.remove(name)?;
                     directory.sync()?;
-                    self.shared.lock().room.release(allocated);
+                    self.shared.release(allocated);
                 }
             }
         }
         Ok(())
-    }
-
-    /// Allocates while there is nothing better to do. A full disk is not an error here: whoever reserves hears of it.
-    pub(super) fn allocate_ahead(&self) {
-        loop {
-            let queue = self.shared.lock();
-            let Some(bytes) = queue.room.ahead().filter(|_| queue.is_idle()) else {
-                return;
-            };
-            drop(queue);
-            if self.shared.allocate(bytes).is_err() {
-                return;
-            }
-        }
     }
 }
 

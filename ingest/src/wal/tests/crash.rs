@@ -75,7 +75,7 @@ impl Model {
         let OpenWal { mut writer, .. } = self.open(disk)?;
         let handle = WalHandle {
             shared: writer.shared.clone(),
-            thread: None,
+            threads: Vec::new(),
         };
         for _ in 0..rounds {
             for _ in 0..random.random_range(1..5) {
@@ -98,7 +98,7 @@ impl Model {
                 self.checkpoint = random.random_range(self.checkpoint..=self.durable);
                 handle.recycle(self.checkpoint);
             }
-            let idle = handle.shared.lock().is_idle();
+            let idle = !handle.shared.lock().has_work();
             if !idle {
                 let work = handle.shared.wait().unwrap();
                 let durable = &mut self.durable;

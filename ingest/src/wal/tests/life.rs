@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::TryRecvError;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -86,6 +87,43 @@ fn a_frame_out_of_order_ends_the_log() {
         reports.recv().unwrap(),
         Err(WalError::Order { expected: 3, found: 4 })
     ));
+}
+
+#[test]
+fn files_are_allocated_ahead_while_the_writer_is_busy() {
+    let disk = MemoryDisk::default();
+    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (send, reports) = channel();
+    let (go, wait) = channel::<()>();
+    let on_written = move |written: Result<Written, WalError>| {
+        send.send(written.unwrap().durable).unwrap();
+        let _ = wait.recv();
+    };
+    let handle = open.writer.start(on_written).unwrap();
+    let full = || {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while handle.stats().spares < 2 {
+            assert!(
+                Instant::now() < deadline,
+                "no file was allocated ahead: {:?}",
+                handle.stats()
+            );
+            thread::yield_now();
+        }
+    };
+    full();
+    handle.append(frame(1, 10_000));
+    assert_eq!(reports.recv().unwrap(), 1);
+    // From here on the writer is kept from its work.
+    for index in 2..=6 {
+        full();
+        let created = disk.operations();
+        handle.reserve(frame(index, 10_000).length(), Purpose::Append).unwrap();
+        assert_eq!(disk.operations(), created, "reserving does not touch the disk");
+        handle.append(frame(index, 10_000));
+    }
+    drop(go);
+    handle.close();
 }
 
 #[test]
@@ -215,7 +253,7 @@ fn more_than_may_wait_in_memory_is_refused() {
     // Not started, so everything waits.
     let handle = WalHandle {
         shared: open.writer.shared.clone(),
-        thread: None,
+        threads: Vec::new(),
     };
     handle.reserve(2000, Purpose::Append).unwrap();
     handle.append(frame(1, 1900));
