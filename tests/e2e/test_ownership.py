@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import signal
 
 import pytest
 from chronik import PATIENCE, Chronik, until
@@ -49,6 +50,21 @@ def test_a_broker_that_is_taken_over_ends_and_says_what_is_lost(start, bucket):
     assert "claimed by another broker" in first.tail(5)
     second.tool("produce", "t", stdin=b"z\n")
     assert values(second) == [*kept, b"z"]
+
+
+@pytest.mark.long
+def test_a_broker_that_was_stopped_meanwhile_acknowledges_nothing_that_the_new_owner_lacks(start, bucket):
+    first = start("first", ship_max_age="1s", **bucket)
+    load = Load(first)
+    until(lambda: len(load.acknowledged) > 1000, "1000 records are acknowledged")
+    first.process.send_signal(signal.SIGSTOP)
+    second = start("second", take_over="true", **bucket)
+    before = len(load.acknowledged)
+    first.process.send_signal(signal.SIGCONT)
+    assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
+    assert len(load.end()) == before, first.tail()
+    assert "may have been suspended" in first.tail()
+    load.check(values(second))
 
 
 @pytest.mark.long
