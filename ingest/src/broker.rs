@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use chronik_core::catalog::reader::CatalogReader;
 use chronik_core::cold::SharedColdReader;
+use chronik_core::handles;
 use chronik_core::ids::Lane;
 use chronik_core::queue::SharedQueue;
 use chronik_core::store::SharedStore;
@@ -144,18 +145,18 @@ impl Ingest {
         let settings = &parts.settings;
         settings.validate()?;
         let listener = settings.listener()?;
-        let server = Server::bind(
-            listener.bind,
-            Limits {
-                in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
-                ..Limits::default()
-            },
-        )
-        .await
-        .map_err(|source| IngestError::Bind {
-            address: listener.bind,
-            source,
-        })?;
+        let limits = Limits::default();
+        let limits = Limits {
+            in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
+            connections_max: handles::for_clients(limits.connections_max),
+            ..limits
+        };
+        let server = Server::bind(listener.bind, limits)
+            .await
+            .map_err(|source| IngestError::Bind {
+                address: listener.bind,
+                source,
+            })?;
         let bound = server.local_addr().map_err(|source| IngestError::Bind {
             address: listener.bind,
             source,

@@ -13,6 +13,7 @@ pub mod cold;
 pub mod failpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod golden;
+pub mod handles;
 pub mod ids;
 pub mod job;
 #[cfg(any(test, feature = "testing"))]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client::HttpError;
+use crate::handles;
 use crate::setting::{BucketSettingsError, EarlierName, HttpPlace, HttpRefused, QueueSettingsError, earlier_names_in};
 use crate::shutdown::stop_on_signal;
 use crate::store::BucketError;
@@ -79,6 +80,7 @@ impl Process {
     /// environment are warned about.
     pub async fn begin(place: HttpPlace) -> Result<Self, ServiceError> {
         log_to_stderr("info");
+        handles::raise();
         for EarlierName { name, instead } in earlier_names_in(variables()) {
             tracing::warn!("{name} has no effect here; in its place there is {instead}");
         }

@@ -79,6 +79,7 @@ impl Server {
 
     /// The next connection; `None` once cancelled.
     async fn accept(&self, cancel: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -88,7 +89,11 @@ impl Server {
             match accepted {
                 Ok(accepted) => return Some(accepted),
                 Err(error) => {
-                    tracing::warn!(%error, "can't accept a connection");
+                    // The system's trouble with a client is that client's: the listener goes on, and says it once.
+                    if !failing {
+                        tracing::warn!(%error, "can't accept a connection; trying again every {ACCEPT_RETRY:?}");
+                    }
+                    failing = true;
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }

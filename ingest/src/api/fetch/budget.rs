@@ -21,6 +21,7 @@ impl Budget {
     }
 
     /// Bytes taken so far.
+    #[cfg(test)]
     pub fn taken(&self) -> usize {
         self.taken
     }
