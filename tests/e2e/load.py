@@ -24,6 +24,7 @@ class Load:
 
     def __init__(self, server):
         self.acknowledged = {}
+        self.refused = 0
         self.client = producer(server.bootstrap, retries=0, message_timeout_ms=5000)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -43,6 +44,8 @@ class Load:
         def report(error, message):
             if error is None:
                 self.acknowledged[message.offset()] = value(number)
+            else:
+                self.refused += 1
 
         return report
 
