@@ -12,6 +12,7 @@ pub(crate) struct SearchMetrics {
     pub(crate) archives_failed: IntCounter,
     pub(crate) read_bytes: IntCounter,
     pub(crate) records: IntCounter,
+    pub(crate) unreadable: IntCounter,
 }
 
 impl SearchMetrics {
@@ -37,6 +38,10 @@ impl SearchMetrics {
                 "Bytes of batches read from segments and tail.",
             ),
             records: metrics.counter("chronik_search_records_total", "Records compared with a query."),
+            unreadable: metrics.counter(
+                "chronik_search_unreadable_batches_total",
+                "Times a batch was unpacked in vain; it is not tried again as long as it is remembered.",
+            ),
         }
     }
 }

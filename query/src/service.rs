@@ -12,7 +12,7 @@ use crate::archive::ArchiveLeaf;
 use crate::cpu::Cpu;
 use crate::memory::Memory;
 use crate::metrics::SearchMetrics;
-use crate::search::{Scanner, Searcher, Sources};
+use crate::search::{Scanner, Searcher, Sources, Unreadable};
 
 /// What a query service works with.
 #[derive(Clone)]
@@ -78,12 +78,14 @@ impl QueryService {
     pub fn new(parts: QueryParts) -> Arc<Self> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = parts.limits;
+        let metrics = SearchMetrics::register(&parts.metrics);
         let scanner = Scanner {
             store: Arc::clone(&parts.store),
             tail: parts.tail.clone(),
             cpu: Cpu::new(threads),
             memory: Memory::new(limits.read_bytes),
-            metrics: SearchMetrics::register(&parts.metrics),
+            unreadable: Unreadable::new(metrics.unreadable.clone()),
+            metrics,
         };
         let searcher = Searcher {
             sources: Sources {

@@ -14,6 +14,7 @@ use super::order::Place;
 use super::page::{Hit, Page};
 use super::plan::{BatchGroup, Scope};
 use super::runs::{READ_BYTES, RunGroup, RunWork};
+use super::unreadable::{BatchName, Unreadable};
 use super::{Cause, Missing, SearchError};
 use crate::archive::CandidateBatch;
 use crate::cpu::Cpu;
@@ -32,6 +33,7 @@ pub(crate) struct Scanner {
     pub(crate) tail: Option<SharedTail>,
     pub(crate) cpu: Cpu,
     pub(crate) memory: Memory,
+    pub(crate) unreadable: Unreadable,
     pub(crate) metrics: SearchMetrics,
 }
 
@@ -53,6 +55,7 @@ impl Found {
 /// Consecutive batches of a partition, being looked through.
 struct Sweep {
     scope: Arc<Scope>,
+    unreadable: Unreadable,
     partition: PartitionId,
     /// Records outside are not wanted.
     offsets: Range<Offset>,
@@ -105,7 +108,7 @@ impl Scanner {
         held: Option<OwnedSemaphorePermit>,
         mut found: Found,
     ) -> Result<Found, SearchError> {
-        let metrics = self.metrics.clone();
+        let (metrics, unreadable) = (self.metrics.clone(), self.unreadable.clone());
         let look = move || {
             let _held = held;
             for run in &group.runs {
@@ -113,6 +116,7 @@ impl Scanner {
                 let batches = split(bytes.slice(at(run.range.start)..at(run.range.end)));
                 let mut sweep = Sweep::new(
                     Arc::clone(&scope),
+                    unreadable.clone(),
                     run.partition,
                     run.offsets.clone(),
                     run.last,
@@ -132,7 +136,14 @@ impl Scanner {
 
     /// All records of one run, however large.
     async fn run(&self, scope: Arc<Scope>, run: RunWork, page: Page) -> Result<Found, SearchError> {
-        let mut sweep = Sweep::new(scope, run.partition, run.offsets.clone(), run.last, page);
+        let mut sweep = Sweep::new(
+            scope,
+            self.unreadable.clone(),
+            run.partition,
+            run.offsets.clone(),
+            run.last,
+            page,
+        );
         let mut position = run.range.start;
         while position < run.range.end && sweep.from() < run.offsets.end {
             let (chunk, held) = match self.chunk(&run.segment, position..run.range.end).await {
@@ -162,7 +173,14 @@ impl Scanner {
         page: Page,
     ) -> Result<Found, SearchError> {
         let topic = scope.id;
-        let mut sweep = Sweep::new(scope, partition, offsets.clone(), Offset::MAX, page);
+        let mut sweep = Sweep::new(
+            scope,
+            self.unreadable.clone(),
+            partition,
+            offsets.clone(),
+            Offset::MAX,
+            page,
+        );
         let Some(tail) = &self.tail else { return Ok(sweep.found) };
         while sweep.from() < offsets.end {
             let held = self.memory.hold(TAIL_BYTES).await;
@@ -211,12 +229,12 @@ impl Scanner {
             }
         };
         self.metrics.read_bytes.inc_by(length);
-        let metrics = self.metrics.clone();
+        let (metrics, known) = (self.metrics.clone(), self.unreadable.clone());
         let look = move || {
             let _held = held;
             let mut found = Found::nothing(page);
             for batch in &group.batches {
-                match look_at_candidates(&scope, &bytes, group.range.start, batch, &mut found.page) {
+                match look_at_candidates(&known, &scope, &bytes, group.range.start, batch, &mut found.page) {
                     Ok(records) => metrics.records.inc_by(records),
                     Err(unsearched) => {
                         found
@@ -275,9 +293,17 @@ impl Scanner {
 }
 
 impl Sweep {
-    fn new(scope: Arc<Scope>, partition: PartitionId, offsets: Range<Offset>, last: Offset, page: Page) -> Self {
+    fn new(
+        scope: Arc<Scope>,
+        unreadable: Unreadable,
+        partition: PartitionId,
+        offsets: Range<Offset>,
+        last: Offset,
+        page: Page,
+    ) -> Self {
         Self {
             scope,
+            unreadable,
             partition,
             offsets,
             last,
@@ -310,7 +336,11 @@ impl Sweep {
             return Ok(());
         }
         let wanted = |offset: &Offset| self.offsets.contains(offset);
-        match look_at(&self.scope, self.partition, batch, wanted, &mut self.found.page) {
+        let name = BatchName::new(self.scope.id, self.partition, &header);
+        let read = self.unreadable.read(name, || {
+            look_at(&self.scope, self.partition, batch, wanted, &mut self.found.page)
+        });
+        match read {
             Ok(records) => self.records += records,
             Err(error) => {
                 let offsets = header.base_offset.max(self.offsets.start)..self.next.min(self.offsets.end);
@@ -410,6 +440,7 @@ fn look_at(
 }
 
 fn look_at_candidates(
+    known: &Unreadable,
     scope: &Scope,
     bytes: &Bytes,
     start: u64,
@@ -425,20 +456,17 @@ fn look_at_candidates(
         .filter(|to| *to <= bytes.len())
         .ok_or(cut_off)?;
     let bytes = bytes.slice(from..to);
-    if verify(&bytes)?.base_offset != batch.base_offset {
+    let header = verify(&bytes)?;
+    if header.base_offset != batch.base_offset {
         return Err(BatchError::Corrupt {
             reason: "it has other offsets than expected",
         }
         .into());
     }
-    look_at(
-        scope,
-        batch.partition,
-        &bytes,
-        |offset| batch.offsets.binary_search(offset).is_ok(),
-        page,
-    )
-    .map_err(|error| Unsearched {
+    let wanted = |offset: &Offset| batch.offsets.binary_search(offset).is_ok();
+    let name = BatchName::new(scope.id, batch.partition, &header);
+    let read = known.read(name, || look_at(scope, batch.partition, &bytes, wanted, page));
+    read.map_err(|error| Unsearched {
         reason: unreadable(&error),
         cause: Cause::Unreadable,
     })

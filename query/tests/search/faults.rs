@@ -6,10 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chronik_core::archive::{Description, Member, build, open};
 use chronik_core::batch::{BatchBuilder, BatchHeader, Codec, forged, stamp};
 use chronik_core::ids::Offset;
+use chronik_core::search::ANALYSIS;
 use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
 use chronik_core::store::{ObjectInfo, SharedStore, Store, StoreError};
+use chronik_core::telemetry::Metrics;
+use chronik_query::QueryLimits;
 use serde_json::{Value, json};
 
 use crate::world::{World, coverage, get, parameters, places};
@@ -84,16 +88,98 @@ async fn a_damaged_batch_is_named_and_the_rest_is_found() {
     assert_eq!(ranges, [(&json!(0), &json!(4)), (&json!(8), &json!(12))]);
 }
 
+/// A batch as a producer may send it whose records do not unpack.
+fn undecodable(batch: &[u8]) -> Bytes {
+    forged(batch, |bytes| {
+        let body = bytes.len();
+        bytes[body - 4..].fill(0xee);
+    })
+}
+
+fn count(metrics: &Metrics, name: &str) -> u64 {
+    let exposition = metrics.exposition();
+    let mut lines = exposition
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    lines.next().unwrap().parse().unwrap()
+}
+
+/// In the tail, in a segment behind others or beside them, it is the same batch.
+#[tokio::test]
+async fn a_batch_that_does_not_unpack_is_named_each_time_and_unpacked_once() {
+    for partitions in [1, 2] {
+        let mut world = World::new();
+        let mut list = batches(3);
+        list[1] = undecodable(&list[1]);
+        world.add_topic("t", vec![list; partitions]);
+        world.export(0).await;
+        let metrics = Metrics::new();
+        let service = world.measured_service(QueryLimits::default(), true, &metrics);
+        for shipped in [false, true] {
+            if shipped {
+                world.ship(9).await;
+                world.export(0).await;
+            }
+            for _ in 0..2 {
+                let (status, document) = get(&service, "/v1/search", &parameters([("topic", "t")])).await;
+                assert_eq!(
+                    (status.as_u16(), offsets(&document).len(), missing(&document)),
+                    (200, 4 * partitions, vec![(2, Some(4)); partitions]),
+                    "{document}"
+                );
+                let ranges = document["not_searched"].as_array().unwrap();
+                assert!(ranges.iter().all(|range| range["permanent"] == true), "{document}");
+                let unpacked = count(&metrics, "chronik_search_unreadable_batches_total");
+                assert_eq!(unpacked, partitions as u64);
+            }
+        }
+    }
+}
+
+/// The text of the first archive as if `analysis` had made its words.
+async fn analyse_as(world: &mut World, analysis: &str) {
+    let entry = &mut world.topics[0].archives[0];
+    let store = world.store.as_ref();
+    let archive = open(store, &entry.key, entry.size, None, 0).await.unwrap();
+    let mut index = Vec::new();
+    for (name, section) in archive.toc.index_files() {
+        let (name, data) = (name.to_owned(), archive.section(store, section).await.unwrap());
+        index.push(Member { name, data });
+    }
+    let description = Description {
+        analysis: analysis.to_owned(),
+        ..archive.toc.description.clone()
+    };
+    let runs = archive.runs(store).await.unwrap();
+    let built = build(description, index, &runs).unwrap();
+    store.overwrite(&entry.key, built.parts.concat().into()).await.unwrap();
+    (entry.size, entry.crc) = (built.size, built.toc_crc);
+    world.export(0).await;
+}
+
+#[tokio::test]
+async fn an_archive_of_a_newer_analysis_is_not_asked_and_its_records_are_read_instead() {
+    for (analysis, scanned) in [(ANALYSIS, 0), ("words-of-tomorrow", 1)] {
+        let mut world = world().await;
+        analyse_as(&mut world, analysis).await;
+        let metrics = Metrics::new();
+        let service = world.measured_service(QueryLimits::default(), true, &metrics);
+        let (status, document) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "even")])).await;
+        assert_eq!((status.as_u16(), offsets(&document)), (200, vec![10, 8, 6, 4, 2, 0]));
+        assert_eq!(missing(&document), []);
+        assert_eq!(
+            count(&metrics, "chronik_search_archives_failed_total"),
+            scanned,
+            "{analysis}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn records_that_do_not_decode_are_missing_and_those_behind_them_are_found() {
     let mut world = World::new();
     let mut list = batches(3);
-    let mut undecodable = list[1].to_vec();
-    let body = undecodable.len();
-    undecodable[body - 4..].fill(0xee);
-    let crc = crc32c(&undecodable[21..]);
-    undecodable[17..21].copy_from_slice(&crc.to_be_bytes());
-    list[1] = undecodable.into();
+    list[1] = undecodable(&list[1]);
     world.add_topic("t", vec![list]);
     world.ship(9).await;
     world.export(0).await;
@@ -197,15 +283,6 @@ async fn damage_in_one_partition_leaves_its_neighbours() {
         document["not_searched"][0]["permanent"], false,
         "a good copy may be put back"
     );
-}
-
-/// By polynomial division, bit by bit.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
-        })
-    })
 }
 
 #[tokio::test]

@@ -110,6 +110,10 @@ impl World {
     }
 
     pub fn service_within(&self, limits: QueryLimits, tail: bool) -> Router {
+        self.measured_service(limits, tail, &Metrics::new())
+    }
+
+    pub fn measured_service(&self, limits: QueryLimits, tail: bool, metrics: &Metrics) -> Router {
         let catalog = Arc::new(CatalogReader::new(self.store.clone(), LANE, 1 << 20));
         let cold = Arc::new(BucketReader::new(self.store.clone(), catalog.clone(), 1 << 20));
         chronik_query::routes(QueryService::new(QueryParts {
@@ -118,7 +122,7 @@ impl World {
             tail: tail.then(|| self.tail.clone() as _),
             cold,
             limits,
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
         }))
     }
 
