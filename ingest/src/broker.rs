@@ -137,6 +137,8 @@ struct Stops {
     clients: CancellationToken,
     exporter: CancellationToken,
     lane: CancellationToken,
+    /// Not in good order: the lane answers nothing any more.
+    at_once: CancellationToken,
 }
 
 impl Ingest {
@@ -171,7 +173,10 @@ impl Ingest {
             log,
         } = start(settings, &data_dir, &parts.store, LANE).await?;
 
-        let stops = Stops::default();
+        let stops = Stops {
+            at_once: ownership.fenced().child_token(),
+            ..Stops::default()
+        };
         let mut tasks = JoinSet::new();
         let (confirmation, confirmed) = watch::channel(confirmed);
         if !*confirmed.borrow() {
@@ -199,11 +204,16 @@ impl Ingest {
             tail_bytes_max: parts.tail_bytes_max,
         };
         let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, LaneMetrics::new(&parts.metrics));
-        let owner = owner.until_fenced(ownership.fenced().clone());
+        let owner = owner.until(stops.at_once.clone());
         let lane = lane.acknowledged_by(ownership.presence().clone());
-        tasks.spawn({
+        // On a thread of its own, so that what encodes and decodes on the shared runtime can't delay acknowledgements.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| IngestError::Fault(format!("the lane's thread could not start: {error}")))?;
+        tasks.spawn_blocking({
             let stop = stops.lane.clone();
-            async move { Ok(owner.run(stop).await?) }
+            move || Ok(runtime.block_on(owner.run(stop))?)
         });
         let (checkpoints, checkpoints_stored) = watch::channel(0);
         let shipper = Shipper {
@@ -384,6 +394,7 @@ impl Ingest {
         self.stops.clients.cancel();
         self.exporter.abort();
         self.clients.abort();
+        self.stops.at_once.cancel();
         self.tasks.shutdown().await;
         let _ = self.clients.await;
         if !self.exporter.is_finished() {

@@ -1,6 +1,6 @@
-//! The wall clock, read in this one place. Only proposers of commands look at it; applying one never does.
+//! The clocks, read in this one place. Only proposers of commands look at the time of day; applying one never does.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chronik_core::ids::Timestamp;
 
@@ -8,6 +8,13 @@ use chronik_core::ids::Timestamp;
 #[allow(clippy::disallowed_methods)]
 pub fn now_ms() -> Timestamp {
     millis(SystemTime::now())
+}
+
+/// A clock that nobody sets, and that goes on while the process is stopped or the machine suspended.
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }
 
 /// A time as milliseconds since the Unix epoch.

@@ -71,7 +71,7 @@ pub struct Owner {
     checkpoint_turn: Arc<Semaphore>,
     checkpoint_at: Instant,
     checkpoint_command_bytes: u64,
-    fenced: CancellationToken,
+    ended: CancellationToken,
     metrics: LaneMetrics,
 }
 
@@ -118,7 +118,7 @@ impl Owner {
             checkpoint_turn: Arc::new(Semaphore::new(1)),
             checkpoint_at: now,
             checkpoint_command_bytes: 0,
-            fenced: CancellationToken::new(),
+            ended: CancellationToken::new(),
             metrics,
         };
         for (index, weight) in replayed.unshipped {
@@ -131,9 +131,9 @@ impl Owner {
         (owner, handle)
     }
 
-    /// Once cancelled, nothing is answered any more: the bucket is somebody else's.
-    pub fn until_fenced(self, fenced: CancellationToken) -> Self {
-        Self { fenced, ..self }
+    /// Once cancelled, it ends at once and answers nothing any more: the bucket is another owner's, or the process ends.
+    pub fn until(self, ended: CancellationToken) -> Self {
+        Self { ended, ..self }
     }
 
     /// Serves until cancelled, then until everything in flight is applied; or ends at once if the log fails or the
@@ -143,7 +143,7 @@ impl Owner {
             let due = self.unshipped.due_at();
             tokio::select! {
                 biased;
-                () = self.fenced.cancelled() => return Ok(()),
+                () = self.ended.cancelled() => return Ok(()),
                 Some(written) = self.written.recv() => self.take_written(written?),
                 request = self.requests.recv() => match request {
                     Some(request) => self.take_requests(request),
@@ -160,7 +160,7 @@ impl Owner {
         while !self.in_flight.is_empty() {
             tokio::select! {
                 biased;
-                () = self.fenced.cancelled() => return Ok(()),
+                () = self.ended.cancelled() => return Ok(()),
                 written = self.written.recv() => match written {
                     Some(written) => self.take_written(written?),
                     None => break,

@@ -6,48 +6,16 @@
 //! stop, unless the operator asked for a strict lease: then the last sign of life must be younger than a successor waits.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use chronik_core::ids::Timestamp;
 use tokio::sync::watch;
 
-use crate::clock::now_ms;
+use crate::clock::since_boot;
 
 /// How often it is looked at while nothing else happens.
 const TURN_EVERY: Duration = Duration::from_secs(1);
 /// How long an outcome waits for the bucket's answer before its client is told to try again.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-
-/// A time by two clocks, neither of which counts everything: the one stands still while the machine is suspended, the
-/// other can be set. The larger difference counts, so that a clock that was set forward costs a question too many.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    running: Instant,
-    wall: Timestamp,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self {
-            running: Instant::now(),
-            wall: now_ms(),
-        }
-    }
-
-    fn since(&self, earlier: &Self) -> Duration {
-        let running = self.running.saturating_duration_since(earlier.running);
-        let wall = u64::try_from(self.wall.saturating_sub(earlier.wall)).unwrap_or(0);
-        running.max(Duration::from_millis(wall))
-    }
-
-    #[cfg(test)]
-    fn back(self, by: Duration) -> Self {
-        Self {
-            wall: self.wall.saturating_sub(by.as_millis() as Timestamp),
-            ..self
-        }
-    }
-}
 
 /// Of one owner; shared by all who acknowledge, and all who ask the bucket.
 #[derive(Debug)]
@@ -60,14 +28,14 @@ pub struct Presence {
 
 #[derive(Debug)]
 struct Times {
-    /// When somebody last looked.
-    turn: Moment,
+    /// When it was last looked at, since boot as all times here.
+    turn: Duration,
     /// Gaps so far.
     gaps: u64,
     /// Gaps after which the bucket has answered.
     answered: u64,
     /// When the last sign of life that got through was begun.
-    beat: Option<Moment>,
+    beat: Option<Duration>,
     /// What was last found.
     held: bool,
 }
@@ -75,7 +43,7 @@ struct Times {
 /// A question to the bucket, or a sign of life, that has begun.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
-    at: Moment,
+    at: Duration,
     gaps: u64,
 }
 
@@ -84,7 +52,7 @@ impl Presence {
     /// younger than that.
     pub fn new(away: Duration, lease: Option<Duration>) -> Self {
         let times = Times {
-            turn: Moment::now(),
+            turn: since_boot(),
             gaps: 0,
             answered: 0,
             beat: None,
@@ -100,7 +68,7 @@ impl Presence {
 
     /// Whether an acknowledgement may go out now.
     pub fn holds(&self) -> bool {
-        self.look(&mut self.lock(), Moment::now())
+        self.look(&mut self.lock(), since_boot())
     }
 
     /// Waits, but not for long, until an acknowledgement may go out; `false` if it may not.
@@ -140,14 +108,14 @@ impl Presence {
 
     /// To be called before the bucket is asked, or a sign of life given.
     pub fn begin(&self) -> Begun {
-        let (mut times, at) = (self.lock(), Moment::now());
+        let (mut times, at) = (self.lock(), since_boot());
         self.look(&mut times, at);
         Begun { at, gaps: times.gaps }
     }
 
     /// The bucket has answered that nobody else claimed it. Says nothing about gaps after the question.
     pub fn answered(&self, begun: &Begun) {
-        let (mut times, now) = (self.lock(), Moment::now());
+        let (mut times, now) = (self.lock(), since_boot());
         self.look(&mut times, now);
         times.answered = times.answered.max(begun.gaps);
         self.look(&mut times, now);
@@ -157,12 +125,12 @@ impl Presence {
     pub fn beaten(&self, begun: &Begun) {
         let mut times = self.lock();
         times.beat = Some(begun.at);
-        self.look(&mut times, Moment::now());
+        self.look(&mut times, since_boot());
     }
 
-    fn look(&self, times: &mut Times, now: Moment) -> bool {
-        let gap = now.since(&times.turn);
-        times.turn = now;
+    fn look(&self, times: &mut Times, now: Duration) -> bool {
+        let gap = now.saturating_sub(times.turn);
+        times.turn = times.turn.max(now);
         if gap > self.away {
             times.gaps += 1;
             tracing::warn!(
@@ -171,7 +139,7 @@ impl Presence {
                 gap.as_secs()
             );
         }
-        let is_late = |lease| times.beat.is_none_or(|beat| now.since(&beat) > lease);
+        let is_late = |lease| times.beat.is_none_or(|beat| now.saturating_sub(beat) > lease);
         let late = self.lease.is_some_and(is_late);
         let held = !times.is_in_doubt() && !late;
         if held != times.held || gap > self.away {
@@ -197,14 +165,14 @@ impl Presence {
     #[cfg(test)]
     pub fn suspend(&self) {
         let mut times = self.lock();
-        times.turn = times.turn.back(Duration::from_secs(3600));
+        times.turn = times.turn.saturating_sub(Duration::from_secs(3600));
     }
 
     /// As if the last sign of life were so much older.
     #[cfg(test)]
     pub fn age_beat(&self, by: Duration) {
         let mut times = self.lock();
-        times.beat = times.beat.map(|beat| beat.back(by));
+        times.beat = times.beat.map(|beat| beat.saturating_sub(by));
     }
 }
 

@@ -337,7 +337,7 @@ async fn a_segment_that_could_not_be_registered_for_hours_is_uploaded_again_unde
     let mut segment = shipper.upload_range(first, last).await.unwrap();
     segment.named_at -= 7 * 3600 * 1000;
     shipper.register_in_time(segment).await.unwrap();
-    assert_eq!(lane.progress().borrow().shipped, last);
+    lane.shipped(last).await.unwrap();
     assert_eq!(world.segments().await.len(), 2, "the old name is never used again");
     world.check(&running).await;
     running.kill().await;
