@@ -9,7 +9,7 @@
 //! holds, so that a full disk does not keep a checkpoint from being written.
 
 use std::io::{ErrorKind, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -114,7 +114,7 @@ impl Checkpoints {
     }
 
     /// A place with room for `length` bytes, and if the disk allows, for twice as much.
-    fn open(&self, path: &PathBuf, length: u64) -> Result<Arc<dyn DiskFile>, DataDirError> {
+    fn open(&self, path: &Path, length: u64) -> Result<Arc<dyn DiskFile>, DataDirError> {
         let needed = CHECKPOINT_START + length;
         let ample = CHECKPOINT_START + (2 * length).next_multiple_of(GROWTH_BYTES).max(GROWTH_BYTES);
         let file = match self.disk.open(path) {
@@ -137,7 +137,7 @@ impl Checkpoints {
         Ok(file)
     }
 
-    fn read(&self, path: &PathBuf) -> Result<Place, DataDirError> {
+    fn read(&self, path: &Path) -> Result<Place, DataDirError> {
         let file = match self.disk.open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Place::Missing),
@@ -151,7 +151,7 @@ impl Checkpoints {
         };
         if header.version != VERSION {
             return Err(DataDirError::Unknown {
-                path: path.clone(),
+                path: path.to_owned(),
                 reason: format!("version {}, known is {VERSION}", header.version),
             });
         }
@@ -165,7 +165,7 @@ impl Checkpoints {
             return Ok(Place::Damaged);
         }
         Ok(Place::Whole(Stored {
-            path: path.clone(),
+            path: path.to_owned(),
             incarnation: header.incarnation,
             index: header.index,
             bytes: bytes.into(),
