@@ -95,8 +95,7 @@ async fn read(
         let held = service.searcher.scanner.memory.hold(READ_BYTES).await;
         let batches = batches_at(service, &standing.id, place, next).await?;
         let wanted = next..range.end;
-        let after;
-        (page, after) = service
+        let taken = service
             .searcher
             .scanner
             .cpu
@@ -104,14 +103,19 @@ async fn read(
                 let _held = held;
                 page.take(&batches, wanted)
             })
-            .await??;
-        if after <= next && !page.is_full() {
-            return Err(BatchError::Corrupt {
-                reason: "no records where some should be",
+            .await?;
+        page = taken.page;
+        match taken.unreadable {
+            Some(_) if !page.records.is_empty() => return Ok((page.records, taken.next)),
+            Some((last, source)) => {
+                return Err(SearchError::Batch {
+                    first: taken.next,
+                    last,
+                    source,
+                });
             }
-            .into());
+            None => next = taken.next,
         }
-        next = after;
     }
     Ok((page.records, next))
 }
@@ -140,36 +144,74 @@ struct RecordPage {
     bytes_left: usize,
 }
 
+/// What was taken from batches.
+struct Taken {
+    page: RecordPage,
+    /// The offset behind the last record that was passed.
+    next: Offset,
+    /// The batch at `next` can't be read: its last offset, and why.
+    unreadable: Option<(Offset, BatchError)>,
+}
+
 impl RecordPage {
     fn is_full(&self) -> bool {
         self.records.len() >= self.limit || (self.bytes_left == 0 && !self.records.is_empty())
     }
 
-    /// Takes wanted records until the page is full; also tells the offset behind the last one that was passed.
-    fn take(mut self, batches: &[Bytes], wanted: Range<Offset>) -> Result<(Self, Offset), BatchError> {
+    /// Takes wanted records until the page is full, or up to a batch that can't be read.
+    fn take(mut self, batches: &[Bytes], wanted: Range<Offset>) -> Taken {
         let mut next = wanted.start;
         for batch in batches {
-            let header = BatchHeader::parse(batch)?;
-            let after = header.last_offset().saturating_add(1).clamp(wanted.start, wanted.end);
-            if header.is_control() {
-                next = after;
-                continue;
+            if self.is_full() {
+                break;
             }
-            for record in records_of(batch, DECOMPRESSED_BYTES_MAX)? {
-                let record = record?;
+            let mut last = next;
+            if let Err(error) = self.take_batch(batch, &wanted, &mut next, &mut last) {
+                let unreadable = Some((last, error));
+                return Taken {
+                    page: self,
+                    next,
+                    unreadable,
+                };
+            }
+        }
+        let nothing = BatchError::Corrupt {
+            reason: "no records where some should be",
+        };
+        let unreadable = (next == wanted.start && !self.is_full()).then_some((next, nothing));
+        Taken {
+            page: self,
+            next,
+            unreadable,
+        }
+    }
+
+    fn take_batch(
+        &mut self,
+        batch: &Bytes,
+        wanted: &Range<Offset>,
+        next: &mut Offset,
+        last: &mut Offset,
+    ) -> Result<(), BatchError> {
+        let header = BatchHeader::parse(batch)?;
+        *last = header.last_offset();
+        if !header.is_control() {
+            // All of a batch or nothing of it, as in a search.
+            let records: Vec<Record> = records_of(batch, DECOMPRESSED_BYTES_MAX)?.collect::<Result<_, _>>()?;
+            for record in records {
                 if !wanted.contains(&record.offset) {
                     continue;
                 }
                 if self.is_full() {
-                    return Ok((self, next));
+                    return Ok(());
                 }
-                next = record.offset + 1;
+                *next = record.offset + 1;
                 self.bytes_left = self.bytes_left.saturating_sub(bytes_of(&record));
                 self.records.push(own(record));
             }
-            next = after;
         }
-        Ok((self, next))
+        *next = last.saturating_add(1).clamp(wanted.start, wanted.end);
+        Ok(())
     }
 }
 

@@ -35,8 +35,12 @@ pub(crate) enum SearchError {
     Cold(#[from] ColdError),
     #[error(transparent)]
     Tail(#[from] TailError),
-    #[error("stored records can't be read: {0}")]
-    Batch(#[from] chronik_core::batch::BatchError),
+    #[error("the batch with the offsets {first} to {last} can't be read: {source}. What follows it begins at offset {}", last.saturating_add(1))]
+    Batch {
+        first: chronik_core::ids::Offset,
+        last: chronik_core::ids::Offset,
+        source: chronik_core::batch::BatchError,
+    },
     #[error(transparent)]
     Cpu(#[from] CpuError),
 }
@@ -74,7 +78,7 @@ impl From<SearchError> for Problem {
             SearchError::Catalog(_) | SearchError::Cold(_) | SearchError::Tail(_) => {
                 problem(503, "storage_unavailable")
             }
-            SearchError::Batch(_) => problem(500, "damaged_records"),
+            SearchError::Batch { .. } => problem(500, "damaged_records"),
             SearchError::Cpu(_) => problem(500, "internal"),
         }
     }

@@ -136,6 +136,45 @@ async fn a_batch_that_does_not_unpack_is_named_each_time_and_unpacked_once() {
     }
 }
 
+#[tokio::test]
+async fn records_before_a_batch_that_does_not_unpack_are_given_and_it_is_named() {
+    let mut world = World::new();
+    let mut list = batches(3);
+    list[1] = undecodable(&list[1]);
+    world.add_topic("t", vec![list]);
+    world.export(0).await;
+    let service = world.service(true);
+    let page = async |from: &str, limit: &str| {
+        let path = "/v1/topics/t/partitions/0/records";
+        get(&service, path, &parameters([("offset", from), ("limit", limit)])).await
+    };
+    let (status, first) = page("0", "1").await;
+    assert_eq!(
+        (status.as_u16(), first["next_offset"].as_i64()),
+        (200, Some(1)),
+        "{first}"
+    );
+    let (status, before) = page("0", "9").await;
+    let given = before["records"].as_array().unwrap().len();
+    assert_eq!(
+        (status.as_u16(), given, before["next_offset"].as_i64()),
+        (200, 2, Some(2)),
+        "{before}"
+    );
+    let (status, named) = page("2", "9").await;
+    let detail = named["detail"].as_str().unwrap();
+    assert!(
+        status.as_u16() == 500 && detail.contains("offsets 2 to 3") && detail.contains("offset 4"),
+        "{named}"
+    );
+    let (status, behind) = page("4", "9").await;
+    assert_eq!(
+        (status.as_u16(), behind["records"].as_array().unwrap().len()),
+        (200, 2),
+        "{behind}"
+    );
+}
+
 /// The text of the first archive as if `analysis` had made its words.
 async fn analyse_as(world: &mut World, analysis: &str) {
     let entry = &mut world.topics[0].archives[0];
