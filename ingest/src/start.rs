@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chronik_core::ids::{Incarnation, Lane};
 use chronik_core::names::CheckpointName;
+use chronik_core::setting::ByteSize;
 use chronik_core::store::{PatientStore, SharedStore, StoreError};
 use tokio::sync::mpsc;
 use ulid::Ulid;
@@ -63,12 +64,29 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The local checkpoint can't be read.
-    #[error("local checkpoint {file}: {source}; start with an empty data directory to recover from the bucket")]
+    #[error(
+        "local checkpoint {file}: {source}; put it back from a copy, or move the data directory away and start with an \
+         empty one to recover from the bucket, which loses what was not shipped"
+    )]
     Checkpoint {
         /// The file.
         file: String,
         /// Why.
         source: CheckpointError,
+    },
+    /// The volume is too small for a new log.
+    #[error(
+        "the data directory {directory} has {free} of disk space for a write-ahead log that needs at least {needed}: make \
+         room on its volume, or make the log's files smaller with --wal-rotation-size (CHRONIK_WAL_ROTATION_SIZE), of which \
+         it needs four; --wal-max-bytes (CHRONIK_WAL_MAX_BYTES) may be as low as that"
+    )]
+    NoSpace {
+        /// The directory.
+        directory: String,
+        /// What is free, or is the log's already.
+        free: ByteSize,
+        /// The least that the log takes.
+        needed: ByteSize,
     },
     /// Both local checkpoints are missing or damaged.
     #[error(
@@ -293,6 +311,7 @@ async fn begin(
     store: &SharedStore,
     lane: Lane,
 ) -> Result<Held, StartError> {
+    check_space(settings, data_dir, lane)?;
     let patient: SharedStore = Arc::new(PatientStore::new(store.clone()));
     let cluster = match claim::cluster_of(&patient).await? {
         Some(cluster) => cluster,
@@ -326,6 +345,20 @@ async fn begin(
         beat,
         was_released: false,
         confirmed: true,
+    })
+}
+
+/// A broker whose log can't hold anything would own the bucket and refuse every record. One that has a log starts even on a
+/// full disk: shipping makes room.
+fn check_space(settings: &IngestSettings, data_dir: &DataDir, lane: Lane) -> Result<(), StartError> {
+    let (free, needed) = (data_dir.log_bytes_max(lane)?, settings.wal_bytes_min());
+    if free >= needed {
+        return Ok(());
+    }
+    Err(StartError::NoSpace {
+        directory: data_dir.path().display().to_string(),
+        free: ByteSize(free),
+        needed: ByteSize(needed),
     })
 }
 
@@ -381,7 +414,14 @@ async fn succeed(
 }
 
 fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<LaneState, StartError> {
-    let (stored, lost) = data_dir.checkpoints(lane).of(identity.incarnation)?;
+    let checkpoints = data_dir.checkpoints(lane);
+    for stray in checkpoints.strays()? {
+        tracing::warn!(
+            "{} is none of the two local checkpoints: it is left alone",
+            stray.display()
+        );
+    }
+    let (stored, lost) = checkpoints.of(identity.incarnation)?;
     let Some(Stored { path, bytes, .. }) = stored.into_iter().next() else {
         let places: Vec<String> = lost.iter().map(|path| path.display().to_string()).collect();
         return Err(StartError::NoCheckpoint {
@@ -481,6 +521,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = DataDir::open(folder.path()).unwrap();
         (folder, data_dir, store, Identity::held(cluster, incarnation))
+    }
+
+    #[tokio::test]
+    async fn a_first_start_on_a_volume_too_small_for_its_log_claims_nothing() {
+        let store = memory();
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = Arc::new(DataDir::open(folder.path()).unwrap());
+        let mut settings = settings();
+        settings.wal_rotation_size = ByteSize(1 << 60);
+        let error = begin(&settings, &data_dir, &store, LANE).await.err().unwrap();
+        let StartError::NoSpace { free, needed, .. } = &error else {
+            panic!("{error}")
+        };
+        assert!(*needed == ByteSize(4 << 60) && free < needed, "{error}");
+        for part in [
+            folder.path().to_str().unwrap(),
+            &free.to_string(),
+            "--wal-rotation-size",
+            "--wal-max-bytes",
+        ] {
+            assert!(error.to_string().contains(part), "{part} is not in: {error}");
+        }
+        assert_eq!(claim::cluster_of(&store).await.unwrap(), None);
+        assert_eq!(data_dir.identity().unwrap(), None);
     }
 
     #[tokio::test(start_paused = true)]

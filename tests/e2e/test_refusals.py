@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -205,6 +206,38 @@ def test_damage_in_the_write_ahead_log_is_located(start):
     refused(server, wal.name)
 
 
+@pytest.mark.parametrize("change", ["flip", "zeros", "older copy"])
+def test_what_was_on_disk_a_moment_ago_is_never_taken_for_an_unfinished_write(start, change):
+    server = start(ship_max_age="1h")
+    server.tool("produce", "t", stdin=b"first\n")
+    [wal] = server.data.rglob("*.wal")
+    older = wal.read_bytes()
+    server.tool("produce", "t", stdin=b"last\n")
+    content = wal.read_bytes()
+    frame = content.rindex(b"ChkF")
+    (index,) = struct.unpack_from("<Q", content, frame + 28)
+    until(lambda: marked(server) >= index, "the mark says that the last frame is on disk")
+    server.kill()
+    content = wal.read_bytes()
+    if change == "flip":
+        wal.write_bytes(content[: frame + 60] + bytes([content[frame + 60] ^ 1]) + content[frame + 61 :])
+    elif change == "zeros":
+        wal.write_bytes(content[:frame].ljust(len(content), b"\0"))
+    else:
+        wal.write_bytes(older)
+    refused(server, wal, "is damaged", "it was durable up to frame")
+    wal.write_bytes(content)
+    server.start()
+    assert server.tool("consume", "t") == b"first\nlast\n"
+
+
+def marked(server):
+    """The last frame of the log that is known to be on disk."""
+    [mark] = server.data.rglob("wal.mark")
+    blocks = mark.read_bytes()
+    return max(struct.unpack_from("<Q", blocks, at + 44)[0] for at in (0, 4096))
+
+
 @pytest.fixture
 def small_volume(tmp_path):
     """A file system of 24 MiB."""
@@ -222,6 +255,12 @@ def small_volume(tmp_path):
 def test_a_full_disk_at_the_start(small_volume, tmp_path):
     (small_volume / "filler").write_bytes(bytes(24 << 20 if free(small_volume) > 24 << 20 else free(small_volume)))
     refused(Chronik(tmp_path / "server", data_dir=small_volume / "data"), small_volume)
+
+
+def test_a_volume_too_small_for_the_log(small_volume, tmp_path):
+    server = Chronik(tmp_path / "server", data_dir=small_volume / "data")
+    refused(server, small_volume, "MiB", "--wal-rotation-size", "--wal-max-bytes")
+    assert not list(server.bucket.rglob("claims/*"))
 
 
 def test_a_disk_that_fills_up_refuses_and_recovers(small_volume, start):

@@ -109,6 +109,18 @@ impl Checkpoints {
         Ok((whole, lost))
     }
 
+    /// Checkpoints by other names, which nobody reads.
+    pub fn strays(&self) -> Result<Vec<PathBuf>, DataDirError> {
+        let names = match self.disk.list(&self.directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            names => names.map_err(io_error("list", &self.directory))?,
+        };
+        let strays = names
+            .iter()
+            .filter(|name| name.ends_with(".ckpt") && !PLACES.contains(&name.as_str()));
+        Ok(strays.map(|name| self.directory.join(name)).collect())
+    }
+
     fn paths(&self) -> impl Iterator<Item = PathBuf> {
         PLACES.into_iter().map(|name| self.directory.join(name))
     }
@@ -281,6 +293,20 @@ mod tests {
             }
         }
         assert!(places(&disk).of(Incarnation(4)).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn a_checkpoint_by_another_name_is_named_and_counts_for_nothing() {
+        let disk = MemoryDisk::default();
+        assert!(places(&disk).strays().unwrap().is_empty());
+        places(&disk).put(OWN, 7, &checkpoint(7)).unwrap();
+        disk.put("/data/checkpoints/0/wal.mark".as_ref(), vec![1]);
+        assert!(places(&disk).strays().unwrap().is_empty());
+        let stray = PathBuf::from("/data/checkpoints/0/00000003-00000000000000ff.ckpt");
+        disk.put(&stray, vec![b'x'; 500]);
+        assert_eq!(places(&disk).strays().unwrap(), [stray]);
+        let (whole, lost) = places(&disk).of(OWN).unwrap();
+        assert_eq!((whole.len(), whole[0].index, lost.len()), (2, 7, 0));
     }
 
     #[test]

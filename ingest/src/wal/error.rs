@@ -1,6 +1,6 @@
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chronik_core::ids::{Incarnation, Lane, LogIndex};
 
@@ -37,9 +37,9 @@ pub enum WalError {
     },
     /// The log begins behind the checkpoint that it should be replayed upon, or behind what was shipped.
     #[error(
-        "the write-ahead log begins with frame {first} in {}, but everything behind frame {needed} is needed: put the \
-         missing files back, or move the data directory away and start with an empty one to recover from the bucket, which \
-         loses what was not shipped", file.display()
+        "the write-ahead log begins with frame {first} in {}, but everything behind frame {needed} is needed: its older \
+         files are missing, or the local checkpoints are older copies. Put back what is missing, or move the data directory \
+         away and start with an empty one to recover from the bucket, which loses what was not shipped", file.display()
     )]
     Hole {
         /// The oldest file.
@@ -51,10 +51,10 @@ pub enum WalError {
     },
     /// The log ends before what it is known to have held.
     #[error(
-        "the write-ahead log in {} ends with frame {end}, but had come to frame {reached}{}: put the missing files back, \
+        "the write-ahead log in {} ends with frame {end}, {}: put the missing files back, \
          or move the data directory away and start with an empty one to recover from the bucket, which loses what was not \
          shipped. --accept-loss does not help here: going on would give out offsets a second time",
-        directory.display(), newest.as_ref().map(|file| format!(", and its newest file {} is missing", file.display())).unwrap_or_default()
+        directory.display(), what_lacks(*end, *reached, newest.as_deref())
     )]
     Behind {
         /// The log's directory.
@@ -170,6 +170,14 @@ impl WalError {
             source,
         }
     }
+}
+
+/// What a log lacks that ends too early.
+fn what_lacks(end: LogIndex, reached: LogIndex, newest: Option<&Path>) -> String {
+    let newest = newest.map(|file| format!("its newest file {} is missing", file.display()));
+    let frames = (reached > end).then(|| format!("but had come to frame {reached}"));
+    let lacks: Vec<String> = frames.into_iter().chain(newest).collect();
+    lacks.join(", and ")
 }
 
 /// What is wrong with a frame or a file's header.

@@ -6,10 +6,11 @@ use chronik_core::ids::LogIndex;
 
 use super::WalOptions;
 use super::directory::Directory;
-use super::error::NoRoom;
+use super::error::{NoRoom, WalError};
 use super::files::{Files, LogFile};
 use super::frame::{FRAME_BYTES_MAX, Frame};
 use super::header::FileName;
+use super::mark::Mark;
 use super::room::{Place, Purpose, Room, Spare};
 
 /// What handle, writer and readers have in common.
@@ -21,6 +22,10 @@ pub(super) struct Shared {
     wake: Condvar,
     /// A file may have to be allocated.
     wanting: Condvar,
+    /// Written with what is durable, also by others than the writer. Taken before the queue, never after it.
+    mark: Mutex<Mark>,
+    /// There is something to mark.
+    unmarked: Condvar,
 }
 
 /// What waits for the writer's thread. The lock is never held over an operation of the disk.
@@ -32,6 +37,10 @@ pub(super) struct Queue {
     /// Bytes of the frames that are queued or being written.
     bytes: u64,
     recycle: Option<LogIndex>,
+    /// The last durable index.
+    durable: LogIndex,
+    /// The last index of which the mark says so.
+    marked: LogIndex,
     stage: Stage,
     /// Somebody closed the log and waits for its end.
     closed: bool,
@@ -61,7 +70,8 @@ pub(super) struct Work {
 }
 
 impl Shared {
-    pub(super) fn new(directory: Directory, options: WalOptions, files: Vec<LogFile>, room: Room) -> Self {
+    pub(super) fn new(directory: Directory, options: WalOptions, files: Vec<LogFile>, room: Room, mark: Mark) -> Self {
+        let durable = mark.reached().end;
         let queue = Queue {
             room,
             fsyncs: 0,
@@ -69,6 +79,8 @@ impl Shared {
             frames: Vec::new(),
             bytes: 0,
             recycle: None,
+            durable,
+            marked: durable,
             stage: Stage::Open,
             closed: false,
         };
@@ -79,6 +91,8 @@ impl Shared {
             queue: Mutex::new(queue),
             wake: Condvar::new(),
             wanting: Condvar::new(),
+            mark: Mutex::new(mark),
+            unmarked: Condvar::new(),
         }
     }
 
@@ -104,6 +118,60 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).0.stage == Stage::Open
     }
 
+    /// Everything up to `durable` is on disk.
+    pub(super) fn wrote(&self, durable: LogIndex, fsync: Duration) {
+        let mut queue = self.lock();
+        queue.fsyncs += 1;
+        queue.last_fsync = fsync;
+        let first = queue.durable == queue.marked;
+        queue.durable = durable;
+        drop(queue);
+        if first {
+            self.unmarked.notify_one();
+        }
+    }
+
+    /// Marks that a file was begun, and what is durable before it.
+    pub(super) fn mark_file(&self, sequence: u64) -> Result<(), WalError> {
+        self.write_mark(Some(sequence))
+    }
+
+    /// Marks what is durable: a start that does not find it there knows that it was lost.
+    pub(super) fn mark_durable(&self) -> Result<(), WalError> {
+        self.write_mark(None)
+    }
+
+    fn write_mark(&self, file: Option<u64>) -> Result<(), WalError> {
+        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        let durable = self.lock().durable;
+        let sequence = file.unwrap_or(mark.reached().sequence);
+        mark.reach(sequence, durable)?;
+        self.lock().marked = durable;
+        Ok(())
+    }
+
+    /// Marks what became durable, a while later, for as long as the log is open: the writer does not wait for it.
+    pub(super) fn mark_behind(&self) {
+        let wait = self.options.mark_after;
+        loop {
+            let nothing = |queue: &mut Queue| queue.stage == Stage::Open && queue.durable == queue.marked;
+            let waited = self.unmarked.wait_while(self.lock(), nothing);
+            let queue = waited.unwrap_or_else(PoisonError::into_inner);
+            let waited = self
+                .unmarked
+                .wait_timeout_while(queue, wait, |queue| queue.stage == Stage::Open);
+            let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if queue.stage != Stage::Open {
+                return;
+            }
+            drop(queue);
+            // Whole blocks are written, in turn: trying again is no gamble on what a failed sync left behind.
+            if let Err(error) = self.mark_durable() {
+                tracing::warn!(%error, "the end of the write-ahead log could not be marked; it is tried again");
+            }
+        }
+    }
+
     /// Frames of a [`Work`] were written.
     pub(super) fn done(&self, bytes: u64) {
         self.lock().bytes -= bytes;
@@ -116,6 +184,7 @@ impl Shared {
         queue.take();
         drop(queue);
         self.wanting.notify_one();
+        self.unmarked.notify_one();
     }
 
     /// A file was deleted.
@@ -310,6 +379,7 @@ impl WalHandle {
         drop(queue);
         self.shared.wake.notify_one();
         self.shared.wanting.notify_one();
+        self.shared.unmarked.notify_one();
     }
 }
 

@@ -8,7 +8,8 @@
 //! magic [8] | version u32 | lane u32 | incarnation u32 | number u64 | base u64 | sequence u64 | end u64 | crc u32
 //! ```
 //! `number` counts the writes: the highest is the newest. `crc` is CRC-32C over everything before it. The mark is
-//! written when a file is begun, when the log is opened, and when it is closed: never for a frame.
+//! written when a file is begun, when the log is opened, and when it is closed; and for frames, a while after they
+//! became durable, by a thread of its own.
 
 use std::io::{ErrorKind, IoSlice};
 use std::path::PathBuf;

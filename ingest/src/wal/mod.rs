@@ -8,7 +8,7 @@
 //! Before a file's header is written, every frame in the files before it is durable; before its first frame is
 //! written, the header is, and a mark outside of the log's directory names the file. So after a power cut only the newest
 //! file can be torn. [`open`] cuts it there, and refuses everything that no power cut leaves behind, a log without its
-//! end among it.
+//! end among it: within a second, the mark says of every frame that it was durable.
 //!
 //! What can be read need not be on disk: after a failed sync the system may hold pages as clean that it never wrote.
 //! So [`open`] writes whatever is not known to have been durable anew, into a file of its own, before it is trusted.
@@ -91,12 +91,14 @@ pub struct WalOptions {
     pub max_bytes: u64,
     /// The most that waits in memory to be written, before appends find no room.
     pub queue_bytes: u64,
+    /// How long after a sync the mark says at the latest that its frames are durable; it is not written more often.
+    pub mark_after: Duration,
     /// Where salts come from.
     pub salt: fn() -> u32,
 }
 
 impl WalOptions {
-    /// Files of 64 MiB, 16 of them, and 96 MiB in memory.
+    /// Files of 64 MiB, 16 of them, 96 MiB in memory, and a mark each second.
     pub fn new(directory: impl Into<PathBuf>, mark: impl Into<PathBuf>, lane: Lane, incarnation: Incarnation) -> Self {
         Self {
             directory: directory.into(),
@@ -106,6 +108,7 @@ impl WalOptions {
             file_bytes: 64 << 20,
             max_bytes: 1 << 30,
             queue_bytes: 96 << 20,
+            mark_after: Duration::from_secs(1),
             salt: rand::random,
         }
     }
@@ -162,9 +165,9 @@ pub fn open(
     let mark = Mark::open(&*directory.disk, &options)?;
     let recovered = recovery::recover(&directory, &options, mark, floor, replay)?;
     let room = Room::new(&options, recovered.spares, recovered.allocated);
-    let shared = Arc::new(Shared::new(directory, options, recovered.files, room));
+    let shared = Arc::new(Shared::new(directory, options, recovered.files, room, recovered.mark));
     Ok(OpenWal {
-        writer: WalWriter::new(shared.clone(), recovered.mark, recovered.sequence, recovered.last),
+        writer: WalWriter::new(shared.clone(), recovered.sequence, recovered.last),
         reader: WalReader::new(shared),
         last: recovered.last,
         torn: recovered.torn,

@@ -24,7 +24,8 @@ const SPARES_KEPT: usize = 2;
 /// Takes the frames of the log, in order.
 type Replay<'a> = dyn FnMut(Frame, FramePlace) -> Result<(), WalError> + 'a;
 
-/// Where a write was under way when the log was last left. Nothing of it was acknowledged.
+/// A frame that is not whole, behind all that is known to have been durable: a write was under way when the log was last
+/// left, and was not acknowledged. Damage to what was written in the last moment, before it was marked, looks the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The file that was cut, or dropped because nothing in it was whole.
@@ -41,7 +42,9 @@ impl fmt::Display for TornTail {
         let file = file.display();
         write!(
             f,
-            "an unfinished write was cut off in {file} at byte {position}, frame {index}: nothing of it was acknowledged"
+            "the write-ahead log was cut off in {file} at byte {position}, where frame {index} is not whole: a write that \
+             the last end interrupted, and that was not acknowledged, looks like this, and so would damage to the last \
+             second's writes"
         )
     }
 }

@@ -10,7 +10,6 @@ use super::files::LogFile;
 use super::frame::{FRAME_BYTES_MAX, Frame};
 use super::handle::{Shared, WalHandle, Work};
 use super::header::{FRAMES_START, FileHeader, FileName};
-use super::mark::Mark;
 use super::room::{Place, Spare};
 use super::{FramePlace, Written};
 use crate::disk::write_all_at;
@@ -20,7 +19,6 @@ pub struct WalWriter {
     pub(super) shared: Arc<Shared>,
     /// The file being written, and where its next frame goes.
     current: Option<(Arc<LogFile>, u64)>,
-    mark: Mark,
     /// The highest sequence of any file so far.
     sequence: u64,
     /// The last durable index.
@@ -28,18 +26,17 @@ pub struct WalWriter {
 }
 
 impl WalWriter {
-    pub(super) fn new(shared: Arc<Shared>, mark: Mark, sequence: u64, durable: LogIndex) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, sequence: u64, durable: LogIndex) -> Self {
         Self {
             shared,
             current: None,
-            mark,
             sequence,
             durable,
         }
     }
 
-    /// Starts the thread. `on_written` is called on it after each sync; what it does delays the next one. An error
-    /// is its last call: whatever was appended and not reported is lost, and nothing is written any more.
+    /// Starts the log's threads. `on_written` is called on the writing one after each sync; what it does delays the next
+    /// sync. An error is its last call: whatever was appended and not reported is lost, and nothing is written any more.
     pub fn start(
         self,
         mut on_written: impl FnMut(Result<Written, WalError>) + Send + 'static,
@@ -52,12 +49,17 @@ impl WalWriter {
             .name(format!("{name}-room"))
             .spawn(move || allocator.allocate_ahead())
             .map_err(failed())?;
+        let marker = shared.clone();
+        let marking = thread::Builder::new()
+            .name(format!("{name}-mark"))
+            .spawn(move || marker.mark_behind())
+            .map_err(failed())?;
         let writing = thread::Builder::new()
             .name(name)
             .spawn(move || self.run(&mut on_written))
             .map_err(failed())?;
         Ok(WalHandle {
-            threads: vec![writing, allocating],
+            threads: vec![writing, allocating, marking],
             shared,
         })
     }
@@ -70,16 +72,10 @@ impl WalWriter {
             }
         }
         if self.shared.lock().ends_well()
-            && let Err(error) = self.mark_end()
+            && let Err(error) = self.shared.mark_durable()
         {
             tracing::warn!(%error, "the end of the write-ahead log was not marked, so the next start copies its last frames");
         }
-    }
-
-    /// Writes down where the log ends, so that the next start knows all of it to be durable.
-    pub(super) fn mark_end(&mut self) -> Result<(), WalError> {
-        let sequence = self.mark.reached().sequence;
-        self.mark.reach(sequence, self.durable)
     }
 
     pub(super) fn work(
@@ -155,10 +151,7 @@ impl WalWriter {
         }
         *position = end;
         self.durable = newest.index;
-        let mut queue = self.shared.lock();
-        queue.fsyncs += 1;
-        queue.last_fsync = fsync;
-        drop(queue);
+        self.shared.wrote(newest.index, fsync);
         on_written(Ok(Written {
             durable: newest.index,
             places,
@@ -180,7 +173,7 @@ impl WalWriter {
         write_all_at(&*spare.file, 0, &mut [IoSlice::new(&header.encode())]).map_err(WalError::io("write", &path))?;
         spare.file.sync_data().map_err(WalError::io("sync", &path))?;
         directory.sync()?;
-        self.mark.reach(sequence, self.durable)?;
+        self.shared.mark_file(sequence)?;
         let file = LogFile::new(name, sequence, path, spare.file, header.salt, first, spare.allocated);
         self.current = Some((Arc::new(file), FRAMES_START));
         Ok(())

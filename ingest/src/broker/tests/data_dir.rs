@@ -113,6 +113,7 @@ async fn one_damaged_local_checkpoint_costs_nothing_and_without_any_the_start_is
     running.stop().await;
     let places = ["0.ckpt", "1.ckpt"].map(|name| world.path("checkpoints/00000000").join(name));
     let whole = places.clone().map(|place| fs::read(place).unwrap());
+    fs::write(places[0].with_file_name("00000001-00000000000000ff.ckpt"), "garbage").unwrap();
     for (place, bytes) in places.iter().zip(&whole) {
         let mut damaged = bytes.clone();
         damaged[4200] ^= 1;

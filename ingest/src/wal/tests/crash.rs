@@ -104,9 +104,13 @@ impl Model {
                 let durable = &mut self.durable;
                 writer.work(work, &mut |written| *durable = written.unwrap().durable)?;
             }
+            // Nobody minds whether that goes well.
+            if random.random_bool(0.3) {
+                let _ = writer.shared.mark_durable();
+            }
         }
         if random.random_bool(0.3) {
-            writer.mark_end()?;
+            writer.shared.mark_durable()?;
         }
         Ok(())
     }

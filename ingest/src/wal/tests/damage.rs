@@ -1,5 +1,7 @@
 //! What no power cut leaves behind is refused, with file and position; what one does is cut.
 
+use std::time::Instant;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -328,6 +330,70 @@ fn a_log_that_was_closed_ends_exactly_where_it_was_closed() {
         refused(&disk, Floor::default()),
         WalError::Damaged { index: 44, .. }
     ));
+}
+
+#[test]
+fn what_was_durable_for_a_while_is_never_cut_off() {
+    let disk = MemoryDisk::default();
+    let soon = WalOptions {
+        mark_after: Duration::from_millis(1),
+        ..options()
+    };
+    let (open, _) = open_on(&disk, soon, Floor::default()).unwrap();
+    let (handle, reports) = start(open.writer);
+    append_each(&handle, &reports, (1..=3).map(|index| frame(index, 100)));
+    let older = disk.bytes(&file_path(1)).unwrap();
+    let places = append_each(&handle, &reports, (4..=6).map(|index| frame(index, 100)));
+    let began = Instant::now();
+    while Mark::open(&disk, &options()).unwrap().reached().end < 6 {
+        assert!(began.elapsed() < Duration::from_secs(60), "frame 6 is never marked");
+        std::thread::yield_now();
+    }
+    kill(handle);
+    let disk = disk.crash(0);
+    assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last, 6);
+
+    let (last, whole) = (places[2], disk.bytes(&file_path(1)).unwrap());
+    let (start, end) = (frame_start(&last) as usize, last.batches_position as usize + 100);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        bytes
+    };
+    for (bytes, first_bad) in [
+        (changed(&|bytes| bytes[end - 1] ^= 1), 6),
+        (changed(&|bytes| bytes[start..].fill(0)), 6),
+        (changed(&|bytes| bytes.truncate(end - 10)), 6),
+        (changed(&|bytes| bytes.truncate(start)), 6),
+        (older, 4),
+    ] {
+        let disk = disk.crash(0);
+        disk.put(&file_path(1), bytes);
+        for _ in 0..2 {
+            let error = refused(&disk, Floor::default());
+            assert!(
+                matches!(&error, WalError::Damaged { file, index, durable: 6, .. } if *file == file_path(1) && *index == first_bad),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_end_that_is_missing_is_told_without_contradicting_itself() {
+    let (disk, places) = written_log(40, 1000);
+    let newest = places.last().unwrap().file;
+    let begun = places.iter().find(|place| place.file == newest).unwrap().index;
+    let text = refused(&without(&disk, [newest]), Floor::default()).to_string();
+    let end = format!(
+        "ends with frame {}, its newest file {} is missing: put",
+        begun - 1,
+        file_path(newest).display()
+    );
+    assert!(text.contains(&end), "{end} is not in: {text}");
+    let text = refused(&without(&disk, newest - 1..=newest), Floor::default()).to_string();
+    let come = format!(", but had come to frame {}, and its newest file ", begun - 1);
+    assert!(text.contains(&come), "{come} is not in: {text}");
 }
 
 #[test]

@@ -23,6 +23,8 @@ fn options() -> WalOptions {
     WalOptions {
         file_bytes: 16 << 10,
         max_bytes: 1 << 20,
+        // Never, in the time that a test takes.
+        mark_after: Duration::from_secs(3600),
         ..WalOptions::new(
             "/data/wal/00000000",
             "/data/checkpoints/00000000/wal.mark",
