@@ -13,7 +13,7 @@ use chronik_core::queue::SharedQueue;
 use chronik_core::store::SharedStore;
 use chronik_core::tail::{self, SharedTail};
 use chronik_core::telemetry::Metrics;
-use chronik_net::{Limits, Server};
+use chronik_net::{Limits, NetStats, Server};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
 use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::{LaneGone, LaneHandle};
-use crate::metrics::{DeletionMetrics, FetchMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::{DeletionMetrics, FetchMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
 use crate::ownership::Ownership;
 use crate::ownership::last_words::LastWords;
 use crate::ownership::remains::Remains;
@@ -288,6 +288,11 @@ impl Ingest {
             }
         });
         tasks.spawn(follow_gauges(lane.clone(), ship_metrics.clone(), stops.lane.clone()));
+        tasks.spawn(follow_clients(
+            server.stats(),
+            KafkaMetrics::new(&parts.metrics),
+            stops.lane.clone(),
+        ));
         let mut exporter = Exporter::new(ExporterParts {
             cluster,
             incarnation,
@@ -501,6 +506,21 @@ async fn follow_gauges(lane: LaneHandle, metrics: ShipMetrics, stop: Cancellatio
         metrics.unshipped_bytes.set(progress.unshipped_bytes as i64);
         let since = progress.unshipped_since.map_or(0, |since| (now_ms() - since).max(0));
         metrics.unshipped_seconds.set(since as f64 / 1000.0);
+    }
+    Ok(())
+}
+
+async fn follow_clients(
+    stats: Arc<NetStats>,
+    metrics: KafkaMetrics,
+    stop: CancellationToken,
+) -> Result<(), IngestError> {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(GAUGES_EVERY))
+        .await
+        .is_some()
+    {
+        metrics.follow(&stats);
     }
     Ok(())
 }

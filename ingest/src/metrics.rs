@@ -1,6 +1,10 @@
 //! What the broker counts and measures.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use chronik_core::telemetry::Metrics;
+use chronik_net::NetStats;
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 
 /// Of the lane's owner.
@@ -27,6 +31,63 @@ impl LaneMetrics {
                 "Batches refused because the write-ahead log had no room.",
             ),
             tail_bytes: metrics.gauge("chronik_tail_memory_bytes", "Batch bytes held in memory for fetches."),
+        }
+    }
+}
+
+/// Of the connections of Kafka clients.
+#[derive(Clone)]
+pub struct KafkaMetrics {
+    connections: IntGauge,
+    in_flight_bytes: IntGauge,
+    refused_connections: IntCounter,
+    faulty_connections: IntCounter,
+    panics: IntCounter,
+}
+
+impl KafkaMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            connections: metrics.gauge(
+                "chronik_kafka_connections",
+                "Connections of Kafka clients that are open.",
+            ),
+            in_flight_bytes: metrics.gauge(
+                "chronik_kafka_in_flight_bytes",
+                "Bytes of requests of Kafka clients that are being read or answered.",
+            ),
+            refused_connections: metrics.counter(
+                "chronik_kafka_refused_connections_total",
+                "Connections of Kafka clients closed at once because there were too many.",
+            ),
+            faulty_connections: metrics.counter(
+                "chronik_kafka_faulty_connections_total",
+                "Connections of Kafka clients closed for what came over them, or did not.",
+            ),
+            panics: metrics.counter(
+                "chronik_kafka_panics_total",
+                "Requests of Kafka clients that ended their connection by a fault of the program.",
+            ),
+        }
+    }
+
+    /// Takes over what the server has counted since the last time.
+    pub fn follow(&self, stats: &NetStats) {
+        let gauges = [
+            (&self.connections, &stats.connections_open),
+            (&self.in_flight_bytes, &stats.in_flight_bytes),
+        ];
+        for (shown, counted) in gauges {
+            shown.set(counted.load(Relaxed) as i64);
+        }
+        let counters: [(&IntCounter, &AtomicU64); 3] = [
+            (&self.refused_connections, &stats.connections_refused),
+            (&self.faulty_connections, &stats.connections_faulty),
+            (&self.panics, &stats.panics),
+        ];
+        for (shown, counted) in counters {
+            shown.inc_by(counted.load(Relaxed) - shown.get());
         }
     }
 }

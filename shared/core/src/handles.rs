@@ -5,6 +5,10 @@
 
 /// Handles kept back for the log, the bucket, HTTP, and other services.
 const KEPT: u64 = 384;
+/// With so many handles there are enough for as many clients as are served, and for HTTP at its most.
+const PLENTY: u64 = 8192;
+/// HTTP connections at a time, at most.
+const HTTP_MAX: u64 = 1024;
 
 /// Raises the number of files that this process may open as far as it may by itself.
 pub fn raise() {
@@ -38,6 +42,20 @@ fn for_clients_of(files: u64) -> u64 {
     files.saturating_sub(KEPT).max(files / 2)
 }
 
+/// How many HTTP connections there may be at a time: a third of what is kept back, or 1024 where there are plenty.
+pub fn for_http() -> usize {
+    let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(PLENTY, |(files, _)| files);
+    usize::try_from(for_http_of(files)).unwrap_or(usize::MAX)
+}
+
+fn for_http_of(files: u64) -> u64 {
+    if files >= PLENTY {
+        HTTP_MAX
+    } else {
+        (files - for_clients_of(files)).min(KEPT) / 3
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +66,12 @@ mod tests {
             assert_eq!(for_clients_of(files), clients);
         }
         assert_eq!(for_clients(1), 1);
+    }
+
+    #[test]
+    fn http_has_a_part_of_what_is_kept_back() {
+        for (files, http) in [(65_536, 1024), (8191, 128), (1024, 128), (256, 42), (0, 0)] {
+            assert_eq!(for_http_of(files), http);
+        }
     }
 }

@@ -21,6 +21,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+mod connections;
+
+use self::connections::Connections;
+use crate::handles;
 use crate::problem::{CONTENT_TYPE_PROBLEM, Problem};
 use crate::setting::{HttpPlace, Secret};
 use crate::telemetry::{CONTENT_TYPE_METRICS, Metrics};
@@ -75,10 +79,11 @@ impl Web {
             .local_addr()
             .map_err(|source| ListenError::Refused { address, source })?;
         let services = Services::default();
+        let connections = Connections::new(listener, handles::for_http(), &metrics);
         let routes = routes(services.clone(), metrics, readiness, token);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let served = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(stopped).await });
+        let served = tokio::spawn(async { axum::serve(connections, routes).with_graceful_shutdown(stopped).await });
         Ok(Self {
             address,
             services,
@@ -282,6 +287,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use axum::body::Body;
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -342,6 +348,18 @@ mod tests {
         site.stopping.cancel();
         assert_eq!(site.status("/health/ready", None).await, 503);
         assert_eq!(site.status("/health/live", None).await, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_is_let_go() {
+        let place = HttpPlace {
+            address: ([127, 0, 0, 1], 0).into(),
+            token: None,
+        };
+        let readiness = Readiness::new(CancellationToken::new());
+        let web = Web::start(place, Metrics::new(), readiness).await.unwrap();
+        let mut silent = tokio::net::TcpStream::connect(web.address()).await.unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
     }
 
     #[tokio::test]
