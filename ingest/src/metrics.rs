@@ -14,7 +14,7 @@ pub struct LaneMetrics {
     pub fsync_seconds: Histogram,
     /// Batches refused because the write-ahead log had no room.
     pub refused_for_room: IntCounter,
-    /// Batch bytes held in memory for fetches.
+    /// Memory for the newest batches, and for where the log has the others, bytes.
     pub tail_bytes: IntGauge,
 }
 
@@ -30,7 +30,10 @@ impl LaneMetrics {
                 "chronik_wal_refused_total",
                 "Batches refused because the write-ahead log had no room.",
             ),
-            tail_bytes: metrics.gauge("chronik_tail_memory_bytes", "Batch bytes held in memory for fetches."),
+            tail_bytes: metrics.gauge(
+                "chronik_tail_memory_bytes",
+                "Memory for the newest batches, and for where the write-ahead log has the others.",
+            ),
         }
     }
 }

@@ -5,15 +5,20 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use chronik_core::batch::{self, BatchHeader};
 use chronik_core::cold::{ColdError, SharedColdReader};
-use chronik_core::ids::{Offset, PartitionId, Timestamp};
+use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 
+use crate::command::{Append, Command, CommandError};
 use crate::lane::LaneHandle;
-use crate::lane::tail::{BatchBytes, TailBatch, TopicView};
+use crate::lane::stretch::Stretch;
+use crate::lane::tail::{BatchBytes, BelowTail, TailRead, TopicView};
 use crate::metrics::FetchMetrics;
-use crate::wal::{WalError, WalReader};
+use crate::wal::{Frame, WalError, WalReader};
 
 /// Bytes of records that are read at once to see when they happened, unless a single batch is larger.
 const TIME_BYTES: usize = 1 << 20;
+
+/// Bytes of the log that one read looks through for more, once it has found something.
+const LOG_BYTES: u64 = 8 << 20;
 
 /// Why acknowledged records could not be read. Always worth another try; never a reason to skip one.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,14 @@ pub enum ReadError {
         offset: Offset,
         /// What does not fit.
         reason: String,
+    },
+    /// A frame in the write-ahead log has commands that are not known.
+    #[error("frame {index} in the write-ahead log: {source}")]
+    Command {
+        /// Of the frame.
+        index: LogIndex,
+        /// What can't be decoded.
+        source: CommandError,
     },
     /// The task that read was aborted.
     #[error("reading was aborted")]
@@ -64,14 +77,18 @@ impl RecordReader {
         let Some(tail) = topic.partition(partition) else {
             return Ok(Vec::new());
         };
-        if let Ok(batches) = tail.batches(from, max_bytes) {
-            match self.read_log(batches).await {
-                Err(ReadError::Wal(WalError::Gone { .. })) => {}
-                read => {
-                    self.metrics.wal_hit();
-                    return read;
-                }
+        let here = match tail.read(from, max_bytes) {
+            Ok(TailRead::Held(batches)) => Some(batches),
+            Ok(TailRead::Logged(stretches)) => {
+                let (wal, topic) = (self.lane.wal().clone(), topic.id);
+                let mut read = LogRead::new(topic, partition, from, max_bytes);
+                aside(move || read.run(&wal, &stretches)).await??
             }
+            Err(BelowTail { .. }) => None,
+        };
+        if let Some(batches) = here {
+            self.metrics.wal_hit();
+            return Ok(batches);
         }
         let _timer = self.metrics.cold_seconds.start_timer();
         let batches = self.cold.fetch(topic.id, partition, from, max_bytes).await?;
@@ -144,14 +161,6 @@ impl RecordReader {
         let next = header.map_or(Offset::MAX, |header| header.last_offset().saturating_add(1));
         Ok((batches, next))
     }
-
-    async fn read_log(&self, batches: Vec<TailBatch>) -> Result<Vec<BatchBytes>, ReadError> {
-        if batches.iter().all(|batch| batch.bytes.is_some()) {
-            return Ok(batches.into_iter().filter_map(|batch| batch.bytes).collect());
-        }
-        let wal = self.lane.wal().clone();
-        aside(move || until_failure(batches.into_iter().map(|batch| read_batch(&wal, batch)))).await?
-    }
 }
 
 /// Does what blocks, or computes for long, off the runtime's threads.
@@ -159,33 +168,114 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     tokio::task::spawn_blocking(work).await.map_err(|_| ReadError::Aborted)
 }
 
-/// What comes before a failure; the failure itself only if it is the first.
-fn until_failure<T, E>(read: impl Iterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
-    let mut batches = Vec::new();
-    for batch in read {
-        match batch {
-            Ok(batch) => batches.push(batch),
-            Err(_) if !batches.is_empty() => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(batches)
+/// A read of batches that have to be looked for in the write-ahead log.
+pub(crate) struct LogRead {
+    topic: TopicId,
+    partition: PartitionId,
+    from: Offset,
+    max_bytes: usize,
+    /// The first offset that is not read yet.
+    next: Offset,
+    batches: Vec<BatchBytes>,
+    bytes: usize,
 }
 
-fn read_batch(wal: &WalReader, batch: TailBatch) -> Result<BatchBytes, ReadError> {
-    if let Some(bytes) = batch.bytes {
-        return Ok(bytes);
+/// How a read goes on after a frame.
+enum Step {
+    On,
+    Full,
+    /// What was asked for came before: it is in the bucket by now.
+    Released,
+}
+
+impl LogRead {
+    pub(crate) fn new(topic: TopicId, partition: PartitionId, from: Offset, max_bytes: usize) -> Self {
+        Self {
+            topic,
+            partition,
+            from,
+            max_bytes,
+            next: from,
+            batches: Vec::new(),
+            bytes: 0,
+        }
     }
-    let bytes = wal.read(batch.file, batch.position, batch.length as usize)?;
-    let damaged = |reason: String| ReadError::Damaged {
-        offset: batch.base_offset,
-        reason,
-    };
-    let header = batch::verify(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if header.base_offset != batch.base_offset {
-        return Err(damaged(format!("it begins with offset {}", header.base_offset)));
+
+    /// Whole batches, the first one containing `from`, from stretches that hold it; at most about `max_bytes`, but at least
+    /// one; what comes before a failure, which is an error only if it is the first. `None` if the log has been let go of
+    /// there meanwhile.
+    pub(crate) fn run(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Option<Vec<BatchBytes>>, ReadError> {
+        match self.look_through(wal, stretches) {
+            Ok(Step::Released) => Ok(None),
+            Err(ReadError::Wal(WalError::Absent { .. })) if self.batches.is_empty() => Ok(None),
+            Err(error) if self.batches.is_empty() => Err(error),
+            _ if self.batches.is_empty() => Err(self.damaged("it is not where it was written")),
+            _ => Ok(Some(std::mem::take(&mut self.batches))),
+        }
     }
-    Ok(BatchBytes::from_whole(bytes))
+
+    fn look_through(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Step, ReadError> {
+        let mut bytes_read = 0;
+        for stretch in stretches {
+            let frames = match stretch.position {
+                Some(position) => wal.frames_at(stretch.first, position, stretch.last),
+                None => wal.frames(stretch.first, stretch.last),
+            };
+            for frame in frames {
+                let frame = frame?;
+                bytes_read += frame.length();
+                match self.take(&frame)? {
+                    Step::On if bytes_read < LOG_BYTES || self.batches.is_empty() => {}
+                    step => return Ok(step),
+                }
+            }
+        }
+        Ok(Step::Full)
+    }
+
+    /// Takes the partition's batches out of a frame.
+    fn take(&mut self, frame: &Frame) -> Result<Step, ReadError> {
+        let commands = Command::decode_all(&frame.commands).map_err(|source| ReadError::Command {
+            index: frame.index,
+            source,
+        })?;
+        for command in commands {
+            let Command::Append(append) = command else { continue };
+            if (append.topic, append.partition) != (self.topic, self.partition) || append.last_offset < self.next {
+                continue;
+            }
+            match self.batches.is_empty() {
+                true if append.base_offset > self.from => return Ok(Step::Released),
+                false if append.base_offset != self.next => return Err(self.damaged("another one is in its place")),
+                false if self.bytes + append.length as usize > self.max_bytes => return Ok(Step::Full),
+                _ => self.push(frame, &append)?,
+            }
+        }
+        Ok(Step::On)
+    }
+
+    /// The bytes are copied: the frame's others are not kept in memory with them.
+    fn push(&mut self, frame: &Frame, append: &Append) -> Result<(), ReadError> {
+        let (start, length) = (append.position as usize, append.length as usize);
+        let all: &[u8] = frame.batches.first().map_or(&[], |batches| batches);
+        let bytes = all.get(start..start + length);
+        let bytes = bytes.ok_or_else(|| self.damaged("it is longer than its frame"))?;
+        let header = batch::verify(bytes).map_err(|error| self.damaged(&error.to_string()))?;
+        if header.base_offset != append.base_offset {
+            return Err(self.damaged(&format!("it begins with offset {}", header.base_offset)));
+        }
+        self.batches.push(BatchBytes::from_whole(Bytes::copy_from_slice(bytes)));
+        self.bytes += length;
+        self.next = append.last_offset + 1;
+        Ok(())
+    }
+
+    fn damaged(&self, reason: &str) -> ReadError {
+        ReadError::Damaged {
+            offset: self.next,
+            reason: reason.into(),
+        }
+    }
 }
 
 impl BatchBytes {

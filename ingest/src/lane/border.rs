@@ -64,6 +64,17 @@ impl FrameWeight {
                 .any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
         }
     }
+
+    /// Takes in the frame that follows if both together have no more than `bytes`.
+    pub fn absorb(&mut self, next: &FrameWeight, bytes: u64) -> bool {
+        let fits = self.bytes + next.bytes <= bytes;
+        if fits {
+            self.bytes += next.bytes;
+            self.appends |= next.appends;
+            self.others |= next.others;
+        }
+        fits
+    }
 }
 
 impl Unshipped {

@@ -6,11 +6,14 @@
 
 pub mod border;
 mod frame;
+mod memory;
 pub mod owner;
-mod recent;
 pub mod replay;
 pub mod stage;
+pub mod stretch;
 pub mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::border::{ShipLimits, Unshipped};
 use super::frame::{Answer, InFlight, OpenFrame};
-use super::recent::RecentBytes;
+use super::memory::TailMemory;
 use super::replay::Replayed;
 use super::stage::Stage;
+use super::stretch::FrameSpan;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
 use super::{Appended, Checkpoint, LaneError, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
 use crate::clock::now_ms;
@@ -21,7 +22,7 @@ use crate::command::{Append, Command};
 use crate::metrics::LaneMetrics;
 use crate::ownership::presence::Presence;
 use crate::state::LaneState;
-use crate::wal::{FramePlace, NoRoom, Purpose, WalError, WalHandle, WalReader, Written};
+use crate::wal::{NoRoom, Purpose, WalError, WalHandle, WalReader, Written};
 
 /// What a command takes in the log besides its batch, the frame's header included, generously.
 const OVERHEAD_BYTES: u64 = 128;
@@ -36,7 +37,7 @@ pub struct LaneSettings {
     pub incarnation: Incarnation,
     /// When to ship.
     pub ship: ShipLimits,
-    /// Batch bytes kept in memory for fetches.
+    /// Memory for the batches that fetches find without reading, and for where the log has the others, bytes.
     pub tail_bytes_max: usize,
 }
 
@@ -64,7 +65,7 @@ pub struct Owner {
     in_flight: VecDeque<InFlight>,
     next_index: LogIndex,
     topics: Arc<ArcSwap<TopicTable>>,
-    recent: RecentBytes,
+    memory: TailMemory,
     progress: watch::Sender<Progress>,
     ship: mpsc::UnboundedSender<ShipOrder>,
     unshipped: Unshipped,
@@ -112,7 +113,7 @@ impl Owner {
             requests: inbox,
             in_flight: VecDeque::new(),
             topics,
-            recent: RecentBytes::new(settings.tail_bytes_max),
+            memory: TailMemory::new(settings.tail_bytes_max, replayed.stretches),
             progress,
             ship,
             checkpoint_turn: Arc::new(Semaphore::new(1)),
@@ -271,15 +272,19 @@ impl Owner {
                 .commands
                 .iter()
                 .any(|command| !matches!(command, Command::Append(_)));
-            self.apply(frame, &place, &mut grown);
+            let span = self
+                .memory
+                .stretches
+                .next_frame(&place, frame.command_bytes, frame.weight.bytes);
+            self.apply(frame, span, &mut grown);
         }
-        self.metrics.tail_bytes.set(self.recent.shrink() as i64);
+        self.shrink();
         self.publish_progress(catalog_changed);
         grown.values().for_each(|partition| partition.wake());
         self.order_if_due();
     }
 
-    fn apply(&mut self, frame: InFlight, place: &FramePlace, grown: &mut Grown) {
+    fn apply(&mut self, frame: InFlight, span: FrameSpan, grown: &mut Grown) {
         let results = self.state.apply_frame(frame.index, &frame.commands);
         if frame
             .commands
@@ -297,7 +302,7 @@ impl Owner {
                     self.stage.settle(append.topic, append.partition);
                     let bytes = batches.next();
                     let appended = result.map(|()| {
-                        let log_start = bytes.and_then(|bytes| self.publish(append, place, bytes, grown));
+                        let log_start = bytes.and_then(|bytes| self.publish(append, span, bytes, grown));
                         Appended {
                             base_offset: append.base_offset,
                             log_append_time,
@@ -313,12 +318,10 @@ impl Owner {
     }
 
     /// Lets others see an applied batch; returns the partition's log start if it (still) exists.
-    fn publish(&mut self, append: &Append, place: &FramePlace, bytes: BatchBytes, grown: &mut Grown) -> Option<Offset> {
+    fn publish(&mut self, append: &Append, span: FrameSpan, bytes: BatchBytes, grown: &mut Grown) -> Option<Offset> {
         let topics = self.topics.load();
         let partition = topics.partition(append.topic, append.partition)?;
-        self.recent
-            .hold(partition, place.index, append.base_offset, bytes.length());
-        partition.push(TailBatch::new(append, place, Some(bytes)));
+        self.memory.hold(partition, TailBatch::new(append, span, bytes));
         grown
             .entry((append.topic, append.partition))
             .or_insert_with(|| partition.clone());
@@ -384,13 +387,29 @@ impl Owner {
         })
     }
 
+    /// Keeps the tails within their memory.
+    fn shrink(&mut self) {
+        let taken = self.memory.shrink(&self.topics.load());
+        self.metrics.tail_bytes.set(taken as i64);
+    }
+
     /// What `latest` names as shipped is no longer served from here.
     fn release(&mut self, up_to: LogIndex) {
+        let mut stretches = 0;
         for topic in self.topics.load().iter() {
-            topic.partitions.iter().for_each(|partition| partition.release(up_to));
+            let known = self
+                .state
+                .topics
+                .get(&topic.id)
+                .map_or(&[][..], |topic| &topic.partitions);
+            for (number, tail) in topic.partitions.iter().enumerate() {
+                let partition = known.get(number);
+                let released_to = partition.map_or(0, |partition| partition.shipped_by(up_to));
+                stretches += tail.release(up_to, released_to);
+            }
         }
-        self.recent.release(up_to);
-        self.metrics.tail_bytes.set(self.recent.shrink() as i64);
+        self.memory.release(up_to, stretches);
+        self.shrink();
         self.wal.recycle(up_to);
     }
 }

@@ -1,34 +1,42 @@
 //! A lane's way back from its local files: the newest checkpoint, then the frames of the write-ahead log.
 
-use chronik_core::ids::LogIndex;
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use chronik_core::ids::{LogIndex, PartitionId, TopicId};
 
 use super::border::FrameWeight;
-use super::tail::{TailBatch, TopicTable};
+use super::stretch::{StretchMemory, Stretches};
+use super::tail::TopicTable;
 use crate::command::{Command, CommandError};
 use crate::state::LaneState;
 use crate::wal::{Frame, FramePlace};
+
+/// Memory for where the log has which batches, bytes, until the owner sets its own limit.
+const STRETCHES_MEMORY_MAX: usize = 8 << 20;
+/// Frames that are weighed one by one. Beyond so many, neighbours are weighed together.
+const WEIGHTS_MAX: usize = 1 << 16;
+/// Bytes of frames that are weighed together, little beside a segment's.
+const WEIGHED_BYTES_MAX: u64 = 4 << 20;
 
 /// What an owner starts from.
 pub struct Replayed {
     /// The state at the last good frame.
     pub state: LaneState,
-    /// The living topics and what the log holds of them.
+    /// The living topics and where the log has their batches.
     pub topics: TopicTable,
-    /// The frames beyond the last registered segment, in order.
+    /// The memory that this takes.
+    pub stretches: StretchMemory,
+    /// The frames beyond the last registered segment, in order; of a long log several in one, under the first index.
     pub unshipped: Vec<(LogIndex, FrameWeight)>,
 }
 
-/// Takes in the frames of a log, oldest first.
+/// Takes in the frames of a log, oldest first. What it keeps of them is bounded, however many there are.
 pub struct Replay {
     state: LaneState,
-    frames: Vec<KnownFrame>,
-}
-
-/// A frame without its bytes.
-struct KnownFrame {
-    place: FramePlace,
-    appends: Vec<crate::command::Append>,
-    weight: FrameWeight,
+    tails: HashMap<(TopicId, PartitionId), Stretches>,
+    stretches: StretchMemory,
+    weights: Weights,
 }
 
 impl Replay {
@@ -36,7 +44,9 @@ impl Replay {
     pub fn new(state: LaneState) -> Self {
         Self {
             state,
-            frames: Vec::new(),
+            tails: HashMap::new(),
+            stretches: StretchMemory::new(STRETCHES_MEMORY_MAX),
+            weights: Weights::default(),
         }
     }
 
@@ -46,38 +56,85 @@ impl Replay {
         if frame.index > self.state.applied {
             self.state.apply_frame(frame.index, &commands);
         }
-        let batch_bytes: usize = frame.batches.iter().map(bytes::Bytes::len).sum();
-        let weight = FrameWeight::of(&commands, frame.commands.len() as u64, batch_bytes as u64);
-        let appends = commands
-            .into_iter()
-            .filter_map(|command| match command {
-                Command::Append(append) => Some(append),
-                _ => None,
-            })
-            .collect();
-        self.frames.push(KnownFrame { place, appends, weight });
+        let (command_bytes, batch_bytes) = (
+            frame.commands.len(),
+            frame.batches.iter().map(Bytes::len).sum::<usize>(),
+        );
+        let weight = FrameWeight::of(&commands, command_bytes as u64, batch_bytes as u64);
+        let span = self.stretches.next_frame(&place, command_bytes as u64, weight.bytes);
+        for command in &commands {
+            if let Command::Append(append) = command {
+                let tail = self.tails.entry((append.topic, append.partition)).or_default();
+                let before = tail.memory();
+                tail.add(append.base_offset, &span, self.stretches.stretch_bytes);
+                self.stretches.changed(before, tail.memory());
+            }
+        }
+        let tails = &mut self.tails;
+        self.stretches.thin(|bytes| {
+            let thinned = tails.values_mut().map(|tail| {
+                tail.thin(bytes);
+                tail.memory()
+            });
+            thinned.sum()
+        });
+        self.weights.add(place.index, weight, self.state.shipped_index());
         Ok(())
     }
 
     /// The end of the log. Batches of topics that live are published; those of others have no reader.
-    pub fn finish(self) -> Replayed {
+    pub fn finish(mut self) -> Replayed {
         let topics = TopicTable::default().with_topics(self.state.topics.values());
-        let shipped = self.state.shipped_index();
-        let mut unshipped = Vec::new();
-        for frame in &self.frames {
-            for append in &frame.appends {
-                if let Some(partition) = topics.partition(append.topic, append.partition) {
-                    partition.push(TailBatch::new(append, &frame.place, None));
-                }
-            }
-            if frame.place.index > shipped {
-                unshipped.push((frame.place.index, frame.weight));
+        let mut memory = 0;
+        for ((topic, partition), tail) in self.tails {
+            if let Some(partition) = topics.partition(topic, partition) {
+                memory += tail.memory();
+                partition.recall(tail);
             }
         }
+        self.stretches.counted(memory);
+        self.weights.let_go(self.state.shipped_index());
         Replayed {
             state: self.state,
             topics,
-            unshipped,
+            stretches: self.stretches,
+            unshipped: self.weights.frames,
+        }
+    }
+}
+
+/// What frames mean for shipping, each under its index.
+#[derive(Default)]
+struct Weights {
+    frames: Vec<(LogIndex, FrameWeight)>,
+    last: LogIndex,
+    /// As many were left when there were too many.
+    left: usize,
+}
+
+impl Weights {
+    /// Adds a frame, when everything up to `shipped` is in registered segments.
+    fn add(&mut self, index: LogIndex, weight: FrameWeight, shipped: LogIndex) {
+        self.frames.push((index, weight));
+        self.last = index;
+        if self.frames.len() > WEIGHTS_MAX.max(2 * self.left) {
+            self.let_go(shipped);
+            self.frames
+                .dedup_by(|next, kept| kept.1.absorb(&next.1, WEIGHED_BYTES_MAX));
+            self.left = self.frames.len();
+        }
+    }
+
+    /// Lets go of the frames up to an index. Where that lies between frames that are weighed together, these still count.
+    fn let_go(&mut self, shipped: LogIndex) {
+        if self.last <= shipped {
+            self.frames.clear();
+            return;
+        }
+        let beyond = self.frames.partition_point(|(first, _)| *first <= shipped + 1);
+        self.frames.drain(..beyond.saturating_sub(1));
+        if let Some((first, _)) = self.frames.first_mut() {
+            *first = (*first).max(shipped + 1);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What others see of the lane without asking its owner: the living topics, and of every partition its bounds and
-//! the batches that are still in the write-ahead log, the newest of them in memory.
+//! the batches that are still in the write-ahead log: the newest of them in memory, of the others where to look.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -8,11 +8,14 @@ use bytes::Bytes;
 use chronik_core::ids::{LogIndex, Offset, PartitionId, TopicId};
 use tokio::sync::Notify;
 
+use super::stretch::{FrameSpan, Stretch, Stretches};
 use crate::command::Append;
 use crate::state::partition::Partition;
 use crate::state::topic::Topic;
 use crate::topic_config::TopicConfig;
-use crate::wal::FramePlace;
+
+/// Stretches of the log that one read looks into at most.
+const STRETCHES_READ: usize = 64;
 
 /// The living topics as of one moment.
 #[derive(Debug, Default)]
@@ -45,6 +48,9 @@ pub struct PartitionTail {
 struct Window {
     bounds: Bounds,
     epochs: Vec<(i32, Offset)>,
+    /// Those whose bytes are not in memory; they end where `batches` begin.
+    forgotten: Stretches,
+    /// Those whose bytes are in memory.
     batches: VecDeque<TailBatch>,
     /// The topic was deleted: nothing will ever come here.
     is_gone: bool,
@@ -79,7 +85,7 @@ impl BatchBytes {
     }
 }
 
-/// A batch in the write-ahead log.
+/// A batch in the write-ahead log whose bytes are in memory.
 #[derive(Clone, Debug)]
 pub struct TailBatch {
     /// Offset of the first record.
@@ -87,30 +93,30 @@ pub struct TailBatch {
     /// Offset of the last record.
     pub last_offset: Offset,
     /// The frame that holds it.
-    pub index: LogIndex,
-    /// The write-ahead log's file.
-    pub file: u64,
-    /// Where the batch starts in that file, bytes.
-    pub position: u64,
-    /// Bytes of the batch.
-    pub length: u32,
-    /// Its bytes, as long as memory allows.
-    pub bytes: Option<BatchBytes>,
+    pub frame: FrameSpan,
+    /// Its bytes.
+    pub bytes: BatchBytes,
 }
 
 impl TailBatch {
-    /// An append whose frame was written at `place`.
-    pub fn new(append: &Append, place: &FramePlace, bytes: Option<BatchBytes>) -> Self {
+    /// An append and its bytes, in a frame.
+    pub fn new(append: &Append, frame: FrameSpan, bytes: BatchBytes) -> Self {
         Self {
             base_offset: append.base_offset,
             last_offset: append.last_offset,
-            index: place.index,
-            file: place.file,
-            position: place.batches_position + u64::from(append.position),
-            length: append.length,
+            frame,
             bytes,
         }
     }
+}
+
+/// Batches of the tail.
+#[derive(Debug)]
+pub enum TailRead {
+    /// Their bytes.
+    Held(Vec<BatchBytes>),
+    /// Where in the log they are to be found.
+    Logged(Vec<Stretch>),
 }
 
 /// The offset lies below what the tail holds.
@@ -158,6 +164,11 @@ impl TopicTable {
         self.by_id.values()
     }
 
+    /// All partitions, by no particular order.
+    pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionTail>> {
+        self.iter().flat_map(|topic| &topic.partitions)
+    }
+
     /// A partition's tail.
     pub fn partition(&self, topic: TopicId, partition: PartitionId) -> Option<&Arc<PartitionTail>> {
         self.get(topic)?.partition(partition)
@@ -196,6 +207,7 @@ impl PartitionTail {
         let window = Window {
             bounds,
             epochs: partition.epochs.clone(),
+            forgotten: Stretches::default(),
             batches: VecDeque::new(),
             is_gone: false,
         };
@@ -223,44 +235,47 @@ impl PartitionTail {
         self.read_window().epochs.clone()
     }
 
-    /// Batches in offset order, the first one containing `from` (or following it, if nothing has that offset), at
-    /// most about `max_bytes` but at least one; empty at the end.
-    pub fn batches(&self, from: Offset, max_bytes: usize) -> Result<Vec<TailBatch>, BelowTail> {
+    /// The batches from the one on that contains `from`: those in memory at most about `max_bytes` but at least one, none
+    /// at the end; or where they lie in the log.
+    pub fn read(&self, from: Offset, max_bytes: usize) -> Result<TailRead, BelowTail> {
         let window = self.read_window();
         if from < window.bounds.tail_start {
             return Err(BelowTail {
                 start: window.bounds.tail_start,
             });
+        }
+        if from < window.held_from() {
+            return Ok(TailRead::Logged(window.forgotten.from(from, STRETCHES_READ)));
         }
         let first = window.batches.partition_point(|batch| batch.last_offset < from);
         let mut bytes = 0;
         let within = window.batches.range(first..).take_while(|batch| {
-            let fits = bytes == 0 || bytes + batch.length as usize <= max_bytes;
-            bytes += batch.length as usize;
+            let length = batch.bytes.length();
+            let fits = bytes == 0 || bytes + length <= max_bytes;
+            bytes += length;
             fits
         });
-        Ok(within.cloned().collect())
+        Ok(TailRead::Held(within.map(|batch| batch.bytes.clone()).collect()))
     }
 
-    /// Bytes of the batches from the one on that contains `from` (or follows it), until they are `enough` but at least
-    /// one, and the offset after them; 0 at the end.
-    pub fn ahead(&self, from: Offset, enough: usize) -> Result<(usize, Offset), BelowTail> {
+    /// Bytes of the batches in memory from the one on that contains `from` (or follows it), until they are `enough` but
+    /// at least one, and the offset after them; 0 at the end. `None` if those at `from` are not in memory: nobody knows
+    /// their size without reading them.
+    pub fn ahead(&self, from: Offset, enough: usize) -> Option<(usize, Offset)> {
         let window = self.read_window();
-        if from < window.bounds.tail_start {
-            return Err(BelowTail {
-                start: window.bounds.tail_start,
-            });
+        if from < window.held_from() {
+            return None;
         }
         let first = window.batches.partition_point(|batch| batch.last_offset < from);
         let (mut bytes, mut end) = (0, from);
         for batch in window.batches.range(first..) {
-            bytes += batch.length as usize;
+            bytes += batch.bytes.length();
             end = batch.last_offset + 1;
             if bytes >= enough {
                 break;
             }
         }
-        Ok((bytes, end))
+        Some((bytes, end))
     }
 
     /// Whether the topic was deleted; one of the same name has tails of its own.
@@ -276,11 +291,16 @@ impl PartitionTail {
     /// Adds a batch that was applied; wake waiting readers by [`PartitionTail::wake`] afterwards.
     pub(super) fn push(&self, batch: TailBatch) {
         let mut window = self.write_window();
-        if window.batches.is_empty() {
-            window.bounds.tail_start = batch.base_offset;
-        }
         window.bounds.end = window.bounds.end.max(batch.last_offset + 1);
         window.batches.push_back(batch);
+        window.settle();
+    }
+
+    /// Takes in what the log is known to hold, before anything is pushed.
+    pub(super) fn recall(&self, forgotten: Stretches) {
+        let mut window = self.write_window();
+        window.forgotten = forgotten;
+        window.settle();
     }
 
     /// Wakes all who wait for records.
@@ -294,25 +314,55 @@ impl PartitionTail {
         self.grown.notify_waiters();
     }
 
-    /// Lets go of what lies at or below a log index: it is served from the bucket now.
-    pub(super) fn release(&self, up_to: LogIndex) {
+    /// Lets go of what lies at or below a log index, which is below `released_to`: it is served from the bucket now.
+    /// Returns the memory of the stretches that stay, bytes.
+    pub(super) fn release(&self, up_to: LogIndex, released_to: Offset) -> usize {
         let mut window = self.write_window();
-        let kept = window.batches.partition_point(|batch| batch.index <= up_to);
+        let kept = window.batches.partition_point(|batch| batch.frame.index <= up_to);
         window.batches.drain(..kept);
-        window.bounds.tail_start = window
-            .batches
-            .front()
-            .map_or(window.bounds.end, |batch| batch.base_offset);
+        window.forgotten.release(up_to, released_to);
+        window.settle();
+        window.forgotten.memory()
     }
 
-    /// Lets go of a batch's bytes; they are read from the write-ahead log from now on.
-    pub(super) fn forget_bytes(&self, base_offset: Offset) {
+    /// Lets go of the oldest bytes, if they are those of this batch; they are read from the write-ahead log from now on,
+    /// found by stretches of it of `stretch_bytes`. Returns the memory that these took and take, bytes.
+    pub(super) fn forget(&self, base_offset: Offset, stretch_bytes: u64) -> (usize, usize) {
         let mut window = self.write_window();
-        if let Ok(at) = window
-            .batches
-            .binary_search_by_key(&base_offset, |batch| batch.base_offset)
-        {
-            window.batches[at].bytes = None;
+        let before = window.forgotten.memory();
+        let oldest = window.batches.pop_front_if(|batch| batch.base_offset == base_offset);
+        if let Some(batch) = oldest.filter(|_| !window.is_gone) {
+            window.forgotten.add(batch.base_offset, &batch.frame, stretch_bytes);
+        }
+        window.settle();
+        (before, window.forgotten.memory())
+    }
+
+    /// How many batches are in memory.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.read_window().batches.len()
+    }
+
+    /// Makes one of neighbouring stretches up to `stretch_bytes`. Returns the memory of those that stay, bytes.
+    pub(super) fn thin(&self, stretch_bytes: u64) -> usize {
+        let mut window = self.write_window();
+        window.forgotten.thin(stretch_bytes);
+        window.forgotten.memory()
+    }
+}
+
+impl Window {
+    /// First offset whose bytes are in memory; the end if there is none.
+    fn held_from(&self) -> Offset {
+        self.batches.front().map_or(self.bounds.end, |batch| batch.base_offset)
+    }
+
+    /// What the tail holds has changed.
+    fn settle(&mut self) {
+        self.bounds.tail_start = self.forgotten.start().unwrap_or_else(|| self.held_from());
+        if self.batches.len() < self.batches.capacity() / 4 {
+            self.batches.shrink_to(self.batches.len() * 2);
         }
     }
 }

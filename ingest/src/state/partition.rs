@@ -94,6 +94,12 @@ impl Partition {
         });
     }
 
+    /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none.
+    pub fn shipped_by(&self, up_to: LogIndex) -> Offset {
+        let newest = self.runs.iter().rev().find(|run| run.segment <= up_to);
+        newest.map_or(0, |run| run.last + 1)
+    }
+
     /// The run that starts at `first`.
     pub fn run_at(&self, first: Offset) -> Option<&Run> {
         self.runs

@@ -49,8 +49,17 @@ impl WalReader {
         Frames {
             shared: self.shared.clone(),
             next: from,
+            position: None,
             to,
             open: None,
+        }
+    }
+
+    /// The same, if it is known where the first one starts in its file, bytes: what lies before it is not looked at.
+    pub fn frames_at(&self, from: LogIndex, position: u64, to: LogIndex) -> Frames {
+        Frames {
+            position: Some(position),
+            ..self.frames(from, to)
         }
     }
 }
@@ -59,6 +68,8 @@ impl WalReader {
 pub struct Frames {
     shared: Arc<Shared>,
     next: LogIndex,
+    /// Where that starts in its file, if no file is open yet.
+    position: Option<u64>,
     to: LogIndex,
     open: Option<(Arc<LogFile>, Scan)>,
 }
@@ -86,7 +97,10 @@ impl Frames {
             Some((file, scan)) if file.last() >= index => (file, scan),
             _ => {
                 let file = self.shared.files.holding(index).ok_or(WalError::Absent { index })?;
-                let scan = Scan::new(file.salt, file.end());
+                let scan = match self.position.take() {
+                    Some(position) => Scan::at(position, file.salt, file.end()),
+                    None => Scan::new(file.salt, file.end()),
+                };
                 (file, scan)
             }
         };

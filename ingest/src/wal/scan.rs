@@ -22,9 +22,14 @@ pub(super) struct Scan {
 impl Scan {
     /// From the file's first frame up to `end`.
     pub(super) fn new(salt: u32, end: u64) -> Self {
+        Self::at(FRAMES_START, salt, end)
+    }
+
+    /// From a frame's position up to `end`.
+    pub(super) fn at(position: u64, salt: u32, end: u64) -> Self {
         Self {
             salt,
-            position: FRAMES_START,
+            position,
             end,
             window: Vec::new(),
             window_start: 0,

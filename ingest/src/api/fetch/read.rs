@@ -8,7 +8,7 @@ use super::budget::Budget;
 use crate::api::epochs::{self, Agreement};
 use crate::api::error::ApiError;
 use crate::api::place::Place;
-use crate::lane::tail::{BatchBytes, BelowTail, PartitionTail};
+use crate::lane::tail::{BatchBytes, PartitionTail};
 use crate::reading::RecordReader;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
@@ -31,10 +31,10 @@ pub struct PartitionRead {
 /// What can be read, as far as it was looked at.
 #[derive(Clone, Copy)]
 enum Ahead {
-    /// Batches in the tail: their bytes, and the offset after them.
+    /// Batches in memory: their bytes, and the offset after them.
     Tail { bytes: usize, end: Offset },
     /// Older ones, of unknown size.
-    Cold,
+    Unread,
 }
 
 impl PartitionRead {
@@ -74,11 +74,11 @@ impl PartitionRead {
         };
         if self.diverging.is_none() && !self.is_full() {
             self.ahead = match place.tail.ahead(end, self.bytes_max.saturating_sub(bytes)) {
-                Ok((more, end)) => Ahead::Tail {
+                Some((more, end)) => Ahead::Tail {
                     bytes: bytes + more,
                     end,
                 },
-                Err(BelowTail { .. }) => Ahead::Cold,
+                None => Ahead::Unread,
             };
         }
     }
@@ -92,7 +92,7 @@ impl PartitionRead {
     fn is_full(&self) -> bool {
         match self.ahead {
             Ahead::Tail { bytes, .. } => bytes > 0 && bytes >= self.bytes_max,
-            Ahead::Cold => true,
+            Ahead::Unread => true,
         }
     }
 
@@ -101,7 +101,7 @@ impl PartitionRead {
         match self.ahead {
             _ if self.place.is_err() => 0,
             Ahead::Tail { bytes, .. } => bytes.min(self.bytes_max),
-            Ahead::Cold => self.bytes_max,
+            Ahead::Unread => self.bytes_max,
         }
     }
 
