@@ -173,6 +173,13 @@ impl MemoryDisk {
         state.durable_names.insert(path.to_owned(), id);
     }
 
+    /// Flips a bit of a file, also for who has it open.
+    pub fn flip(&self, path: &Path, position: u64) {
+        let mut state = self.lock();
+        let id = state.names[path];
+        state.files[id].current[position as usize] ^= 0x10;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -272,10 +272,7 @@ impl Owner {
                 .commands
                 .iter()
                 .any(|command| !matches!(command, Command::Append(_)));
-            let span = self
-                .memory
-                .stretches
-                .next_frame(&place, frame.command_bytes, frame.weight.bytes);
+            let span = self.memory.stretches.next_frame(&place, frame.weight.bytes);
             self.apply(frame, span, &mut grown);
         }
         self.shrink();

@@ -56,12 +56,9 @@ impl Replay {
         if frame.index > self.state.applied {
             self.state.apply_frame(frame.index, &commands);
         }
-        let (command_bytes, batch_bytes) = (
-            frame.commands.len(),
-            frame.batches.iter().map(Bytes::len).sum::<usize>(),
-        );
-        let weight = FrameWeight::of(&commands, command_bytes as u64, batch_bytes as u64);
-        let span = self.stretches.next_frame(&place, command_bytes as u64, weight.bytes);
+        let batch_bytes: usize = frame.batches.iter().map(Bytes::len).sum();
+        let weight = FrameWeight::of(&commands, frame.commands.len() as u64, batch_bytes as u64);
+        let span = self.stretches.next_frame(&place, weight.bytes);
         for command in &commands {
             if let Command::Append(append) = command {
                 let tail = self.tails.entry((append.topic, append.partition)).or_default();

@@ -155,13 +155,13 @@ impl StretchMemory {
         }
     }
 
-    /// Where the next frame of the log lies, which has so many bytes of commands and of both commands and batches.
-    pub fn next_frame(&mut self, place: &FramePlace, command_bytes: u64, bytes: u64) -> FrameSpan {
+    /// Where the next frame of the log lies, which has so many bytes of commands and batches.
+    pub fn next_frame(&mut self, place: &FramePlace, bytes: u64) -> FrameSpan {
         let start = self.log_bytes;
         self.log_bytes += bytes + FRAME_HEADER_BYTES as u64;
         FrameSpan {
             index: place.index,
-            position: place.batches_position - command_bytes - FRAME_HEADER_BYTES as u64,
+            position: place.position,
             start,
             end: self.log_bytes,
         }

@@ -16,7 +16,7 @@ use super::tail::{BatchBytes, PartitionTail, TailBatch, TailRead};
 use super::*;
 use crate::command::{Append, CreateTopic};
 use crate::disk::memory::MemoryDisk;
-use crate::reading::LogRead;
+use crate::reading::{LogRead, ReadError};
 use crate::topic_config::TopicConfig;
 use crate::wal::{self, Floor, Frame, Purpose, WalError, WalHandle, WalOptions, Written};
 
@@ -91,16 +91,16 @@ impl World {
             commands: commands.into(),
             batches,
         };
-        let (commands, length) = (frame.commands.len() as u64, frame.length());
+        let length = frame.length();
         self.wal.reserve(length, Purpose::Append).unwrap();
         self.wal.append(frame);
         let place = self.written.recv().unwrap().unwrap().places[0];
         let bytes = length - wal::FRAME_HEADER_BYTES as u64;
-        self.memory.stretches.next_frame(&place, commands, bytes)
+        self.memory.stretches.next_frame(&place, bytes)
     }
 
     /// One frame with a batch for each of these partitions, of so many records.
-    fn append(&mut self, batches: &[(usize, usize)]) {
+    fn append(&mut self, batches: &[(usize, usize)]) -> FrameSpan {
         let (mut commands, mut all, mut position) = (Vec::new(), Vec::new(), 0);
         let mut appends = Vec::new();
         for (partition, records) in batches {
@@ -133,6 +133,7 @@ impl World {
                 .hold(&partition, TailBatch::new(append, span, BatchBytes::from_whole(bytes)));
         }
         self.memory.shrink(&self.topics);
+        span
     }
 
     fn release(&mut self, up_to: LogIndex) {
@@ -216,7 +217,9 @@ proptest! {
         let mut world = World::new(memory_max);
         for step in steps {
             match step {
-                Step::Append(batches) => world.append(&batches),
+                Step::Append(batches) => {
+                    world.append(&batches);
+                }
                 Step::Release(share) => {
                     let up_to = world.released + ((world.index - world.released) as f64 * share) as LogIndex;
                     world.release(up_to);
@@ -232,7 +235,9 @@ proptest! {
         max_bytes in 1..2_000_usize,
     ) {
         let mut world = World::new(0);
-        frames.iter().for_each(|batches| world.append(batches));
+        for batches in &frames {
+            world.append(batches);
+        }
         let World { disk, .. } = &world;
         let mut replay = Replay::new(created().0);
         let copy = disk.clone();
@@ -250,6 +255,33 @@ proptest! {
         let replayed = replay.finish();
         prop_assert_eq!(replayed.unshipped.len() as u64, world.index);
         world.check(&replayed.topics, max_bytes);
+    }
+}
+
+/// What lies before the damage is served, and the damage is neither skipped nor taken for what the bucket has.
+#[test]
+fn a_read_ends_before_a_damaged_frame_and_fails_at_it() {
+    let mut world = World::new(0);
+    let spans: Vec<FrameSpan> = (0..5).map(|_| world.append(&[(0, 2), (1, 1)])).collect();
+    let file = options().directory.join("00000001-0000000000000001.wal");
+    world
+        .disk
+        .flip(&file, spans[3].end - spans[3].start + spans[3].position - 1);
+    let read = |from| {
+        let Ok(TailRead::Logged(stretches)) = world.tail(0).read(from, 1 << 20) else {
+            panic!("offset {from} is not in the log")
+        };
+        LogRead::new(TOPIC, 0, from, 1 << 20).run(&world.reader, &stretches)
+    };
+    for from in 0..6 {
+        assert_eq!(read(from).unwrap().unwrap().len() as Offset, 3 - from / 2);
+    }
+    for from in 6..8 {
+        let error = read(from).unwrap_err();
+        assert!(
+            matches!(error, ReadError::Wal(WalError::Damaged { index: 5, .. })),
+            "{error}"
+        );
     }
 }
 
@@ -278,9 +310,9 @@ fn memory_stays_within_its_limit_however_much_the_log_holds() {
         let place = wal::FramePlace {
             index: at + 2,
             file: 1,
-            batches_position: 4096 + at * 300,
+            position: 4096 + at * 300,
         };
-        let frame = memory.stretches.next_frame(&place, 60, 221);
+        let frame = memory.stretches.next_frame(&place, 221);
         let partition = (at * at) as usize % MANY;
         let tail = topics.partition(TOPIC, partition as PartitionId).unwrap();
         let base_offset = tail.bounds().end;

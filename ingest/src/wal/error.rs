@@ -110,29 +110,11 @@ pub enum WalError {
         /// The size of all.
         max_bytes: u64,
     },
-    /// What was asked for is not in the log any more; it is in a shipped segment.
-    #[error("file {file:016x} of the write-ahead log was recycled")]
-    Gone {
-        /// The file's sequence.
-        file: u64,
-    },
     /// The frame is not in the log: recycled, or not written yet.
     #[error("the write-ahead log does not hold frame {index}")]
     Absent {
         /// The frame.
         index: LogIndex,
-    },
-    /// A read beyond what is durable in a file.
-    #[error(
-        "bytes {position} to {position}+{length} of file {file:016x} are not all durable frames of the write-ahead log"
-    )]
-    Range {
-        /// The file's sequence.
-        file: u64,
-        /// The first byte.
-        position: u64,
-        /// How many.
-        length: usize,
     },
     /// A frame that does not follow the one before; a fault of the caller.
     #[error("frame {found} was appended where {expected} is next")]

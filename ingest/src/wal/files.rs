@@ -83,14 +83,6 @@ impl Files {
             .insert(file.sequence, file);
     }
 
-    pub(super) fn get(&self, sequence: u64) -> Option<Arc<LogFile>> {
-        self.files
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&sequence)
-            .cloned()
-    }
-
     /// The file that holds a frame.
     pub(super) fn holding(&self, index: LogIndex) -> Option<Arc<LogFile>> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);

@@ -59,8 +59,8 @@ pub struct FramePlace {
     pub index: LogIndex,
     /// The sequence of its file.
     pub file: u64,
-    /// The position of its first batch byte in that file.
-    pub batches_position: u64,
+    /// Where it starts in that file, bytes.
+    pub position: u64,
 }
 
 /// What one sync made durable.

@@ -1,15 +1,12 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chronik_core::ids::LogIndex;
 
 use super::error::{Damage, WalError};
 use super::files::LogFile;
-use super::frame::{FRAME_BYTES_MAX, Frame};
+use super::frame::Frame;
 use super::handle::Shared;
-use super::header::FRAMES_START;
 use super::scan::Scan;
-use crate::disk::read_full_at;
 
 /// Reads what is durable, beside the writer. Every read blocks on the disk.
 #[derive(Clone)]
@@ -20,22 +17,6 @@ pub struct WalReader {
 impl WalReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
-    }
-
-    /// Bytes of a file, as [`FramePlace`](super::FramePlace) gives their position, at most as many as a frame has.
-    /// They are not verified. [`WalError::Gone`] if the file was recycled; it is not while this reads it.
-    pub fn read(&self, file: u64, position: u64, length: usize) -> Result<Bytes, WalError> {
-        let log_file = self.shared.files.get(file).ok_or(WalError::Gone { file })?;
-        let end = position.checked_add(length as u64).filter(|end| *end <= log_file.end());
-        if end.is_none() || position < FRAMES_START || length > FRAME_BYTES_MAX {
-            return Err(WalError::Range { file, position, length });
-        }
-        let mut bytes = vec![0; length];
-        let read = read_full_at(&*log_file.file, position, &mut bytes).map_err(WalError::io("read", &log_file.path))?;
-        if read < length {
-            return Err(WalError::Range { file, position, length });
-        }
-        Ok(bytes.into())
     }
 
     /// The oldest frame that the log still holds.

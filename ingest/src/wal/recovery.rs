@@ -365,7 +365,7 @@ impl Log {
             let place = FramePlace {
                 index: next,
                 file: found.sequence,
-                batches_position: position + frame_header.commands_end(),
+                position,
             };
             self.loose.push_back(Loose { frame, place, position });
             self.durable = self.durable.max(frame_header.durable());

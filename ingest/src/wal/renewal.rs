@@ -37,7 +37,7 @@ pub(super) fn renew(
         places.push(FramePlace {
             index: frame.index,
             file: sequence,
-            batches_position: end + (header.len() + frame.commands.len()) as u64,
+            position: end,
         });
         end += frame.length();
     }

@@ -131,11 +131,10 @@ impl WalWriter {
             parts.push(IoSlice::new(header));
             parts.push(IoSlice::new(&frame.commands));
             parts.extend(frame.batches.iter().map(|batch| IoSlice::new(batch)));
-            let batches_position = end + (header.len() + frame.commands.len()) as u64;
             places.push(FramePlace {
                 index: frame.index,
                 file: file.sequence,
-                batches_position,
+                position: end,
             });
             end += frame.length();
             expected = frame.index + 1;

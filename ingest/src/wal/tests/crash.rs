@@ -59,11 +59,7 @@ impl Model {
         let read: Vec<Frame> = open.reader.frames(oldest, open.last).collect::<Result<_, _>>()?;
         assert_eq!(read, expected);
         for (frame, place) in replayed {
-            let batches = frame.batches.concat();
-            assert_eq!(
-                open.reader.read(place.file, place.batches_position, batches.len())?,
-                batches
-            );
+            assert_eq!(read_at(&open.reader, &place)?, frame);
         }
         self.appended.split_off(&(open.last + 1));
         self.durable = open.last;

@@ -20,8 +20,8 @@ fn flip(disk: &MemoryDisk, sequence: u64, position: u64) {
     disk.put(&path, bytes);
 }
 
-fn frame_start(place: &FramePlace) -> u64 {
-    place.batches_position - FRAME_HEADER_BYTES as u64 - frame(place.index, 0).commands.len() as u64
+fn batches_start(place: &FramePlace) -> u64 {
+    place.position + (FRAME_HEADER_BYTES + frame(place.index, 0).commands.len()) as u64
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_flipped_bit_in_a_frame_before_a_later_sync_is_refused_wherever_it_is() {
     let (disk, places) = written_log(4, 100);
     assert_eq!(places[3].file, 1);
     for place in &places[..3] {
-        let (start, end) = (frame_start(place), place.batches_position + 100);
+        let (start, end) = (place.position, batches_start(place) + 100);
         for position in start..end {
             let disk = disk.crash(0);
             flip(&disk, 1, position);
@@ -55,8 +55,8 @@ fn a_flipped_bit_in_a_frame_before_a_later_sync_is_refused_wherever_it_is() {
 #[test]
 fn a_flipped_bit_in_the_last_sync_is_a_torn_tail_unless_something_else_knows_better() {
     let (disk, places) = written_log(4, 100);
-    let start = frame_start(&places[3]);
-    for position in start..places[3].batches_position + 100 {
+    let start = places[3].position;
+    for position in start..batches_start(&places[3]) + 100 {
         let disk = disk.crash(0);
         flip(&disk, 1, position);
         for floor in [
@@ -119,9 +119,9 @@ fn an_untouched_log_opens_again_and_again_and_nothing_is_torn() {
 #[test]
 fn the_message_names_file_and_position_and_what_can_be_done() {
     let (disk, places) = written_log(4, 100);
-    flip(&disk, 1, places[1].batches_position);
+    flip(&disk, 1, batches_start(&places[1]));
     let text = refused(&disk, Floor::default()).to_string();
-    let start = frame_start(&places[1]).to_string();
+    let start = places[1].position.to_string();
     for part in [
         file_path(1).to_str().unwrap(),
         &start,
@@ -317,8 +317,8 @@ fn a_log_that_was_closed_ends_exactly_where_it_was_closed() {
     let (handle, reports) = start(open.writer);
     let places = append_each(&handle, &reports, (41..=44).map(|index| frame(index, 100)));
     handle.close();
-    let (last, start) = (places[3], frame_start(&places[3]));
-    flip(&disk, last.file, last.batches_position);
+    let (last, start) = (places[3], places[3].position);
+    flip(&disk, last.file, batches_start(&last));
     let error = refused(&disk, Floor::default());
     assert!(
         matches!(error, WalError::Damaged { position, index: 44, durable: 44, .. } if position == start),
@@ -354,7 +354,7 @@ fn what_was_durable_for_a_while_is_never_cut_off() {
     assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last, 6);
 
     let (last, whole) = (places[2], disk.bytes(&file_path(1)).unwrap());
-    let (start, end) = (frame_start(&last) as usize, last.batches_position as usize + 100);
+    let (start, end) = (last.position as usize, batches_start(&last) as usize + 100);
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = whole.clone();
         change(&mut bytes);

@@ -218,11 +218,8 @@ fn a_frame_larger_than_a_file_gets_one_of_its_own() {
         .map(|(length, index)| frame(index, *length))
         .collect();
     let places = append_each(&handle, &reports, frames.clone());
-    for (place, length) in places.iter().zip(lengths) {
-        assert_eq!(
-            open.reader.read(place.file, place.batches_position, length).unwrap(),
-            frames[place.index as usize - 1].batches.concat()
-        );
+    for (place, frame) in places.iter().zip(frames) {
+        assert_eq!(read_at(&open.reader, place).unwrap(), joined(frame));
     }
     assert!(matches!(
         handle.reserve(41 << 20, Purpose::Append),
@@ -278,8 +275,8 @@ fn a_file_that_somebody_reads_is_deleted_and_never_written_over() {
     handle.recycle(40);
     append_each(&handle, &reports, (41..=120).map(|index| frame(index, 1000)));
     assert!(matches!(
-        open.reader.read(1, places[0].batches_position, 1000),
-        Err(WalError::Gone { file: 1 })
+        read_at(&open.reader, &places[0]),
+        Err(WalError::Absent { index: 1 })
     ));
     let in_first = places.iter().filter(|place| place.file == 1).count() as u64;
     for index in 2..=in_first {
@@ -308,12 +305,12 @@ fn readers_beside_the_writer_see_the_right_bytes_or_that_they_are_gone() {
             for place in places {
                 seen.push(place);
                 for place in seen.iter().rev().take(30) {
-                    match reader.read(place.file, place.batches_position, 1000) {
-                        Ok(bytes) => {
-                            assert_eq!(bytes, frame(place.index, 1000).batches.concat());
+                    match read_at(&reader, place) {
+                        Ok(found) => {
+                            assert_eq!(found, joined(frame(place.index, 1000)));
                             read += 1;
                         }
-                        Err(WalError::Gone { .. }) => {}
+                        Err(WalError::Absent { .. }) => {}
                         Err(other) => panic!("{other}"),
                     }
                 }
@@ -355,16 +352,11 @@ fn reads_beyond_what_is_durable_are_refused() {
     let (disk, _) = written_log(2, 100);
     let (open, replayed) = open_on(&disk, options(), Floor::default()).unwrap();
     let last = replayed[1].1;
-    assert!(open.reader.read(last.file, last.batches_position, 100).is_ok());
-    for (position, length) in [
-        (last.batches_position, 101),
-        (u64::MAX, 1),
-        (0, 10),
-        (last.batches_position, usize::MAX),
-    ] {
+    assert!(read_at(&open.reader, &last).is_ok());
+    for position in [0, last.position - 1, last.position + 1, 1 << 40] {
         assert!(matches!(
-            open.reader.read(last.file, position, length),
-            Err(WalError::Range { .. })
+            read_at(&open.reader, &FramePlace { position, ..last }),
+            Err(WalError::Damaged { .. })
         ));
     }
     assert!(matches!(

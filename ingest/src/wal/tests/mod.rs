@@ -60,6 +60,13 @@ fn joined(mut frame: Frame) -> Frame {
     frame
 }
 
+fn read_at(reader: &WalReader, place: &FramePlace) -> Result<Frame, WalError> {
+    reader
+        .frames_at(place.index, place.position, place.index)
+        .next()
+        .unwrap()
+}
+
 fn file_path(sequence: u64) -> PathBuf {
     options().directory.join(
         FileName::Log {
