@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Broker};
+use crate::api::{self, AnswerRoom, Broker};
 use crate::claim::ClaimError;
 use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, Identity};
@@ -45,6 +45,8 @@ use crate::wal::WalError;
 const LANE: Lane = Lane(0);
 /// Bytes of requests that are being answered; clients wait beyond it. The `balanced` produce profile.
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of records in answers that are not sent yet. The less is free, the less a connection gets of it.
+const ANSWERS_BYTES_MAX: usize = 256 << 20;
 /// How long a stop may take to answer clients and ship what is left; what is not shipped by then stays in the data
 /// directory.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
@@ -320,10 +322,13 @@ impl Ingest {
             }
         });
 
-        let reader = RecordReader::new(lane.clone(), parts.cold.clone(), FetchMetrics::new(&parts.metrics));
+        let fetch_metrics = FetchMetrics::new(&parts.metrics);
+        let answers = AnswerRoom::new(ANSWERS_BYTES_MAX, fetch_metrics.answer_bytes.clone());
+        let reader = RecordReader::new(lane.clone(), parts.cold.clone(), fetch_metrics);
         let broker = Broker {
             lane: lane.clone(),
             reader: reader.clone(),
+            answers,
             cluster,
             advertised_host: listener.advertised_host,
             advertised_port: listener.advertised_port.unwrap_or(bound.port()),

@@ -100,6 +100,8 @@ impl KafkaMetrics {
 pub struct FetchMetrics {
     /// Reads of old records, through query workers or from the bucket itself.
     pub cold_seconds: Histogram,
+    /// Bytes of records in answers that are not sent yet.
+    pub answer_bytes: IntGauge,
     wal_hits: IntCounter,
     segment_hits: IntCounter,
     wal_rate: Gauge,
@@ -113,6 +115,10 @@ impl FetchMetrics {
             cold_seconds: metrics.seconds(
                 "chronik_cold_fetch_seconds",
                 "Time of a read of old records, through query workers or from the bucket itself.",
+            ),
+            answer_bytes: metrics.gauge(
+                "chronik_fetch_answer_bytes",
+                "Bytes of records in answers to fetches that are not sent yet.",
             ),
             wal_hits: metrics.counter(
                 "chronik_fetch_wal_total",

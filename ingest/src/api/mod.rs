@@ -28,6 +28,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
+pub use self::fetch::AnswerRoom;
 use crate::lane::LaneHandle;
 use crate::reading::RecordReader;
 
@@ -40,6 +41,8 @@ pub struct Broker {
     pub lane: LaneHandle,
     /// Reads records wherever they lie.
     pub reader: RecordReader,
+    /// Room for the records of answers.
+    pub answers: Arc<AnswerRoom>,
     /// The cluster's identity.
     pub cluster: Uuid,
     /// The host that clients are told to connect to.

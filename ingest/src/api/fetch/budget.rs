@@ -3,6 +3,8 @@ use crate::lane::tail::BatchBytes;
 /// How many bytes of batches an answer may have, given out in the request's order.
 pub struct Budget {
     max: usize,
+    /// Room there is for them. It is more than `max`, so that a batch that does not fit is known to have been read into it.
+    granted: usize,
     taken: usize,
 }
 
@@ -11,8 +13,20 @@ impl Budget {
     pub fn new(max_bytes: i32, limit: usize) -> Self {
         Self {
             max: usize::try_from(max_bytes).unwrap_or(0).min(limit),
+            granted: usize::MAX,
             taken: 0,
         }
+    }
+
+    /// Room to ask for where no batch has more than `batch_bytes`.
+    pub fn wanted(&self, batch_bytes: usize) -> usize {
+        self.max + batch_bytes
+    }
+
+    /// Keeps to the room that was given.
+    pub fn keep_to(&mut self, granted: usize) {
+        self.granted = granted;
+        self.max = self.max.min(granted);
     }
 
     /// How many bytes are worth answering for: never more than the answer can have.
@@ -21,16 +35,17 @@ impl Budget {
     }
 
     /// Bytes taken so far.
-    #[cfg(test)]
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// Bytes that a partition with so many bytes left may take; `None` if reading it is of no use. Nothing at all has
-    /// been taken: even 0 bytes are worth reading, for an answer's first batch always fits.
-    pub fn room(&self, partition_bytes: usize) -> Option<usize> {
+    /// Bytes that a partition may take that has so many left, and whose next batch has up to `batch_bytes`; `None` if
+    /// reading it is of no use, or there is no room to look. Nothing at all has been taken: even 0 bytes are worth reading,
+    /// for an answer's first batch always fits.
+    pub fn room(&self, partition_bytes: usize, batch_bytes: usize) -> Option<usize> {
         let room = partition_bytes.min(self.max.saturating_sub(self.taken));
-        (room > 0 || self.taken == 0).then_some(room)
+        let fits = self.granted.saturating_sub(self.taken) >= batch_bytes;
+        (self.taken == 0 || room > 0 && fits).then_some(room)
     }
 
     /// Takes whole batches as long as they fit in `room`. An answer's first batch is taken however large it is, as a
@@ -73,22 +88,32 @@ mod tests {
     #[test]
     fn the_first_batch_of_an_answer_always_fits_and_no_other_is_an_exception() {
         let mut budget = Budget::new(100, usize::MAX);
-        assert_eq!(budget.room(10), Some(10));
+        assert_eq!(budget.room(10, 50), Some(10));
         assert_eq!(lengths(&budget.take(batches(&[50, 5]), 10)), [50]);
-        assert_eq!(budget.room(80), Some(50));
+        assert_eq!(budget.room(80, 51), Some(50));
         assert_eq!(lengths(&budget.take(batches(&[51]), 50)), [0; 0]);
         assert_eq!(lengths(&budget.take(batches(&[20, 30, 1]), 50)), [20, 30]);
-        assert_eq!((budget.room(80), budget.taken()), (None, 100));
+        assert_eq!((budget.room(80, 1), budget.taken()), (None, 100));
     }
 
     #[test]
     fn a_client_that_asks_for_nothing_gets_one_batch() {
         for max_bytes in [i32::MIN, -1, 0] {
             let mut budget = Budget::new(max_bytes, 64);
-            assert_eq!((budget.room(0), budget.enough(1)), (Some(0), 0));
+            assert_eq!((budget.room(0, 7), budget.enough(1)), (Some(0), 0));
             assert_eq!(lengths(&budget.take(batches(&[7, 7]), 0)), [7]);
-            assert_eq!(budget.room(100), None);
+            assert_eq!(budget.room(100, 7), None);
         }
+    }
+
+    #[test]
+    fn what_may_not_find_room_is_not_read() {
+        let mut budget = Budget::new(100, usize::MAX);
+        assert_eq!(budget.wanted(30), 130);
+        budget.keep_to(60);
+        assert_eq!(budget.room(100, 30), Some(60));
+        assert_eq!(lengths(&budget.take(batches(&[20, 20]), 60)), [20, 20]);
+        assert_eq!((budget.room(100, 20), budget.room(100, 21)), (Some(20), None));
     }
 
     #[test]
@@ -107,7 +132,7 @@ mod tests {
             let mut budget = Budget::new(max_bytes, 1_500);
             let mut answer: Vec<usize> = Vec::new();
             for (partition_bytes, stored) in &partitions {
-                let Some(room) = budget.room(*partition_bytes) else { continue };
+                let Some(room) = budget.room(*partition_bytes, 500) else { continue };
                 let taken = lengths(&budget.take(batches(stored), room));
                 prop_assert!(stored.starts_with(&taken));
                 let is_exception = answer.is_empty() && taken.len() == 1;

@@ -4,14 +4,16 @@
 
 mod budget;
 mod read;
+mod room;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_core::ids::TopicId;
 use chronik_net::{Outcome, Request};
-use chronik_wire::{ErrorCode, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse};
+use chronik_wire::{ErrorCode, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, Message};
 use futures::future::{BoxFuture, ready};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -20,6 +22,8 @@ use uuid::Uuid;
 
 use self::budget::Budget;
 use self::read::PartitionRead;
+pub use self::room::AnswerRoom;
+use self::room::HeldRoom;
 use super::Broker;
 use super::error::ApiError;
 use super::place::Place;
@@ -27,6 +31,8 @@ use crate::lane::tail::PartitionTail;
 
 /// An answer has at most so many bytes of batches, whatever the client asks for (but for one batch larger than this).
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Who finds no room for an answer waits at least so long before it gets an empty one, so that nobody asks without pause.
+const ROOM_WAIT_MIN: Duration = Duration::from_millis(100);
 /// Topics are named by id from this version on.
 const IDS_FROM: i16 = 13;
 /// Kafka's isolation level "read committed".
@@ -53,15 +59,31 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
         )))
         .boxed();
     }
-    async move { Outcome::answer(&fetch(&broker, asked, version).await, version) }.boxed()
+    let peer = request.peer;
+    async move {
+        let (response, room) = fetch(&broker, asked, version, peer).await;
+        let answer = response.encode(version);
+        Outcome::Answer(match room {
+            Some(room) => room.until_sent(answer),
+            None => answer,
+        })
+    }
+    .boxed()
 }
 
-async fn fetch(broker: &Broker, asked: FetchRequest, version: i16) -> FetchResponse {
+/// The response, and the room that its records have.
+async fn fetch(
+    broker: &Broker,
+    asked: FetchRequest,
+    version: i16,
+    peer: SocketAddr,
+) -> (FetchResponse, Option<HeldRoom>) {
     if asked.session_epoch > 0 {
-        return FetchResponse {
+        let response = FetchResponse {
             error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
             ..Default::default()
         };
+        return (response, None);
     }
     let deadline = Instant::now() + Duration::from_millis(asked.max_wait_ms.max(0).unsigned_abs().into());
     let mut budget = Budget::new(asked.max_bytes, ANSWER_BYTES_MAX);
@@ -87,9 +109,19 @@ async fn fetch(broker: &Broker, asked: FetchRequest, version: i16) -> FetchRespo
             break;
         }
     }
-    for read in partitions(&mut topics) {
-        read.read(&broker.reader, &mut budget).await;
-    }
+    let batch_bytes = partitions(&mut topics).map(|read| read.next_batch_bytes_max()).max();
+    let room = match batch_bytes.unwrap_or(0) {
+        0 => None,
+        least => {
+            let deadline = deadline.max(Instant::now() + ROOM_WAIT_MIN);
+            let wanted = budget.wanted(least);
+            broker.answers.take(peer, least, wanted, deadline).await
+        }
+    };
+    let room = match room {
+        Some(room) => Some(fill(broker, &mut topics, &mut budget, room).await),
+        None => None,
+    };
     let response = |topic: TopicRead| FetchableTopicResponse {
         partitions: topic
             .partitions
@@ -99,10 +131,21 @@ async fn fetch(broker: &Broker, asked: FetchRequest, version: i16) -> FetchRespo
         topic: topic.name,
         topic_id: topic.id,
     };
-    FetchResponse {
+    let response = FetchResponse {
         responses: topics.into_iter().map(response).collect(),
         ..Default::default()
+    };
+    (response, room)
+}
+
+/// Reads what there is, as far as there is room, and gives back what was not needed of it.
+async fn fill(broker: &Broker, topics: &mut [TopicRead], budget: &mut Budget, mut room: HeldRoom) -> HeldRoom {
+    budget.keep_to(room.bytes());
+    for read in partitions(topics) {
+        read.read(&broker.reader, budget).await;
     }
+    room.keep(budget.taken());
+    room
 }
 
 fn begin(broker: &Broker, asked: FetchTopic, version: i16) -> TopicRead {

@@ -105,13 +105,25 @@ impl PartitionRead {
         }
     }
 
-    /// Reads what there is, as far as it fits.
+    /// Bytes that the next batch may have; 0 if there was none at the last look.
+    pub fn next_batch_bytes_max(&self) -> usize {
+        let Ok(place) = &self.place else { return 0 };
+        let batch_bytes_max = place.topic.config.message_bytes_max();
+        match self.ahead {
+            _ if self.diverging.is_some() => 0,
+            Ahead::Tail { bytes, .. } => bytes.min(batch_bytes_max),
+            Ahead::Unread => batch_bytes_max,
+        }
+    }
+
+    /// Reads what there was at the last look, as far as it fits.
     pub async fn read(&mut self, reader: &RecordReader, budget: &mut Budget) {
+        let batch_bytes = self.next_batch_bytes_max();
         let Ok(place) = &self.place else { return };
-        if self.diverging.is_some() || self.from >= place.tail.bounds().end {
+        if batch_bytes == 0 {
             return;
         }
-        let Some(room) = budget.room(self.bytes_max) else {
+        let Some(room) = budget.room(self.bytes_max, batch_bytes) else {
             return;
         };
         match reader.read(&place.topic, place.partition, self.from, room).await {

@@ -314,3 +314,37 @@ async fn one_partition_that_can_not_be_read_does_not_spoil_the_others() {
     assert_eq!(offsets(read), [0]);
     assert_eq!(offsets(&served.fetch(12, "t", 1).await), [1]);
 }
+
+#[tokio::test]
+async fn answers_that_nobody_takes_leave_room_for_those_of_others() {
+    for from_bucket in [false, true] {
+        let mut served = Served::start().await;
+        served.create("t", 2, &[("max.message.bytes", "100000")]).await;
+        let sent = batch(&[(1, &"x".repeat(90_000))]);
+        for _ in 0..20 {
+            served.ask(9, produce(1, "t", &[(0, &sent), (1, &sent)])).await;
+        }
+        if from_bucket {
+            served.ship().await;
+        }
+        let mut asked = fetch("t", &[(0, 0), (1, 0)]);
+        asked.max_bytes = i32::MAX;
+        // All room is 4 MiB; each of 20 connections asks for 3.6 MB three times.
+        let requests = (0..60).map(|n| served.call_from(1_000 + n % 20, 12, &asked));
+        let unread = futures::future::join_all(requests).await;
+        let held = served.answer_bytes.get();
+        assert!((2 << 20..4 << 20).contains(&held), "{held}");
+
+        let mut next = 0;
+        while next < 20 {
+            let partition = served.fetch(12, "t", next).await;
+            let read = offsets(&partition);
+            assert_eq!(read, (next..next + read.len() as i64).collect::<Vec<_>>());
+            assert!(!read.is_empty());
+            next += read.len() as i64;
+        }
+        assert_eq!(served.answer_bytes.get(), held);
+        drop(unread);
+        assert_eq!(served.answer_bytes.get(), 0);
+    }
+}

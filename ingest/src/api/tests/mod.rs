@@ -26,12 +26,12 @@ use chronik_wire::{
 };
 use clap::Parser;
 use futures::future::BoxFuture;
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGauge};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Broker, table};
+use super::{AnswerRoom, Broker, table};
 use crate::data_dir::DataDir;
 use crate::export::{Exporter, ExporterParts};
 use crate::lane::LaneHandle;
@@ -58,6 +58,7 @@ struct Served {
     table: ApiTable<Broker>,
     lane: LaneHandle,
     exporter: Exporter,
+    answer_bytes: IntGauge,
     _stop: DropGuard,
     _folder: TempDir,
 }
@@ -118,8 +119,11 @@ impl Served {
             checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
         });
         let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
+        let fetch_metrics = FetchMetrics::new(&metrics);
+        let answer_bytes = fetch_metrics.answer_bytes.clone();
         let mut broker = Broker {
-            reader: RecordReader::new(lane.clone(), cold, FetchMetrics::new(&metrics)),
+            answers: AnswerRoom::new(4 << 20, answer_bytes.clone()),
+            reader: RecordReader::new(lane.clone(), cold, fetch_metrics),
             lane: lane.clone(),
             cluster,
             advertised_host: "broker.test".into(),
@@ -132,6 +136,7 @@ impl Served {
             table: table(broker),
             lane,
             exporter,
+            answer_bytes,
             _stop: stop.drop_guard(),
             _folder: folder,
         }
@@ -148,9 +153,16 @@ impl Served {
 
     /// Hands in a request; what comes back is its answer, once it is polled.
     fn call<R: chronik_wire::Request>(&self, version: i16, request: &R) -> BoxFuture<'static, Outcome> {
+        self.call_from(9, version, request)
+    }
+
+    /// As [`Self::call`], over the connection from a client's port.
+    fn call_from<R: chronik_wire::Request>(&self, port: u16, version: i16, request: &R) -> BoxFuture<'static, Outcome> {
         let body = Bytes::from(request.encode(version).concat());
         let frame_bytes = body.len();
-        self.table.call(arrived::<R>(version, body, frame_bytes))
+        let mut request = arrived::<R>(version, body, frame_bytes);
+        request.peer.set_port(port);
+        self.table.call(request)
     }
 
     async fn ask<R: chronik_wire::Request>(&self, version: i16, request: R) -> R::Response {
