@@ -387,14 +387,14 @@ impl Ingest {
             () = fenced.cancelled() => Ok(()),
             () = cancel.cancelled() => {
                 let stopped = self.stop().await;
-                return if fenced.is_cancelled() { Err(last_words.say(&cancel).await.into()) } else { stopped };
+                return if fenced.is_cancelled() { Err(farewell(last_words, &cancel).await) } else { stopped };
             }
             ended = self.tasks.join_next() => failure(ended.unwrap_or(Ok(Ok(())))),
             ended = &mut self.exporter => failure(ended.map(|_| Ok(()))),
         };
         self.end().await;
         if fenced.is_cancelled() {
-            return Err(last_words.say(&cancel).await.into());
+            return Err(farewell(last_words, &cancel).await);
         }
         failed
     }
@@ -460,6 +460,14 @@ async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationT
         }
     };
     stop.run_until_cancelled(answer).await.is_some()
+}
+
+/// Why the bucket is not ours any more, and what that leaves behind.
+async fn farewell(last_words: LastWords, cancel: &CancellationToken) -> IngestError {
+    match last_words.ownership.loss() {
+        Some(doubled @ ClaimError::Doubled { .. }) => doubled.into(),
+        _ => last_words.say(cancel).await.into(),
+    }
 }
 
 /// Why a task that should not end did.

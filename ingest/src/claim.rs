@@ -6,9 +6,11 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use chronik_core::ids::{Incarnation, Timestamp};
-use chronik_core::names::{self, ClaimName};
+use chronik_core::ids::{Incarnation, Lane, Timestamp};
+use chronik_core::names::{self, ClaimName, SegmentName};
+use chronik_core::segment::SegmentReader;
 use chronik_core::store::{SharedStore, StoreError};
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 use uuid::Uuid;
@@ -35,6 +37,30 @@ pub enum ClaimError {
         own: Incarnation,
         /// The one above it.
         by: Incarnation,
+    },
+    /// Two processes hold the same claim.
+    #[error(
+        "another process serves with a copy of this broker's data directory (both are incarnation {own}), and started \
+         later: this one acknowledges nothing any more. Stop one of them for good. The two directories may hold different \
+         records for the same offsets since the copy was made: go on with one of them, and keep the other until you have \
+         seen that nothing is missing"
+    )]
+    Doubled {
+        /// The claim of both.
+        own: Incarnation,
+    },
+    /// What a bucket that was used must have is not there.
+    #[error(
+        "the bucket holds {found}, but not {missing}: it was lost, and this broker does not begin a new history upon an \
+         old one. Put it back from a copy or an older version of the object{hint}; or give an empty bucket"
+    )]
+    Incomplete {
+        /// What there is.
+        found: String,
+        /// What there is not.
+        missing: &'static str,
+        /// What it has to say, if that is known.
+        hint: String,
     },
     /// Somebody else took the number that we were about to.
     #[error(
@@ -112,8 +138,19 @@ pub async fn cluster_of(store: &SharedStore) -> Result<Option<Uuid>, ClaimError>
     }
 }
 
-/// Makes an unused bucket a new cluster's, or returns the cluster of who was faster.
+/// Makes an unused bucket a new cluster's, or returns the cluster of who was faster. A bucket that was used is refused.
 pub async fn found_cluster(store: &SharedStore) -> Result<Uuid, ClaimError> {
+    if let Some(found) = any_below(store, &[names::CLAIMS, names::LANES, names::TOPICS]).await? {
+        // Who was faster has founded it before.
+        return match cluster_of(store).await? {
+            Some(cluster) => Ok(cluster),
+            None => Err(ClaimError::Incomplete {
+                hint: hint(store, &found).await,
+                found,
+                missing: names::CLUSTER,
+            }),
+        };
+    }
     let document = ClusterDocument {
         v: VERSION,
         cluster: Uuid::now_v7(),
@@ -133,6 +170,59 @@ pub async fn highest(store: &SharedStore) -> Result<Option<Incarnation>, ClaimEr
         .filter_map(|object| object.key.parse::<ClaimName>().ok())
         .map(|name| name.incarnation)
         .max())
+}
+
+/// The highest claim on the bucket of a cluster; `None` only if nothing was ever written under one.
+pub async fn highest_of_used(store: &SharedStore) -> Result<Option<Incarnation>, ClaimError> {
+    if let Some(claim) = highest(store).await? {
+        return Ok(Some(claim));
+    }
+    let Some(found) = any_below(store, &[names::LANES, names::TOPICS]).await? else {
+        return Ok(None);
+    };
+    // Who was faster has claimed it before.
+    match highest(store).await? {
+        None => Err(ClaimError::Incomplete {
+            found,
+            missing: "claims/{incarnation}.json",
+            hint: String::new(),
+        }),
+        claim => Ok(claim),
+    }
+}
+
+/// The name of an object below one of `prefixes`.
+async fn any_below(store: &SharedStore, prefixes: &[&str]) -> Result<Option<String>, StoreError> {
+    for prefix in prefixes {
+        let mut pages = store.pages(prefix);
+        while let Some(page) = pages.try_next().await? {
+            if let Some(object) = page.into_iter().next() {
+                return Ok(Some(object.key));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What `cluster.json` has to say, by a segment near by.
+async fn hint(store: &SharedStore, found: &str) -> String {
+    let segment = match any_below(store, &[&SegmentName::prefix(Lane(0))]).await {
+        Ok(segment) => segment,
+        Err(error) => {
+            tracing::debug!("no segment near {found} tells the cluster: {error}");
+            None
+        }
+    };
+    let Some(segment) = segment else { return String::new() };
+    match SegmentReader::open(store.clone(), &segment).await {
+        Ok(reader) => {
+            let cluster = reader.header().cluster;
+            let document = json(&ClusterDocument { v: VERSION, cluster });
+            let document = String::from_utf8_lossy(&document).into_owned();
+            format!(" (by segment {segment} it says {document})")
+        }
+        Err(_) => String::new(),
+    }
 }
 
 /// Claims the bucket under the next number after `highest`. Fails if somebody else takes it first, or if the store
@@ -260,5 +350,44 @@ mod tests {
             matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })),
             "{late:?}"
         );
+    }
+
+    fn incomplete(refused: Result<impl std::fmt::Debug, ClaimError>, names: [&str; 2]) -> String {
+        let Err(error @ ClaimError::Incomplete { .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        let told = error.to_string();
+        assert!(names.iter().all(|name| told.contains(name)), "{told}");
+        told
+    }
+
+    #[tokio::test]
+    async fn a_used_bucket_that_lost_what_says_whose_it_is_is_not_founded_again() {
+        for left in [
+            "claims/00000001.json",
+            "lanes/00000000/checkpoints/x",
+            "topics/t/archives/x",
+        ] {
+            let store = memory();
+            store.create(left, vec![Bytes::from_static(b"{}")]).await.unwrap();
+            incomplete(found_cluster(&store).await, [names::CLUSTER, left]);
+            assert_eq!(cluster_of(&store).await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_used_bucket_that_lost_its_claims_is_not_claimed_as_a_new_one() {
+        let store = memory();
+        found_cluster(&store).await.unwrap();
+        assert_eq!(
+            highest_of_used(&store).await.unwrap(),
+            None,
+            "who founded it may have ended before it claimed it"
+        );
+        let left = "lanes/00000000/checkpoints/x";
+        store.create(left, vec![Bytes::from_static(b"{}")]).await.unwrap();
+        incomplete(highest_of_used(&store).await, ["claims/", left]);
+        claim_after(&store, None).await.unwrap();
+        assert_eq!(highest_of_used(&store).await.unwrap(), Some(Incarnation(1)));
     }
 }

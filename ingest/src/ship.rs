@@ -151,6 +151,8 @@ impl Shipper {
             .await
             .map_err(|_| LaneGone)??;
         failpoint!("segment-built");
+        self.asked("the claims can't be read", || self.ownership.check())
+            .await?;
         let mut name = Ulid::new();
         let mut retry = Backoff::new();
         let key = loop {
@@ -210,12 +212,12 @@ impl Shipper {
         Ok(segment::build(header, partitions, &log)?)
     }
 
-    /// Registers a segment; one that could not be for so long that it may be taken for an orphan is uploaded again under
-    /// a new name.
+    /// Registers a segment. One that could not be for so long that it may be taken for an orphan is uploaded again under
+    /// a new name, as is one that went into what was not the bucket.
     pub(crate) async fn register_in_time(&self, mut segment: RegisterSegment) -> Result<(), ShipError> {
         while !self.register(&segment).await? {
             tracing::warn!(
-                "segment {} could not be registered in time and is uploaded again",
+                "segment {} was not registered in time, or is not in the bucket, and is uploaded again",
                 segment.key
             );
             segment = self.upload_range(segment.first, segment.last).await?;
@@ -223,9 +225,14 @@ impl Shipper {
         Ok(())
     }
 
-    /// `false` if the segment is too old.
+    /// `false` if the segment is too old, or not in the bucket.
     async fn register(&self, segment: &RegisterSegment) -> Result<bool, ShipError> {
-        self.check_ownership().await?;
+        if !self
+            .asked("the bucket can't be asked", || self.is_in_bucket(segment))
+            .await?
+        {
+            return Ok(false);
+        }
         let key = &segment.key;
         let mut retry = Backoff::new();
         loop {
@@ -256,16 +263,29 @@ impl Shipper {
         Ok(true)
     }
 
-    /// Waits until the bucket can be asked; ends only if it is somebody else's.
-    async fn check_ownership(&self) -> Result<(), ClaimError> {
+    /// Whether the bucket, which is ours, holds the segment: it may have been uploaded while another one had its place.
+    async fn is_in_bucket(&self, segment: &RegisterSegment) -> Result<bool, ClaimError> {
+        self.ownership.check().await?;
+        match self.store.info(&segment.key).await {
+            Ok(info) => Ok(info.size == segment.size),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The bucket's answer, once it can be asked; fails only if it is somebody else's.
+    async fn asked<T, A>(&self, failed: &str, ask: impl Fn() -> A) -> Result<T, ClaimError>
+    where
+        A: Future<Output = Result<T, ClaimError>>,
+    {
         let mut retry = Backoff::new();
         loop {
-            match self.ownership.check().await {
+            match ask().await {
                 Err(ClaimError::Store(error)) => {
-                    tracing::warn!("the claims can't be read, trying again: {error}");
+                    tracing::warn!("{failed}, trying again: {error}");
                     retry.wait().await;
                 }
-                checked => return checked,
+                answer => return answer,
             }
         }
     }

@@ -317,7 +317,7 @@ async fn begin(
         Some(cluster) => cluster,
         None => claim::found_cluster(&patient).await?,
     };
-    let highest = claim::highest(&patient).await?;
+    let highest = claim::highest_of_used(&patient).await?;
     let (incarnation, notice) = match highest {
         Some(owner) if !store.is_locked() => succeed(settings, &patient, lane, owner).await?,
         _ => (claim::claim_after(&patient, highest).await?, Duration::ZERO),

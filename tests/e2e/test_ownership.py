@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 import signal
 
 import pytest
@@ -83,3 +84,19 @@ def test_the_bucket_of_a_broker_that_was_killed_is_free_after_a_while(start, buc
     second = start("second", **bucket)
     assert "no sign of life" in second.tail()
     assert values(second) == [b"x", b"y"]
+
+
+def test_of_a_broker_and_a_copy_of_its_directory_the_earlier_ends(start, tmp_path, bucket):
+    first = start("first", ship_max_age="1s", **bucket)
+    first.tool("produce", "t", stdin=b"x\n")
+    first.wait_shipped()
+    shutil.copytree(first.directory, tmp_path / "second")
+    second = Chronik(tmp_path / "second", ship_max_age="1s", **bucket).start()
+    try:
+        first.tool("produce", "t", stdin=b"y\n")
+        assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
+        assert "copy of this broker's data directory" in first.tail(5)
+        second.tool("produce", "t", stdin=b"z\n")
+        assert values(second) == [b"x", b"z"]
+    finally:
+        second.kill()

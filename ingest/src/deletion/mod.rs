@@ -149,7 +149,9 @@ impl Deletion {
                 Some(Ok(())) if looks => look_at = now_ms() + DAY_MS,
                 Some(Ok(())) => {}
                 None | Some(Err(DeletionError::Gone(_))) => return Ok(()),
-                Some(Err(DeletionError::Claim(fenced @ ClaimError::Fenced { .. }))) => return Err(fenced),
+                Some(Err(DeletionError::Claim(lost @ (ClaimError::Fenced { .. } | ClaimError::Doubled { .. })))) => {
+                    return Err(lost);
+                }
                 Some(Err(error)) => tracing::warn!("deletion goes on later: {error}"),
             }
             tokio::select! {

@@ -56,6 +56,7 @@ impl Beat {
             store,
             lane,
             ownership,
+            has_written: latest.is_some(),
             latest,
         };
         Self {
@@ -87,6 +88,8 @@ struct Heart {
     ownership: Ownership,
     /// As last written.
     latest: Option<Latest>,
+    /// Whether this process has written to `latest` yet. Until then another one's name in it is its predecessor's.
+    has_written: bool,
 }
 
 impl Heart {
@@ -130,12 +133,33 @@ impl Heart {
 
     /// Readers see the same export; whoever wants the bucket sees that it was written. Where there is nothing yet, there
     /// is next to nothing to recover, and the claim is the sign of life.
-    async fn keep(&self) -> Result<(), BeatError> {
+    async fn keep(&mut self) -> Result<(), BeatError> {
         self.ownership.check().await?;
-        if let Some(latest) = read(&self.store, self.lane).await? {
-            overwrite(&self.store, self.lane, &self.ownership, &held(latest)).await?;
+        if let Some(latest) = self.undisputed().await? {
+            self.overwrite(&held(latest)).await?;
         }
         Ok(())
+    }
+
+    /// What `latest` says, unless another process with our claim has written to it since we did: it started later, from a
+    /// copy of our data directory.
+    async fn undisputed(&self) -> Result<Option<Latest>, ClaimError> {
+        let latest = read(&self.store, self.lane).await?;
+        let is_anothers = |latest: &Latest| {
+            latest.incarnation == self.ownership.incarnation()
+                && !latest.writer.is_empty()
+                && latest.writer != self.ownership.writer()
+        };
+        if self.has_written && latest.as_ref().is_some_and(is_anothers) {
+            return Err(self.ownership.doubled());
+        }
+        Ok(latest)
+    }
+
+    async fn overwrite(&mut self, latest: &Latest) -> Result<(), StoreError> {
+        // A write whose outcome is not known may have been one.
+        self.has_written = true;
+        overwrite(&self.store, self.lane, &self.ownership, latest).await
     }
 
     async fn release(&mut self) -> Result<(), BeatError> {
@@ -149,13 +173,15 @@ impl Heart {
         .await
     }
 
-    /// A former owner must not write over the name of a newer export, so the claims are asked first.
+    /// A former owner must not write over the name of a newer export, so the claims are asked first; nor may one of two
+    /// with the same claim.
     async fn write(&mut self, latest: Latest) -> Result<(), BeatError> {
         self.ownership.check().await?;
+        self.undisputed().await?;
         failpoint!("latest-checked");
         let beat = self.latest.as_ref().map_or(0, |last| last.beat + 1);
         let latest = Latest { beat, ..latest };
-        overwrite(&self.store, self.lane, &self.ownership, &latest).await?;
+        self.overwrite(&latest).await?;
         self.latest = Some(latest);
         Ok(())
     }
@@ -229,6 +255,10 @@ fn unreadable(key: &str, error: CatalogError) -> ClaimError {
 
 async fn overwrite(store: &SharedStore, lane: Lane, ownership: &Ownership, latest: &Latest) -> Result<(), StoreError> {
     let begun = ownership.presence().begin();
+    let latest = Latest {
+        writer: ownership.writer().to_owned(),
+        ..latest.clone()
+    };
     store
         .overwrite(&names::latest(lane), Bytes::from(latest.encode()))
         .await?;
@@ -262,6 +292,7 @@ mod tests {
             root_position: 0,
             root_length: 0,
             root_crc: 0,
+            writer: String::new(),
             beat: 0,
             released: false,
         }
@@ -346,6 +377,7 @@ mod tests {
         let store = memory();
         let former = owner(&store).await;
         let left = Latest {
+            writer: former.writer().to_owned(),
             released: true,
             beat: 5,
             ..export(former.incarnation(), 7)
@@ -423,5 +455,46 @@ mod tests {
         let second = owner(&store).await;
         assert_eq!(hold(&store, LANE, &second).await.unwrap(), Hold::default());
         assert_eq!(read(&store, LANE).await.unwrap(), Some(held));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_processes_with_one_claim_the_earlier_ends_within_a_beat() {
+        let store = memory();
+        let ownership = owner(&store).await;
+        let earlier = Beat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        earlier.publish(export(ownership.incarnation(), 7)).await.unwrap();
+
+        let copy = Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
+        let Hold { latest, .. } = hold(&store, LANE, &copy).await.unwrap();
+        let later = Beat::start(store.clone(), LANE, copy.clone(), Rhythm::default(), latest);
+        let doubled = tokio::time::timeout(Duration::from_secs(31), ownership.lost()).await;
+        assert!(matches!(doubled, Ok(ClaimError::Doubled { .. })), "{doubled:?}");
+        assert!(matches!(ownership.check().await, Err(ClaimError::Doubled { .. })));
+
+        let released = earlier.release().await;
+        assert!(
+            matches!(released, Err(BeatError::Claim(ClaimError::Doubled { .. }))),
+            "{released:?}"
+        );
+        later.publish(export(copy.incarnation(), 9)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(!copy.fenced().is_cancelled());
+        let latest = read(&store, LANE).await.unwrap().unwrap();
+        assert!(latest.export == "export 9" && latest.writer == copy.writer() && !latest.released);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_that_could_not_ask_the_bucket_goes_on_from_what_its_predecessor_wrote() {
+        let store = memory();
+        let ownership = owner(&store).await;
+        let beat = Beat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        beat.publish(export(ownership.incarnation(), 7)).await.unwrap();
+        drop(beat);
+        let again = Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
+        let beat = Beat::start(store.clone(), LANE, again.clone(), Rhythm::default(), None);
+        beat.publish(export(again.incarnation(), 9)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(read(&store, LANE).await.unwrap().unwrap().writer, again.writer());
+        assert!(!again.fenced().is_cancelled());
     }
 }

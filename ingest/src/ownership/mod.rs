@@ -16,10 +16,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chronik_core::ids::Incarnation;
 use chronik_core::names::ClaimName;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_core::store::{Cause, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
 use uuid::Uuid;
 
 use self::presence::Presence;
@@ -69,6 +71,8 @@ pub struct Ownership {
     store: SharedStore,
     cluster: Uuid,
     incarnation: Incarnation,
+    /// Names this process among those with the same claim.
+    writer: Arc<str>,
     seen: Arc<Seen>,
     presence: Arc<Presence>,
 }
@@ -77,8 +81,18 @@ pub struct Ownership {
 #[derive(Debug, Default)]
 struct Seen {
     own_cluster: AtomicBool,
-    later_claim: OnceLock<Incarnation>,
+    own_claim: OnceLock<Bytes>,
+    loss: OnceLock<Loss>,
     fenced: CancellationToken,
+}
+
+/// How the right was lost.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    /// To this later claim.
+    Claimed(Incarnation),
+    /// To a process with the same claim.
+    Doubled,
 }
 
 impl Ownership {
@@ -88,6 +102,7 @@ impl Ownership {
             store,
             cluster,
             incarnation,
+            writer: Ulid::new().to_string().into(),
             seen: Arc::default(),
             presence: Arc::new(Presence::new(Rhythm::default().away, None)),
         }
@@ -125,48 +140,95 @@ impl Ownership {
         self.incarnation
     }
 
-    /// Cancelled once somebody has seen a claim above this one: nothing may be acknowledged, registered or deleted
-    /// any more.
+    /// This process among those with the same claim; there should be no other.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// Cancelled once somebody has seen a claim above this one, or another process with the same one: nothing may be
+    /// acknowledged, registered or deleted any more.
     pub fn fenced(&self) -> &CancellationToken {
         &self.seen.fenced
     }
 
     /// The claim above this one, if any has been seen.
     pub fn fenced_by(&self) -> Option<Incarnation> {
-        self.seen.later_claim.get().copied()
-    }
-
-    /// Returns once somebody has seen a claim above this one.
-    pub async fn lost(&self) -> ClaimError {
-        self.fenced().cancelled().await;
-        let own = self.incarnation;
-        ClaimError::Fenced {
-            own,
-            by: self.fenced_by().unwrap_or(own),
+        match self.seen.loss.get() {
+            Some(Loss::Claimed(by)) => Some(*by),
+            _ => None,
         }
     }
 
-    /// Asks for the next claim's name: as long as nobody has it, the bucket is ours. The first time, also whether it
-    /// is our cluster's bucket at all.
+    /// Why nothing may be written any more; `None` as long as it may.
+    pub fn loss(&self) -> Option<ClaimError> {
+        let own = self.incarnation;
+        self.seen.loss.get().map(|loss| match *loss {
+            Loss::Claimed(by) => ClaimError::Fenced { own, by },
+            Loss::Doubled => ClaimError::Doubled { own },
+        })
+    }
+
+    /// Returns once the right is lost.
+    pub async fn lost(&self) -> ClaimError {
+        self.fenced().cancelled().await;
+        self.loss().unwrap_or(ClaimError::Doubled { own: self.incarnation })
+    }
+
+    /// Another process that holds the same claim has written to the bucket.
+    pub fn doubled(&self) -> ClaimError {
+        self.lose(Loss::Doubled)
+    }
+
+    fn lose(&self, loss: Loss) -> ClaimError {
+        let _ = self.seen.loss.set(loss);
+        self.seen.fenced.cancel();
+        self.loss().unwrap_or(ClaimError::Doubled { own: self.incarnation })
+    }
+
+    /// Asks for our own claim and for the next one's name: as long as the bucket holds the one and nobody has the other, it
+    /// is ours. The first time, also whether it is our cluster's bucket at all.
     pub async fn check(&self) -> Result<(), ClaimError> {
-        let (own, next) = (self.incarnation, Incarnation(self.incarnation.0 + 1));
-        if let Some(by) = self.fenced_by() {
-            return Err(ClaimError::Fenced { own, by });
+        if let Some(loss) = self.loss() {
+            return Err(loss);
         }
         let begun = self.presence.begin();
         self.check_cluster().await?;
-        match self.store.info(&ClaimName { incarnation: next }.to_string()).await {
+        let next = Incarnation(self.incarnation.0 + 1);
+        let next_name = ClaimName { incarnation: next }.to_string();
+        let (own_claim, next_claim) = tokio::join!(self.check_claim(), self.store.info(&next_name));
+        own_claim?;
+        match next_claim {
             Err(StoreError::NotFound { .. }) => {
                 self.presence.answered(&begun);
                 Ok(())
             }
-            Ok(_) => {
-                let by = *self.seen.later_claim.get_or_init(|| next);
-                self.seen.fenced.cancel();
-                Err(ClaimError::Fenced { own, by })
-            }
+            Ok(_) => Err(self.lose(Loss::Claimed(next))),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Claims are never deleted and never change: without ours, this is not the bucket that was claimed. That one may be
+    /// back later, like one that can't be reached.
+    async fn check_claim(&self) -> Result<(), StoreError> {
+        let key = ClaimName {
+            incarnation: self.incarnation,
+        }
+        .to_string();
+        let lacks = match self.store.read(&key, None).await {
+            Ok(claim) if *self.seen.own_claim.get_or_init(|| claim.clone()) == claim => return Ok(()),
+            Ok(_) => "holds another broker's claim in the place of this one's",
+            Err(StoreError::NotFound { .. }) => "does not hold this broker's claim",
+            Err(error) => return Err(error),
+        };
+        Err(StoreError::Unavailable {
+            operation: "check",
+            key,
+            message: format!(
+                "the bucket {lacks}: was it emptied, unmounted or replaced? Until the one that was claimed is back, nothing \
+                 is written to it, and what is acknowledged stays in the data directory"
+            ),
+            cause: Cause::Setting,
+        })
     }
 
     async fn check_cluster(&self) -> Result<(), ClaimError> {
@@ -178,7 +240,10 @@ impl Ownership {
             let cluster = |cluster| format!("cluster {cluster}");
             return Err(ClaimError::Foreign {
                 own: self.cluster,
-                bucket: bucket.map_or("no cluster (it is empty)".into(), cluster),
+                bucket: bucket.map_or(
+                    "no cluster (it has no cluster.json: it is empty, or has lost it)".into(),
+                    cluster,
+                ),
             });
         }
         self.seen.own_cluster.store(true, Ordering::Relaxed);
@@ -215,6 +280,30 @@ mod tests {
         assert!(ownership.fenced().is_cancelled() && ownership.fenced_by() == Some(by));
         store.fail(Operation::Info, "", Fault::Missing, usize::MAX);
         assert!(matches!(ownership.check().await, Err(ClaimError::Fenced { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_bucket_without_its_own_claim_is_waited_for() {
+        let store = Arc::new(FaultyStore::new(memory()));
+        let shared: SharedStore = store.clone();
+        let cluster = claim::found_cluster(&shared).await.unwrap();
+        let own = claim::claim_after(&shared, None).await.unwrap();
+        let ownership = Ownership::new(shared.clone(), cluster, own);
+        ownership.check().await.unwrap();
+        let key = ClaimName { incarnation: own }.to_string();
+        let claimed = shared.read(&key, None).await.unwrap();
+        let lacks = async |lacks: &str| {
+            let refused = ownership.check().await;
+            let told = matches!(&refused, Err(ClaimError::Store(error)) if error.to_string().contains(lacks));
+            assert!(told, "{refused:?}");
+            assert!(!ownership.fenced().is_cancelled(), "it may be back");
+        };
+        shared.delete(&key).await.unwrap();
+        lacks("does not hold this broker's claim").await;
+        claim::claim_after(&shared, None).await.unwrap();
+        lacks("another broker's claim").await;
+        shared.overwrite(&key, claimed).await.unwrap();
+        ownership.check().await.unwrap();
     }
 
     #[tokio::test]

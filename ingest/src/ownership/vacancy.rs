@@ -160,6 +160,7 @@ mod tests {
             root_position: 0,
             root_length: 0,
             root_crc: 0,
+            writer: String::new(),
             beat,
             released,
         };

@@ -112,14 +112,26 @@ pub enum RecoverError {
         lane: Lane,
     },
     /// A segment is not what its name says.
-    #[error("segment {key} is not what its name says, but of cluster {cluster}, {range}: remove it")]
+    #[error("segment {key} is not what its name says, but of {range}: remove it")]
     Misnamed {
         /// The object's name.
         key: String,
-        /// Whose it is.
-        cluster: Uuid,
         /// Incarnation, lane and indices.
         range: String,
+    },
+    /// A segment is another cluster's.
+    #[error(
+        "segment {key} is of cluster {theirs}, but by cluster.json the bucket belongs to cluster {own}. If other segments are \
+         of {theirs} too, cluster.json is what is wrong: put back the one that names {theirs}. Otherwise the segment came \
+         from another bucket: move it away"
+    )]
+    Foreign {
+        /// The object's name.
+        key: String,
+        /// Whose it is.
+        theirs: Uuid,
+        /// Whose the bucket is.
+        own: Uuid,
     },
     /// A segment does not continue the state it should.
     #[error("segment {key} does not continue the recovered state: {refusal}")]
@@ -371,9 +383,15 @@ impl<'a> Bucket<'a> {
             first,
             last,
         } = header;
+        if cluster != self.cluster {
+            return Err(RecoverError::Foreign {
+                key: name.to_string(),
+                theirs: cluster,
+                own: self.cluster,
+            });
+        }
         Err(RecoverError::Misnamed {
             key: name.to_string(),
-            cluster,
             range: format!("incarnation {incarnation}, lane {lane}, indices {first} to {last}"),
         })
     }

@@ -28,6 +28,8 @@ pub const CLUSTER: &str = "cluster.json";
 pub const CLAIMS: &str = "claims/";
 /// Where probes of the store's clock are, each named by a ulid.
 pub const PROBES: &str = "probes/";
+/// Where what belongs to lanes is.
+pub const LANES: &str = "lanes/";
 /// Where what belongs to topics is.
 pub const TOPICS: &str = "topics/";
 

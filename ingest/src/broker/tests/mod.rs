@@ -25,6 +25,7 @@ use super::*;
 use crate::command::{Command, CreateTopic};
 use crate::lane::{Appended, LaneError, ProducedBatch};
 use crate::ownership::Rhythm;
+use crate::state::LaneState;
 use crate::topic_config::TopicConfig;
 
 #[derive(Parser)]
@@ -196,6 +197,30 @@ impl Running {
         self.ingest.lane.shipped(border).await.unwrap();
     }
 
+    /// Beside the broker's own one.
+    fn shipper(&self) -> Shipper {
+        let Ingest {
+            lane, store, ownership, ..
+        } = &self.ingest;
+        Shipper {
+            cluster: ownership.cluster(),
+            incarnation: ownership.incarnation(),
+            lane_id: LANE,
+            lane: lane.clone(),
+            store: store.clone(),
+            ownership: ownership.clone(),
+            checkpoints: watch::channel(0).0,
+            metrics: ShipMetrics::new(&Metrics::new()),
+        }
+    }
+
+    /// What is not shipped goes into the bucket, and the broker ends before it knows.
+    async fn upload_unregistered(&self) {
+        let ends = |state: &LaneState| (state.shipped_index() + 1, state.applied);
+        let (first, last) = self.ingest.lane.look(ends).await.unwrap();
+        self.shipper().upload_range(first, last).await.unwrap();
+    }
+
     /// Ends at once, as a kill would.
     async fn kill(self) {
         self.ingest.end().await;
@@ -320,19 +345,7 @@ async fn a_segment_that_could_not_be_registered_for_hours_is_uploaded_again_unde
     let mut world = World::new();
     let running = world.start().await;
     world.produce(&running, 5).await;
-    let Ingest {
-        lane, store, ownership, ..
-    } = &running.ingest;
-    let shipper = Shipper {
-        cluster: ownership.cluster(),
-        incarnation: ownership.incarnation(),
-        lane_id: LANE,
-        lane: lane.clone(),
-        store: store.clone(),
-        ownership: ownership.clone(),
-        checkpoints: watch::channel(0).0,
-        metrics: ShipMetrics::new(&Metrics::new()),
-    };
+    let (lane, shipper) = (&running.ingest.lane, running.shipper());
     let (first, last) = (1, lane.progress().borrow().applied);
     let mut segment = shipper.upload_range(first, last).await.unwrap();
     segment.named_at -= 7 * 3600 * 1000;

@@ -399,3 +399,140 @@ async fn a_strict_lease_stops_acknowledgements_in_an_outage_and_nothing_else_doe
     world.check(&running).await;
     running.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_broker_and_its_copy_the_one_that_started_first_ends() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    running.ship().await;
+    world.bucket_names("catalog/00000000/latest").await;
+    let mut copy = world.neighbour();
+    copy.acknowledged = world.acknowledged.clone();
+    copy_files(world.data_dir.path(), copy.data_dir.path());
+    let (lane, topic) = (running.ingest.lane.clone(), running.topic);
+    let first = tokio::spawn(running.ingest.run(CancellationToken::new()));
+
+    let second = copy.start().await;
+    let ended = first.await.unwrap();
+    let doubled = matches!(
+        ended,
+        Err(IngestError::Claim(ClaimError::Doubled { own: Incarnation(1) }))
+    );
+    assert!(doubled, "{ended:?}");
+    let refused = append(&lane, topic, &batch(5)).await;
+    assert!(matches!(refused, Err(LaneError::Gone(_))), "{refused:?}");
+    copy.produce(&second, 5).await;
+    second.ship().await;
+    copy.check(&second).await;
+    second.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_emptied_gets_nothing_until_the_true_one_is_back() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    running.ship().await;
+    let shipped = running.ingest.lane.progress().borrow().shipped;
+    let emptied = world.empty_the_bucket().await;
+    world.produce(&running, 5).await;
+    let border = running.ingest.lane.cut(false).await.unwrap();
+    let ships = running.ingest.lane.shipped(border);
+    let ships = tokio::time::timeout(Duration::from_millis(300), ships).await;
+    assert!(ships.is_err(), "nothing is shipped: {ships:?}");
+    assert_eq!(running.ingest.lane.progress().borrow().shipped, shipped);
+    assert_eq!(world.segments().await, Vec::<String>::new());
+
+    for (key, bytes) in emptied {
+        world.bucket.overwrite(&key, bytes).await.unwrap();
+    }
+    running.ingest.lane.shipped(border).await.unwrap();
+    world.check(&running).await;
+    running.kill().await;
+    world.lose_data_dir();
+    let running = world.start().await;
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_went_into_another_bucket_is_uploaded_again_before_it_is_registered() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 5).await;
+    let (lane, shipper) = (&running.ingest.lane, running.shipper());
+    let last = lane.look(|state| state.applied).await.unwrap();
+    let segment = shipper.upload_range(1, last).await.unwrap();
+    world.bucket.delete(&segment.key).await.unwrap();
+    shipper.register_in_time(segment.clone()).await.unwrap();
+    lane.shipped(last).await.unwrap();
+    let segments = world.segments().await;
+    assert!(segments.len() == 1 && segments[0] != segment.key, "{segments:?}");
+    world.check(&running).await;
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_lost_cluster_json_or_its_claims_is_refused_by_name() {
+    for (lost, named) in [
+        ("cluster.json", "cluster.json"),
+        ("claims/00000001.json", "claims/{incarnation}.json"),
+    ] {
+        let mut world = World::new();
+        let running = world.start().await;
+        world.produce(&running, 5).await;
+        running.ship().await;
+        let cluster = running.ingest.ownership.cluster().to_string();
+        running.kill().await;
+        world.bucket.delete(lost).await.unwrap();
+        world.lose_data_dir();
+        let refused = world.try_start().await.map(|_| ());
+        let Err(IngestError::Start(StartError::Claim(error @ ClaimError::Incomplete { missing, .. }))) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(missing, named);
+        assert!(
+            lost != "cluster.json" || error.to_string().contains(&cluster),
+            "{error}"
+        );
+    }
+}
+
+impl World {
+    /// What was in the bucket, which holds nothing now.
+    async fn empty_the_bucket(&self) -> Vec<(String, Bytes)> {
+        let mut keys = vec!["cluster.json".to_owned()];
+        for prefix in ["claims/", "lanes/", "catalog/", "topics/", "inbox/"] {
+            let listed = self.bucket.list(prefix).await.unwrap();
+            keys.extend(listed.into_iter().map(|object| object.key));
+        }
+        let mut held = Vec::new();
+        // The claim first: from then on the bucket is not the broker's.
+        keys.sort_by_key(|key| !key.starts_with("claims/"));
+        for key in keys {
+            held.push((key.clone(), self.bucket.read(&key, None).await.unwrap()));
+            self.bucket.delete(&key).await.unwrap();
+        }
+        held
+    }
+
+    async fn bucket_names(&self, key: &str) {
+        while self.bucket.info(key).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy_files(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}

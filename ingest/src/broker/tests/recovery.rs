@@ -225,15 +225,11 @@ async fn what_was_uploaded_and_not_registered_is_adopted_also_if_the_bucket_was_
     let running = world.start().await;
     world.produce(&running, 20).await;
     running.ship().await;
-    let shipped = world.segments().await.len();
+    world.produce(&running, 8).await;
+    running.upload_unregistered().await;
     world.bucket.fail(Operation::Info, "claims/", Fault::Before, usize::MAX);
     let store: SharedStore = world.bucket.clone();
     claim::claim_after(&store, Some(Incarnation(1))).await.unwrap();
-    world.produce(&running, 8).await;
-    running.ingest.lane.cut(false).await.unwrap();
-    while world.segments().await.len() == shipped {
-        tokio::task::yield_now().await;
-    }
     running.kill().await;
     world.bucket.heal();
     let last = *world.segment_names().await.last().unwrap();
@@ -295,6 +291,27 @@ async fn a_segment_under_a_wrong_name_is_refused() {
     let refused = world.try_start().await;
     assert!(
         matches!(&refused, Err(IngestError::Start(StartError::Recover(RecoverError::Misnamed { key, .. }))) if *key == misnamed.to_string())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_json_that_the_segments_contradict_is_what_is_named() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 20).await;
+    running.ship().await;
+    let cluster = running.ingest.ownership.cluster();
+    running.kill().await;
+    let other = format!(r#"{{"v":0,"cluster":"{}"}}"#, Uuid::now_v7());
+    world.bucket.overwrite("cluster.json", other.into()).await.unwrap();
+    for checkpoint in world.checkpoints().await {
+        world.bucket.delete(&checkpoint).await.unwrap();
+    }
+    world.lose_data_dir();
+    let refused = world.try_start().await.map(|_| ());
+    assert!(
+        matches!(&refused, Err(IngestError::Start(StartError::Recover(RecoverError::Foreign { theirs, .. }))) if *theirs == cluster),
+        "{refused:?}"
     );
 }
 

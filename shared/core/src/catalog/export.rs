@@ -77,6 +77,7 @@ pub fn build_export(
         root_position: position,
         root_length: root_bytes.len() as u64,
         root_crc: crc32c::crc32c(&root_bytes),
+        writer: String::new(),
         beat: 0,
         released: false,
     };
@@ -155,6 +156,7 @@ pub(super) fn decode_trailer(object: &str, trailer: &[u8]) -> Result<(Uuid, Late
         root_position: fields.get_u64_le(),
         root_length: fields.get_u64_le(),
         root_crc: fields.get_u32_le(),
+        writer: String::new(),
         beat: 0,
         released: false,
     };

@@ -23,6 +23,9 @@ pub struct Latest {
     pub root_length: u64,
     /// CRC-32C of the root.
     pub root_crc: u32,
+    /// The process that wrote this, by a name that it made up when it started; empty in an export's own description.
+    /// Two of one incarnation serve with copies of one data directory.
+    pub writer: String,
     /// Counts up while the owner lives.
     pub beat: u64,
     /// Whether the owner has given up the bucket, cleanly.

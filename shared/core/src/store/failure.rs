@@ -81,7 +81,10 @@ impl Failure {
         if answer.lacks_a_right() || is_denied_by_the_system(error) {
             return Cause::Right;
         }
-        let lasts = answer.is_refusal() || answer.names_region() || is_without_bucket(error, &answer);
+        let lasts = answer.is_refusal()
+            || answer.names_the_clock()
+            || answer.names_region()
+            || is_without_bucket(error, &answer);
         match place {
             Some(_) if lasts => Cause::Setting,
             _ => Cause::Passing,
@@ -98,10 +101,23 @@ impl Place {
             } = self;
             return format!("there is no {name}: check {bucket_setting}, or make the bucket");
         }
+        if answer.names_the_clock() {
+            return format!(
+                "{} refuses it ({answer}): this machine's clock and the store's are too far apart; set this machine's, and \
+                 keep it by NTP",
+                self.name
+            );
+        }
         if answer.is_refusal() {
             let credentials = self.credentials_setting;
+            // An answer to HEAD has no code: it may be about the clock as well.
+            let clock = if answer.code.is_empty() {
+                ", and this machine's clock"
+            } else {
+                ""
+            };
             return format!(
-                "{} refuses it ({answer}): check {credentials}, and what they allow",
+                "{} refuses it ({answer}): check {credentials}, and what they allow{clock}",
                 self.name
             );
         }
@@ -161,6 +177,10 @@ impl Answer {
             "AuthorizationPermissionMismatch",
         ];
         self.status == Some(403) && codes.contains(&self.code.as_str())
+    }
+
+    fn names_the_clock(&self) -> bool {
+        self.code == "RequestTimeTooSkewed"
     }
 
     fn names_region(&self) -> bool {
@@ -242,6 +262,8 @@ mod tests {
         for (status, code, setting) in [
             ("403 Forbidden", "InvalidAccessKeyId", "S3_ACCESS_KEY"),
             ("403 Forbidden", "", "S3_ACCESS_KEY"),
+            ("403 Forbidden", "", "this machine's clock"),
+            ("403 Forbidden", "RequestTimeTooSkewed", "set this machine's"),
             ("404 Not Found", "NoSuchBucket", "S3_BUCKET"),
             ("400 Bad Request", "AuthorizationHeaderMalformed", "S3_REGION"),
         ] {
@@ -251,6 +273,8 @@ mod tests {
                 "{told}"
             );
         }
+        let skewed = told(answered("403 Forbidden", "RequestTimeTooSkewed"));
+        assert!(!skewed.contains("S3_ACCESS_KEY"), "{skewed}");
         let told = told(answered("503 Service Unavailable", "SlowDown"));
         assert!(told.contains("503 SlowDown in its") && !told.contains('\n'), "{told}");
     }
@@ -262,6 +286,7 @@ mod tests {
             ("403 Forbidden", "", Cause::Right),
             ("403 Forbidden", "SignatureDoesNotMatch", Cause::Setting),
             ("403 Forbidden", "InvalidAccessKeyId", Cause::Setting),
+            ("403 Forbidden", "RequestTimeTooSkewed", Cause::Setting),
             ("401 Unauthorized", "", Cause::Setting),
             ("404 Not Found", "NoSuchBucket", Cause::Setting),
             ("301 Moved Permanently", "PermanentRedirect", Cause::Setting),
