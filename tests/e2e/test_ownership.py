@@ -35,7 +35,7 @@ def test_a_second_broker_is_refused_until_the_first_gives_the_bucket_up(start, t
 def test_a_broker_that_is_taken_over_ends_and_says_what_is_lost(start, bucket):
     first = start("first", ship_max_age="1s", **bucket)
     load = Load(first)
-    until(lambda: any(p["shipped_to"] > 1000 for p in first.partitions().values()), "1000 records are shipped")
+    until(lambda: len(load.acknowledged) > 1000, "1000 records are acknowledged")
     second = start("second", take_over="true", **bucket)
     assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
     acknowledged = load.end()

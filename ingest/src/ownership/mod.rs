@@ -207,9 +207,9 @@ impl Ownership {
         }
     }
 
-    /// Claims are never deleted and never change: without ours, this is not the bucket that was claimed. That one may be
-    /// back later, like one that can't be reached.
-    async fn check_claim(&self) -> Result<(), StoreError> {
+    /// Whether this is the bucket that was claimed: claims are never deleted and never change. Without ours, the true one
+    /// may be back later, like one that can't be reached.
+    pub async fn check_claim(&self) -> Result<(), StoreError> {
         let key = ClaimName {
             incarnation: self.incarnation,
         }

@@ -153,9 +153,13 @@ async fn what_was_uploaded_and_not_registered_is_no_fork() {
     let running = world.start().await;
     world.produce(&running, 10).await;
     running.ship().await;
-    world.produce(&running, 10).await;
-    running.upload_unregistered().await;
+    let shipped = world.segments().await.len();
     world.bucket.fail(Operation::Info, "claims/", Fault::Before, usize::MAX);
+    world.produce(&running, 10).await;
+    running.ingest.lane.cut(false).await.unwrap();
+    while world.segments().await.len() == shipped {
+        tokio::task::yield_now().await;
+    }
     world.produce(&running, 5).await;
     running.kill().await;
     world.bucket.heal();

@@ -25,7 +25,6 @@ use super::*;
 use crate::command::{Command, CreateTopic};
 use crate::lane::{Appended, LaneError, ProducedBatch};
 use crate::ownership::Rhythm;
-use crate::state::LaneState;
 use crate::topic_config::TopicConfig;
 
 #[derive(Parser)]
@@ -212,13 +211,6 @@ impl Running {
             checkpoints: watch::channel(0).0,
             metrics: ShipMetrics::new(&Metrics::new()),
         }
-    }
-
-    /// What is not shipped goes into the bucket, and the broker ends before it knows.
-    async fn upload_unregistered(&self) {
-        let ends = |state: &LaneState| (state.shipped_index() + 1, state.applied);
-        let (first, last) = self.ingest.lane.look(ends).await.unwrap();
-        self.shipper().upload_range(first, last).await.unwrap();
     }
 
     /// Ends at once, as a kill would.

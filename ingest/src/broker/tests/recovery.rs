@@ -225,11 +225,15 @@ async fn what_was_uploaded_and_not_registered_is_adopted_also_if_the_bucket_was_
     let running = world.start().await;
     world.produce(&running, 20).await;
     running.ship().await;
-    world.produce(&running, 8).await;
-    running.upload_unregistered().await;
+    let shipped = world.segments().await.len();
     world.bucket.fail(Operation::Info, "claims/", Fault::Before, usize::MAX);
     let store: SharedStore = world.bucket.clone();
     claim::claim_after(&store, Some(Incarnation(1))).await.unwrap();
+    world.produce(&running, 8).await;
+    running.ingest.lane.cut(false).await.unwrap();
+    while world.segments().await.len() == shipped {
+        tokio::task::yield_now().await;
+    }
     running.kill().await;
     world.bucket.heal();
     let last = *world.segment_names().await.last().unwrap();
