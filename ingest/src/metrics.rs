@@ -200,7 +200,7 @@ impl ShipMetrics {
             segment_bytes: metrics.counter("chronik_segment_bytes_total", "Bytes of registered segments."),
             upload_failures: metrics.counter(
                 "chronik_upload_failures_total",
-                "Uploads to the bucket that failed and were tried again.",
+                "Requests to the bucket of uploads and registrations that failed and were tried again.",
             ),
             checkpoint_failures: metrics.counter(
                 "chronik_checkpoint_failures_total",

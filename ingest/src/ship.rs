@@ -284,6 +284,7 @@ impl Shipper {
             match ask().await {
                 Err(ClaimError::Store(error)) => {
                     tracing::warn!("{failed}, trying again: {error}");
+                    self.metrics.upload_failures.inc();
                     retry.wait().await;
                 }
                 answer => return answer,
