@@ -12,7 +12,5 @@ pub fn now() -> SystemTime {
 
 /// Milliseconds since the Unix epoch.
 pub fn now_ms() -> Timestamp {
-    now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as Timestamp)
+    now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Timestamp)
 }

@@ -13,12 +13,7 @@ use crate::{standalone, tool};
 ///
 /// Without a command, `chronik standalone` runs, and takes its options: broker, indexer and search in one process.
 #[derive(Debug, Parser)]
-#[command(
-    name = "chronik",
-    version,
-    disable_help_subcommand = true,
-    override_usage = "chronik [OPTIONS] [COMMAND]"
-)]
+#[command(name = "chronik", version, disable_help_subcommand = true, override_usage = "chronik [OPTIONS] [COMMAND]")]
 pub struct Chronik {
     #[command(subcommand)]
     command: Command,
@@ -78,10 +73,7 @@ pub fn read(mut arguments: Vec<String>) -> Result<Chronik, Refusal> {
 /// Whether a command line was refused that could be one of `standalone`.
 fn lacks_command(error: &clap::Error) -> bool {
     use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand, UnknownArgument};
-    matches!(
-        error.kind(),
-        DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand | UnknownArgument
-    )
+    matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand | UnknownArgument)
 }
 
 impl Chronik {
@@ -136,11 +128,7 @@ mod tests {
 
     #[test]
     fn settings_of_what_is_absent_are_refused_before_anything_starts() {
-        for line in [
-            "standalone --raft",
-            "ingest --kafka-port 1 --raft",
-            "query --listeners=x",
-        ] {
+        for line in ["standalone --raft", "ingest --kafka-port 1 --raft", "query --listeners=x"] {
             assert!(matches!(given(line), Err(Refusal::Absent(_))), "{line}");
         }
     }
@@ -161,10 +149,7 @@ mod tests {
     fn help_names_no_command_that_does_not_work() {
         let help = Chronik::command().render_long_help().to_string();
         for absent in ["recover", "compact"] {
-            assert!(
-                !help.lines().any(|line| line.trim_start().starts_with(absent)),
-                "{absent} in\n{help}"
-            );
+            assert!(!help.lines().any(|line| line.trim_start().starts_with(absent)), "{absent} in\n{help}");
         }
     }
 }

@@ -21,17 +21,12 @@ impl Http {
             true => server.http.trim_end_matches('/').to_owned(),
             false => format!("http://{}", server.http.trim_end_matches('/')),
         };
-        Self {
-            base,
-            token: server.http_token.clone(),
-            client: reqwest::Client::new(),
-        }
+        Self { base, token: server.http_token.clone(), client: reqwest::Client::new() }
     }
 
     /// GET with a query, to a JSON document.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
-        self.answer(self.client.get(format!("{}{path}", self.base)).query(query))
-            .await
+        self.answer(self.client.get(format!("{}{path}", self.base)).query(query)).await
     }
 
     /// POST without a body, to a JSON document.
@@ -64,13 +59,7 @@ impl Http {
         if status.is_success() {
             return Ok(document);
         }
-        let word = |name: &str| {
-            document
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let word = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut told = format!("{} ({})", word("detail"), word("code"));
         if status == reqwest::StatusCode::UNAUTHORIZED {
             told.push_str("; give it with CHRONIK_HTTP_TOKEN (--http-token)");

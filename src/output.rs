@@ -22,10 +22,7 @@ pub struct Output {
 impl Output {
     /// Answers on standard output.
     pub fn new(json: bool) -> Self {
-        Self {
-            json,
-            terminal: io::stdout().is_terminal(),
-        }
+        Self { json, terminal: io::stdout().is_terminal() }
     }
 
     /// One JSON document on a line of its own.
@@ -41,9 +38,7 @@ impl Output {
     /// A table; at a terminal it keeps to its width.
     pub fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
         let mut table = Table::new();
-        table
-            .load_preset(presets::NOTHING)
-            .set_header(header.iter().map(|name| name.to_uppercase()));
+        table.load_preset(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
         table.set_content_arrangement(ContentArrangement::Disabled);
         table.add_rows(rows);
         let mut out = io::stdout().lock();
@@ -103,11 +98,8 @@ fn shown_char(character: char) -> String {
 /// Whether an error only says that nobody reads the output any more.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
-    causes.any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    }) && !error.chain().any(|cause| cause.is::<crate::kafka::KafkaError>())
+    causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+        && !error.chain().any(|cause| cause.is::<crate::kafka::KafkaError>())
 }
 
 #[cfg(test)]

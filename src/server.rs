@@ -17,12 +17,6 @@ pub struct Server {
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub http: String,
     /// What the server was given as its CHRONIK_HTTP_TOKEN, if it was; better set as the variable.
-    #[arg(
-        long,
-        global = true,
-        env = "CHRONIK_HTTP_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, env = "CHRONIK_HTTP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub http_token: Option<Secret>,
 }

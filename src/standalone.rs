@@ -75,16 +75,10 @@ async fn work(settings: StandaloneSettings, process: &Process) -> Result<()> {
 /// Where to connect, and what to try first.
 fn ready_line(kafka: SocketAddr, http: SocketAddr) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "chronik".to_owned());
-    let bootstrap = if kafka.port() == 9092 && kafka.ip().is_loopback() {
-        String::new()
-    } else {
-        format!(" --bootstrap {kafka}")
-    };
-    let endpoint = if http.port() == 8080 && http.ip().is_loopback() {
-        String::new()
-    } else {
-        format!(" --http http://{http}")
-    };
+    let bootstrap =
+        if kafka.port() == 9092 && kafka.ip().is_loopback() { String::new() } else { format!(" --bootstrap {kafka}") };
+    let endpoint =
+        if http.port() == 8080 && http.ip().is_loopback() { String::new() } else { format!(" --http http://{http}") };
     format!(
         "chronik is ready: Kafka on {kafka}, HTTP on http://{http}\n\
          try   echo 'hello world' | {program} produce greetings{bootstrap}\n\

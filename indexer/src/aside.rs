@@ -16,9 +16,7 @@ pub(crate) struct Aside {
 
 impl Default for Aside {
     fn default() -> Self {
-        Self {
-            turn: Arc::new(Semaphore::new(1)),
-        }
+        Self { turn: Arc::new(Semaphore::new(1)) }
     }
 }
 

@@ -49,19 +49,10 @@ impl Bench {
             store: store.clone(),
             aside: aside.clone(),
             held_bytes_max: memory / 4,
-            limits: Limits {
-                batch_bytes: budget.batch_bytes,
-                documents: budget.documents(),
-            },
+            limits: Limits { batch_bytes: budget.batch_bytes, documents: budget.documents() },
             bytes_read: metrics.bytes_read.clone(),
         };
-        Self {
-            store,
-            metrics,
-            budget,
-            reader,
-            aside,
-        }
+        Self { store, metrics, budget, reader, aside }
     }
 
     /// Does a job: the archives are in the store when it returns, the result is not. Runs that can't be indexed are
@@ -69,12 +60,7 @@ impl Bench {
     /// anything to show: the result then lacks the runs that are left, and the lane sends those again.
     pub(crate) async fn index(&self, job: Job, enough: Option<Instant>) -> Result<JobResult, IndexError> {
         let job = Arc::new(job);
-        let mut round = Round {
-            result: result(&job),
-            waiting: Vec::new(),
-            held: 0,
-            enough,
-        };
+        let mut round = Round { result: result(&job), waiting: Vec::new(), held: 0, enough };
         for input in &job.inputs {
             for places in self.reader.neighbours(&input.runs) {
                 if round.is_over() {
@@ -91,26 +77,19 @@ impl Bench {
         }
         failpoint!("indexer-read");
         self.archive(&job, &mut round).await?;
-        self.metrics
-            .runs_unreadable
-            .inc_by(round.result.unreadable.len() as u64);
+        self.metrics.runs_unreadable.inc_by(round.result.unreadable.len() as u64);
         Ok(round.result)
     }
 
     /// Makes archives of the runs that wait, as few as the memory allows.
     async fn archive(&self, job: &Arc<Job>, round: &mut Round) -> Result<(), IndexError> {
         let mut runs = round.waiting_runs();
-        let budget = Budget {
-            enough: round.enough,
-            ..self.budget
-        };
+        let budget = Budget { enough: round.enough, ..self.budget };
         while !(runs.is_empty() || round.is_late() && round.has_shown()) {
             let job_again = job.clone();
             let filled;
-            (filled, runs) = self
-                .aside
-                .run(move |abandoned| (fill(&job_again, &runs, budget, abandoned), runs))
-                .await?;
+            (filled, runs) =
+                self.aside.run(move |abandoned| (fill(&job_again, &runs, budget, abandoned), runs)).await?;
             match filled? {
                 Filled::Archive(made, count) => {
                     runs.drain(..count);
@@ -119,10 +98,7 @@ impl Bench {
                 Filled::TooLarge => {
                     let run = runs.remove(0);
                     let reason = format!("its index needs more than {} bytes of memory", budget.most);
-                    round
-                        .result
-                        .unreadable
-                        .push(unreadable(&run.segment, run.place, reason));
+                    round.result.unreadable.push(unreadable(&run.segment, run.place, reason));
                 }
             }
         }
@@ -130,11 +106,7 @@ impl Bench {
     }
 
     async fn create(&self, job: &Job, made: Made) -> Result<ArchiveMade, IndexError> {
-        let name = ArchiveName {
-            topic: job.topic_id,
-            incarnation: job.incarnation,
-            ulid: Ulid::new(),
-        };
+        let name = ArchiveName { topic: job.topic_id, incarnation: job.incarnation, ulid: Ulid::new() };
         let key = name.to_string();
         let (size, records) = (made.archive.size, made.records);
         patiently(|| self.store.create(&key, made.archive.parts.clone())).await?;
@@ -143,13 +115,7 @@ impl Bench {
         self.metrics.records.inc_by(records);
         self.metrics.bytes_written.inc_by(size);
         self.metrics.archive_size.set(size as i64);
-        Ok(ArchiveMade {
-            key,
-            size,
-            crc: made.archive.toc_crc,
-            records,
-            runs: made.runs,
-        })
+        Ok(ArchiveMade { key, size, crc: made.archive.toc_crc, records, runs: made.runs })
     }
 }
 

@@ -100,16 +100,8 @@ impl Draft {
     fn new(job: &Job) -> Result<Self, IndexError> {
         let fields = Fields::new(job.settings);
         let directory = RamDirectory::create();
-        let writer = fields
-            .index()
-            .single_segment_index_writer(directory.clone(), FIRST_TABLE_BYTES)?;
-        Ok(Self {
-            fields,
-            directory,
-            writer,
-            table: RunTable::default(),
-            documents: 0,
-        })
+        let writer = fields.index().single_segment_index_writer(directory.clone(), FIRST_TABLE_BYTES)?;
+        Ok(Self { fields, directory, writer, table: RunTable::default(), documents: 0 })
     }
 
     fn memory(&self) -> usize {
@@ -133,9 +125,7 @@ impl Draft {
     /// Adds a run; false if it is too much.
     fn add(&mut self, run: &Run, budget: Budget, abandoned: &CancellationToken) -> Result<bool, IndexError> {
         for (batch, _) in &run.batches {
-            let undecodable = |error| ArchiveError::Unwritable {
-                reason: format!("a batch that was decoded: {error}"),
-            };
+            let undecodable = |error| ArchiveError::Unwritable { reason: format!("a batch that was decoded: {error}") };
             for (n, record) in (0..).zip(records(batch, budget.batch_bytes).map_err(undecodable)?) {
                 let record = record.map_err(undecodable)?;
                 self.writer.add_document(self.fields.document(&record))?;
@@ -151,8 +141,7 @@ impl Draft {
             }
         }
         let rows = run.batches.iter().map(|(_, row)| row.clone()).collect();
-        self.table
-            .push(&run.segment, run.place.partition, run.place.first, run.place.last, rows)?;
+        self.table.push(&run.segment, run.place.partition, run.place.first, run.place.last, rows)?;
         Ok(true)
     }
 
@@ -171,11 +160,7 @@ impl Draft {
             records: self.documents,
         };
         let archive = build(description, members, &self.table)?;
-        Ok(Made {
-            archive,
-            records: self.documents,
-            runs: self.table.covered(),
-        })
+        Ok(Made { archive, records: self.documents, runs: self.table.covered() })
     }
 }
 
@@ -194,32 +179,12 @@ mod tests {
     fn run(partition: i32, records: usize) -> Run {
         let mut builder = BatchBuilder::new(Codec::None);
         for n in 0..records {
-            builder.push(
-                0,
-                None,
-                Some(format!("{partition}x{n:x} {n:x}y{partition}").as_bytes()),
-                &[],
-            );
+            builder.push(0, None, Some(format!("{partition}x{n:x} {n:x}y{partition}").as_bytes()), &[]);
         }
         let bytes: Bytes = builder.finish();
         let length = bytes.len() as u64;
-        let place = JobRun {
-            partition,
-            first: 0,
-            last: records as i64 - 1,
-            position: 0,
-            length,
-        };
-        Run::survey(
-            "s",
-            place,
-            bytes,
-            Limits {
-                batch_bytes: 1 << 20,
-                documents: 1 << 20,
-            },
-        )
-        .unwrap()
+        let place = JobRun { partition, first: 0, last: records as i64 - 1, position: 0, length };
+        Run::survey("s", place, bytes, Limits { batch_bytes: 1 << 20, documents: 1 << 20 }).unwrap()
     }
 
     fn job() -> Arc<Job> {
@@ -264,23 +229,13 @@ mod tests {
         draft.memory()
     }
 
-    const ROOMY: Budget = Budget {
-        full: usize::MAX,
-        most: usize::MAX,
-        batch_bytes: 1 << 20,
-        enough: None,
-    };
+    const ROOMY: Budget = Budget { full: usize::MAX, most: usize::MAX, batch_bytes: 1 << 20, enough: None };
 
     #[test]
     fn archives_end_between_runs_when_the_memory_is_full() {
         let runs = || (0..4).map(|partition| run(partition, 1000)).collect::<Vec<_>>();
         assert_eq!(counts(runs(), ROOMY), [4]);
-        for (full_with, expected) in [
-            (0, vec![1, 1, 1, 1]),
-            (1, vec![1, 1, 1, 1]),
-            (2, vec![2, 2]),
-            (3, vec![3, 1]),
-        ] {
+        for (full_with, expected) in [(0, vec![1, 1, 1, 1]), (1, vec![1, 1, 1, 1]), (2, vec![2, 2]), (3, vec![3, 1])] {
             let full = memory_with(&runs()[..full_with]);
             assert_eq!(counts(runs(), Budget { full, ..ROOMY }), expected);
         }
@@ -288,14 +243,8 @@ mod tests {
 
     #[test]
     fn archives_end_between_runs_when_the_time_is_up() {
-        let late = Budget {
-            enough: Some(Instant::now()),
-            ..ROOMY
-        };
-        assert_eq!(
-            counts((0..3).map(|partition| run(partition, 10)).collect(), late),
-            [1, 1, 1]
-        );
+        let late = Budget { enough: Some(Instant::now()), ..ROOMY };
+        assert_eq!(counts((0..3).map(|partition| run(partition, 10)).collect(), late), [1, 1, 1]);
     }
 
     #[test]
@@ -308,13 +257,7 @@ mod tests {
 
     #[test]
     fn a_run_that_is_too_much_goes_into_the_next_archive_or_into_none() {
-        let tight = Budget {
-            most: memory_with(&[run(0, 3000)]),
-            ..ROOMY
-        };
-        assert_eq!(
-            counts(vec![run(0, 3000), run(1, 3000), run(2, 30_000), run(3, 10)], tight),
-            [1, 1, 0, 1]
-        );
+        let tight = Budget { most: memory_with(&[run(0, 3000)]), ..ROOMY };
+        assert_eq!(counts(vec![run(0, 3000), run(1, 3000), run(2, 30_000), run(3, 10)], tight), [1, 1, 0, 1]);
     }
 }

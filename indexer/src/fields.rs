@@ -21,10 +21,10 @@ pub(crate) struct Fields {
 
 impl Fields {
     pub(crate) fn new(settings: IndexSettings) -> Self {
-        let words = TextFieldIndexing::default()
-            .set_tokenizer(ANALYSIS)
-            .set_fieldnorms(false)
-            .set_index_option(match settings.positions {
+        let words =
+            TextFieldIndexing::default().set_tokenizer(ANALYSIS).set_fieldnorms(false).set_index_option(match settings
+                .positions
+            {
                 true => IndexRecordOption::WithFreqsAndPositions,
                 false => IndexRecordOption::Basic,
             });
@@ -32,27 +32,15 @@ impl Fields {
         let key = schema.add_bytes_field(KEY, BytesOptions::default().set_indexed());
         let value = schema.add_text_field(VALUE, TextOptions::default().set_indexing_options(words));
         let headers = schema.add_bytes_field(HEADERS, BytesOptions::default().set_indexed());
-        Self {
-            schema: schema.build(),
-            key,
-            value,
-            headers,
-            values: settings.value_format,
-        }
+        Self { schema: schema.build(), key, value, headers, values: settings.value_format }
     }
 
     /// An index of these fields, in which one thread does everything.
     pub(crate) fn index(&self) -> IndexBuilder {
         let tokenizers = TokenizerManager::default();
         tokenizers.register(ANALYSIS, TextAnalyzer::from(Words::new(self.values)));
-        let settings = TantivySettings {
-            docstore_compress_dedicated_thread: false,
-            ..Default::default()
-        };
-        Index::builder()
-            .schema(self.schema.clone())
-            .settings(settings)
-            .tokenizers(tokenizers)
+        let settings = TantivySettings { docstore_compress_dedicated_thread: false, ..Default::default() };
+        Index::builder().schema(self.schema.clone()).settings(settings).tokenizers(tokenizers)
     }
 
     pub(crate) fn document(&self, record: &Record) -> TantivyDocument {

@@ -24,17 +24,11 @@ const SMALLEST_TABLE_BYTES: usize = 15 << 20;
 pub(crate) fn of(index: &Index, directory: &RamDirectory, fields: &Fields) -> Result<Vec<Member>, IndexError> {
     let segment = segment_id(index)?;
     let meta = directory.atomic_read(Path::new(META)).map_err(TantivyError::from)?;
-    let mut members = vec![Member {
-        name: META.to_owned(),
-        data: anonymous(&meta, &segment).into(),
-    }];
+    let mut members = vec![Member { name: META.to_owned(), data: anonymous(&meta, &segment).into() }];
     for extension in ORDER {
         let name = format!("{SEGMENT_ID}.{extension}");
         if extension == STORE {
-            members.push(Member {
-                name,
-                data: empty_store(fields)?,
-            });
+            members.push(Member { name, data: empty_store(fields)? });
         } else if let Some(data) = read(directory, &segment, extension)? {
             members.push(Member { name, data });
         }
@@ -74,7 +68,5 @@ fn empty_store(fields: &Fields) -> Result<Bytes, IndexError> {
 fn anonymous(meta: &[u8], segment: &SegmentId) -> String {
     let id = segment.uuid_string();
     let with_hyphens = |id: &str| [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-");
-    String::from_utf8_lossy(meta)
-        .replace(&id, SEGMENT_ID)
-        .replace(&with_hyphens(&id), &with_hyphens(SEGMENT_ID))
+    String::from_utf8_lossy(meta).replace(&id, SEGMENT_ID).replace(&with_hyphens(&id), &with_hyphens(SEGMENT_ID))
 }

@@ -31,10 +31,7 @@ pub struct Indexer {
 impl Indexer {
     /// An indexer that is not at work yet.
     pub fn new(parts: IndexerParts) -> Self {
-        Self {
-            queue: parts.queue,
-            bench: Bench::new(parts.store, parts.memory_bytes, &parts.metrics),
-        }
+        Self { queue: parts.queue, bench: Bench::new(parts.store, parts.memory_bytes, &parts.metrics) }
     }
 
     /// Does a job: the archives are in the store when it returns, the result is not. Runs that can't be indexed are

@@ -15,17 +15,11 @@ struct Envelope {
 /// The job, or why nobody can ever do it.
 pub(crate) fn parse(body: &str) -> Result<Job, String> {
     if body.len() > MESSAGE_BYTES_MAX {
-        return Err(format!(
-            "{} bytes are more than a job may have, {MESSAGE_BYTES_MAX}",
-            body.len()
-        ));
+        return Err(format!("{} bytes are more than a job may have, {MESSAGE_BYTES_MAX}", body.len()));
     }
     let envelope: Envelope = serde_json::from_str(body).map_err(|error| format!("it is no job: {error}"))?;
     if envelope.v != VERSION {
-        return Err(format!(
-            "job version {} is unknown, this program knows {VERSION}",
-            envelope.v
-        ));
+        return Err(format!("job version {} is unknown, this program knows {VERSION}", envelope.v));
     }
     serde_json::from_str(body).map_err(|error| format!("a job of kind {:?}: {error}", envelope.kind))
 }
@@ -52,14 +46,8 @@ pub(crate) fn run_count(job: &Job) -> usize {
 
 /// The result of a job that is given up.
 pub(crate) fn failed(job: &Job, reason: &str) -> JobResult {
-    let runs = job
-        .inputs
-        .iter()
-        .flat_map(|input| input.runs.iter().map(|run| (&input.key, *run)));
-    JobResult {
-        unreadable: runs.map(|(key, run)| unreadable(key, run, reason)).collect(),
-        ..result(job)
-    }
+    let runs = job.inputs.iter().flat_map(|input| input.runs.iter().map(|run| (&input.key, *run)));
+    JobResult { unreadable: runs.map(|(key, run)| unreadable(key, run, reason)).collect(), ..result(job) }
 }
 
 #[cfg(test)]

@@ -130,13 +130,7 @@ mod tests {
     use super::*;
 
     fn run((position, length): (u64, u64)) -> JobRun {
-        JobRun {
-            partition: 0,
-            first: 0,
-            last: 0,
-            position,
-            length,
-        }
+        JobRun { partition: 0, first: 0, last: 0, position, length }
     }
 
     fn divided(runs: &[(u64, u64)], bytes_max: u64) -> Vec<Range<u64>> {

@@ -16,11 +16,7 @@ use crate::patience::patiently;
 impl Bench {
     /// Does the job, or gives it up, and puts the result into the inbox. From `enough` on no further run is begun.
     pub(crate) async fn report(&self, job: Job, receives: u32, enough: Option<Instant>) -> Result<(), IndexError> {
-        let name = ResultName {
-            lane: job.lane,
-            incarnation: job.incarnation,
-            ulid: Ulid::new(),
-        };
+        let name = ResultName { lane: job.lane, incarnation: job.incarnation, ulid: Ulid::new() };
         if receives >= RECEIVES_MAX {
             self.give_up(name, &job, receives - 1).await?;
         } else {
@@ -36,11 +32,7 @@ impl Bench {
     }
 
     async fn give_up(&self, name: ResultName, job: &Job, tries: u32) -> Result<(), IndexError> {
-        tracing::error!(
-            job = job.id,
-            topic = job.topic,
-            "a job is given up: none of {tries} tries ended"
-        );
+        tracing::error!(job = job.id, topic = job.topic, "a job is given up: none of {tries} tries ended");
         let reason = format!("the job was tried {tries} times without a result");
         self.put(name, &failed(job, &reason)).await?;
         self.metrics.jobs_failed.inc();
@@ -57,15 +49,8 @@ impl Bench {
 /// Says what became of a job of so many runs.
 fn tell(result: &JobResult, runs: usize, seconds: f64) {
     for run in &result.unreadable {
-        let place = format!(
-            "{} to {} of partition {} in {}",
-            run.first, run.last, run.partition, run.segment
-        );
-        tracing::error!(
-            job = result.job,
-            "a run stays without an archive, {place}: {}",
-            run.reason
-        );
+        let place = format!("{} to {} of partition {} in {}", run.first, run.last, run.partition, run.segment);
+        tracing::error!(job = result.job, "a run stays without an archive, {place}: {}", run.reason);
     }
     let indexed: usize = result.archives.iter().map(|made| made.runs.len()).sum();
     tracing::info!(

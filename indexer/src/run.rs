@@ -50,14 +50,9 @@ async fn work(settings: RunSettings, process: &Process) -> Result<(), ServiceErr
         memory_bytes: settings.indexer.indexer_memory_bytes.as_usize(),
         metrics: process.metrics.clone(),
     });
-    let reached = process
-        .cancel
-        .run_until_cancelled(until_reached(&store, &queue, process));
+    let reached = process.cancel.run_until_cancelled(until_reached(&store, &queue, process));
     if reached.await.is_some() {
-        process.ready(&format!(
-            "chronik-indexer is ready: HTTP on http://{}",
-            process.http_addr()
-        ));
+        process.ready(&format!("chronik-indexer is ready: HTTP on http://{}", process.http_addr()));
         indexer.run(process.cancel.clone()).await;
     }
     Ok(())

@@ -41,17 +41,8 @@ impl Run {
 
     /// Bytes of the run, as long as it is held.
     pub(crate) fn weight(&self) -> usize {
-        let deltas = |batch: &Batch| {
-            batch
-                .offset_deltas
-                .as_ref()
-                .map_or(0, |deltas| deltas.len() * size_of::<u32>())
-        };
-        let batches: usize = self
-            .batches
-            .iter()
-            .map(|(_, batch)| size_of::<(Bytes, Batch)>() + deltas(batch))
-            .sum();
+        let deltas = |batch: &Batch| batch.offset_deltas.as_ref().map_or(0, |deltas| deltas.len() * size_of::<u32>());
+        let batches: usize = self.batches.iter().map(|(_, batch)| size_of::<(Bytes, Batch)>() + deltas(batch)).sum();
         self.place.length as usize + batches
     }
 }
@@ -88,10 +79,7 @@ fn survey(place: JobRun, bytes: Bytes, limits: Limits) -> Result<Vec<(Bytes, Bat
             }
         }
         if documents > limits.documents {
-            return Err(format!(
-                "it has more records than fit into memory, which are {}",
-                limits.documents
-            ));
+            return Err(format!("it has more records than fit into memory, which are {}", limits.documents));
         }
         position += u64::from(length);
     }
@@ -138,10 +126,7 @@ fn row(
         }
     }
     let dense = (0..).zip(&deltas).all(|(n, delta)| n == *delta);
-    Ok(row.map(|row| Batch {
-        offset_deltas: (!dense).then(|| deltas.into()),
-        ..row
-    }))
+    Ok(row.map(|row| Batch { offset_deltas: (!dense).then(|| deltas.into()), ..row }))
 }
 
 /// Whether a job's run is one at all.

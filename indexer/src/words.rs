@@ -13,10 +13,7 @@ pub(crate) struct Words {
 
 impl Words {
     pub(crate) fn new(format: ValueFormat) -> Self {
-        Self {
-            format,
-            token: Token::default(),
-        }
+        Self { format, token: Token::default() }
     }
 }
 
@@ -25,10 +22,7 @@ impl Tokenizer for Words {
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
         self.token.reset();
-        WordStream {
-            words: value_words(text.as_bytes(), self.format),
-            token: &mut self.token,
-        }
+        WordStream { words: value_words(text.as_bytes(), self.format), token: &mut self.token }
     }
 }
 

@@ -61,9 +61,7 @@ impl Indexer {
     async fn hand_back(&self, delivery: &Delivery) -> Result<(), QueueError> {
         let released = tokio::time::timeout(HAND_BACK, self.queue.release(&delivery.receipt));
         released.await.unwrap_or_else(|_| {
-            Err(QueueError::Unavailable {
-                message: format!("it did not take a job back within {HAND_BACK:?}"),
-            })
+            Err(QueueError::Unavailable { message: format!("it did not take a job back within {HAND_BACK:?}") })
         })
     }
 
@@ -91,11 +89,7 @@ impl Indexer {
             Ok(()) => self.queue.acknowledge(&delivery.receipt).await,
             Err(error) => {
                 // It comes again when its visibility is over, which is the pause that it needs.
-                tracing::warn!(
-                    job = id,
-                    receives = delivery.receives,
-                    "a job is left for later: {error}"
-                );
+                tracing::warn!(job = id, receives = delivery.receives, "a job is left for later: {error}");
                 self.bench.metrics.jobs_interrupted.inc();
                 Ok(())
             }

@@ -17,12 +17,7 @@ use kit::{batch, embedded, indexer, job, record, segment};
 /// One of everything: keys, headers, a tombstone, a gap, every codec, a control batch, two partitions and segments.
 async fn one_of_everything(store: &SharedStore) -> Job {
     let first = vec![
-        batch(
-            Codec::None,
-            100,
-            0,
-            &[(0, record(1_000, Some("a key"), Some("ERROR blk_12 lost"), &[]))],
-        ),
+        batch(Codec::None, 100, 0, &[(0, record(1_000, Some("a key"), Some("ERROR blk_12 lost"), &[]))]),
         batch(
             Codec::Zstd,
             101,
@@ -32,25 +27,10 @@ async fn one_of_everything(store: &SharedStore) -> Job {
                 (0, record(2_000, Some(""), None, &[("host", "web-1"), ("host", "")])),
             ],
         ),
-        batch(
-            Codec::None,
-            103,
-            CONTROL,
-            &[(0, record(9_000, Some("abort"), Some("never"), &[]))],
-        ),
-        batch(
-            Codec::Snappy,
-            104,
-            0,
-            &[(6, record(-1, Some("k"), Some("{\"level\":\"INFO\"}"), &[]))],
-        ),
+        batch(Codec::None, 103, CONTROL, &[(0, record(9_000, Some("abort"), Some("never"), &[]))]),
+        batch(Codec::Snappy, 104, 0, &[(6, record(-1, Some("k"), Some("{\"level\":\"INFO\"}"), &[]))]),
     ];
-    let second = vec![batch(
-        Codec::Lz4,
-        5,
-        0,
-        &[(0, record(5_000, Some("k"), Some("last"), &[]))],
-    )];
+    let second = vec![batch(Codec::Lz4, 5, 0, &[(0, record(5_000, Some("k"), Some("last"), &[]))])];
     let one = segment(store, "lanes/00000000/segments/01/one.seg", &[(0, first)]).await;
     let two = segment(store, "lanes/00000000/segments/02/two.seg", &[(1, second)]).await;
     job(vec![one, two], IndexSettings::default())
@@ -69,36 +49,18 @@ async fn an_archive_names_what_it_covers() {
     let store = memory();
     let job = one_of_everything(&store).await;
     let result = indexer(&store, embedded()).index(job.clone()).await.unwrap();
-    let [made] = &result.archives[..] else {
-        panic!("{result:?}")
-    };
+    let [made] = &result.archives[..] else { panic!("{result:?}") };
     let name: ArchiveName = made.key.parse().unwrap();
     assert_eq!((name.topic, name.incarnation), (job.topic_id, job.incarnation));
-    assert_eq!(
-        (result.job, result.index_epoch, made.records),
-        (job.id, job.index_epoch, 5)
-    );
-    assert_eq!(
-        (made.runs[0].first, made.runs[0].last, made.runs[0].partition),
-        (100, 110, 0)
-    );
-    assert_eq!(
-        (made.runs[0].min_timestamp, made.runs[0].max_timestamp),
-        (Some(-1), Some(3_000))
-    );
-    assert_eq!(
-        (made.runs[1].segment.as_str(), made.runs[1].partition),
-        (job.inputs[1].key.as_str(), 1)
-    );
+    assert_eq!((result.job, result.index_epoch, made.records), (job.id, job.index_epoch, 5));
+    assert_eq!((made.runs[0].first, made.runs[0].last, made.runs[0].partition), (100, 110, 0));
+    assert_eq!((made.runs[0].min_timestamp, made.runs[0].max_timestamp), (Some(-1), Some(3_000)));
+    assert_eq!((made.runs[1].segment.as_str(), made.runs[1].partition), (job.inputs[1].key.as_str(), 1));
 
     let inspection = inspect(store.as_ref(), &made.key).await.unwrap();
     assert_eq!((inspection.size, inspection.crc), (made.size, made.crc));
     assert_eq!(inspection.runs, made.runs);
-    let names: Vec<_> = inspection
-        .sections
-        .iter()
-        .map(|section| section.name.as_str())
-        .collect();
+    let names: Vec<_> = inspection.sections.iter().map(|section| section.name.as_str()).collect();
     let index = "index/00000000000000000000000000000000";
     assert_eq!(names[..2], ["metadata.json", "index/meta.json"]);
     assert!(names.contains(&format!("{index}.term").as_str()) && names.contains(&format!("{index}.idx").as_str()));
@@ -119,22 +81,10 @@ async fn the_same_inputs_give_the_bytes_of_the_golden_file() {
 #[tokio::test]
 async fn larger_archives_are_the_same_each_time_too() {
     let store = memory();
-    let list: Vec<_> = (0..20_000)
-        .map(|n| {
-            (
-                0,
-                record(n, Some(&format!("k{n}")), Some(&format!("w{} {n}", n % 97)), &[]),
-            )
-        })
-        .collect();
+    let list: Vec<_> =
+        (0..20_000).map(|n| (0, record(n, Some(&format!("k{n}")), Some(&format!("w{} {n}", n % 97)), &[]))).collect();
     let input = segment(&store, "s", &[(0, vec![batch(Codec::Zstd, 0, 0, &list)])]).await;
-    let job = job(
-        vec![input],
-        IndexSettings {
-            positions: true,
-            ..IndexSettings::default()
-        },
-    );
+    let job = job(vec![input], IndexSettings { positions: true, ..IndexSettings::default() });
     let (_, first) = archive_of(&store, job.clone()).await;
     let (_, second) = archive_of(&store, job).await;
     assert!(first == second);
@@ -146,51 +96,20 @@ async fn a_run_that_can_not_be_indexed_does_not_keep_the_others() {
     let good = |base| batch(Codec::None, base, 0, &[(0, record(0, None, Some("good"), &[]))]);
     let huge = "z".repeat(40 << 20);
     let bomb = batch(Codec::Zstd, 0, 0, &[(0, record(0, None, Some(&huge), &[]))]);
-    let runs = [
-        (0, vec![good(0)]),
-        (1, vec![good(0), good(1), good(2)]),
-        (2, vec![bomb]),
-        (3, vec![good(7)]),
-    ];
+    let runs = [(0, vec![good(0)]), (1, vec![good(0), good(1), good(2)]), (2, vec![bomb]), (3, vec![good(7)])];
     let mut input = segment(&store, "rotten", &runs).await;
     spoil(&store, "rotten", input.runs[1].position + input.runs[1].length / 2).await;
-    let cut = JobRun {
-        partition: 4,
-        length: input.runs[3].length - 1,
-        ..input.runs[3]
-    };
-    let other = JobRun {
-        partition: 5,
-        first: 6,
-        last: 8,
-        ..input.runs[3]
-    };
-    let impossible = JobRun {
-        partition: 6,
-        position: u64::MAX,
-        ..input.runs[3]
-    };
+    let cut = JobRun { partition: 4, length: input.runs[3].length - 1, ..input.runs[3] };
+    let other = JobRun { partition: 5, first: 6, last: 8, ..input.runs[3] };
+    let impossible = JobRun { partition: 6, position: u64::MAX, ..input.runs[3] };
     input.runs.extend([cut, other, impossible]);
-    let missing = JobInput {
-        key: "missing".to_owned(),
-        runs: vec![input.runs[0]],
-        ..input.clone()
-    };
+    let missing = JobInput { key: "missing".to_owned(), runs: vec![input.runs[0]], ..input.clone() };
     let job = job(vec![input, missing], IndexSettings::default());
     let result = indexer(&store, embedded()).index(job).await.unwrap();
 
-    let covered: Vec<_> = result
-        .archives
-        .iter()
-        .flat_map(|made| &made.runs)
-        .map(|run| run.partition)
-        .collect();
+    let covered: Vec<_> = result.archives.iter().flat_map(|made| &made.runs).map(|run| run.partition).collect();
     assert_eq!(covered, [0, 3]);
-    let unreadable: Vec<_> = result
-        .unreadable
-        .iter()
-        .map(|run| (run.segment.as_str(), run.partition))
-        .collect();
+    let unreadable: Vec<_> = result.unreadable.iter().map(|run| (run.segment.as_str(), run.partition)).collect();
     let rotten = [1, 2, 4, 5, 6].map(|partition| ("rotten", partition));
     assert_eq!(unreadable, [&rotten[..], &[("missing", 0)]].concat());
     assert!(result.unreadable.iter().all(|run| !run.reason.is_empty()));
@@ -200,12 +119,7 @@ async fn a_run_that_can_not_be_indexed_does_not_keep_the_others() {
 /// A segment with three partitions of a record each.
 async fn three_partitions(store: &SharedStore) -> JobInput {
     let one = || batch(Codec::None, 0, 0, &[(0, record(0, None, Some("word"), &[]))]);
-    segment(
-        store,
-        "segments/three",
-        &[(0, vec![one()]), (1, vec![one()]), (2, vec![one()])],
-    )
-    .await
+    segment(store, "segments/three", &[(0, vec![one()]), (1, vec![one()]), (2, vec![one()])]).await
 }
 
 #[tokio::test]

@@ -25,29 +25,17 @@ const TICK: Duration = Duration::from_millis(20);
 /// An empty queue of the test's own.
 async fn queue() -> SharedQueue {
     let url = std::env::var("CHRONIK_TEST_ELASTICMQ").expect("CHRONIK_TEST_ELASTICMQ says where the server is");
-    let shared = aws_config::defaults(BehaviorVersion::latest())
-        .region("us-east-1")
-        .load()
-        .await;
+    let shared = aws_config::defaults(BehaviorVersion::latest()).region("us-east-1").load().await;
     let client = Client::from_conf(aws_sdk_sqs::config::Builder::from(&shared).endpoint_url(url).build());
     let test = Ulid::new();
-    let dead = client
-        .create_queue()
-        .queue_name(format!("dead-{test}"))
-        .send()
-        .await
-        .unwrap();
+    let dead = client.create_queue().queue_name(format!("dead-{test}")).send().await.unwrap();
     let arn = QueueAttributeName::QueueArn;
     let ask = client.get_queue_attributes().queue_url(dead.queue_url().unwrap());
     let answer = ask.attribute_names(arn.clone()).send().await.unwrap();
     let arn = &answer.attributes().unwrap()[&arn];
     let policy = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"8"}}"#);
     let create = client.create_queue().queue_name(format!("jobs-{test}"));
-    let created = create
-        .attributes(QueueAttributeName::RedrivePolicy, policy)
-        .send()
-        .await
-        .unwrap();
+    let created = create.attributes(QueueAttributeName::RedrivePolicy, policy).send().await.unwrap();
     let address = created.queue_url().unwrap().parse().unwrap();
     Arc::new(SqsQueue::open(&address, None, &Metrics::new()).await.unwrap())
 }
@@ -77,9 +65,7 @@ async fn work_off(store: &SharedStore, queue: &SharedQueue) -> Vec<JobResult> {
 async fn a_job_is_acknowledged_once_its_result_is_in_the_inbox() {
     let (store, queue) = (memory(), queue().await);
     send_small_job(&store, &queue).await;
-    let [result] = &work_off(&store, &queue).await[..] else {
-        panic!("one result is expected")
-    };
+    let [result] = &work_off(&store, &queue).await[..] else { panic!("one result is expected") };
     assert_eq!((result.archives.len(), result.unreadable.len()), (1, 0));
 }
 
@@ -92,8 +78,6 @@ async fn a_job_that_ended_no_try_is_reported_as_failed_and_only_then_acknowledge
         assert_eq!(taken.receives, receives);
         queue.release(&taken.receipt).await.unwrap();
     }
-    let [result] = &work_off(&store, &queue).await[..] else {
-        panic!("one result is expected")
-    };
+    let [result] = &work_off(&store, &queue).await[..] else { panic!("one result is expected") };
     assert_eq!((result.archives.len(), result.unreadable.len()), (0, 1));
 }

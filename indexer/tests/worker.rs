@@ -18,23 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 async fn small_job(store: &SharedStore) -> Job {
     let one = batch(Codec::Gzip, 0, 0, &[(0, record(0, Some("k"), Some("word"), &[]))]);
-    job(
-        vec![segment(store, "segments/one", &[(0, vec![one])]).await],
-        IndexSettings::default(),
-    )
+    job(vec![segment(store, "segments/one", &[(0, vec![one])]).await], IndexSettings::default())
 }
 
 /// Works until the queue has nothing more to hand out, now or later.
 async fn work_off(store: &SharedStore, queue: &Arc<EmbeddedQueue>) {
     let cancel = CancellationToken::new();
-    let indexer = indexer(
-        store,
-        Arc::new(UntilEmpty {
-            queue: queue.clone(),
-            cancel: cancel.clone(),
-            takes_back: true,
-        }),
-    );
+    let indexer =
+        indexer(store, Arc::new(UntilEmpty { queue: queue.clone(), cancel: cancel.clone(), takes_back: true }));
     indexer.run(cancel).await;
     assert_eq!(queue.depth().await.unwrap(), Depth::default());
 }
@@ -86,13 +77,8 @@ async fn a_job_ends_as_a_result_in_the_inbox_of_a_local_bucket() {
     let job = small_job(&store).await;
     queue.send(serde_json::to_string(&job).unwrap()).await.unwrap();
     work_off(&store, &queue).await;
-    let [result] = &results(&store).await[..] else {
-        panic!("one result is expected")
-    };
-    assert_eq!(
-        (&result.job, result.archives[0].records, result.unreadable.len()),
-        (&job.id, 1, 0)
-    );
+    let [result] = &results(&store).await[..] else { panic!("one result is expected") };
+    assert_eq!((&result.job, result.archives[0].records, result.unreadable.len()), (&job.id, 1, 0));
     let stored = store.info(&result.archives[0].key).await.unwrap();
     assert_eq!(stored.size, result.archives[0].size);
 }
@@ -104,27 +90,16 @@ async fn a_doubled_job_gives_two_results_with_archives_of_their_own() {
     queue.send(body.clone()).await.unwrap();
     queue.send(body).await.unwrap();
     work_off(&store, &queue).await;
-    let [one, two] = &results(&store).await[..] else {
-        panic!("two results are expected")
-    };
+    let [one, two] = &results(&store).await[..] else { panic!("two results are expected") };
     assert_ne!(one.archives[0].key, two.archives[0].key);
-    assert_eq!(
-        (one.archives[0].crc, &one.archives[0].runs),
-        (two.archives[0].crc, &two.archives[0].runs)
-    );
+    assert_eq!((one.archives[0].crc, &one.archives[0].runs), (two.archives[0].crc, &two.archives[0].runs));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_worker_died_comes_to_the_next_one() {
     let (store, queue) = (memory(), embedded());
-    queue
-        .send(serde_json::to_string(&small_job(&store).await).unwrap())
-        .await
-        .unwrap();
-    let taken = queue
-        .receive(1, Duration::from_secs(120), Duration::ZERO)
-        .await
-        .unwrap();
+    queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
+    let taken = queue.receive(1, Duration::from_secs(120), Duration::ZERO).await.unwrap();
     assert_eq!(taken.len(), 1);
     work_off(&store, &queue).await;
     assert_eq!(results(&store).await.len(), 1);
@@ -138,33 +113,18 @@ async fn a_job_that_is_interrupted_is_handed_back_at_once() {
     let faulty = Arc::new(FaultyStore::new(inner.clone()));
     let store: SharedStore = faulty.clone();
     let queue = embedded();
-    queue
-        .send(serde_json::to_string(&small_job(&store).await).unwrap())
-        .await
-        .unwrap();
+    queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
     faulty.fail(Operation::Read, "segments/", Fault::Before, usize::MAX);
     let cancel = CancellationToken::new();
     let stop = async {
         // The worker waits for the store by now.
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(
-            queue.depth().await.unwrap(),
-            Depth {
-                visible: 0,
-                in_flight: 1
-            }
-        );
+        assert_eq!(queue.depth().await.unwrap(), Depth { visible: 0, in_flight: 1 });
         cancel.cancel();
     };
     let indexer = indexer(&store, queue.clone());
     tokio::join!(indexer.run(cancel.clone()), stop);
-    assert_eq!(
-        queue.depth().await.unwrap(),
-        Depth {
-            visible: 1,
-            in_flight: 0
-        }
-    );
+    assert_eq!(queue.depth().await.unwrap(), Depth { visible: 1, in_flight: 0 });
     faulty.heal();
     work_off(&store, &queue).await;
     assert_eq!(results(&store).await.len(), 1);
@@ -175,17 +135,10 @@ async fn a_queue_that_is_silent_does_not_hold_up_a_stop() {
     let faulty = Arc::new(FaultyStore::new(memory()));
     let store: SharedStore = faulty.clone();
     let queue = embedded();
-    queue
-        .send(serde_json::to_string(&small_job(&store).await).unwrap())
-        .await
-        .unwrap();
+    queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
     faulty.fail(Operation::Read, "segments/", Fault::Before, usize::MAX);
     let cancel = CancellationToken::new();
-    let silent = UntilEmpty {
-        queue: queue.clone(),
-        cancel: cancel.clone(),
-        takes_back: false,
-    };
+    let silent = UntilEmpty { queue: queue.clone(), cancel: cancel.clone(), takes_back: false };
     let stop = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
         cancel.cancel();
@@ -203,15 +156,10 @@ async fn an_outage_of_the_store_is_waited_for() {
         let faulty = Arc::new(FaultyStore::new(inner.clone()));
         let store: SharedStore = faulty.clone();
         let queue = embedded();
-        queue
-            .send(serde_json::to_string(&small_job(&store).await).unwrap())
-            .await
-            .unwrap();
+        queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
         faulty.fail(operation, "", Fault::Before, 8);
         work_off(&store, &queue).await;
-        let [result] = &results(&store).await[..] else {
-            panic!("one result is expected")
-        };
+        let [result] = &results(&store).await[..] else { panic!("one result is expected") };
         assert_eq!((result.archives.len(), result.unreadable.len()), (1, 0));
     }
 }
@@ -221,10 +169,7 @@ async fn a_job_that_takes_longer_than_its_visibility_stays_with_its_worker() {
     let faulty = Arc::new(FaultyStore::new(memory()));
     let store: SharedStore = faulty.clone();
     let queue = embedded();
-    queue
-        .send(serde_json::to_string(&small_job(&store).await).unwrap())
-        .await
-        .unwrap();
+    queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
     // Waiting for either takes a minute and a half.
     faulty.fail(Operation::Read, "segments/", Fault::Before, 9);
     faulty.fail(Operation::Create, "topics/", Fault::Before, 9);
@@ -244,15 +189,10 @@ async fn a_job_that_never_ends_is_reported_the_fifth_time() {
     queue.send(serde_json::to_string(&job).unwrap()).await.unwrap();
     faulty.fail(Operation::Create, "topics/", Fault::Before, usize::MAX);
     work_off(&store, &queue).await;
-    let [result] = &results(&store).await[..] else {
-        panic!("one result is expected")
-    };
+    let [result] = &results(&store).await[..] else { panic!("one result is expected") };
     assert_eq!((result.archives.len(), result.unreadable.len()), (0, 1));
     let run = &result.unreadable[0];
-    assert_eq!(
-        (run.segment.as_str(), run.partition, run.first, run.last),
-        ("segments/one", 0, 0, 0)
-    );
+    assert_eq!((run.segment.as_str(), run.partition, run.first, run.last), ("segments/one", 0, 0, 0));
     assert!(run.reason.contains("4 times"), "{}", run.reason);
 }
 
@@ -286,27 +226,13 @@ async fn an_undecodable_batch_is_reported_and_the_job_is_done() {
     let (store, queue) = (memory(), embedded());
     let good = batch(Codec::None, 0, 0, &[(0, record(0, None, Some("word"), &[]))]);
     let mut input = segment(&store, "segments/good", &[(0, vec![good])]).await;
-    store
-        .create("segments/bad", vec![Bytes::from(vec![7; input.size as usize])])
-        .await
-        .unwrap();
-    let bad = chronik_core::job::JobInput {
-        key: "segments/bad".to_owned(),
-        ..input.clone()
-    };
+    store.create("segments/bad", vec![Bytes::from(vec![7; input.size as usize])]).await.unwrap();
+    let bad = chronik_core::job::JobInput { key: "segments/bad".to_owned(), ..input.clone() };
     input.runs[0].partition = 1;
     let job = job(vec![bad, input], IndexSettings::default());
     queue.send(serde_json::to_string(&job).unwrap()).await.unwrap();
     work_off(&store, &queue).await;
-    let [result] = &results(&store).await[..] else {
-        panic!("one result is expected")
-    };
-    assert_eq!(
-        (
-            result.archives[0].runs[0].partition,
-            result.unreadable[0].segment.as_str()
-        ),
-        (1, "segments/bad")
-    );
+    let [result] = &results(&store).await[..] else { panic!("one result is expected") };
+    assert_eq!((result.archives[0].runs[0].partition, result.unreadable[0].segment.as_str()), (1, "segments/bad"));
     assert_eq!(queue.dead_letters().len(), 0);
 }

@@ -157,28 +157,13 @@ impl Ingest {
         };
         let server = Server::bind(listener.bind, limits)
             .await
-            .map_err(|source| IngestError::Bind {
-                address: listener.bind,
-                source,
-            })?;
-        let bound = server.local_addr().map_err(|source| IngestError::Bind {
-            address: listener.bind,
-            source,
-        })?;
+            .map_err(|source| IngestError::Bind { address: listener.bind, source })?;
+        let bound = server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })?;
         let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
-        let Started {
-            ownership,
-            beat,
-            log_end,
-            confirmed,
-            replayed,
-            log,
-        } = start(settings, &data_dir, &parts.store, LANE).await?;
+        let Started { ownership, beat, log_end, confirmed, replayed, log } =
+            start(settings, &data_dir, &parts.store, LANE).await?;
 
-        let stops = Stops {
-            at_once: ownership.fenced().child_token(),
-            ..Stops::default()
-        };
+        let stops = Stops { at_once: ownership.fenced().child_token(), ..Stops::default() };
         let mut tasks = JoinSet::new();
         let (confirmation, confirmed) = watch::channel(confirmed);
         if !*confirmed.borrow() {
@@ -199,10 +184,7 @@ impl Ingest {
         let (orders, ordered) = mpsc::unbounded_channel();
         let lane_settings = LaneSettings {
             incarnation,
-            ship: ShipLimits {
-                bytes: settings.ship_max_bytes.0,
-                age: settings.ship_max_age.0,
-            },
+            ship: ShipLimits { bytes: settings.ship_max_bytes.0, age: settings.ship_max_age.0 },
             tail_bytes_max: parts.tail_bytes_max,
         };
         let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, LaneMetrics::new(&parts.metrics));
@@ -238,18 +220,11 @@ impl Ingest {
             }
         });
         let indexing = Indexing {
-            origin: JobOrigin {
-                cluster,
-                incarnation,
-                lane: LANE,
-            },
+            origin: JobOrigin { cluster, incarnation, lane: LANE },
             lane: lane.clone(),
             store: parts.store.clone(),
             queue: parts.queue.clone(),
-            limits: IndexLimits {
-                bytes: settings.index_batch_bytes.0,
-                age: settings.index_batch_age.0,
-            },
+            limits: IndexLimits { bytes: settings.index_batch_bytes.0, age: settings.index_batch_age.0 },
             metrics: ship_metrics.clone(),
         };
         let (indexing, run_indexing) = indexing.start();
@@ -277,11 +252,7 @@ impl Ingest {
                 Ok(())
             }
         });
-        tasks.spawn(watch_claims(
-            ownership.clone(),
-            settings.rhythm.check,
-            stops.lane.clone(),
-        ));
+        tasks.spawn(watch_claims(ownership.clone(), settings.rhythm.check, stops.lane.clone()));
         tasks.spawn({
             let (presence, stop) = (ownership.presence().clone(), stops.lane.clone());
             async move {
@@ -290,11 +261,7 @@ impl Ingest {
             }
         });
         tasks.spawn(follow_gauges(lane.clone(), ship_metrics.clone(), stops.lane.clone()));
-        tasks.spawn(follow_clients(
-            server.stats(),
-            KafkaMetrics::new(&parts.metrics),
-            stops.lane.clone(),
-        ));
+        tasks.spawn(follow_clients(server.stats(), KafkaMetrics::new(&parts.metrics), stops.lane.clone()));
         let mut exporter = Exporter::new(ExporterParts {
             cluster,
             incarnation,
@@ -364,10 +331,7 @@ impl Ingest {
 
     /// `/v1/status` and `/v1/seal`, and `/v1/tail` for query workers.
     pub fn routes(&self) -> Router {
-        let own = http::routes(http::Desk {
-            lane: self.lane.clone(),
-            indexing: self.indexing.clone(),
-        });
+        let own = http::routes(http::Desk { lane: self.lane.clone(), indexing: self.indexing.clone() });
         own.merge(tail::routes(self.tail(), self.stops.clients.clone()))
     }
 
@@ -418,10 +382,7 @@ impl Ingest {
         self.stops.clients.cancel();
         let _ = self.clients.await;
         self.stops.exporter.cancel();
-        let mut exporter = self
-            .exporter
-            .await
-            .map_err(|fault| IngestError::Fault(fault.to_string()))?;
+        let mut exporter = self.exporter.await.map_err(|fault| IngestError::Fault(fault.to_string()))?;
         let held = Identity::held(self.ownership.cluster(), self.ownership.incarnation());
         let confirmed = *self.confirmed.borrow();
         let given_up = tokio::time::timeout_at(deadline, async {
@@ -510,11 +471,7 @@ async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationT
 
 async fn follow_gauges(lane: LaneHandle, metrics: ShipMetrics, stop: CancellationToken) -> Result<(), IngestError> {
     let progress = lane.progress();
-    while stop
-        .run_until_cancelled(tokio::time::sleep(GAUGES_EVERY))
-        .await
-        .is_some()
-    {
+    while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
         let progress = *progress.borrow();
         metrics.unshipped_bytes.set(progress.unshipped_bytes as i64);
         let since = progress.unshipped_since.map_or(0, |since| (now_ms() - since).max(0));
@@ -528,11 +485,7 @@ async fn follow_clients(
     metrics: KafkaMetrics,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(GAUGES_EVERY))
-        .await
-        .is_some()
-    {
+    while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
         metrics.follow(&stats);
     }
     Ok(())

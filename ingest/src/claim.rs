@@ -127,10 +127,7 @@ pub async fn cluster_of(store: &SharedStore) -> Result<Option<Uuid>, ClaimError>
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let unknown = |reason: String| ClaimError::Unknown {
-        key: names::CLUSTER.into(),
-        reason,
-    };
+    let unknown = |reason: String| ClaimError::Unknown { key: names::CLUSTER.into(), reason };
     let document: ClusterDocument = serde_json::from_slice(&bytes).map_err(|error| unknown(error.to_string()))?;
     match document.v {
         VERSION => Ok(Some(document.cluster)),
@@ -144,17 +141,10 @@ pub async fn found_cluster(store: &SharedStore) -> Result<Uuid, ClaimError> {
         // Who was faster has founded it before.
         return match cluster_of(store).await? {
             Some(cluster) => Ok(cluster),
-            None => Err(ClaimError::Incomplete {
-                hint: hint(store, &found).await,
-                found,
-                missing: names::CLUSTER,
-            }),
+            None => Err(ClaimError::Incomplete { hint: hint(store, &found).await, found, missing: names::CLUSTER }),
         };
     }
-    let document = ClusterDocument {
-        v: VERSION,
-        cluster: Uuid::now_v7(),
-    };
+    let document = ClusterDocument { v: VERSION, cluster: Uuid::now_v7() };
     match store.create(names::CLUSTER, vec![json(&document)]).await {
         Ok(()) => Ok(document.cluster),
         Err(StoreError::Exists { .. }) => Ok(cluster_of(store).await?.unwrap_or(document.cluster)),
@@ -165,11 +155,7 @@ pub async fn found_cluster(store: &SharedStore) -> Result<Uuid, ClaimError> {
 /// The highest claim on the bucket.
 pub async fn highest(store: &SharedStore) -> Result<Option<Incarnation>, ClaimError> {
     let claims = store.list(names::CLAIMS).await?;
-    Ok(claims
-        .iter()
-        .filter_map(|object| object.key.parse::<ClaimName>().ok())
-        .map(|name| name.incarnation)
-        .max())
+    Ok(claims.iter().filter_map(|object| object.key.parse::<ClaimName>().ok()).map(|name| name.incarnation).max())
 }
 
 /// The highest claim on the bucket of a cluster; `None` only if nothing was ever written under one.
@@ -182,11 +168,7 @@ pub async fn highest_of_used(store: &SharedStore) -> Result<Option<Incarnation>,
     };
     // Who was faster has claimed it before.
     match highest(store).await? {
-        None => Err(ClaimError::Incomplete {
-            found,
-            missing: "claims/{incarnation}.json",
-            hint: String::new(),
-        }),
+        None => Err(ClaimError::Incomplete { found, missing: "claims/{incarnation}.json", hint: String::new() }),
         claim => Ok(claim),
     }
 }
@@ -231,13 +213,8 @@ pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> R
     let incarnation = Incarnation(highest.map_or(1, |claim| claim.0 + 1));
     let key = ClaimName { incarnation }.to_string();
     // A create of unknown outcome that is tried again finds its own nonce.
-    let claim = || ClaimDocument {
-        v: VERSION,
-        incarnation,
-        nonce: Ulid::new().to_string(),
-        host: host(),
-        at_ms: now_ms(),
-    };
+    let claim =
+        || ClaimDocument { v: VERSION, incarnation, nonce: Ulid::new().to_string(), host: host(), at_ms: now_ms() };
     match store.create(&key, vec![json(&claim())]).await {
         Ok(()) => {}
         Err(StoreError::Exists { .. }) => return Err(ClaimError::Taken { by: incarnation }),
@@ -346,10 +323,7 @@ mod tests {
         assert_eq!(claim_after(&store, None).await.unwrap(), Incarnation(1));
         faulty.fail(Operation::Create, "claims/", Fault::Before, 5);
         let late = claim_after(&store, None).await;
-        assert!(
-            matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })),
-            "{late:?}"
-        );
+        assert!(matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })), "{late:?}");
     }
 
     fn incomplete(refused: Result<impl std::fmt::Debug, ClaimError>, names: [&str; 2]) -> String {
@@ -363,11 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_used_bucket_that_lost_what_says_whose_it_is_is_not_founded_again() {
-        for left in [
-            "claims/00000001.json",
-            "lanes/00000000/checkpoints/x",
-            "topics/t/archives/x",
-        ] {
+        for left in ["claims/00000001.json", "lanes/00000000/checkpoints/x", "topics/t/archives/x"] {
             let store = memory();
             store.create(left, vec![Bytes::from_static(b"{}")]).await.unwrap();
             incomplete(found_cluster(&store).await, [names::CLUSTER, left]);
@@ -379,11 +349,7 @@ mod tests {
     async fn a_used_bucket_that_lost_its_claims_is_not_claimed_as_a_new_one() {
         let store = memory();
         found_cluster(&store).await.unwrap();
-        assert_eq!(
-            highest_of_used(&store).await.unwrap(),
-            None,
-            "who founded it may have ended before it claimed it"
-        );
+        assert_eq!(highest_of_used(&store).await.unwrap(), None, "who founded it may have ended before it claimed it");
         let left = "lanes/00000000/checkpoints/x";
         store.create(left, vec![Bytes::from_static(b"{}")]).await.unwrap();
         incomplete(highest_of_used(&store).await, ["claims/", left]);

@@ -19,6 +19,5 @@ pub fn since_boot() -> Duration {
 
 /// A time as milliseconds since the Unix epoch.
 pub fn millis(time: SystemTime) -> Timestamp {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

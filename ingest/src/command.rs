@@ -272,10 +272,7 @@ impl Command {
 
     fn decode(bytes: &[u8], position: usize) -> Result<(Command, usize), CommandError> {
         let Some((head, fields)) = bytes.split_first_chunk::<4>() else {
-            return Err(CommandError::Malformed {
-                position,
-                reason: "cut short".into(),
-            });
+            return Err(CommandError::Malformed { position, reason: "cut short".into() });
         };
         let kind = u16::from_le_bytes([head[0], head[1]]);
         let version = u16::from_le_bytes([head[2], head[3]]);
@@ -289,11 +286,7 @@ impl Command {
             (7, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::ForgetResults(c), n))?,
             (8, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::ForgetTombstones(c), n))?,
             _ => {
-                return Err(CommandError::Unknown {
-                    kind,
-                    version,
-                    position,
-                });
+                return Err(CommandError::Unknown { kind, version, position });
             }
         };
         Ok((command, head.len() + length))
@@ -308,8 +301,6 @@ fn encode_fields<T: Serialize>(fields: &T, out: &mut Vec<u8>) -> Result<usize, b
 fn decode_fields<T: DeserializeOwned>(fields: &[u8], position: usize) -> Result<(T, usize), CommandError> {
     const FIELD_BYTES_MAX: usize = 64 << 20;
     let config = bincode::config::standard().with_limit::<FIELD_BYTES_MAX>();
-    bincode::serde::decode_from_slice(fields, config).map_err(|error| CommandError::Malformed {
-        position,
-        reason: error.to_string(),
-    })
+    bincode::serde::decode_from_slice(fields, config)
+        .map_err(|error| CommandError::Malformed { position, reason: error.to_string() })
 }

@@ -132,12 +132,7 @@ impl LogEnd {
         if index <= self.end {
             return Ok(());
         }
-        Err(ContinuityError::Behind {
-            directory: self.directory.clone(),
-            end: self.end,
-            object,
-            index,
-        })
+        Err(ContinuityError::Behind { directory: self.directory.clone(), end: self.end, object, index })
     }
 
     async fn segments_from(&self, store: &SharedStore, first: LogIndex) -> Result<Vec<SegmentName>, StoreError> {
@@ -175,10 +170,7 @@ impl LogEnd {
             let (partitions, log) = ship::read_range(&frames, header.first, header.last)?;
             Ok::<_, ShipError>((segment::build(header, partitions, &log)?, log))
         });
-        let (ours, log) = ours
-            .await
-            .map_err(|_| crate::lane::LaneGone)
-            .map_err(ShipError::from)??;
+        let (ours, log) = ours.await.map_err(|_| crate::lane::LaneGone).map_err(ShipError::from)??;
         let same = *theirs.header() == header
             && theirs.directory().lists_the_same(&ours.directory)
             && theirs.log().await? == log;

@@ -92,13 +92,7 @@ struct Changes {
 impl Exporter {
     /// An exporter that has exported nothing yet.
     pub fn new(parts: ExporterParts) -> Self {
-        Self {
-            parts,
-            pages: BTreeMap::new(),
-            exported: None,
-            named: 0,
-            recycled: 0,
-        }
+        Self { parts, pages: BTreeMap::new(), exported: None, named: 0, recycled: 0 }
     }
 
     /// Exports until cancelled. A bucket that can't be reached, or a local checkpoint that can't be written, is tried again
@@ -114,9 +108,7 @@ impl Exporter {
             let (exported, owes_checkpoint) = (self.exported, self.named > self.recycled);
             let changed = async {
                 tokio::time::sleep(PACE).await;
-                let _ = progress
-                    .wait_for(|progress| owes_checkpoint || Some(progress.catalog) > exported)
-                    .await;
+                let _ = progress.wait_for(|progress| owes_checkpoint || Some(progress.catalog) > exported).await;
             };
             tokio::select! {
                 biased;
@@ -183,11 +175,8 @@ impl Exporter {
             return Ok(());
         }
         let (cluster, incarnation, lane_id) = (self.parts.cluster, self.parts.incarnation, self.parts.lane_id);
-        let (index, bytes) = self
-            .parts
-            .lane
-            .look(move |state| (state.applied, checkpoint::encode(state, cluster, lane_id)))
-            .await?;
+        let (index, bytes) =
+            self.parts.lane.look(move |state| (state.applied, checkpoint::encode(state, cluster, lane_id))).await?;
         let checkpoints = self.parts.data_dir.checkpoints(lane_id);
         let put = tokio::task::spawn_blocking(move || checkpoints.put(incarnation, index, &bytes));
         if let Err(error) = put.await.map_err(|_| LaneGone)? {
@@ -210,12 +199,7 @@ impl Changes {
             index: state.applied,
             shipped: state.shipped_index(),
             living: state.topics.keys().copied().collect(),
-            pages: state
-                .topics
-                .values()
-                .filter(changed)
-                .map(|topic| page_of(topic, &state.segments))
-                .collect(),
+            pages: state.topics.values().filter(changed).map(|topic| page_of(topic, &state.segments)).collect(),
         }
     }
 }

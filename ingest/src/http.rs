@@ -57,10 +57,7 @@ pub struct Sealed {
 
 /// The routes.
 pub fn routes(desk: Desk) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/seal", post(seal))
-        .with_state(Arc::new(desk))
+    Router::new().route("/v1/status", get(status)).route("/v1/seal", post(seal)).with_state(Arc::new(desk))
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {
@@ -80,10 +77,7 @@ async fn seal(State(desk): State<Arc<Desk>>) -> Response {
         let border = desk.lane.cut(false).await?;
         desk.lane.shipped(border).await?;
         desk.indexing.flush().await?;
-        Ok(Sealed {
-            shipped_index: border,
-            pending_jobs: desk.indexing.pending_jobs(),
-        })
+        Ok(Sealed { shipped_index: border, pending_jobs: desk.indexing.pending_jobs() })
     };
     match sealed.await {
         Err(error @ FlushError::Queue(_)) => {

@@ -22,14 +22,10 @@ impl LaneMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            fsync_seconds: metrics.seconds(
-                "chronik_wal_fsync_seconds",
-                "Time of one fdatasync of the write-ahead log.",
-            ),
-            refused_for_room: metrics.counter(
-                "chronik_wal_refused_total",
-                "Batches refused because the write-ahead log had no room.",
-            ),
+            fsync_seconds: metrics
+                .seconds("chronik_wal_fsync_seconds", "Time of one fdatasync of the write-ahead log."),
+            refused_for_room: metrics
+                .counter("chronik_wal_refused_total", "Batches refused because the write-ahead log had no room."),
             tail_bytes: metrics.gauge(
                 "chronik_tail_memory_bytes",
                 "Memory for the newest batches, and for where the write-ahead log has the others.",
@@ -52,10 +48,7 @@ impl KafkaMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            connections: metrics.gauge(
-                "chronik_kafka_connections",
-                "Connections of Kafka clients that are open.",
-            ),
+            connections: metrics.gauge("chronik_kafka_connections", "Connections of Kafka clients that are open."),
             in_flight_bytes: metrics.gauge(
                 "chronik_kafka_in_flight_bytes",
                 "Bytes of requests of Kafka clients that are being read or answered.",
@@ -77,10 +70,7 @@ impl KafkaMetrics {
 
     /// Takes over what the server has counted since the last time.
     pub fn follow(&self, stats: &NetStats) {
-        let gauges = [
-            (&self.connections, &stats.connections_open),
-            (&self.in_flight_bytes, &stats.in_flight_bytes),
-        ];
+        let gauges = [(&self.connections, &stats.connections_open), (&self.in_flight_bytes, &stats.in_flight_bytes)];
         for (shown, counted) in gauges {
             shown.set(counted.load(Relaxed) as i64);
         }
@@ -116,23 +106,17 @@ impl FetchMetrics {
                 "chronik_cold_fetch_seconds",
                 "Time of a read of old records, through query workers or from the bucket itself.",
             ),
-            answer_bytes: metrics.gauge(
-                "chronik_fetch_answer_bytes",
-                "Bytes of records in answers to fetches that are not sent yet.",
-            ),
-            wal_hits: metrics.counter(
-                "chronik_fetch_wal_total",
-                "Partition reads served from memory or the write-ahead log.",
-            ),
+            answer_bytes: metrics
+                .gauge("chronik_fetch_answer_bytes", "Bytes of records in answers to fetches that are not sent yet."),
+            wal_hits: metrics
+                .counter("chronik_fetch_wal_total", "Partition reads served from memory or the write-ahead log."),
             segment_hits: metrics.counter("chronik_fetch_segment_total", "Partition reads served from segments."),
             wal_rate: metrics.ratio(
                 "fetch_wal_hit_rate",
                 "Share of all partition reads that were served from memory or the write-ahead log.",
             ),
-            segment_rate: metrics.ratio(
-                "fetch_segment_hit_rate",
-                "Share of all partition reads that were served from segments.",
-            ),
+            segment_rate: metrics
+                .ratio("fetch_segment_hit_rate", "Share of all partition reads that were served from segments."),
         }
     }
 
@@ -247,15 +231,9 @@ impl DeletionMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            deleted: metrics.counters(
-                "chronik_deleted_objects_total",
-                "Objects deleted from the bucket.",
-                "kind",
-            ),
-            tombstones: metrics.gauge(
-                "chronik_tombstones",
-                "Objects in the bucket that were let go of and wait for their deletion.",
-            ),
+            deleted: metrics.counters("chronik_deleted_objects_total", "Objects deleted from the bucket.", "kind"),
+            tombstones: metrics
+                .gauge("chronik_tombstones", "Objects in the bucket that were let go of and wait for their deletion."),
             orphans: metrics.gauge(
                 "chronik_orphans",
                 "Objects that nobody had known for a day, as the last daily look through the bucket found them.",

@@ -110,10 +110,7 @@ impl RecordReader {
         let bounds = tail.bounds();
         if bounds.tail_start > bounds.log_start {
             let _timer = self.metrics.cold_seconds.start_timer();
-            let found = self
-                .cold
-                .offset_for_time(topic.id, partition, bounds.log_start, timestamp)
-                .await?;
+            let found = self.cold.offset_for_time(topic.id, partition, bounds.log_start, timestamp).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -190,15 +187,7 @@ enum Step {
 
 impl LogRead {
     pub(crate) fn new(topic: TopicId, partition: PartitionId, from: Offset, max_bytes: usize) -> Self {
-        Self {
-            topic,
-            partition,
-            from,
-            max_bytes,
-            next: from,
-            batches: Vec::new(),
-            bytes: 0,
-        }
+        Self { topic, partition, from, max_bytes, next: from, batches: Vec::new(), bytes: 0 }
     }
 
     /// Whole batches, the first one containing `from`, from stretches that hold it; at most about `max_bytes`, but at least
@@ -235,10 +224,8 @@ impl LogRead {
 
     /// Takes the partition's batches out of a frame.
     fn take(&mut self, frame: &Frame) -> Result<Step, ReadError> {
-        let commands = Command::decode_all(&frame.commands).map_err(|source| ReadError::Command {
-            index: frame.index,
-            source,
-        })?;
+        let commands =
+            Command::decode_all(&frame.commands).map_err(|source| ReadError::Command { index: frame.index, source })?;
         for command in commands {
             let Command::Append(append) = command else { continue };
             if (append.topic, append.partition) != (self.topic, self.partition) || append.last_offset < self.next {
@@ -271,10 +258,7 @@ impl LogRead {
     }
 
     fn damaged(&self, reason: &str) -> ReadError {
-        ReadError::Damaged {
-            offset: self.next,
-            reason: reason.into(),
-        }
+        ReadError::Damaged { offset: self.next, reason: reason.into() }
     }
 }
 

@@ -43,11 +43,7 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), RunError>
              CHRONIK_QUEUE=sqs, or run `chronik standalone` to have them indexed"
         );
     }
-    let queue = settings
-        .queue
-        .open(&process.metrics)
-        .await
-        .map_err(ServiceError::from)?;
+    let queue = settings.queue.open(&process.metrics).await.map_err(ServiceError::from)?;
     let opened = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await;
     let store = opened.map_err(ServiceError::from)?;
     let memory = settings.cache.shares(Uses::Broker);

@@ -124,30 +124,11 @@ impl IngestSettings {
                 return Ok(());
             }
             let accepted = format!("{} to {}", ByteSize(least), ByteSize(most));
-            Err(SettingsError::Value {
-                setting,
-                value: value.to_string(),
-                accepted,
-            })
+            Err(SettingsError::Value { setting, value: value.to_string(), accepted })
         };
-        in_bounds(
-            "--wal-rotation-size (CHRONIK_WAL_ROTATION_SIZE)",
-            self.wal_rotation_size,
-            64 << 10,
-            1 << 30,
-        )?;
-        in_bounds(
-            "--ship-max-bytes (CHRONIK_SHIP_MAX_BYTES)",
-            self.ship_max_bytes,
-            16 << 10,
-            64 << 20,
-        )?;
-        in_bounds(
-            "--index-batch-bytes (CHRONIK_INDEX_BATCH_BYTES)",
-            self.index_batch_bytes,
-            1,
-            64 << 20,
-        )?;
+        in_bounds("--wal-rotation-size (CHRONIK_WAL_ROTATION_SIZE)", self.wal_rotation_size, 64 << 10, 1 << 30)?;
+        in_bounds("--ship-max-bytes (CHRONIK_SHIP_MAX_BYTES)", self.ship_max_bytes, 16 << 10, 64 << 20)?;
+        in_bounds("--index-batch-bytes (CHRONIK_INDEX_BATCH_BYTES)", self.index_batch_bytes, 1, 64 << 20)?;
         if let Some(most) = self.wal_max_bytes {
             let least = self.wal_bytes_min();
             in_bounds("--wal-max-bytes (CHRONIK_WAL_MAX_BYTES)", most, least, u64::MAX)?;
@@ -164,9 +145,7 @@ impl IngestSettings {
     pub fn listener(&self) -> Result<Listener, SettingsError> {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         let any = IpAddr::from([0, 0, 0, 0]);
-        let bind = self
-            .bind_addr
-            .unwrap_or(if self.advertised_addr.is_some() { any } else { loopback });
+        let bind = self.bind_addr.unwrap_or(if self.advertised_addr.is_some() { any } else { loopback });
         let (host, port) = match &self.advertised_addr {
             Some(address) => split_port(address)?,
             None if bind.is_unspecified() => {
@@ -201,11 +180,7 @@ fn split_port(address: &str) -> Result<(String, Option<u16>), SettingsError> {
         _ => (address, None),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() {
-        Err(refused())
-    } else {
-        Ok((host.into(), port))
-    }
+    if host.is_empty() { Err(refused()) } else { Ok((host.into(), port)) }
 }
 
 #[cfg(test)]
@@ -230,44 +205,16 @@ mod tests {
     fn the_bind_address_follows_the_advertised_one() {
         let cases = [
             (&[][..], "127.0.0.1:9092", "127.0.0.1", None),
-            (
-                &["--advertised-addr", "kafka.example"],
-                "0.0.0.0:9092",
-                "kafka.example",
-                None,
-            ),
-            (
-                &["--advertised-addr", "kafka.example:19092"],
-                "0.0.0.0:9092",
-                "kafka.example",
-                Some(19092),
-            ),
-            (
-                &["--advertised-addr", "[::1]:7", "--bind-addr", "::1"],
-                "[::1]:9092",
-                "::1",
-                Some(7),
-            ),
-            (
-                &["--advertised-addr", "::1", "--advertised-port", "8"],
-                "0.0.0.0:9092",
-                "::1",
-                Some(8),
-            ),
-            (
-                &["--bind-addr", "10.0.0.1", "--kafka-port", "1"],
-                "10.0.0.1:1",
-                "10.0.0.1",
-                None,
-            ),
+            (&["--advertised-addr", "kafka.example"], "0.0.0.0:9092", "kafka.example", None),
+            (&["--advertised-addr", "kafka.example:19092"], "0.0.0.0:9092", "kafka.example", Some(19092)),
+            (&["--advertised-addr", "[::1]:7", "--bind-addr", "::1"], "[::1]:9092", "::1", Some(7)),
+            (&["--advertised-addr", "::1", "--advertised-port", "8"], "0.0.0.0:9092", "::1", Some(8)),
+            (&["--bind-addr", "10.0.0.1", "--kafka-port", "1"], "10.0.0.1:1", "10.0.0.1", None),
         ];
         for (line, bind, host, port) in cases {
             let listener = settings(line).listener().unwrap();
-            let expected = Listener {
-                bind: bind.parse().unwrap(),
-                advertised_host: host.into(),
-                advertised_port: port,
-            };
+            let expected =
+                Listener { bind: bind.parse().unwrap(), advertised_host: host.into(), advertised_port: port };
             assert_eq!(listener, expected, "{line:?}");
         }
     }

@@ -120,10 +120,7 @@ impl Shipper {
                 uploaded = uploads.next() => uploaded,
             };
             let Some(uploaded) = uploaded else { return Ok(()) };
-            let Uploaded {
-                registration,
-                checkpoint,
-            } = uploaded?;
+            let Uploaded { registration, checkpoint } = uploaded?;
             let registered = this.register_in_time(registration);
             tokio::pin!(registered);
             loop {
@@ -139,17 +136,12 @@ impl Shipper {
     }
 
     async fn upload(&self, order: ShipOrder) -> Result<Uploaded, ShipError> {
-        Ok(Uploaded {
-            registration: self.upload_range(order.first, order.last).await?,
-            checkpoint: order.checkpoint,
-        })
+        Ok(Uploaded { registration: self.upload_range(order.first, order.last).await?, checkpoint: order.checkpoint })
     }
 
     pub(crate) async fn upload_range(&self, first: LogIndex, last: LogIndex) -> Result<RegisterSegment, ShipError> {
         let this = self.clone();
-        let built = tokio::task::spawn_blocking(move || this.build(first, last))
-            .await
-            .map_err(|_| LaneGone)??;
+        let built = tokio::task::spawn_blocking(move || this.build(first, last)).await.map_err(|_| LaneGone)??;
         failpoint!("segment-built");
         // A later claim does not matter yet: who takes over adopts what is uploaded in time.
         let is_the_bucket = || async { Ok(self.ownership.check_claim().await?) };
@@ -161,14 +153,7 @@ impl Shipper {
                 name = Ulid::new();
             }
             let (lane, incarnation) = (self.lane_id, self.incarnation);
-            let key = SegmentName {
-                lane,
-                incarnation,
-                first,
-                last,
-                ulid: name,
-            }
-            .to_string();
+            let key = SegmentName { lane, incarnation, first, last, ulid: name }.to_string();
             match self.store_verified(&key, &built).await {
                 Ok(()) => break key,
                 Err(error) => {
@@ -203,13 +188,8 @@ impl Shipper {
 
     pub(crate) fn build(&self, first: LogIndex, last: LogIndex) -> Result<BuiltSegment, ShipError> {
         let (partitions, log) = read_range(self.lane.wal(), first, last)?;
-        let header = SegmentHeader {
-            cluster: self.cluster,
-            incarnation: self.incarnation,
-            lane: self.lane_id,
-            first,
-            last,
-        };
+        let header =
+            SegmentHeader { cluster: self.cluster, incarnation: self.incarnation, lane: self.lane_id, first, last };
         Ok(segment::build(header, partitions, &log)?)
     }
 
@@ -228,19 +208,13 @@ impl Shipper {
 
     /// `false` if the segment is too old, or not in the bucket.
     async fn register(&self, segment: &RegisterSegment) -> Result<bool, ShipError> {
-        if !self
-            .asked("the bucket can't be asked", || self.is_in_bucket(segment))
-            .await?
-        {
+        if !self.asked("the bucket can't be asked", || self.is_in_bucket(segment)).await? {
             return Ok(false);
         }
         let key = &segment.key;
         let mut retry = Backoff::new();
         loop {
-            let command = Command::RegisterSegment(RegisterSegment {
-                at: now_ms(),
-                ..segment.clone()
-            });
+            let command = Command::RegisterSegment(RegisterSegment { at: now_ms(), ..segment.clone() });
             match self.lane.propose(command).await {
                 Ok(()) => break,
                 Err(LaneError::NoRoom | LaneError::Unconfirmed) => retry.wait().await,
@@ -250,10 +224,7 @@ impl Shipper {
                 }
                 Err(LaneError::Refused(Refusal::SegmentTooOld)) => return Ok(false),
                 Err(LaneError::Refused(refusal)) => {
-                    return Err(ShipError::Refused {
-                        key: key.clone(),
-                        refusal,
-                    });
+                    return Err(ShipError::Refused { key: key.clone(), refusal });
                 }
                 Err(LaneError::Gone(gone)) => return Err(gone.into()),
             }
@@ -295,10 +266,7 @@ impl Shipper {
     /// Stores the state at a registered segment's end. What can't be stored for long gives way to a newer one.
     async fn store_checkpoint(&self, checkpoint: Checkpoint) {
         let index = checkpoint.state.applied;
-        if tokio::time::timeout(CHECKPOINT_WAIT, self.try_checkpoint(checkpoint))
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(CHECKPOINT_WAIT, self.try_checkpoint(checkpoint)).await.is_err() {
             tracing::warn!(
                 "the checkpoint at {index} could not be stored in {CHECKPOINT_WAIT:?}; a newer one takes its place"
             );
@@ -311,13 +279,8 @@ impl Shipper {
         let (cluster, lane) = (self.cluster, self.lane_id);
         let encoded = tokio::task::spawn_blocking(move || checkpoint::encode(&state, cluster, lane));
         let Ok(bytes) = encoded.await else { return };
-        let name = CheckpointName {
-            lane: self.lane_id,
-            incarnation: self.incarnation,
-            index,
-            ulid: Ulid::new(),
-        }
-        .to_string();
+        let name =
+            CheckpointName { lane: self.lane_id, incarnation: self.incarnation, index, ulid: Ulid::new() }.to_string();
         let mut retry = Backoff::new();
         while let Err(error) = self.store.create(&name, vec![bytes.clone()]).await {
             tracing::warn!("checkpoint {name} is not in the bucket yet, trying again: {error}");
@@ -339,10 +302,8 @@ pub fn read_range(
     let mut log = Vec::new();
     for frame in wal.frames(first, last) {
         let frame = frame?;
-        let commands = Command::decode_all(&frame.commands).map_err(|source| ShipError::Command {
-            index: frame.index,
-            source,
-        })?;
+        let commands =
+            Command::decode_all(&frame.commands).map_err(|source| ShipError::Command { index: frame.index, source })?;
         let batches = contiguous(&frame);
         for command in commands {
             if let Command::Append(append) = command {
@@ -352,19 +313,11 @@ pub fn read_range(
                 partitions.entry(partition).or_default().push(batch);
             }
         }
-        log.push(LogEntry {
-            index: frame.index,
-            epoch: frame.epoch,
-            commands: frame.commands,
-        });
+        log.push(LogEntry { index: frame.index, epoch: frame.epoch, commands: frame.commands });
     }
     let partitions = partitions
         .into_iter()
-        .map(|((topic, partition), batches)| PartitionBatches {
-            topic,
-            partition,
-            batches,
-        })
+        .map(|((topic, partition), batches)| PartitionBatches { topic, partition, batches })
         .collect();
     Ok((partitions, log))
 }

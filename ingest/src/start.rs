@@ -125,12 +125,7 @@ pub async fn start(
     store: &SharedStore,
     lane: Lane,
 ) -> Result<Started, StartError> {
-    let Held {
-        ownership,
-        beat,
-        was_released,
-        confirmed,
-    } = match data_dir.identity()? {
+    let Held { ownership, beat, was_released, confirmed } = match data_dir.identity()? {
         Some(identity) => resume(settings, data_dir, store, lane, identity).await?,
         None => begin(settings, data_dir, store, lane).await?,
     };
@@ -147,14 +142,7 @@ pub async fn start(
     }
     let (replayed, log, log_end, confirmed) = taken_up?;
     data_dir.set_identity(&identity)?;
-    Ok(Started {
-        ownership,
-        beat,
-        log_end,
-        confirmed,
-        replayed,
-        log,
-    })
+    Ok(Started { ownership, beat, log_end, confirmed, replayed, log })
 }
 
 /// Opens the local log upon the local checkpoint, and compares its end with the bucket's where that answers.
@@ -171,11 +159,7 @@ async fn take_up(
     let (replayed, log) = tokio::task::spawn_blocking(move || open_log(options, state))
         .await
         .map_err(std::io::Error::other)
-        .map_err(|source| DataDirError::Io {
-            operation: "open",
-            path: data_dir.path().to_owned(),
-            source,
-        })??;
+        .map_err(|source| DataDirError::Io { operation: "open", path: data_dir.path().to_owned(), source })??;
     let log_end = LogEnd {
         directory: data_dir.path().to_owned(),
         cluster: identity.cluster,
@@ -340,12 +324,7 @@ async fn begin(
     data_dir.checkpoints(lane).put(incarnation, state.applied, &bytes)?;
     let options = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
     wal::create(&LocalDisk, &options, state.applied)?;
-    Ok(Held {
-        ownership,
-        beat,
-        was_released: false,
-        confirmed: true,
-    })
+    Ok(Held { ownership, beat, was_released: false, confirmed: true })
 }
 
 /// A broker whose log can't hold anything would own the bucket and refuse every record. One that has a log starts even on a
@@ -372,12 +351,7 @@ async fn recovered(
     let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
     let (mut state, report) = recover::from_bucket(store, cluster, lane, settings.accept_loss).await?;
     state.begin_incarnation(incarnation);
-    let name = CheckpointName {
-        lane,
-        incarnation,
-        index: state.applied,
-        ulid: Ulid::new(),
-    };
+    let name = CheckpointName { lane, incarnation, index: state.applied, ulid: Ulid::new() };
     let bytes = checkpoint::encode(&state, cluster, lane);
     store.create(&name.to_string(), vec![bytes]).await?;
     tracing::warn!("{report}");
@@ -416,18 +390,12 @@ async fn succeed(
 fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<LaneState, StartError> {
     let checkpoints = data_dir.checkpoints(lane);
     for stray in checkpoints.strays()? {
-        tracing::warn!(
-            "{} is none of the two local checkpoints: it is left alone",
-            stray.display()
-        );
+        tracing::warn!("{} is none of the two local checkpoints: it is left alone", stray.display());
     }
     let (stored, lost) = checkpoints.of(identity.incarnation)?;
     let Some(Stored { path, bytes, .. }) = stored.into_iter().next() else {
         let places: Vec<String> = lost.iter().map(|path| path.display().to_string()).collect();
-        return Err(StartError::NoCheckpoint {
-            incarnation: identity.incarnation,
-            places: places.join(" nor "),
-        });
+        return Err(StartError::NoCheckpoint { incarnation: identity.incarnation, places: places.join(" nor ") });
     };
     for lost in lost {
         tracing::warn!(
@@ -451,26 +419,15 @@ fn wal_options(
         None => (data_dir.log_bytes_max(lane)? / 5 * 4).max(settings.wal_bytes_min()),
     };
     let defaults = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
-    Ok(WalOptions {
-        file_bytes: settings.wal_rotation_size.0,
-        max_bytes,
-        queue_bytes: WAL_QUEUE_BYTES_MAX,
-        ..defaults
-    })
+    Ok(WalOptions { file_bytes: settings.wal_rotation_size.0, max_bytes, queue_bytes: WAL_QUEUE_BYTES_MAX, ..defaults })
 }
 
 fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog), WalError> {
-    let floor = Floor {
-        checkpoint: state.applied,
-        shipped: state.shipped_index(),
-    };
+    let floor = Floor { checkpoint: state.applied, shipped: state.shipped_index() };
     let mut replay = Replay::new(state);
     let wal = wal::open(Arc::new(LocalDisk), options, floor, &mut |frame, place| {
         let index = frame.index;
-        replay.take(frame, place).map_err(|error| WalError::Replay {
-            index,
-            source: error.into(),
-        })
+        replay.take(frame, place).map_err(|error| WalError::Replay { index, source: error.into() })
     })?;
     if let Some(torn) = &wal.torn {
         tracing::warn!("{torn}");
@@ -479,14 +436,7 @@ fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog)
     let handle = wal.writer.start(move |outcome| {
         let _ = sender.send(outcome);
     })?;
-    Ok((
-        replay.finish(),
-        LaneLog {
-            wal: handle,
-            reader: wal.reader,
-            written,
-        },
-    ))
+    Ok((replay.finish(), LaneLog { wal: handle, reader: wal.reader, written }))
 }
 
 #[cfg(test)]
@@ -531,16 +481,9 @@ mod tests {
         let mut settings = settings();
         settings.wal_rotation_size = ByteSize(1 << 60);
         let error = begin(&settings, &data_dir, &store, LANE).await.err().unwrap();
-        let StartError::NoSpace { free, needed, .. } = &error else {
-            panic!("{error}")
-        };
+        let StartError::NoSpace { free, needed, .. } = &error else { panic!("{error}") };
         assert!(*needed == ByteSize(4 << 60) && free < needed, "{error}");
-        for part in [
-            folder.path().to_str().unwrap(),
-            &free.to_string(),
-            "--wal-rotation-size",
-            "--wal-max-bytes",
-        ] {
+        for part in [folder.path().to_str().unwrap(), &free.to_string(), "--wal-rotation-size", "--wal-max-bytes"] {
             assert!(error.to_string().contains(part), "{part} is not in: {error}");
         }
         assert_eq!(claim::cluster_of(&store).await.unwrap(), None);
@@ -558,9 +501,7 @@ mod tests {
     async fn a_bucket_that_was_given_up_is_waited_for() {
         let (_folder, data_dir, store, identity) = owned().await;
         let began = tokio::time::Instant::now();
-        let held = resume(&settings(), &data_dir, &store, LANE, identity.given_up())
-            .await
-            .unwrap();
+        let held = resume(&settings(), &data_dir, &store, LANE, identity.given_up()).await.unwrap();
         assert!(held.confirmed && began.elapsed() >= 3 * ASK_AGAIN);
     }
 
@@ -569,12 +510,6 @@ mod tests {
         let (_folder, data_dir, store, identity) = owned().await;
         claim::claim_after(&store, Some(identity.incarnation)).await.unwrap();
         let lost = resume(&settings(), &data_dir, &store, LANE, identity.given_up()).await;
-        assert!(matches!(
-            lost,
-            Err(StartError::NotOurs {
-                source: ClaimError::Fenced { .. },
-                ..
-            })
-        ));
+        assert!(matches!(lost, Err(StartError::NotOurs { source: ClaimError::Fenced { .. }, .. })));
     }
 }

@@ -74,9 +74,7 @@ impl Tail for TailService {
             return Err(TailError::TooOld { from, start });
         }
         let batches = self.reader.read(&view, partition, from, max_bytes).await;
-        let batches = batches.map_err(|error| TailError::Unavailable {
-            message: error.to_string(),
-        })?;
+        let batches = batches.map_err(|error| TailError::Unavailable { message: error.to_string() })?;
         Ok(batches.iter().map(BatchBytes::contiguous).collect())
     }
 }

@@ -92,9 +92,7 @@ impl TopicConfig {
 
     /// `max.message.bytes`: the largest batch, bytes.
     pub fn message_bytes_max(&self) -> usize {
-        self.get("max.message.bytes")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(MESSAGE_BYTES_DEFAULT) as usize
+        self.get("max.message.bytes").and_then(|v| v.parse().ok()).unwrap_or(MESSAGE_BYTES_DEFAULT) as usize
     }
 
     /// `message.timestamp.type`.
@@ -118,38 +116,24 @@ impl TopicConfig {
             Some("none") => ValueFormat::None,
             _ => ValueFormat::Auto,
         };
-        IndexSettings {
-            value_format,
-            positions: self.get("search.positions") == Some("true"),
-        }
+        IndexSettings { value_format, positions: self.get("search.positions") == Some("true") }
     }
 }
 
 fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     if value.len() > VALUE_BYTES_MAX {
-        return Err(ConfigError::LongValue {
-            name: shown(name),
-            bytes: value.len(),
-        });
+        return Err(ConfigError::LongValue { name: shown(name), bytes: value.len() });
     }
     let one_of = |accepted: &'static str, ok: bool| match ok {
         true => Ok(()),
-        false => Err(ConfigError::Value {
-            name: name.into(),
-            value: shown(value),
-            accepted,
-        }),
+        false => Err(ConfigError::Value { name: name.into(), value: shown(value), accepted }),
     };
     match name {
         "search.enabled" | "search.positions" => one_of("true or false", ["true", "false"].contains(&value)),
-        "search.value.format" => one_of(
-            "auto, json, text or none",
-            ["auto", "json", "text", "none"].contains(&value),
-        ),
-        "message.timestamp.type" => one_of(
-            "CreateTime or LogAppendTime",
-            ["CreateTime", "LogAppendTime"].contains(&value),
-        ),
+        "search.value.format" => one_of("auto, json, text or none", ["auto", "json", "text", "none"].contains(&value)),
+        "message.timestamp.type" => {
+            one_of("CreateTime or LogAppendTime", ["CreateTime", "LogAppendTime"].contains(&value))
+        }
         "max.message.bytes" => one_of(
             "a number of bytes from 0 to 33554432 (32 MiB)",
             value.parse::<u32>().is_ok_and(|bytes| bytes <= MESSAGE_BYTES_MAX),
@@ -183,10 +167,7 @@ mod tests {
     #[test]
     fn settings_have_a_size_each_and_together() {
         given(&[("segment.a", 4096), ("segment.b", 4096), ("segment.c", 4096)]).unwrap();
-        let long = ConfigError::LongValue {
-            name: "segment.a".into(),
-            bytes: 4097,
-        };
+        let long = ConfigError::LongValue { name: "segment.a".into(), bytes: 4097 };
         assert_eq!(given(&[("segment.a", 4097)]), Err(long));
         let four = ["segment.a", "segment.b", "segment.c", "segment.d"].map(|name| (name, 4096));
         assert_eq!(given(&four), Err(ConfigError::TooLarge { bytes: 4 * (4096 + 9) }));
@@ -197,11 +178,7 @@ mod tests {
     #[test]
     fn what_is_refused_is_repeated_in_part_only() {
         let name = "ü".repeat(1_000_000);
-        for refused in [
-            given(&[(&name, 1)]),
-            given(&[(&name, 5000)]),
-            given(&[("retention.ms", 4000)]),
-        ] {
+        for refused in [given(&[(&name, 1)]), given(&[(&name, 5000)]), given(&[("retention.ms", 4000)])] {
             let told = refused.unwrap_err().to_string();
             assert!(told.len() < 300, "{} bytes", told.len());
         }

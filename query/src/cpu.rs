@@ -15,9 +15,7 @@ pub(crate) struct CpuError(String);
 
 impl Cpu {
     pub(crate) fn new(threads: usize) -> Self {
-        Self {
-            threads: Arc::new(Semaphore::new(threads)),
-        }
+        Self { threads: Arc::new(Semaphore::new(threads)) }
     }
 
     /// Runs `work` to its end, even if nobody waits for it any more.
@@ -25,10 +23,7 @@ impl Cpu {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CpuError> {
-        let thread = Arc::clone(&self.threads)
-            .acquire_owned()
-            .await
-            .map_err(|error| CpuError(error.to_string()))?;
+        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|error| CpuError(error.to_string()))?;
         let task = tokio::task::spawn_blocking(move || {
             let _thread = thread;
             work()

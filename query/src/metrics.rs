@@ -19,24 +19,17 @@ impl SearchMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         Self {
             searches: metrics.counter("chronik_search_requests_total", "Searches begun."),
-            incomplete: metrics.counter(
-                "chronik_search_incomplete_total",
-                "Searches that could not look at all of their range.",
-            ),
-            refused: metrics.counter(
-                "chronik_search_refused_total",
-                "Searches refused because too many were waiting.",
-            ),
+            incomplete: metrics
+                .counter("chronik_search_incomplete_total", "Searches that could not look at all of their range."),
+            refused: metrics.counter("chronik_search_refused_total", "Searches refused because too many were waiting."),
             seconds: metrics.seconds("chronik_search_seconds", "Time of a search, waiting included."),
             archives: metrics.counter("chronik_search_archives_total", "Archives asked for candidates."),
             archives_failed: metrics.counter(
                 "chronik_search_archives_failed_total",
                 "Archives that could not be used; their runs were scanned.",
             ),
-            read_bytes: metrics.counter(
-                "chronik_search_read_bytes_total",
-                "Bytes of batches read from segments and tail.",
-            ),
+            read_bytes: metrics
+                .counter("chronik_search_read_bytes_total", "Bytes of batches read from segments and tail."),
             records: metrics.counter("chronik_search_records_total", "Records compared with a query."),
             unreadable: metrics.counter(
                 "chronik_search_unreadable_batches_total",

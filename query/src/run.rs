@@ -43,10 +43,7 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), ServiceEr
     process.offer(routes(service));
     let worked = async {
         first_catalog(&catalog, process).await;
-        process.ready(&format!(
-            "chronik-query is ready: HTTP on http://{}",
-            process.http_addr()
-        ));
+        process.ready(&format!("chronik-query is ready: HTTP on http://{}", process.http_addr()));
         catalog.follow(process.cancel.clone()).await;
     };
     process.cancel.run_until_cancelled(worked).await;
@@ -61,10 +58,7 @@ fn followed_tail(settings: &RunSettings, bytes: usize, process: &Process) -> Res
     let token = settings.http.token()?;
     let client = HttpClient::new(token.as_ref().map(|token| token.reveal()))?;
     let remote = Arc::new(RemoteTail::new(endpoints, client));
-    let limits = FollowLimits {
-        bytes,
-        ..FollowLimits::default()
-    };
+    let limits = FollowLimits { bytes, ..FollowLimits::default() };
     let (tail, follower) = FollowedTail::new(remote, limits, &process.metrics);
     process.beside("the tail's follower", follower.run(process.cancel.clone()));
     Ok(Some(Arc::new(tail)))

@@ -47,23 +47,14 @@ pub struct QueryLimits {
 impl QueryLimits {
     /// The usual limits, within a share of the process's memory.
     pub fn within(memory: &Shares) -> Self {
-        Self {
-            cache_bytes: memory.archives as u64,
-            read_bytes: memory.scans,
-            ..Self::default()
-        }
+        Self { cache_bytes: memory.archives as u64, read_bytes: memory.scans, ..Self::default() }
     }
 }
 
 impl Default for QueryLimits {
     /// 128 MiB of cache, 64 MiB of reads, 8 searches, 64 waiting.
     fn default() -> Self {
-        Self {
-            cache_bytes: 128 << 20,
-            read_bytes: 64 << 20,
-            searches: 8,
-            waiting_searches: 64,
-        }
+        Self { cache_bytes: 128 << 20, read_bytes: 64 << 20, searches: 8, waiting_searches: 64 }
     }
 }
 
@@ -88,19 +79,13 @@ impl QueryService {
             metrics,
         };
         let searcher = Searcher {
-            sources: Sources {
-                catalog: parts.catalog,
-                tail: parts.tail,
-            },
+            sources: Sources { catalog: parts.catalog, tail: parts.tail },
             leaf: ArchiveLeaf::new(parts.store, limits.cache_bytes),
             scanner,
             breadth: threads.clamp(2, 8),
             turns: Semaphore::new(limits.searches),
             places: Semaphore::new(limits.searches + limits.waiting_searches),
         };
-        Arc::new(Self {
-            searcher,
-            cold: parts.cold,
-        })
+        Arc::new(Self { searcher, cold: parts.cold })
     }
 }

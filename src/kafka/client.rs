@@ -56,10 +56,7 @@ impl Client {
     /// Connects to any broker of the cluster.
     pub async fn connect(bootstrap: &str) -> Result<Self, KafkaError> {
         let connection = Connection::open(bootstrap).await?;
-        Ok(Self {
-            bootstrap: bootstrap.to_owned(),
-            connections: HashMap::from([(bootstrap.to_owned(), connection)]),
-        })
+        Ok(Self { bootstrap: bootstrap.to_owned(), connections: HashMap::from([(bootstrap.to_owned(), connection)]) })
     }
 
     async fn at(&mut self, address: &str) -> Result<&mut Connection, KafkaError> {
@@ -67,12 +64,10 @@ impl Client {
             let connection = Connection::open(address).await?;
             self.connections.insert(address.to_owned(), connection);
         }
-        self.connections
-            .get_mut(address)
-            .ok_or_else(|| KafkaError::Unreachable {
-                address: address.to_owned(),
-                source: std::io::ErrorKind::NotConnected.into(),
-            })
+        self.connections.get_mut(address).ok_or_else(|| KafkaError::Unreachable {
+            address: address.to_owned(),
+            source: std::io::ErrorKind::NotConnected.into(),
+        })
     }
 
     async fn home(&mut self) -> Result<&mut Connection, KafkaError> {
@@ -83,20 +78,14 @@ impl Client {
     /// A topic by name; `create` lets the broker create it if it does that for clients.
     pub async fn topic(&mut self, name: &str, create: bool) -> Result<Topic, KafkaError> {
         let request = MetadataRequest {
-            topics: Some(vec![MetadataRequestTopic {
-                name: Some(name.to_owned()),
-                ..Default::default()
-            }]),
+            topics: Some(vec![MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() }]),
             allow_auto_topic_creation: create,
             ..Default::default()
         };
         let mut tries = if create { LEADER_TRIES } else { 1 };
         loop {
             let answer = self.home().await?.call(i16::MAX, &request).await?;
-            let code = answer
-                .topics
-                .first()
-                .map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, first_error);
+            let code = answer.topics.first().map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, first_error);
             tries -= 1;
             if tries == 0 || !is_passing(code) {
                 KafkaError::check(code, None, || format!("topic {name}"))?;
@@ -108,10 +97,7 @@ impl Client {
 
     /// All topics, by name.
     pub async fn topics(&mut self) -> Result<Vec<Topic>, KafkaError> {
-        let request = MetadataRequest {
-            topics: None,
-            ..Default::default()
-        };
+        let request = MetadataRequest { topics: None, ..Default::default() };
         let mut topics = topics_of(self.home().await?.call(i16::MAX, &request).await?);
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(topics)
@@ -124,10 +110,8 @@ impl Client {
         partitions: Option<i32>,
         configs: &[(String, String)],
     ) -> Result<i32, KafkaError> {
-        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
-            name: name.clone(),
-            value: Some(value.clone()),
-        });
+        let configs =
+            configs.iter().map(|(name, value)| CreatableTopicConfig { name: name.clone(), value: Some(value.clone()) });
         let request = CreateTopicsRequest {
             topics: vec![CreatableTopic {
                 name: name.to_owned(),
@@ -141,9 +125,7 @@ impl Client {
         let answer = self.home().await?.call(i16::MAX, &request).await?;
         let mut made = 0;
         for topic in answer.topics {
-            KafkaError::check(topic.error_code, topic.error_message, || {
-                format!("creating topic {name}")
-            })?;
+            KafkaError::check(topic.error_code, topic.error_message, || format!("creating topic {name}"))?;
             made = topic.num_partitions;
         }
         Ok(made)
@@ -156,10 +138,7 @@ impl Client {
             timeout_ms: 30_000,
             topic_data: vec![TopicProduceData {
                 name: topic.name.clone(),
-                partition_data: vec![PartitionProduceData {
-                    index: partition,
-                    records: Some(batch),
-                }],
+                partition_data: vec![PartitionProduceData { index: partition, records: Some(batch) }],
             }],
             ..Default::default()
         };
@@ -194,19 +173,13 @@ impl Client {
                 ..Default::default()
             });
             let request = ListOffsetsRequest {
-                topics: vec![ListOffsetsTopic {
-                    name: topic.name.clone(),
-                    partitions: partitions.collect(),
-                }],
+                topics: vec![ListOffsetsTopic { name: topic.name.clone(), partitions: partitions.collect() }],
                 ..Default::default()
             };
             let answer = self.at(&leader).await?.call(i16::MAX, &request).await?;
             for found in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
                 KafkaError::check(found.error_code, None, || {
-                    format!(
-                        "asking for offsets of partition {} of {}",
-                        found.partition_index, topic.name
-                    )
+                    format!("asking for offsets of partition {} of {}", found.partition_index, topic.name)
                 })?;
                 offsets.insert(found.partition_index, found.offset);
             }
@@ -242,10 +215,7 @@ impl Client {
             for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
                 let partition = data.partition_index;
                 KafkaError::check(data.error_code, None, || {
-                    format!(
-                        "reading partition {partition} of {} at offset {}",
-                        topic.name, from[&partition]
-                    )
+                    format!("reading partition {partition} of {} at offset {}", topic.name, from[&partition])
                 })?;
                 let start = from.get(&partition).copied().unwrap_or(0);
                 let read = open(partition, start, joined(data.records.0));
@@ -262,9 +232,7 @@ impl Client {
 
 impl Topic {
     fn leader(&self, partition: PartitionId) -> Result<&str, KafkaError> {
-        let leader = usize::try_from(partition)
-            .ok()
-            .and_then(|number| self.leaders.get(number));
+        let leader = usize::try_from(partition).ok().and_then(|number| self.leaders.get(number));
         leader.map(String::as_str).ok_or_else(|| KafkaError::Refused {
             what: format!("partition {partition} of {}", self.name),
             code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -287,10 +255,7 @@ impl Topic {
 
 fn first_error(topic: &chronik_wire::MetadataResponseTopic) -> ErrorCode {
     let of_partitions = topic.partitions.iter().map(|partition| partition.error_code);
-    std::iter::once(topic.error_code)
-        .chain(of_partitions)
-        .find(|code| !code.is_none())
-        .unwrap_or(ErrorCode::NONE)
+    std::iter::once(topic.error_code).chain(of_partitions).find(|code| !code.is_none()).unwrap_or(ErrorCode::NONE)
 }
 
 fn topics_of(answer: MetadataResponse) -> Vec<Topic> {
@@ -298,24 +263,15 @@ fn topics_of(answer: MetadataResponse) -> Vec<Topic> {
         true => format!("[{host}]:{port}"),
         false => format!("{host}:{port}"),
     };
-    let brokers: HashMap<i32, String> = answer
-        .brokers
-        .iter()
-        .map(|broker| (broker.node_id, address(&broker.host, broker.port)))
-        .collect();
+    let brokers: HashMap<i32, String> =
+        answer.brokers.iter().map(|broker| (broker.node_id, address(&broker.host, broker.port))).collect();
     answer
         .topics
         .into_iter()
         .map(|mut topic| {
             topic.partitions.sort_by_key(|partition| partition.partition_index);
-            let leaders = topic
-                .partitions
-                .iter()
-                .map(|p| brokers.get(&p.leader_id).cloned().unwrap_or_default());
-            Topic {
-                name: topic.name.clone().unwrap_or_default(),
-                leaders: leaders.collect(),
-            }
+            let leaders = topic.partitions.iter().map(|p| brokers.get(&p.leader_id).cloned().unwrap_or_default());
+            Topic { name: topic.name.clone().unwrap_or_default(), leaders: leaders.collect() }
         })
         .collect()
 }
@@ -348,11 +304,7 @@ fn open(partition: PartitionId, start: Offset, bytes: Bytes) -> Result<Read, Bat
             }
         }
     }
-    Ok(Read {
-        partition,
-        records,
-        next,
-    })
+    Ok(Read { partition, records, next })
 }
 
 #[cfg(test)]
@@ -374,10 +326,7 @@ mod tests {
     fn reading_starts_at_the_offset_inside_of_a_batch() {
         let bytes = [batch(10, &[b"a", b"b", b"c"]), batch(13, &[b"d"])].concat();
         let read = open(0, 11, bytes.into()).unwrap();
-        assert_eq!(
-            read.records.iter().map(|record| record.offset).collect::<Vec<_>>(),
-            [11, 12, 13]
-        );
+        assert_eq!(read.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [11, 12, 13]);
         assert_eq!(read.next, 14);
     }
 
@@ -392,18 +341,9 @@ mod tests {
     #[test]
     fn partitions_are_grouped_by_their_leaders() {
         let leaders = ["a:1", "b:1", "a:1"].map(String::from).to_vec();
-        let topic = Topic {
-            name: "t".to_owned(),
-            leaders,
-        };
+        let topic = Topic { name: "t".to_owned(), leaders };
         let groups = topic.by_leader(&[0, 1, 2]).unwrap();
         assert_eq!(groups, [("a:1".to_owned(), vec![0, 2]), ("b:1".to_owned(), vec![1])]);
-        assert!(
-            topic
-                .by_leader(&[3])
-                .unwrap_err()
-                .to_string()
-                .contains("it has 3 partitions")
-        );
+        assert!(topic.by_leader(&[3]).unwrap_err().to_string().contains("it has 3 partitions"));
     }
 }

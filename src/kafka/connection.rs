@@ -32,29 +32,19 @@ pub struct Connection {
 impl Connection {
     /// Connects and asks what the broker serves.
     pub async fn open(address: &str) -> Result<Self, KafkaError> {
-        let unreachable = |source| KafkaError::Unreachable {
-            address: address.to_owned(),
-            source,
-        };
+        let unreachable = |source| KafkaError::Unreachable { address: address.to_owned(), source };
         let stream = timeout(CONNECT_TIME_MAX, TcpStream::connect(address))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        let mut connection = Self {
-            address: address.to_owned(),
-            stream,
-            versions: HashMap::new(),
-            last_correlation_id: 0,
-        };
+        let mut connection =
+            Self { address: address.to_owned(), stream, versions: HashMap::new(), last_correlation_id: 0 };
         // Version 0 is understood by every broker.
         let served: ApiVersionsResponse = connection.exchange(0, &ApiVersionsRequest::default()).await?;
         KafkaError::check(served.error_code, None, || "the list of API versions".to_owned())?;
-        connection.versions = served
-            .api_keys
-            .iter()
-            .map(|api| (api.api_key, (api.min_version, api.max_version)))
-            .collect();
+        connection.versions =
+            served.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         Ok(connection)
     }
 
@@ -64,10 +54,7 @@ impl Connection {
         let (lowest, highest) = self.versions.get(&R::API.key()).copied().unwrap_or((0, -1));
         let version = highest.min(version_max).min(*ours.end());
         if version < lowest.max(*ours.start()) {
-            return Err(KafkaError::Unsupported {
-                address: self.address.clone(),
-                api: R::API,
-            });
+            return Err(KafkaError::Unsupported { address: self.address.clone(), api: R::API });
         }
         self.exchange(version, request).await
     }
@@ -78,17 +65,9 @@ impl Connection {
         let answer = timeout(ANSWER_TIME_MAX, self.round_trip(chunks))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(|source| KafkaError::Broken {
-                address: self.address.clone(),
-                api: R::API,
-                source,
-            })?;
-        let (_, answer) =
-            frame::decode_response::<R::Response>(answer, version).map_err(|source| KafkaError::Garbled {
-                address: self.address.clone(),
-                api: R::API,
-                source,
-            })?;
+            .map_err(|source| KafkaError::Broken { address: self.address.clone(), api: R::API, source })?;
+        let (_, answer) = frame::decode_response::<R::Response>(answer, version)
+            .map_err(|source| KafkaError::Garbled { address: self.address.clone(), api: R::API, source })?;
         Ok(answer)
     }
 

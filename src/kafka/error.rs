@@ -73,10 +73,6 @@ impl KafkaError {
         if code.is_none() {
             return Ok(());
         }
-        Err(Self::Refused {
-            what: what(),
-            code,
-            message,
-        })
+        Err(Self::Refused { what: what(), code, message })
     }
 }

@@ -79,11 +79,7 @@ impl Consume {
         topic: &Topic,
     ) -> Result<(HashMap<PartitionId, Offset>, HashMap<PartitionId, Offset>)> {
         let all: Vec<PartitionId> = (0..topic.leaders.len() as PartitionId).collect();
-        let partitions = if self.partitions.is_empty() {
-            &all
-        } else {
-            &self.partitions
-        };
+        let partitions = if self.partitions.is_empty() { &all } else { &self.partitions };
         let first = client.offsets(topic, partitions, EARLIEST_TIMESTAMP).await?;
         let ends = client.offsets(topic, partitions, LATEST_TIMESTAMP).await?;
         let mut from = match self.from {
@@ -93,10 +89,7 @@ impl Consume {
                 for (partition, first) in first {
                     let end = ends.get(&partition).copied().unwrap_or(first);
                     if !(first..=end).contains(&offset) {
-                        bail!(
-                            "partition {partition} of {} has offsets {first} to {end}, not {offset}",
-                            topic.name
-                        );
+                        bail!("partition {partition} of {} has offsets {first} to {end}, not {offset}", topic.name);
                     }
                 }
                 partitions.iter().map(|partition| (*partition, offset)).collect()
@@ -122,9 +115,7 @@ fn start(text: &str) -> Result<Start, String> {
         "end" => Ok(Start::End),
         _ => match text.parse::<Offset>() {
             Ok(offset) if offset >= 0 => Ok(Start::At(offset)),
-            _ => Err(format!(
-                "{text:?} is not a place in a topic; accepted are beginning, end and offsets (0)"
-            )),
+            _ => Err(format!("{text:?} is not a place in a topic; accepted are beginning, end and offsets (0)")),
         },
     }
 }

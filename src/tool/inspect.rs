@@ -55,18 +55,7 @@ impl Segment {
             }
         }
         output.line("")?;
-        output.table(
-            &[
-                "topic id",
-                "partition",
-                "first",
-                "last",
-                "batches",
-                "position",
-                "length",
-            ],
-            rows,
-        )?;
+        output.table(&["topic id", "partition", "first", "last", "batches", "position", "length"], rows)?;
         for damage in description["damage"].as_array().into_iter().flatten() {
             output.line(&format!("damaged: {}", shown(damage)))?;
         }
@@ -87,24 +76,13 @@ impl Archive {
         facts(output, &description)?;
         let list = |name: &str, columns: &[&str]| {
             let rows = description[name].as_array().into_iter().flatten();
-            let rows: Vec<Vec<String>> = rows
-                .map(|row| columns.iter().map(|name| shown(&row[*name])).collect())
-                .collect();
+            let rows: Vec<Vec<String>> =
+                rows.map(|row| columns.iter().map(|name| shown(&row[*name])).collect()).collect();
             output.line("")?;
             output.table(columns, rows)
         };
         list("sections", &["name", "position", "length"])?;
-        list(
-            "runs",
-            &[
-                "partition",
-                "first",
-                "last",
-                "min_timestamp",
-                "max_timestamp",
-                "segment",
-            ],
-        )
+        list("runs", &["partition", "first", "last", "min_timestamp", "max_timestamp", "segment"])
     }
 }
 
@@ -113,19 +91,13 @@ impl Object {
     async fn locate(&self) -> Result<(SharedStore, String)> {
         let file = Path::new(&self.object);
         if let (true, Some(name)) = (file.is_file(), file.file_name()) {
-            let directory = file
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
+            let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let name = name.to_str().context("the file's name is not UTF-8")?;
             return Ok((Arc::new(LocalBucket::view(directory)?), name.to_owned()));
         }
         let bucket = self.bucket.open(&self.data_dir, Access::Reader).await;
         let bucket = bucket.with_context(|| {
-            format!(
-                "{} is no file, and the bucket for an object of this name can't be opened",
-                self.object
-            )
+            format!("{} is no file, and the bucket for an object of this name can't be opened", self.object)
         })?;
         Ok((bucket, self.object.clone()))
     }

@@ -88,21 +88,14 @@ impl Produce {
                 Some(key) => partition_of_key(key, partitions),
                 None => (turn % partitions.max(1)) as PartitionId,
             });
-            let builder = batches
-                .entry(partition)
-                .or_insert_with(|| BatchBuilder::new(self.codec.codec()));
+            let builder = batches.entry(partition).or_insert_with(|| BatchBuilder::new(self.codec.codec()));
             builder.push(now_ms(), key, Some(value), &self.headers);
         }
         batches
     }
 
     fn key_and_value<'a>(&self, line: &'a [u8]) -> (Option<&'a [u8]>, &'a [u8]) {
-        let Some(separator) = self
-            .key_separator
-            .as_deref()
-            .map(str::as_bytes)
-            .filter(|s| !s.is_empty())
-        else {
+        let Some(separator) = self.key_separator.as_deref().map(str::as_bytes).filter(|s| !s.is_empty()) else {
             return (None, line);
         };
         match line.windows(separator.len()).position(|window| window == separator) {
@@ -134,11 +127,7 @@ async fn send(
     let records = builder.record_count() as u64;
     let first = client.append(topic, partition, builder.finish()).await?;
     let last = first + records as Offset - 1;
-    let range = appended.entry(partition).or_insert(Appended {
-        first,
-        last,
-        records: 0,
-    });
+    let range = appended.entry(partition).or_insert(Appended { first, last, records: 0 });
     range.last = last;
     range.records += records;
     Ok(())
@@ -213,10 +202,7 @@ fn header(text: &str) -> Result<Header> {
     let Some((name, value)) = text.split_once('=') else {
         bail!("{text:?} is not NAME=VALUE");
     };
-    Ok(Header {
-        key: Bytes::copy_from_slice(name.as_bytes()),
-        value: Some(Bytes::copy_from_slice(value.as_bytes())),
-    })
+    Ok(Header { key: Bytes::copy_from_slice(name.as_bytes()), value: Some(Bytes::copy_from_slice(value.as_bytes())) })
 }
 
 #[cfg(test)]

@@ -63,11 +63,7 @@ impl Search {
         parameters.push(("q", self.query.clone()));
         parameters.extend(self.from.clone().map(|from| ("from", from)));
         parameters.extend(self.to.clone().map(|to| ("to", to)));
-        parameters.extend(
-            self.partitions
-                .iter()
-                .map(|partition| ("partition", partition.to_string())),
-        );
+        parameters.extend(self.partitions.iter().map(|partition| ("partition", partition.to_string())));
         parameters.push(("limit", self.limit.to_string()));
         let sort = match self.sort {
             Sort::Newest => "newest",
@@ -96,11 +92,7 @@ fn row(hit: &Value, terminal: bool) -> Vec<String> {
 
 fn summarise(answer: &Value, hits: usize, output: &Output) -> Result<()> {
     let total = answer["total"]["value"].as_u64().unwrap_or(0);
-    let more = if answer["total"]["relation"] == "gte" {
-        " or more"
-    } else {
-        ""
-    };
+    let more = if answer["total"]["relation"] == "gte" { " or more" } else { "" };
     output.line(&format!("{hits} of {total}{more} found in {} ms", answer["took_ms"]))?;
     for range in answer["not_searched"].as_array().into_iter().flatten() {
         output.line(&format!(
@@ -123,12 +115,7 @@ fn highlighted(text: &str, ranges: &Value) -> String {
     let mut marked = String::new();
     let mut done = 0;
     for range in ranges.as_array().into_iter().flatten() {
-        let end = |at: usize| {
-            range
-                .get(at)
-                .and_then(Value::as_u64)
-                .and_then(|end| usize::try_from(end).ok())
-        };
+        let end = |at: usize| range.get(at).and_then(Value::as_u64).and_then(|end| usize::try_from(end).ok());
         let (Some(from), Some(to)) = (end(0), end(1)) else {
             continue;
         };
@@ -148,12 +135,8 @@ fn highlighted(text: &str, ranges: &Value) -> String {
 fn time_of(timestamp: Timestamp) -> String {
     let (days, in_day) = (timestamp.div_euclid(86_400_000), timestamp.rem_euclid(86_400_000));
     let (year, month, day) = date_of(days);
-    let (hour, minute, second, millisecond) = (
-        in_day / 3_600_000,
-        in_day / 60_000 % 60,
-        in_day / 1_000 % 60,
-        in_day % 1_000,
-    );
+    let (hour, minute, second, millisecond) =
+        (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1_000 % 60, in_day % 1_000);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millisecond:03}")
 }
 
@@ -166,11 +149,7 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -194,10 +173,7 @@ mod tests {
 
     #[test]
     fn matches_are_marked_where_they_are() {
-        assert_eq!(
-            highlighted("an error here", &json!([[3, 8]])),
-            "an \u{1b}[1;33merror\u{1b}[0m here"
-        );
+        assert_eq!(highlighted("an error here", &json!([[3, 8]])), "an \u{1b}[1;33merror\u{1b}[0m here");
         assert_eq!(highlighted("größe", &json!([[3, 4], [9, 12], "x"])), "größe");
     }
 }

@@ -28,10 +28,7 @@ pub async fn run(server: &Server, output: &Output) -> Result<()> {
             ]);
         }
     }
-    output.table(
-        &["topic", "partition", "log start", "end", "shipped to", "archived to"],
-        rows,
-    )?;
+    output.table(&["topic", "partition", "log start", "end", "shipped to", "archived to"], rows)?;
     let figure = |name: &str| status[name].as_u64();
     let age = figure("oldest_unshipped_ms").map_or(String::new(), |age| format!(", the oldest {age} ms old"));
     output.line(&format!(

@@ -28,11 +28,7 @@ impl Topic {
     pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
         let mut client = Client::connect(&server.bootstrap).await?;
         match self {
-            Self::Create {
-                topic,
-                partitions,
-                configs,
-            } => {
+            Self::Create { topic, partitions, configs } => {
                 let partitions = client.create_topic(&topic, partitions, &configs).await?;
                 match output.json {
                     true => output.document(&json!({"topic": topic, "partitions": partitions})),
@@ -42,14 +38,11 @@ impl Topic {
             Self::List => {
                 let topics = client.topics().await?;
                 if output.json {
-                    let topics = topics
-                        .iter()
-                        .map(|topic| json!({"topic": topic.name, "partitions": topic.leaders.len()}));
+                    let topics =
+                        topics.iter().map(|topic| json!({"topic": topic.name, "partitions": topic.leaders.len()}));
                     return output.document(&json!({"topics": topics.collect::<Vec<_>>()}));
                 }
-                let rows = topics
-                    .iter()
-                    .map(|topic| vec![topic.name.clone(), topic.leaders.len().to_string()]);
+                let rows = topics.iter().map(|topic| vec![topic.name.clone(), topic.leaders.len().to_string()]);
                 output.table(&["topic", "partitions"], rows)
             }
         }

@@ -22,10 +22,7 @@ pub(super) enum EventError {
 pub(super) async fn work(bench: &Bench, event: SqsEvent, deadline: Deadline) -> Result<SqsBatchResponse, EventError> {
     let started = Instant::now();
     let messages = event.records.len();
-    let named = event
-        .records
-        .into_iter()
-        .map(|mut message| Some((message.message_id.take()?, message)));
+    let named = event.records.into_iter().map(|mut message| Some((message.message_id.take()?, message)));
     let named: Vec<_> = named.collect::<Option<_>>().ok_or(EventError::Nameless)?;
     let mut response = SqsBatchResponse::default();
     for (id, message) in named {
@@ -128,18 +125,10 @@ mod tests {
     async fn each_message_has_an_answer_of_its_own() {
         let mut newer = job();
         newer["v"] = json!(9);
-        let event = event(&[
-            ("newer", newer, 1),
-            ("good", job(), 1),
-            ("no job", json!({}), 7),
-            ("fifth", job(), 5),
-        ]);
+        let event = event(&[("newer", newer, 1), ("good", job(), 1), ("no job", json!({}), 7), ("fifth", job(), 5)]);
         let (failed, results) = failures(event, Duration::from_secs(60)).await;
         assert_eq!(failed, ["newer", "no job"]);
-        let reasons: Vec<_> = results
-            .iter()
-            .map(|result| result.unreadable[0].reason.as_str())
-            .collect();
+        let reasons: Vec<_> = results.iter().map(|result| result.unreadable[0].reason.as_str()).collect();
         assert_eq!(reasons.len(), 2);
         assert!(reasons.iter().any(|reason| reason.contains("absent")));
         assert!(reasons.iter().any(|reason| reason.contains("4 times")));
@@ -155,10 +144,6 @@ mod tests {
     async fn a_message_that_can_not_be_named_fails_the_event() {
         let nameless = serde_json::from_value(json!({"Records": [{"body": "x", "attributes": {}}]})).unwrap();
         let bench = Bench::new(memory(), 1 << 28, &Metrics::new());
-        assert!(
-            work(&bench, nameless, Deadline::of(Duration::from_secs(9)))
-                .await
-                .is_err()
-        );
+        assert!(work(&bench, nameless, Deadline::of(Duration::from_secs(9))).await.is_err());
     }
 }

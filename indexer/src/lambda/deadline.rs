@@ -29,10 +29,7 @@ impl Deadline {
     pub(super) fn of(time: Duration) -> Self {
         let work = time.saturating_sub((time / MARGIN_PART).clamp(MARGIN_MIN, MARGIN_MAX));
         let now = Instant::now();
-        Self {
-            enough: now + work / 2,
-            end: now + work,
-        }
+        Self { enough: now + work / 2, end: now + work }
     }
 }
 

@@ -66,9 +66,7 @@ pub(super) struct LambdaSettings {
 impl LambdaSettings {
     /// Reads the environment.
     pub(super) fn read() -> Result<Self, StartError> {
-        let names: Vec<String> = std::env::vars_os()
-            .filter_map(|(name, _)| name.into_string().ok())
-            .collect();
+        let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
         if let Some(name) = LAMBDA.into_iter().find(|name| !names.iter().any(|given| given == name)) {
             return Err(StartError::NoLambda { name });
         }
@@ -81,9 +79,7 @@ impl LambdaSettings {
     /// Memory for the work, bytes.
     pub(super) fn memory_bytes(&self) -> Result<usize, StartError> {
         if self.function_memory < FUNCTION_MEBIBYTES_MIN {
-            return Err(StartError::TooSmall {
-                mebibytes: self.function_memory,
-            });
+            return Err(StartError::TooSmall { mebibytes: self.function_memory });
         }
         let most = ByteSize((self.function_memory << 20) - PROGRAM_BYTES);
         let wanted = self.indexer_memory_bytes.unwrap_or(most);
@@ -117,24 +113,14 @@ mod tests {
         let bytes = |line: &str| settings(line).memory_bytes().unwrap();
         assert_eq!(bytes("--function-memory 1024"), (1024 - 96) << 20);
         assert_eq!(bytes("--function-memory 1024 --indexer-memory-bytes 256MiB"), 256 << 20);
-        assert_eq!(
-            bytes("--function-memory 512 --indexer-memory-bytes 4GiB"),
-            (512 - 96) << 20
-        );
+        assert_eq!(bytes("--function-memory 512 --indexer-memory-bytes 4GiB"), (512 - 96) << 20);
     }
 
     #[tokio::test]
     async fn what_can_not_work_is_refused_with_what_to_do() {
-        let small = settings("--function-memory 256")
-            .memory_bytes()
-            .unwrap_err()
-            .to_string();
+        let small = settings("--function-memory 256").memory_bytes().unwrap_err().to_string();
         assert!(small.contains("256 MB") && small.contains("512 MB"), "{small}");
-        let nowhere = settings("--function-memory 512")
-            .open_store()
-            .await
-            .unwrap_err()
-            .to_string();
+        let nowhere = settings("--function-memory 512").open_store().await.unwrap_err().to_string();
         assert!(nowhere.contains("LOCAL_STORAGE_PATH"), "{nowhere}");
         let by_hand = LambdaSettings::read().unwrap_err().to_string();
         assert!(by_hand.contains("AWS_LAMBDA_RUNTIME_API"), "{by_hand}");

@@ -15,17 +15,8 @@ use uuid::Uuid;
 
 pub fn record(timestamp: i64, key: Option<&str>, value: Option<&str>, headers: &[(&str, &str)]) -> Record {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let headers = headers.iter().map(|(name, value)| Header {
-        key: bytes(name),
-        value: Some(bytes(value)),
-    });
-    Record {
-        offset: 0,
-        timestamp,
-        key: key.map(bytes),
-        value: value.map(bytes),
-        headers: headers.collect(),
-    }
+    let headers = headers.iter().map(|(name, value)| Header { key: bytes(name), value: Some(bytes(value)) });
+    Record { offset: 0, timestamp, key: key.map(bytes), value: value.map(bytes), headers: headers.collect() }
 }
 
 pub fn batch(codec: Codec, base: Offset, attributes: i16, list: &[(i32, Record)]) -> Bytes {
@@ -33,12 +24,7 @@ pub fn batch(codec: Codec, base: Offset, attributes: i16, list: &[(i32, Record)]
     builder.set_attributes(attributes);
     for (gap, record) in list {
         builder.leave_gap(*gap);
-        builder.push(
-            record.timestamp,
-            record.key.as_deref(),
-            record.value.as_deref(),
-            &record.headers,
-        );
+        builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
     }
     let mut bytes = builder.finish().to_vec();
     stamp(&mut bytes, base, 1);
@@ -54,23 +40,12 @@ pub async fn segment(store: &SharedStore, key: &str, runs: &[(PartitionId, Vec<B
         let length = batches.iter().map(|batch| batch.len() as u64).sum();
         let first = verify(&batches[0]).unwrap().base_offset;
         let last = verify(batches.last().unwrap()).unwrap().last_offset();
-        places.push(JobRun {
-            partition: *partition,
-            first,
-            last,
-            position,
-            length,
-        });
+        places.push(JobRun { partition: *partition, first, last, position, length });
         parts.extend(batches.iter().cloned());
     }
     let size = parts.iter().map(|part| part.len() as u64).sum();
     store.create(key, parts).await.unwrap();
-    JobInput {
-        key: key.to_owned(),
-        size,
-        crc: 0,
-        runs: places,
-    }
+    JobInput { key: key.to_owned(), size, crc: 0, runs: places }
 }
 
 pub fn job(inputs: Vec<JobInput>, settings: IndexSettings) -> Job {
@@ -94,12 +69,7 @@ pub fn embedded() -> Arc<EmbeddedQueue> {
 }
 
 pub fn indexer(store: &SharedStore, queue: SharedQueue) -> Indexer {
-    Indexer::new(IndexerParts {
-        store: store.clone(),
-        queue,
-        memory_bytes: 1 << 28,
-        metrics: Metrics::new(),
-    })
+    Indexer::new(IndexerParts { store: store.clone(), queue, memory_bytes: 1 << 28, metrics: Metrics::new() })
 }
 
 pub async fn results(store: &SharedStore) -> Vec<JobResult> {

@@ -44,28 +44,14 @@ pub struct NewTopic {
 /// See [`Handler`](chronik_net::Handler).
 pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
     let (broker, version) = (broker.clone(), request.version());
-    answer(&request, move |asked| async move {
-        create_all(&broker, asked, version).await
-    })
+    answer(&request, move |asked| async move { create_all(&broker, asked, version).await })
 }
 
 /// Creates a topic and returns its identity, which no topic had before.
 pub async fn create(broker: &Broker, new: NewTopic) -> Result<TopicId, ApiError> {
     let id = TopicId(Uuid::now_v7());
-    let NewTopic {
-        name,
-        partitions,
-        config,
-    } = new;
-    broker
-        .lane
-        .propose(Command::CreateTopic(CreateTopic {
-            id,
-            name,
-            partitions,
-            config,
-        }))
-        .await?;
+    let NewTopic { name, partitions, config } = new;
+    broker.lane.propose(Command::CreateTopic(CreateTopic { id, name, partitions, config })).await?;
     Ok(id)
 }
 
@@ -73,10 +59,7 @@ async fn create_all(broker: &Broker, asked: CreateTopicsRequest, version: i16) -
     let checked = check_all(asked.topics, version, broker.num_partitions);
     let create = |(name, checked)| create_one(broker, name, checked, asked.validate_only);
     let topics = join_all(checked.into_iter().map(create)).await;
-    CreateTopicsResponse {
-        topics,
-        ..Default::default()
-    }
+    CreateTopicsResponse { topics, ..Default::default() }
 }
 
 async fn create_one(
@@ -92,11 +75,7 @@ async fn create_one(
         }
         let partitions = new.partitions;
         let configs = described(&new.config);
-        let id = if validate_only {
-            TopicId::default()
-        } else {
-            create(broker, new).await?
-        };
+        let id = if validate_only { TopicId::default() } else { create(broker, new).await? };
         Ok((id, partitions, configs))
     };
     match created.await {
@@ -144,9 +123,7 @@ fn check_all(
         let name = topic.name.clone();
         let checked = match times {
             1 => check(topic, version, default_partitions).and_then(|new| within(&mut partitions_left, new)),
-            _ => Err(ApiError::Request {
-                reason: "the topic is named several times",
-            }),
+            _ => Err(ApiError::Request { reason: "the topic is named several times" }),
         };
         Some((name, checked))
     };
@@ -167,18 +144,13 @@ fn check(asked: CreatableTopic, version: i16, default_partitions: i32) -> Result
     let partitions = match asked.num_partitions {
         DEFAULT if !asked.assignments.is_empty() => assigned(&asked.assignments)?,
         _ if !asked.assignments.is_empty() => {
-            return Err(ApiError::Request {
-                reason: "a manual assignment goes with -1 partitions",
-            });
+            return Err(ApiError::Request { reason: "a manual assignment goes with -1 partitions" });
         }
         DEFAULT if version >= DEFAULTS_FROM => default_partitions,
         partitions => partitions,
     };
     if !(1..=PARTITIONS_MAX).contains(&partitions) {
-        return Err(ApiError::Partitions {
-            partitions,
-            max: PARTITIONS_MAX,
-        });
+        return Err(ApiError::Partitions { partitions, max: PARTITIONS_MAX });
     }
     let factor = asked.replication_factor;
     if factor < 1 && i32::from(factor) != DEFAULT {
@@ -186,40 +158,19 @@ fn check(asked: CreatableTopic, version: i16, default_partitions: i32) -> Result
     }
     let entry = |name: String, value: Option<String>| match value {
         Some(value) => Ok((name, value)),
-        None => Err(ConfigError::Value {
-            name,
-            value: "null".into(),
-            accepted: "a value",
-        }),
+        None => Err(ConfigError::Value { name, value: "null".into(), accepted: "a value" }),
     };
-    let entries: Result<Vec<_>, _> = asked
-        .configs
-        .into_iter()
-        .map(|config| entry(config.name, config.value))
-        .collect();
-    Ok(NewTopic {
-        name: asked.name,
-        partitions,
-        config: TopicConfig::new(entries?)?,
-    })
+    let entries: Result<Vec<_>, _> = asked.configs.into_iter().map(|config| entry(config.name, config.value)).collect();
+    Ok(NewTopic { name: asked.name, partitions, config: TopicConfig::new(entries?)? })
 }
 
 /// The number of partitions of a manual assignment, which can only be what would be assigned anyway.
 fn assigned(assignments: &[CreatableReplicaAssignment]) -> Result<i32, ApiError> {
     let count = i32::try_from(assignments.len()).unwrap_or(i32::MAX);
-    let mut numbers: Vec<_> = assignments
-        .iter()
-        .map(|assignment| assignment.partition_index)
-        .collect();
+    let mut numbers: Vec<_> = assignments.iter().map(|assignment| assignment.partition_index).collect();
     numbers.sort_unstable();
-    let is_ours = assignments
-        .iter()
-        .all(|assignment| assignment.broker_ids == [BROKER_ID]);
-    if is_ours && numbers.into_iter().eq(0..count) {
-        Ok(count)
-    } else {
-        Err(ApiError::ReplicaAssignment)
-    }
+    let is_ours = assignments.iter().all(|assignment| assignment.broker_ids == [BROKER_ID]);
+    if is_ours && numbers.into_iter().eq(0..count) { Ok(count) } else { Err(ApiError::ReplicaAssignment) }
 }
 
 #[cfg(test)]
@@ -230,23 +181,12 @@ mod tests {
     use super::*;
 
     fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic {
-        CreatableTopic {
-            name: name.into(),
-            num_partitions,
-            replication_factor,
-            ..Default::default()
-        }
+        CreatableTopic { name: name.into(), num_partitions, replication_factor, ..Default::default() }
     }
 
     fn with_config(name: &str, value: Option<&str>) -> CreatableTopic {
-        let config = CreatableTopicConfig {
-            name: name.into(),
-            value: value.map(Into::into),
-        };
-        CreatableTopic {
-            configs: vec![config],
-            ..topic("a", 1, 1)
-        }
+        let config = CreatableTopicConfig { name: name.into(), value: value.map(Into::into) };
+        CreatableTopic { configs: vec![config], ..topic("a", 1, 1) }
     }
 
     fn with_assignments(num_partitions: i32, assignments: &[(i32, &[i32])]) -> CreatableTopic {
@@ -254,10 +194,7 @@ mod tests {
             partition_index: *partition_index,
             broker_ids: brokers.to_vec(),
         };
-        CreatableTopic {
-            assignments: assignments.iter().map(assignment).collect(),
-            ..topic("a", num_partitions, -1)
-        }
+        CreatableTopic { assignments: assignments.iter().map(assignment).collect(), ..topic("a", num_partitions, -1) }
     }
 
     #[test]
@@ -283,37 +220,13 @@ mod tests {
             (topic("a", 1, 0), 7, ErrorCode::INVALID_REPLICATION_FACTOR),
             (topic("a", 1, -2), 7, ErrorCode::INVALID_REPLICATION_FACTOR),
             (with_config("retention.bits", Some("1")), 7, ErrorCode::INVALID_CONFIG),
-            (
-                with_config("max.message.bytes", Some("many")),
-                7,
-                ErrorCode::INVALID_CONFIG,
-            ),
+            (with_config("max.message.bytes", Some("many")), 7, ErrorCode::INVALID_CONFIG),
             (with_config("max.message.bytes", None), 7, ErrorCode::INVALID_CONFIG),
-            (
-                with_assignments(2, &[(0, &[1]), (1, &[1])]),
-                7,
-                ErrorCode::INVALID_REQUEST,
-            ),
-            (
-                with_assignments(-1, &[(0, &[2])]),
-                7,
-                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-            ),
-            (
-                with_assignments(-1, &[(0, &[1, 2])]),
-                7,
-                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-            ),
-            (
-                with_assignments(-1, &[(1, &[1])]),
-                7,
-                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-            ),
-            (
-                with_assignments(-1, &[(0, &[1]), (0, &[1])]),
-                7,
-                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-            ),
+            (with_assignments(2, &[(0, &[1]), (1, &[1])]), 7, ErrorCode::INVALID_REQUEST),
+            (with_assignments(-1, &[(0, &[2])]), 7, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (with_assignments(-1, &[(0, &[1, 2])]), 7, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (with_assignments(-1, &[(1, &[1])]), 7, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (with_assignments(-1, &[(0, &[1]), (0, &[1])]), 7, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
         ] {
             let shown = format!("{asked:?}");
             assert_eq!(check(asked, version, 6).unwrap_err().code(), code, "{shown}");
@@ -327,12 +240,7 @@ mod tests {
         let checked = check_all(asked.to_vec(), 7, 1);
         let codes: Vec<_> = checked
             .iter()
-            .map(|(name, checked)| {
-                (
-                    name.as_str(),
-                    checked.as_ref().map_or_else(ApiError::code, |_| ErrorCode::NONE),
-                )
-            })
+            .map(|(name, checked)| (name.as_str(), checked.as_ref().map_or_else(ApiError::code, |_| ErrorCode::NONE)))
             .collect();
         let expected = [
             ("a", ErrorCode::INVALID_REQUEST),

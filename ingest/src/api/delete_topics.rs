@@ -22,24 +22,16 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
 }
 
 async fn delete_all(broker: &Broker, asked: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let by_name = asked.topic_names.into_iter().map(|name| DeleteTopicState {
-        name: Some(name),
-        ..Default::default()
-    });
+    let by_name = asked.topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
     let mut times: HashMap<(Option<String>, Uuid), usize> = HashMap::new();
     let topics: Vec<_> = asked.topics.into_iter().chain(by_name).collect();
     for topic in &topics {
         *times.entry(key(topic)).or_default() += 1;
     }
     // One answer for what is named several times, as with Kafka.
-    let once = topics
-        .into_iter()
-        .filter_map(|topic| times.remove(&key(&topic)).map(|times| (topic, times)));
+    let once = topics.into_iter().filter_map(|topic| times.remove(&key(&topic)).map(|times| (topic, times)));
     let responses = join_all(once.map(|(topic, times)| delete(broker, topic, times))).await;
-    DeleteTopicsResponse {
-        responses,
-        ..Default::default()
-    }
+    DeleteTopicsResponse { responses, ..Default::default() }
 }
 
 fn key(topic: &DeleteTopicState) -> (Option<String>, Uuid) {
@@ -49,26 +41,16 @@ fn key(topic: &DeleteTopicState) -> (Option<String>, Uuid) {
 async fn delete(broker: &Broker, asked: DeleteTopicState, times: usize) -> DeletableTopicResult {
     let deleted = async {
         if times > 1 {
-            return Err(ApiError::Request {
-                reason: "the topic is named several times",
-            });
+            return Err(ApiError::Request { reason: "the topic is named several times" });
         }
         let topic = find(broker, &asked)?;
-        broker
-            .lane
-            .propose(Command::DeleteTopic(DeleteTopic {
-                id: topic.id,
-                at: now_ms(),
-            }))
-            .await?;
+        broker.lane.propose(Command::DeleteTopic(DeleteTopic { id: topic.id, at: now_ms() })).await?;
         Ok(topic)
     };
     match deleted.await {
-        Ok(topic) => DeletableTopicResult {
-            name: Some(topic.name.clone()),
-            topic_id: topic.id.0,
-            ..Default::default()
-        },
+        Ok(topic) => {
+            DeletableTopicResult { name: Some(topic.name.clone()), topic_id: topic.id.0, ..Default::default() }
+        }
         Err(error) => DeletableTopicResult {
             name: asked.name,
             topic_id: asked.topic_id,
@@ -83,8 +65,6 @@ fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<TopicView>, Api
     match (&asked.name, asked.topic_id) {
         (Some(name), id) if id.is_nil() => topics.named(name).cloned().ok_or(ApiError::UnknownTopic),
         (None, id) if !id.is_nil() => topics.get(TopicId(id)).cloned().ok_or(ApiError::UnknownTopicId),
-        _ => Err(ApiError::Request {
-            reason: "a topic is deleted by its name or by its id",
-        }),
+        _ => Err(ApiError::Request { reason: "a topic is deleted by its name or by its id" }),
     }
 }

@@ -56,14 +56,8 @@ mod tests {
 
     #[test]
     fn an_offset_belongs_to_the_epoch_that_began_last() {
-        for (offset, epoch) in [
-            (0, Some(2)),
-            (9, Some(2)),
-            (10, Some(5)),
-            (24, Some(5)),
-            (29, Some(6)),
-            (30, Some(6)),
-        ] {
+        for (offset, epoch) in [(0, Some(2)), (9, Some(2)), (10, Some(5)), (24, Some(5)), (29, Some(6)), (30, Some(6))]
+        {
             assert_eq!(epoch_at(EPOCHS, offset), epoch, "{offset}");
         }
         assert_eq!(epoch_at(EPOCHS, -1), None);

@@ -184,15 +184,9 @@ mod tests {
     #[test]
     fn a_full_log_is_worth_another_try_for_clients_of_every_age() {
         let full = ApiError::Lane(LaneError::NoRoom);
-        for (version, code) in [
-            (3, ErrorCode::NOT_LEADER_OR_FOLLOWER),
-            (4, ErrorCode::KAFKA_STORAGE_ERROR),
-        ] {
+        for (version, code) in [(3, ErrorCode::NOT_LEADER_OR_FOLLOWER), (4, ErrorCode::KAFKA_STORAGE_ERROR)] {
             assert_eq!(full.code_in(version, 4), code);
         }
-        assert_eq!(
-            ApiError::UnknownTopic.code_in(3, 4),
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-        );
+        assert_eq!(ApiError::UnknownTopic.code_in(3, 4), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }
 }

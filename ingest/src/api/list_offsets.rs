@@ -23,10 +23,7 @@ const NO_TIMESTAMP: Timestamp = -1;
 /// See [`Handler`](chronik_net::Handler).
 pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
     let (broker, version) = (broker.clone(), request.version());
-    answer(
-        &request,
-        move |asked| async move { list(&broker, asked, version).await },
-    )
+    answer(&request, move |asked| async move { list(&broker, asked, version).await })
 }
 
 async fn list(broker: &Broker, asked: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
@@ -36,15 +33,9 @@ async fn list(broker: &Broker, asked: ListOffsetsRequest, version: i16) -> ListO
         for asked in topic.partitions {
             partitions.push(partition_response(broker, &topic.name, &asked, version).await);
         }
-        topics.push(ListOffsetsTopicResponse {
-            name: topic.name,
-            partitions,
-        });
+        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
     }
-    ListOffsetsResponse {
-        topics,
-        ..Default::default()
-    }
+    ListOffsetsResponse { topics, ..Default::default() }
 }
 
 async fn partition_response(
@@ -54,10 +45,7 @@ async fn partition_response(
     version: i16,
 ) -> ListOffsetsPartitionResponse {
     let partition_index = asked.partition_index;
-    let nothing = ListOffsetsPartitionResponse {
-        partition_index,
-        ..Default::default()
-    };
+    let nothing = ListOffsetsPartitionResponse { partition_index, ..Default::default() };
     let found = async {
         let place = broker.place(topic, partition_index)?;
         place.check_leader_epoch(asked.current_leader_epoch)?;
@@ -67,25 +55,15 @@ async fn partition_response(
         )
     };
     match found.await {
-        Ok(Some((offset, timestamp, epoch))) => ListOffsetsPartitionResponse {
-            offset,
-            timestamp,
-            leader_epoch: epoch.unwrap_or(-1),
-            ..nothing
-        },
+        Ok(Some((offset, timestamp, epoch))) => {
+            ListOffsetsPartitionResponse { offset, timestamp, leader_epoch: epoch.unwrap_or(-1), ..nothing }
+        }
         Ok(None) => nothing,
         Err(error) => {
             if let ApiError::Read(error) = &error {
-                tracing::warn!(
-                    topic,
-                    partition = partition_index,
-                    "an offset can't be looked up now: {error}"
-                );
+                tracing::warn!(topic, partition = partition_index, "an offset can't be looked up now: {error}");
             }
-            ListOffsetsPartitionResponse {
-                error_code: error.code(),
-                ..nothing
-            }
+            ListOffsetsPartitionResponse { error_code: error.code(), ..nothing }
         }
     }
 }
@@ -105,14 +83,9 @@ async fn find(
         (EARLIEST_LOCAL_TIMESTAMP, 8..) => Ok(Some((bounds.tail_start.max(bounds.log_start), NO_TIMESTAMP))),
         (LATEST_TIERED_TIMESTAMP, 9..) => {
             let shipped_to = of_state(broker, place, |partition| partition.shipped_to).await?;
-            Ok(shipped_to
-                .filter(|to| *to > bounds.log_start)
-                .map(|to| (to - 1, NO_TIMESTAMP)))
+            Ok(shipped_to.filter(|to| *to > bounds.log_start).map(|to| (to - 1, NO_TIMESTAMP)))
         }
-        (0.., _) => Ok(broker
-            .reader
-            .offset_for_time(&place.topic, place.partition, timestamp)
-            .await?),
+        (0.., _) => Ok(broker.reader.offset_for_time(&place.topic, place.partition, timestamp).await?),
         _ => Err(ApiError::UnknownTimestamp { timestamp }),
     }
 }
@@ -130,10 +103,9 @@ async fn youngest(broker: &Broker, place: &Place) -> Result<Option<(Offset, Time
         latest = latest.max(broker.reader.latest_timestamp(topic, partition, offsets).await?);
     }
     match latest {
-        Some(latest) if latest > NO_TIMESTAMP => Ok(broker
-            .reader
-            .offset_for_time(&place.topic, place.partition, latest)
-            .await?),
+        Some(latest) if latest > NO_TIMESTAMP => {
+            Ok(broker.reader.offset_for_time(&place.topic, place.partition, latest).await?)
+        }
         _ => Ok(None),
     }
 }
@@ -161,9 +133,8 @@ async fn of_state<T: Send + 'static>(
 ) -> Result<Option<T>, ApiError> {
     let (topic, number) = (place.topic.id, place.partition);
     let looked = broker.lane.look(move |state| {
-        let partition = usize::try_from(number)
-            .ok()
-            .and_then(|number| state.topics.get(&topic)?.partitions.get(number));
+        let partition =
+            usize::try_from(number).ok().and_then(|number| state.topics.get(&topic)?.partitions.get(number));
         partition.map(look)
     });
     Ok(looked.await.map_err(LaneError::from)?)

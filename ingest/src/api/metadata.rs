@@ -25,10 +25,7 @@ const IDS_FROM: i16 = 12;
 /// See [`Handler`](chronik_net::Handler).
 pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
     let (broker, version) = (broker.clone(), request.version());
-    answer(
-        &request,
-        move |asked| async move { metadata(&broker, asked, version).await },
-    )
+    answer(&request, move |asked| async move { metadata(&broker, asked, version).await })
 }
 
 async fn metadata(broker: &Broker, asked: MetadataRequest, version: i16) -> MetadataResponse {
@@ -71,16 +68,8 @@ async fn named_topics(
         _ => topic.name.map_or(Ask::Nothing, Ask::Name),
     };
     let mut seen = HashSet::new();
-    let asked: Vec<_> = asked
-        .into_iter()
-        .map(ask)
-        .filter(|ask| seen.insert(ask.clone()))
-        .collect();
-    let mut refused = if may_create {
-        create_missing(broker, &asked).await
-    } else {
-        HashMap::new()
-    };
+    let asked: Vec<_> = asked.into_iter().map(ask).filter(|ask| seen.insert(ask.clone())).collect();
+    let mut refused = if may_create { create_missing(broker, &asked).await } else { HashMap::new() };
     let topics = broker.lane.topics();
     let answer = |ask: Ask| match ask {
         Ask::Name(name) => match topics.named(&name) {
@@ -111,28 +100,18 @@ async fn create_missing(broker: &Broker, asked: &[Ask]) -> HashMap<String, ApiEr
     let most = (PARTITIONS_MAX / broker.num_partitions.max(1)).max(1) as usize;
     let missing: BTreeSet<String> = {
         let topics = broker.lane.topics();
-        let names = asked
-            .iter()
-            .filter_map(|ask| if let Ask::Name(name) = ask { Some(name) } else { None });
+        let names = asked.iter().filter_map(|ask| if let Ask::Name(name) = ask { Some(name) } else { None });
         let missing = names.filter(|name| topics.named(name).is_none() && topic_name::check(name).is_ok());
         missing.take(most).cloned().collect()
     };
     let create = |name: String| async move {
-        let new = NewTopic {
-            name: name.clone(),
-            partitions: broker.num_partitions,
-            config: TopicConfig::default(),
-        };
+        let new = NewTopic { name: name.clone(), partitions: broker.num_partitions, config: TopicConfig::default() };
         match create(broker, new).await {
             Ok(_) | Err(ApiError::Lane(LaneError::Refused(Refusal::TopicExists))) => None,
             Err(error) => Some((name, error)),
         }
     };
-    join_all(missing.into_iter().map(create))
-        .await
-        .into_iter()
-        .flatten()
-        .collect()
+    join_all(missing.into_iter().map(create)).await.into_iter().flatten().collect()
 }
 
 fn missing(name: &str, refused: Option<ApiError>) -> ApiError {
@@ -143,16 +122,14 @@ fn missing(name: &str, refused: Option<ApiError>) -> ApiError {
 }
 
 fn described(topic: &TopicView) -> MetadataResponseTopic {
-    let partitions = (0..)
-        .zip(&topic.partitions)
-        .map(|(partition_index, tail)| MetadataResponsePartition {
-            partition_index,
-            leader_id: BROKER_ID,
-            leader_epoch: tail.bounds().leader_epoch,
-            replica_nodes: vec![BROKER_ID],
-            isr_nodes: vec![BROKER_ID],
-            ..Default::default()
-        });
+    let partitions = (0..).zip(&topic.partitions).map(|(partition_index, tail)| MetadataResponsePartition {
+        partition_index,
+        leader_id: BROKER_ID,
+        leader_epoch: tail.bounds().leader_epoch,
+        replica_nodes: vec![BROKER_ID],
+        isr_nodes: vec![BROKER_ID],
+        ..Default::default()
+    });
     MetadataResponseTopic {
         name: Some(topic.name.clone()),
         topic_id: topic.id.0,
@@ -162,10 +139,5 @@ fn described(topic: &TopicView) -> MetadataResponseTopic {
 }
 
 fn unknown(error: ApiError, name: Option<String>, id: TopicId) -> MetadataResponseTopic {
-    MetadataResponseTopic {
-        error_code: error.code(),
-        name,
-        topic_id: id.0,
-        ..Default::default()
-    }
+    MetadataResponseTopic { error_code: error.code(), name, topic_id: id.0, ..Default::default() }
 }

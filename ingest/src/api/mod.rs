@@ -63,21 +63,9 @@ pub fn table(broker: Broker) -> ApiTable<Broker> {
         Api::new(ApiKey::Fetch, FetchRequest::VERSIONS, fetch::handle),
         Api::new(ApiKey::ListOffsets, ListOffsetsRequest::VERSIONS, list_offsets::handle),
         Api::new(ApiKey::Metadata, MetadataRequest::VERSIONS, metadata::handle),
-        Api::new(
-            ApiKey::CreateTopics,
-            CreateTopicsRequest::VERSIONS,
-            create_topics::handle,
-        ),
-        Api::new(
-            ApiKey::DeleteTopics,
-            DeleteTopicsRequest::VERSIONS,
-            delete_topics::handle,
-        ),
-        Api::new(
-            ApiKey::OffsetForLeaderEpoch,
-            OffsetForLeaderEpochRequest::VERSIONS,
-            offset_for_leader_epoch::handle,
-        ),
+        Api::new(ApiKey::CreateTopics, CreateTopicsRequest::VERSIONS, create_topics::handle),
+        Api::new(ApiKey::DeleteTopics, DeleteTopicsRequest::VERSIONS, delete_topics::handle),
+        Api::new(ApiKey::OffsetForLeaderEpoch, OffsetForLeaderEpochRequest::VERSIONS, offset_for_leader_epoch::handle),
     ];
     ApiTable::new(Arc::new(broker), rows)
 }
@@ -90,9 +78,7 @@ where
 {
     let version = request.version();
     match request.decode() {
-        Ok(asked) => respond(asked)
-            .map(move |response| Outcome::answer(&response, version))
-            .boxed(),
+        Ok(asked) => respond(asked).map(move |response| Outcome::answer(&response, version)).boxed(),
         Err(error) => ready(error.into()).boxed(),
     }
 }

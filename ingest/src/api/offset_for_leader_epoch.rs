@@ -16,41 +16,21 @@ use super::{Broker, answer, epochs};
 pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
     answer(&request, |asked: OffsetForLeaderEpochRequest| {
         let topics = asked.topics.into_iter().map(|asked| {
-            let partitions = asked
-                .partitions
-                .iter()
-                .map(|partition| result(broker, &asked.topic, partition))
-                .collect();
-            OffsetForLeaderTopicResult {
-                topic: asked.topic,
-                partitions,
-            }
+            let partitions = asked.partitions.iter().map(|partition| result(broker, &asked.topic, partition)).collect();
+            OffsetForLeaderTopicResult { topic: asked.topic, partitions }
         });
-        ready(OffsetForLeaderEpochResponse {
-            topics: topics.collect(),
-            ..Default::default()
-        })
+        ready(OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() })
     })
 }
 
 fn result(broker: &Broker, topic: &str, asked: &OffsetForLeaderPartition) -> OffsetForLeaderPartitionResult {
     let partition = asked.partition;
     match end_of_epoch(broker, topic, asked) {
-        Ok(Some((leader_epoch, end_offset))) => OffsetForLeaderPartitionResult {
-            partition,
-            leader_epoch,
-            end_offset,
-            ..Default::default()
-        },
-        Ok(None) => OffsetForLeaderPartitionResult {
-            partition,
-            ..Default::default()
-        },
-        Err(error) => OffsetForLeaderPartitionResult {
-            partition,
-            error_code: error.code(),
-            ..Default::default()
-        },
+        Ok(Some((leader_epoch, end_offset))) => {
+            OffsetForLeaderPartitionResult { partition, leader_epoch, end_offset, ..Default::default() }
+        }
+        Ok(None) => OffsetForLeaderPartitionResult { partition, ..Default::default() },
+        Err(error) => OffsetForLeaderPartitionResult { partition, error_code: error.code(), ..Default::default() },
     }
 }
 
@@ -61,9 +41,5 @@ fn end_of_epoch(
 ) -> Result<Option<(i32, i64)>, ApiError> {
     let place = broker.place(topic, asked.partition)?;
     place.check_leader_epoch(asked.current_leader_epoch)?;
-    Ok(epochs::end_of_epoch(
-        &place.tail.epochs(),
-        place.tail.bounds().end,
-        asked.leader_epoch,
-    ))
+    Ok(epochs::end_of_epoch(&place.tail.epochs(), place.tail.bounds().end, asked.leader_epoch))
 }

@@ -23,11 +23,7 @@ impl Place {
     /// A partition by its number.
     pub fn of(topic: &Arc<TopicView>, partition: PartitionId) -> Result<Self, ApiError> {
         let tail = topic.partition(partition).ok_or(ApiError::UnknownPartition)?.clone();
-        Ok(Self {
-            topic: topic.clone(),
-            partition,
-            tail,
-        })
+        Ok(Self { topic: topic.clone(), partition, tail })
     }
 
     /// Compares the leader epoch that a client believes in (-1: none) with the true one, so that neither an outdated

@@ -57,16 +57,9 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
                 };
                 partition_responses.push(partition_response(index, appended, version));
             }
-            response.responses.push(TopicProduceResponse {
-                name,
-                partition_responses,
-            });
+            response.responses.push(TopicProduceResponse { name, partition_responses });
         }
-        if acks == 0 {
-            without_answer(&response)
-        } else {
-            Outcome::answer(&response, version)
-        }
+        if acks == 0 { without_answer(&response) } else { Outcome::answer(&response, version) }
     }
     .boxed()
 }
@@ -74,12 +67,7 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
 /// Each topic's partitions, in the request's order.
 fn check(broker: &Broker, asked: ProduceRequest, version: i16) -> Vec<(String, Vec<Checked>)> {
     let topics = broker.lane.topics();
-    let ProduceRequest {
-        acks,
-        transactional_id,
-        topic_data,
-        ..
-    } = asked;
+    let ProduceRequest { acks, transactional_id, topic_data, .. } = asked;
     let check_request = || match acks {
         _ if transactional_id.is_some() => Err(ApiError::Transactional),
         -1..=1 => Ok(()),
@@ -103,10 +91,7 @@ fn check_batch(
     version: i16,
 ) -> Result<ProducedBatch, ApiError> {
     let Place { topic, partition, .. } = Place::of(topic.ok_or(ApiError::UnknownTopic)?, data.index)?;
-    let bytes = data
-        .records
-        .filter(|records| !records.is_empty())
-        .ok_or(ApiError::NoBatch)?;
+    let bytes = data.records.filter(|records| !records.is_empty()).ok_or(ApiError::NoBatch)?;
     let header = check_produced(&bytes, topic.config.message_bytes_max())?;
     if header.is_transactional() {
         return Err(ApiError::Transactional);
@@ -118,24 +103,14 @@ fn check_batch(
         return Err(ApiError::ZstdTooEarly);
     }
     let log_append_time = topic.config.timestamp_type() == TimestampType::LogAppendTime;
-    Ok(ProducedBatch {
-        topic: topic.id,
-        partition,
-        header,
-        bytes,
-        log_append_time,
-    })
+    Ok(ProducedBatch { topic: topic.id, partition, header, bytes, log_append_time })
 }
 
 /// Batches are slices of the request's frame and keep all of it in memory as long as one of them is kept. Where they
 /// are the lesser part of it, they are copied out.
 fn own_memory(topics: &mut [(String, Vec<Checked>)], frame_bytes: usize) {
-    let batches = || {
-        topics
-            .iter()
-            .flat_map(|(_, partitions)| partitions)
-            .filter_map(|checked| checked.batch.as_ref().ok())
-    };
+    let batches =
+        || topics.iter().flat_map(|(_, partitions)| partitions).filter_map(|checked| checked.batch.as_ref().ok());
     let kept: usize = batches().map(|batch| batch.bytes.len()).sum();
     if kept > frame_bytes / 2 {
         return;
@@ -168,16 +143,14 @@ fn partition_response(index: i32, appended: Result<Appended, ApiError>, version:
 
 /// A producer that wants no answer learns of an error by the end of its connection.
 fn without_answer(response: &ProduceResponse) -> Outcome {
-    let mut partitions = response.responses.iter().flat_map(|topic| {
-        topic
-            .partition_responses
-            .iter()
-            .map(move |partition| (&topic.name, partition))
-    });
+    let mut partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| topic.partition_responses.iter().map(move |partition| (&topic.name, partition)));
     match partitions.find(|(_, partition)| !partition.error_code.is_none()) {
         None => Outcome::NoAnswer,
-        Some((topic, PartitionProduceResponse { index, error_code, .. })) => Outcome::close(format!(
-            "Produce without acks to {topic:?}, partition {index}: {error_code}"
-        )),
+        Some((topic, PartitionProduceResponse { index, error_code, .. })) => {
+            Outcome::close(format!("Produce without acks to {topic:?}, partition {index}: {error_code}"))
+        }
     }
 }

@@ -31,10 +31,7 @@ pub fn check(name: &str) -> Result<(), TopicNameError> {
     if name == "." || name == ".." {
         return Err(TopicNameError::Dots);
     }
-    match name
-        .chars()
-        .find(|found| !(found.is_ascii_alphanumeric() || matches!(found, '.' | '_' | '-')))
-    {
+    match name.chars().find(|found| !(found.is_ascii_alphanumeric() || matches!(found, '.' | '_' | '-'))) {
         Some(found) => Err(TopicNameError::Character { found }),
         None => Ok(()),
     }

@@ -115,9 +115,7 @@ impl Checkpoints {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             names => names.map_err(io_error("list", &self.directory))?,
         };
-        let strays = names
-            .iter()
-            .filter(|name| name.ends_with(".ckpt") && !PLACES.contains(&name.as_str()));
+        let strays = names.iter().filter(|name| name.ends_with(".ckpt") && !PLACES.contains(&name.as_str()));
         Ok(strays.map(|name| self.directory.join(name)).collect())
     }
 
@@ -254,9 +252,7 @@ mod tests {
 
     /// A checkpoint whose bytes tell which one it is.
     fn checkpoint(index: LogIndex) -> Vec<u8> {
-        format!("{index} ")
-            .repeat(1 + (index as usize * 7919) % 3000)
-            .into_bytes()
+        format!("{index} ").repeat(1 + (index as usize * 7919) % 3000).into_bytes()
     }
 
     fn newest(disk: &MemoryDisk) -> Option<LogIndex> {
@@ -280,10 +276,7 @@ mod tests {
                     bytes[at] ^= 1;
                     damaged.put(&path, bytes);
                     let (stored, lost) = places(&damaged).of(OWN).unwrap();
-                    assert_eq!(
-                        (stored.len(), stored[0].index, &lost[..]),
-                        (1, index, &[path.clone()][..])
-                    );
+                    assert_eq!((stored.len(), stored[0].index, &lost[..]), (1, index, &[path.clone()][..]));
                 }
                 let missing = disk.crash(0);
                 missing.remove(&path).unwrap();
@@ -344,15 +337,8 @@ mod tests {
                         stored = Some(index);
                     }
                 }
-                disk = if random.random_bool(0.5) {
-                    disk.kill()
-                } else {
-                    disk.crash(random.random())
-                };
-                assert!(
-                    newest(&disk.crash(seed)) >= stored,
-                    "seed {seed}: {stored:?} was stored"
-                );
+                disk = if random.random_bool(0.5) { disk.kill() } else { disk.crash(random.random()) };
+                assert!(newest(&disk.crash(seed)) >= stored, "seed {seed}: {stored:?} was stored");
                 assert!(newest(&disk) >= stored, "seed {seed}: {stored:?} was stored");
             }
         }

@@ -22,21 +22,12 @@ pub struct Identity {
 impl Identity {
     /// Of a start that is laying down what belongs to it.
     pub fn begun(cluster: Uuid, incarnation: Incarnation) -> Self {
-        Self {
-            v: VERSION,
-            cluster,
-            incarnation,
-            complete: false,
-            released: false,
-        }
+        Self { v: VERSION, cluster, incarnation, complete: false, released: false }
     }
 
     /// Of a running broker.
     pub fn held(cluster: Uuid, incarnation: Incarnation) -> Self {
-        Self {
-            complete: true,
-            ..Self::begun(cluster, incarnation)
-        }
+        Self { complete: true, ..Self::begun(cluster, incarnation) }
     }
 
     /// Of a broker that stopped in good order and gave the bucket up.

@@ -102,10 +102,7 @@ impl DataDir {
         let unfinished = temporary(&path.join(IDENTITY));
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &unfinished)(error)),
-            _ => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            _ => Ok(Self { path: path.to_owned(), _lock: lock }),
         }
     }
 
@@ -153,16 +150,13 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let damaged = |error: serde_json::Error| DataDirError::Damaged {
-            path: path.clone(),
-            reason: error.to_string(),
-        };
+        let damaged =
+            |error: serde_json::Error| DataDirError::Damaged { path: path.clone(), reason: error.to_string() };
         let fields: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
         match fields.get("v").and_then(serde_json::Value::as_u64) {
-            Some(other) if other != u64::from(identity::VERSION) => Err(DataDirError::Unknown {
-                path,
-                reason: format!("version {other}, known is {}", identity::VERSION),
-            }),
+            Some(other) if other != u64::from(identity::VERSION) => {
+                Err(DataDirError::Unknown { path, reason: format!("version {other}, known is {}", identity::VERSION) })
+            }
             _ => serde_json::from_value(fields).map(Some).map_err(damaged),
         }
     }
@@ -173,11 +167,7 @@ impl DataDir {
             for lane in files_in(&self.path.join(directory))? {
                 let mut files = files_in(&lane)?.into_iter();
                 if let Some(found) = files.find(|file| holds_data(file)) {
-                    return Err(DataDirError::Orphaned {
-                        directory: self.path.clone(),
-                        found,
-                        reason,
-                    });
+                    return Err(DataDirError::Orphaned { directory: self.path.clone(), found, reason });
                 }
             }
         }
@@ -213,9 +203,7 @@ fn write_durably(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), DataD
     });
     written.map_err(io_error("write", &temporary))?;
     fs::rename(&temporary, &target).map_err(io_error("rename", &temporary))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io_error("sync", directory))
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error("sync", directory))
 }
 
 /// Where a file's bytes are until they are whole.
@@ -240,11 +228,7 @@ fn holds_data(file: &Path) -> bool {
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     let path = path.to_owned();
-    move |source| DataDirError::Io {
-        operation,
-        path,
-        source,
-    }
+    move |source| DataDirError::Io { operation, path, source }
 }
 
 #[cfg(test)]
@@ -279,23 +263,12 @@ mod tests {
 
     #[test]
     fn data_without_an_identity_are_never_an_empty_directory() {
-        for name in [
-            "wal/00000000/00000003-0000000000000001.wal",
-            "checkpoints/00000000/0.ckpt",
-        ] {
+        for name in ["wal/00000000/00000003-0000000000000001.wal", "checkpoints/00000000/0.ckpt"] {
             let (folder, data_dir) = opened();
             let file = put(folder.path(), name);
             let error = data_dir.identity().unwrap_err();
-            assert!(
-                matches!(&error, DataDirError::Orphaned { found, .. } if *found == file),
-                "{error}"
-            );
-            for part in [
-                folder.path().to_str().unwrap(),
-                name,
-                "identity.json is missing",
-                "recover",
-            ] {
+            assert!(matches!(&error, DataDirError::Orphaned { found, .. } if *found == file), "{error}");
+            for part in [folder.path().to_str().unwrap(), name, "identity.json is missing", "recover"] {
                 assert!(error.to_string().contains(part), "{part} is not in: {error}");
             }
             assert!(file.exists());
@@ -314,9 +287,7 @@ mod tests {
     #[test]
     fn a_start_that_was_cut_off_counts_as_none_unless_there_is_a_log() {
         let (folder, data_dir) = opened();
-        data_dir
-            .set_identity(&Identity::begun(Uuid::nil(), Incarnation(3)))
-            .unwrap();
+        data_dir.set_identity(&Identity::begun(Uuid::nil(), Incarnation(3))).unwrap();
         put(folder.path(), "checkpoints/00000000/0.ckpt");
         assert_eq!(data_dir.identity().unwrap(), None);
         put(folder.path(), "wal/00000000/00000003-0000000000000001.wal");
@@ -375,13 +346,8 @@ mod tests {
         fs::create_dir_all(&log).unwrap();
         // A sparse file takes nothing of what is free, so all of it is what the log has.
         let held = 1 << 40;
-        File::create(log.join("00000003-0000000000000001.wal"))
-            .and_then(|file| file.set_len(held))
-            .unwrap();
+        File::create(log.join("00000003-0000000000000001.wal")).and_then(|file| file.set_len(held)).unwrap();
         let with = data_dir.log_bytes_max(LANE).unwrap();
-        assert!(
-            with > held && with.abs_diff(without + held) < held / 100,
-            "{without} {with}"
-        );
+        assert!(with > held && with.abs_diff(without + held) < held / 100, "{without} {with}");
     }
 }

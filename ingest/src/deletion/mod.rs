@@ -117,13 +117,7 @@ impl Deletion {
             // There from the start, so that the first deletion shows as an increase.
             parts.metrics.deleted.with_label_values(&[kind]);
         }
-        Self {
-            parts,
-            settled: Settled::default(),
-            unnamed: BTreeMap::new(),
-            asked_at: None,
-            pause: PAUSE,
-        }
+        Self { parts, settled: Settled::default(), unnamed: BTreeMap::new(), asked_at: None, pause: PAUSE }
     }
 
     /// Deletes until cancelled, or until somebody else owns the bucket. `checkpoints` tells of new ones in the bucket.

@@ -43,12 +43,7 @@ impl Deletion {
             return Ok(());
         }
         let lane = self.parts.lane_id;
-        let prefixes = [
-            SegmentName::prefix(lane),
-            TOPICS.to_owned(),
-            ResultName::prefix(lane),
-            PROBES.to_owned(),
-        ];
+        let prefixes = [SegmentName::prefix(lane), TOPICS.to_owned(), ResultName::prefix(lane), PROBES.to_owned()];
         let mut orphans = 0;
         for prefix in &prefixes {
             let mut pages = self.parts.store.pages(prefix);
@@ -96,9 +91,7 @@ impl Deletion {
         let candidates = page.into_iter().filter_map(|info| {
             let object = Object::named(&info.key)?;
             let since = millis(info.last_modified).max(object.named_at());
-            let ours = object
-                .incarnation()
-                .is_none_or(|incarnation| incarnation <= self.parts.incarnation);
+            let ours = object.incarnation().is_none_or(|incarnation| incarnation <= self.parts.incarnation);
             let needed = matches!(object, Object::Segment(name) if name.last > registered);
             (ours && !needed && since.saturating_add(DAY_MS) <= now).then_some((info.key, object))
         });
@@ -107,9 +100,7 @@ impl Deletion {
             return Ok(0);
         }
         let unknown = |state: &LaneState| {
-            let unknown = candidates
-                .into_iter()
-                .filter(|(key, object)| !object.is_known(key, state));
+            let unknown = candidates.into_iter().filter(|(key, object)| !object.is_known(key, state));
             unknown.map(|(key, _)| key).collect::<Vec<_>>()
         };
         let orphans = self.parts.lane.look(unknown).await?;

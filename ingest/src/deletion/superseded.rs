@@ -19,8 +19,7 @@ impl Deletion {
         now: Timestamp,
     ) -> Result<(), DeletionError> {
         let superseded = checkpoints.superseded().iter().take(BATCH).map(ToString::to_string);
-        self.delete("checkpoints that newer ones replace", superseded.collect())
-            .await;
+        self.delete("checkpoints that newer ones replace", superseded.collect()).await;
         let superseded = self.superseded_exports(catalog, now).await?;
         self.delete("catalog exports that newer ones replace", superseded).await;
         Ok(())
@@ -36,11 +35,7 @@ impl Deletion {
             name.is_ok_and(|name| (name.incarnation, name.index) < catalog.generation())
                 && !named.contains(key.as_str())
         };
-        let superseded: HashSet<String> = objects
-            .into_iter()
-            .map(|object| object.key)
-            .filter(is_superseded)
-            .collect();
+        let superseded: HashSet<String> = objects.into_iter().map(|object| object.key).filter(is_superseded).collect();
         self.unnamed.retain(|key, _| superseded.contains(key));
         for key in superseded {
             self.unnamed.entry(key).or_insert(now);

@@ -87,8 +87,7 @@ impl Deletion {
             let objects = self.delete("archives that were let go of", tombstones.ripe).await;
             let gone = objects.len();
             if gone > 0 {
-                self.propose(Command::ForgetTombstones(ForgetTombstones { objects }))
-                    .await?;
+                self.propose(Command::ForgetTombstones(ForgetTombstones { objects })).await?;
                 self.parts.metrics.tombstones.set((tombstones.count - gone) as i64);
             }
             if gone < asked || asked < BATCH {

@@ -131,10 +131,7 @@ mod tests {
         let path = nested.join("a");
         let file = LocalDisk.create(&path, 1 << 20).unwrap();
         assert_eq!(file.length().unwrap(), 1 << 20);
-        assert!(
-            LocalDisk.create(&path, 1).is_err(),
-            "an existing file is never taken over"
-        );
+        assert!(LocalDisk.create(&path, 1).is_err(), "an existing file is never taken over");
 
         let bytes: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();
         let mut parts: Vec<IoSlice<'_>> = bytes.chunks(1).map(IoSlice::new).collect();
@@ -151,22 +148,13 @@ mod tests {
         again.truncate(10).unwrap();
         assert_eq!(file.length().unwrap(), 10);
         LocalDisk.remove(&nested.join("b")).unwrap();
-        assert_eq!(
-            read_full_at(&*file, 7, &mut read).unwrap(),
-            3,
-            "an open file outlives its name"
-        );
+        assert_eq!(read_full_at(&*file, 7, &mut read).unwrap(), 3, "an open file outlives its name");
     }
 
     #[test]
     fn zeros_allocate_where_the_file_system_cannot() {
         let directory = tempfile::tempdir().unwrap();
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(directory.path().join("a"))
-            .unwrap();
+        let file = File::options().read(true).write(true).create_new(true).open(directory.path().join("a")).unwrap();
         write_zeros(&file, 0, (64 << 10) + 5).unwrap();
         assert_eq!(file.length().unwrap(), (64 << 10) + 5);
         file.extend(1 << 20).unwrap();

@@ -103,31 +103,14 @@ impl MemoryDisk {
 
     /// What the next process finds if this one is killed: everything, but nothing more is durable for it.
     pub fn kill(&self) -> Self {
-        let State {
-            files,
-            names,
-            durable_names,
-            unsynced_names,
-            ..
-        } = self.lock().clone();
-        Self::from(State {
-            files,
-            names,
-            durable_names,
-            unsynced_names,
-            ..State::default()
-        })
+        let State { files, names, durable_names, unsynced_names, .. } = self.lock().clone();
+        Self::from(State { files, names, durable_names, unsynced_names, ..State::default() })
     }
 
     /// What the next process may find after a power cut.
     pub fn crash(&self, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let State {
-            mut files,
-            durable_names: mut names,
-            unsynced_names,
-            ..
-        } = self.lock().clone();
+        let State { mut files, durable_names: mut names, unsynced_names, .. } = self.lock().clone();
         // Now and then everything is there, or nothing: extremes that chance alone would hardly hit.
         let kept = [0.0, 0.5, 0.5, 0.9, 1.0][random.random_range(0..5)];
         for change in unsynced_names {
@@ -140,18 +123,9 @@ impl MemoryDisk {
             for change in std::mem::take(&mut file.unsynced) {
                 change.apply_partly(&mut bytes, kept, &mut random);
             }
-            *file = Contents {
-                current: bytes.clone(),
-                durable: bytes,
-                unsynced: Vec::new(),
-            };
+            *file = Contents { current: bytes.clone(), durable: bytes, unsynced: Vec::new() };
         }
-        Self::from(State {
-            files,
-            durable_names: names.clone(),
-            names,
-            ..State::default()
-        })
+        Self::from(State { files, durable_names: names.clone(), names, ..State::default() })
     }
 
     /// A file's bytes as they are.
@@ -164,11 +138,7 @@ impl MemoryDisk {
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.lock();
         let id = state.files.len();
-        state.files.push(Contents {
-            current: bytes.clone(),
-            durable: bytes,
-            unsynced: Vec::new(),
-        });
+        state.files.push(Contents { current: bytes.clone(), durable: bytes, unsynced: Vec::new() });
         state.names.insert(path.to_owned(), id);
         state.durable_names.insert(path.to_owned(), id);
     }
@@ -187,9 +157,7 @@ impl MemoryDisk {
 
 impl From<State> for MemoryDisk {
     fn from(state: State) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 }
 
@@ -264,10 +232,7 @@ impl Change {
     fn apply(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Length(length) => bytes.resize(*length, 0),
-            Self::Write {
-                position,
-                bytes: written,
-            } => {
+            Self::Write { position, bytes: written } => {
                 let end = position + written.len();
                 bytes.resize(bytes.len().max(end), 0);
                 bytes[*position..end].copy_from_slice(written);
@@ -277,11 +242,7 @@ impl Change {
 
     /// Sector by sector, and some sectors torn in the middle.
     fn apply_partly(&self, bytes: &mut Vec<u8>, kept: f64, random: &mut StdRng) {
-        let Self::Write {
-            position,
-            bytes: written,
-        } = self
-        else {
+        let Self::Write { position, bytes: written } = self else {
             if random.random_bool(kept) {
                 self.apply(bytes);
             }
@@ -291,18 +252,10 @@ impl Change {
         while start < written.len() {
             let sector_end = (position + start) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES;
             let end = written.len().min(sector_end - position);
-            let torn = if random.random_bool(0.05) {
-                random.random_range(start..=end)
-            } else {
-                end
-            };
+            let torn = if random.random_bool(0.05) { random.random_range(start..=end) } else { end };
             if random.random_bool(kept) {
                 let part = written[start..torn].to_vec();
-                Self::Write {
-                    position: position + start,
-                    bytes: part,
-                }
-                .apply(bytes);
+                Self::Write { position: position + start, bytes: part }.apply(bytes);
             }
             start = end;
         }
@@ -318,9 +271,7 @@ impl Disk for MemoryDisk {
         let state = self.lock();
         state.powered()?;
         let here = state.names.keys().filter(|path| path.parent() == Some(directory));
-        Ok(here
-            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-            .collect())
+        Ok(here.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
 
     fn create(&self, path: &Path, length: u64) -> io::Result<Arc<dyn DiskFile>> {
@@ -335,11 +286,7 @@ impl Disk for MemoryDisk {
         let id = state.files.len();
         let allocated = Change::Length(length as usize);
         let current = vec![0; length as usize];
-        state.files.push(Contents {
-            current,
-            durable: Vec::new(),
-            unsynced: vec![allocated],
-        });
+        state.files.push(Contents { current, durable: Vec::new(), unsynced: vec![allocated] });
         state.change_names(NameChange::Create(path.to_owned(), id))?;
         Ok(Arc::new(MemoryFile { id, disk: self.clone() }))
     }
@@ -347,10 +294,7 @@ impl Disk for MemoryDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let state = self.lock();
         state.powered()?;
-        Ok(Arc::new(MemoryFile {
-            id: state.find(path)?,
-            disk: self.clone(),
-        }))
+        Ok(Arc::new(MemoryFile { id: state.find(path)?, disk: self.clone() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -406,10 +350,7 @@ impl DiskFile for MemoryFile {
             bytes.truncate(most);
         }
         let written = bytes.len();
-        let change = Change::Write {
-            position: position as usize,
-            bytes,
-        };
+        let change = Change::Write { position: position as usize, bytes };
         let file = &mut state.files[self.id];
         change.apply(&mut file.current);
         file.unsynced.push(change);

@@ -86,10 +86,7 @@ pub fn read_full_at(file: &dyn ReadAt, position: u64, buffer: &mut [u8]) -> io::
 
 impl ReadAt for [u8] {
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = usize::try_from(position)
-            .ok()
-            .and_then(|start| self.get(start..))
-            .unwrap_or_default();
+        let rest = usize::try_from(position).ok().and_then(|start| self.get(start..)).unwrap_or_default();
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
         Ok(length)

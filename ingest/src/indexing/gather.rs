@@ -105,18 +105,11 @@ pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, ever
     for run in waiting {
         topics.entry(run.topic).or_default().push(run);
     }
-    let mut batching = Batching {
-        batches: Vec::new(),
-        next_due: None,
-    };
+    let mut batching = Batching { batches: Vec::new(), next_due: None };
     for runs in topics.into_values() {
         let bytes: u64 = runs.iter().map(|run| run.length).sum();
         let oldest = runs.iter().map(|run| run.registered_at).min().unwrap_or(now);
-        let patience = if bytes < SMALL_BATCH_BYTES {
-            limits.age * SMALL_BATCH_PATIENCE
-        } else {
-            limits.age
-        };
+        let patience = if bytes < SMALL_BATCH_BYTES { limits.age * SMALL_BATCH_PATIENCE } else { limits.age };
         let waited = Duration::from_millis(now.saturating_sub(oldest).max(0) as u64);
         let mut jobs = fill(runs, limits.bytes);
         if !everything && waited < patience {
@@ -187,10 +180,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: IndexLimits = IndexLimits {
-        bytes: 4 << 20,
-        age: Duration::from_secs(60),
-    };
+    const LIMITS: IndexLimits = IndexLimits { bytes: 4 << 20, age: Duration::from_secs(60) };
 
     fn run(topic: u128, segment: &str, first: Offset, length: u64, registered_at: Timestamp) -> PendingRun {
         let segment = Segment {
@@ -218,28 +208,17 @@ mod tests {
     }
 
     fn sizes(batching: &Batching) -> Vec<Vec<u64>> {
-        batching
-            .batches
-            .iter()
-            .map(|batch| batch.iter().map(|run| run.length).collect())
-            .collect()
+        batching.batches.iter().map(|batch| batch.iter().map(|run| run.length).collect()).collect()
     }
 
     #[test]
     fn by_size_only_full_jobs_go_and_the_rest_waits_for_its_age() {
         let mib = 1 << 20;
-        let runs: Vec<_> = [3, 2, 2]
-            .iter()
-            .zip(0..)
-            .map(|(n, at)| run(1, "s", at, n * mib, 1000 * at))
-            .collect();
+        let runs: Vec<_> = [3, 2, 2].iter().zip(0..).map(|(n, at)| run(1, "s", at, n * mib, 1000 * at)).collect();
         let batching = batch(runs.clone(), LIMITS, 10_000, false);
         assert_eq!(sizes(&batching), [[3 * mib, 2 * mib]]);
         assert_eq!(batching.next_due, Some(Duration::from_secs(50)));
-        assert_eq!(
-            sizes(&batch(runs, LIMITS, 60_000, false)),
-            [vec![3 * mib, 2 * mib], vec![2 * mib]]
-        );
+        assert_eq!(sizes(&batch(runs, LIMITS, 60_000, false)), [vec![3 * mib, 2 * mib], vec![2 * mib]]);
     }
 
     #[test]
@@ -252,18 +231,10 @@ mod tests {
 
     #[test]
     fn a_job_names_each_segment_once() {
-        let origin = JobOrigin {
-            cluster: Uuid::from_u128(9),
-            incarnation: Incarnation(1),
-            lane: Lane(0),
-        };
+        let origin = JobOrigin { cluster: Uuid::from_u128(9), incarnation: Incarnation(1), lane: Lane(0) };
         let runs = [run(1, "a", 0, 1, 0), run(1, "b", 1, 1, 0), run(1, "a", 2, 1, 0)];
         let job = job(&origin, "id", &runs).unwrap();
-        let inputs: Vec<_> = job
-            .inputs
-            .iter()
-            .map(|input| (input.key.as_str(), input.runs.len()))
-            .collect();
+        let inputs: Vec<_> = job.inputs.iter().map(|input| (input.key.as_str(), input.runs.len())).collect();
         assert_eq!(inputs, [("a", 2), ("b", 1)]);
     }
 }

@@ -25,12 +25,7 @@ enum ResultError {
 impl Desk {
     /// Takes in every result that is not known yet. One that can't be used is left where it is, for a person to look at.
     pub(super) async fn sweep_inbox(&mut self) -> Result<(), LaneGone> {
-        let objects = match self
-            .indexing
-            .store
-            .list(&ResultName::prefix(self.indexing.origin.lane))
-            .await
-        {
+        let objects = match self.indexing.store.list(&ResultName::prefix(self.indexing.origin.lane)).await {
             Ok(objects) => objects,
             Err(error) => {
                 tracing::warn!("the inbox can't be listed, trying again: {error}");
@@ -66,10 +61,7 @@ impl Desk {
             return Err(invalid(format!("it has version {}, known is {VERSION}", result.v)));
         }
         if result.cluster != self.indexing.origin.cluster.to_string() || result.lane != self.indexing.origin.lane {
-            return Err(invalid(format!(
-                "it is for cluster {}, lane {}",
-                result.cluster, result.lane
-            )));
+            return Err(invalid(format!("it is for cluster {}, lane {}", result.cluster, result.lane)));
         }
         let mut archives = Vec::new();
         for made in result.archives {
@@ -116,10 +108,7 @@ impl Desk {
     }
 
     async fn take_in(&mut self, job: &str, result: RegisterResult) -> Result<(), LaneGone> {
-        self.indexing
-            .metrics
-            .unreadable_runs
-            .inc_by(result.unreadable.len() as u64);
+        self.indexing.metrics.unreadable_runs.inc_by(result.unreadable.len() as u64);
         for run in &result.unreadable {
             tracing::error!(
                 "partition {} of topic {} from offset {} on is scanned, not indexed: {}",
@@ -137,9 +126,8 @@ impl Desk {
 }
 
 fn named_at(topic: TopicId, key: &str) -> Result<Timestamp, ResultError> {
-    let name: ArchiveName = key
-        .parse()
-        .map_err(|error: chronik_core::names::NameError| ResultError::Invalid(error.to_string()))?;
+    let name: ArchiveName =
+        key.parse().map_err(|error: chronik_core::names::NameError| ResultError::Invalid(error.to_string()))?;
     if name.topic != topic {
         return Err(ResultError::Invalid(format!("archive {key} is not of topic {topic}")));
     }

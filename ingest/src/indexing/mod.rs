@@ -118,20 +118,11 @@ struct Sending {
 
 impl Indexing {
     /// The task, and the handle to it.
-    pub fn start(
-        self,
-    ) -> (
-        IndexingHandle,
-        impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>,
-    ) {
+    pub fn start(self) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
         let (flush, flushes) = mpsc::channel(16);
         let pending = Arc::new(AtomicUsize::new(0));
-        let desk = Desk {
-            indexing: self,
-            outbox: Outbox::default(),
-            ignored: HashSet::new(),
-            pending: pending.clone(),
-        };
+        let desk =
+            Desk { indexing: self, outbox: Outbox::default(), ignored: HashSet::new(), pending: pending.clone() };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
                 // Nothing that is cut off here is lost: what has no archive is sent again by whoever comes next.
@@ -190,11 +181,7 @@ impl Desk {
     /// Sends what is due, or everything.
     async fn send_jobs(&mut self, everything: bool) -> Result<Sending, LaneGone> {
         let pending = self.indexing.lane.look(gather::pending_runs).await?;
-        let lag = pending
-            .iter()
-            .map(|run| run.registered_at)
-            .min()
-            .map_or(0, |oldest| now_ms() - oldest);
+        let lag = pending.iter().map(|run| run.registered_at).min().map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
         self.outbox.keep_losses_of(pending.iter().map(PendingRun::key));
         let out = self.outbox.runs();
@@ -208,17 +195,11 @@ impl Desk {
                 tracing::warn!("a job was not sent, trying again: {error}");
                 self.indexing.metrics.queue_failures.inc();
                 self.count();
-                return Ok(Sending {
-                    next_due: Some(SEND_AGAIN_AFTER),
-                    stopped: Some(error),
-                });
+                return Ok(Sending { next_due: Some(SEND_AGAIN_AFTER), stopped: Some(error) });
             }
         }
         self.count();
-        Ok(Sending {
-            next_due,
-            stopped: None,
-        })
+        Ok(Sending { next_due, stopped: None })
     }
 
     /// Sends one batch, as several jobs if one message would be too large.
@@ -297,11 +278,7 @@ impl Desk {
     }
 
     fn sweep_every(&self) -> Duration {
-        if self.outbox.is_empty() {
-            SWEEP_AT_REST
-        } else {
-            SWEEP_EVERY
-        }
+        if self.outbox.is_empty() { SWEEP_AT_REST } else { SWEEP_EVERY }
     }
 
     fn count(&self) {

@@ -34,11 +34,7 @@ struct JobOut {
 impl Outbox {
     /// The queue has taken a job.
     pub fn sent(&mut self, id: String, runs: Vec<RunKey>, now: Instant) {
-        let job = JobOut {
-            runs,
-            sent_at: now,
-            missing_since: None,
-        };
+        let job = JobOut { runs, sent_at: now, missing_since: None };
         self.jobs.insert(id, job);
     }
 
@@ -114,18 +110,9 @@ mod tests {
 
     use super::*;
 
-    const EMPTY: Option<Depth> = Some(Depth {
-        visible: 0,
-        in_flight: 0,
-    });
-    const WAITING: Option<Depth> = Some(Depth {
-        visible: 1,
-        in_flight: 0,
-    });
-    const WORKED_ON: Option<Depth> = Some(Depth {
-        visible: 0,
-        in_flight: 1,
-    });
+    const EMPTY: Option<Depth> = Some(Depth { visible: 0, in_flight: 0 });
+    const WAITING: Option<Depth> = Some(Depth { visible: 1, in_flight: 0 });
+    const WORKED_ON: Option<Depth> = Some(Depth { visible: 0, in_flight: 1 });
 
     /// An outbox on a clock of its own, seconds.
     struct World {
@@ -135,10 +122,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self {
-                outbox: Outbox::default(),
-                start: Instant::now(),
-            }
+            Self { outbox: Outbox::default(), start: Instant::now() }
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -237,10 +221,7 @@ mod tests {
             let at = round * 6 * hours;
             world.send("a", 1, at);
             assert_eq!(world.compare(WAITING, at + 6 * hours - 1), 0);
-            assert_eq!(
-                world.compare(if round % 2 == 0 { WAITING } else { None }, at + 6 * hours),
-                1
-            );
+            assert_eq!(world.compare(if round % 2 == 0 { WAITING } else { None }, at + 6 * hours), 1);
             assert!(!world.outbox.is_exhausted(&key(1)));
         }
     }

@@ -59,9 +59,7 @@ impl FrameWeight {
         Self {
             bytes: command_bytes + batch_bytes,
             appends: batch_bytes > 0,
-            others: commands
-                .iter()
-                .any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
+            others: commands.iter().any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
         }
     }
 
@@ -81,15 +79,7 @@ impl Unshipped {
     /// Nothing is unshipped; the next frame is `first`.
     pub fn new(limits: ShipLimits, first: LogIndex) -> Self {
         let being_shipped = VecDeque::new();
-        Self {
-            limits,
-            being_shipped,
-            being_shipped_bytes: 0,
-            first,
-            bytes: 0,
-            oldest_append: None,
-            oldest_other: None,
-        }
+        Self { limits, being_shipped, being_shipped_bytes: 0, first, bytes: 0, oldest_append: None, oldest_other: None }
     }
 
     /// The first index beyond the last border.
@@ -109,10 +99,7 @@ impl Unshipped {
 
     /// Since when the oldest batch waits that is not in a registered segment.
     pub fn oldest(&self) -> Option<Instant> {
-        self.being_shipped
-            .iter()
-            .find_map(|range| range.oldest_append)
-            .or(self.oldest_append)
+        self.being_shipped.iter().find_map(|range| range.oldest_append).or(self.oldest_append)
     }
 
     /// Whether a border must come before a frame of this size, so that the segment stays within the limit.
@@ -142,9 +129,7 @@ impl Unshipped {
             return None;
         }
         let append = self.oldest_append.map(|since| since + self.limits.age);
-        let other = self
-            .oldest_other
-            .map(|since| since + OTHER_AGE_MAX.max(self.limits.age));
+        let other = self.oldest_other.map(|since| since + OTHER_AGE_MAX.max(self.limits.age));
         append.into_iter().chain(other).min()
     }
 
@@ -156,11 +141,7 @@ impl Unshipped {
     /// Draws a border after `last`.
     pub fn cut(&mut self, last: LogIndex) {
         let oldest_append = self.oldest_append.take();
-        self.being_shipped.push_back(Range {
-            last,
-            bytes: self.bytes,
-            oldest_append,
-        });
+        self.being_shipped.push_back(Range { last, bytes: self.bytes, oldest_append });
         self.being_shipped_bytes += self.bytes;
         self.first = last + 1;
         self.bytes = 0;
@@ -179,10 +160,7 @@ impl Unshipped {
 mod tests {
     use super::*;
 
-    const LIMITS: ShipLimits = ShipLimits {
-        bytes: 100,
-        age: Duration::from_secs(10),
-    };
+    const LIMITS: ShipLimits = ShipLimits { bytes: 100, age: Duration::from_secs(10) };
 
     fn frame(bytes: u64, appends: bool, others: bool) -> FrameWeight {
         FrameWeight { bytes, appends, others }
@@ -191,22 +169,13 @@ mod tests {
     #[test]
     fn a_border_comes_before_the_frame_that_would_exceed_the_limit() {
         let mut unshipped = Unshipped::new(LIMITS, 1);
-        assert!(
-            !unshipped.is_full_before(&frame(1000, true, false)),
-            "one frame may be larger than the limit"
-        );
+        assert!(!unshipped.is_full_before(&frame(1000, true, false)), "one frame may be larger than the limit");
         unshipped.add(&frame(60, true, false), Instant::now());
         assert!(!unshipped.is_full_before(&frame(40, true, false)));
         assert!(unshipped.is_full_before(&frame(41, true, false)));
         unshipped.cut(7);
-        assert_eq!(
-            (unshipped.first(), unshipped.is_empty(), unshipped.due_at()),
-            (8, true, None)
-        );
-        assert!(
-            unshipped.bytes() == 60 && unshipped.oldest().is_some(),
-            "it waits for its registration"
-        );
+        assert_eq!((unshipped.first(), unshipped.is_empty(), unshipped.due_at()), (8, true, None));
+        assert!(unshipped.bytes() == 60 && unshipped.oldest().is_some(), "it waits for its registration");
         unshipped.registered(7);
         assert_eq!((unshipped.bytes(), unshipped.oldest()), (0, None));
     }

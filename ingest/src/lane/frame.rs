@@ -120,17 +120,11 @@ fn stamped(bytes: &Bytes, stamp: Stamp, append_time: Option<Timestamp>) -> Batch
     let Some(now) = append_time else {
         let mut head = BytesMut::from(&bytes[..batch::HEADER_LENGTH]);
         batch::stamp(&mut head, stamp.base_offset, stamp.leader_epoch);
-        return BatchBytes {
-            head: head.freeze(),
-            body: bytes.slice(batch::HEADER_LENGTH..),
-        };
+        return BatchBytes { head: head.freeze(), body: bytes.slice(batch::HEADER_LENGTH..) };
     };
     let mut whole = BytesMut::from(&bytes[..]);
     batch::stamp(&mut whole, stamp.base_offset, stamp.leader_epoch);
     batch::stamp_log_append_time(&mut whole, now);
     let body = whole.split_off(batch::HEADER_LENGTH).freeze();
-    BatchBytes {
-        head: whole.freeze(),
-        body,
-    }
+    BatchBytes { head: whole.freeze(), body }
 }

@@ -31,12 +31,7 @@ struct Held {
 impl TailMemory {
     /// No batch is held yet. At most `bytes_max` is taken, a quarter of it by stretches.
     pub fn new(bytes_max: usize, stretches: StretchMemory) -> Self {
-        Self {
-            held: VecDeque::new(),
-            held_bytes: 0,
-            stretches: stretches.within(bytes_max / 4),
-            bytes_max,
-        }
+        Self { held: VecDeque::new(), held_bytes: 0, stretches: stretches.within(bytes_max / 4), bytes_max }
     }
 
     /// Has a tail hold a batch.
@@ -58,12 +53,9 @@ impl TailMemory {
         while self.held_bytes + self.stretches.memory() > self.bytes_max {
             let Some(oldest) = self.held.pop_front() else { break };
             self.held_bytes -= oldest.cost;
-            let (before, after) = oldest
-                .partition
-                .forget(oldest.base_offset, self.stretches.stretch_bytes);
+            let (before, after) = oldest.partition.forget(oldest.base_offset, self.stretches.stretch_bytes);
             self.stretches.changed(before, after);
-            self.stretches
-                .thin(|bytes| topics.partitions().map(|partition| partition.thin(bytes)).sum());
+            self.stretches.thin(|bytes| topics.partitions().map(|partition| partition.thin(bytes)).sum());
         }
         if self.held.len() < self.held.capacity() / 4 {
             self.held.shrink_to(self.held.len() * 2);

@@ -130,10 +130,7 @@ enum Request {
     Append(ProducedBatch, Reply<Result<Appended, LaneError>>),
     Propose(Box<Command>, Reply<Result<(), LaneError>>),
     Look(Look),
-    Cut {
-        with_checkpoint: bool,
-        reply: Reply<LogIndex>,
-    },
+    Cut { with_checkpoint: bool, reply: Reply<LogIndex> },
     Release(LogIndex),
 }
 
@@ -229,10 +226,7 @@ impl LaneHandle {
     /// Waits until everything up to an index is in registered segments.
     pub async fn shipped(&self, index: LogIndex) -> Result<(), LaneGone> {
         let mut progress = self.progress.clone();
-        progress
-            .wait_for(|progress| progress.shipped >= index)
-            .await
-            .map_err(|_| LaneGone)?;
+        progress.wait_for(|progress| progress.shipped >= index).await.map_err(|_| LaneGone)?;
         Ok(())
     }
 

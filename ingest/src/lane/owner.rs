@@ -88,11 +88,7 @@ impl Owner {
         let state = replayed.state;
         let (requests, inbox) = mpsc::unbounded_channel();
         let topics = Arc::new(ArcSwap::from_pointee(replayed.topics));
-        let begin = Progress {
-            applied: state.applied,
-            catalog: state.applied,
-            ..Progress::default()
-        };
+        let begin = Progress { applied: state.applied, catalog: state.applied, ..Progress::default() };
         let (progress, progress_seen) = watch::channel(begin);
         let handle = LaneHandle {
             requests,
@@ -209,11 +205,7 @@ impl Owner {
     /// Puts a command that is not an append into the frame. Bookkeeping may use the room that others must leave: it is
     /// what frees space.
     fn accept(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<(), LaneError>>, frame: &mut OpenFrame) {
-        let purpose = if command.is_bookkeeping() {
-            Purpose::Bookkeeping
-        } else {
-            Purpose::Append
-        };
+        let purpose = if command.is_bookkeeping() { Purpose::Bookkeeping } else { Purpose::Append };
         match self.wal.reserve(encoded.len() as u64 + OVERHEAD_BYTES, purpose) {
             Ok(()) => frame.propose(command, encoded, reply),
             Err(refused) => {
@@ -268,10 +260,7 @@ impl Owner {
             }
             self.unshipped.add(&frame.weight, now);
             self.checkpoint_command_bytes += frame.command_bytes;
-            catalog_changed |= frame
-                .commands
-                .iter()
-                .any(|command| !matches!(command, Command::Append(_)));
+            catalog_changed |= frame.commands.iter().any(|command| !matches!(command, Command::Append(_)));
             let span = self.memory.stretches.next_frame(&place, frame.weight.bytes);
             self.apply(frame, span, &mut grown);
         }
@@ -283,11 +272,7 @@ impl Owner {
 
     fn apply(&mut self, frame: InFlight, span: FrameSpan, grown: &mut Grown) {
         let results = self.state.apply_frame(frame.index, &frame.commands);
-        if frame
-            .commands
-            .iter()
-            .any(|c| matches!(c, Command::CreateTopic(_) | Command::DeleteTopic(_)))
-        {
+        if frame.commands.iter().any(|c| matches!(c, Command::CreateTopic(_) | Command::DeleteTopic(_))) {
             let table = Arc::new(self.topics.load().with_topics(self.state.topics.values()));
             self.topics.swap(table.clone()).retire_missing_from(&table);
         }
@@ -300,11 +285,7 @@ impl Owner {
                     let bytes = batches.next();
                     let appended = result.map(|()| {
                         let log_start = bytes.and_then(|bytes| self.publish(append, span, bytes, grown));
-                        Appended {
-                            base_offset: append.base_offset,
-                            log_append_time,
-                            log_start: log_start.unwrap_or(0),
-                        }
+                        Appended { base_offset: append.base_offset, log_append_time, log_start: log_start.unwrap_or(0) }
                     });
                     let _ = reply.send(appended);
                 }
@@ -319,9 +300,7 @@ impl Owner {
         let topics = self.topics.load();
         let partition = topics.partition(append.topic, append.partition)?;
         self.memory.hold(partition, TailBatch::new(append, span, bytes));
-        grown
-            .entry((append.topic, append.partition))
-            .or_insert_with(|| partition.clone());
+        grown.entry((append.topic, append.partition)).or_insert_with(|| partition.clone());
         Some(partition.bounds().log_start)
     }
 
@@ -329,11 +308,7 @@ impl Owner {
         let shipped = self.state.shipped_index();
         self.unshipped.registered(shipped);
         let since = |oldest: Instant| now_ms() - oldest.elapsed().as_millis() as i64;
-        let catalog = if catalog_changed {
-            self.state.applied
-        } else {
-            self.progress.borrow().catalog
-        };
+        let catalog = if catalog_changed { self.state.applied } else { self.progress.borrow().catalog };
         self.progress.send_replace(Progress {
             applied: self.state.applied,
             shipped,
@@ -368,20 +343,13 @@ impl Owner {
             self.checkpoint_at = Instant::now();
             self.checkpoint_command_bytes = 0;
         }
-        let _ = self.ship.send(ShipOrder {
-            first: self.unshipped.first(),
-            last,
-            checkpoint,
-        });
+        let _ = self.ship.send(ShipOrder { first: self.unshipped.first(), last, checkpoint });
         self.unshipped.cut(last);
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {
         let turn = self.checkpoint_turn.clone().try_acquire_owned().ok()?;
-        Some(Checkpoint {
-            state: Box::new(self.state.clone()),
-            _turn: turn,
-        })
+        Some(Checkpoint { state: Box::new(self.state.clone()), _turn: turn })
     }
 
     /// Keeps the tails within their memory.
@@ -394,11 +362,7 @@ impl Owner {
     fn release(&mut self, up_to: LogIndex) {
         let mut stretches = 0;
         for topic in self.topics.load().iter() {
-            let known = self
-                .state
-                .topics
-                .get(&topic.id)
-                .map_or(&[][..], |topic| &topic.partitions);
+            let known = self.state.topics.get(&topic.id).map_or(&[][..], |topic| &topic.partitions);
             for (number, tail) in topic.partitions.iter().enumerate() {
                 let partition = known.get(number);
                 let released_to = partition.map_or(0, |partition| partition.shipped_by(up_to));

@@ -91,12 +91,7 @@ impl Replay {
         }
         self.stretches.counted(memory);
         self.weights.let_go(self.state.shipped_index());
-        Replayed {
-            state: self.state,
-            topics,
-            stretches: self.stretches,
-            unshipped: self.weights.frames,
-        }
+        Replayed { state: self.state, topics, stretches: self.stretches, unshipped: self.weights.frames }
     }
 }
 
@@ -116,8 +111,7 @@ impl Weights {
         self.last = index;
         if self.frames.len() > WEIGHTS_MAX.max(2 * self.left) {
             self.let_go(shipped);
-            self.frames
-                .dedup_by(|next, kept| kept.1.absorb(&next.1, WEIGHED_BYTES_MAX));
+            self.frames.dedup_by(|next, kept| kept.1.absorb(&next.1, WEIGHED_BYTES_MAX));
             self.left = self.frames.len();
         }
     }

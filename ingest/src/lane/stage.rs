@@ -42,17 +42,14 @@ impl Stage {
             .ok()
             .and_then(|number| topic_state.partitions.get(number))
             .ok_or(Refusal::UnknownPartition)?;
-        let staged = self.partitions.entry((topic, partition)).or_insert(Staged {
-            next_offset: applied.next_offset,
-            in_flight: 0,
-        });
+        let staged = self
+            .partitions
+            .entry((topic, partition))
+            .or_insert(Staged { next_offset: applied.next_offset, in_flight: 0 });
         let base_offset = staged.next_offset;
         staged.next_offset += records;
         staged.in_flight += 1;
-        Ok(Stamp {
-            base_offset,
-            leader_epoch: applied.leader_epoch(),
-        })
+        Ok(Stamp { base_offset, leader_epoch: applied.leader_epoch() })
     }
 
     /// Takes back the last [`Stage::take`] of a partition: the batch was not written after all.
@@ -89,12 +86,7 @@ mod tests {
 
     fn state() -> LaneState {
         let mut state = LaneState::new(Incarnation(3));
-        let create = CreateTopic {
-            id: TOPIC,
-            name: "t".into(),
-            partitions: 1,
-            config: TopicConfig::default(),
-        };
+        let create = CreateTopic { id: TOPIC, name: "t".into(), partitions: 1, config: TopicConfig::default() };
         state.apply_frame(1, &[Command::CreateTopic(create)]);
         state
     }
@@ -103,13 +95,7 @@ mod tests {
     fn offsets_in_flight_are_not_taken_twice() {
         let (state, mut stage) = (state(), Stage::default());
         let first = stage.take(&state, TOPIC, 0, 5).unwrap();
-        assert_eq!(
-            first,
-            Stamp {
-                base_offset: 0,
-                leader_epoch: 3
-            }
-        );
+        assert_eq!(first, Stamp { base_offset: 0, leader_epoch: 3 });
         assert_eq!(stage.take(&state, TOPIC, 0, 2).unwrap().base_offset, 5);
         stage.give_back(TOPIC, 0, 2);
         assert_eq!(stage.take(&state, TOPIC, 0, 1).unwrap().base_offset, 5);

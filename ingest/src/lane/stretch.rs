@@ -137,34 +137,19 @@ impl StretchMemory {
     /// Of no stretches, which are to take `memory_max` bytes at most; only where that would not do for one in each
     /// partition they take more.
     pub fn new(memory_max: usize) -> Self {
-        Self {
-            stretch_bytes: STRETCH_BYTES,
-            log_bytes: 0,
-            memory: 0,
-            memory_max,
-            over_from: memory_max,
-        }
+        Self { stretch_bytes: STRETCH_BYTES, log_bytes: 0, memory: 0, memory_max, over_from: memory_max }
     }
 
     /// The same with another limit.
     pub fn within(self, memory_max: usize) -> Self {
-        Self {
-            memory_max,
-            over_from: memory_max,
-            ..self
-        }
+        Self { memory_max, over_from: memory_max, ..self }
     }
 
     /// Where the next frame of the log lies, which has so many bytes of commands and batches.
     pub fn next_frame(&mut self, place: &FramePlace, bytes: u64) -> FrameSpan {
         let start = self.log_bytes;
         self.log_bytes += bytes + FRAME_HEADER_BYTES as u64;
-        FrameSpan {
-            index: place.index,
-            position: place.position,
-            start,
-            end: self.log_bytes,
-        }
+        FrameSpan { index: place.index, position: place.position, start, end: self.log_bytes }
     }
 
     /// Bytes of memory.

@@ -101,12 +101,7 @@ pub struct TailBatch {
 impl TailBatch {
     /// An append and its bytes, in a frame.
     pub fn new(append: &Append, frame: FrameSpan, bytes: BatchBytes) -> Self {
-        Self {
-            base_offset: append.base_offset,
-            last_offset: append.last_offset,
-            frame,
-            bytes,
-        }
+        Self { base_offset: append.base_offset, last_offset: append.last_offset, frame, bytes }
     }
 }
 
@@ -131,11 +126,7 @@ impl TopicTable {
     pub fn with_topics<'a>(&self, topics: impl Iterator<Item = &'a Topic>) -> Self {
         let mut table = TopicTable::default();
         for topic in topics {
-            let view = self
-                .by_id
-                .get(&topic.id)
-                .cloned()
-                .unwrap_or_else(|| Arc::new(TopicView::new(topic)));
+            let view = self.by_id.get(&topic.id).cloned().unwrap_or_else(|| Arc::new(TopicView::new(topic)));
             table.by_name.insert(view.name.clone(), view.clone());
             table.by_id.insert(view.id, view);
         }
@@ -155,8 +146,7 @@ impl TopicTable {
     /// Tells all who look at topics that are not in `newer` that these are gone.
     pub(super) fn retire_missing_from(&self, newer: &TopicTable) {
         let gone = self.iter().filter(|topic| newer.get(topic.id).is_none());
-        gone.flat_map(|topic| &topic.partitions)
-            .for_each(|partition| partition.retire());
+        gone.flat_map(|topic| &topic.partitions).for_each(|partition| partition.retire());
     }
 
     /// All topics, by no particular order.
@@ -181,11 +171,7 @@ impl TopicView {
             id: topic.id,
             name: topic.name.clone(),
             config: topic.config.clone(),
-            partitions: topic
-                .partitions
-                .iter()
-                .map(|partition| Arc::new(PartitionTail::new(partition)))
-                .collect(),
+            partitions: topic.partitions.iter().map(|partition| Arc::new(PartitionTail::new(partition))).collect(),
         }
     }
 
@@ -211,10 +197,7 @@ impl PartitionTail {
             batches: VecDeque::new(),
             is_gone: false,
         };
-        Self {
-            window: RwLock::new(window),
-            grown: Notify::new(),
-        }
+        Self { window: RwLock::new(window), grown: Notify::new() }
     }
 
     fn read_window(&self) -> RwLockReadGuard<'_, Window> {
@@ -240,9 +223,7 @@ impl PartitionTail {
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<TailRead, BelowTail> {
         let window = self.read_window();
         if from < window.bounds.tail_start {
-            return Err(BelowTail {
-                start: window.bounds.tail_start,
-            });
+            return Err(BelowTail { start: window.bounds.tail_start });
         }
         if from < window.held_from() {
             return Ok(TailRead::Logged(window.forgotten.from(from, STRETCHES_READ)));

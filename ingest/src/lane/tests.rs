@@ -129,8 +129,7 @@ impl World {
         let span = self.write(commands, all.clone());
         for (append, bytes) in appends.iter().zip(all) {
             let partition = self.topics.partition(TOPIC, append.partition).unwrap().clone();
-            self.memory
-                .hold(&partition, TailBatch::new(append, span, BatchBytes::from_whole(bytes)));
+            self.memory.hold(&partition, TailBatch::new(append, span, BatchBytes::from_whole(bytes)));
         }
         self.memory.shrink(&self.topics);
         span
@@ -264,9 +263,7 @@ fn a_read_ends_before_a_damaged_frame_and_fails_at_it() {
     let mut world = World::new(0);
     let spans: Vec<FrameSpan> = (0..5).map(|_| world.append(&[(0, 2), (1, 1)])).collect();
     let file = options().directory.join("00000001-0000000000000001.wal");
-    world
-        .disk
-        .flip(&file, spans[3].end - spans[3].start + spans[3].position - 1);
+    world.disk.flip(&file, spans[3].end - spans[3].start + spans[3].position - 1);
     let read = |from| {
         let Ok(TailRead::Logged(stretches)) = world.tail(0).read(from, 1 << 20) else {
             panic!("offset {from} is not in the log")
@@ -278,10 +275,7 @@ fn a_read_ends_before_a_damaged_frame_and_fails_at_it() {
     }
     for from in 6..8 {
         let error = read(from).unwrap_err();
-        assert!(
-            matches!(error, ReadError::Wal(WalError::Damaged { index: 5, .. })),
-            "{error}"
-        );
+        assert!(matches!(error, ReadError::Wal(WalError::Damaged { index: 5, .. })), "{error}");
     }
 }
 
@@ -292,36 +286,19 @@ fn memory_stays_within_its_limit_however_much_the_log_holds() {
     const MEMORY_MAX: usize = 1 << 20;
     const MANY: usize = 1000;
     let (mut state, create) = created();
-    let Command::CreateTopic(create) = create else {
-        unreachable!()
-    };
-    let create = Command::CreateTopic(CreateTopic {
-        partitions: MANY as i32,
-        ..create
-    });
+    let Command::CreateTopic(create) = create else { unreachable!() };
+    let create = Command::CreateTopic(CreateTopic { partitions: MANY as i32, ..create });
     state.apply_frame(1, &[create]);
     let topics = TopicTable::default().with_topics(state.topics.values());
     let mut memory = TailMemory::new(MEMORY_MAX, StretchMemory::new(MEMORY_MAX));
-    let bytes = BatchBytes {
-        head: Bytes::from_static(&[0; 61]),
-        body: Bytes::from_static(&[0; 100]),
-    };
+    let bytes = BatchBytes { head: Bytes::from_static(&[0; 61]), body: Bytes::from_static(&[0; 100]) };
     for at in 0..400_000_u64 {
-        let place = wal::FramePlace {
-            index: at + 2,
-            file: 1,
-            position: 4096 + at * 300,
-        };
+        let place = wal::FramePlace { index: at + 2, file: 1, position: 4096 + at * 300 };
         let frame = memory.stretches.next_frame(&place, 221);
         let partition = (at * at) as usize % MANY;
         let tail = topics.partition(TOPIC, partition as PartitionId).unwrap();
         let base_offset = tail.bounds().end;
-        let batch = TailBatch {
-            base_offset,
-            last_offset: base_offset,
-            frame,
-            bytes: bytes.clone(),
-        };
+        let batch = TailBatch { base_offset, last_offset: base_offset, frame, bytes: bytes.clone() };
         memory.hold(tail, batch);
         let taken = memory.shrink(&topics);
         assert!(taken <= MEMORY_MAX, "{taken} bytes after {at} batches");

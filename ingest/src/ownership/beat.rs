@@ -52,17 +52,8 @@ impl Beat {
     /// recovery may take long, and whoever looks meanwhile must see that somebody is at it.
     pub fn start(store: SharedStore, lane: Lane, ownership: Ownership, rhythm: Rhythm, latest: Option<Latest>) -> Self {
         let (orders, ordered) = mpsc::channel(1);
-        let heart = Heart {
-            store,
-            lane,
-            ownership,
-            has_written: latest.is_some(),
-            latest,
-        };
-        Self {
-            orders,
-            _task: AbortOnDropHandle::new(tokio::spawn(heart.run(ordered, rhythm.beat))),
-        }
+        let heart = Heart { store, lane, ownership, has_written: latest.is_some(), latest };
+        Self { orders, _task: AbortOnDropHandle::new(tokio::spawn(heart.run(ordered, rhythm.beat))) }
     }
 
     /// Has `latest` name an export that is in the bucket. Returns once it does.
@@ -166,11 +157,7 @@ impl Heart {
         let Some(latest) = self.latest.clone() else {
             return Ok(());
         };
-        self.write(Latest {
-            released: true,
-            ..latest
-        })
-        .await
+        self.write(Latest { released: true, ..latest }).await
     }
 
     /// A former owner must not write over the name of a newer export, so the claims are asked first; nor may one of two
@@ -207,18 +194,11 @@ pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Res
     let was_released = latest.released;
     let held = held(latest);
     overwrite(store, lane, ownership, &held).await?;
-    Ok(Hold {
-        latest: Some(held),
-        was_released,
-    })
+    Ok(Hold { latest: Some(held), was_released })
 }
 
 fn held(latest: Latest) -> Latest {
-    Latest {
-        beat: latest.beat + 1,
-        released: false,
-        ..latest
-    }
+    Latest { beat: latest.beat + 1, released: false, ..latest }
 }
 
 /// What `latest` says; `None` before the first export. A damaged one says as much as the newest export does: that nobody
@@ -235,9 +215,7 @@ pub async fn read(store: &SharedStore, lane: Lane) -> Result<Option<Latest>, Cla
         Err(error @ CatalogError::Damaged { .. }) => {
             tracing::warn!("{error}; the newest catalog export is looked for instead");
             let newest = catalog::newest_export(&**store, lane).await;
-            Ok(newest
-                .map_err(|error| unreadable(&key, error))?
-                .map(|(latest, _)| latest))
+            Ok(newest.map_err(|error| unreadable(&key, error))?.map(|(latest, _)| latest))
         }
         Err(error) => Err(unreadable(&key, error)),
     }
@@ -246,22 +224,14 @@ pub async fn read(store: &SharedStore, lane: Lane) -> Result<Option<Latest>, Cla
 fn unreadable(key: &str, error: CatalogError) -> ClaimError {
     match error {
         CatalogError::Store(error) => error.into(),
-        error => ClaimError::Unknown {
-            key: key.to_owned(),
-            reason: error.to_string(),
-        },
+        error => ClaimError::Unknown { key: key.to_owned(), reason: error.to_string() },
     }
 }
 
 async fn overwrite(store: &SharedStore, lane: Lane, ownership: &Ownership, latest: &Latest) -> Result<(), StoreError> {
     let begun = ownership.presence().begin();
-    let latest = Latest {
-        writer: ownership.writer().to_owned(),
-        ..latest.clone()
-    };
-    store
-        .overwrite(&names::latest(lane), Bytes::from(latest.encode()))
-        .await?;
+    let latest = Latest { writer: ownership.writer().to_owned(), ..latest.clone() };
+    store.overwrite(&names::latest(lane), Bytes::from(latest.encode())).await?;
     ownership.presence().beaten(&begun);
     Ok(())
 }
@@ -327,32 +297,19 @@ mod tests {
         let began = tokio::time::Instant::now();
         let second = next(&store, &first).await;
         assert!(began.elapsed() <= Duration::from_secs(31));
-        assert_eq!(
-            (second.export.as_str(), second.beat, second.released),
-            ("export 7", 1, false)
-        );
+        assert_eq!((second.export.as_str(), second.beat, second.released), ("export 7", 1, false));
         faulty.fail(Operation::Overwrite, "latest", Fault::Before, 1);
         let third = next(&store, &Some(second)).await;
-        assert!(
-            third.beat == 2 && began.elapsed() <= Duration::from_secs(67),
-            "a beat that failed is made up for"
-        );
+        assert!(third.beat == 2 && began.elapsed() <= Duration::from_secs(67), "a beat that failed is made up for");
         beat.publish(export(ownership.incarnation(), 9)).await.unwrap();
         let published = read(&store, LANE).await.unwrap().unwrap();
         assert_eq!((published.export.as_str(), published.beat), ("export 9", 3));
         beat.release().await.unwrap();
         let released = read(&store, LANE).await.unwrap().unwrap();
         assert!(released.released && released.beat == 4);
-        assert!(matches!(
-            beat.publish(export(ownership.incarnation(), 10)).await,
-            Err(BeatError::Ended)
-        ));
+        assert!(matches!(beat.publish(export(ownership.incarnation(), 10)).await, Err(BeatError::Ended)));
         tokio::time::sleep(Duration::from_secs(300)).await;
-        assert_eq!(
-            read(&store, LANE).await.unwrap().unwrap(),
-            released,
-            "nothing comes after that"
-        );
+        assert_eq!(read(&store, LANE).await.unwrap().unwrap(), released, "nothing comes after that");
     }
 
     #[tokio::test(start_paused = true)]
@@ -365,10 +322,7 @@ mod tests {
         let last = read(&store, LANE).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert!(former.fenced().is_cancelled());
-        assert!(matches!(
-            beat.release().await,
-            Err(BeatError::Claim(ClaimError::Fenced { .. }))
-        ));
+        assert!(matches!(beat.release().await, Err(BeatError::Claim(ClaimError::Fenced { .. }))));
         assert_eq!(read(&store, LANE).await.unwrap(), last);
     }
 
@@ -376,12 +330,8 @@ mod tests {
     async fn a_new_owner_shows_that_it_lives_by_what_an_earlier_one_left() {
         let store = memory();
         let former = owner(&store).await;
-        let left = Latest {
-            writer: former.writer().to_owned(),
-            released: true,
-            beat: 5,
-            ..export(former.incarnation(), 7)
-        };
+        let left =
+            Latest { writer: former.writer().to_owned(), released: true, beat: 5, ..export(former.incarnation(), 7) };
         overwrite(&store, LANE, &former, &left).await.unwrap();
         let new = owner(&store).await;
         let beat = Beat::start(store.clone(), LANE, new.clone(), Rhythm::default(), None);
@@ -407,34 +357,17 @@ mod tests {
         assert_eq!(read(&store, LANE).await.unwrap(), None);
         let (lane, incarnation) = (LANE, own.incarnation());
         let (index, shipped_index, pages) = (7, 5, Vec::new());
-        let name = names::ExportName {
-            lane,
-            incarnation,
-            index,
-            ulid: ulid::Ulid::new(),
-        };
-        let root = catalog::CatalogRoot {
-            incarnation,
-            lane,
-            index,
-            shipped_index,
-            pages,
-        };
+        let name = names::ExportName { lane, incarnation, index, ulid: ulid::Ulid::new() };
+        let root = catalog::CatalogRoot { incarnation, lane, index, shipped_index, pages };
         let built = catalog::build_export(own.cluster(), &name.to_string(), root, &[]).unwrap();
         store.create(&name.to_string(), built.parts).await.unwrap();
         assert_eq!(read(&store, LANE).await.unwrap(), Some(built.latest.clone()));
         let held = hold(&store, LANE, &own).await.unwrap();
         assert_eq!(held.latest.unwrap().export, built.latest.export);
-        assert!(
-            Latest::decode(&key, &store.read(&key, None).await.unwrap()).is_ok(),
-            "it is mended"
-        );
+        assert!(Latest::decode(&key, &store.read(&key, None).await.unwrap()).is_ok(), "it is mended");
         let later = Bytes::from_static(b"{\"v\":77}");
         store.overwrite(&key, later).await.unwrap();
-        assert!(
-            matches!(read(&store, LANE).await, Err(ClaimError::Unknown { .. })),
-            "not damage"
-        );
+        assert!(matches!(read(&store, LANE).await, Err(ClaimError::Unknown { .. })), "not damage");
     }
 
     #[tokio::test]
@@ -442,11 +375,7 @@ mod tests {
         let store = memory();
         let first = owner(&store).await;
         assert_eq!(hold(&store, LANE, &first).await.unwrap(), Hold::default());
-        let given_up = Latest {
-            released: true,
-            beat: 5,
-            ..export(first.incarnation(), 7)
-        };
+        let given_up = Latest { released: true, beat: 5, ..export(first.incarnation(), 7) };
         overwrite(&store, LANE, &first, &given_up).await.unwrap();
         let hold_of_first = hold(&store, LANE, &first).await.unwrap();
         let held = hold_of_first.latest.unwrap();
@@ -472,10 +401,7 @@ mod tests {
         assert!(matches!(ownership.check().await, Err(ClaimError::Doubled { .. })));
 
         let released = earlier.release().await;
-        assert!(
-            matches!(released, Err(BeatError::Claim(ClaimError::Doubled { .. }))),
-            "{released:?}"
-        );
+        assert!(matches!(released, Err(BeatError::Claim(ClaimError::Doubled { .. }))), "{released:?}");
         later.publish(export(copy.incarnation(), 9)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert!(!copy.fenced().is_cancelled());

@@ -45,13 +45,7 @@ impl LastWords {
             () = tokio::time::sleep(TIMEOUT) => None,
             () = cancel.cancelled() => None,
         };
-        Remains {
-            own,
-            by,
-            data_dir: self.data_dir,
-            ends,
-            above,
-        }
+        Remains { own, by, data_dir: self.data_dir, ends, above }
     }
 
     async fn above(&self, ends: &Ends) -> Vec<Above> {

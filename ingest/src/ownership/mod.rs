@@ -210,10 +210,7 @@ impl Ownership {
     /// Whether this is the bucket that was claimed: claims are never deleted and never change. Without ours, the true one
     /// may be back later, like one that can't be reached.
     pub async fn check_claim(&self) -> Result<(), StoreError> {
-        let key = ClaimName {
-            incarnation: self.incarnation,
-        }
-        .to_string();
+        let key = ClaimName { incarnation: self.incarnation }.to_string();
         let lacks = match self.store.read(&key, None).await {
             Ok(claim) if *self.seen.own_claim.get_or_init(|| claim.clone()) == claim => return Ok(()),
             Ok(_) => "holds another broker's claim in the place of this one's",
@@ -240,10 +237,8 @@ impl Ownership {
             let cluster = |cluster| format!("cluster {cluster}");
             return Err(ClaimError::Foreign {
                 own: self.cluster,
-                bucket: bucket.map_or(
-                    "no cluster (it has no cluster.json: it is empty, or has lost it)".into(),
-                    cluster,
-                ),
+                bucket: bucket
+                    .map_or("no cluster (it has no cluster.json: it is empty, or has lost it)".into(), cluster),
             });
         }
         self.seen.own_cluster.store(true, Ordering::Relaxed);
@@ -272,10 +267,7 @@ mod tests {
         let by = claim::claim_after(&shared, Some(own)).await.unwrap();
         store.fail(Operation::Info, "claims/", Fault::Before, 1);
         assert!(matches!(other.check().await, Err(ClaimError::Store(_))));
-        assert!(
-            !ownership.fenced().is_cancelled(),
-            "a bucket that does not answer takes nothing away"
-        );
+        assert!(!ownership.fenced().is_cancelled(), "a bucket that does not answer takes nothing away");
         assert!(matches!(other.check().await, Err(ClaimError::Fenced { .. })));
         assert!(ownership.fenced().is_cancelled() && ownership.fenced_by() == Some(by));
         store.fail(Operation::Info, "", Fault::Missing, usize::MAX);

@@ -51,19 +51,8 @@ impl Presence {
     /// An owner counts as having been away after a gap of more than `away`; with a `lease`, its last sign of life must be
     /// younger than that.
     pub fn new(away: Duration, lease: Option<Duration>) -> Self {
-        let times = Times {
-            turn: since_boot(),
-            gaps: 0,
-            answered: 0,
-            beat: None,
-            held: true,
-        };
-        Self {
-            away,
-            lease,
-            times: Mutex::new(times),
-            changed: watch::Sender::new(()),
-        }
+        let times = Times { turn: since_boot(), gaps: 0, answered: 0, beat: None, held: true };
+        Self { away, lease, times: Mutex::new(times), changed: watch::Sender::new(()) }
     }
 
     /// Whether an acknowledgement may go out now.

@@ -36,11 +36,7 @@ pub fn ends(topics: &TopicTable) -> Ends {
     let partitions = topics.iter().flat_map(|topic| {
         topic.partitions.iter().enumerate().map(|(number, partition)| {
             let bounds = partition.bounds();
-            let end = End {
-                topic: topic.name.clone(),
-                log_start: bounds.log_start,
-                end: bounds.end,
-            };
+            let end = End { topic: topic.name.clone(), log_start: bounds.log_start, end: bounds.end };
             ((topic.id, number as PartitionId), end)
         })
     });
@@ -73,12 +69,7 @@ pub async fn above_cut(
     };
     let above = ends.iter().filter_map(|((topic, partition), end)| {
         let from = cut_of(&state, *topic, *partition, own).max(end.log_start);
-        (from < end.end).then(|| Above {
-            topic: end.topic.clone(),
-            partition: *partition,
-            from,
-            to: end.end,
-        })
+        (from < end.end).then(|| Above { topic: end.topic.clone(), partition: *partition, from, to: end.end })
     });
     Ok(Some(above.collect()))
 }
@@ -99,9 +90,7 @@ async fn first_state_after(
     let key = first.to_string();
     let bytes = store.read(&key, None).await?;
     let state = checkpoint::decode(&key, bytes, cluster, lane);
-    state
-        .map(Some)
-        .map_err(|source| RecoverError::Checkpoint { key, source })
+    state.map(Some).map_err(|source| RecoverError::Checkpoint { key, source })
 }
 
 /// Where the partition's first epoch after ours starts; a topic that the later owner does not know is ours from its start.
@@ -138,25 +127,14 @@ impl fmt::Display for Remains {
              stopped and acknowledges nothing any more. "
         )?;
         match &self.above {
-            Some(above) if above.is_empty() => write!(
-                f,
-                "0 acknowledged records lie above the new owner's cut: it has all of them"
-            )?,
+            Some(above) if above.is_empty() => {
+                write!(f, "0 acknowledged records lie above the new owner's cut: it has all of them")?
+            }
             Some(above) => {
                 let records: i64 = above.iter().map(|above| above.to - above.from).sum();
                 write!(f, "{records} acknowledged records lie above the new owner's cut")?;
-                for Above {
-                    topic,
-                    partition,
-                    from,
-                    to,
-                } in above
-                {
-                    write!(
-                        f,
-                        "; topic {topic}, partition {partition}: offsets {from} to {}",
-                        to - 1
-                    )?;
+                for Above { topic, partition, from, to } in above {
+                    write!(f, "; topic {topic}, partition {partition}: offsets {from} to {}", to - 1)?;
                 }
             }
             None => {
@@ -170,10 +148,7 @@ impl fmt::Display for Remains {
                 }
             }
         }
-        write!(
-            f,
-            ". The data directory {data_dir} is kept as it is, and has what the new owner has not"
-        )
+        write!(f, ". The data directory {data_dir} is kept as it is, and has what the new owner has not")
     }
 }
 
@@ -204,23 +179,12 @@ mod tests {
     }
 
     fn append(number: u128, partition: i32, base_offset: Offset, last_offset: Offset) -> Command {
-        Command::Append(Append {
-            topic: topic(number),
-            partition,
-            base_offset,
-            last_offset,
-            position: 0,
-            length: 0,
-        })
+        Command::Append(Append { topic: topic(number), partition, base_offset, last_offset, position: 0, length: 0 })
     }
 
     async fn store_state(store: &SharedStore, state: &LaneState) {
-        let name = CheckpointName {
-            lane: LANE,
-            incarnation: state.incarnation,
-            index: state.applied,
-            ulid: Ulid::new(),
-        };
+        let name =
+            CheckpointName { lane: LANE, incarnation: state.incarnation, index: state.applied, ulid: Ulid::new() };
         let bytes = checkpoint::encode(state, Uuid::nil(), LANE);
         store.create(&name.to_string(), vec![bytes]).await.unwrap();
     }
@@ -253,23 +217,11 @@ mod tests {
         });
         assert_eq!(above.as_deref(), Some(&expected[..]));
 
-        let mut remains = Remains {
-            own: Incarnation(1),
-            by: Incarnation(2),
-            data_dir: "/data".into(),
-            ends,
-            above,
-        };
+        let mut remains = Remains { own: Incarnation(1), by: Incarnation(2), data_dir: "/data".into(), ends, above };
         let told = remains.to_string();
-        assert!(
-            told.contains("103 acknowledged records") && told.contains("offsets 10 to 12"),
-            "{told}"
-        );
+        assert!(told.contains("103 acknowledged records") && told.contains("offsets 10 to 12"), "{told}");
         remains.above = None;
         let told = remains.to_string();
-        assert!(
-            told.contains("not known") && told.contains("topic topic-1, partition 1: 5"),
-            "{told}"
-        );
+        assert!(told.contains("not known") && told.contains("topic topic-1, partition 1: 5"), "{told}");
     }
 }

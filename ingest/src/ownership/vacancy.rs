@@ -52,10 +52,7 @@ pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: R
     let remaining = rhythm.quiet.saturating_sub(age);
     let owner = claim::owner(store, claim).await;
     if remaining.is_zero() {
-        tracing::warn!(
-            "{owner} did not give the bucket up, but gave no sign of life for {} s",
-            age.as_secs()
-        );
+        tracing::warn!("{owner} did not give the bucket up, but gave no sign of life for {} s", age.as_secs());
         return Ok(first);
     }
     tracing::info!(
@@ -109,9 +106,7 @@ impl Sign {
         Ok(Self {
             at: written_at.map_or(claimed_at.last_modified, |at| at.max(claimed_at.last_modified)),
             // What an earlier owner released says nothing about this one.
-            released: latest
-                .as_ref()
-                .is_some_and(|latest| latest.released && latest.incarnation == claim),
+            released: latest.as_ref().is_some_and(|latest| latest.released && latest.incarnation == claim),
             latest,
         })
     }
@@ -164,19 +159,13 @@ mod tests {
             beat,
             released,
         };
-        store
-            .overwrite(&names::latest(LANE), latest.encode().into())
-            .await
-            .unwrap();
+        store.overwrite(&names::latest(LANE), latest.encode().into()).await.unwrap();
     }
 
     async fn waited(store: &SharedStore, claim: Incarnation) -> (Result<Sign, VacancyError>, u64) {
         let began = Instant::now();
         let outcome = wait(store, LANE, claim, Rhythm::default()).await;
-        assert!(
-            store.list(names::PROBES).await.unwrap().is_empty(),
-            "probes are removed"
-        );
+        assert!(store.list(names::PROBES).await.unwrap().is_empty(), "probes are removed");
         (outcome, began.elapsed().as_secs())
     }
 
@@ -198,10 +187,7 @@ mod tests {
             beat(&store, OWN, 3, false).await;
             pass(silent).await;
             let (outcome, waited) = waited(&store, OWN).await;
-            assert!(
-                outcome.is_ok() && waited == left,
-                "{silent} s: {outcome:?} after {waited} s"
-            );
+            assert!(outcome.is_ok() && waited == left, "{silent} s: {outcome:?} after {waited} s");
         }
     }
 
@@ -217,10 +203,7 @@ mod tests {
             });
             let (outcome, waited) = waited(&store, OWN).await;
             let refusal = outcome.unwrap_err().to_string();
-            assert!(
-                refusal.contains("incarnation 00000001") && refusal.contains("--take-over"),
-                "{refusal}"
-            );
+            assert!(refusal.contains("incarnation 00000001") && refusal.contains("--take-over"), "{refusal}");
             assert!(waited <= after + 5, "it is refused soon, not after {waited} s");
             life.await.unwrap();
         }
@@ -271,10 +254,7 @@ mod tests {
         let later = claim::claim_after(&store, Some(OWN)).await.unwrap();
         pass(50).await;
         let (outcome, waited) = waited(&store, later).await;
-        assert!(
-            outcome.is_ok() && waited == 40,
-            "{outcome:?}: the claim itself is a sign of life for {waited} s"
-        );
+        assert!(outcome.is_ok() && waited == 40, "{outcome:?}: the claim itself is a sign of life for {waited} s");
     }
 
     #[tokio::test(start_paused = true)]

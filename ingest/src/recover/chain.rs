@@ -51,16 +51,8 @@ mod tests {
             ("nothing", &[], &[]),
             ("a hole", &[(1, 4), (6, 9)], &[(1, 4)]),
             ("nothing at the start", &[(2, 4)], &[]),
-            (
-                "borders drawn anew",
-                &[(1, 4), (1, 6), (5, 9), (7, 8)],
-                &[(1, 4), (5, 9)],
-            ),
-            (
-                "the longest first step is a dead end",
-                &[(1, 8), (1, 3), (4, 10)],
-                &[(1, 3), (4, 10)],
-            ),
+            ("borders drawn anew", &[(1, 4), (1, 6), (5, 9), (7, 8)], &[(1, 4), (5, 9)]),
+            ("the longest first step is a dead end", &[(1, 8), (1, 3), (4, 10)], &[(1, 3), (4, 10)]),
             ("the same range twice", &[(1, 4), (1, 4), (5, 5)], &[(1, 4), (5, 5)]),
         ];
         for (why, segments, expected) in cases {

@@ -37,11 +37,7 @@ impl Bucket<'_> {
                 (true, false) => other,
                 (false, true) => one,
                 _ => {
-                    return Err(forked(
-                        &one,
-                        &other,
-                        "The catalog does not decide between them: remove one".into(),
-                    ));
+                    return Err(forked(&one, &other, "The catalog does not decide between them: remove one".into()));
                 }
             };
             if !self.accept_loss {
@@ -71,10 +67,7 @@ impl Bucket<'_> {
             (Err(error), _) | (_, Err(error)) if error.is_damage() => return Ok(true),
             (log, other_log) => (log?, other_log?),
         };
-        let (first, last) = (
-            one.header().first.max(other.header().first),
-            one.header().last.min(other.header().last),
-        );
+        let (first, last) = (one.header().first.max(other.header().first), one.header().last.min(other.header().last));
         let within = |entry: &&LogEntry| (first..=last).contains(&entry.index);
         let common: Vec<LogEntry> = log.iter().filter(within).cloned().collect();
         if !common.iter().eq(other_log.iter().filter(within)) {
@@ -98,12 +91,7 @@ impl Bucket<'_> {
         let mut named = HashSet::new();
         for (_, topic) in catalog.topics() {
             let page = catalog.topic_by_id(topic).await?;
-            let keys = |page: &TopicPage| {
-                page.segments
-                    .iter()
-                    .map(|segment| segment.key.clone())
-                    .collect::<Vec<_>>()
-            };
+            let keys = |page: &TopicPage| page.segments.iter().map(|segment| segment.key.clone()).collect::<Vec<_>>();
             named.extend(page.iter().flat_map(|page| keys(page)));
         }
         Ok(named)
@@ -111,11 +99,7 @@ impl Bucket<'_> {
 }
 
 fn forked(one: &SegmentName, other: &SegmentName, verdict: String) -> RecoverError {
-    RecoverError::Forked {
-        one: one.to_string(),
-        other: other.to_string(),
-        verdict,
-    }
+    RecoverError::Forked { one: one.to_string(), other: other.to_string(), verdict }
 }
 
 type Appended = BTreeMap<(TopicId, PartitionId), (Offset, Offset)>;
@@ -127,9 +111,7 @@ fn appended(key: &str, log: &[LogEntry]) -> Result<Appended, RecoverError> {
         for command in commands {
             if let Command::Append(append) = command {
                 let partition = (append.topic, append.partition);
-                let range = appended
-                    .entry(partition)
-                    .or_insert((append.base_offset, append.last_offset));
+                let range = appended.entry(partition).or_insert((append.base_offset, append.last_offset));
                 range.1 = append.last_offset;
             }
         }
@@ -154,10 +136,7 @@ async fn have_the_same_batches(
         if !batches.iter().filter(within).eq(others.iter().filter(within)) {
             return Ok(false);
         }
-        match batches
-            .last()
-            .and_then(|batch| chronik_core::batch::BatchHeader::parse(batch).ok())
-        {
+        match batches.last().and_then(|batch| chronik_core::batch::BatchHeader::parse(batch).ok()) {
             Some(header) => next = header.last_offset() + 1,
             None => return Ok(false),
         }

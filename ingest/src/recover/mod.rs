@@ -153,11 +153,7 @@ pub async fn from_bucket(
     let mut bucket = Bucket::list(store, cluster, lane, accept_loss).await?;
     let mut first_evidence = None;
     for from in bucket.checkpoints.clone().into_iter().map(Some).chain([None]) {
-        let Rebuilt {
-            state,
-            report,
-            evidence,
-        } = match bucket.rebuild(from.as_ref()).await {
+        let Rebuilt { state, report, evidence } = match bucket.rebuild(from.as_ref()).await {
             Err(error @ RecoverError::Checkpoint { .. }) => {
                 tracing::warn!("{error}; an older checkpoint and the segments above it are tried instead");
                 bucket.damaged.extend(from);
@@ -213,14 +209,7 @@ impl<'a> Bucket<'a> {
         let mut checkpoints: Vec<CheckpointName> = checkpoints.iter().filter_map(|o| o.key.parse().ok()).collect();
         checkpoints.sort_by_key(|name| std::cmp::Reverse((name.incarnation, name.index, name.ulid)));
         let damaged = Vec::new();
-        Ok(Self {
-            store,
-            cluster,
-            lane,
-            accept_loss,
-            checkpoints,
-            damaged,
-        })
+        Ok(Self { store, cluster, lane, accept_loss, checkpoints, damaged })
     }
 
     /// The state that a checkpoint leads to; without one, the state before the first command does.
@@ -247,11 +236,7 @@ impl<'a> Bucket<'a> {
                     let report = Report::of(key, replayed, adopted, &state);
                     let evidence = self.evidence_of_loss(&state, &segments).await?;
                     let evidence = evidence.or(segments.discarded_for_a_fork());
-                    return Ok(Rebuilt {
-                        state,
-                        report,
-                        evidence,
-                    });
+                    return Ok(Rebuilt { state, report, evidence });
                 }
             }
         }
@@ -259,10 +244,8 @@ impl<'a> Bucket<'a> {
 
     async fn checkpoint(&self, key: &str) -> Result<LaneState, RecoverError> {
         let bytes = self.store.read(key, None).await?;
-        checkpoint::decode(key, bytes, self.cluster, self.lane).map_err(|source| RecoverError::Checkpoint {
-            key: key.to_owned(),
-            source,
-        })
+        checkpoint::decode(key, bytes, self.cluster, self.lane)
+            .map_err(|source| RecoverError::Checkpoint { key: key.to_owned(), source })
     }
 
     /// The segments beyond the last one that the state knows as registered, without forks.
@@ -271,10 +254,7 @@ impl<'a> Bucket<'a> {
         let mut segments = Segments::list(self.store, self.lane, own, shipped + 1).await?;
         match segments.later() {
             Some(later) if self.checkpoints.is_empty() => {
-                return Err(RecoverError::NoCheckpoint {
-                    incarnation: later.incarnation,
-                    lane: self.lane,
-                });
+                return Err(RecoverError::NoCheckpoint { incarnation: later.incarnation, lane: self.lane });
             }
             _ => {}
         }
@@ -349,9 +329,7 @@ impl<'a> Bucket<'a> {
                     at: millis(info.last_modified).min(now_ms()),
                     runs: runs_of(reader.directory()),
                 };
-                state
-                    .adopt_segment(&segment)
-                    .map_err(|refusal| RecoverError::Refused { key, refusal })?;
+                state.adopt_segment(&segment).map_err(|refusal| RecoverError::Refused { key, refusal })?;
                 adopted += 1;
             }
             return Ok(adopted);
@@ -376,19 +354,9 @@ impl<'a> Bucket<'a> {
         if header == expected {
             return Ok(reader);
         }
-        let SegmentHeader {
-            cluster,
-            incarnation,
-            lane,
-            first,
-            last,
-        } = header;
+        let SegmentHeader { cluster, incarnation, lane, first, last } = header;
         if cluster != self.cluster {
-            return Err(RecoverError::Foreign {
-                key: name.to_string(),
-                theirs: cluster,
-                own: self.cluster,
-            });
+            return Err(RecoverError::Foreign { key: name.to_string(), theirs: cluster, own: self.cluster });
         }
         Err(RecoverError::Misnamed {
             key: name.to_string(),
@@ -401,9 +369,7 @@ impl<'a> Bucket<'a> {
         let (own, end) = (state.incarnation, state.applied);
         if !is_whole(state) {
             let missing = state.shipped_index() + 1;
-            return Ok(Some(format!(
-                "the segment that holds the records from index {missing} on is missing"
-            )));
+            return Ok(Some(format!("the segment that holds the records from index {missing} on is missing")));
         }
         if let Some(beyond) = segments.beyond(end) {
             return Ok(Some(format!("segment {beyond} lies beyond a hole")));
@@ -430,11 +396,7 @@ impl<'a> Bucket<'a> {
 fn decode(key: &str, log: &[LogEntry]) -> Result<Vec<(LogIndex, Vec<Command>)>, RecoverError> {
     let decode = |entry: &LogEntry| match Command::decode_all(&entry.commands) {
         Ok(commands) => Ok((entry.index, commands)),
-        Err(source) => Err(RecoverError::Command {
-            key: key.to_owned(),
-            index: entry.index,
-            source,
-        }),
+        Err(source) => Err(RecoverError::Command { key: key.to_owned(), index: entry.index, source }),
     };
     log.iter().map(decode).collect()
 }

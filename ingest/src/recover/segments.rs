@@ -32,15 +32,11 @@ impl Segments {
         } else {
             let folders = stream::iter(0..FOLDERS).map(|number| async move {
                 let folder = SegmentName::folder(lane, number);
-                store
-                    .list_after(&folder, &SegmentName::before(&folder, own, first))
-                    .await
+                store.list_after(&folder, &SegmentName::before(&folder, own, first)).await
             });
             folders.buffer_unordered(LISTINGS_AT_ONCE).try_concat().await?
         };
-        let names = objects
-            .iter()
-            .filter_map(|object| object.key.parse::<SegmentName>().ok());
+        let names = objects.iter().filter_map(|object| object.key.parse::<SegmentName>().ok());
         let mut names: Vec<SegmentName> = names.filter(|name| name.first <= name.last).collect();
         names.sort_unstable_by_key(|name| (name.incarnation, name.first, name.last, name.ulid));
         let above = |name: &&SegmentName| name.incarnation == own && name.first >= first;
@@ -97,13 +93,10 @@ impl Segments {
 
     /// Whether the commands book a segment that was discarded: then they are of its branch.
     pub fn registers_discarded(&self, frames: &[(LogIndex, Vec<Command>)]) -> bool {
-        let mut registered = frames
-            .iter()
-            .flat_map(|(_, commands)| commands)
-            .filter_map(|command| match command {
-                Command::RegisterSegment(segment) => segment.key.parse::<SegmentName>().ok(),
-                _ => None,
-            });
+        let mut registered = frames.iter().flat_map(|(_, commands)| commands).filter_map(|command| match command {
+            Command::RegisterSegment(segment) => segment.key.parse::<SegmentName>().ok(),
+            _ => None,
+        });
         registered.any(|name| self.has_discarded(&name))
     }
 
@@ -120,9 +113,7 @@ impl Segments {
     /// What was lost by choosing, in words.
     pub fn discarded_for_a_fork(&self) -> Option<String> {
         let lost = self.discarded.first()?;
-        Some(format!(
-            "segment {lost} holds other records than the one that was chosen"
-        ))
+        Some(format!("segment {lost} holds other records than the one that was chosen"))
     }
 
     /// One of a later incarnation.

@@ -73,10 +73,7 @@ impl LaneState {
         let partition = partition_mut(topic, append.partition)?;
         if append.base_offset < partition.next_offset {
             let (base_offset, next_offset) = (append.base_offset, partition.next_offset);
-            return Err(Refusal::BelowEnd {
-                base_offset,
-                next_offset,
-            });
+            return Err(Refusal::BelowEnd { base_offset, next_offset });
         }
         partition.next_offset = append.last_offset + 1;
         Ok(())
@@ -104,12 +101,8 @@ impl LaneState {
     fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), Refusal> {
         let topic = self.topics.remove(&delete.id).ok_or(Refusal::UnknownTopic)?;
         self.names.remove(&topic.name);
-        let tombstone = Tombstone {
-            index: self.applied,
-            at: delete.at,
-        };
-        self.tombstones
-            .extend(topic.archives.into_keys().map(|key| (key, tombstone)));
+        let tombstone = Tombstone { index: self.applied, at: delete.at };
+        self.tombstones.extend(topic.archives.into_keys().map(|key| (key, tombstone)));
         Ok(())
     }
 
@@ -156,10 +149,7 @@ impl LaneState {
         self.results.entry(result.result.clone()).or_insert(self.applied);
         for archive in &result.archives {
             if !self.register_archive(result, archive) {
-                self.tombstones.entry(archive.key.clone()).or_insert(Tombstone {
-                    index: self.applied,
-                    at: result.at,
-                });
+                self.tombstones.entry(archive.key.clone()).or_insert(Tombstone { index: self.applied, at: result.at });
             }
         }
         self.mark_unreadable(result.topic, &result.unreadable)
@@ -180,16 +170,11 @@ impl LaneState {
         }
         let fresh = result.at.saturating_sub(archive.named_at) < NAMED_AGO_MS_MAX;
         let wanted = |run: &CoveredRun| {
-            let partition = usize::try_from(run.partition)
-                .ok()
-                .and_then(|p| topic.partitions.get(p));
+            let partition = usize::try_from(run.partition).ok().and_then(|p| topic.partitions.get(p));
             partition.and_then(|p| p.run_at(run.first)).is_some_and(|known| {
                 known.last == run.last
                     && !matches!(known.indexed, Indexed::Archive(_))
-                    && self
-                        .segments
-                        .get(known.segment)
-                        .is_some_and(|segment| segment.key == run.segment)
+                    && self.segments.get(known.segment).is_some_and(|segment| segment.key == run.segment)
             })
         };
         if !fresh || topic.index_epoch != result.index_epoch || !archive.runs.iter().all(wanted) {
@@ -255,10 +240,7 @@ impl LaneState {
 }
 
 fn partition_mut(topic: &mut Topic, partition: i32) -> Result<&mut Partition, Refusal> {
-    usize::try_from(partition)
-        .ok()
-        .and_then(|p| topic.partitions.get_mut(p))
-        .ok_or(Refusal::UnknownPartition)
+    usize::try_from(partition).ok().and_then(|p| topic.partitions.get_mut(p)).ok_or(Refusal::UnknownPartition)
 }
 
 fn live_archive(archive: &ArchiveFacts) -> Archive {

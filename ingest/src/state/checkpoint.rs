@@ -60,12 +60,7 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
         section(RESULTS, &state.results),
         section(TOMBSTONES, &state.tombstones),
     ];
-    let header = CheckpointHeader {
-        cluster,
-        incarnation: state.incarnation,
-        lane,
-        index: state.applied,
-    };
+    let header = CheckpointHeader { cluster, incarnation: state.incarnation, lane, index: state.applied };
     checkpoint::encode(&Checkpoint { header, sections })
 }
 
@@ -73,17 +68,11 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
 pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<LaneState, CheckpointError> {
     let Checkpoint { header, sections } = checkpoint::decode(file, bytes)?;
     if (header.cluster, header.lane) != (cluster, lane) {
-        return Err(CheckpointError::Foreign {
-            cluster: header.cluster,
-            lane: header.lane,
-        });
+        return Err(CheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
     }
     if let Some(unknown) = sections.iter().find(|s| s.version != VERSION || s.kind > TOMBSTONES) {
         let reason = format!("version {} is not known to this version of Chronik", unknown.version);
-        return Err(CheckpointError::Section {
-            kind: unknown.kind,
-            reason,
-        });
+        return Err(CheckpointError::Section { kind: unknown.kind, reason });
     }
     let topics: Vec<Topic> = fields(&sections, TOPICS)?;
     Ok(LaneState {
@@ -100,11 +89,7 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<Lan
 fn section(kind: u16, fields: &impl Serialize) -> Section {
     let encoded = bincode::serde::encode_to_vec(fields, bincode::config::standard());
     debug_assert!(encoded.is_ok(), "plain data always serialises");
-    Section {
-        kind,
-        version: VERSION,
-        bytes: Bytes::from(encoded.unwrap_or_default()),
-    }
+    Section { kind, version: VERSION, bytes: Bytes::from(encoded.unwrap_or_default()) }
 }
 
 /// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
@@ -114,14 +99,8 @@ fn fields<T: DeserializeOwned>(sections: &[Section], kind: u16) -> Result<T, Che
     let section = sections
         .iter()
         .find(|section| section.kind == kind)
-        .ok_or(CheckpointError::Section {
-            kind,
-            reason: "is missing".into(),
-        })?;
+        .ok_or(CheckpointError::Section { kind, reason: "is missing".into() })?;
     bincode::serde::decode_from_slice(&section.bytes, config)
         .map(|(fields, _)| fields)
-        .map_err(|error| CheckpointError::Section {
-            kind,
-            reason: error.to_string(),
-        })
+        .map_err(|error| CheckpointError::Section { kind, reason: error.to_string() })
 }

@@ -39,10 +39,7 @@ pub struct LaneState {
 impl LaneState {
     /// The state of a lane that nothing was written to.
     pub fn new(incarnation: Incarnation) -> Self {
-        Self {
-            incarnation,
-            ..Self::default()
-        }
+        Self { incarnation, ..Self::default() }
     }
 
     /// The topic of a name.

@@ -55,10 +55,7 @@ pub enum Indexed {
 impl Partition {
     /// A partition without records.
     pub fn new(leader_epoch: i32) -> Self {
-        Self {
-            epochs: vec![(leader_epoch, 0)],
-            ..Self::default()
-        }
+        Self { epochs: vec![(leader_epoch, 0)], ..Self::default() }
     }
 
     /// The current leader epoch.
@@ -102,18 +99,12 @@ impl Partition {
 
     /// The run that starts at `first`.
     pub fn run_at(&self, first: Offset) -> Option<&Run> {
-        self.runs
-            .binary_search_by_key(&first, |run| run.first)
-            .ok()
-            .map(|at| &self.runs[at])
+        self.runs.binary_search_by_key(&first, |run| run.first).ok().map(|at| &self.runs[at])
     }
 
     /// The run that starts at `first`, to be changed.
     pub fn run_at_mut(&mut self, first: Offset) -> Option<&mut Run> {
-        self.runs
-            .binary_search_by_key(&first, |run| run.first)
-            .ok()
-            .map(|at| &mut self.runs[at])
+        self.runs.binary_search_by_key(&first, |run| run.first).ok().map(|at| &mut self.runs[at])
     }
 
     /// One past the last offset below which every run has an archive.

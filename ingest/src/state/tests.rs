@@ -25,12 +25,7 @@ fn topic(number: u128) -> TopicId {
 
 fn create(number: u128, name: &str, partitions: i32) -> Command {
     let config = TopicConfig::new([("search.positions".to_owned(), "true".to_owned())]).unwrap();
-    Command::CreateTopic(CreateTopic {
-        id: topic(number),
-        name: name.into(),
-        partitions,
-        config,
-    })
+    Command::CreateTopic(CreateTopic { id: topic(number), name: name.into(), partitions, config })
 }
 
 fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Command {
@@ -78,14 +73,8 @@ fn result(name: &str, archive: &str, segment: &str, first: i64, last: i64) -> Re
         min_timestamp: Some(1),
         max_timestamp: Some(2),
     };
-    let archive = ArchiveFacts {
-        key: archive.into(),
-        size: 10,
-        crc: 2,
-        records: 3,
-        named_at: 10 * HOUR_MS,
-        runs: vec![run],
-    };
+    let archive =
+        ArchiveFacts { key: archive.into(), size: 10, crc: 2, records: 3, named_at: 10 * HOUR_MS, runs: vec![run] };
     RegisterResult {
         result: name.into(),
         topic: topic(1),
@@ -125,13 +114,7 @@ fn a_taken_name_is_refused_until_its_topic_is_deleted() {
 fn an_append_below_the_end_is_refused_and_one_above_it_stands() {
     let mut state = LaneState::new(Incarnation(1));
     apply(&mut state, &[create(1, "a", 2), append(1, 1, 0, 5)]).unwrap();
-    assert_eq!(
-        apply(&mut state, &[append(1, 1, 4, 1)]),
-        Err(Refusal::BelowEnd {
-            base_offset: 4,
-            next_offset: 5
-        })
-    );
+    assert_eq!(apply(&mut state, &[append(1, 1, 4, 1)]), Err(Refusal::BelowEnd { base_offset: 4, next_offset: 5 }));
     assert_eq!(apply(&mut state, &[append(1, 2, 0, 1)]), Err(Refusal::UnknownPartition));
     apply(&mut state, &[append(1, 1, 7, 1)]).unwrap();
     assert_eq!(state.topics[&topic(1)].partitions[1].next_offset, 8);
@@ -140,46 +123,16 @@ fn an_append_below_the_end_is_refused_and_one_above_it_stands() {
 #[test]
 fn a_segment_is_accepted_only_where_the_last_one_ended() {
     let accepted = shipped();
-    assert_eq!(
-        (
-            accepted.shipped_index(),
-            accepted.topics[&topic(1)].partitions[0].shipped_to
-        ),
-        (2, 10)
-    );
+    assert_eq!((accepted.shipped_index(), accepted.topics[&topic(1)].partitions[0].shipped_to), (2, 10));
     let mut state = accepted.clone();
     apply(&mut state, &[append(1, 0, 10, 5)]).unwrap();
     let good = segment(3, 4, &[(1, 0, 10, 14)]);
     let bad = [
-        (
-            "not contiguous",
-            RegisterSegment {
-                first: 4,
-                ..good.clone()
-            },
-        ),
+        ("not contiguous", RegisterSegment { first: 4, ..good.clone() }),
         ("registered already", segment(1, 2, &[(1, 0, 0, 9)])),
-        (
-            "not committed",
-            RegisterSegment {
-                last: 5,
-                ..good.clone()
-            },
-        ),
-        (
-            "another owner's",
-            RegisterSegment {
-                incarnation: Incarnation(2),
-                ..good.clone()
-            },
-        ),
-        (
-            "too old",
-            RegisterSegment {
-                at: 16 * HOUR_MS,
-                ..good.clone()
-            },
-        ),
+        ("not committed", RegisterSegment { last: 5, ..good.clone() }),
+        ("another owner's", RegisterSegment { incarnation: Incarnation(2), ..good.clone() }),
+        ("too old", RegisterSegment { at: 16 * HOUR_MS, ..good.clone() }),
         ("beyond the partition's end", segment(3, 4, &[(1, 0, 10, 15)])),
         ("below what is shipped", segment(3, 4, &[(1, 0, 9, 14)])),
     ];
@@ -200,16 +153,7 @@ fn a_segment_is_accepted_only_where_the_last_one_ended() {
 #[test]
 fn runs_of_a_topic_deleted_meanwhile_are_left_out_of_its_segment() {
     let mut state = LaneState::new(Incarnation(1));
-    apply(
-        &mut state,
-        &[
-            create(1, "a", 1),
-            create(2, "b", 1),
-            append(1, 0, 0, 3),
-            append(2, 0, 0, 3),
-        ],
-    )
-    .unwrap();
+    apply(&mut state, &[create(1, "a", 1), create(2, "b", 1), append(1, 0, 0, 3), append(2, 0, 0, 3)]).unwrap();
     apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 0 })]).unwrap();
     let both = segment(1, 1, &[(1, 0, 0, 2), (2, 0, 0, 2)]);
     apply(&mut state, &[Command::RegisterSegment(both)]).unwrap();
@@ -226,11 +170,7 @@ fn the_first_valid_archive_of_a_run_wins_and_a_repeated_one_changes_nothing() {
     let once = state.clone();
     apply(&mut state, &[Command::RegisterResult(winner)]).unwrap();
     assert_eq!((&state.topics, &state.tombstones), (&once.topics, &once.tombstones));
-    apply(
-        &mut state,
-        &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))],
-    )
-    .unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
     assert_eq!(state.topics, once.topics);
     assert!(state.tombstones.contains_key("archive-2") && !state.tombstones.contains_key("archive-1"));
 }
@@ -238,20 +178,11 @@ fn the_first_valid_archive_of_a_run_wins_and_a_repeated_one_changes_nothing() {
 #[test]
 fn an_archive_that_does_not_fit_is_tombstoned() {
     let fitting = result("r", "archive", "segment-1-2", 0, 9);
-    let old = RegisterResult {
-        at: 17 * HOUR_MS,
-        ..fitting.clone()
-    };
+    let old = RegisterResult { at: 17 * HOUR_MS, ..fitting.clone() };
     let bad = [
         ("another segment", result("r", "archive", "segment-9", 0, 9)),
         ("a part of a run", result("r", "archive", "segment-1-2", 0, 8)),
-        (
-            "another epoch",
-            RegisterResult {
-                index_epoch: 1,
-                ..fitting.clone()
-            },
-        ),
+        ("another epoch", RegisterResult { index_epoch: 1, ..fitting.clone() }),
         ("too old", old),
     ];
     for (why, result) in bad {
@@ -265,46 +196,23 @@ fn an_archive_that_does_not_fit_is_tombstoned() {
 #[test]
 fn a_run_given_up_is_not_pending_and_may_still_get_an_archive() {
     let mut state = shipped();
-    let run = Unreadable {
-        segment: "segment-1-2".into(),
-        partition: 0,
-        first: 0,
-        reason: "sent three times".into(),
-    };
-    apply(
-        &mut state,
-        &[Command::GiveUp(GiveUp {
-            topic: topic(1),
-            runs: vec![run],
-        })],
-    )
-    .unwrap();
+    let run = Unreadable { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
+    apply(&mut state, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
     assert_eq!(state.oldest_unarchived(), None);
     assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 0);
-    apply(
-        &mut state,
-        &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))],
-    )
-    .unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
     assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 10);
 }
 
 #[test]
 fn an_archive_that_was_let_go_of_stays_dead_until_its_tombstone_is_forgotten() {
     let mut state = shipped();
-    let late = RegisterResult {
-        at: 17 * HOUR_MS,
-        ..result("r", "archive", "segment-1-2", 0, 9)
-    };
+    let late = RegisterResult { at: 17 * HOUR_MS, ..result("r", "archive", "segment-1-2", 0, 9) };
     apply(&mut state, &[Command::RegisterResult(late)]).unwrap();
     let again = Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9));
     apply(&mut state, &[again]).unwrap();
     assert!(state.topics[&topic(1)].archives.is_empty());
-    let forget = |object: &str| {
-        Command::ForgetTombstones(ForgetTombstones {
-            objects: vec![object.into()],
-        })
-    };
+    let forget = |object: &str| Command::ForgetTombstones(ForgetTombstones { objects: vec![object.into()] });
     apply(&mut state, &[forget("another")]).unwrap();
     assert!(state.tombstones.contains_key("archive"));
     apply(&mut state, &[forget("archive")]).unwrap();
@@ -314,24 +222,13 @@ fn an_archive_that_was_let_go_of_stays_dead_until_its_tombstone_is_forgotten() {
 #[test]
 fn a_deleted_topic_lets_go_of_its_archives() {
     let mut state = shipped();
-    apply(
-        &mut state,
-        &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))],
-    )
-    .unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
     assert!(state.tombstones.is_empty());
     apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 7 })]).unwrap();
     let tombstone = state.tombstones["archive"];
     assert_eq!((tombstone.index, tombstone.at), (state.applied, 7));
-    apply(
-        &mut state,
-        &[Command::RegisterResult(result("r2", "late", "segment-1-2", 0, 9))],
-    )
-    .unwrap_err();
-    assert!(
-        state.tombstones.contains_key("late"),
-        "nobody needs an archive of a topic that is gone"
-    );
+    apply(&mut state, &[Command::RegisterResult(result("r2", "late", "segment-1-2", 0, 9))]).unwrap_err();
+    assert!(state.tombstones.contains_key("late"), "nobody needs an archive of a topic that is gone");
 }
 
 #[test]
@@ -345,56 +242,27 @@ fn a_new_incarnation_begins_an_epoch_at_the_end_of_every_partition() {
 #[test]
 fn settings_that_have_no_effect_are_refused() {
     let config = |name: &str, value: &str| TopicConfig::new([(name.to_owned(), value.to_owned())]);
-    for (name, value) in [
-        ("cleanup.policy", "compact"),
-        ("retention.ms", "1000"),
-        ("max.message.bytes", "-1"),
-    ] {
-        assert!(
-            matches!(config(name, value), Err(ConfigError::Value { .. })),
-            "{name}={value}"
-        );
+    for (name, value) in [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("max.message.bytes", "-1")] {
+        assert!(matches!(config(name, value), Err(ConfigError::Value { .. })), "{name}={value}");
     }
-    assert!(matches!(
-        config("min.insync.replica", "1"),
-        Err(ConfigError::Unsupported { .. })
-    ));
-    for (name, value) in [
-        ("cleanup.policy", "delete"),
-        ("retention.ms", "-1"),
-        ("segment.bytes", "5"),
-    ] {
+    assert!(matches!(config("min.insync.replica", "1"), Err(ConfigError::Unsupported { .. })));
+    for (name, value) in [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("segment.bytes", "5")] {
         assert!(config(name, value).is_ok(), "{name}={value}");
     }
 }
 
 fn every_command() -> Vec<Command> {
-    let unreadable = Unreadable {
-        segment: "s".into(),
-        partition: 1,
-        first: 2,
-        reason: "because".into(),
-    };
-    let result = RegisterResult {
-        unreadable: vec![unreadable.clone()],
-        ..result("r", "a", "s", 0, 9)
-    };
+    let unreadable = Unreadable { segment: "s".into(), partition: 1, first: 2, reason: "because".into() };
+    let result = RegisterResult { unreadable: vec![unreadable.clone()], ..result("r", "a", "s", 0, 9) };
     vec![
         append(1, 2, 3, 4),
         create(1, "name", 3),
         Command::DeleteTopic(DeleteTopic { id: topic(1), at: 5 }),
         Command::RegisterSegment(segment(1, 2, &[(1, 0, 0, 9)])),
         Command::RegisterResult(result),
-        Command::GiveUp(GiveUp {
-            topic: topic(1),
-            runs: vec![unreadable],
-        }),
-        Command::ForgetResults(ForgetResults {
-            results: vec!["r".into()],
-        }),
-        Command::ForgetTombstones(ForgetTombstones {
-            objects: vec!["a".into()],
-        }),
+        Command::GiveUp(GiveUp { topic: topic(1), runs: vec![unreadable] }),
+        Command::ForgetResults(ForgetResults { results: vec!["r".into()] }),
+        Command::ForgetTombstones(ForgetTombstones { objects: vec!["a".into()] }),
     ]
 }
 
@@ -408,16 +276,8 @@ fn golden_commands() {
 #[test]
 fn golden_state() {
     let mut state = shipped();
-    apply(
-        &mut state,
-        &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))],
-    )
-    .unwrap();
-    apply(
-        &mut state,
-        &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))],
-    )
-    .unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
     let bytes = checkpoint::encode(&state, CLUSTER, LANE);
     chronik_core::golden::check("lane-state-v0.ckpt", &bytes);
     assert_eq!(checkpoint::decode("golden", bytes, CLUSTER, LANE).unwrap(), state);

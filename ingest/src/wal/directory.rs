@@ -36,9 +36,7 @@ impl Directory {
 
     pub(super) fn rename(&self, from: FileName, to: FileName) -> Result<(), WalError> {
         let from = self.path(from);
-        self.disk
-            .rename(&from, &self.path(to))
-            .map_err(WalError::io("rename", from))
+        self.disk.rename(&from, &self.path(to)).map_err(WalError::io("rename", from))
     }
 
     pub(super) fn remove(&self, name: FileName) -> Result<(), WalError> {
@@ -47,8 +45,6 @@ impl Directory {
     }
 
     pub(super) fn sync(&self) -> Result<(), WalError> {
-        self.disk
-            .sync_directory(&self.path)
-            .map_err(WalError::io("sync", &self.path))
+        self.disk.sync_directory(&self.path).map_err(WalError::io("sync", &self.path))
     }
 }

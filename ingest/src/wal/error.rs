@@ -146,11 +146,7 @@ impl WalError {
     /// For `map_err` on an operation of the disk.
     pub(super) fn io(operation: &'static str, file: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
-        move |source| Self::Io {
-            operation,
-            file,
-            source,
-        }
+        move |source| Self::Io { operation, file, source }
     }
 }
 

@@ -70,9 +70,7 @@ impl BadFrame<'_> {
 
     /// A fixed part that would be evidence, were its checksum right.
     fn plausible(&self, position: u64, bytes: &[u8]) -> Option<FrameHeader> {
-        let bytes = bytes
-            .get(..FRAME_HEADER_BYTES)
-            .filter(|bytes| bytes.starts_with(&FRAME_MAGIC))?;
+        let bytes = bytes.get(..FRAME_HEADER_BYTES).filter(|bytes| bytes.starts_with(&FRAME_MAGIC))?;
         let header = FrameHeader::parse(bytes.try_into().ok()?).ok()?;
         let states = (self.index..header.index()).contains(&header.durable());
         let stands = position + header.length() <= self.end && header.incarnation() == self.incarnation;
@@ -119,11 +117,7 @@ impl<'a> Checksums<'a> {
         }
         let before = self.up_to(range.start)?;
         let after = self.up_to(range.end)?;
-        Ok(crc32c::crc32c_combine(
-            seed ^ before,
-            after,
-            (range.end - range.start) as usize,
-        ))
+        Ok(crc32c::crc32c_combine(seed ^ before, after, (range.end - range.start) as usize))
     }
 }
 

@@ -33,17 +33,7 @@ impl LogFile {
         allocated: u64,
     ) -> Self {
         let (last, end) = (AtomicU64::new(first.saturating_sub(1)), AtomicU64::new(FRAMES_START));
-        Self {
-            name,
-            sequence,
-            path,
-            file,
-            salt,
-            first,
-            allocated,
-            last,
-            end,
-        }
+        Self { name, sequence, path, file, salt, first, allocated, last, end }
     }
 
     /// Everything up to this index and position is durable.
@@ -71,16 +61,11 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new(files: Vec<LogFile>) -> Self {
-        Self {
-            files: RwLock::new(files.into_iter().map(|file| (file.sequence, Arc::new(file))).collect()),
-        }
+        Self { files: RwLock::new(files.into_iter().map(|file| (file.sequence, Arc::new(file))).collect()) }
     }
 
     pub(super) fn insert(&self, file: Arc<LogFile>) {
-        self.files
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(file.sequence, file);
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(file.sequence, file);
     }
 
     /// The file that holds a frame.

@@ -103,10 +103,7 @@ impl Shared {
     /// Waits for work; None once the log is closing and nothing is left.
     pub(super) fn wait(&self) -> Option<Work> {
         let idle = |queue: &mut Queue| !queue.has_work() && queue.stage == Stage::Open;
-        let mut queue = self
-            .wake
-            .wait_while(self.lock(), idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         queue.has_work().then(|| queue.take())
     }
 
@@ -157,9 +154,7 @@ impl Shared {
             let nothing = |queue: &mut Queue| queue.stage == Stage::Open && queue.durable == queue.marked;
             let waited = self.unmarked.wait_while(self.lock(), nothing);
             let queue = waited.unwrap_or_else(PoisonError::into_inner);
-            let waited = self
-                .unmarked
-                .wait_timeout_while(queue, wait, |queue| queue.stage == Stage::Open);
+            let waited = self.unmarked.wait_timeout_while(queue, wait, |queue| queue.stage == Stage::Open);
             let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if queue.stage != Stage::Open {
                 return;
@@ -215,12 +210,7 @@ impl Shared {
         let path = self.directory.path(FileName::Spare { number });
         match self.directory.disk.create(&path, bytes) {
             Ok(file) => {
-                let outgrown = self.lock().room.add(Spare {
-                    number,
-                    file,
-                    allocated: bytes,
-                    former_salt: None,
-                });
+                let outgrown = self.lock().room.add(Spare { number, file, allocated: bytes, former_salt: None });
                 if let Some(Spare { number, .. }) = outgrown
                     && let Err(error) = self.directory.remove(FileName::Spare { number })
                 {
@@ -230,11 +220,7 @@ impl Shared {
             }
             Err(source) => {
                 self.lock().room.refuse(bytes);
-                Err(NoRoom::Disk {
-                    bytes,
-                    directory: self.directory.path.clone(),
-                    source,
-                })
+                Err(NoRoom::Disk { bytes, directory: self.directory.path.clone(), source })
             }
         }
     }
@@ -248,11 +234,7 @@ impl Queue {
     fn take(&mut self) -> Work {
         let frames = std::mem::take(&mut self.frames);
         let bytes = frames.iter().map(|queued| queued.frame.length()).sum();
-        Work {
-            frames,
-            bytes,
-            recycle: self.recycle.take(),
-        }
+        Work { frames, bytes, recycle: self.recycle.take() }
     }
 
     pub(super) fn take_recycle(&mut self) -> Option<LogIndex> {

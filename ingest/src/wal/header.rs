@@ -37,14 +37,7 @@ impl FileHeader {
             salt if Some(salt) == former_salt => salt.wrapping_add(1),
             salt => salt,
         };
-        Self {
-            version: VERSION,
-            lane: options.lane,
-            incarnation: options.incarnation,
-            sequence,
-            first,
-            salt,
-        }
+        Self { version: VERSION, lane: options.lane, incarnation: options.incarnation, sequence, first, salt }
     }
 
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
@@ -94,9 +87,7 @@ impl FileName {
     /// None for names that are not the log's.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let parsed = if let Some(number) = name.strip_suffix(".spare") {
-            Self::Spare {
-                number: u64::from_str_radix(number, 16).ok()?,
-            }
+            Self::Spare { number: u64::from_str_radix(number, 16).ok()? }
         } else {
             let (incarnation, sequence) = name.strip_suffix(".wal")?.split_once('-')?;
             Self::Log {
@@ -149,14 +140,9 @@ mod tests {
 
     #[test]
     fn other_names_are_not_ours() {
-        for name in [
-            "",
-            ".wal",
-            "1-2.wal",
-            "00000001-000000000000000G.wal",
-            "00000001-0000000000000002.wal~",
-            "+1.spare",
-        ] {
+        for name in
+            ["", ".wal", "1-2.wal", "00000001-000000000000000G.wal", "00000001-0000000000000002.wal~", "+1.spare"]
+        {
             assert_eq!(FileName::parse(name), None, "{name}");
         }
     }

@@ -56,43 +56,25 @@ impl Mark {
     pub(super) fn create(disk: &dyn Disk, options: &WalOptions, base: LogIndex) -> Result<(), WalError> {
         let path = options.mark.clone();
         let directory = path.parent().map(PathBuf::from).unwrap_or_default();
-        disk.create_directory(&directory)
-            .map_err(WalError::io("create", &directory))?;
+        disk.create_directory(&directory).map_err(WalError::io("create", &directory))?;
         match disk.remove(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(WalError::io("remove", path)(error)),
             _ => {}
         }
-        let file = disk
-            .create(&path, BLOCKS * BLOCK_BYTES)
-            .map_err(WalError::io("create", &path))?;
-        let reached = Reached {
-            base,
-            sequence: 0,
-            end: base,
-        };
-        let mut mark = Self {
-            path,
-            file,
-            lane: options.lane,
-            incarnation: options.incarnation,
-            number: 0,
-            block: 0,
-            reached,
-        };
+        let file = disk.create(&path, BLOCKS * BLOCK_BYTES).map_err(WalError::io("create", &path))?;
+        let reached = Reached { base, sequence: 0, end: base };
+        let mut mark =
+            Self { path, file, lane: options.lane, incarnation: options.incarnation, number: 0, block: 0, reached };
         // Both blocks, so that from the first write on there is another one.
         for _ in 0..BLOCKS {
             mark.reach(0, base)?;
         }
-        disk.sync_directory(&directory)
-            .map_err(WalError::io("sync", &directory))
+        disk.sync_directory(&directory).map_err(WalError::io("sync", &directory))
     }
 
     pub(super) fn open(disk: &dyn Disk, options: &WalOptions) -> Result<Self, WalError> {
         let path = options.mark.clone();
-        let unmarked = |path: &PathBuf, reason| WalError::Unmarked {
-            file: path.clone(),
-            reason,
-        };
+        let unmarked = |path: &PathBuf, reason| WalError::Unmarked { file: path.clone(), reason };
         let file = match disk.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(unmarked(&path, "is missing")),
@@ -106,10 +88,7 @@ impl Mark {
                 continue;
             };
             if fields.version != VERSION {
-                return Err(WalError::Version {
-                    file: path,
-                    version: fields.version,
-                });
+                return Err(WalError::Version { file: path, version: fields.version });
             }
             if newest.as_ref().is_none_or(|newest| newest.number < fields.number) {
                 newest = Some(Self {
@@ -143,11 +122,7 @@ impl Mark {
     /// frame is about to be dropped.
     pub(super) fn reach(&mut self, sequence: u64, end: LogIndex) -> Result<(), WalError> {
         self.number += 1;
-        self.reached = Reached {
-            sequence,
-            end,
-            ..self.reached
-        };
+        self.reached = Reached { sequence, end, ..self.reached };
         let fields = Fields {
             version: VERSION,
             lane: self.lane,

@@ -115,10 +115,7 @@ impl WalOptions {
 
     fn check(&self) -> Result<(), WalError> {
         if self.file_bytes < 2 * FRAMES_START || self.max_bytes / 3 < self.file_bytes {
-            return Err(WalError::Sizes {
-                file_bytes: self.file_bytes,
-                max_bytes: self.max_bytes,
-            });
+            return Err(WalError::Sizes { file_bytes: self.file_bytes, max_bytes: self.max_bytes });
         }
         Ok(())
     }
@@ -147,8 +144,7 @@ pub struct OpenWal {
 
 /// Begins a log without frames that continues from `base`. What a start that was cut off before left of one is replaced.
 pub fn create(disk: &dyn Disk, options: &WalOptions, base: LogIndex) -> Result<(), WalError> {
-    disk.create_directory(&options.directory)
-        .map_err(WalError::io("create", &options.directory))?;
+    disk.create_directory(&options.directory).map_err(WalError::io("create", &options.directory))?;
     Mark::create(disk, options, base)
 }
 

@@ -27,21 +27,12 @@ impl WalReader {
     /// The frames from `from` to `to`, both included, verified, one in memory at a time. Ends after the first error;
     /// [`WalError::Absent`] where a frame was recycled or is not durable yet.
     pub fn frames(&self, from: LogIndex, to: LogIndex) -> Frames {
-        Frames {
-            shared: self.shared.clone(),
-            next: from,
-            position: None,
-            to,
-            open: None,
-        }
+        Frames { shared: self.shared.clone(), next: from, position: None, to, open: None }
     }
 
     /// The same, if it is known where the first one starts in its file, bytes: what lies before it is not looked at.
     pub fn frames_at(&self, from: LogIndex, position: u64, to: LogIndex) -> Frames {
-        Frames {
-            position: Some(position),
-            ..self.frames(from, to)
-        }
+        Frames { position: Some(position), ..self.frames(from, to) }
     }
 }
 
@@ -97,20 +88,12 @@ fn read_frame(file: &LogFile, scan: &mut Scan, index: LogIndex) -> Result<Frame,
         match scan.peek(&*file.file).map_err(WalError::io("read", &file.path))? {
             Ok(header) if header.index() < index => scan.skip(&header),
             Ok(header) if header.index() == index => {
-                break scan
-                    .take(&*file.file, &header)
-                    .map_err(WalError::io("read", &file.path))?;
+                break scan.take(&*file.file, &header).map_err(WalError::io("read", &file.path))?;
             }
             Ok(_) => break Err(Damage::Index),
             Err(damage) => break Err(damage),
         }
     };
     let (path, position, durable) = (file.path.clone(), scan.position(), file.last());
-    found.map_err(|damage| WalError::Damaged {
-        file: path,
-        position,
-        index,
-        durable,
-        damage,
-    })
+    found.map_err(|damage| WalError::Damaged { file: path, position, index, durable, damage })
 }

@@ -92,10 +92,7 @@ pub(super) fn recover(
     }
     let highest = found.iter().map(|found| found.sequence).max().unwrap_or(0);
     // A header that was never written whole can only be the newest file's.
-    let begun = found
-        .iter()
-        .rposition(|found| found.header.is_some())
-        .map_or(0, |at| at + 1);
+    let begun = found.iter().rposition(|found| found.header.is_some()).map_or(0, |at| at + 1);
     let unfinished = found.split_off(begun);
     let mut log = Log::read(found, options, reached, floor, replay)?;
     for file in &unfinished {
@@ -120,11 +117,7 @@ pub(super) fn recover(
     }
     let torn = log.torn.clone().or_else(|| {
         let file = unfinished.first()?;
-        Some(TornTail {
-            file: file.path.clone(),
-            position: 0,
-            index: log.next.unwrap_or(0),
-        })
+        Some(TornTail { file: file.path.clone(), position: 0, index: log.next.unwrap_or(0) })
     });
 
     let (mut spares, in_spares) = keep_spares(directory, options, &names, highest)?;
@@ -143,25 +136,14 @@ pub(super) fn recover(
         sequence += 1;
         Some(log.renew(directory, options, &mut spares, sequence, replay)?)
     };
-    let newest = renewed
-        .as_ref()
-        .map(|file| file.sequence)
-        .or_else(|| log.newest_sequence());
+    let newest = renewed.as_ref().map(|file| file.sequence).or_else(|| log.newest_sequence());
     mark.reach(newest.unwrap_or(0), last)?;
     let mut files = log.keep_durable(directory)?;
     directory.sync()?;
     files.extend(renewed);
     let in_files: u64 = files.iter().map(|file| file.allocated).sum();
     let in_spares: u64 = spares.iter().map(|spare| spare.allocated).sum();
-    Ok(Recovered {
-        files,
-        mark,
-        last,
-        sequence,
-        spares,
-        allocated: in_files + in_spares,
-        torn,
-    })
+    Ok(Recovered { files, mark, last, sequence, spares, allocated: in_files + in_spares, torn })
 }
 
 impl Found {
@@ -173,12 +155,8 @@ impl Found {
         sequence: u64,
     ) -> Result<Self, WalError> {
         let path = directory.path(name);
-        let foreign = |lane, incarnation, sequence| WalError::Foreign {
-            file: path.clone(),
-            lane,
-            incarnation,
-            sequence,
-        };
+        let foreign =
+            |lane, incarnation, sequence| WalError::Foreign { file: path.clone(), lane, incarnation, sequence };
         if incarnation != options.incarnation {
             return Err(foreign(options.lane, incarnation, sequence));
         }
@@ -187,10 +165,7 @@ impl Found {
         let header = read_header(&*file).map_err(WalError::io("read", &path))?;
         if let Some(header) = &header {
             if header.version != VERSION {
-                return Err(WalError::Version {
-                    file: path,
-                    version: header.version,
-                });
+                return Err(WalError::Version { file: path, version: header.version });
             }
             let same_log = (header.lane, header.incarnation) == (options.lane, incarnation);
             if !same_log || header.sequence > sequence {
@@ -199,14 +174,7 @@ impl Found {
         }
         // A recycled file may have got its new name before its new header.
         let header = header.filter(|header| header.sequence == sequence);
-        Ok(Self {
-            name,
-            sequence,
-            path,
-            file,
-            length,
-            header,
-        })
+        Ok(Self { name, sequence, path, file, length, header })
     }
 
     /// A header is durable before the mark names its file, and before a frame follows it. So where the log's next frame follows a bad one, or any frame
@@ -216,9 +184,7 @@ impl Found {
             let next = log.next.unwrap_or(0);
             return Err(self.damaged(0, next, log.durable, Damage::Header));
         }
-        let frame = Scan::new(0, self.length)
-            .peek(&*self.file)
-            .map_err(WalError::io("read", &self.path))?;
+        let frame = Scan::new(0, self.length).peek(&*self.file).map_err(WalError::io("read", &self.path))?;
         match frame {
             Ok(frame)
                 if frame.incarnation() == options.incarnation && log.next.is_none_or(|next| next == frame.index()) =>
@@ -230,13 +196,7 @@ impl Found {
     }
 
     fn damaged(&self, position: u64, index: LogIndex, durable: LogIndex, damage: Damage) -> WalError {
-        WalError::Damaged {
-            file: self.path.clone(),
-            position,
-            index,
-            durable,
-            damage,
-        }
+        WalError::Damaged { file: self.path.clone(), position, index, durable, damage }
     }
 }
 
@@ -294,11 +254,7 @@ impl Log {
                     return Err(before.damaged(position, next, header.first.saturating_sub(1), damage));
                 }
                 (None, ..) if header.first > needed + 1 => {
-                    return Err(WalError::Hole {
-                        file: file.path,
-                        first: header.first,
-                        needed,
-                    });
+                    return Err(WalError::Hole { file: file.path, first: header.first, needed });
                 }
                 _ => {}
             }
@@ -323,11 +279,7 @@ impl Log {
                 return Err(newest.damaged(position, next, log.durable, damage));
             }
             let torn = bad.was_begun().map_err(WalError::io("read", &newest.path))?;
-            log.torn = torn.then(|| TornTail {
-                file: newest.path.clone(),
-                position,
-                index: next,
-            });
+            log.torn = torn.then(|| TornTail { file: newest.path.clone(), position, index: next });
         }
         Ok(log)
     }
@@ -362,26 +314,14 @@ impl Log {
             if frame.index != next || frame.incarnation != options.incarnation {
                 return Err(found.damaged(position, next, frame.index, Damage::Index));
             }
-            let place = FramePlace {
-                index: next,
-                file: found.sequence,
-                position,
-            };
+            let place = FramePlace { index: next, file: found.sequence, position };
             self.loose.push_back(Loose { frame, place, position });
             self.durable = self.durable.max(frame_header.durable());
             self.settle(replay)?;
             next += 1;
         };
         let (path, file) = (found.path.clone(), found.file.clone());
-        let log_file = LogFile::new(
-            found.name,
-            found.sequence,
-            path,
-            file,
-            header.salt,
-            header.first,
-            found.length,
-        );
+        let log_file = LogFile::new(found.name, found.sequence, path, file, header.salt, header.first, found.length);
         log_file.extend(next.saturating_sub(1), scan.position());
         self.next = Some(next);
         self.files.push((found, log_file));
@@ -436,9 +376,7 @@ impl Log {
     /// The newest file that holds a frame.
     fn newest_sequence(&self) -> Option<u64> {
         let mut files = self.files.iter().rev();
-        files
-            .find(|(_, file)| file.end() > FRAMES_START)
-            .map(|(found, _)| found.sequence)
+        files.find(|(_, file)| file.end() > FRAMES_START).map(|(found, _)| found.sequence)
     }
 
     /// Cuts the newest file behind its last frame that counts, and removes files without one.
@@ -460,10 +398,7 @@ impl Log {
 }
 
 fn cut(found: &Found, file: &mut LogFile) -> Result<(), WalError> {
-    found
-        .file
-        .truncate(file.end())
-        .map_err(WalError::io("cut", &found.path))?;
+    found.file.truncate(file.end()).map_err(WalError::io("cut", &found.path))?;
     file.allocated = file.end();
     Ok(())
 }
@@ -488,12 +423,7 @@ fn keep_spares(
         let sequence = header.as_ref().map_or(0, |header| header.sequence);
         highest = highest.max(sequence);
         if allocated == options.file_bytes && sequence <= newest && spares.len() < SPARES_KEPT {
-            spares.push(Spare {
-                number,
-                file,
-                allocated,
-                former_salt: header.map(|header| header.salt),
-            });
+            spares.push(Spare { number, file, allocated, former_salt: header.map(|header| header.salt) });
         } else {
             directory.remove(*name)?;
         }

@@ -25,47 +25,26 @@ pub(super) fn renew(
 ) -> Result<(LogFile, Vec<FramePlace>), WalError> {
     let from = FileName::Spare { number: spare.number };
     let header = FileHeader::begin(options, sequence, durable + 1, spare.former_salt);
-    let headers: Vec<_> = frames
-        .iter()
-        .map(|frame| frame.encode_header(durable, header.salt))
-        .collect();
+    let headers: Vec<_> = frames.iter().map(|frame| frame.encode_header(durable, header.salt)).collect();
     let (mut parts, mut places, mut end) = (Vec::new(), Vec::new(), FRAMES_START);
     for (frame, header) in frames.iter().zip(&headers) {
         parts.push(IoSlice::new(header));
         parts.push(IoSlice::new(&frame.commands));
         parts.extend(frame.batches.iter().map(|batch| IoSlice::new(batch)));
-        places.push(FramePlace {
-            index: frame.index,
-            file: sequence,
-            position: end,
-        });
+        places.push(FramePlace { index: frame.index, file: sequence, position: end });
         end += frame.length();
     }
     // The header first: a copy that is not finished is known by it.
-    for (position, parts) in [
-        (0, &mut [IoSlice::new(&header.encode())][..]),
-        (FRAMES_START, &mut parts[..]),
-    ] {
+    for (position, parts) in [(0, &mut [IoSlice::new(&header.encode())][..]), (FRAMES_START, &mut parts[..])] {
         write_all_at(&*spare.file, position, parts).map_err(WalError::io("write", directory.path(from)))?;
         let synced = spare.file.sync_data();
         synced.map_err(WalError::io("sync", directory.path(from)))?;
     }
-    let name = FileName::Log {
-        incarnation: options.incarnation,
-        sequence,
-    };
+    let name = FileName::Log { incarnation: options.incarnation, sequence };
     directory.rename(from, name)?;
     directory.sync()?;
     let path = directory.path(name);
-    let file = LogFile::new(
-        name,
-        sequence,
-        path,
-        spare.file,
-        header.salt,
-        header.first,
-        spare.allocated,
-    );
+    let file = LogFile::new(name, sequence, path, spare.file, header.salt, header.first, spare.allocated);
     file.extend(durable + frames.len() as LogIndex, end);
     Ok((file, places))
 }
@@ -79,14 +58,6 @@ pub(super) fn spare_for(directory: &Directory, spares: &mut Vec<Spare>, frames: 
     let number = spares.iter().map(|spare| spare.number + 1).max().unwrap_or(0);
     let allocated = FRAMES_START + bytes.next_multiple_of(FRAMES_START);
     let path = directory.path(FileName::Spare { number });
-    let file = directory
-        .disk
-        .create(&path, allocated)
-        .map_err(WalError::io("preallocate", path))?;
-    Ok(Spare {
-        number,
-        file,
-        allocated,
-        former_salt: None,
-    })
+    let file = directory.disk.create(&path, allocated).map_err(WalError::io("preallocate", path))?;
+    Ok(Spare { number, file, allocated, former_salt: None })
 }

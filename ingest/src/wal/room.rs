@@ -84,9 +84,7 @@ impl Room {
         let shortage = self.shortage(self.reserved + bytes, purpose);
         let within = purpose == Purpose::Bookkeeping || self.allocated + shortage.unwrap_or(0) <= self.max_bytes;
         if !within {
-            return Err(NoRoom::Limit {
-                max_bytes: self.max_bytes,
-            });
+            return Err(NoRoom::Limit { max_bytes: self.max_bytes });
         }
         if shortage.is_none() {
             self.reserved += bytes;
@@ -110,10 +108,7 @@ impl Room {
     }
 
     fn regular(&self) -> usize {
-        self.spares
-            .iter()
-            .filter(|spare| spare.allocated == self.file_bytes)
-            .count()
+        self.spares.iter().filter(|spare| spare.allocated == self.file_bytes).count()
     }
 
     /// The size of the file that should be allocated ahead now.
@@ -129,15 +124,8 @@ impl Room {
             self.tail -= bytes;
             return Place::Tail;
         }
-        let fitting = self
-            .spares
-            .iter()
-            .enumerate()
-            .filter(|(_, spare)| spare.room() >= bytes);
-        match fitting
-            .min_by_key(|(_, spare)| spare.allocated != self.file_bytes)
-            .map(|(at, _)| at)
-        {
+        let fitting = self.spares.iter().enumerate().filter(|(_, spare)| spare.room() >= bytes);
+        match fitting.min_by_key(|(_, spare)| spare.allocated != self.file_bytes).map(|(at, _)| at) {
             Some(at) => {
                 let spare = self.spares.swap_remove(at);
                 self.tail = spare.room() - bytes;

@@ -27,13 +27,7 @@ impl Scan {
 
     /// From a frame's position up to `end`.
     pub(super) fn at(position: u64, salt: u32, end: u64) -> Self {
-        Self {
-            salt,
-            position,
-            end,
-            window: Vec::new(),
-            window_start: 0,
-        }
+        Self { salt, position, end, window: Vec::new(), window_start: 0 }
     }
 
     /// Where the next frame begins.

@@ -27,12 +27,7 @@ pub struct WalWriter {
 
 impl WalWriter {
     pub(super) fn new(shared: Arc<Shared>, sequence: u64, durable: LogIndex) -> Self {
-        Self {
-            shared,
-            current: None,
-            sequence,
-            durable,
-        }
+        Self { shared, current: None, sequence, durable }
     }
 
     /// Starts the log's threads. `on_written` is called on the writing one after each sync; what it does delays the next
@@ -50,18 +45,10 @@ impl WalWriter {
             .spawn(move || allocator.allocate_ahead())
             .map_err(failed())?;
         let marker = shared.clone();
-        let marking = thread::Builder::new()
-            .name(format!("{name}-mark"))
-            .spawn(move || marker.mark_behind())
-            .map_err(failed())?;
-        let writing = thread::Builder::new()
-            .name(name)
-            .spawn(move || self.run(&mut on_written))
-            .map_err(failed())?;
-        Ok(WalHandle {
-            threads: vec![writing, allocating, marking],
-            shared,
-        })
+        let marking =
+            thread::Builder::new().name(format!("{name}-mark")).spawn(move || marker.mark_behind()).map_err(failed())?;
+        let writing = thread::Builder::new().name(name).spawn(move || self.run(&mut on_written)).map_err(failed())?;
+        Ok(WalHandle { threads: vec![writing, allocating, marking], shared })
     }
 
     fn run(mut self, on_written: &mut dyn FnMut(Result<Written, WalError>)) {
@@ -109,20 +96,14 @@ impl WalWriter {
         let (Some((file, position)), Some(newest)) = (&mut self.current, frames.last()) else {
             return Ok(());
         };
-        let headers: Vec<_> = frames
-            .iter()
-            .map(|frame| frame.encode_header(self.durable, file.salt))
-            .collect();
+        let headers: Vec<_> = frames.iter().map(|frame| frame.encode_header(self.durable, file.salt)).collect();
         let mut places = Vec::with_capacity(frames.len());
         let mut parts = Vec::with_capacity(frames.len() * 3);
         let mut end = *position;
         let mut expected = self.durable + 1;
         for (frame, header) in frames.iter().zip(&headers) {
             if frame.index != expected {
-                return Err(WalError::Order {
-                    expected,
-                    found: frame.index,
-                });
+                return Err(WalError::Order { expected, found: frame.index });
             }
             let (bytes, max) = (frame.length(), FRAME_BYTES_MAX as u64);
             if bytes > max {
@@ -131,11 +112,7 @@ impl WalWriter {
             parts.push(IoSlice::new(header));
             parts.push(IoSlice::new(&frame.commands));
             parts.extend(frame.batches.iter().map(|batch| IoSlice::new(batch)));
-            places.push(FramePlace {
-                index: frame.index,
-                file: file.sequence,
-                position: end,
-            });
+            places.push(FramePlace { index: frame.index, file: file.sequence, position: end });
             end += frame.length();
             expected = frame.index + 1;
         }
@@ -151,11 +128,7 @@ impl WalWriter {
         *position = end;
         self.durable = newest.index;
         self.shared.wrote(newest.index, fsync);
-        on_written(Ok(Written {
-            durable: newest.index,
-            places,
-            fsync,
-        }));
+        on_written(Ok(Written { durable: newest.index, places, fsync }));
         Ok(())
     }
 
@@ -192,23 +165,14 @@ impl WalWriter {
             let path = self.shared.directory.path(FileName::Spare { number });
             match self.shared.directory.disk.create(&path, allocated) {
                 Ok(file) => {
-                    return Ok(Spare {
-                        number,
-                        file,
-                        allocated,
-                        former_salt: None,
-                    });
+                    return Ok(Spare { number, file, allocated, former_salt: None });
                 }
                 Err(source) => {
                     self.shared.lock().room.refuse(allocated);
                     if let Some(up_to) = recycle {
                         self.recycle(up_to)?;
                     } else if !self.shared.wait_for_room() {
-                        return Err(WalError::Io {
-                            operation: "preallocate",
-                            file: path,
-                            source,
-                        });
+                        return Err(WalError::Io { operation: "preallocate", file: path, source });
                     }
                 }
             }
@@ -228,12 +192,7 @@ impl WalWriter {
                     let number = self.shared.lock().room.begin(0);
                     directory.rename(name, FileName::Spare { number })?;
                     directory.sync()?;
-                    self.shared.lock().room.add(Spare {
-                        number,
-                        file,
-                        allocated,
-                        former_salt: Some(salt),
-                    });
+                    self.shared.lock().room.add(Spare { number, file, allocated, former_salt: Some(salt) });
                 }
                 _ => {
                     directory.remove(name)?;

@@ -11,10 +11,7 @@ pub(super) struct Documents {
 impl Documents {
     /// None of `count` documents.
     pub(super) fn none(count: u32) -> Self {
-        Self {
-            words: vec![0; (count as usize).div_ceil(64)],
-            count,
-        }
+        Self { words: vec![0; (count as usize).div_ceil(64)], count }
     }
 
     /// All of `count` documents.
@@ -34,17 +31,11 @@ impl Documents {
     }
 
     pub(super) fn intersect(&mut self, other: &Self) {
-        self.words
-            .iter_mut()
-            .zip(&other.words)
-            .for_each(|(word, other)| *word &= other);
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
     }
 
     pub(super) fn unite(&mut self, other: &Self) {
-        self.words
-            .iter_mut()
-            .zip(&other.words)
-            .for_each(|(word, other)| *word |= other);
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
     }
 
     pub(super) fn complement(mut self) -> Self {

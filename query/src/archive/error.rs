@@ -49,10 +49,7 @@ pub enum LeafError {
 
 impl LeafError {
     pub(super) fn failed(archive: &str, reason: impl ToString) -> Self {
-        Self::Failed {
-            archive: archive.to_owned(),
-            reason: reason.to_string(),
-        }
+        Self::Failed { archive: archive.to_owned(), reason: reason.to_string() }
     }
 
     pub(super) fn of_archive(archive: &str, error: ArchiveError) -> Self {
@@ -61,10 +58,9 @@ impl LeafError {
             ArchiveError::Damaged { reason, .. } => Self::Damaged { archive, reason },
             ArchiveError::NotFound { .. } => Self::NotFound { archive },
             ArchiveError::Store { message } => Self::Store { archive, message },
-            ArchiveError::Unsupported { .. } | ArchiveError::Unwritable { .. } => Self::Unsupported {
-                archive,
-                reason: error.to_string(),
-            },
+            ArchiveError::Unsupported { .. } | ArchiveError::Unwritable { .. } => {
+                Self::Unsupported { archive, reason: error.to_string() }
+            }
         }
     }
 
@@ -74,10 +70,9 @@ impl LeafError {
             TantivyError::IoError(io) | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. }) => {
                 Self::of_io(archive, io)
             }
-            TantivyError::IncompatibleIndex(_) => Self::Unsupported {
-                archive: archive.to_owned(),
-                reason: error.to_string(),
-            },
+            TantivyError::IncompatibleIndex(_) => {
+                Self::Unsupported { archive: archive.to_owned(), reason: error.to_string() }
+            }
             _ => Self::failed(archive, error),
         }
     }

@@ -31,14 +31,7 @@ pub(super) struct RangedFile {
 impl RangedFile {
     pub(super) fn new(store: SharedStore, archive: Arc<Opened>, section: Section, cache: BlockCache) -> Self {
         let key = archive.key.as_str().into();
-        Self {
-            store,
-            key,
-            archive,
-            section,
-            cache,
-            runtime: Handle::current(),
-        }
+        Self { store, key, archive, section, cache, runtime: Handle::current() }
     }
 
     /// The bytes `range` of the file. Blocks that are not cached are read at once, neighbours together.
@@ -49,10 +42,8 @@ impl RangedFile {
             blocks.push(self.cache.get(&self.name_of(number)).await);
         }
         let missing = spans(&blocks, wanted.start);
-        for (start, block) in try_join_all(missing.into_iter().map(|span| self.fetch(span)))
-            .await?
-            .into_iter()
-            .flatten()
+        for (start, block) in
+            try_join_all(missing.into_iter().map(|span| self.fetch(span))).await?.into_iter().flatten()
         {
             blocks[(start - wanted.start) as usize] = Some(block);
         }
@@ -60,10 +51,7 @@ impl RangedFile {
         for (number, block) in wanted.zip(blocks) {
             let block = block.unwrap_or_default();
             let start = number * BLOCK_BYTES;
-            let (from, to) = (
-                range.start.max(start) - start,
-                (range.end - start).min(block.len() as u64),
-            );
+            let (from, to) = (range.start.max(start) - start, (range.end - start).min(block.len() as u64));
             bytes.extend_from_slice(&block[from as usize..to as usize]);
         }
         Ok(bytes)
@@ -71,10 +59,7 @@ impl RangedFile {
 
     /// Reads, checks and caches consecutive blocks.
     async fn fetch(&self, span: Range<u64>) -> Result<Vec<(u64, Bytes)>, ArchiveError> {
-        let bytes = self
-            .archive
-            .blocks(self.store.as_ref(), &self.section, span.clone())
-            .await?;
+        let bytes = self.archive.blocks(self.store.as_ref(), &self.section, span.clone()).await?;
         let mut blocks = Vec::new();
         for (number, block) in span.zip(bytes.chunks(BLOCK_BYTES as usize)) {
             let block = Bytes::copy_from_slice(block);
@@ -90,10 +75,7 @@ impl RangedFile {
 
     fn checked(&self, range: Range<usize>) -> io::Result<Range<u64>> {
         if range.start > range.end || range.end as u64 > self.section.length {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a range beyond the end of the file",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a range beyond the end of the file"));
         }
         Ok(range.start as u64..range.end as u64)
     }

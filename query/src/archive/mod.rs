@@ -29,11 +29,7 @@ pub use error::LeafError;
 use file::BlockCache;
 use opened::{OpenedArchive, ReadAhead};
 
-const READ_AHEAD: ReadAhead = ReadAhead {
-    whole_bytes: 4 << 20,
-    tail_bytes: 2 << 20,
-    file_bytes: 256 << 10,
-};
+const READ_AHEAD: ReadAhead = ReadAhead { whole_bytes: 4 << 20, tail_bytes: 2 << 20, file_bytes: 256 << 10 };
 
 /// The records of an archive that may match.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,14 +84,8 @@ impl ArchiveLeaf {
         Self {
             store,
             ahead,
-            archives: Cache::builder()
-                .max_capacity(cache_bytes / 2)
-                .weigher(archive_weight)
-                .build(),
-            blocks: Cache::builder()
-                .max_capacity(cache_bytes / 2)
-                .weigher(block_weight)
-                .build(),
+            archives: Cache::builder().max_capacity(cache_bytes / 2).weigher(archive_weight).build(),
+            blocks: Cache::builder().max_capacity(cache_bytes / 2).weigher(block_weight).build(),
             searches: Arc::new(Semaphore::new(threads)),
         }
     }
@@ -121,15 +111,8 @@ impl ArchiveLeaf {
     }
 
     async fn open(&self, entry: &ArchiveEntry) -> Result<Arc<OpenedArchive>, LeafError> {
-        let open = async {
-            OpenedArchive::open(&self.store, &self.blocks, self.ahead, entry)
-                .await
-                .map(Arc::new)
-        };
-        self.archives
-            .try_get_with_by_ref(&entry.key, open)
-            .await
-            .map_err(|error| LeafError::clone(&error))
+        let open = async { OpenedArchive::open(&self.store, &self.blocks, self.ahead, entry).await.map(Arc::new) };
+        self.archives.try_get_with_by_ref(&entry.key, open).await.map_err(|error| LeafError::clone(&error))
     }
 }
 
@@ -139,9 +122,7 @@ fn as_weight(bytes: usize) -> u32 {
 
 /// Runs what may block or panic on a thread of its own.
 async fn at_work<T: Send + 'static>(archive: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, LeafError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| LeafError::failed(archive, error))
+    tokio::task::spawn_blocking(work).await.map_err(|error| LeafError::failed(archive, error))
 }
 
 impl std::fmt::Debug for OpenedArchive {

@@ -55,14 +55,8 @@ impl OpenedArchive {
         entry: &ArchiveEntry,
     ) -> Result<Self, LeafError> {
         let failed = |error| LeafError::of_archive(&entry.key, error);
-        let first = if entry.size <= ahead.whole_bytes {
-            entry.size
-        } else {
-            ahead.tail_bytes
-        };
-        let archive = open(store.as_ref(), &entry.key, entry.size, Some(entry.crc), first)
-            .await
-            .map_err(failed)?;
+        let first = if entry.size <= ahead.whole_bytes { entry.size } else { ahead.tail_bytes };
+        let archive = open(store.as_ref(), &entry.key, entry.size, Some(entry.crc), first).await.map_err(failed)?;
         let description = &archive.toc.description;
         let built = Built {
             settings: description.settings,
@@ -71,10 +65,7 @@ impl OpenedArchive {
                 ANALYSIS_LOWER_CASED => false,
                 analysis => {
                     let reason = format!("its text was analysed as {analysis:?}, which a newer program knows");
-                    return Err(LeafError::Unsupported {
-                        archive: entry.key.clone(),
-                        reason,
-                    });
+                    return Err(LeafError::Unsupported { archive: entry.key.clone(), reason });
                 }
             },
         };
@@ -84,15 +75,7 @@ impl OpenedArchive {
         let (loaded, ranged) = (files.loaded, files.ranged);
         let key = entry.key.clone();
         let (fields, searcher) = at_work(&entry.key, move || files.searcher(&key, records)).await??;
-        Ok(Self {
-            key: entry.key.clone(),
-            built,
-            runs,
-            loaded,
-            fields,
-            searcher,
-            ranged,
-        })
+        Ok(Self { key: entry.key.clone(), built, runs, loaded, fields, searcher, ranged })
     }
 
     /// Bytes of memory, about.
@@ -115,10 +98,7 @@ impl OpenedArchive {
         };
         try_join_all(plan.selection.terms().into_iter().map(|(term, positions)| async move {
             let index = segment.inverted_index(term.field()).map_err(tantivy_failed)?;
-            index
-                .warm_postings(term, positions)
-                .await
-                .map_err(|error| LeafError::of_io(&self.key, &error))
+            index.warm_postings(term, positions).await.map_err(|error| LeafError::of_io(&self.key, &error))
         }))
         .await?;
         Ok(())
@@ -128,10 +108,7 @@ impl OpenedArchive {
     pub(super) fn search(&self, plan: &Plan) -> Result<Candidates, LeafError> {
         let failed = |error| LeafError::of_tantivy(&self.key, error);
         let documents = select(&plan.selection, &self.searcher, self.runs.documents()).map_err(failed)?;
-        Ok(Candidates {
-            batches: self.batches(&documents)?,
-            exact: plan.exact,
-        })
+        Ok(Candidates { batches: self.batches(&documents)?, exact: plan.exact })
     }
 
     /// Leads from documents to the records.
@@ -179,37 +156,21 @@ impl Files {
         archive: Opened,
     ) -> Result<Self, LeafError> {
         let small = |section: &&_| archive.is_at_hand(section) || section.length <= ahead.file_bytes;
-        let loads = archive
-            .toc
-            .index_files()
-            .map(|(_, section)| section)
-            .filter(small)
-            .map(|section| async {
-                let bytes = archive.section(store.as_ref(), section).await;
-                bytes
-                    .map(|bytes| (section.position, bytes))
-                    .map_err(|error| LeafError::of_archive(&archive.key, error))
-            });
+        let loads = archive.toc.index_files().map(|(_, section)| section).filter(small).map(|section| async {
+            let bytes = archive.section(store.as_ref(), section).await;
+            bytes.map(|bytes| (section.position, bytes)).map_err(|error| LeafError::of_archive(&archive.key, error))
+        });
         let mut loaded: HashMap<_, _> = try_join_all(loads).await?.into_iter().collect();
         let sum = loaded.values().map(|bytes| bytes.len()).sum();
 
         let archive = Arc::new(archive.without_tail());
-        let mut files = Self {
-            by_path: HashMap::new(),
-            loaded: sum,
-            ranged: false,
-        };
+        let mut files = Self { by_path: HashMap::new(), loaded: sum, ranged: false };
         for (name, section) in archive.toc.index_files() {
             let file: Arc<dyn FileHandle> = match loaded.remove(&section.position) {
                 Some(bytes) => Arc::new(OwnedBytes::new(bytes.to_vec())),
                 None => {
                     files.ranged = true;
-                    Arc::new(RangedFile::new(
-                        store.clone(),
-                        archive.clone(),
-                        section.clone(),
-                        cache.clone(),
-                    ))
+                    Arc::new(RangedFile::new(store.clone(), archive.clone(), section.clone(), cache.clone()))
                 }
             };
             files.by_path.insert(name.into(), file);
@@ -221,10 +182,7 @@ impl Files {
     fn searcher(self, archive: &str, records: u64) -> Result<(Fields, Searcher), LeafError> {
         let failed = |error| LeafError::of_tantivy(archive, error);
         let index = Index::open(ArchiveDirectory::new(self.by_path)).map_err(failed)?;
-        let reader = index
-            .reader_builder()
-            .reload_policy(ReloadPolicy::Manual)
-            .doc_store_cache_num_blocks(0);
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).doc_store_cache_num_blocks(0);
         let reader: Result<tantivy::IndexReader, TantivyError> = reader.try_into();
         let searcher = reader.map_err(failed)?.searcher();
         let one_segment_of_all = match searcher.segment_readers() {
@@ -234,17 +192,10 @@ impl Files {
         };
         if !one_segment_of_all {
             let reason = format!("its index is not about the {records} records of its tables");
-            return Err(LeafError::Damaged {
-                archive: archive.to_owned(),
-                reason,
-            });
+            return Err(LeafError::Damaged { archive: archive.to_owned(), reason });
         }
         let field = |name| index.schema().get_field(name).map_err(failed);
-        let fields = Fields {
-            key: field(KEY)?,
-            value: field(VALUE)?,
-            headers: field(HEADERS)?,
-        };
+        let fields = Fields { key: field(KEY)?, value: field(VALUE)?, headers: field(HEADERS)? };
         for segment in searcher.segment_readers() {
             for field in [fields.key, fields.value, fields.headers] {
                 segment.inverted_index(field).map_err(failed)?;

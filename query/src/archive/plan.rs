@@ -84,17 +84,9 @@ impl Bound {
 impl Plan {
     /// For a topic that is searched as `settings` say, in an archive that was built as `built` says.
     pub(super) fn new(query: &Query, fields: Fields, settings: IndexSettings, built: Built) -> Self {
-        let mut planner = Planner {
-            fields,
-            settings,
-            built,
-            exact: true,
-        };
+        let mut planner = Planner { fields, settings, built, exact: true };
         let selection = planner.part(query, Bound::Upper);
-        Self {
-            selection,
-            exact: planner.exact,
-        }
+        Self { selection, exact: planner.exact }
     }
 }
 
@@ -131,11 +123,7 @@ impl Planner {
             let prefix = header_term(name.as_bytes(), "").bytes;
             return self.spelled(self.fields.headers, &prefix, phrase, false, bound);
         }
-        let terms: Vec<_> = phrase
-            .tokens
-            .iter()
-            .map(|token| header_term(name.as_bytes(), token))
-            .collect();
+        let terms: Vec<_> = phrase.tokens.iter().map(|token| header_term(name.as_bytes(), token)).collect();
         let exact = terms.len() <= 1 && terms.iter().all(|term| term.exact);
         let terms = terms.iter().map(|term| bytes(self.fields.headers, term)).collect();
         self.with_terms(bound, exact, terms)
@@ -156,11 +144,7 @@ impl Planner {
             }
             _ => {}
         }
-        let terms: Vec<_> = phrase
-            .tokens
-            .iter()
-            .map(|token| Term::from_field_text(self.fields.value, token))
-            .collect();
+        let terms: Vec<_> = phrase.tokens.iter().map(|token| Term::from_field_text(self.fields.value, token)).collect();
         if terms.len() > 1 && self.built.settings.positions {
             return Selection::Phrase(terms);
         }

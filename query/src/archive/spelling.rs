@@ -106,10 +106,8 @@ impl Automaton for Spelling {
             return vec![self.anything];
         }
         let edges = state.iter().flat_map(|node| &self.edges[*node]);
-        let mut next: Vec<_> = edges
-            .filter(|(low, high, _)| (*low..=*high).contains(&byte))
-            .map(|(_, _, node)| *node)
-            .collect();
+        let mut next: Vec<_> =
+            edges.filter(|(low, high, _)| (*low..=*high).contains(&byte)).map(|(_, _, node)| *node).collect();
         next.sort_unstable();
         next.dedup();
         next
@@ -126,25 +124,15 @@ mod tests {
     use super::*;
 
     fn accepts(spelling: &Spelling, term: &[u8]) -> bool {
-        let state = term
-            .iter()
-            .fold(spelling.start(), |state, byte| spelling.accept(&state, *byte));
+        let state = term.iter().fold(spelling.start(), |state, byte| spelling.accept(&state, *byte));
         spelling.is_match(&state)
     }
 
     /// The words that archives had before: lower-cased, of the value as it stands.
     fn lower_cased(value: &str) -> Vec<String> {
         let words = value.split(|c: char| !c.is_alphanumeric());
-        let lower = |word: &str| {
-            word.chars()
-                .flat_map(char::to_lowercase)
-                .filter(|c| c.is_alphanumeric())
-                .collect()
-        };
-        words
-            .map(lower)
-            .filter(|word: &String| !word.is_empty() && word.len() <= 255)
-            .collect()
+        let lower = |word: &str| word.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect();
+        words.map(lower).filter(|word: &String| !word.is_empty() && word.len() <= 255).collect()
     }
 
     #[test]

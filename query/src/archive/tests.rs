@@ -17,28 +17,12 @@ use proptest::prelude::*;
 use super::*;
 
 /// Nothing is read that is not asked for, and hardly anything is kept.
-const NOTHING_AHEAD: ReadAhead = ReadAhead {
-    whole_bytes: 0,
-    tail_bytes: 0,
-    file_bytes: 0,
-};
+const NOTHING_AHEAD: ReadAhead = ReadAhead { whole_bytes: 0, tail_bytes: 0, file_bytes: 0 };
 
-const WHOLE: IndexSettings = IndexSettings {
-    value_format: ValueFormat::Auto,
-    positions: false,
-};
-const POSITIONS: IndexSettings = IndexSettings {
-    value_format: ValueFormat::Auto,
-    positions: true,
-};
-const TEXT: IndexSettings = IndexSettings {
-    value_format: ValueFormat::Text,
-    positions: true,
-};
-const NO_VALUES: IndexSettings = IndexSettings {
-    value_format: ValueFormat::None,
-    positions: false,
-};
+const WHOLE: IndexSettings = IndexSettings { value_format: ValueFormat::Auto, positions: false };
+const POSITIONS: IndexSettings = IndexSettings { value_format: ValueFormat::Auto, positions: true };
+const TEXT: IndexSettings = IndexSettings { value_format: ValueFormat::Text, positions: true };
+const NO_VALUES: IndexSettings = IndexSettings { value_format: ValueFormat::None, positions: false };
 
 /// Batches of one partition, one after the other in one segment.
 #[derive(Clone, Debug)]
@@ -61,33 +45,15 @@ async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Buck
     let mut all = Vec::new();
     for (n, runs) in segments.into_iter().enumerate() {
         let mut parts = vec![Bytes::from_static(b"header")];
-        let mut input = JobInput {
-            key: format!("segments/{n}"),
-            size: 0,
-            crc: 0,
-            runs: vec![],
-        };
+        let mut input = JobInput { key: format!("segments/{n}"), size: 0, crc: 0, runs: vec![] };
         for run in runs {
             let position = parts.iter().map(|part| part.len() as u64).sum();
-            let (first, last) = (
-                verify(&run.batches[0]).unwrap(),
-                verify(run.batches.last().unwrap()).unwrap(),
-            );
+            let (first, last) = (verify(&run.batches[0]).unwrap(), verify(run.batches.last().unwrap()).unwrap());
             let length = run.batches.iter().map(|batch| batch.len() as u64).sum();
             let (first, last) = (first.base_offset, last.last_offset());
-            input.runs.push(JobRun {
-                partition: run.partition,
-                first,
-                last,
-                position,
-                length,
-            });
+            input.runs.push(JobRun { partition: run.partition, first, last, position, length });
             for batch in &run.batches {
-                all.extend(
-                    records(batch, 1 << 24)
-                        .unwrap()
-                        .map(|record| (run.partition, record.unwrap())),
-                );
+                all.extend(records(batch, 1 << 24).unwrap().map(|record| (run.partition, record.unwrap())));
             }
             parts.extend(run.batches);
         }
@@ -108,20 +74,10 @@ async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Buck
         settings,
     };
     let queue = Arc::new(chronik_core::queue::EmbeddedQueue::new(1 << 20));
-    let parts = IndexerParts {
-        store: store.clone(),
-        queue,
-        memory_bytes: 1 << 28,
-        metrics: Metrics::new(),
-    };
+    let parts = IndexerParts { store: store.clone(), queue, memory_bytes: 1 << 28, metrics: Metrics::new() };
     let result = Indexer::new(parts).index(job).await.unwrap();
     let entries = result.archives.iter().map(entry).collect();
-    Bucket {
-        store,
-        entries,
-        result,
-        records: all,
-    }
+    Bucket { store, entries, result, records: all }
 }
 
 fn entry(made: &ArchiveMade) -> ArchiveEntry {
@@ -146,12 +102,7 @@ fn batch(codec: Codec, base: Offset, attributes: i16, list: &[(i32, Record)]) ->
     builder.set_attributes(attributes);
     for (gap, record) in list {
         builder.leave_gap(*gap);
-        builder.push(
-            record.timestamp,
-            record.key.as_deref(),
-            record.value.as_deref(),
-            &record.headers,
-        );
+        builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
     }
     let mut bytes = builder.finish().to_vec();
     stamp(&mut bytes, base, 0);
@@ -160,36 +111,16 @@ fn batch(codec: Codec, base: Offset, attributes: i16, list: &[(i32, Record)]) ->
 
 fn line(value: &str) -> (i32, Record) {
     let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    (
-        0,
-        Record {
-            offset: 0,
-            timestamp: 7,
-            key: None,
-            value,
-            headers: vec![],
-        },
-    )
+    (0, Record { offset: 0, timestamp: 7, key: None, value, headers: vec![] })
 }
 
 async fn lines(values: &[&str], settings: IndexSettings) -> Bucket {
     let list: Vec<_> = values.iter().map(|value| line(value)).collect();
-    bucket(
-        vec![vec![SegmentRun {
-            partition: 0,
-            batches: vec![batch(Codec::Zstd, 0, 0, &list)],
-        }]],
-        settings,
-    )
-    .await
+    bucket(vec![vec![SegmentRun { partition: 0, batches: vec![batch(Codec::Zstd, 0, 0, &list)] }]], settings).await
 }
 
 fn offsets(candidates: &Candidates) -> Vec<Offset> {
-    candidates
-        .batches
-        .iter()
-        .flat_map(|batch| batch.offsets.clone())
-        .collect()
+    candidates.batches.iter().flat_map(|batch| batch.offsets.clone()).collect()
 }
 
 #[tokio::test]
@@ -205,10 +136,7 @@ async fn words_lead_to_offsets() {
         ("absent", vec![], true),
         ("NOT absent", vec![0, 1, 2], true),
     ] {
-        let found = leaf
-            .candidates(&bucket.entries[0], &parse(query).unwrap(), WHOLE)
-            .await
-            .unwrap();
+        let found = leaf.candidates(&bucket.entries[0], &parse(query).unwrap(), WHOLE).await.unwrap();
         assert_eq!((offsets(&found), found.exact), (expected, exact), "{query}");
     }
 }
@@ -219,10 +147,7 @@ async fn positions_make_phrases_exact() {
     let bucket = lines(&["ERROR blk_12 lost", "INFO 12 blk", &long, "a b"], POSITIONS).await;
     let leaf = ArchiveLeaf::new(bucket.store, 1 << 20);
     for (query, expected) in [("blk_12", vec![0]), ("NOT blk_12", vec![1, 2, 3]), ("\"a b\"", vec![3])] {
-        let found = leaf
-            .candidates(&bucket.entries[0], &parse(query).unwrap(), POSITIONS)
-            .await
-            .unwrap();
+        let found = leaf.candidates(&bucket.entries[0], &parse(query).unwrap(), POSITIONS).await.unwrap();
         assert_eq!((offsets(&found), found.exact), (expected, true), "{query}");
     }
 }
@@ -230,23 +155,13 @@ async fn positions_make_phrases_exact() {
 #[tokio::test]
 async fn an_archive_without_records_has_no_candidates() {
     let control = batch(Codec::None, 5, chronik_core::batch::CONTROL, &[line("x")]);
-    let bucket = bucket(
-        vec![vec![SegmentRun {
-            partition: 3,
-            batches: vec![control],
-        }]],
-        WHOLE,
-    )
-    .await;
+    let bucket = bucket(vec![vec![SegmentRun { partition: 3, batches: vec![control] }]], WHOLE).await;
     assert_eq!(bucket.entries[0].records, 0);
     assert_eq!(bucket.entries[0].runs[0].min_timestamp, None);
     for ahead in [READ_AHEAD, NOTHING_AHEAD] {
         let leaf = ArchiveLeaf::reading_ahead(bucket.store.clone(), 1 << 20, ahead);
         for query in ["", "x", "NOT x"] {
-            let found = leaf
-                .candidates(&bucket.entries[0], &parse(query).unwrap(), WHOLE)
-                .await
-                .unwrap();
+            let found = leaf.candidates(&bucket.entries[0], &parse(query).unwrap(), WHOLE).await.unwrap();
             assert_eq!(found.batches, []);
         }
     }
@@ -256,25 +171,18 @@ async fn an_archive_without_records_has_no_candidates() {
 async fn a_large_archive_is_read_by_blocks() {
     let run = |partition: PartitionId| {
         let batches = (0..40_i64).map(|n| {
-            let list: Vec<_> = (0..1000)
-                .map(|m| line(&format!("word{} id{} even{}", m % 7, n * 1000 + m, m % 2)))
-                .collect();
+            let list: Vec<_> =
+                (0..1000).map(|m| line(&format!("word{} id{} even{}", m % 7, n * 1000 + m, m % 2))).collect();
             batch(Codec::Zstd, n * 1000, 0, &list)
         });
-        SegmentRun {
-            partition,
-            batches: batches.collect(),
-        }
+        SegmentRun { partition, batches: batches.collect() }
     };
     let bucket = bucket(vec![vec![run(0), run(1)]], POSITIONS).await;
     let entry = &bucket.entries[0];
     assert!(entry.size > 7 * chronik_core::archive::BLOCK_BYTES, "{}", entry.size);
     for cache in [0, 1 << 26] {
         let leaf = ArchiveLeaf::reading_ahead(bucket.store.clone(), cache, NOTHING_AHEAD);
-        let (one, two) = (
-            parse("word3 id10").unwrap(),
-            parse("\"id38999 even1\" OR word6").unwrap(),
-        );
+        let (one, two) = (parse("word3 id10").unwrap(), parse("\"id38999 even1\" OR word6").unwrap());
         let (one, two) = tokio::join!(leaf.candidates(entry, &one, WHOLE), leaf.candidates(entry, &two, WHOLE));
         assert_eq!(offsets(&one.unwrap()), [10, 10]);
         let two = two.unwrap();
@@ -332,15 +240,8 @@ async fn golden_archives_are_searched() {
                 let found = leaf.candidates(&entry, &parse(query).unwrap(), WHOLE).await.unwrap();
                 assert_eq!(offsets(&found), expected, "{name} {query}");
             }
-            let all_but_one = leaf
-                .candidates(&entry, &parse("NOT error").unwrap(), WHOLE)
-                .await
-                .unwrap();
-            let expected = if exact {
-                vec![101, 102, 110, 5]
-            } else {
-                vec![100, 101, 102, 110, 5]
-            };
+            let all_but_one = leaf.candidates(&entry, &parse("NOT error").unwrap(), WHOLE).await.unwrap();
+            let expected = if exact { vec![101, 102, 110, 5] } else { vec![100, 101, 102, 110, 5] };
             assert_eq!((offsets(&all_but_one), all_but_one.exact), (expected, exact), "{name}");
         }
     }
@@ -370,9 +271,7 @@ const PIECES: &[&[u8]] = &[
 fn text() -> impl Strategy<Value = Bytes> {
     let pieces = prop::collection::vec(prop::sample::select(PIECES), 0..8).prop_map(|pieces| pieces.concat());
     let long = (250_usize..260).prop_map(|length| format!("a {} b", "x".repeat(length)).into_bytes());
-    let json = pieces
-        .clone()
-        .prop_map(|text| [b"[\"a\",\"", &text[..], b"\"]"].concat());
+    let json = pieces.clone().prop_map(|text| [b"[\"a\",\"", &text[..], b"\"]"].concat());
     prop_oneof![6 => pieces, 3 => json, 1 => long, 1 => any::<Vec<u8>>()].prop_map(Bytes::from)
 }
 
@@ -389,43 +288,22 @@ fn name() -> impl Strategy<Value = String> {
 fn record() -> impl Strategy<Value = (i32, Record)> {
     let header = (name(), prop::option::of(text())).prop_map(|(key, value)| Header { key: key.into(), value });
     let headers = prop::collection::vec(header, 0..3);
-    (
-        0..3_i32,
-        any::<i32>(),
-        prop::option::of(key()),
-        prop::option::of(text()),
-        headers,
+    (0..3_i32, any::<i32>(), prop::option::of(key()), prop::option::of(text()), headers).prop_map(
+        |(gap, timestamp, key, value, headers)| {
+            (gap, Record { offset: 0, timestamp: timestamp.into(), key, value, headers })
+        },
     )
-        .prop_map(|(gap, timestamp, key, value, headers)| {
-            (
-                gap,
-                Record {
-                    offset: 0,
-                    timestamp: timestamp.into(),
-                    key,
-                    value,
-                    headers,
-                },
-            )
-        })
 }
 
 fn run() -> impl Strategy<Value = SegmentRun> {
-    let one = (
-        prop::collection::vec(record(), 1..8),
-        prop::sample::select(&Codec::ALL[..]),
-        any::<bool>(),
-    );
+    let one = (prop::collection::vec(record(), 1..8), prop::sample::select(&Codec::ALL[..]), any::<bool>());
     (0..3_i32, 0..1000_i64, prop::collection::vec(one, 1..4)).prop_map(|(partition, mut next, list)| {
         let batches = list.into_iter().map(|(list, codec, append_time)| {
             let batch = batch(codec, next, if append_time { LOG_APPEND_TIME } else { 0 }, &list);
             next = verify(&batch).unwrap().last_offset() + 1;
             batch
         });
-        SegmentRun {
-            partition,
-            batches: batches.collect(),
-        }
+        SegmentRun { partition, batches: batches.collect() }
     })
 }
 
@@ -532,37 +410,22 @@ async fn agrees(
         let bytes = bucket.store.read(&batch.segment_key, Some(place)).await.unwrap();
         prop_assert_eq!(verify(&bytes).unwrap().base_offset, batch.base_offset);
         let list: Vec<Record> = records(&bytes, 1 << 24).unwrap().map(Result::unwrap).collect();
-        prop_assert_eq!(
-            list.iter().map(|record| record.timestamp).min(),
-            Some(batch.min_timestamp)
-        );
-        prop_assert_eq!(
-            list.iter().map(|record| record.timestamp).max(),
-            Some(batch.max_timestamp)
-        );
+        prop_assert_eq!(list.iter().map(|record| record.timestamp).min(), Some(batch.min_timestamp));
+        prop_assert_eq!(list.iter().map(|record| record.timestamp).max(), Some(batch.max_timestamp));
         prop_assert!(!batch.offsets.is_empty() && batch.offsets.windows(2).all(|pair| pair[0] < pair[1]));
         for offset in &batch.offsets {
             let record = list.iter().find(|record| record.offset == *offset);
             proposed.push((batch.partition, record.expect("a candidate is a record").clone()));
         }
     }
-    let matching: Vec<_> = bucket
-        .records
-        .iter()
-        .filter(|(_, record)| matcher.matches(record))
-        .cloned()
-        .collect();
+    let matching: Vec<_> = bucket.records.iter().filter(|(_, record)| matcher.matches(record)).cloned().collect();
     if found.exact {
         prop_assert_eq!(&proposed, &matching, "{}", query);
     }
     for record in &matching {
         prop_assert!(proposed.contains(record), "{} misses {:?}", query, record);
     }
-    let places: BTreeSet<_> = found
-        .batches
-        .iter()
-        .map(|batch| (&batch.segment_key, batch.position))
-        .collect();
+    let places: BTreeSet<_> = found.batches.iter().map(|batch| (&batch.segment_key, batch.position)).collect();
     prop_assert_eq!(places.len(), found.batches.len());
     Ok(())
 }

@@ -17,10 +17,7 @@ pub fn routes(service: Arc<QueryService>) -> Router {
     let fetch = cold::routes(service.cold.clone());
     Router::new()
         .route("/v1/search", get(search::search_get).post(search::search_post))
-        .route(
-            "/v1/topics/{topic}/partitions/{partition}/records",
-            get(records::records),
-        )
+        .route("/v1/topics/{topic}/partitions/{partition}/records", get(records::records))
         .with_state(service)
         .merge(fetch)
 }

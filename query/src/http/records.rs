@@ -47,10 +47,7 @@ pub(crate) async fn records(
     }
     let _turn = service.searcher.turn().await?;
     let (records, next) = read(&service, &topic, partition, parameters.offset, limit).await?;
-    let list: Vec<Value> = records
-        .iter()
-        .map(|found| record(&topic, partition, found).into())
-        .collect();
+    let list: Vec<Value> = records.iter().map(|found| record(&topic, partition, found).into()).collect();
     Ok(Json(json!({"records": list, "next_offset": next})))
 }
 
@@ -61,32 +58,16 @@ async fn read(
     offset: Option<Offset>,
     limit: usize,
 ) -> Result<(Vec<Record>, Offset), SearchError> {
-    let unknown_topic = SearchError::UnknownTopic {
-        topic: topic.to_owned(),
-    };
+    let unknown_topic = SearchError::UnknownTopic { topic: topic.to_owned() };
     let standing = service.searcher.sources.standing(topic).await?.ok_or(unknown_topic)?;
-    let found = standing
-        .partitions
-        .iter()
-        .find(|standing| standing.partition == partition);
-    let place = found.ok_or_else(|| SearchError::UnknownPartition {
-        topic: topic.to_owned(),
-        partition,
-    })?;
+    let found = standing.partitions.iter().find(|standing| standing.partition == partition);
+    let place = found.ok_or_else(|| SearchError::UnknownPartition { topic: topic.to_owned(), partition })?;
     let range = place.range();
     let mut next = offset.unwrap_or(range.start);
     if !(range.start..=range.end).contains(&next) {
-        return Err(SearchError::OutOfRange {
-            offset: next,
-            from: range.start,
-            to: range.end,
-        });
+        return Err(SearchError::OutOfRange { offset: next, from: range.start, to: range.end });
     }
-    let mut page = RecordPage {
-        records: Vec::new(),
-        limit,
-        bytes_left: ANSWER_BYTES,
-    };
+    let mut page = RecordPage { records: Vec::new(), limit, bytes_left: ANSWER_BYTES };
     while next < range.end && !page.is_full() {
         if place.gap.is_none() && (place.bucket.end..place.tail.start).contains(&next) {
             next = place.tail.start;
@@ -108,11 +89,7 @@ async fn read(
         match taken.unreadable {
             Some(_) if !page.records.is_empty() => return Ok((page.records, taken.next)),
             Some((last, source)) => {
-                return Err(SearchError::Batch {
-                    first: taken.next,
-                    last,
-                    source,
-                });
+                return Err(SearchError::Batch { first: taken.next, last, source });
             }
             None => next = taken.next,
         }
@@ -168,22 +145,12 @@ impl RecordPage {
             let mut last = next;
             if let Err(error) = self.take_batch(batch, &wanted, &mut next, &mut last) {
                 let unreadable = Some((last, error));
-                return Taken {
-                    page: self,
-                    next,
-                    unreadable,
-                };
+                return Taken { page: self, next, unreadable };
             }
         }
-        let nothing = BatchError::Corrupt {
-            reason: "no records where some should be",
-        };
+        let nothing = BatchError::Corrupt { reason: "no records where some should be" };
         let unreadable = (next == wanted.start && !self.is_full()).then_some((next, nothing));
-        Taken {
-            page: self,
-            next,
-            unreadable,
-        }
+        Taken { page: self, next, unreadable }
     }
 
     fn take_batch(
@@ -217,11 +184,7 @@ impl RecordPage {
 
 fn bytes_of(record: &Record) -> usize {
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|header| header.key.len() + length(&header.value) + 64)
-        .sum();
+    let headers: usize = record.headers.iter().map(|header| header.key.len() + length(&header.value) + 64).sum();
     length(&record.key) + length(&record.value) + headers + 64
 }
 

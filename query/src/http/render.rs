@@ -54,11 +54,7 @@ mod tests {
             timestamp: -1,
             key: None,
             value: Some(Bytes::from_static("grüße".as_bytes())),
-            headers: vec![
-                header(b"a", None),
-                header(b"a", Some(b"")),
-                header(b"\xff", Some(b"\x00\xff")),
-            ],
+            headers: vec![header(b"a", None), header(b"a", Some(b"")), header(b"\xff", Some(b"\x00\xff"))],
         };
         assert_eq!(
             Value::Object(super::record("t", 2, &record)),

@@ -51,11 +51,7 @@ fn document(answer: Answer, took_ms: u64) -> Value {
 /// A record and `highlights`: [from, to) byte ranges of its value.
 fn hit(hit: Hit) -> Value {
     let mut object = record(&hit.topic, hit.partition, &hit.record);
-    let highlights: Vec<Value> = hit
-        .highlights
-        .iter()
-        .map(|range| json!([range.start, range.end]))
-        .collect();
+    let highlights: Vec<Value> = hit.highlights.iter().map(|range| json!([range.start, range.end])).collect();
     object.insert("highlights".into(), highlights.into());
     object.into()
 }
@@ -105,10 +101,7 @@ mod tests {
             ("topic", "a"),
             ("topic", "b"),
         ];
-        assert_eq!(
-            parameters,
-            expected.map(|(name, value)| (name.to_string(), value.to_string()))
-        );
+        assert_eq!(parameters, expected.map(|(name, value)| (name.to_string(), value.to_string())));
         for body in [&b""[..], b"[]", b"{\"q\":{}}", b"{\"topic\":[[1]]}", b"\xff"] {
             assert!(matches!(parameters_of(body), Err(SearchError::Parameter { .. })));
         }

@@ -21,9 +21,7 @@ pub(super) fn grouped(scope: &Arc<Scope>, candidates: Candidates) -> Option<Vec<
         batch.offsets.retain(|offset| bucket.contains(offset));
         !batch.offsets.is_empty() && scope.may_admit(span_of(batch))
     });
-    if batches
-        .iter()
-        .any(|batch| batch.length > BATCH_BYTES_MAX || batch.position.checked_add(batch.length).is_none())
+    if batches.iter().any(|batch| batch.length > BATCH_BYTES_MAX || batch.position.checked_add(batch.length).is_none())
     {
         return None;
     }
@@ -35,11 +33,7 @@ pub(super) fn grouped(scope: &Arc<Scope>, candidates: Candidates) -> Option<Vec<
             (exact && scope.admits(span.earliest) && scope.admits(span.latest)).then_some(batch.offsets.len() as u64);
         let end = batch.position + batch.length;
         match units.last_mut() {
-            Some(Unit {
-                span: spans,
-                work: Work::Batches(group),
-                ..
-            }) if fits(group, &batch) => {
+            Some(Unit { span: spans, work: Work::Batches(group), .. }) if fits(group, &batch) => {
                 *spans = spans.union(span);
                 group.range.end = group.range.end.max(end);
                 group.exact = group.exact.zip(sure).map(|(before, more)| before + more);
@@ -47,17 +41,8 @@ pub(super) fn grouped(scope: &Arc<Scope>, candidates: Candidates) -> Option<Vec<
             }
             _ => {
                 let segment = batch.segment_key.clone();
-                let group = BatchGroup {
-                    segment,
-                    range: batch.position..end,
-                    batches: vec![batch],
-                    exact: sure,
-                };
-                units.push(Unit {
-                    scope: Arc::clone(scope),
-                    span,
-                    work: Work::Batches(group),
-                });
+                let group = BatchGroup { segment, range: batch.position..end, batches: vec![batch], exact: sure };
+                units.push(Unit { scope: Arc::clone(scope), span, work: Work::Batches(group) });
             }
         }
     }
@@ -71,8 +56,5 @@ fn fits(group: &BatchGroup, batch: &CandidateBatch) -> bool {
 }
 
 fn span_of(batch: &CandidateBatch) -> Span {
-    Span {
-        earliest: batch.min_timestamp,
-        latest: batch.max_timestamp,
-    }
+    Span { earliest: batch.min_timestamp, latest: batch.max_timestamp }
 }

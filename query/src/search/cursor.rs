@@ -51,9 +51,7 @@ impl Cursor {
     }
 
     pub(crate) fn parse(text: &str, search: u32) -> Result<Self, SearchError> {
-        let damaged = SearchError::Cursor {
-            reason: "is not one of ours",
-        };
+        let damaged = SearchError::Cursor { reason: "is not one of ours" };
         let Ok(json) = URL_SAFE_NO_PAD.decode(text) else {
             return Err(damaged);
         };
@@ -62,9 +60,9 @@ impl Cursor {
         };
         match cursor {
             Self { v, .. } if v != VERSION => Err(damaged),
-            Self { search: other, .. } if other != search => Err(SearchError::Cursor {
-                reason: "belongs to another search",
-            }),
+            Self { search: other, .. } if other != search => {
+                Err(SearchError::Cursor { reason: "belongs to another search" })
+            }
             cursor => Ok(cursor),
         }
     }
@@ -77,30 +75,15 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_for_its_own_search_only() {
-        let place = Place {
-            timestamp: -1,
-            partition: 3,
-            offset: i64::MAX,
-            topic: "t \"ä".into(),
-        };
+        let place = Place { timestamp: -1, partition: 3, offset: i64::MAX, topic: "t \"ä".into() };
         let cursor = Cursor::behind(&place, 40, 7);
         let text = cursor.text();
         assert_eq!(Cursor::parse(&text, 7).unwrap(), cursor);
         assert_eq!(cursor.place(), place);
-        assert!(matches!(
-            Cursor::parse(&text, 8),
-            Err(SearchError::Cursor {
-                reason: "belongs to another search"
-            })
-        ));
+        assert!(matches!(Cursor::parse(&text, 8), Err(SearchError::Cursor { reason: "belongs to another search" })));
         for damaged in ["", "%%", "e30", &text[1..]] {
             assert!(
-                matches!(
-                    Cursor::parse(damaged, 7),
-                    Err(SearchError::Cursor {
-                        reason: "is not one of ours"
-                    })
-                ),
+                matches!(Cursor::parse(damaged, 7), Err(SearchError::Cursor { reason: "is not one of ours" })),
                 "{damaged}"
             );
         }

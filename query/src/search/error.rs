@@ -36,21 +36,14 @@ pub(crate) enum SearchError {
     #[error(transparent)]
     Tail(#[from] TailError),
     #[error("the batch with the offsets {first} to {last} can't be read: {source}. What follows it begins at offset {}", last.saturating_add(1))]
-    Batch {
-        first: chronik_core::ids::Offset,
-        last: chronik_core::ids::Offset,
-        source: chronik_core::batch::BatchError,
-    },
+    Batch { first: chronik_core::ids::Offset, last: chronik_core::ids::Offset, source: chronik_core::batch::BatchError },
     #[error(transparent)]
     Cpu(#[from] CpuError),
 }
 
 impl SearchError {
     pub(crate) fn parameter(name: &str, reason: impl Into<String>) -> Self {
-        Self::Parameter {
-            name: name.into(),
-            reason: reason.into(),
-        }
+        Self::Parameter { name: name.into(), reason: reason.into() }
     }
 }
 

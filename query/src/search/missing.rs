@@ -66,22 +66,16 @@ pub(crate) fn covered(ranges: Vec<Covered>, missing: &[Missing]) -> Vec<Covered>
     }
     let mut left = Vec::new();
     for range in ranges {
-        let holes = holes
-            .get(&(&*range.topic, range.partition))
-            .map_or(&[][..], Vec::as_slice);
+        let holes = holes.get(&(&*range.topic, range.partition)).map_or(&[][..], Vec::as_slice);
         if holes.is_empty() {
             left.push(range);
             continue;
         }
-        left.extend(
-            subtract(range.from..range.to, holes)
-                .into_iter()
-                .map(|(from, to)| Covered {
-                    from,
-                    to,
-                    ..range.clone()
-                }),
-        );
+        left.extend(subtract(range.from..range.to, holes).into_iter().map(|(from, to)| Covered {
+            from,
+            to,
+            ..range.clone()
+        }));
     }
     left
 }
@@ -129,12 +123,7 @@ mod tests {
     #[test]
     fn an_open_hole_reaches_to_the_end() {
         let topic: Arc<str> = "t".into();
-        let range = Covered {
-            topic: topic.clone(),
-            partition: 1,
-            from: 2,
-            to: 9,
-        };
+        let range = Covered { topic: topic.clone(), partition: 1, from: 2, to: 9 };
         let hole = Missing {
             topic: topic.clone(),
             partition: 1,
@@ -143,10 +132,7 @@ mod tests {
             reason: String::new(),
             cause: Cause::Failure,
         };
-        assert_eq!(
-            covered(vec![range.clone()], std::slice::from_ref(&hole)),
-            [Covered { to: 5, ..range.clone() }]
-        );
+        assert_eq!(covered(vec![range.clone()], std::slice::from_ref(&hole)), [Covered { to: 5, ..range.clone() }]);
         let other = Missing { partition: 0, ..hole };
         assert_eq!(covered(vec![range.clone()], &[other]), [range]);
     }

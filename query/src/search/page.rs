@@ -62,39 +62,18 @@ impl Eq for Ranked {}
 
 impl Page {
     pub(crate) fn new(sort: Sort, limit: usize, bytes_max: usize, after: Option<Place>) -> Self {
-        Self {
-            sort,
-            limit,
-            bytes_max,
-            after,
-            hits: BTreeMap::new(),
-            bytes: 0,
-            cut: None,
-            fence: None,
-            matched: 0,
-        }
+        Self { sort, limit, bytes_max, after, hits: BTreeMap::new(), bytes: 0, cut: None, fence: None, matched: 0 }
     }
 
     /// An empty page that takes only what this one would: for another thread, to be merged later.
     pub(crate) fn fork(&self) -> Self {
-        let fence = if self.is_full() {
-            self.last().cloned()
-        } else {
-            self.cut.clone()
-        };
-        Self {
-            fence,
-            ..Self::new(self.sort, self.limit, self.bytes_max, self.after.clone())
-        }
+        let fence = if self.is_full() { self.last().cloned() } else { self.cut.clone() };
+        Self { fence, ..Self::new(self.sort, self.limit, self.bytes_max, self.after.clone()) }
     }
 
     /// Counts a matching record unless it lies at or before the cursor; `hit` is made only if it gets in.
     pub(crate) fn offer(&mut self, place: Place, hit: impl FnOnce() -> Hit) {
-        if self
-            .after
-            .as_ref()
-            .is_some_and(|after| !self.sort.is_before(after, &place))
-        {
+        if self.after.as_ref().is_some_and(|after| !self.sort.is_before(after, &place)) {
             return;
         }
         self.matched += 1;
@@ -110,11 +89,7 @@ impl Page {
         self.matched += other.matched;
         self.cut_at(other.cut);
         for (ranked, hit) in other.hits {
-            if self
-                .cut
-                .as_ref()
-                .is_none_or(|cut| self.sort.is_before(&ranked.place, cut))
-            {
+            if self.cut.as_ref().is_none_or(|cut| self.sort.is_before(&ranked.place, cut)) {
                 self.insert(ranked, hit);
             }
         }
@@ -124,24 +99,17 @@ impl Page {
     pub(crate) fn is_closed_to(&self, span: Span) -> bool {
         let full = self.is_full().then(|| self.last()).flatten();
         self.limit == 0
-            || [full, self.cut.as_ref()]
-                .into_iter()
-                .flatten()
-                .any(|end| self.sort.is_behind(span, end.timestamp))
+            || [full, self.cut.as_ref()].into_iter().flatten().any(|end| self.sort.is_behind(span, end.timestamp))
     }
 
     /// Whether all of `span` lies before the cursor.
     pub(crate) fn has_passed(&self, span: Span) -> bool {
-        self.after
-            .as_ref()
-            .is_some_and(|after| self.sort.is_ahead(span, after.timestamp))
+        self.after.as_ref().is_some_and(|after| self.sort.is_ahead(span, after.timestamp))
     }
 
     /// Whether all of `span` lies behind the cursor.
     pub(crate) fn is_all_ahead(&self, span: Span) -> bool {
-        self.after
-            .as_ref()
-            .is_none_or(|after| self.sort.is_behind(span, after.timestamp))
+        self.after.as_ref().is_none_or(|after| self.sort.is_behind(span, after.timestamp))
     }
 
     /// Counts matching records that are known not to get in.
@@ -205,33 +173,21 @@ impl Hit {
     /// Copies the record, which else would keep all of its batch in memory.
     pub(crate) fn new(topic: &Arc<str>, partition: i32, record: &Record, highlights: Vec<Range<usize>>) -> Self {
         let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-        let headers = record.headers.iter().map(|header| Header {
-            key: own(&header.key),
-            value: header.value.as_ref().map(own),
-        });
+        let headers =
+            record.headers.iter().map(|header| Header { key: own(&header.key), value: header.value.as_ref().map(own) });
         let record = Record {
             key: record.key.as_ref().map(own),
             value: record.value.as_ref().map(own),
             headers: headers.collect(),
             ..*record
         };
-        Self {
-            topic: Arc::clone(topic),
-            partition,
-            record,
-            highlights,
-        }
+        Self { topic: Arc::clone(topic), partition, record, highlights }
     }
 }
 
 fn bytes_of(hit: &Hit) -> usize {
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-    let headers: usize = hit
-        .record
-        .headers
-        .iter()
-        .map(|header| 72 + header.key.len() + length(&header.value))
-        .sum();
+    let headers: usize = hit.record.headers.iter().map(|header| 72 + header.key.len() + length(&header.value)).sum();
     256 + length(&hit.record.key) + length(&hit.record.value) + headers + 16 * hit.highlights.len()
 }
 
@@ -242,12 +198,7 @@ mod tests {
     use super::*;
 
     fn place(timestamp: i64, offset: i64) -> Place {
-        Place {
-            timestamp,
-            partition: 0,
-            offset,
-            topic: "t".into(),
-        }
+        Place { timestamp, partition: 0, offset, topic: "t".into() }
     }
 
     fn offer(page: &mut Page, place: &Place, bytes: usize) {
@@ -298,21 +249,11 @@ mod tests {
         let mut page = Page::new(Sort::Newest, 1, 1_000, Some(place(9, 0)));
         assert!(!page.is_closed_to(Span { earliest: 0, latest: 0 }));
         offer(&mut page, &place(9, 5), 0);
-        assert_eq!(
-            (page.len(), page.matched()),
-            (0, 0),
-            "the cursor is at an earlier place"
-        );
+        assert_eq!((page.len(), page.matched()), (0, 0), "the cursor is at an earlier place");
         offer(&mut page, &place(7, 5), 0);
         assert!(page.is_closed_to(Span { earliest: 0, latest: 6 }));
         assert!(!page.is_closed_to(Span { earliest: 0, latest: 7 }));
-        assert!(page.has_passed(Span {
-            earliest: 10,
-            latest: 12
-        }));
-        assert!(!page.has_passed(Span {
-            earliest: 9,
-            latest: 12
-        }));
+        assert!(page.has_passed(Span { earliest: 10, latest: 12 }));
+        assert!(!page.has_passed(Span { earliest: 9, latest: 12 }));
     }
 }

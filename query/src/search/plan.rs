@@ -53,10 +53,7 @@ pub(crate) enum Work {
     /// Read all batches of runs that no archive covers.
     Runs(RunGroup),
     /// Read the broker's tail.
-    Tail {
-        partition: PartitionId,
-        offsets: Range<Offset>,
-    },
+    Tail { partition: PartitionId, offsets: Range<Offset> },
 }
 
 /// Candidate batches that lie close together in one segment.
@@ -90,10 +87,7 @@ impl Scope {
             matcher: Matcher::new(&request.query, settings),
             from: request.from.unwrap_or(Timestamp::MIN),
             to: request.to,
-            bucket: partitions
-                .iter()
-                .map(|standing| (standing.partition, standing.bucket.clone()))
-                .collect(),
+            bucket: partitions.iter().map(|standing| (standing.partition, standing.bucket.clone())).collect(),
         }
     }
 
@@ -133,14 +127,7 @@ impl Scope {
         cause: Cause,
     ) -> Missing {
         let (from, to) = (offsets.start, Some(offsets.end));
-        Missing {
-            topic: Arc::clone(&self.topic),
-            partition,
-            from,
-            to,
-            reason: reason.to_string(),
-            cause,
-        }
+        Missing { topic: Arc::clone(&self.topic), partition, from, to, reason: reason.to_string(), cause }
     }
 }
 
@@ -150,43 +137,24 @@ impl Plan {
         let scope = Arc::new(Scope::new(standing, partitions, request));
         for partition in partitions {
             let Range { start: from, end: to } = partition.range();
-            self.ranges.push(Covered {
-                topic: Arc::clone(&scope.topic),
-                partition: partition.partition,
-                from,
-                to,
-            });
+            self.ranges.push(Covered { topic: Arc::clone(&scope.topic), partition: partition.partition, from, to });
             if let Some(gap) = &partition.gap {
                 let missing = scope.missing(partition.partition, gap.from..Offset::MAX, &gap.reason, Cause::Failure);
                 self.missing.push(Missing { to: gap.to, ..missing });
             }
             if !partition.tail.is_empty() {
-                let work = Work::Tail {
-                    partition: partition.partition,
-                    offsets: partition.tail.clone(),
-                };
-                self.units.push(Unit {
-                    scope: Arc::clone(&scope),
-                    span: Span::ANY,
-                    work,
-                });
+                let work = Work::Tail { partition: partition.partition, offsets: partition.tail.clone() };
+                self.units.push(Unit { scope: Arc::clone(&scope), span: Span::ANY, work });
             }
         }
         let Some(page) = &scope.page else { return };
         let mut archived: BTreeMap<PartitionId, Vec<(Offset, Offset)>> = BTreeMap::new();
         for (at, archive) in page.archives.iter().enumerate() {
             for run in &archive.runs {
-                archived
-                    .entry(run.partition)
-                    .or_default()
-                    .push((run.first, run.last.saturating_add(1)));
+                archived.entry(run.partition).or_default().push((run.first, run.last.saturating_add(1)));
             }
             if let Some(span) = span_of(&scope, archive) {
-                self.units.push(Unit {
-                    scope: Arc::clone(&scope),
-                    span,
-                    work: Work::Archive(at),
-                });
+                self.units.push(Unit { scope: Arc::clone(&scope), span, work: Work::Archive(at) });
             }
         }
         let mut runs = Vec::new();
@@ -216,10 +184,7 @@ impl Plan {
             .offsets_of(archive)
             .map(|(partition, offsets)| scope.missing(partition, offsets, reason, Cause::Failure))
             .collect();
-        Self {
-            missing,
-            ..Self::default()
-        }
+        Self { missing, ..Self::default() }
     }
 
     /// Adds runs as units, those that lie close together in one.
@@ -237,22 +202,13 @@ impl Plan {
         let Some(page) = scope.page.as_deref() else {
             return found;
         };
-        let runs = page
-            .partitions
-            .iter()
-            .find(|page| page.partition == partition)
-            .map_or(&[][..], |page| &page.runs);
+        let runs = page.partitions.iter().find(|page| page.partition == partition).map_or(&[][..], |page| &page.runs);
         let from = runs.partition_point(|run| run.last < offsets.start);
         for run in runs[from..].iter().take_while(|run| run.first < offsets.end) {
-            let span = Span {
-                earliest: run.min_timestamp,
-                latest: run.max_timestamp,
-            };
+            let span = Span { earliest: run.min_timestamp, latest: run.max_timestamp };
             let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
             match page.segments.get(run.segment as usize) {
-                None => self
-                    .missing
-                    .push(scope.missing(partition, offsets, NO_SEGMENT, Cause::Stale)),
+                None => self.missing.push(scope.missing(partition, offsets, NO_SEGMENT, Cause::Stale)),
                 Some(_) if !scope.may_admit(span) => {}
                 Some(segment) => {
                     let range = run.position..run.position.saturating_add(run.length);
@@ -267,12 +223,9 @@ impl Plan {
                 }
             }
         }
-        let known = runs
-            .last()
-            .map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
+        let known = runs.last().map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
         if known < offsets.end {
-            self.missing
-                .push(scope.missing(partition, known..offsets.end, NO_SEGMENT, Cause::Stale));
+            self.missing.push(scope.missing(partition, known..offsets.end, NO_SEGMENT, Cause::Stale));
         }
         found
     }
@@ -282,10 +235,7 @@ impl Plan {
 fn span_of(scope: &Scope, archive: &ArchiveEntry) -> Option<Span> {
     let wanted = |run: &ArchiveRun| {
         let bucket = scope.bucket(run.partition);
-        let span = Span {
-            earliest: run.min_timestamp?,
-            latest: run.max_timestamp?,
-        };
+        let span = Span { earliest: run.min_timestamp?, latest: run.max_timestamp? };
         (run.first < bucket.end && run.last >= bucket.start && scope.may_admit(span)).then_some(span)
     };
     archive.runs.iter().filter_map(wanted).reduce(Span::union)

@@ -50,16 +50,11 @@ impl SearchRequest {
                 "limit" => given.limit.replace(limit(&name, &value)?).is_some(),
                 "sort" => given
                     .sort
-                    .replace(one_of(
-                        &name,
-                        &value,
-                        &[("newest", Sort::Newest), ("oldest", Sort::Oldest)],
-                    )?)
+                    .replace(one_of(&name, &value, &[("newest", Sort::Newest), ("oldest", Sort::Oldest)])?)
                     .is_some(),
-                "partial" => given
-                    .partial
-                    .replace(one_of(&name, &value, &[("true", true), ("false", false)])?)
-                    .is_some(),
+                "partial" => {
+                    given.partial.replace(one_of(&name, &value, &[("true", true), ("false", false)])?).is_some()
+                }
                 "cursor" => given.cursor.replace(value).is_some(),
                 _ => return Err(SearchError::parameter(&name, "a search has no such parameter")),
             };
@@ -92,10 +87,7 @@ impl Given {
         self.partitions.dedup();
         let query = parse(self.query.as_deref().unwrap_or_default())?;
         let sort = self.sort.unwrap_or(Sort::Newest);
-        let identity = format!(
-            "{:?}",
-            (&self.topics, &self.partitions, &query, self.from, self.to, sort)
-        );
+        let identity = format!("{:?}", (&self.topics, &self.partitions, &query, self.from, self.to, sort));
         let fingerprint = crc32c::crc32c(identity.as_bytes());
         Ok(SearchRequest {
             topics: self.topics,
@@ -115,28 +107,20 @@ impl Given {
 /// Adds one of several values; they are never one too many because of being given twice.
 fn push<T>(list: &mut Vec<T>, name: &str, value: T) -> Result<bool, SearchError> {
     if list.len() == NAMES_MAX {
-        return Err(SearchError::parameter(
-            name,
-            format!("may be given {NAMES_MAX} times at most"),
-        ));
+        return Err(SearchError::parameter(name, format!("may be given {NAMES_MAX} times at most")));
     }
     list.push(value);
     Ok(false)
 }
 
 fn number<T: FromStr>(name: &str, value: &str) -> Result<T, SearchError> {
-    value
-        .parse()
-        .map_err(|_| SearchError::parameter(name, format!("{value:?} is not a number that fits")))
+    value.parse().map_err(|_| SearchError::parameter(name, format!("{value:?} is not a number that fits")))
 }
 
 fn limit(name: &str, value: &str) -> Result<usize, SearchError> {
     match number(name, value)? {
         limit if limit <= LIMIT_MAX => Ok(limit),
-        limit => Err(SearchError::parameter(
-            name,
-            format!("{limit} is more than {LIMIT_MAX}"),
-        )),
+        limit => Err(SearchError::parameter(name, format!("{limit} is more than {LIMIT_MAX}"))),
     }
 }
 
@@ -146,10 +130,7 @@ fn point_in_time(name: &str, value: &str) -> Result<Timestamp, SearchError> {
 }
 
 fn one_of<T: Copy>(name: &str, value: &str, accepted: &[(&str, T)]) -> Result<T, SearchError> {
-    let found = accepted
-        .iter()
-        .find(|(word, _)| *word == value)
-        .map(|(_, meaning)| *meaning);
+    let found = accepted.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
     let words: Vec<_> = accepted.iter().map(|(word, _)| *word).collect();
     found.ok_or_else(|| SearchError::parameter(name, format!("{value:?} is not one of {}", words.join(", "))))
 }
@@ -160,11 +141,7 @@ mod tests {
     use super::*;
 
     fn request(parameters: &[(&str, &str)]) -> Result<SearchRequest, SearchError> {
-        SearchRequest::from_parameters(
-            parameters
-                .iter()
-                .map(|(name, value)| (name.to_string(), value.to_string())),
-        )
+        SearchRequest::from_parameters(parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())))
     }
 
     #[test]
@@ -173,10 +150,7 @@ mod tests {
         assert!(
             request.topics.is_empty() && request.partitions.is_empty() && request.cursor.is_none() && !request.partial
         );
-        assert_eq!(
-            (request.query, request.limit, request.sort),
-            (Query::All, 10, Sort::Newest)
-        );
+        assert_eq!((request.query, request.limit, request.sort), (Query::All, 10, Sort::Newest));
     }
 
     #[test]
@@ -197,34 +171,17 @@ mod tests {
                 "{name}={value}"
             );
         }
-        assert!(matches!(
-            request(&[("q", "a"), ("q", "b")]),
-            Err(SearchError::Parameter { .. })
-        ));
+        assert!(matches!(request(&[("q", "a"), ("q", "b")]), Err(SearchError::Parameter { .. })));
         assert!(matches!(request(&[("q", "a (b")]), Err(SearchError::Query(error)) if error.position == 2));
     }
 
     #[test]
     fn a_cursor_fits_the_same_search_with_another_limit() {
         let first = request(&[("topic", "b"), ("topic", "a"), ("q", "x")]).unwrap();
-        let place = super::super::order::Place {
-            timestamp: 1,
-            partition: 0,
-            offset: 4,
-            topic: "a".into(),
-        };
+        let place = super::super::order::Place { timestamp: 1, partition: 0, offset: 4, topic: "a".into() };
         let text = Cursor::behind(&place, 1, first.fingerprint).text();
-        let next = [
-            ("topic", "a"),
-            ("topic", "b"),
-            ("q", " X "),
-            ("limit", "3"),
-            ("cursor", &text),
-        ];
+        let next = [("topic", "a"), ("topic", "b"), ("q", " X "), ("limit", "3"), ("cursor", &text)];
         assert_eq!(request(&next).unwrap().cursor.unwrap().place(), place);
-        assert!(matches!(
-            request(&[("q", "x"), ("cursor", &text)]),
-            Err(SearchError::Cursor { .. })
-        ));
+        assert!(matches!(request(&[("q", "x"), ("cursor", &text)]), Err(SearchError::Cursor { .. })));
     }
 }

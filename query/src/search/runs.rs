@@ -99,22 +99,11 @@ mod tests {
     #[test]
     fn a_read_is_bounded_unless_a_run_alone_is_larger() {
         let half = READ_BYTES / 2;
-        let places: Vec<_> = grouped(&[
-            ("a", 0, half),
-            ("a", half, half),
-            ("a", 2 * half, 1),
-            ("a", 2 * half + 1, 9 * half),
-        ])
-        .into_iter()
-        .map(|(_, range, _)| range)
-        .collect();
-        assert_eq!(
-            places,
-            [
-                0..READ_BYTES,
-                READ_BYTES..READ_BYTES + 1,
-                READ_BYTES + 1..READ_BYTES + 1 + 9 * half
-            ]
-        );
+        let places: Vec<_> =
+            grouped(&[("a", 0, half), ("a", half, half), ("a", 2 * half, 1), ("a", 2 * half + 1, 9 * half)])
+                .into_iter()
+                .map(|(_, range, _)| range)
+                .collect();
+        assert_eq!(places, [0..READ_BYTES, READ_BYTES..READ_BYTES + 1, READ_BYTES + 1..READ_BYTES + 1 + 9 * half]);
     }
 }

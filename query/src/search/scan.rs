@@ -45,10 +45,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn nothing(page: Page) -> Self {
-        Self {
-            page,
-            missing: Vec::new(),
-        }
+        Self { page, missing: Vec::new() }
     }
 }
 
@@ -136,14 +133,7 @@ impl Scanner {
 
     /// All records of one run, however large.
     async fn run(&self, scope: Arc<Scope>, run: RunWork, page: Page) -> Result<Found, SearchError> {
-        let mut sweep = Sweep::new(
-            scope,
-            self.unreadable.clone(),
-            run.partition,
-            run.offsets.clone(),
-            run.last,
-            page,
-        );
+        let mut sweep = Sweep::new(scope, self.unreadable.clone(), run.partition, run.offsets.clone(), run.last, page);
         let mut position = run.range.start;
         while position < run.range.end && sweep.from() < run.offsets.end {
             let (chunk, held) = match self.chunk(&run.segment, position..run.range.end).await {
@@ -173,14 +163,7 @@ impl Scanner {
         page: Page,
     ) -> Result<Found, SearchError> {
         let topic = scope.id;
-        let mut sweep = Sweep::new(
-            scope,
-            self.unreadable.clone(),
-            partition,
-            offsets.clone(),
-            Offset::MAX,
-            page,
-        );
+        let mut sweep = Sweep::new(scope, self.unreadable.clone(), partition, offsets.clone(), Offset::MAX, page);
         let Some(tail) = &self.tail else { return Ok(sweep.found) };
         while sweep.from() < offsets.end {
             let held = self.memory.hold(TAIL_BYTES).await;
@@ -203,10 +186,7 @@ impl Scanner {
                 return Ok(sweep.found);
             }
             if sweep.from() <= from {
-                sweep.give_up(
-                    "the tail answered with other offsets than were asked for",
-                    Cause::Failure,
-                );
+                sweep.give_up("the tail answered with other offsets than were asked for", Cause::Failure);
                 return Ok(sweep.found);
             }
         }
@@ -237,9 +217,7 @@ impl Scanner {
                 match look_at_candidates(&known, &scope, &bytes, group.range.start, batch, &mut found.page) {
                     Ok(records) => metrics.records.inc_by(records),
                     Err(unsearched) => {
-                        found
-                            .missing
-                            .extend(missing_batch(&scope, batch, &unsearched.reason, unsearched.cause));
+                        found.missing.extend(missing_batch(&scope, batch, &unsearched.reason, unsearched.cause));
                     }
                 }
             }
@@ -301,16 +279,7 @@ impl Sweep {
         last: Offset,
         page: Page,
     ) -> Self {
-        Self {
-            scope,
-            unreadable,
-            partition,
-            offsets,
-            last,
-            next: Offset::MIN,
-            found: Found::nothing(page),
-            records: 0,
-        }
+        Self { scope, unreadable, partition, offsets, last, next: Offset::MIN, found: Found::nothing(page), records: 0 }
     }
 
     /// Looks at batches; false if it had to give up.
@@ -327,9 +296,7 @@ impl Sweep {
     fn batch(&mut self, batch: &Bytes) -> Result<(), BatchError> {
         let header = verify(batch)?;
         if header.base_offset < self.next || header.last_offset_delta < 0 || header.last_offset() > self.last {
-            return Err(BatchError::Corrupt {
-                reason: "it has other offsets than expected",
-            });
+            return Err(BatchError::Corrupt { reason: "it has other offsets than expected" });
         }
         self.next = header.last_offset().saturating_add(1);
         if header.is_control() || self.next <= self.offsets.start || !self.scope.may_admit(header.time_span()) {
@@ -337,9 +304,8 @@ impl Sweep {
         }
         let wanted = |offset: &Offset| self.offsets.contains(offset);
         let name = BatchName::new(self.scope.id, self.partition, &header);
-        let read = self.unreadable.read(name, || {
-            look_at(&self.scope, self.partition, batch, wanted, &mut self.found.page)
-        });
+        let read =
+            self.unreadable.read(name, || look_at(&self.scope, self.partition, batch, wanted, &mut self.found.page));
         match read {
             Ok(records) => self.records += records,
             Err(error) => {
@@ -364,9 +330,7 @@ impl Sweep {
     fn give_up(&mut self, reason: impl ToString, cause: Cause) {
         let offsets = self.from()..self.offsets.end;
         if !offsets.is_empty() {
-            self.found
-                .missing
-                .push(self.scope.missing(self.partition, offsets, reason, cause));
+            self.found.missing.push(self.scope.missing(self.partition, offsets, reason, cause));
         }
     }
 
@@ -385,10 +349,7 @@ struct Unsearched {
 impl From<BatchError> for Unsearched {
     /// Something happened to the bytes since they were acknowledged: a good copy may be put back.
     fn from(error: BatchError) -> Self {
-        Self {
-            reason: error.to_string(),
-            cause: Cause::Failure,
-        }
+        Self { reason: error.to_string(), cause: Cause::Failure }
     }
 }
 
@@ -426,15 +387,9 @@ fn look_at(
         }
     }
     for record in matching {
-        let place = Place {
-            timestamp: record.timestamp,
-            partition,
-            offset: record.offset,
-            topic: Arc::clone(&scope.topic),
-        };
-        page.offer(place, || {
-            Hit::new(&scope.topic, partition, &record, scope.matcher.highlights(&record))
-        });
+        let place =
+            Place { timestamp: record.timestamp, partition, offset: record.offset, topic: Arc::clone(&scope.topic) };
+        page.offer(place, || Hit::new(&scope.topic, partition, &record, scope.matcher.highlights(&record)));
     }
     Ok(compared)
 }
@@ -447,29 +402,18 @@ fn look_at_candidates(
     batch: &CandidateBatch,
     page: &mut Page,
 ) -> Result<u64, Unsearched> {
-    let cut_off = BatchError::Corrupt {
-        reason: "it does not lie where the archive says",
-    };
+    let cut_off = BatchError::Corrupt { reason: "it does not lie where the archive says" };
     let from = batch.position.checked_sub(start).ok_or(cut_off.clone())? as usize;
-    let to = from
-        .checked_add(batch.length as usize)
-        .filter(|to| *to <= bytes.len())
-        .ok_or(cut_off)?;
+    let to = from.checked_add(batch.length as usize).filter(|to| *to <= bytes.len()).ok_or(cut_off)?;
     let bytes = bytes.slice(from..to);
     let header = verify(&bytes)?;
     if header.base_offset != batch.base_offset {
-        return Err(BatchError::Corrupt {
-            reason: "it has other offsets than expected",
-        }
-        .into());
+        return Err(BatchError::Corrupt { reason: "it has other offsets than expected" }.into());
     }
     let wanted = |offset: &Offset| batch.offsets.binary_search(offset).is_ok();
     let name = BatchName::new(scope.id, batch.partition, &header);
     let read = known.read(name, || look_at(scope, batch.partition, &bytes, wanted, page));
-    read.map_err(|error| Unsearched {
-        reason: unreadable(&error),
-        cause: Cause::Unreadable,
-    })
+    read.map_err(|error| Unsearched { reason: unreadable(&error), cause: Cause::Unreadable })
 }
 
 /// The candidates of a batch as a range.

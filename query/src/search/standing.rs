@@ -113,18 +113,11 @@ impl Sources {
 fn reaches(page: &TopicPage, told: &Told) -> bool {
     let Told::Position(topic) = told else { return true };
     let shipped_to = |partition| partition_page(page, partition).map_or(0, |page| page.shipped_to);
-    page.id == topic.id
-        && topic
-            .partitions
-            .iter()
-            .all(|tail| shipped_to(tail.partition) >= tail.start)
+    page.id == topic.id && topic.partitions.iter().all(|tail| shipped_to(tail.partition) >= tail.start)
 }
 
 fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&PartitionPage> {
-    let at = page
-        .partitions
-        .binary_search_by_key(&partition, |page| page.partition)
-        .ok()?;
+    let at = page.partitions.binary_search_by_key(&partition, |page| page.partition).ok()?;
     page.partitions.get(at)
 }
 
@@ -132,11 +125,7 @@ fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Opti
     let (id, search_enabled, settings, partitions) = match (told, &page) {
         (Told::Position(topic), _) => {
             let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));
-            let partitions = topic
-                .partitions
-                .iter()
-                .map(|tail| with_tail(tail, of(tail), why_behind))
-                .collect();
+            let partitions = topic.partitions.iter().map(|tail| with_tail(tail, of(tail), why_behind)).collect();
             (topic.id, topic.search_enabled, topic.index, partitions)
         }
         (Told::Nothing | Told::Silent(_), None) => return None,
@@ -150,20 +139,10 @@ fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Opti
             page.id,
             page.search_enabled,
             page.index,
-            page.partitions
-                .iter()
-                .map(|page| bucket_only(page, Some(why)))
-                .collect(),
+            page.partitions.iter().map(|page| bucket_only(page, Some(why))).collect(),
         ),
     };
-    Some(Standing {
-        name: name.into(),
-        id,
-        search_enabled,
-        settings,
-        page,
-        partitions,
-    })
+    Some(Standing { name: name.into(), id, search_enabled, settings, page, partitions })
 }
 
 fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Option<&str>) -> PartitionStanding {
@@ -177,27 +156,13 @@ fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Opt
         to: Some(resumed),
         reason: why.to_owned(),
     });
-    PartitionStanding {
-        partition: tail.partition,
-        bucket: start..split,
-        tail: resumed..end,
-        gap,
-    }
+    PartitionStanding { partition: tail.partition, bucket: start..split, tail: resumed..end, gap }
 }
 
 fn bucket_only(page: &PartitionPage, why_no_tail: Option<&String>) -> PartitionStanding {
     let end = page.shipped_to.min(page.last_stable).max(page.log_start);
-    let gap = why_no_tail.map(|why| Gap {
-        from: end,
-        to: None,
-        reason: why.clone(),
-    });
-    PartitionStanding {
-        partition: page.partition,
-        bucket: page.log_start..end,
-        tail: end..end,
-        gap,
-    }
+    let gap = why_no_tail.map(|why| Gap { from: end, to: None, reason: why.clone() });
+    PartitionStanding { partition: page.partition, bucket: page.log_start..end, tail: end..end, gap }
 }
 
 #[cfg(test)]
@@ -205,23 +170,11 @@ mod tests {
     use super::*;
 
     fn page(log_start: Offset, shipped_to: Offset, last_stable: Offset) -> PartitionPage {
-        PartitionPage {
-            partition: 0,
-            log_start,
-            shipped_to,
-            last_stable,
-            epochs: Vec::new(),
-            runs: Vec::new(),
-        }
+        PartitionPage { partition: 0, log_start, shipped_to, last_stable, epochs: Vec::new(), runs: Vec::new() }
     }
 
     fn tail(log_start: Offset, start: Offset, end: Offset) -> TailPartition {
-        TailPartition {
-            partition: 0,
-            log_start,
-            start,
-            end,
-        }
+        TailPartition { partition: 0, log_start, start, end }
     }
 
     #[test]
@@ -239,25 +192,14 @@ mod tests {
             (tail(2, 5, 9), None, 2..2, 5..9),
         ] {
             let found = with_tail(&tail, page.as_ref(), None);
-            assert_eq!(
-                (found.bucket, found.tail, found.gap),
-                (bucket, rest, None),
-                "{tail:?} {page:?}"
-            );
+            assert_eq!((found.bucket, found.tail, found.gap), (bucket, rest, None), "{tail:?} {page:?}");
         }
     }
 
     #[test]
     fn what_was_shipped_is_missing_if_the_catalog_could_not_be_read() {
         let found = with_tail(&tail(2, 5, 9), None, Some("unplugged"));
-        assert_eq!(
-            found.gap,
-            Some(Gap {
-                from: 2,
-                to: Some(5),
-                reason: "unplugged".into()
-            })
-        );
+        assert_eq!(found.gap, Some(Gap { from: 2, to: Some(5), reason: "unplugged".into() }));
         assert_eq!(with_tail(&tail(5, 5, 9), None, Some("unplugged")).gap, None);
     }
 
@@ -266,13 +208,6 @@ mod tests {
         assert_eq!(bucket_only(&page(2, 9, 7), None).range(), 2..7);
         assert_eq!(bucket_only(&page(9, 9, 7), None).range(), 9..9);
         let gap = bucket_only(&page(2, 9, 9), Some(&"away".into())).gap;
-        assert_eq!(
-            gap,
-            Some(Gap {
-                from: 9,
-                to: None,
-                reason: "away".into()
-            })
-        );
+        assert_eq!(gap, Some(Gap { from: 9, to: None, reason: "away".into() }));
     }
 }

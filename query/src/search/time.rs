@@ -23,9 +23,8 @@ fn rfc3339(text: &str) -> Option<Timestamp> {
         [b'.', rest @ ..] => {
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             let (digits, zone) = rest.split_at(digits);
-            let milliseconds: i64 = (0..3).fold(0, |ms, at| {
-                ms * 10 + digits.get(at).map_or(0, |digit| i64::from(digit - b'0'))
-            });
+            let milliseconds: i64 =
+                (0..3).fold(0, |ms, at| ms * 10 + digits.get(at).map_or(0, |digit| i64::from(digit - b'0')));
             (!digits.is_empty()).then_some((milliseconds, zone))?
         }
         zone => (0, zone),
@@ -42,9 +41,7 @@ fn rfc3339(text: &str) -> Option<Timestamp> {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |number, digit| {
-        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
 
 /// Minutes since midnight.
@@ -64,11 +61,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=days_in_month).contains(&day) {
         return None;
     }
-    let (year, month) = if month < 3 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     let days_before_month = (153 * month + 2) / 5;
     Some(
         365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + days_before_month + day

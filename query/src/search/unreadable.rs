@@ -33,13 +33,7 @@ pub(crate) struct BatchName {
 impl BatchName {
     /// The name of a batch that was [verified](chronik_core::batch::verify).
     pub(crate) fn new(topic: TopicId, partition: PartitionId, header: &BatchHeader) -> Self {
-        Self {
-            topic,
-            partition,
-            base_offset: header.base_offset,
-            crc: header.crc,
-            length: header.total_length(),
-        }
+        Self { topic, partition, base_offset: header.base_offset, crc: header.crc, length: header.total_length() }
     }
 }
 
@@ -82,13 +76,7 @@ mod tests {
     const ERROR: BatchError = BatchError::Inflates { limit: 7 };
 
     fn name(base_offset: Offset, crc: u32) -> BatchName {
-        BatchName {
-            topic: TopicId::default(),
-            partition: 0,
-            base_offset,
-            crc,
-            length: 61,
-        }
+        BatchName { topic: TopicId::default(), partition: 0, base_offset, crc, length: 61 }
     }
 
     #[test]

@@ -85,9 +85,7 @@ impl Searcher {
         if !answer.missing.iter().all(Missing::is_permanent) {
             metrics.incomplete.inc();
             if !request.partial {
-                return Err(SearchError::Incomplete {
-                    missing: answer.missing,
-                });
+                return Err(SearchError::Incomplete { missing: answer.missing });
             }
         }
         Ok(answer)
@@ -100,10 +98,7 @@ impl Searcher {
             return Err(SearchError::Busy);
         };
         let turn = self.turns.acquire().await.map_err(|_| SearchError::Busy)?;
-        Ok(Turn {
-            _place: place,
-            _turn: turn,
-        })
+        Ok(Turn { _place: place, _turn: turn })
     }
 
     async fn attempt(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
@@ -122,20 +117,15 @@ impl Searcher {
         for standing in self.standings(request).await? {
             let wanted =
                 |partition| request.partitions.is_empty() || request.partitions.binary_search(partition).is_ok();
-            let partitions: Vec<_> = standing
-                .partitions
-                .iter()
-                .filter(|standing| wanted(&standing.partition))
-                .cloned()
-                .collect();
+            let partitions: Vec<_> =
+                standing.partitions.iter().filter(|standing| wanted(&standing.partition)).cloned().collect();
             known_partition |= !partitions.is_empty();
             plan.add(&standing, &partitions, request);
         }
         match (request.partitions.first(), request.topics.is_empty()) {
-            (Some(&partition), false) if !known_partition => Err(SearchError::UnknownPartition {
-                topic: request.topics.join(", "),
-                partition,
-            }),
+            (Some(&partition), false) if !known_partition => {
+                Err(SearchError::UnknownPartition { topic: request.topics.join(", "), partition })
+            }
             _ => Ok(plan),
         }
     }
@@ -228,10 +218,7 @@ impl Searcher {
         let reason = match self.candidates(entry, scope).await {
             Ok(candidates) => match grouped(scope, candidates) {
                 Some(units) => {
-                    return Plan {
-                        units,
-                        ..Plan::default()
-                    };
+                    return Plan { units, ..Plan::default() };
                 }
                 None => format!("archive {} names batches that are too large", entry.key),
             },
@@ -291,10 +278,7 @@ fn answer(request: &SearchRequest, page: Page, counted: bool, ranges: Vec<Covere
     let seen = request.cursor.as_ref().map_or(0, |cursor| cursor.seen);
     let more = !counted || page.matched() > page.len() as u64;
     let behind = seen + page.len() as u64;
-    let cursor = page
-        .last()
-        .filter(|_| more)
-        .map(|last| Cursor::behind(last, behind, request.fingerprint));
+    let cursor = page.last().filter(|_| more).map(|last| Cursor::behind(last, behind, request.fingerprint));
     Answer {
         total: seen + page.matched(),
         counted,

@@ -53,9 +53,7 @@ async fn replace(world: &World, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
 
 fn missing(document: &Value) -> Vec<(i64, Option<i64>)> {
     let ranges = document["not_searched"].as_array().unwrap().iter();
-    ranges
-        .map(|range| (range["from"].as_i64().unwrap(), range["to"].as_i64()))
-        .collect()
+    ranges.map(|range| (range["from"].as_i64().unwrap(), range["to"].as_i64())).collect()
 }
 
 fn offsets(document: &Value) -> Vec<i64> {
@@ -71,20 +69,12 @@ async fn a_damaged_batch_is_named_and_the_rest_is_found() {
     let (status, problem) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "odd")])).await;
     assert_eq!((status.as_u16(), problem["code"].as_str()), (503, Some("incomplete")));
     assert_eq!(missing(&problem), [(4, Some(8))]);
-    let (status, document) = get(
-        &service,
-        "/v1/search",
-        &parameters([("topic", "t"), ("q", "odd"), ("partial", "true")]),
-    )
-    .await;
+    let (status, document) =
+        get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "odd"), ("partial", "true")])).await;
     assert_eq!((status.as_u16(), offsets(&document)), (200, vec![11, 9, 3, 1]));
     assert_eq!(missing(&document), [(4, Some(8))]);
-    let ranges: Vec<_> = document["coverage"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|range| (&range["from"], &range["to"]))
-        .collect();
+    let ranges: Vec<_> =
+        document["coverage"].as_array().unwrap().iter().map(|range| (&range["from"], &range["to"])).collect();
     assert_eq!(ranges, [(&json!(0), &json!(4)), (&json!(8), &json!(12))]);
 }
 
@@ -98,9 +88,7 @@ fn undecodable(batch: &[u8]) -> Bytes {
 
 fn count(metrics: &Metrics, name: &str) -> u64 {
     let exposition = metrics.exposition();
-    let mut lines = exposition
-        .lines()
-        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let mut lines = exposition.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     lines.next().unwrap().parse().unwrap()
 }
 
@@ -149,30 +137,15 @@ async fn records_before_a_batch_that_does_not_unpack_are_given_and_it_is_named()
         get(&service, path, &parameters([("offset", from), ("limit", limit)])).await
     };
     let (status, first) = page("0", "1").await;
-    assert_eq!(
-        (status.as_u16(), first["next_offset"].as_i64()),
-        (200, Some(1)),
-        "{first}"
-    );
+    assert_eq!((status.as_u16(), first["next_offset"].as_i64()), (200, Some(1)), "{first}");
     let (status, before) = page("0", "9").await;
     let given = before["records"].as_array().unwrap().len();
-    assert_eq!(
-        (status.as_u16(), given, before["next_offset"].as_i64()),
-        (200, 2, Some(2)),
-        "{before}"
-    );
+    assert_eq!((status.as_u16(), given, before["next_offset"].as_i64()), (200, 2, Some(2)), "{before}");
     let (status, named) = page("2", "9").await;
     let detail = named["detail"].as_str().unwrap();
-    assert!(
-        status.as_u16() == 500 && detail.contains("offsets 2 to 3") && detail.contains("offset 4"),
-        "{named}"
-    );
+    assert!(status.as_u16() == 500 && detail.contains("offsets 2 to 3") && detail.contains("offset 4"), "{named}");
     let (status, behind) = page("4", "9").await;
-    assert_eq!(
-        (status.as_u16(), behind["records"].as_array().unwrap().len()),
-        (200, 2),
-        "{behind}"
-    );
+    assert_eq!((status.as_u16(), behind["records"].as_array().unwrap().len()), (200, 2), "{behind}");
 }
 
 /// The text of the first archive as if `analysis` had made its words.
@@ -185,10 +158,7 @@ async fn analyse_as(world: &mut World, analysis: &str) {
         let (name, data) = (name.to_owned(), archive.section(store, section).await.unwrap());
         index.push(Member { name, data });
     }
-    let description = Description {
-        analysis: analysis.to_owned(),
-        ..archive.toc.description.clone()
-    };
+    let description = Description { analysis: analysis.to_owned(), ..archive.toc.description.clone() };
     let runs = archive.runs(store).await.unwrap();
     let built = build(description, index, &runs).unwrap();
     store.overwrite(&entry.key, built.parts.concat().into()).await.unwrap();
@@ -206,11 +176,7 @@ async fn an_archive_of_a_newer_analysis_is_not_asked_and_its_records_are_read_in
         let (status, document) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "even")])).await;
         assert_eq!((status.as_u16(), offsets(&document)), (200, vec![10, 8, 6, 4, 2, 0]));
         assert_eq!(missing(&document), []);
-        assert_eq!(
-            count(&metrics, "chronik_search_archives_failed_total"),
-            scanned,
-            "{analysis}"
-        );
+        assert_eq!(count(&metrics, "chronik_search_archives_failed_total"), scanned, "{analysis}");
     }
 }
 
@@ -224,10 +190,7 @@ async fn records_that_do_not_decode_are_missing_and_those_behind_them_are_found(
     world.export(0).await;
     let (status, document) = get(&world.service(true), "/v1/search", &parameters([("topic", "t")])).await;
     assert_eq!(status, 200, "asking again would not help: {document}");
-    assert_eq!(
-        (offsets(&document), missing(&document)),
-        (vec![5, 4, 1, 0], vec![(2, Some(4))])
-    );
+    assert_eq!((offsets(&document), missing(&document)), (vec![5, 4, 1, 0], vec![(2, Some(4))]));
     assert_eq!(document["not_searched"][0]["permanent"], true, "{document}");
 }
 
@@ -262,8 +225,7 @@ impl Store for Counted {
         self.inner.overwrite(key, bytes).await
     }
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.reads
-            .fetch_add(usize::from(key.starts_with("segments/")), Ordering::SeqCst);
+        self.reads.fetch_add(usize::from(key.starts_with("segments/")), Ordering::SeqCst);
         self.inner.read(key, range).await
     }
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
@@ -286,19 +248,11 @@ async fn the_partitions_of_a_segment_are_read_together() {
         world.ship(1).await;
     }
     world.export(0).await;
-    let store = Arc::new(Counted {
-        inner: world.store.clone(),
-        reads: AtomicUsize::new(0),
-    });
+    let store = Arc::new(Counted { inner: world.store.clone(), reads: AtomicUsize::new(0) });
     world.store = store.clone();
     let all = [("topic", "t"), ("q", "odd"), ("limit", "10000"), ("sort", "oldest")];
     let (status, document) = get(&world.service(true), "/v1/search", &parameters(all)).await;
-    assert_eq!(
-        (status.as_u16(), offsets(&document).len()),
-        (200, 500),
-        "{}",
-        document["not_searched"]
-    );
+    assert_eq!((status.as_u16(), offsets(&document).len()), (200, 500), "{}", document["not_searched"]);
     assert_eq!(store.reads.load(Ordering::SeqCst), 5);
 }
 
@@ -313,15 +267,9 @@ async fn damage_in_one_partition_leaves_its_neighbours() {
     replace(&world, "segments/0", |bytes| bytes[run.position as usize + 70] ^= 1).await;
     let partial = parameters([("topic", "t"), ("q", "odd"), ("partial", "true")]);
     let (_, document) = get(&world.service(true), "/v1/search", &partial).await;
-    assert_eq!(
-        (offsets(&document), missing(&document)),
-        (vec![3, 3, 1, 1], vec![(0, Some(4))])
-    );
+    assert_eq!((offsets(&document), missing(&document)), (vec![3, 3, 1, 1], vec![(0, Some(4))]));
     assert_eq!(document["not_searched"][0]["partition"], 1);
-    assert_eq!(
-        document["not_searched"][0]["permanent"], false,
-        "a good copy may be put back"
-    );
+    assert_eq!(document["not_searched"][0]["permanent"], false, "a good copy may be put back");
 }
 
 #[tokio::test]
@@ -334,17 +282,9 @@ async fn an_archive_that_is_gone_or_damaged_is_replaced_by_its_records() {
         } else {
             world.store.delete(key).await.unwrap();
         }
-        let (status, document) = get(
-            &world.service(true),
-            "/v1/search",
-            &parameters([("topic", "t"), ("q", "even")]),
-        )
-        .await;
-        assert_eq!(
-            (status.as_u16(), offsets(&document)),
-            (200, vec![10, 8, 6, 4, 2, 0]),
-            "{document}"
-        );
+        let (status, document) =
+            get(&world.service(true), "/v1/search", &parameters([("topic", "t"), ("q", "even")])).await;
+        assert_eq!((status.as_u16(), offsets(&document)), (200, vec![10, 8, 6, 4, 2, 0]), "{document}");
     }
 }
 
@@ -352,29 +292,16 @@ async fn an_archive_that_is_gone_or_damaged_is_replaced_by_its_records() {
 async fn a_segment_that_is_gone_is_missing() {
     let world = world().await;
     world.store.delete("segments/0").await.unwrap();
-    let (status, problem) = get(
-        &world.service(true),
-        "/v1/search",
-        &parameters([("topic", "t"), ("q", "even")]),
-    )
-    .await;
+    let (status, problem) = get(&world.service(true), "/v1/search", &parameters([("topic", "t"), ("q", "even")])).await;
     assert_eq!(status, 503);
-    assert_eq!(
-        missing(&problem),
-        [(0, Some(1)), (2, Some(3))],
-        "the candidates of the archive"
-    );
+    assert_eq!(missing(&problem), [(0, Some(1)), (2, Some(3))], "the candidates of the archive");
 }
 
 #[tokio::test]
 async fn without_a_broker_the_bucket_is_all_and_a_silent_one_leaves_the_tail_open() {
     let world = world().await;
-    let (status, document) = get(
-        &world.service(false),
-        "/v1/search",
-        &parameters([("topic", "t"), ("q", "odd")]),
-    )
-    .await;
+    let (status, document) =
+        get(&world.service(false), "/v1/search", &parameters([("topic", "t"), ("q", "odd")])).await;
     assert_eq!((status.as_u16(), offsets(&document)), (200, vec![7, 5, 3, 1]));
     assert_eq!(coverage(&document).into_values().collect::<Vec<_>>(), [(0, 8)]);
 
@@ -384,18 +311,11 @@ async fn without_a_broker_the_bucket_is_all_and_a_silent_one_leaves_the_tail_ope
         let (status, problem) = get(&service, "/v1/search", &topic).await;
         assert_eq!((status.as_u16(), missing(&problem)), (503, vec![(8, None)]));
     }
-    let (status, document) = get(
-        &service,
-        "/v1/search",
-        &parameters([("topic", "t"), ("q", "odd"), ("partial", "true")]),
-    )
-    .await;
+    let (status, document) =
+        get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "odd"), ("partial", "true")])).await;
     assert_eq!((status.as_u16(), offsets(&document)), (200, vec![7, 5, 3, 1]));
     let (status, problem) = get(&service, "/v1/search", &parameters([("topic", "new")])).await;
-    assert_eq!(
-        (status.as_u16(), problem["code"].as_str()),
-        (503, Some("storage_unavailable"))
-    );
+    assert_eq!((status.as_u16(), problem["code"].as_str()), (503, Some("storage_unavailable")));
 }
 
 #[tokio::test]
@@ -449,11 +369,7 @@ async fn what_cannot_be_read_may_have_happened_at_any_time() {
     world.ship(2).await;
     world.export(0).await;
     let service = world.service(true);
-    for (from, to, found) in [
-        ("1000", "2000", vec![]),
-        ("-9", "11", vec![1, 0]),
-        ("70", "90", vec![8, 7]),
-    ] {
+    for (from, to, found) in [("1000", "2000", vec![]), ("-9", "11", vec![1, 0]), ("70", "90", vec![8, 7])] {
         let asked = [("topic", "t"), ("from", from), ("to", to), ("partial", "true")];
         let (status, document) = get(&service, "/v1/search", &parameters(asked)).await;
         assert_eq!((status.as_u16(), offsets(&document)), (200, found));

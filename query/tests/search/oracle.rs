@@ -11,14 +11,7 @@ use crate::world::{Topic, World, coverage, get, places, whole};
 
 const WORDS: [&str; 6] = ["alpha", "beta", "gamma", "blk_12", "blk_13", "Größe"];
 /// JSON strings.
-const STRINGS: [&str; 6] = [
-    "alpha",
-    "beta\\nalpha",
-    "\\u0062eta",
-    "x\\tblk_12",
-    "Gr\\u00f6\\u00dfe",
-    "nalpha",
-];
+const STRINGS: [&str; 6] = ["alpha", "beta\\nalpha", "\\u0062eta", "x\\tblk_12", "Gr\\u00f6\\u00dfe", "nalpha"];
 const QUERIES: [&str; 16] = [
     "",
     "alpha",
@@ -63,23 +56,14 @@ fn record() -> impl Strategy<Value = Record> {
     let json = prop::collection::vec(prop::sample::select(&STRINGS[..]), 0..4)
         .prop_map(|strings| Bytes::from(format!("{{\"log\":[\"{}\"]}}", strings.join("\",\""))));
     let key = prop::option::of(prop::sample::select(&["k1", "k2"][..]).prop_map(Bytes::from));
-    let header = text().prop_map(|value| Header {
-        key: Bytes::from("h"),
-        value: Some(value),
-    });
+    let header = text().prop_map(|value| Header { key: Bytes::from("h"), value: Some(value) });
     (
         prop_oneof![20 => 0i64..40, 1 => Just(-1), 1 => Just(-7), 1 => Just(i64::MIN), 1 => Just(i64::MAX)],
         key,
         prop::option::of(prop_oneof![text(), json]),
         prop::collection::vec(header, 0..2),
     )
-        .prop_map(|(timestamp, key, value, headers)| Record {
-            offset: 0,
-            timestamp,
-            key,
-            value,
-            headers,
-        })
+        .prop_map(|(timestamp, key, value, headers)| Record { offset: 0, timestamp, key, value, headers })
 }
 
 /// What a batch's header says beside the truth. The broker checks none of it, but for the time of the append, which it sets.
@@ -135,12 +119,7 @@ fn batches() -> impl Strategy<Value = Vec<Bytes>> {
             let mut length = 0;
             for (record, gap) in &records {
                 builder.leave_gap(*gap);
-                builder.push(
-                    record.timestamp,
-                    record.key.as_deref(),
-                    record.value.as_deref(),
-                    &record.headers,
-                );
+                builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
                 length += i64::from(*gap) + 1;
             }
             let mut bytes = forged(&builder.finish(), |batch| claim.write(batch)).to_vec();
@@ -212,11 +191,7 @@ impl Asked {
             let key = |(topic, partition, record): &(&Topic, PartitionId, Record)| {
                 (record.timestamp, *partition, record.offset, topic.name.clone())
             };
-            if self.newest {
-                key(b).cmp(&key(a))
-            } else {
-                key(a).cmp(&key(b))
-            }
+            if self.newest { key(b).cmp(&key(a)) } else { key(a).cmp(&key(b)) }
         });
         found
             .into_iter()

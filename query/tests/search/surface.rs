@@ -15,10 +15,7 @@ type Plain<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>);
 fn batch(base: i64, records: &[Plain<'_>]) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::Lz4);
     for (timestamp, key, value) in records {
-        let header = Header {
-            key: Bytes::from("trace"),
-            value: Some(Bytes::from("ab-1")),
-        };
+        let header = Header { key: Bytes::from("trace"), value: Some(Bytes::from("ab-1")) };
         builder.push(*timestamp, *key, *value, &[header]);
     }
     let mut bytes = builder.finish().to_vec();
@@ -29,16 +26,10 @@ fn batch(base: i64, records: &[Plain<'_>]) -> Bytes {
 /// One batch archived, one in the tail.
 async fn world() -> World {
     let mut world = World::new();
-    let first = batch(
-        0,
-        &[(1_000, Some(b"k"), Some("Der Größte".as_bytes())), (2_000, None, None)],
-    );
+    let first = batch(0, &[(1_000, Some(b"k"), Some("Der Größte".as_bytes())), (2_000, None, None)]);
     let second = batch(
         2,
-        &[
-            (3_000, Some(b"\xff"), Some(b"bytes \xfe and gr\xc3\xb6\xc3\x9fte")),
-            (4_000, Some(b""), Some(b"last")),
-        ],
+        &[(3_000, Some(b"\xff"), Some(b"bytes \xfe and gr\xc3\xb6\xc3\x9fte")), (4_000, Some(b""), Some(b"last"))],
     );
     world.add_topic("t", vec![vec![first, second], vec![]]);
     world.ship(1).await;
@@ -51,12 +42,8 @@ async fn world() -> World {
 #[tokio::test]
 async fn an_answer_is_as_documented() {
     let service = world().await.service(true);
-    let (status, mut document) = get(
-        &service,
-        "/v1/search",
-        &parameters([("topic", "t"), ("q", "größte headers.trace:1")]),
-    )
-    .await;
+    let (status, mut document) =
+        get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "größte headers.trace:1")])).await;
     assert_eq!(status, 200);
     assert!(document.as_object_mut().unwrap().remove("took_ms").unwrap().is_u64());
     let headers = json!([{"key": "trace", "value": "ab-1"}]);
@@ -80,39 +67,25 @@ async fn an_answer_is_as_documented() {
 #[tokio::test]
 async fn post_and_get_ask_the_same() {
     let service = world().await.service(true);
-    let request = Request::post("/v1/search")
-        .body(Body::from(r#"{"topic":"t","limit":1,"sort":"oldest","from":1001}"#))
-        .unwrap();
+    let request =
+        Request::post("/v1/search").body(Body::from(r#"{"topic":"t","limit":1,"sort":"oldest","from":1001}"#)).unwrap();
     let (status, document) = answer(&service, request).await;
-    assert_eq!(
-        (status.as_u16(), places(&document)),
-        (200, vec![("t".to_owned(), 0, 1)])
-    );
+    assert_eq!((status.as_u16(), places(&document)), (200, vec![("t".to_owned(), 0, 1)]));
     assert_eq!(document["hits"][0]["key"], Value::Null);
     assert_eq!(document["hits"][0]["value"], Value::Null);
     let cursor = document["cursor"].as_str().unwrap();
-    let next = parameters([
-        ("topic", "t"),
-        ("sort", "oldest"),
-        ("from", "1970-01-01T00:00:01.001Z"),
-        ("cursor", cursor),
-    ]);
+    let next =
+        parameters([("topic", "t"), ("sort", "oldest"), ("from", "1970-01-01T00:00:01.001Z"), ("cursor", cursor)]);
     let (_, document) = get(&service, "/v1/search", &next).await;
     assert_eq!(places(&document), [("t".to_owned(), 0, 2), ("t".to_owned(), 0, 3)]);
-    assert_eq!(
-        (&document["total"]["value"], &document["cursor"]),
-        (&json!(3), &Value::Null)
-    );
+    assert_eq!((&document["total"]["value"], &document["cursor"]), (&json!(3), &Value::Null));
 }
 
 #[tokio::test]
 async fn a_search_without_a_limit_only_counts() {
     let service = world().await.service(true);
     let (_, document) = get(&service, "/v1/search", &parameters([("q", "NOT last"), ("limit", "0")])).await;
-    assert_eq!(
-        (&document["hits"], &document["total"]),
-        (&json!([]), &json!({"value": 3, "relation": "eq"}))
-    );
+    assert_eq!((&document["hits"], &document["total"]), (&json!([]), &json!({"value": 3, "relation": "eq"})));
 }
 
 #[tokio::test]
@@ -121,39 +94,23 @@ async fn what_is_wrong_is_a_problem_with_a_stable_code() {
     for (list, status, code) in [
         (parameters([("topic", "nope")]), 404, "unknown_topic"),
         (parameters([("topic", "quiet")]), 409, "search_disabled"),
-        (
-            parameters([("topic", "t"), ("partition", "9")]),
-            404,
-            "unknown_partition",
-        ),
+        (parameters([("topic", "t"), ("partition", "9")]), 404, "unknown_partition"),
         (parameters([("limit", "10001")]), 400, "invalid_parameter"),
         (parameters([("q", "a AND")]), 400, "invalid_query"),
         (parameters([("cursor", "x")]), 400, "invalid_cursor"),
     ] {
         let (found, problem) = get(&service, "/v1/search", &list).await;
-        assert_eq!(
-            (found.as_u16(), problem["code"].as_str()),
-            (status, Some(code)),
-            "{problem}"
-        );
+        assert_eq!((found.as_u16(), problem["code"].as_str()), (status, Some(code)), "{problem}");
     }
     let (_, problem) = get(&service, "/v1/search", &parameters([("q", "a (b")])).await;
     assert_eq!(problem["position"], 2);
     let (status, document) = get(&service, "/v1/search", &[]).await;
-    assert_eq!(
-        (status.as_u16(), places(&document).len()),
-        (200, 4),
-        "topics that are not searched are left out"
-    );
+    assert_eq!((status.as_u16(), places(&document).len()), (200, 4), "topics that are not searched are left out");
 }
 
 #[tokio::test]
 async fn who_finds_no_place_to_wait_is_told_so() {
-    let none = QueryLimits {
-        searches: 0,
-        waiting_searches: 0,
-        ..QueryLimits::default()
-    };
+    let none = QueryLimits { searches: 0, waiting_searches: 0, ..QueryLimits::default() };
     let service = world().await.service_within(none, true);
     for path in ["/v1/search", "/v1/topics/t/partitions/0/records"] {
         let (status, problem) = get(&service, path, &[]).await;
@@ -165,59 +122,26 @@ async fn who_finds_no_place_to_wait_is_told_so() {
 async fn records_are_read_wherever_they_lie() {
     let world = world().await;
     for service in [world.service(true), world.service(false)] {
-        let (status, document) = get(
-            &service,
-            "/v1/topics/t/partitions/0/records",
-            &parameters([("limit", "1")]),
-        )
-        .await;
+        let (status, document) =
+            get(&service, "/v1/topics/t/partitions/0/records", &parameters([("limit", "1")])).await;
         assert_eq!((status.as_u16(), &document["next_offset"]), (200, &json!(1)));
         assert_eq!(document["records"][0]["value"], "Der Größte");
     }
     let service = world.service(true);
-    let (_, document) = get(
-        &service,
-        "/v1/topics/t/partitions/0/records",
-        &parameters([("offset", "1")]),
-    )
-    .await;
-    let offsets: Vec<_> = document["records"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|record| record["offset"].as_i64().unwrap())
-        .collect();
+    let (_, document) = get(&service, "/v1/topics/t/partitions/0/records", &parameters([("offset", "1")])).await;
+    let offsets: Vec<_> =
+        document["records"].as_array().unwrap().iter().map(|record| record["offset"].as_i64().unwrap()).collect();
     assert_eq!((offsets, &document["next_offset"]), (vec![1, 2, 3], &json!(4)));
-    let (status, document) = get(
-        &service,
-        "/v1/topics/t/partitions/0/records",
-        &parameters([("offset", "4")]),
-    )
-    .await;
+    let (status, document) = get(&service, "/v1/topics/t/partitions/0/records", &parameters([("offset", "4")])).await;
     assert_eq!((status.as_u16(), &document["records"]), (200, &json!([])));
-    let (status, problem) = get(
-        &service,
-        "/v1/topics/t/partitions/0/records",
-        &parameters([("offset", "5")]),
-    )
-    .await;
-    assert_eq!(
-        (status.as_u16(), &problem["code"], &problem["to"]),
-        (404, &json!("offset_out_of_range"), &json!(4))
-    );
+    let (status, problem) = get(&service, "/v1/topics/t/partitions/0/records", &parameters([("offset", "5")])).await;
+    assert_eq!((status.as_u16(), &problem["code"], &problem["to"]), (404, &json!("offset_out_of_range"), &json!(4)));
     let (status, problem) = get(&service, "/v1/topics/t/partitions/7/records", &[]).await;
     assert_eq!((status.as_u16(), &problem["code"]), (404, &json!("unknown_partition")));
-    for path in [
-        "/v1/topics/t/partitions/one/records",
-        "/v1/topics/t/partitions/0/records?offset=first",
-    ] {
+    for path in ["/v1/topics/t/partitions/one/records", "/v1/topics/t/partitions/0/records?offset=first"] {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let (status, problem) = answer(&service, request).await;
-        assert_eq!(
-            (status.as_u16(), &problem["code"]),
-            (400, &json!("invalid_parameter")),
-            "{path}"
-        );
+        assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("invalid_parameter")), "{path}");
     }
 }
 

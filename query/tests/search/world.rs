@@ -67,12 +67,7 @@ impl World {
     pub fn new() -> Self {
         let store = memory();
         let queue = Arc::new(EmbeddedQueue::new(1 << 20));
-        let indexer = IndexerParts {
-            store: store.clone(),
-            queue,
-            memory_bytes: 256 << 20,
-            metrics: Metrics::new(),
-        };
+        let indexer = IndexerParts { store: store.clone(), queue, memory_bytes: 256 << 20, metrics: Metrics::new() };
         Self {
             store,
             tail: Arc::default(),
@@ -84,23 +79,10 @@ impl World {
     }
 
     pub fn add_topic(&mut self, name: &str, partitions: Vec<Vec<Bytes>>) -> &mut Topic {
-        let partitions = partitions
-            .into_iter()
-            .map(|batches| Partition {
-                batches,
-                ..Partition::default()
-            })
-            .collect();
+        let partitions = partitions.into_iter().map(|batches| Partition { batches, ..Partition::default() }).collect();
         let id = TopicId(Uuid::from_u128(self.topics.len() as u128 + 1));
         let (settings, search_enabled, archives) = (IndexSettings::default(), true, Vec::new());
-        self.topics.push(Topic {
-            name: name.into(),
-            id,
-            settings,
-            search_enabled,
-            partitions,
-            archives,
-        });
+        self.topics.push(Topic { name: name.into(), id, settings, search_enabled, partitions, archives });
         self.topics.last_mut().unwrap()
     }
 
@@ -133,11 +115,7 @@ impl World {
             for (number, partition) in topic.partitions.iter().enumerate() {
                 let from = partition.shipped();
                 let batches: Vec<_> = partition.batches.iter().skip(from).take(batches).cloned().collect();
-                parts.push(PartitionBatches {
-                    topic: topic.id,
-                    partition: number as PartitionId,
-                    batches,
-                });
+                parts.push(PartitionBatches { topic: topic.id, partition: number as PartitionId, batches });
             }
         }
         self.index += 1;
@@ -148,11 +126,7 @@ impl World {
             first: self.index,
             last: self.index,
         };
-        let log = [LogEntry {
-            index: self.index,
-            epoch: 1,
-            commands: Bytes::new(),
-        }];
+        let log = [LogEntry { index: self.index, epoch: 1, commands: Bytes::new() }];
         let built = segment::build(header, parts, &log).unwrap();
         let key = format!("segments/{}", self.segments.len());
         self.store.create(&key, built.parts).await.unwrap();
@@ -173,12 +147,7 @@ impl World {
             });
         }
         let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
-        self.segments.push(SegmentEntry {
-            key,
-            size,
-            crc,
-            directory_position,
-        });
+        self.segments.push(SegmentEntry { key, size, crc, directory_position });
     }
 
     /// Builds archives over a segment's runs of a topic, unless there is one.
@@ -187,10 +156,7 @@ impl World {
         let runs: Vec<JobRun> = (0..)
             .zip(&topic.partitions)
             .flat_map(|(partition, of)| {
-                of.runs
-                    .iter()
-                    .filter(|run| run.segment == segment)
-                    .map(move |run| (partition, &run.entry))
+                of.runs.iter().filter(|run| run.segment == segment).map(move |run| (partition, &run.entry))
             })
             .map(|(partition, run)| JobRun {
                 partition,
@@ -202,8 +168,7 @@ impl World {
             .collect();
         let covers = |archive: &ArchiveEntry| {
             let same = |covered: &ArchiveRun| {
-                runs.iter()
-                    .any(|run| (run.partition, run.first) == (covered.partition, covered.first))
+                runs.iter().any(|run| (run.partition, run.first) == (covered.partition, covered.first))
             };
             archive.runs.iter().any(same)
         };
@@ -261,10 +226,7 @@ impl World {
         let object = format!("catalog/{}", self.index);
         let export = build_export(Uuid::nil(), &object, root, &pages).unwrap();
         self.store.create(&object, export.parts).await.unwrap();
-        self.store
-            .overwrite(&names::latest(LANE), export.latest.encode().into())
-            .await
-            .unwrap();
+        self.store.overwrite(&names::latest(LANE), export.latest.encode().into()).await.unwrap();
         self.set_tail(kept);
     }
 
@@ -273,9 +235,7 @@ impl World {
             for topic in &self.topics {
                 let partitions = topic.partitions.iter().enumerate().map(|(number, of)| {
                     let start = of.shipped().saturating_sub(kept);
-                    state
-                        .batches
-                        .insert((topic.id, number as PartitionId), of.batches[start..].to_vec());
+                    state.batches.insert((topic.id, number as PartitionId), of.batches[start..].to_vec());
                     TailPartition {
                         partition: number as PartitionId,
                         log_start: of.log_start,
@@ -302,11 +262,8 @@ impl World {
         let mut all = Vec::new();
         for topic in &self.topics {
             for (number, partition) in topic.partitions.iter().enumerate() {
-                let decoded = partition
-                    .batches
-                    .iter()
-                    .flat_map(|batch| records(batch, 1 << 24).unwrap())
-                    .map(Result::unwrap);
+                let decoded =
+                    partition.batches.iter().flat_map(|batch| records(batch, 1 << 24).unwrap()).map(Result::unwrap);
                 let readable = decoded.filter(|record| record.offset >= partition.log_start);
                 all.extend(readable.map(|record| (topic, number as PartitionId, record)));
             }
@@ -319,16 +276,11 @@ impl Partition {
     /// Batches in segments.
     fn shipped(&self) -> usize {
         let to = self.runs.last().map_or(0, |run| run.entry.last + 1);
-        self.batches
-            .iter()
-            .take_while(|batch| BatchHeader::parse(batch).unwrap().last_offset() < to)
-            .count()
+        self.batches.iter().take_while(|batch| BatchHeader::parse(batch).unwrap().last_offset() < to).count()
     }
 
     pub fn end(&self) -> Offset {
-        self.batches
-            .last()
-            .map_or(0, |batch| BatchHeader::parse(batch).unwrap().last_offset() + 1)
+        self.batches.last().map_or(0, |batch| BatchHeader::parse(batch).unwrap().last_offset() + 1)
     }
 }
 
@@ -340,14 +292,7 @@ impl Topic {
             shipped_to: of.runs.last().map_or(0, |run| run.entry.last + 1),
             last_stable: of.end(),
             epochs: vec![(1, 0)],
-            runs: of
-                .runs
-                .iter()
-                .map(|run| RunEntry {
-                    segment: run.segment as u32,
-                    ..run.entry.clone()
-                })
-                .collect(),
+            runs: of.runs.iter().map(|run| RunEntry { segment: run.segment as u32, ..run.entry.clone() }).collect(),
         };
         TopicPage {
             id: self.id,
@@ -363,13 +308,8 @@ impl Topic {
 
 /// Status and document of a GET.
 pub async fn get(service: &Router, path: &str, parameters: &[(&str, String)]) -> (StatusCode, Value) {
-    let query: Vec<String> = parameters
-        .iter()
-        .map(|(name, value)| format!("{name}={}", escaped(value)))
-        .collect();
-    let request = Request::get(format!("{path}?{}", query.join("&")))
-        .body(Body::empty())
-        .unwrap();
+    let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    let request = Request::get(format!("{path}?{}", query.join("&"))).body(Body::empty()).unwrap();
     answer(service, request).await
 }
 
@@ -377,10 +317,7 @@ pub async fn answer(service: &Router, request: Request<Body>) -> (StatusCode, Va
     let response = service.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let body = axum::body::to_bytes(response.into_body(), 1 << 28).await.unwrap();
-    (
-        status,
-        serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{body:?}")),
-    )
+    (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{body:?}")))
 }
 
 pub fn parameters<const N: usize>(list: [(&'static str, &str); N]) -> Vec<(&'static str, String)> {
@@ -389,13 +326,7 @@ pub fn parameters<const N: usize>(list: [(&'static str, &str); N]) -> Vec<(&'sta
 
 fn escaped(text: &str) -> String {
     text.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
 }
 
@@ -403,11 +334,7 @@ fn escaped(text: &str) -> String {
 pub fn places(document: &Value) -> Vec<(String, i64, i64)> {
     let hits = document["hits"].as_array().unwrap();
     let place = |hit: &Value| {
-        (
-            hit["topic"].as_str().unwrap().to_owned(),
-            hit["partition"].as_i64().unwrap(),
-            hit["offset"].as_i64().unwrap(),
-        )
+        (hit["topic"].as_str().unwrap().to_owned(), hit["partition"].as_i64().unwrap(), hit["offset"].as_i64().unwrap())
     };
     hits.iter().map(place).collect()
 }
@@ -415,10 +342,7 @@ pub fn places(document: &Value) -> Vec<(String, i64, i64)> {
 /// What a search covers if nothing is missing: every partition from log start to end.
 pub fn whole(world: &World) -> BTreeMap<(String, i64), (i64, i64)> {
     let partition = |topic: &Topic, (number, of): (usize, &Partition)| {
-        (
-            (topic.name.clone(), number as i64),
-            (of.log_start, of.end().max(of.log_start)),
-        )
+        ((topic.name.clone(), number as i64), (of.log_start, of.end().max(of.log_start)))
     };
     world
         .topics

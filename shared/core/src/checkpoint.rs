@@ -89,10 +89,7 @@ pub struct Section {
 /// The bytes of the file or object.
 pub fn encode(checkpoint: &Checkpoint) -> Bytes {
     let Checkpoint { header, sections } = checkpoint;
-    let section_bytes: usize = sections
-        .iter()
-        .map(|section| SECTION_HEADER_LENGTH + section.bytes.len())
-        .sum();
+    let section_bytes: usize = sections.iter().map(|section| SECTION_HEADER_LENGTH + section.bytes.len()).sum();
     let length = HEADER_LENGTH + section_bytes + TRAILER_LENGTH;
     let mut out = BytesMut::with_capacity(length);
     out.put_slice(&MAGIC);
@@ -114,22 +111,14 @@ pub fn encode(checkpoint: &Checkpoint) -> Bytes {
 
 /// Reads the whole of the file or object named `object`. Sections share its memory.
 pub fn decode(object: &str, bytes: Bytes) -> Result<Checkpoint, CheckpointError> {
-    let damaged = |reason| CheckpointError::Damaged {
-        object: object.to_owned(),
-        reason,
-    };
+    let damaged = |reason| CheckpointError::Damaged { object: object.to_owned(), reason };
     if bytes.len() < HEADER_LENGTH + TRAILER_LENGTH || bytes[..MAGIC.len()] != MAGIC {
-        return Err(CheckpointError::NotCheckpoint {
-            object: object.to_owned(),
-        });
+        return Err(CheckpointError::NotCheckpoint { object: object.to_owned() });
     }
     let mut fields = &bytes[MAGIC.len()..HEADER_LENGTH];
     let version = fields.get_u16_le();
     if version != VERSION {
-        return Err(CheckpointError::UnknownVersion {
-            object: object.to_owned(),
-            version,
-        });
+        return Err(CheckpointError::UnknownVersion { object: object.to_owned(), version });
     }
     let mut cluster = [0; 16];
     fields.copy_to_slice(&mut cluster);
@@ -216,21 +205,10 @@ mod tests {
     use super::*;
 
     fn example() -> Checkpoint {
-        let section = |kind, bytes: &'static [u8]| Section {
-            kind,
-            version: 2,
-            bytes: Bytes::from_static(bytes),
-        };
-        let header = CheckpointHeader {
-            cluster: Uuid::from_u128(7),
-            incarnation: Incarnation(3),
-            lane: Lane(0),
-            index: 99,
-        };
-        Checkpoint {
-            header,
-            sections: vec![section(1, b"topics"), section(0xffff, b""), section(2, b"groups")],
-        }
+        let section = |kind, bytes: &'static [u8]| Section { kind, version: 2, bytes: Bytes::from_static(bytes) };
+        let header =
+            CheckpointHeader { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: Lane(0), index: 99 };
+        Checkpoint { header, sections: vec![section(1, b"topics"), section(0xffff, b""), section(2, b"groups")] }
     }
 
     #[test]
@@ -250,10 +228,7 @@ mod tests {
         let mut later = encode(&example()).to_vec();
         later[8] = 1;
         let error = decode("a.ckpt", later.into()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "checkpoint a.ckpt has format version 1, this program reads 0"
-        );
+        assert_eq!(error.to_string(), "checkpoint a.ckpt has format version 1, this program reads 0");
         for other in [vec![], vec![0; 100], MAGIC.to_vec()] {
             let error = decode("a.ckpt", other.into()).unwrap_err();
             assert!(matches!(error, CheckpointError::NotCheckpoint { object } if object == "a.ckpt"));

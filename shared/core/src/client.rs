@@ -86,9 +86,7 @@ impl HttpClient {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|error| HttpError::NoClient {
-                reason: root_cause(&error),
-            })?;
+            .map_err(|error| HttpError::NoClient { reason: root_cause(&error) })?;
         Ok(Self { client })
     }
 
@@ -110,9 +108,8 @@ impl HttpClient {
         deadline: Duration,
         bytes_max: usize,
     ) -> Result<Bytes, HttpError> {
-        let request = request.timeout(deadline).build().map_err(|error| HttpError::NoClient {
-            reason: root_cause(&error),
-        })?;
+        let request =
+            request.timeout(deadline).build().map_err(|error| HttpError::NoClient { reason: root_cause(&error) })?;
         let url = request.url().as_str().split('?').next().unwrap_or_default().to_owned();
         let sent = self.client.execute(request).await;
         let response = sent.map_err(|error| unreachable(&url, &error))?;
@@ -122,14 +119,8 @@ impl HttpClient {
         }
         let body = body(response, &url, PROBLEM_BYTES_MAX).await?;
         Err(match ToldProblem::read(status, &body) {
-            Some(problem) => HttpError::Refused {
-                url,
-                problem: Box::new(problem),
-            },
-            None => HttpError::Strange {
-                url,
-                reason: format!("status {status} without a problem document"),
-            },
+            Some(problem) => HttpError::Refused { url, problem: Box::new(problem) },
+            None => HttpError::Strange { url, reason: format!("status {status} without a problem document") },
         })
     }
 }
@@ -138,20 +129,13 @@ impl ToldProblem {
     fn read(status: StatusCode, body: &[u8]) -> Option<Self> {
         let members: Map<String, Value> = serde_json::from_slice(body).ok()?;
         let word = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
-        Some(Self {
-            status: status.as_u16(),
-            code: word("code")?,
-            detail: word("detail")?,
-            members,
-        })
+        Some(Self { status: status.as_u16(), code: word("code")?, detail: word("detail")?, members })
     }
 }
 
 async fn body(mut response: Response, url: &str, bytes_max: usize) -> Result<Bytes, HttpError> {
-    let too_large = || HttpError::Strange {
-        url: url.to_owned(),
-        reason: format!("the answer has more than {bytes_max} bytes"),
-    };
+    let too_large =
+        || HttpError::Strange { url: url.to_owned(), reason: format!("the answer has more than {bytes_max} bytes") };
     let told = response.content_length().unwrap_or(0);
     if told > bytes_max as u64 {
         return Err(too_large());
@@ -167,10 +151,7 @@ async fn body(mut response: Response, url: &str, bytes_max: usize) -> Result<Byt
 }
 
 fn unreachable(url: &str, error: &reqwest::Error) -> HttpError {
-    HttpError::Unreachable {
-        url: url.to_owned(),
-        reason: root_cause(error),
-    }
+    HttpError::Unreachable { url: url.to_owned(), reason: root_cause(error) }
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -153,12 +153,7 @@ mod active {
             ("delay", Some(time)) => Action::Delay(Period::from_str(time).ok()?.0),
             _ => return None,
         };
-        Some(Point {
-            name: name.to_owned(),
-            hit,
-            visits: AtomicU32::new(0),
-            action,
-        })
+        Some(Point { name: name.to_owned(), hit, visits: AtomicU32::new(0), action })
     }
 
     #[cfg(test)]
@@ -169,10 +164,7 @@ mod active {
         #[test]
         fn points_are_read_with_hit_and_file() {
             let points = parse("a=abort; b=abort@3:/tmp/x;c=stop:/tmp/y ;d=delay:250ms;").unwrap();
-            let read: Vec<_> = points
-                .iter()
-                .map(|point| (point.name.as_str(), point.hit, &point.action))
-                .collect();
+            let read: Vec<_> = points.iter().map(|point| (point.name.as_str(), point.hit, &point.action)).collect();
             let expected = [
                 ("a", None, &Action::Abort(None)),
                 ("b", Some(3), &Action::Abort(Some("/tmp/x".into()))),

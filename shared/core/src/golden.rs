@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 /// Compares `bytes` with `tests/golden/{name}`, or writes that file if `CHRONIK_REGENERATE_GOLDEN` is set.
 pub fn check(name: &str, bytes: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
     if std::env::var_os("CHRONIK_REGENERATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
         std::fs::write(&path, bytes).expect("the file can be written");

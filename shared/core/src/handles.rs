@@ -13,11 +13,7 @@ const HTTP_MAX: u64 = 1024;
 /// Raises the number of files that this process may open as far as it may by itself.
 pub fn raise() {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::info!(
-            files,
-            clients = for_clients_of(files),
-            "file handles that this process may have"
-        ),
+        Ok(files) => tracing::info!(files, clients = for_clients_of(files), "file handles that this process may have"),
         Err(error) => tracing::warn!("the limit of open files could not be raised: {error}"),
     }
 }
@@ -49,11 +45,7 @@ pub fn for_http() -> usize {
 }
 
 fn for_http_of(files: u64) -> u64 {
-    if files >= PLENTY {
-        HTTP_MAX
-    } else {
-        (files - for_clients_of(files)).min(KEPT) / 3
-    }
+    if files >= PLENTY { HTTP_MAX } else { (files - for_clients_of(files)).min(KEPT) / 3 }
 }
 
 #[cfg(test)]

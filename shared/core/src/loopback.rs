@@ -41,11 +41,7 @@ impl Loopback {
             let said = said.clone();
             async move {
                 let mut asked = [0; 4096];
-                while connection
-                    .read(&mut asked)
-                    .await
-                    .is_ok_and(|length| length == asked.len())
-                {}
+                while connection.read(&mut asked).await.is_ok_and(|length| length == asked.len()) {}
                 connection.write_all(&said).await.ok();
                 connection.shutdown().await.ok();
             }
@@ -69,10 +65,7 @@ impl Loopback {
     pub async fn dead() -> Self {
         let (listener, url) = bound().await;
         drop(listener);
-        Self {
-            url,
-            task: tokio::spawn(async {}),
-        }
+        Self { url, task: tokio::spawn(async {}) }
     }
 
     async fn each<F>(answer: impl Fn(TcpStream) -> F + Send + 'static) -> Self

@@ -82,13 +82,7 @@ impl SegmentName {
 
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            lane,
-            incarnation,
-            first,
-            last,
-            ulid,
-        } = self;
+        let Self { lane, incarnation, first, last, ulid } = self;
         let before = Self::before(&Self::folder(*lane, *first), *incarnation, *first);
         write!(f, "{before}{last:016x}-{ulid}.seg")
     }
@@ -116,12 +110,7 @@ impl CheckpointName {
 
 impl fmt::Display for CheckpointName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            lane,
-            incarnation,
-            index,
-            ulid,
-        } = self;
+        let Self { lane, incarnation, index, ulid } = self;
         write!(f, "lanes/{lane}/checkpoints/{incarnation}-{index:016x}-{ulid}.ckpt")
     }
 }
@@ -146,11 +135,7 @@ impl ArchiveName {
 
 impl fmt::Display for ArchiveName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            topic,
-            incarnation,
-            ulid,
-        } = self;
+        let Self { topic, incarnation, ulid } = self;
         let hh = ulid.0 & 0xff;
         write!(f, "topics/{topic}/archives/{hh:02x}/{incarnation}-{ulid}.ckx")
     }
@@ -176,11 +161,7 @@ impl ResultName {
 
 impl fmt::Display for ResultName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            lane,
-            incarnation,
-            ulid,
-        } = self;
+        let Self { lane, incarnation, ulid } = self;
         write!(f, "inbox/{lane}/{incarnation}-{ulid}.json")
     }
 }
@@ -220,12 +201,7 @@ impl ExportName {
 
 impl fmt::Display for ExportName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            lane,
-            incarnation,
-            index,
-            ulid,
-        } = self;
+        let Self { lane, incarnation, index, ulid } = self;
         write!(f, "catalog/{lane}/{incarnation}-{index:016x}-{ulid}.catalog")
     }
 }
@@ -254,10 +230,7 @@ macro_rules! parse_name {
                     Some($fields)
                 };
                 let name: Option<Self> = read();
-                let error = || NameError {
-                    key: key.to_owned(),
-                    kind: $kind,
-                };
+                let error = || NameError { key: key.to_owned(), kind: $kind };
                 name.filter(|name| name.to_string() == key).ok_or_else(error)
             }
         }
@@ -288,18 +261,14 @@ parse_name!(ResultName, "result", |parts| Self {
     incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
     ulid: ulid(parts.next())?,
 });
-parse_name!(ProbeName, "probe", |parts| Self {
-    ulid: ulid(parts.nth(1))?
-});
+parse_name!(ProbeName, "probe", |parts| Self { ulid: ulid(parts.nth(1))? });
 parse_name!(ExportName, "catalog export", |parts| Self {
     lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
     index: hex(parts.next())?,
     ulid: ulid(parts.next())?,
 });
-parse_name!(ClaimName, "claim", |parts| Self {
-    incarnation: Incarnation(hex(parts.nth(1))?.try_into().ok()?)
-});
+parse_name!(ClaimName, "claim", |parts| Self { incarnation: Incarnation(hex(parts.nth(1))?.try_into().ok()?) });
 
 fn hex(part: Option<&str>) -> Option<u64> {
     u64::from_str_radix(part?, 16).ok()
@@ -323,14 +292,9 @@ mod tests {
     fn reads_back<N: Display + FromStr<Err = NameError> + PartialEq + Debug>(name: N, key: &str) {
         assert_eq!(name.to_string(), key);
         assert_eq!(key.parse::<N>().unwrap(), name);
-        for wrong in [
-            &key[1..],
-            &key[..key.len() - 1],
-            &format!("{key}x"),
-            &format!("x/{key}"),
-            &key.replace('0', "g"),
-            "",
-        ] {
+        for wrong in
+            [&key[1..], &key[..key.len() - 1], &format!("{key}x"), &format!("x/{key}"), &key.replace('0', "g"), ""]
+        {
             assert!(wrong.parse::<N>().is_err(), "{wrong}");
         }
     }
@@ -341,47 +305,20 @@ mod tests {
         let ulid = Ulid::from_parts(1_700_000_000_000, 0xabc);
         let topic = TopicId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
         reads_back(
-            SegmentName {
-                lane,
-                incarnation,
-                first: 0x1234,
-                last: 0xffff_ffff_ffff,
-                ulid,
-            },
+            SegmentName { lane, incarnation, first: 0x1234, last: 0xffff_ffff_ffff, ulid },
             &format!("lanes/00000000/segments/34/0000001f-0000000000001234-0000ffffffffffff-{ulid}.seg"),
         );
         reads_back(
-            CheckpointName {
-                lane,
-                incarnation,
-                index: 7,
-                ulid,
-            },
+            CheckpointName { lane, incarnation, index: 7, ulid },
             &format!("lanes/00000000/checkpoints/0000001f-0000000000000007-{ulid}.ckpt"),
         );
         reads_back(
-            ArchiveName {
-                topic,
-                incarnation,
-                ulid,
-            },
+            ArchiveName { topic, incarnation, ulid },
             &format!("topics/01900000-0000-7000-8000-000000000001/archives/bc/0000001f-{ulid}.ckx"),
         );
+        reads_back(ResultName { lane, incarnation, ulid }, &format!("inbox/00000000/0000001f-{ulid}.json"));
         reads_back(
-            ResultName {
-                lane,
-                incarnation,
-                ulid,
-            },
-            &format!("inbox/00000000/0000001f-{ulid}.json"),
-        );
-        reads_back(
-            ExportName {
-                lane,
-                incarnation,
-                index: 7,
-                ulid,
-            },
+            ExportName { lane, incarnation, index: 7, ulid },
             &format!("catalog/00000000/0000001f-0000000000000007-{ulid}.catalog"),
         );
         reads_back(ProbeName { ulid }, &format!("probes/{ulid}"));

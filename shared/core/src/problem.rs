@@ -26,12 +26,7 @@ impl Problem {
     /// A problem with the given HTTP status; what is not a status counts as 500.
     pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            members: Map::new(),
-        }
+        Self { status, code, detail: detail.into(), members: Map::new() }
     }
 
     /// Adds an extension member. The standard members can't be replaced.
@@ -57,9 +52,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.document().to_string()));
         *response.status_mut() = self.status;
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
         response
     }
 }

@@ -88,14 +88,7 @@ impl Process {
         let metrics = Metrics::new();
         let readiness = Readiness::new(cancel.clone());
         let web = Web::start(place, metrics.clone(), readiness.clone()).await?;
-        Ok(Self {
-            metrics,
-            readiness,
-            cancel,
-            web,
-            parts: TaskTracker::new(),
-            fallen: Fallen::default(),
-        })
+        Ok(Self { metrics, readiness, cancel, web, parts: TaskTracker::new(), fallen: Fallen::default() })
     }
 
     /// Where HTTP can be reached from this machine.
@@ -110,11 +103,7 @@ impl Process {
 
     /// Runs a part beside the work, which ends once [`Self::cancel`] is. A part that ends sooner ends the process.
     pub fn beside(&self, part: &'static str, runs: impl Future<Output = ()> + Send + 'static) {
-        let watch = Watch {
-            part,
-            cancel: self.cancel.clone(),
-            fallen: self.fallen.clone(),
-        };
+        let watch = Watch { part, cancel: self.cancel.clone(), fallen: self.fallen.clone() };
         self.parts.spawn(async move {
             let _watch = watch;
             runs.await;

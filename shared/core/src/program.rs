@@ -59,13 +59,14 @@ pub fn finish<E>(
 
 /// An error with its causes; one whose words were told already is not repeated.
 pub fn told(error: &(dyn Error + 'static)) -> String {
-    std::iter::successors(Some(error), |&error| error.source())
-        .map(ToString::to_string)
-        .fold(String::new(), |told, cause| match told {
+    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).fold(
+        String::new(),
+        |told, cause| match told {
             told if told.is_empty() => cause,
             told if told.contains(&cause) => told,
             told => format!("{told}: {cause}"),
-        })
+        },
+    )
 }
 
 /// The command line of this process, with the program's name.
@@ -90,10 +91,7 @@ fn service_command<S: Args>(name: &'static str, about: &'static str) -> Command 
 }
 
 fn settings<S: Args>(command: Command, arguments: Vec<String>) -> Result<S, Refusal> {
-    let read = command
-        .clone()
-        .try_get_matches_from(&arguments)
-        .and_then(|matches| S::from_arg_matches(&matches));
+    let read = command.clone().try_get_matches_from(&arguments).and_then(|matches| S::from_arg_matches(&matches));
     refuse_absent(arguments.into_iter().skip(1))?;
     read.map_err(|error| Refusal::unclear(error, &command))
 }

@@ -81,12 +81,10 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format, sorted by name.
     pub fn exposition(&self) -> String {
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap_or_else(|error| {
-                tracing::error!("the metrics can't be shown: {error}");
-                String::new()
-            })
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            tracing::error!("the metrics can't be shown: {error}");
+            String::new()
+        })
     }
 }
 

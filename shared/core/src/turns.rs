@@ -29,20 +29,14 @@ pub struct Busy;
 impl Turns {
     /// `most` at a time; `waiting` more wait, others are refused.
     pub fn new(most: usize, waiting: usize) -> Self {
-        Self {
-            turns: Arc::new(Semaphore::new(most)),
-            places: Arc::new(Semaphore::new(most + waiting)),
-        }
+        Self { turns: Arc::new(Semaphore::new(most)), places: Arc::new(Semaphore::new(most + waiting)) }
     }
 
     /// Waits for a turn.
     pub async fn take(&self) -> Result<Turn, Busy> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Busy)?;
         let turn = self.turns.clone().acquire_owned().await.map_err(|_| Busy)?;
-        Ok(Turn {
-            _place: place,
-            _turn: turn,
-        })
+        Ok(Turn { _place: place, _turn: turn })
     }
 }
 

@@ -75,21 +75,14 @@ impl Web {
     pub async fn start(place: HttpPlace, metrics: Metrics, readiness: Readiness) -> Result<Self, ListenError> {
         let HttpPlace { address, token } = place;
         let listener = listen(address).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| ListenError::Refused { address, source })?;
+        let address = listener.local_addr().map_err(|source| ListenError::Refused { address, source })?;
         let services = Services::default();
         let connections = Connections::new(listener, handles::for_http(), &metrics);
         let routes = routes(services.clone(), metrics, readiness, token);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let served = tokio::spawn(async { axum::serve(connections, routes).with_graceful_shutdown(stopped).await });
-        Ok(Self {
-            address,
-            services,
-            stop,
-            served,
-        })
+        Ok(Self { address, services, stop, served })
     }
 
     /// Where it listens, with the port that the system chose if 0 was asked for.
@@ -99,9 +92,7 @@ impl Web {
 
     /// Answers the service's own paths from now on. Only the first offer counts.
     pub fn offer(&self, services: Router) {
-        let services = services
-            .fallback(unknown_path)
-            .method_not_allowed_fallback(wrong_method);
+        let services = services.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
         let _ = self.services.set(services);
     }
 
@@ -145,10 +136,7 @@ enum Condition {
 impl Readiness {
     /// Starting, and stopping once the token is cancelled.
     pub fn new(stopping: CancellationToken) -> Self {
-        Self {
-            condition: Arc::new(ArcSwap::from_pointee(Condition::Starting)),
-            stopping,
-        }
+        Self { condition: Arc::new(ArcSwap::from_pointee(Condition::Starting)), stopping }
     }
 
     /// The process can work.
@@ -236,14 +224,10 @@ async fn check_token(State(token): State<Secret>, request: Request, next: Next) 
         Some(given) if token.is(given) => next.run(request).await,
         given => {
             let (detail, challenge) = match given {
-                None => (
-                    "send the token: Authorization: Bearer TOKEN",
-                    "Bearer realm=\"chronik\"",
-                ),
-                Some(_) => (
-                    "the token is not the one of this server",
-                    "Bearer realm=\"chronik\", error=\"invalid_token\"",
-                ),
+                None => ("send the token: Authorization: Bearer TOKEN", "Bearer realm=\"chronik\""),
+                Some(_) => {
+                    ("the token is not the one of this server", "Bearer realm=\"chronik\", error=\"invalid_token\"")
+                }
             };
             let mut refusal = Problem::new(401, "unauthorized", detail).into_response();
             let challenge = HeaderValue::from_static(challenge);
@@ -275,11 +259,7 @@ async fn unknown_path(uri: Uri) -> Problem {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(
-        405,
-        "wrong_method",
-        format!("{} can't be asked for with {method}", uri.path()),
-    )
+    Problem::new(405, "wrong_method", format!("{} can't be asked for with {method}", uri.path()))
 }
 
 #[cfg(test)]
@@ -303,12 +283,7 @@ mod tests {
         let readiness = Readiness::new(stopping.clone());
         let token = token.map(|token| Secret::from(token.to_owned()));
         let routes = routes(services.clone(), Metrics::new(), readiness.clone(), token);
-        Site {
-            services,
-            readiness,
-            stopping,
-            routes,
-        }
+        Site { services, readiness, stopping, routes }
     }
 
     impl Site {
@@ -352,10 +327,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_nothing_is_let_go() {
-        let place = HttpPlace {
-            address: ([127, 0, 0, 1], 0).into(),
-            token: None,
-        };
+        let place = HttpPlace { address: ([127, 0, 0, 1], 0).into(), token: None };
         let readiness = Readiness::new(CancellationToken::new());
         let web = Web::start(place, Metrics::new(), readiness).await.unwrap();
         let mut silent = tokio::net::TcpStream::connect(web.address()).await.unwrap();
@@ -375,11 +347,7 @@ mod tests {
             ("GET", "/v1/nothing", "", 404, "unknown_path"),
             ("POST", "/metrics", "", 405, "wrong_method"),
         ] {
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .body(Body::from(body))
-                .unwrap();
+            let request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
             let response = site.routes.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), status, "{path}");
             assert_eq!(response.headers()[CONTENT_TYPE], CONTENT_TYPE_PROBLEM, "{path}");
@@ -402,13 +370,7 @@ mod tests {
             assert_ne!(site.status(path, None).await, 401, "{path}");
         }
         for path in ["/metrics", "/v1/thing", "/v1/nothing", "/"] {
-            for wrong in [
-                None,
-                Some("Bearer tok3"),
-                Some("Basic tok3n"),
-                Some("tok3n"),
-                Some("Bearer "),
-            ] {
+            for wrong in [None, Some("Bearer tok3"), Some("Basic tok3n"), Some("tok3n"), Some("Bearer ")] {
                 let refusal = site.ask("GET", path, wrong).await;
                 assert_eq!(refusal.status(), 401, "{path} {wrong:?}");
                 let challenge = refusal.headers()[WWW_AUTHENTICATE].to_str().unwrap();

@@ -24,20 +24,11 @@ fn genuine_batches_decode_and_uncompressed_ones_come_out_of_the_builder_alike() 
             .collect::<Result<_, _>>()
             .unwrap_or_else(|error| panic!("{file:?}: {error}"));
         assert_eq!(read.len(), header.record_count as usize, "{file:?}");
-        assert_eq!(
-            read.last().map(|record| record.offset),
-            Some(header.last_offset()),
-            "{file:?}"
-        );
+        assert_eq!(read.last().map(|record| record.offset), Some(header.last_offset()), "{file:?}");
         if codec == Codec::None && !header.is_log_append_time() {
             let mut builder = BatchBuilder::new(Codec::None);
             for record in &read {
-                builder.push(
-                    record.timestamp,
-                    record.key.as_deref(),
-                    record.value.as_deref(),
-                    &record.headers,
-                );
+                builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
             }
             assert_eq!(builder.finish()[HEADER_LENGTH..], batch[HEADER_LENGTH..], "{file:?}");
         }

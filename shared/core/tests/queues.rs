@@ -25,15 +25,9 @@ struct Server {
 impl Server {
     async fn at(variable: &str) -> Self {
         let url = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} does not say where the server is"));
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .region("us-east-1")
-            .load()
-            .await;
+        let shared = aws_config::defaults(BehaviorVersion::latest()).region("us-east-1").load().await;
         let config = aws_sdk_sqs::config::Builder::from(&shared).endpoint_url(url).build();
-        Self {
-            client: Client::from_conf(config),
-            test: Ulid::new().to_string(),
-        }
+        Self { client: Client::from_conf(config), test: Ulid::new().to_string() }
     }
 
     async fn create(&self, name: &str, policy: Option<String>) -> QueueAddress {
@@ -66,9 +60,7 @@ async fn passes_the_suite(variable: &str) {
 
     let take = server.client.receive_message().queue_url(dead.as_str());
     let taken = take.message_attribute_names("All").send().await.unwrap();
-    let [letter] = taken.messages() else {
-        panic!("one dead letter is expected: {taken:?}")
-    };
+    let [letter] = taken.messages() else { panic!("one dead letter is expected: {taken:?}") };
     let reason = letter.message_attributes().unwrap()["reason"].string_value();
     assert_eq!((letter.body().unwrap(), reason.unwrap()), BURIED);
 }
@@ -95,13 +87,7 @@ async fn moves_what_comes_too_often(variable: &str) {
         queue.release(&delivery.receipt).await.unwrap();
     }
     assert_eq!(queue.receive(1, HELD, Duration::ZERO).await.unwrap(), []);
-    let taken = server
-        .client
-        .receive_message()
-        .queue_url(dead.as_str())
-        .send()
-        .await
-        .unwrap();
+    let taken = server.client.receive_message().queue_url(dead.as_str()).send().await.unwrap();
     assert_eq!(taken.messages()[0].body(), Some("poison"));
 }
 

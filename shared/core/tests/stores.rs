@@ -97,13 +97,7 @@ async fn a_prefix_keeps_clusters_apart() {
     right.create("a/b", vec![Bytes::from_static(b"right")]).await.unwrap();
     assert_eq!(left.read("a/b", None).await.unwrap(), "left");
     let outside = bucket(&s3(&url, &[("s3-prefix", &outer)])).await;
-    let names: Vec<_> = outside
-        .list("")
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|object| object.key)
-        .collect();
+    let names: Vec<_> = outside.list("").await.unwrap().into_iter().map(|object| object.key).collect();
     assert_eq!(names, ["left/a/b", "right/a/b"]);
 }
 
@@ -111,31 +105,16 @@ async fn a_prefix_keeps_clusters_apart() {
 async fn what_an_operator_got_wrong_is_named() {
     let minio = address("CHRONIK_TEST_MINIO");
     for (url, changes, words) in [
-        (
-            minio.as_str(),
-            &[("s3-secret-key", "wrong-secret")][..],
-            ["S3_SECRET_KEY", "SignatureDoesNotMatch"],
-        ),
-        (
-            &minio,
-            &[("s3-access-key", "nobody")],
-            ["S3_ACCESS_KEY", "InvalidAccessKeyId"],
-        ),
+        (minio.as_str(), &[("s3-secret-key", "wrong-secret")][..], ["S3_SECRET_KEY", "SignatureDoesNotMatch"]),
+        (&minio, &[("s3-access-key", "nobody")], ["S3_ACCESS_KEY", "InvalidAccessKeyId"]),
         (&minio, &[("s3-bucket", "absent")], ["S3_BUCKET", "absent"]),
-        (
-            &address("CHRONIK_TEST_MOTO"),
-            &[("s3-bucket", "absent")],
-            ["S3_BUCKET", "absent"],
-        ),
+        (&address("CHRONIK_TEST_MOTO"), &[("s3-bucket", "absent")], ["S3_BUCKET", "absent"]),
         ("http://127.0.0.1:9", &[], ["S3_ENDPOINT", "127.0.0.1:9"]),
     ] {
         let store = bucket(&s3(url, changes)).await;
         for error in [
             store.read("cluster.json", None).await.unwrap_err(),
-            store
-                .create("cluster.json", vec![Bytes::from_static(b"x")])
-                .await
-                .unwrap_err(),
+            store.create("cluster.json", vec![Bytes::from_static(b"x")]).await.unwrap_err(),
             store.list("claims/").await.unwrap_err(),
         ] {
             let told = error.to_string();
@@ -145,12 +124,7 @@ async fn what_an_operator_got_wrong_is_named() {
         }
     }
     let azure = "--object-store-backend=azure --azure-use-emulator --azure-container=absent";
-    let told = bucket(azure)
-        .await
-        .read("cluster.json", None)
-        .await
-        .unwrap_err()
-        .to_string();
+    let told = bucket(azure).await.read("cluster.json", None).await.unwrap_err().to_string();
     assert!(told.contains("AZURE_CONTAINER"), "{told}");
 }
 
@@ -177,13 +151,9 @@ async fn through_faults() {
 
 async fn creates_are_what_the_store_says(proxy: &str, store: &SharedStore) {
     let ours = || vec![Bytes::from_static(b"our "), Bytes::from_static(b"bytes")];
-    for (fault, applied) in [
-        ("error_after", true),
-        ("cut_after", true),
-        ("conflict", true),
-        ("slow_down", true),
-        ("cut_before", false),
-    ] {
+    for (fault, applied) in
+        [("error_after", true), ("cut_after", true), ("conflict", true), ("slow_down", true), ("cut_before", false)]
+    {
         let key = format!("free/{fault}");
         script(proxy, &[("PUT", fault, 1)]).await;
         let created = store.create(&key, ours()).await;
@@ -195,10 +165,7 @@ async fn creates_are_what_the_store_says(proxy: &str, store: &SharedStore) {
         assert_eq!(store.read(&key, None).await.unwrap(), "our bytes", "{fault}");
 
         let key = format!("taken/{fault}");
-        store
-            .create(&key, vec![Bytes::from_static(b"their byte")])
-            .await
-            .unwrap();
+        store.create(&key, vec![Bytes::from_static(b"their byte")]).await.unwrap();
         script(proxy, &[("PUT", fault, 1)]).await;
         let error = store.create(&key, ours()).await.unwrap_err();
         assert!(matches!(error, StoreError::Exists { .. }), "{fault}: {error}");
@@ -217,11 +184,7 @@ async fn reads_bring_all_bytes_or_none(proxy: &str, store: &SharedStore) {
     for (fault, times) in [("cut_within", 1), ("cut_before", 2), ("slow_down", 3), ("trickle", 1)] {
         script(proxy, &[("GET", fault, times)]).await;
         let read = store.read("read/object", None).await;
-        assert!(
-            read.as_ref().is_ok_and(|read| *read == bytes),
-            "{fault}: {:?}",
-            read.map(|read| read.len())
-        );
+        assert!(read.as_ref().is_ok_and(|read| *read == bytes), "{fault}: {:?}", read.map(|read| read.len()));
     }
 }
 
@@ -234,10 +197,7 @@ async fn a_slow_store_is_waited_for(proxy: &str, store: &SharedStore) {
     assert_eq!(store.info("slow/latest").await.unwrap().size, 1);
     script(proxy, &[("", "slow_down", 3)]).await;
     store.delete("slow/latest").await.unwrap();
-    assert!(matches!(
-        store.info("slow/latest").await,
-        Err(StoreError::NotFound { .. })
-    ));
+    assert!(matches!(store.info("slow/latest").await, Err(StoreError::NotFound { .. })));
 }
 
 async fn a_store_that_is_gone_is_told_and_comes_back(proxy: &str, store: &SharedStore) {

@@ -54,17 +54,8 @@ enum Grant {
 impl Admission {
     /// `bytes` for all connections together, besides what each has of its own.
     pub fn new(bytes: usize, stats: Arc<NetStats>) -> Arc<Self> {
-        let books = Books {
-            free: bytes,
-            is_exceeded: false,
-            next: 0,
-            waiting: BTreeMap::new(),
-        };
-        Arc::new(Self {
-            share: bytes / SHARE,
-            books: Mutex::new(books),
-            stats,
-        })
+        let books = Books { free: bytes, is_exceeded: false, next: 0, waiting: BTreeMap::new() };
+        Arc::new(Self { share: bytes / SHARE, books: Mutex::new(books), stats })
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -105,10 +96,7 @@ pub struct ConnectionRoom {
 
 impl ConnectionRoom {
     pub fn new(admission: Arc<Admission>) -> Self {
-        Self {
-            admission,
-            own_in_use: Arc::default(),
-        }
+        Self { admission, own_in_use: Arc::default() }
     }
 
     /// For one request; older ones go before younger ones.
@@ -180,12 +168,7 @@ impl Drop for RequestRoom {
         uncount(&self.admission.stats.in_flight_bytes, self.bytes);
         self.own_in_use.fetch_sub(self.own, Ordering::Relaxed);
         let mut books = self.admission.lock();
-        if let Some(Waiting {
-            granted: Some(grant),
-            bytes,
-            ..
-        }) = books.waiting.remove(&self.number)
-        {
+        if let Some(Waiting { granted: Some(grant), bytes, .. }) = books.waiting.remove(&self.number) {
             books.give_back(grant, bytes);
         }
         books.give_back(Grant::Shared, self.shared);
@@ -264,10 +247,7 @@ mod tests {
         drop(waits);
         assert_eq!(stats.in_flight_bytes.load(Relaxed), 0);
         let books = admission.lock();
-        assert_eq!(
-            (books.free, books.is_exceeded, books.waiting.len()),
-            (40 * MIB, false, 0)
-        );
+        assert_eq!((books.free, books.is_exceeded, books.waiting.len()), (40 * MIB, false, 0));
     }
 
     proptest! {

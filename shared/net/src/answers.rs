@@ -95,24 +95,11 @@ impl Answers {
     }
 
     pub fn push(&mut self, pending: Pending) {
-        let Pending {
-            reply,
-            frame_bytes,
-            outcome,
-        } = pending;
-        let wake = Arc::new(SlotWake {
-            woken: AtomicBool::new(true),
-            connection: self.connection.clone(),
-        });
+        let Pending { reply, frame_bytes, outcome } = pending;
+        let wake = Arc::new(SlotWake { woken: AtomicBool::new(true), connection: self.connection.clone() });
         let waker = Waker::from(wake.clone());
         self.request_bytes += frame_bytes;
-        self.slots.push_back(Slot {
-            reply,
-            frame_bytes,
-            state: State::Running(outcome),
-            wake,
-            waker,
-        });
+        self.slots.push_back(Slot { reply, frame_bytes, state: State::Running(outcome), wake, waker });
     }
 
     /// The outcome of the oldest request, once there is one.
@@ -125,12 +112,7 @@ impl Answers {
         if !matches!(self.slots.front()?.state, State::Finished(_)) {
             return None;
         }
-        let Slot {
-            reply,
-            frame_bytes,
-            state,
-            ..
-        } = self.slots.pop_front()?;
+        let Slot { reply, frame_bytes, state, .. } = self.slots.pop_front()?;
         self.request_bytes -= frame_bytes;
         match state {
             State::Running(_) => None,
@@ -196,16 +178,8 @@ mod tests {
     use super::*;
 
     fn pending(number: i32, outcome: BoxFuture<'static, Outcome>) -> Pending {
-        let reply = Reply {
-            api: ApiKey::Fetch,
-            version: 4,
-            correlation_id: number,
-        };
-        Pending {
-            reply,
-            frame_bytes: 10,
-            outcome,
-        }
+        let reply = Reply { api: ApiKey::Fetch, version: 4, correlation_id: number };
+        Pending { reply, frame_bytes: 10, outcome }
     }
 
     fn kilobyte() -> Outcome {
@@ -238,10 +212,7 @@ mod tests {
             assert_eq!(reply.correlation_id, number);
             assert!(finished.load(Ordering::Relaxed) <= number as usize + 3);
         }
-        assert_eq!(
-            (answers.len(), answers.request_bytes(), answers.waiting_bytes),
-            (0, 0, 0)
-        );
+        assert_eq!((answers.len(), answers.request_bytes(), answers.waiting_bytes), (0, 0, 0));
     }
 
     proptest! {

@@ -26,21 +26,13 @@ impl<C> Api<C> {
     /// `key` in the versions `served`, which are also those advertised.
     pub fn new(key: ApiKey, served: RangeInclusive<i16>, handler: Handler<C>) -> Self {
         let advertised_from = *served.start();
-        Self {
-            key,
-            served,
-            advertised_from,
-            handler,
-        }
+        Self { key, served, advertised_from, handler }
     }
 
     /// Advertises versions from `version` on although those below `served` are refused: some clients take the
     /// lowest version as a sign of a feature. (KAFKA-18659: librdkafka before 2.11 compresses only if it sees Produce 0.)
     pub fn advertised_from(self, version: i16) -> Self {
-        Self {
-            advertised_from: version,
-            ..self
-        }
+        Self { advertised_from: version, ..self }
     }
 }
 
@@ -56,22 +48,12 @@ impl<C> ApiTable<C> {
     /// A table of these rows and one for ApiVersions.
     pub fn new(context: Arc<C>, rows: impl IntoIterator<Item = Api<C>>) -> Self {
         let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row)).collect();
-        let own = advertise(
-            ApiKey::ApiVersions,
-            *ApiVersionsRequest::VERSIONS.start(),
-            &ApiVersionsRequest::VERSIONS,
-        );
-        let mut advertised: Vec<_> = rows
-            .values()
-            .map(|row| advertise(row.key, row.advertised_from, &row.served))
-            .collect();
+        let own = advertise(ApiKey::ApiVersions, *ApiVersionsRequest::VERSIONS.start(), &ApiVersionsRequest::VERSIONS);
+        let mut advertised: Vec<_> =
+            rows.values().map(|row| advertise(row.key, row.advertised_from, &row.served)).collect();
         advertised.push(own);
         advertised.sort_by_key(|api| api.api_key);
-        Self {
-            context,
-            rows,
-            advertised,
-        }
+        Self { context, rows, advertised }
     }
 
     fn api_versions(&self, request: &Request) -> Outcome {
@@ -83,31 +65,19 @@ impl<C> ApiTable<C> {
             Ok(asked) => asked,
             Err(error) => return error.into(),
         };
-        let ApiVersionsRequest {
-            client_software_name,
-            client_software_version,
-        } = &asked;
+        let ApiVersionsRequest { client_software_name, client_software_version } = &asked;
         if version >= 3 && !(is_software_name(client_software_name) && is_software_name(client_software_version)) {
-            let refused = ApiVersionsResponse {
-                error_code: ErrorCode::INVALID_REQUEST,
-                ..Default::default()
-            };
+            let refused = ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST, ..Default::default() };
             return Outcome::answer(&refused, version);
         }
         tracing::debug!(peer = %request.peer, client_software_name, client_software_version, "client");
-        let answer = ApiVersionsResponse {
-            api_keys: self.advertised.clone(),
-            ..Default::default()
-        };
+        let answer = ApiVersionsResponse { api_keys: self.advertised.clone(), ..Default::default() };
         Outcome::answer(&answer, version)
     }
 
     /// In version 0, which every client reads, with the versions that it can ask again with.
     fn api_versions_unsupported(&self) -> Outcome {
-        let own = self
-            .advertised
-            .iter()
-            .filter(|api| api.api_key == ApiKey::ApiVersions.key());
+        let own = self.advertised.iter().filter(|api| api.api_key == ApiKey::ApiVersions.key());
         let answer = ApiVersionsResponse {
             error_code: ErrorCode::UNSUPPORTED_VERSION,
             api_keys: own.cloned().collect(),
@@ -126,21 +96,14 @@ impl<C: Send + Sync + 'static> Service for ApiTable<C> {
             Some(row) if row.served.contains(&request.version()) => (row.handler)(&self.context, request),
             _ => {
                 let (api, version, client) = (request.api, request.version(), &request.header.client_id);
-                ready(Outcome::close(format!(
-                    "{api} v{version} is not served, client {client:?}"
-                )))
-                .boxed()
+                ready(Outcome::close(format!("{api} v{version} is not served, client {client:?}"))).boxed()
             }
         }
     }
 }
 
 fn advertise(key: ApiKey, from: i16, served: &RangeInclusive<i16>) -> ApiVersion {
-    ApiVersion {
-        api_key: key.key(),
-        min_version: from,
-        max_version: *served.end(),
-    }
+    ApiVersion { api_key: key.key(), min_version: from, max_version: *served.end() }
 }
 
 /// Letters and digits, within them also `-` and `.` (KIP-511).
@@ -149,9 +112,7 @@ fn is_software_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     is_end(bytes.first())
         && is_end(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 #[cfg(test)]
@@ -172,47 +133,28 @@ mod tests {
     }
 
     fn call(api: ApiKey, version: i16, body: Vec<Bytes>) -> Outcome {
-        let header = RequestHeader {
-            api_key: api.key(),
-            api_version: version,
-            correlation_id: 1,
-            client_id: None,
-        };
+        let header = RequestHeader { api_key: api.key(), api_version: version, correlation_id: 1, client_id: None };
         let peer = ([127, 0, 0, 1], 9).into();
-        let request = Request {
-            api,
-            header,
-            body: body.concat().into(),
-            frame_bytes: 0,
-            peer,
-        };
+        let request = Request { api, header, body: body.concat().into(), frame_bytes: 0, peer };
         table().call(request).now_or_never().unwrap()
     }
 
     fn api_versions(asked: i16, answered: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
         let body = request.encode(asked.clamp(0, 4));
-        let Outcome::Answer(body) = call(ApiKey::ApiVersions, asked, body) else {
-            panic!("no answer")
-        };
+        let Outcome::Answer(body) = call(ApiKey::ApiVersions, asked, body) else { panic!("no answer") };
         ApiVersionsResponse::decode(body.concat().into(), answered).unwrap()
     }
 
     fn named(name: &str) -> ApiVersionsRequest {
-        ApiVersionsRequest {
-            client_software_name: name.into(),
-            client_software_version: "2.0.1".into(),
-        }
+        ApiVersionsRequest { client_software_name: name.into(), client_software_version: "2.0.1".into() }
     }
 
     #[test]
     fn what_the_table_has_is_advertised_in_every_version() {
         for version in ApiVersionsRequest::VERSIONS {
             let answer = api_versions(version, version, &named("apache-kafka-java"));
-            let ranges: Vec<_> = answer
-                .api_keys
-                .iter()
-                .map(|api| (api.api_key, api.min_version, api.max_version))
-                .collect();
+            let ranges: Vec<_> =
+                answer.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
             assert_eq!(answer.error_code, ErrorCode::NONE);
             assert_eq!(ranges, [(0, 0, 11), (3, 0, 12), (18, 0, 4)]);
         }
@@ -223,11 +165,7 @@ mod tests {
         for version in [5, 99, i16::MAX, -1] {
             let answer = api_versions(version, 0, &named("x"));
             assert_eq!(answer.error_code, ErrorCode::UNSUPPORTED_VERSION);
-            let own = ApiVersion {
-                api_key: 18,
-                min_version: 0,
-                max_version: 4,
-            };
+            let own = ApiVersion { api_key: 18, min_version: 0, max_version: 4 };
             assert_eq!(answer.api_keys, [own]);
         }
     }
@@ -249,16 +187,10 @@ mod tests {
 
     #[test]
     fn what_is_not_served_closes_the_connection() {
-        for (api, version) in [
-            (ApiKey::Produce, 2),
-            (ApiKey::Produce, 12),
-            (ApiKey::Metadata, 13),
-            (ApiKey::Heartbeat, 0),
-        ] {
-            assert!(
-                matches!(call(api, version, vec![]), Outcome::Close { .. }),
-                "{api} v{version}"
-            );
+        for (api, version) in
+            [(ApiKey::Produce, 2), (ApiKey::Produce, 12), (ApiKey::Metadata, 13), (ApiKey::Heartbeat, 0)]
+        {
+            assert!(matches!(call(api, version, vec![]), Outcome::Close { .. }), "{api} v{version}");
         }
         assert!(matches!(call(ApiKey::Produce, 3, vec![]), Outcome::Answer(_)));
     }

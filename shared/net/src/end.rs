@@ -32,9 +32,6 @@ pub enum End {
 impl End {
     /// Whether the client sent what it should not have.
     pub fn is_fault(&self) -> bool {
-        matches!(
-            self,
-            Self::Stalled | Self::Unread | Self::FrameLength { .. } | Self::Header(_) | Self::Refused(_)
-        )
+        matches!(self, Self::Stalled | Self::Unread | Self::FrameLength { .. } | Self::Header(_) | Self::Refused(_))
     }
 }

@@ -33,11 +33,7 @@ impl Buf for Outgoing {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        slices
-            .iter_mut()
-            .zip(&self.chunks)
-            .map(|(slice, chunk)| *slice = IoSlice::new(chunk))
-            .count()
+        slices.iter_mut().zip(&self.chunks).map(|(slice, chunk)| *slice = IoSlice::new(chunk)).count()
     }
 
     fn advance(&mut self, mut count: usize) {

@@ -52,9 +52,7 @@ struct Patience {
 impl Patience {
     async fn wait<T>(&mut self, read: impl Future<Output = io::Result<T>>) -> Result<T, End> {
         let begun = Instant::now();
-        let read = timeout(self.left.min(self.gap), read)
-            .await
-            .map_err(|_| End::Stalled)??;
+        let read = timeout(self.left.min(self.gap), read).await.map_err(|_| End::Stalled)??;
         self.left = self.left.saturating_sub(begun.elapsed());
         Ok(read)
     }
@@ -71,15 +69,7 @@ impl<'a, S: Service> Reader<'a, S> {
     ) -> Self {
         let socket = BufReader::with_capacity(BUFFER_BYTES, socket);
         let room = ConnectionRoom::new(shared.admission.clone());
-        Self {
-            socket,
-            peer,
-            service,
-            shared,
-            requests,
-            in_progress,
-            room,
-        }
+        Self { socket, peer, service, shared, requests, in_progress, room }
     }
 
     /// Reads requests until the connection ends, calls the service with each, and passes on what it returns.
@@ -108,16 +98,8 @@ impl<'a, S: Service> Reader<'a, S> {
 
     async fn frame(&mut self) -> Result<(Bytes, RequestRoom), End> {
         self.arrival().await?;
-        let Limits {
-            stall_timeout,
-            frame_rate_min,
-            frame_bytes_max: max,
-            ..
-        } = self.shared.limits;
-        let mut patience = Patience {
-            left: stall_timeout,
-            gap: stall_timeout,
-        };
+        let Limits { stall_timeout, frame_rate_min, frame_bytes_max: max, .. } = self.shared.limits;
+        let mut patience = Patience { left: stall_timeout, gap: stall_timeout };
         let length = patience.wait(self.socket.read_i32()).await?;
         let bytes = match usize::try_from(length) {
             Ok(bytes) if (1..=max).contains(&bytes) => bytes,
@@ -170,18 +152,8 @@ impl<'a, S: Service> Reader<'a, S> {
             return Ok(unknown_api(&header, frame_bytes));
         };
         count(&self.shared.stats.requests, 1);
-        let reply = Reply {
-            api,
-            version: header.api_version,
-            correlation_id: header.correlation_id,
-        };
-        let request = Request {
-            api,
-            header,
-            body,
-            frame_bytes,
-            peer: self.peer,
-        };
+        let reply = Reply { api, version: header.api_version, correlation_id: header.correlation_id };
+        let request = Request { api, header, body, frame_bytes, peer: self.peer };
         let stats = self.shared.stats.clone();
         let peer = self.peer;
         let outcome = match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
@@ -193,38 +165,21 @@ impl<'a, S: Service> Reader<'a, S> {
             drop(room);
             outcome.unwrap_or_else(|panic| panicked(&stats, peer, api, &*panic))
         };
-        Ok(Pending {
-            reply,
-            frame_bytes,
-            outcome: outcome.boxed(),
-        })
+        Ok(Pending { reply, frame_bytes, outcome: outcome.boxed() })
     }
 }
 
 fn unknown_api(header: &RequestHeader, frame_bytes: usize) -> Pending {
-    let reason = format!(
-        "unknown API {} v{}, client {:?}",
-        header.api_key, header.api_version, header.client_id
-    );
+    let reason = format!("unknown API {} v{}, client {:?}", header.api_key, header.api_version, header.client_id);
     let outcome: BoxFuture<'static, Outcome> = ready(Outcome::close(reason)).boxed();
     // Nothing is sent for it, so the API named here has no meaning.
-    let reply = Reply {
-        api: ApiKey::ApiVersions,
-        version: 0,
-        correlation_id: header.correlation_id,
-    };
-    Pending {
-        reply,
-        frame_bytes,
-        outcome,
-    }
+    let reply = Reply { api: ApiKey::ApiVersions, version: 0, correlation_id: header.correlation_id };
+    Pending { reply, frame_bytes, outcome }
 }
 
 fn panicked(stats: &NetStats, peer: SocketAddr, api: ApiKey, panic: &(dyn Any + Send)) -> Outcome {
     let message = panic.downcast_ref::<String>().map(String::as_str);
-    let message = message
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     count(&stats.panics, 1);
     tracing::error!(%peer, %api, message, "a handler panicked");
     Outcome::close(format!("the handler of {api} panicked"))

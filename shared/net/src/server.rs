@@ -30,11 +30,7 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         let stats = Arc::<NetStats>::default();
         let admission = Admission::new(limits.in_flight_bytes_max, stats.clone());
-        let shared = Arc::new(Shared {
-            limits,
-            stats,
-            admission,
-        });
+        let shared = Arc::new(Shared { limits, stats, admission });
         Ok(Self { listener, shared })
     }
 

@@ -38,14 +38,7 @@ impl<'a> Writer<'a> {
         in_progress: &'a AtomicUsize,
     ) -> Self {
         let answers = Answers::new(shared.limits.connection_bytes_max);
-        Self {
-            socket,
-            shared: shared.clone(),
-            requests,
-            in_progress,
-            answers,
-            outgoing: Outgoing::default(),
-        }
+        Self { socket, shared: shared.clone(), requests, in_progress, answers, outgoing: Outgoing::default() }
     }
 
     /// Sends answers until the reader has ended and all are sent.
@@ -79,34 +72,22 @@ impl<'a> Writer<'a> {
             match outcome {
                 Outcome::NoAnswer => {}
                 Outcome::Answer(body) => {
-                    let Reply {
-                        api,
-                        version,
-                        correlation_id,
-                    } = reply;
-                    self.outgoing
-                        .extend(frame::response(api, version, correlation_id, body));
+                    let Reply { api, version, correlation_id } = reply;
+                    self.outgoing.extend(frame::response(api, version, correlation_id, body));
                 }
                 Outcome::Close { reason } => {
                     self.flush().await?;
                     return Err(End::Refused(reason));
                 }
             }
-            next = if self.outgoing.remaining() < WRITE_BYTES {
-                self.answers.take_finished()
-            } else {
-                None
-            };
+            next = if self.outgoing.remaining() < WRITE_BYTES { self.answers.take_finished() } else { None };
         }
         self.flush().await
     }
 
     async fn flush(&mut self) -> Result<(), End> {
         while self.outgoing.has_remaining() {
-            let write = timeout(
-                self.shared.limits.stall_timeout,
-                self.socket.write_buf(&mut self.outgoing),
-            );
+            let write = timeout(self.shared.limits.stall_timeout, self.socket.write_buf(&mut self.outgoing));
             let written = write.await.map_err(|_| End::Unread)??;
             count(&self.shared.stats.bytes_written, written);
         }

@@ -36,9 +36,7 @@ impl Arrival {
 
     /// An answer of `bytes` bytes.
     fn answer(self, bytes: usize) {
-        let _ = self
-            .outcome
-            .send(Outcome::Answer(vec![Bytes::from(vec![self.request.body[0]; bytes])]));
+        let _ = self.outcome.send(Outcome::Answer(vec![Bytes::from(vec![self.request.body[0]; bytes])]));
     }
 }
 
@@ -50,9 +48,7 @@ impl Service for ByHand {
             _ => {
                 let (outcome, decided) = oneshot::channel();
                 let _ = self.0.send(Arrival { request, outcome });
-                decided
-                    .map(|outcome| outcome.unwrap_or_else(|_| Outcome::close("left alone")))
-                    .boxed()
+                decided.map(|outcome| outcome.unwrap_or_else(|_| Outcome::close("left alone"))).boxed()
             }
         }
     }
@@ -73,13 +69,7 @@ impl Harness {
         let (address, stats) = (server.local_addr().unwrap(), server.stats());
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(server.serve(Arc::new(ByHand(arrived)), cancel.clone()));
-        Self {
-            address,
-            arrivals,
-            stats,
-            cancel,
-            serving,
-        }
+        Self { address, arrivals, stats, cancel, serving }
     }
 
     async fn connect(&self) -> Client {
@@ -170,14 +160,8 @@ async fn a_request_is_handed_over_as_it_came() {
     assert_eq!(arrival.request.header.client_id.as_deref(), Some("test"));
     assert_eq!(arrival.request.frame_bytes, request(7).len() - 4);
     assert_eq!(arrival.request.peer, client.0.local_addr().unwrap());
-    assert_eq!(
-        arrival.request.decode::<MetadataRequest>().unwrap(),
-        MetadataRequest::default()
-    );
-    let body = MetadataResponse {
-        controller_id: 1,
-        ..Default::default()
-    };
+    assert_eq!(arrival.request.decode::<MetadataRequest>().unwrap(), MetadataRequest::default());
+    let body = MetadataResponse { controller_id: 1, ..Default::default() };
     arrival.outcome.send(Outcome::answer(&body, 1)).unwrap();
     let mut frame = vec![0; client.0.read_i32().await.unwrap() as usize];
     client.0.read_exact(&mut frame).await.unwrap();
@@ -248,11 +232,7 @@ async fn a_client_that_only_stops_sending_gets_its_answers() {
 
 #[tokio::test]
 async fn frames_of_impossible_length_and_garbage_close_the_connection() {
-    let mut server = Harness::start(Limits {
-        frame_bytes_max: 1000,
-        ..Limits::default()
-    })
-    .await;
+    let mut server = Harness::start(Limits { frame_bytes_max: 1000, ..Limits::default() }).await;
     let garbage: [&[u8]; 6] = [
         &1001i32.to_be_bytes(),
         &i32::MAX.to_be_bytes(),
@@ -269,19 +249,12 @@ async fn frames_of_impossible_length_and_garbage_close_the_connection() {
     }
     server.connect().await.round_trip(&mut server, 1).await;
     let stats = server.stop().await;
-    assert_eq!(
-        (stats.requests.load(Relaxed), stats.connections_faulty.load(Relaxed)),
-        (1, 6)
-    );
+    assert_eq!((stats.requests.load(Relaxed), stats.connections_faulty.load(Relaxed)), (1, 6));
 }
 
 #[tokio::test]
 async fn the_largest_frame_allowed_is_read() {
-    let mut server = Harness::start(Limits {
-        frame_bytes_max: 5 << 20,
-        ..Limits::default()
-    })
-    .await;
+    let mut server = Harness::start(Limits { frame_bytes_max: 5 << 20, ..Limits::default() }).await;
     let mut client = server.connect().await;
     client.send(&large_request(1, 5 << 20)).await;
     let arrival = server.arrival().await;
@@ -310,11 +283,7 @@ async fn a_panic_costs_its_own_connection_only() {
 async fn bytes_in_flight_stay_below_their_limit() {
     const LIMIT: usize = 1 << 20;
     const CLIENTS: i32 = 12;
-    let mut server = Harness::start(Limits {
-        in_flight_bytes_max: LIMIT,
-        ..Limits::default()
-    })
-    .await;
+    let mut server = Harness::start(Limits { in_flight_bytes_max: LIMIT, ..Limits::default() }).await;
     let mut clients = Vec::new();
     for id in 0..CLIENTS {
         let mut client = server.connect().await;
@@ -343,11 +312,7 @@ async fn bytes_in_flight_stay_below_their_limit() {
 
 #[tokio::test]
 async fn frames_larger_than_the_limit_in_flight_go_one_by_one_and_hold_up_nobody_small() {
-    let mut server = Harness::start(Limits {
-        in_flight_bytes_max: 1000,
-        ..Limits::default()
-    })
-    .await;
+    let mut server = Harness::start(Limits { in_flight_bytes_max: 1000, ..Limits::default() }).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     first.send(&large_request(1, 50_000)).await;
     let large = server.arrival().await;
@@ -364,16 +329,9 @@ async fn frames_larger_than_the_limit_in_flight_go_one_by_one_and_hold_up_nobody
 #[tokio::test]
 async fn what_is_announced_and_does_not_come_holds_up_nobody() {
     const LIMIT: usize = 4 << 20;
-    let mut server = Harness::start(Limits {
-        in_flight_bytes_max: LIMIT,
-        ..Limits::default()
-    })
-    .await;
+    let mut server = Harness::start(Limits { in_flight_bytes_max: LIMIT, ..Limits::default() }).await;
     let mut silent = Vec::new();
-    for bytes in [90 << 20, 30 << 20, 30 << 20, 30 << 20]
-        .into_iter()
-        .chain([1 << 20; 70])
-    {
+    for bytes in [90 << 20, 30 << 20, 30 << 20, 30 << 20].into_iter().chain([1 << 20; 70]) {
         let mut client = server.connect().await;
         client.send(&large_request(0, bytes as usize)[..5]).await;
         silent.push(client);
@@ -404,19 +362,14 @@ async fn a_frame_that_drips_closes_its_connection() {
             tokio::time::sleep(Duration::from_millis(50)).await
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), dripping)
-        .await
-        .expect("it is closed");
+    tokio::time::timeout(Duration::from_secs(20), dripping).await.expect("it is closed");
     server.connect().await.round_trip(&mut server, 1).await;
     assert_eq!(server.stop().await.connections_faulty.load(Relaxed), 1);
 }
 
 #[tokio::test]
 async fn a_connection_has_only_so_many_requests_in_progress() {
-    let limits = Limits {
-        connection_requests_max: 4,
-        ..Limits::default()
-    };
+    let limits = Limits { connection_requests_max: 4, ..Limits::default() };
     let mut server = Harness::start(limits).await;
     let mut client = server.connect().await;
     let requests: Vec<u8> = (0..100).flat_map(request).collect();
@@ -439,10 +392,7 @@ async fn a_connection_has_only_so_many_requests_in_progress() {
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_gets_everything_in_the_end() {
-    let limits = Limits {
-        connection_requests_max: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { connection_requests_max: 3, ..Limits::default() };
     let mut server = Harness::start(limits).await;
     let mut client = server.connect().await;
     client.send(&(0..40).flat_map(request).collect::<Vec<_>>()).await;
@@ -458,21 +408,14 @@ async fn a_client_that_reads_slowly_gets_everything_in_the_end() {
         // What arrived is what was read here, what is in progress, and what sockets hold of sent answers.
         let socket_bytes = stats.bytes_written.load(Relaxed).saturating_sub((id as u64 + 1) << 20);
         let arrived = stats.requests.load(Relaxed);
-        assert!(
-            arrived <= id as u64 + 1 + 5 + socket_bytes.div_ceil(1 << 20) + 1,
-            "{arrived} arrived at {id}"
-        );
+        assert!(arrived <= id as u64 + 1 + 5 + socket_bytes.div_ceil(1 << 20) + 1, "{arrived} arrived at {id}");
     }
     answering.await.unwrap().stop().await;
 }
 
 #[tokio::test]
 async fn more_connections_than_allowed_are_closed_at_once() {
-    let mut server = Harness::start(Limits {
-        connections_max: 1,
-        ..Limits::default()
-    })
-    .await;
+    let mut server = Harness::start(Limits { connections_max: 1, ..Limits::default() }).await;
     let mut first = server.connect().await;
     first.round_trip(&mut server, 1).await;
     let mut second = server.connect().await;
@@ -514,11 +457,7 @@ async fn a_stopping_server_sends_what_is_outstanding() {
 
 #[tokio::test]
 async fn a_stopping_server_does_not_wait_for_ever() {
-    let mut server = Harness::start(Limits {
-        drain_timeout: Duration::ZERO,
-        ..Limits::default()
-    })
-    .await;
+    let mut server = Harness::start(Limits { drain_timeout: Duration::ZERO, ..Limits::default() }).await;
     let mut client = server.connect().await;
     client.send(&request(1)).await;
     let never_answered = server.arrival().await;

@@ -45,10 +45,7 @@ fn any_bytes_leave_the_server_serving() {
         tokio::spawn(server.serve(Arc::new(ApiTable::new(Arc::new(()), rows)), cancel.clone()));
         bound
     });
-    let ask = ApiVersionsRequest {
-        client_software_name: "t".into(),
-        client_software_version: "1".into(),
-    };
+    let ask = ApiVersionsRequest { client_software_name: "t".into(), client_software_version: "1".into() };
     let asked = frame::request(5, None, 4, &ask).concat();
 
     proptest!(ProptestConfig::with_cases(200), |(

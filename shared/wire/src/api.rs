@@ -50,11 +50,7 @@ impl ApiKey {
     ///
     /// ApiVersions always answers with 0: its client does not yet know what the broker speaks.
     pub fn response_header_version(self, version: i16) -> i16 {
-        if self != Self::ApiVersions && self.is_flexible(version) {
-            1
-        } else {
-            0
-        }
+        if self != Self::ApiVersions && self.is_flexible(version) { 1 } else { 0 }
     }
 }
 

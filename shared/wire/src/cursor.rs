@@ -52,10 +52,7 @@ pub struct Cursor {
 
 impl Cursor {
     pub fn new(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            elements_left: ELEMENTS_MAX,
-        }
+        Self { bytes, elements_left: ELEMENTS_MAX }
     }
 
     pub fn remaining(&self) -> usize {
@@ -75,9 +72,7 @@ impl Cursor {
 
     pub fn string(&mut self, length: usize) -> Result<String, DecodeError> {
         self.need(length)?;
-        let text = std::str::from_utf8(&self.bytes[..length])
-            .map_err(|_| DecodeError::NotUtf8)?
-            .to_owned();
+        let text = std::str::from_utf8(&self.bytes[..length]).map_err(|_| DecodeError::NotUtf8)?.to_owned();
         self.bytes.advance(length);
         Ok(text)
     }
@@ -122,10 +117,7 @@ impl Cursor {
         length: usize,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let mut inner = Self {
-            bytes: self.take(length)?,
-            elements_left: self.elements_left,
-        };
+        let mut inner = Self { bytes: self.take(length)?, elements_left: self.elements_left };
         let value = read(&mut inner)?;
         self.elements_left = inner.elements_left;
         Ok(value)
@@ -133,11 +125,7 @@ impl Cursor {
 
     fn need(&self, needed: usize) -> Result<(), DecodeError> {
         let left = self.remaining();
-        if needed > left {
-            Err(DecodeError::Truncated { needed, left })
-        } else {
-            Ok(())
-        }
+        if needed > left { Err(DecodeError::Truncated { needed, left }) } else { Ok(()) }
     }
 }
 
@@ -161,27 +149,17 @@ mod tests {
             (&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01], Err(DecodeError::VarintTooLong)),
             (&[0x80], Err(DecodeError::Truncated { needed: 1, left: 0 })),
         ] {
-            assert_eq!(
-                Cursor::new(Bytes::copy_from_slice(bytes)).uvarint(),
-                value,
-                "{bytes:x?}"
-            );
+            assert_eq!(Cursor::new(Bytes::copy_from_slice(bytes)).uvarint(), value, "{bytes:x?}");
         }
     }
 
     #[test]
     fn elements_are_bounded_by_bytes_and_by_message() {
         assert_eq!(cursor(b"abc").elements(3), Ok(()));
-        assert_eq!(
-            cursor(b"abc").elements(4),
-            Err(DecodeError::TooManyElements { count: 4, left: 3 })
-        );
+        assert_eq!(cursor(b"abc").elements(4), Err(DecodeError::TooManyElements { count: 4, left: 3 }));
         let mut long = Cursor::new(Bytes::from(vec![0; ELEMENTS_MAX + 2]));
         assert_eq!(long.elements(ELEMENTS_MAX), Ok(()));
-        assert_eq!(
-            long.elements(1),
-            Err(DecodeError::TooManyElements { count: 1, left: 0 })
-        );
+        assert_eq!(long.elements(1), Err(DecodeError::TooManyElements { count: 1, left: 0 }));
     }
 
     #[test]

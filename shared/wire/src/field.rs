@@ -109,11 +109,7 @@ impl Field for crate::ErrorCode {
 /// A type whose bytes begin with its length.
 pub trait Counted: Sized {
     fn read_length(input: &mut Cursor, at: At) -> Result<Option<usize>, DecodeError> {
-        if at.flexible {
-            Ok((input.uvarint()? as usize).checked_sub(1))
-        } else {
-            read_i32_length(input)
-        }
+        if at.flexible { Ok((input.uvarint()? as usize).checked_sub(1)) } else { read_i32_length(input) }
     }
 
     fn write_length(length: Option<usize>, out: &mut impl Sink, at: At) {
@@ -197,11 +193,7 @@ impl Counted for String {
 
     /// Cut at a character's border to the 32,767 bytes that a version without compact lengths can carry.
     fn write_counted(&self, out: &mut impl Sink, at: At) {
-        let length = if at.flexible {
-            self.len()
-        } else {
-            self.floor_char_boundary(i16::MAX as usize)
-        };
+        let length = if at.flexible { self.len() } else { self.floor_char_boundary(i16::MAX as usize) };
         Self::write_length(Some(length), out, at);
         out.put(&self.as_bytes()[..length]);
     }
@@ -209,14 +201,8 @@ impl Counted for String {
     #[cfg(test)]
     fn sample_some(random: &mut rand::rngs::StdRng, _: At) -> Self {
         use rand::Rng;
-        let length = if random.random_ratio(1, 10) {
-            200
-        } else {
-            random.random_range(0..12)
-        };
-        (0..length)
-            .map(|_| ['a', 'Z', '-', '7', 'é', '語'][random.random_range(0..6)])
-            .collect()
+        let length = if random.random_ratio(1, 10) { 200 } else { random.random_range(0..12) };
+        (0..length).map(|_| ['a', 'Z', '-', '7', 'é', '語'][random.random_range(0..6)]).collect()
     }
 }
 
@@ -233,14 +219,7 @@ impl Counted for Bytes {
     #[cfg(test)]
     fn sample_some(random: &mut rand::rngs::StdRng, _: At) -> Self {
         use rand::Rng;
-        let mut bytes = vec![
-            0;
-            if random.random_ratio(1, 4) {
-                3000
-            } else {
-                random.random_range(0..100)
-            }
-        ];
+        let mut bytes = vec![0; if random.random_ratio(1, 4) { 3000 } else { random.random_range(0..100) }];
         random.fill(&mut bytes[..]);
         bytes.into()
     }
@@ -297,9 +276,7 @@ impl From<Bytes> for Chunks {
 
 impl Field for Chunks {
     fn read(input: &mut Cursor, at: At) -> Result<Self, DecodeError> {
-        Ok(<Option<Bytes>>::read(input, at.with_nullable(true))?
-            .unwrap_or_default()
-            .into())
+        Ok(<Option<Bytes>>::read(input, at.with_nullable(true))?.unwrap_or_default().into())
     }
 
     fn write(&self, out: &mut impl Sink, at: At) {

@@ -25,11 +25,7 @@ pub struct RequestHeader {
     pub client_id: Option<String>,
 }
 
-const LEGACY: At = At {
-    version: 0,
-    flexible: false,
-    nullable: true,
-};
+const LEGACY: At = At { version: 0, flexible: false, nullable: true };
 
 impl RequestHeader {
     /// Takes the header off a frame (without its length), so that the body is left.
@@ -51,12 +47,7 @@ impl RequestHeader {
             }
         };
         *frame = input.into_rest();
-        Ok(Self {
-            api_key,
-            api_version,
-            correlation_id,
-            client_id,
-        })
+        Ok(Self { api_key, api_version, correlation_id, client_id })
     }
 
     /// The API, if the table knows it.
@@ -140,10 +131,7 @@ mod tests {
 
     fn joined(frame: Vec<Bytes>) -> Bytes {
         let bytes = frame.concat();
-        assert_eq!(
-            bytes.len(),
-            4 + i32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize
-        );
+        assert_eq!(bytes.len(), 4 + i32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize);
         Bytes::from(bytes).slice(4..)
     }
 
@@ -156,10 +144,7 @@ mod tests {
                 assert_eq!(header.api(), Some(ApiKey::Metadata));
                 assert_eq!((header.api_version, header.correlation_id), (version, 77));
                 assert_eq!(header.client_id.as_deref(), client_id);
-                assert_eq!(
-                    MetadataRequest::decode(frame, version).unwrap(),
-                    MetadataRequest::default()
-                );
+                assert_eq!(MetadataRequest::decode(frame, version).unwrap(), MetadataRequest::default());
             }
         }
     }
@@ -184,10 +169,7 @@ mod tests {
     fn a_header_of_an_unknown_api_keeps_what_is_sure() {
         let mut frame = Bytes::from_static(&[0x7f, 0xff, 0, 3, 0, 0, 0, 9, 0x70, 0, 1]);
         let header = RequestHeader::decode(&mut frame).unwrap();
-        assert_eq!(
-            (header.api_key, header.api_version, header.correlation_id),
-            (0x7fff, 3, 9)
-        );
+        assert_eq!((header.api_key, header.api_version, header.correlation_id), (0x7fff, 3, 9));
         assert_eq!((header.api(), header.client_id), (None, None));
     }
 
@@ -199,9 +181,6 @@ mod tests {
         tagged.extend(&frame[1..]);
         let mut frame = Bytes::from(tagged);
         RequestHeader::decode(&mut frame).unwrap();
-        assert_eq!(
-            ApiVersionsRequest::decode(frame, 3).unwrap(),
-            ApiVersionsRequest::default()
-        );
+        assert_eq!(ApiVersionsRequest::decode(frame, 3).unwrap(), ApiVersionsRequest::default());
     }
 }

@@ -19,10 +19,7 @@ const SAMPLES: u64 = 200;
 /// Fields of versions beyond ours.
 const ONLY_THEIRS: &[(&str, &str)] = &[
     ("TopicProduceData", "topic_id: 00000000-0000-0000-0000-000000000000, "),
-    (
-        "TopicProduceResponse",
-        "topic_id: 00000000-0000-0000-0000-000000000000, ",
-    ),
+    ("TopicProduceResponse", "topic_id: 00000000-0000-0000-0000-000000000000, "),
     ("FetchRequest", ", high_watermark: 9223372036854775807"),
     ("MetadataResponse", ", error_code: 0 }"),
     ("ListOffsetsRequest", ", timeout_ms: 0"),
@@ -34,11 +31,7 @@ where
     Theirs: Encodable + Decodable + Debug,
 {
     for version in Ours::VERSIONS {
-        let at = At {
-            version,
-            flexible: Ours::API.is_flexible(version),
-            nullable: false,
-        };
+        let at = At { version, flexible: Ours::API.is_flexible(version), nullable: false };
         for seed in 0..SAMPLES {
             let sample = Ours::sample(&mut StdRng::seed_from_u64(seed), at);
             let chunks = sample.encode(version);
@@ -50,12 +43,7 @@ where
             assert!(rest.is_empty(), "{} v{version}: {} bytes left", Ours::API, rest.len());
             // Record bytes that come in pieces are one piece once decoded.
             let ours = Ours::decode(bytes.clone(), version).unwrap();
-            assert_eq!(
-                values(&format!("{ours:?}")),
-                values(&format!("{read:?}")),
-                "{} v{version}",
-                Ours::API
-            );
+            assert_eq!(values(&format!("{ours:?}")), values(&format!("{read:?}")), "{} v{version}", Ours::API);
 
             let mut written = BytesMut::new();
             read.encode(&mut written, version).unwrap();

@@ -28,10 +28,7 @@ pub trait Message: Field {
     /// Reads a body. Bytes after its end are ignored, as Kafka does: librdkafka sends some.
     fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError> {
         if !Self::VERSIONS.contains(&version) {
-            return Err(DecodeError::UnsupportedVersion {
-                api: Self::API,
-                version,
-            });
+            return Err(DecodeError::UnsupportedVersion { api: Self::API, version });
         }
         Self::read(&mut Cursor::new(body), at::<Self>(version))
     }
@@ -66,11 +63,7 @@ pub trait Request: Message {
 }
 
 fn at<M: Message>(version: i16) -> At {
-    At {
-        version,
-        flexible: M::API.is_flexible(version),
-        nullable: false,
-    }
+    At { version, flexible: M::API.is_flexible(version), nullable: false }
 }
 
 /// Bytes that a tagged field's value takes.

@@ -55,10 +55,7 @@ pub struct Frames {
 impl Frames {
     /// `copied`: bytes of framing, as [`Length`] counts them.
     pub fn with_capacity(copied: usize) -> Self {
-        Self {
-            framing: BytesMut::with_capacity(copied),
-            chunks: Vec::new(),
-        }
+        Self { framing: BytesMut::with_capacity(copied), chunks: Vec::new() }
     }
 
     pub fn finish(mut self) -> Vec<Bytes> {

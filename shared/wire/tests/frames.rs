@@ -78,23 +78,14 @@ fn check_folder(folder: &Path) -> BTreeSet<(ApiKey, i16)> {
             checked += 1;
         }
     }
-    println!(
-        "{}: {checked} requests, {} APIs and versions",
-        folder.display(),
-        seen.len()
-    );
+    println!("{}: {checked} requests, {} APIs and versions", folder.display(), seen.len());
     seen
 }
 
 #[test]
 fn genuine_frames_come_back_as_the_same_bytes() {
     let seen = check_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames"));
-    let versions = |api| {
-        seen.iter()
-            .filter(|(key, _)| *key == api)
-            .map(|(_, version)| *version)
-            .collect::<Vec<_>>()
-    };
+    let versions = |api| seen.iter().filter(|(key, _)| *key == api).map(|(_, version)| *version).collect::<Vec<_>>();
     assert_eq!(versions(ApiKey::ApiVersions), [0, 1, 2, 3, 4]);
     assert_eq!(versions(ApiKey::Metadata), [0, 1, 2, 4, 5, 6, 8, 11, 12]);
     assert_eq!(versions(ApiKey::Produce), [3, 5, 6, 7, 8, 9, 10, 11]);

@@ -75,13 +75,7 @@ proptest! {
 #[test]
 fn an_array_longer_than_its_message_reserves_nothing() {
     let claims = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff, 0, 0]);
-    assert_eq!(
-        MetadataRequest::decode(claims, 1),
-        Err(DecodeError::TooManyElements {
-            count: 0x7fff_ffff,
-            left: 2
-        })
-    );
+    assert_eq!(MetadataRequest::decode(claims, 1), Err(DecodeError::TooManyElements { count: 0x7fff_ffff, left: 2 }));
 }
 
 #[test]
@@ -90,40 +84,28 @@ fn a_frame_of_tiny_elements_stops_at_the_bound() {
     body.resize(4 + 2 * 2_000_000, 0);
     assert_eq!(
         MetadataRequest::decode(body.into(), 1),
-        Err(DecodeError::TooManyElements {
-            count: 2_000_000,
-            left: 1 << 20
-        })
+        Err(DecodeError::TooManyElements { count: 2_000_000, left: 1 << 20 })
     );
 }
 
 #[test]
 fn null_is_refused_where_the_version_has_none() {
     let null = Bytes::from_static(&[0xff; 4]);
-    assert_eq!(
-        MetadataRequest::decode(null.clone(), 0),
-        Err(DecodeError::UnexpectedNull)
-    );
+    assert_eq!(MetadataRequest::decode(null.clone(), 0), Err(DecodeError::UnexpectedNull));
     assert_eq!(MetadataRequest::decode(null, 1).unwrap().topics, None);
 }
 
 #[test]
 fn versions_outside_the_table_are_refused() {
     for version in [-1, 2, 12] {
-        let refused = DecodeError::UnsupportedVersion {
-            api: ApiKey::Produce,
-            version,
-        };
+        let refused = DecodeError::UnsupportedVersion { api: ApiKey::Produce, version };
         assert_eq!(ProduceRequest::decode(Bytes::new(), version), Err(refused));
     }
 }
 
 #[test]
 fn bytes_after_the_end_and_unknown_tags_are_ignored() {
-    let request = FetchRequest {
-        max_wait_ms: 500,
-        ..FetchRequest::default()
-    };
+    let request = FetchRequest { max_wait_ms: 500, ..FetchRequest::default() };
     let mut body = request.encode(12).concat();
     assert_eq!(body.pop(), Some(0), "no tagged fields");
     // Two fields of tags beyond the table, then bytes that belong to nothing.
@@ -134,9 +116,7 @@ fn bytes_after_the_end_and_unknown_tags_are_ignored() {
 #[test]
 fn record_bytes_are_slices_of_the_frame() {
     let records = Bytes::from(vec![42; 5000]);
-    let mut body = vec![
-        0xff, 0xff, 0, 1, 0, 0, 0, 9, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 3,
-    ];
+    let mut body = vec![0xff, 0xff, 0, 1, 0, 0, 0, 9, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 3];
     body.extend(5000i32.to_be_bytes());
     body.extend(&records);
     let body = Bytes::from(body);

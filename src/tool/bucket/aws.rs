@@ -21,14 +21,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 pub async fn s3_client(place: &S3Place) -> Result<(Client, String)> {
     let shared = sdk_config(place).await?;
     let region = shared.region().map(ToString::to_string).unwrap_or_default();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_timeout(CALL_TIMEOUT)
-        .build();
-    let config = aws_sdk_s3::config::Builder::from(&shared)
-        .force_path_style(place.path_style)
-        .timeout_config(timeouts)
-        .build();
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
+    let config =
+        aws_sdk_s3::config::Builder::from(&shared).force_path_style(place.path_style).timeout_config(timeouts).build();
     Ok((Client::from_conf(config), region))
 }
 
@@ -72,10 +67,7 @@ impl Refusal {
 
     /// Whether there is no such queue. AWS's code is that of the protocol before this one; other servers have the new one.
     pub fn is_absent_queue(&self) -> bool {
-        matches!(
-            self.code.as_str(),
-            "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist"
-        )
+        matches!(self.code.as_str(), "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist")
     }
 }
 

@@ -29,19 +29,12 @@ impl Lifecycle {
     pub async fn of(client: &Client, bucket: &str, prefix: Option<&str>) -> Result<Self, Refusal> {
         let asked = client.get_bucket_lifecycle_configuration().bucket(bucket).send().await;
         let (rules, size_min) = match asked.map_err(Refusal::from) {
-            Ok(answer) => (
-                answer.rules.unwrap_or_default(),
-                answer.transition_default_minimum_object_size,
-            ),
+            Ok(answer) => (answer.rules.unwrap_or_default(), answer.transition_default_minimum_object_size),
             Err(refusal) if refusal.code == "NoSuchLifecycleConfiguration" => (Vec::new(), None),
             Err(refusal) => return Err(refusal),
         };
         let prefix = prefix.map_or(String::new(), |prefix| format!("{prefix}/"));
-        Ok(Self {
-            prefix,
-            rules,
-            size_min,
-        })
+        Ok(Self { prefix, rules, size_min })
     }
 
     /// Adds a rule to those of the bucket.
@@ -85,15 +78,12 @@ impl Lifecycle {
     }
 
     fn enabled(&self) -> impl Iterator<Item = &LifecycleRule> {
-        self.rules
-            .iter()
-            .filter(|rule| *rule.status() == ExpirationStatus::Enabled)
+        self.rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled)
     }
 
     /// The rules that hold for every object of ours.
     fn covering(&self) -> impl Iterator<Item = &LifecycleRule> {
-        self.enabled()
-            .filter(|rule| self.prefix.starts_with(prefix_of(rule)) && !selects(rule))
+        self.enabled().filter(|rule| self.prefix.starts_with(prefix_of(rule)) && !selects(rule))
     }
 }
 
@@ -148,11 +138,7 @@ mod tests {
     use super::*;
 
     fn seen_from(prefix: &str, rules: &[LifecycleRule]) -> Lifecycle {
-        Lifecycle {
-            prefix: prefix.into(),
-            rules: rules.to_vec(),
-            size_min: None,
-        }
+        Lifecycle { prefix: prefix.into(), rules: rules.to_vec(), size_min: None }
     }
 
     fn below(prefix: &str, mut rule: LifecycleRule) -> LifecycleRule {
@@ -171,13 +157,9 @@ mod tests {
         let (drop, forget) = (drop_uploads().unwrap(), forget_versions().unwrap());
         let own = seen_from("team/a/", &[drop.clone(), forget.clone()]);
         assert!(own.drops_uploads() && own.forgets_versions() && own.deleter().is_none());
-        for (rule_prefix, counts) in [
-            ("", true),
-            ("team/", true),
-            ("team/a/", true),
-            ("team/a/x", false),
-            ("b/", false),
-        ] {
+        for (rule_prefix, counts) in
+            [("", true), ("team/", true), ("team/a/", true), ("team/a/x", false), ("b/", false)]
+        {
             let rule = below(rule_prefix, drop.clone());
             assert_eq!(seen_from("team/a/", &[rule]).drops_uploads(), counts, "{rule_prefix}");
         }
@@ -212,12 +194,6 @@ mod tests {
         assert!(template.contains(&format!("days_after_initiation = {UPLOAD_DAYS}\n")));
         let variables = include_str!("../../../infra/terraform/variables.tf");
         let (_, undelete_days) = variables.split_once("\"undelete_days\"").unwrap();
-        assert!(
-            undelete_days
-                .split('}')
-                .next()
-                .unwrap()
-                .ends_with(&format!("= {UNDELETE_DAYS}\n"))
-        );
+        assert!(undelete_days.split('}').next().unwrap().ends_with(&format!("= {UNDELETE_DAYS}\n")));
     }
 }

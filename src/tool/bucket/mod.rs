@@ -58,11 +58,8 @@ impl Bucket {
 impl Place {
     /// The bucket, in words.
     fn name(&self) -> Result<String> {
-        let within = |prefix: &Option<String>| {
-            prefix
-                .as_ref()
-                .map_or(String::new(), |prefix| format!(", prefix {prefix}"))
-        };
+        let within =
+            |prefix: &Option<String>| prefix.as_ref().map_or(String::new(), |prefix| format!(", prefix {prefix}"));
         Ok(match self.bucket.object_store_backend {
             Backend::Local => format!("directory {}", self.bucket.directory(&self.data_dir).display()),
             Backend::S3 => {
@@ -72,11 +69,7 @@ impl Place {
             }
             Backend::Gcs => {
                 let place = self.bucket.gcs.place()?;
-                format!(
-                    "bucket {} at Google Cloud Storage{}",
-                    place.bucket,
-                    within(&place.prefix)
-                )
+                format!("bucket {} at Google Cloud Storage{}", place.bucket, within(&place.prefix))
             }
             Backend::Azure => {
                 let place = self.bucket.azure.place()?;

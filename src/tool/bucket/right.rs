@@ -40,13 +40,7 @@ impl Right {
                 (["read", "write", "write", "read", "write"], directory)
             }
             Backend::S3 => {
-                let names = [
-                    "s3:ListBucket",
-                    "s3:PutObject",
-                    "s3:PutObject",
-                    "s3:GetObject",
-                    "s3:DeleteObject",
-                ];
+                let names = ["s3:ListBucket", "s3:PutObject", "s3:PutObject", "s3:GetObject", "s3:DeleteObject"];
                 let bucket = format!("arn:aws:s3:::{}", given(&settings.s3.s3_bucket).trim());
                 let objects = format!("{bucket}/{}*", below(&settings.s3.s3_prefix));
                 (names, if deed == Deed::List { bucket } else { objects })
@@ -72,10 +66,7 @@ impl Right {
                 (names, format!("container {}", given(&settings.azure.azure_container)))
             }
         };
-        Self {
-            name: names[deed as usize],
-            on,
-        }
+        Self { name: names[deed as usize], on }
     }
 }
 

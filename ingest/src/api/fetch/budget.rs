@@ -11,11 +11,7 @@ pub struct Budget {
 impl Budget {
     /// As many bytes as the client wants, but at most `limit`. A negative number is none.
     pub fn new(max_bytes: i32, limit: usize) -> Self {
-        Self {
-            max: usize::try_from(max_bytes).unwrap_or(0).min(limit),
-            granted: usize::MAX,
-            taken: 0,
-        }
+        Self { max: usize::try_from(max_bytes).unwrap_or(0).min(limit), granted: usize::MAX, taken: 0 }
     }
 
     /// Room to ask for where no batch has more than `batch_bytes`.
@@ -72,13 +68,7 @@ mod tests {
     use super::*;
 
     fn batches(lengths: &[usize]) -> Vec<BatchBytes> {
-        lengths
-            .iter()
-            .map(|length| BatchBytes {
-                head: Bytes::new(),
-                body: vec![0; *length].into(),
-            })
-            .collect()
+        lengths.iter().map(|length| BatchBytes { head: Bytes::new(), body: vec![0; *length].into() }).collect()
     }
 
     fn lengths(batches: &[BatchBytes]) -> Vec<usize> {

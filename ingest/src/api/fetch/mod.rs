@@ -54,10 +54,7 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
     };
     let follower = asked.replica_id.max(asked.replica_state.replica_id);
     if follower >= 0 {
-        return ready(Outcome::close(format!(
-            "broker {follower} fetches as a follower, which nobody is here"
-        )))
-        .boxed();
+        return ready(Outcome::close(format!("broker {follower} fetches as a follower, which nobody is here"))).boxed();
     }
     let peer = request.peer;
     async move {
@@ -79,21 +76,14 @@ async fn fetch(
     peer: SocketAddr,
 ) -> (FetchResponse, Option<HeldRoom>) {
     if asked.session_epoch > 0 {
-        let response = FetchResponse {
-            error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
-            ..Default::default()
-        };
+        let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
         return (response, None);
     }
     let deadline = Instant::now() + Duration::from_millis(asked.max_wait_ms.max(0).unsigned_abs().into());
     let mut budget = Budget::new(asked.max_bytes, ANSWER_BYTES_MAX);
     let enough = budget.enough(asked.min_bytes);
     let read_committed = asked.isolation_level == READ_COMMITTED;
-    let mut topics: Vec<_> = asked
-        .topics
-        .into_iter()
-        .map(|topic| begin(broker, topic, version))
-        .collect();
+    let mut topics: Vec<_> = asked.topics.into_iter().map(|topic| begin(broker, topic, version)).collect();
     let tails: Vec<Arc<PartitionTail>> = partitions(&mut topics).filter_map(|read| read.tail()).collect();
     loop {
         // Taken before the ends are looked at, so that no growth falls between the two.
@@ -123,18 +113,11 @@ async fn fetch(
         None => None,
     };
     let response = |topic: TopicRead| FetchableTopicResponse {
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|read| read.into_response(version, read_committed))
-            .collect(),
+        partitions: topic.partitions.into_iter().map(|read| read.into_response(version, read_committed)).collect(),
         topic: topic.name,
         topic_id: topic.id,
     };
-    let response = FetchResponse {
-        responses: topics.into_iter().map(response).collect(),
-        ..Default::default()
-    };
+    let response = FetchResponse { responses: topics.into_iter().map(response).collect(), ..Default::default() };
     (response, room)
 }
 
@@ -151,29 +134,15 @@ async fn fill(broker: &Broker, topics: &mut [TopicRead], budget: &mut Budget, mu
 fn begin(broker: &Broker, asked: FetchTopic, version: i16) -> TopicRead {
     let topics = broker.lane.topics();
     let by_id = version >= IDS_FROM;
-    let topic = if by_id {
-        topics.get(TopicId(asked.topic_id))
-    } else {
-        topics.named(&asked.topic)
-    };
+    let topic = if by_id { topics.get(TopicId(asked.topic_id)) } else { topics.named(&asked.topic) };
     let unknown = || {
-        if by_id {
-            ApiError::UnknownTopicId
-        } else {
-            ApiError::UnknownTopic
-        }
+        if by_id { ApiError::UnknownTopicId } else { ApiError::UnknownTopic }
     };
     let partitions = asked.partitions.iter().map(|partition| {
-        let place = topic
-            .ok_or_else(unknown)
-            .and_then(|topic| Place::of(topic, partition.partition));
+        let place = topic.ok_or_else(unknown).and_then(|topic| Place::of(topic, partition.partition));
         PartitionRead::begin(place, by_id, partition)
     });
-    TopicRead {
-        partitions: partitions.collect(),
-        name: asked.topic,
-        id: asked.topic_id,
-    }
+    TopicRead { partitions: partitions.collect(), name: asked.topic, id: asked.topic_id }
 }
 
 fn partitions(topics: &mut [TopicRead]) -> impl Iterator<Item = &mut PartitionRead> {

@@ -53,10 +53,7 @@ impl PartitionRead {
             diverging,
             from: asked.fetch_offset,
             bytes_max: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
-            ahead: Ahead::Tail {
-                bytes: 0,
-                end: asked.fetch_offset,
-            },
+            ahead: Ahead::Tail { bytes: 0, end: asked.fetch_offset },
             chunks: Vec::new(),
         }
     }
@@ -74,10 +71,7 @@ impl PartitionRead {
         };
         if self.diverging.is_none() && !self.is_full() {
             self.ahead = match place.tail.ahead(end, self.bytes_max.saturating_sub(bytes)) {
-                Some((more, end)) => Ahead::Tail {
-                    bytes: bytes + more,
-                    end,
-                },
+                Some((more, end)) => Ahead::Tail { bytes: bytes + more, end },
                 None => Ahead::Unread,
             };
         }
@@ -185,11 +179,7 @@ fn check(place: &Place, asked: &FetchPartition) -> Result<Option<EpochEndOffset>
     place.check_leader_epoch(asked.current_leader_epoch)?;
     let bounds = place.tail.bounds();
     let offset = asked.fetch_offset;
-    let out_of_range = ApiError::OffsetOutOfRange {
-        offset,
-        log_start: bounds.log_start,
-        end: bounds.end,
-    };
+    let out_of_range = ApiError::OffsetOutOfRange { offset, log_start: bounds.log_start, end: bounds.end };
     if asked.last_fetched_epoch >= 0 {
         match epochs::compare(&place.tail.epochs(), bounds.end, asked.last_fetched_epoch, offset) {
             Agreement::Agreed => {}
@@ -197,9 +187,5 @@ fn check(place: &Place, asked: &FetchPartition) -> Result<Option<EpochEndOffset>
             Agreement::Unknown => return Err(out_of_range),
         }
     }
-    if (bounds.log_start..=bounds.end).contains(&offset) {
-        Ok(None)
-    } else {
-        Err(out_of_range)
-    }
+    if (bounds.log_start..=bounds.end).contains(&offset) { Ok(None) } else { Err(out_of_range) }
 }

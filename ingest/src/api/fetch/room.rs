@@ -43,12 +43,7 @@ pub struct HeldRoom {
 impl AnswerRoom {
     /// Room for `bytes_max` bytes; `held_bytes` shows how many are taken.
     pub fn new(bytes_max: usize, held_bytes: IntGauge) -> Arc<Self> {
-        Arc::new(Self {
-            bytes_max,
-            books: Mutex::default(),
-            freed: Notify::new(),
-            held_bytes,
-        })
+        Arc::new(Self { bytes_max, books: Mutex::default(), freed: Notify::new(), held_bytes })
     }
 
     /// Takes up to `most` bytes and no less than `least`, which is what the answer's first batch may need; waits for
@@ -88,12 +83,7 @@ impl AnswerRoom {
         };
         books.overdrawn |= overdraws;
         self.book(&mut books, connection, 0, bytes);
-        Some(HeldRoom {
-            room: self.clone(),
-            connection,
-            bytes,
-            overdraws,
-        })
+        Some(HeldRoom { room: self.clone(), connection, bytes, overdraws })
     }
 
     /// Changes what an answer of a connection holds.

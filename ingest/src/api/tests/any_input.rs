@@ -25,66 +25,28 @@ fn call<R: chronik_wire::Request>(served: &Served, version: i16, body: Bytes) ->
 }
 
 fn all_versions<R: chronik_wire::Request>(request: R) -> impl Iterator<Item = Seed> {
-    R::VERSIONS.map(move |version| Seed {
-        call: call::<R>,
-        version,
-        body: request.encode(version).concat(),
-    })
+    R::VERSIONS.map(move |version| Seed { call: call::<R>, version, body: request.encode(version).concat() })
 }
 
 fn seeds() -> Vec<Seed> {
     let name = || "t".to_owned();
     let sent = batch(&[(1, "a"), (2, "b")]);
     let produces = all_versions(produce(1, "t", &[(0, &sent), (1, &sent)]));
-    let waiting = FetchRequest {
-        max_wait_ms: LONG_MS,
-        min_bytes: 1 << 20,
-        ..fetch("t", &[(0, 0), (1, 0)])
-    };
-    let partitions = [-5, -1, 1]
-        .map(|timestamp| ListOffsetsPartition {
-            timestamp,
-            ..Default::default()
-        })
-        .to_vec();
-    let lists = ListOffsetsRequest {
-        topics: vec![ListOffsetsTopic {
-            name: name(),
-            partitions,
-        }],
-        ..Default::default()
-    };
-    let topic = MetadataRequestTopic {
-        name: Some(name()),
-        ..Default::default()
-    };
-    let metadata = MetadataRequest {
-        topics: Some(vec![topic]),
-        ..Default::default()
-    };
-    let new = CreatableTopic {
-        name: "u".into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let creates = CreateTopicsRequest {
-        topics: vec![new],
-        ..Default::default()
-    };
+    let waiting = FetchRequest { max_wait_ms: LONG_MS, min_bytes: 1 << 20, ..fetch("t", &[(0, 0), (1, 0)]) };
+    let partitions = [-5, -1, 1].map(|timestamp| ListOffsetsPartition { timestamp, ..Default::default() }).to_vec();
+    let lists =
+        ListOffsetsRequest { topics: vec![ListOffsetsTopic { name: name(), partitions }], ..Default::default() };
+    let topic = MetadataRequestTopic { name: Some(name()), ..Default::default() };
+    let metadata = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+    let new = CreatableTopic { name: "u".into(), num_partitions: 1, replication_factor: 1, ..Default::default() };
+    let creates = CreateTopicsRequest { topics: vec![new], ..Default::default() };
     let deletes = DeleteTopicsRequest {
-        topics: vec![DeleteTopicState {
-            name: Some("u".into()),
-            ..Default::default()
-        }],
+        topics: vec![DeleteTopicState { name: Some("u".into()), ..Default::default() }],
         topic_names: vec!["u".into()],
         ..Default::default()
     };
     let epochs = OffsetForLeaderEpochRequest {
-        topics: vec![OffsetForLeaderTopic {
-            topic: name(),
-            partitions: vec![OffsetForLeaderPartition::default()],
-        }],
+        topics: vec![OffsetForLeaderTopic { topic: name(), partitions: vec![OffsetForLeaderPartition::default()] }],
         ..Default::default()
     };
     produces
@@ -111,11 +73,7 @@ fn no_input_makes_a_handler_panic() {
     let cut = prop_oneof![4 => Just(usize::MAX), 1 => 0usize..100];
     let mut runner = TestRunner::new(Config::with_cases(3_000));
     let run = runner.run(&(any::<prop::sample::Index>(), flips, cut), |(seed, flips, cut)| {
-        let Seed {
-            call,
-            version,
-            mut body,
-        } = seed.get(&seeds).clone();
+        let Seed { call, version, mut body } = seed.get(&seeds).clone();
         for (at, byte) in flips {
             let at = at.index(body.len());
             body[at] = byte;

@@ -5,17 +5,11 @@ use super::*;
 
 fn offsets(partition: &PartitionData) -> Vec<i64> {
     let batches = chronik_core::batch::split(records(partition));
-    batches
-        .map(|batch| chronik_core::batch::verify(&batch.unwrap()).unwrap().base_offset)
-        .collect()
+    batches.map(|batch| chronik_core::batch::verify(&batch.unwrap()).unwrap().base_offset).collect()
 }
 
 fn waiting(asked: FetchRequest, min_bytes: usize) -> FetchRequest {
-    FetchRequest {
-        max_wait_ms: LONG_MS,
-        min_bytes: min_bytes as i32,
-        ..asked
-    }
+    FetchRequest { max_wait_ms: LONG_MS, min_bytes: min_bytes as i32, ..asked }
 }
 
 #[tokio::test]
@@ -37,10 +31,7 @@ async fn a_waiting_fetch_wakes_once_there_is_enough() {
 async fn a_fetch_that_nothing_comes_for_ends_at_its_time() {
     let served = Served::start().await;
     served.create("t", 1, &[]).await;
-    let asked = FetchRequest {
-        max_wait_ms: 1,
-        ..waiting(fetch("t", &[(0, 0)]), 1)
-    };
+    let asked = FetchRequest { max_wait_ms: 1, ..waiting(fetch("t", &[(0, 0)]), 1) };
     let partition = served.ask(12, asked).await.responses.remove(0).partitions.remove(0);
     assert_eq!((partition.high_watermark, records(&partition)), (0, Bytes::new()));
 }
@@ -51,26 +42,13 @@ async fn nothing_is_waited_for_where_waiting_is_of_no_use() {
     served.create("t", 1, &[]).await;
     served.produce(9, "t", &batch(&[(1, "a")])).await;
     served.produce(9, "t", &batch(&[(1, "b")])).await;
-    let no_partition = FetchRequest {
-        topics: vec![],
-        ..fetch("t", &[])
-    };
-    let small = FetchRequest {
-        max_bytes: 1,
-        ..fetch("t", &[(0, 0)])
-    };
-    for asked in [
-        fetch("t", &[(0, 2), (7, 0)]),
-        fetch("t", &[(0, 9)]),
-        fetch("nothing", &[(0, 0)]),
-        no_partition,
-        small,
-    ] {
+    let no_partition = FetchRequest { topics: vec![], ..fetch("t", &[]) };
+    let small = FetchRequest { max_bytes: 1, ..fetch("t", &[(0, 0)]) };
+    for asked in
+        [fetch("t", &[(0, 2), (7, 0)]), fetch("t", &[(0, 9)]), fetch("nothing", &[(0, 0)]), no_partition, small]
+    {
         let shown = format!("{asked:?}");
-        assert!(
-            served.call(12, &waiting(asked, 1_000_000)).now_or_never().is_some(),
-            "{shown}"
-        );
+        assert!(served.call(12, &waiting(asked, 1_000_000)).now_or_never().is_some(), "{shown}");
     }
 }
 
@@ -92,21 +70,11 @@ async fn limits_hold_in_the_requests_order_but_for_the_first_batch() {
         (i32::MAX, i32::MAX, [vec![0, 1, 2], vec![0, 1, 2]]),
         (i32::MIN, -1, [vec![0], vec![]]),
     ] {
-        let mut asked = FetchRequest {
-            max_bytes,
-            ..fetch("t", &[(0, 0), (1, 0), (2, 0)])
-        };
-        asked.topics[0]
-            .partitions
-            .iter_mut()
-            .for_each(|p| p.partition_max_bytes = partition_max_bytes);
+        let mut asked = FetchRequest { max_bytes, ..fetch("t", &[(0, 0), (1, 0), (2, 0)]) };
+        asked.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = partition_max_bytes);
         let answer = served.ask(12, asked).await;
         let read: Vec<_> = answer.responses[0].partitions.iter().map(offsets).collect();
-        assert_eq!(
-            read,
-            [&[vec![]], &expected[..]].concat(),
-            "{max_bytes} {partition_max_bytes}"
-        );
+        assert_eq!(read, [&[vec![]], &expected[..]].concat(), "{max_bytes} {partition_max_bytes}");
     }
 }
 
@@ -122,10 +90,7 @@ async fn an_offset_that_nothing_has_is_out_of_range() {
     }
     assert_eq!(records(&served.fetch(12, "t", 1).await), Bytes::new());
     let unknown = served.fetch(12, "nothing", 0).await;
-    assert_eq!(
-        (unknown.error_code, unknown.high_watermark),
-        (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1)
-    );
+    assert_eq!((unknown.error_code, unknown.high_watermark), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1));
     assert_eq!(served.fetch(13, "t", 0).await.error_code, ErrorCode::UNKNOWN_TOPIC_ID);
 }
 
@@ -142,10 +107,7 @@ async fn readers_of_another_epoch_are_told() {
         asked
     };
     let none = EpochEndOffset::default();
-    let forked = EpochEndOffset {
-        epoch: 1,
-        end_offset: 1,
-    };
+    let forked = EpochEndOffset { epoch: 1, end_offset: 1 };
     for (current, last, offset, code, diverging) in [
         (1, 1, 1, ErrorCode::NONE, &none),
         (0, -1, 0, ErrorCode::FENCED_LEADER_EPOCH, &none),
@@ -155,16 +117,9 @@ async fn readers_of_another_epoch_are_told() {
     ] {
         let answer = served.ask(12, asked(current, last, offset)).await;
         let partition = &answer.responses[0].partitions[0];
-        assert_eq!(
-            (partition.error_code, &partition.diverging_epoch),
-            (code, diverging),
-            "{current} {last} {offset}"
-        );
+        assert_eq!((partition.error_code, &partition.diverging_epoch), (code, diverging), "{current} {last} {offset}");
     }
-    assert_eq!(
-        served.ask(8, asked(0, 9, 0)).await.responses[0].partitions[0].error_code,
-        ErrorCode::NONE
-    );
+    assert_eq!(served.ask(8, asked(0, 9, 0)).await.responses[0].partitions[0].error_code, ErrorCode::NONE);
 }
 
 #[tokio::test]
@@ -177,35 +132,13 @@ async fn sessions_are_declined_and_followers_refused() {
         (5, -1, ErrorCode::NONE),
         (5, 1, ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
     ] {
-        let answer = served
-            .ask(
-                12,
-                FetchRequest {
-                    session_id,
-                    session_epoch,
-                    ..fetch("t", &[(0, 0)])
-                },
-            )
-            .await;
-        assert_eq!(
-            (answer.error_code, answer.session_id),
-            (code, 0),
-            "{session_id} {session_epoch}"
-        );
+        let answer = served.ask(12, FetchRequest { session_id, session_epoch, ..fetch("t", &[(0, 0)]) }).await;
+        assert_eq!((answer.error_code, answer.session_id), (code, 0), "{session_id} {session_epoch}");
     }
-    let follower = FetchRequest {
-        replica_id: 2,
-        ..fetch("t", &[(0, 0)])
-    };
+    let follower = FetchRequest { replica_id: 2, ..fetch("t", &[(0, 0)]) };
     assert!(matches!(served.call(12, &follower).await, Outcome::Close { .. }));
-    let replica_state = ReplicaState {
-        replica_id: 2,
-        replica_epoch: 1,
-    };
-    let follower = FetchRequest {
-        replica_state,
-        ..fetch("t", &[(0, 0)])
-    };
+    let replica_state = ReplicaState { replica_id: 2, replica_epoch: 1 };
+    let follower = FetchRequest { replica_state, ..fetch("t", &[(0, 0)]) };
     assert!(matches!(served.call(15, &follower).await, Outcome::Close { .. }));
 }
 
@@ -213,15 +146,7 @@ async fn sessions_are_declined_and_followers_refused() {
 async fn who_reads_committed_records_is_told_that_none_were_aborted() {
     let served = Served::start().await;
     served.create("t", 1, &[]).await;
-    let answer = served
-        .ask(
-            12,
-            FetchRequest {
-                isolation_level: 1,
-                ..fetch("t", &[(0, 0)])
-            },
-        )
-        .await;
+    let answer = served.ask(12, FetchRequest { isolation_level: 1, ..fetch("t", &[(0, 0)]) }).await;
     assert_eq!(answer.responses[0].partitions[0].aborted_transactions, Some(vec![]));
 }
 
@@ -280,10 +205,7 @@ async fn a_fetch_whose_topic_is_deleted_tells_at_once_to_look_again() {
     let mut by_id = served.call(13, &waiting(by_id(id), 1));
     assert!(poll!(&mut by_name).is_pending() && poll!(&mut by_id).is_pending());
 
-    let deleted = DeleteTopicsRequest {
-        topic_names: vec!["t".into()],
-        ..Default::default()
-    };
+    let deleted = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
     served.ask(5, deleted).await;
     served.create("t", 1, &[]).await;
     served.produce(9, "t", &batch(&[(1, "a")])).await;
@@ -291,10 +213,7 @@ async fn a_fetch_whose_topic_is_deleted_tells_at_once_to_look_again() {
     let codes: Vec<_> = answer.responses.iter().map(|t| t.partitions[0].error_code).collect();
     assert_eq!(codes, [ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::NONE]);
     let answer = response::<FetchRequest>(13, by_id.await);
-    assert_eq!(
-        answer.responses[0].partitions[0].error_code,
-        ErrorCode::UNKNOWN_TOPIC_ID
-    );
+    assert_eq!(answer.responses[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
 }
 
 #[tokio::test]
@@ -307,9 +226,7 @@ async fn one_partition_that_can_not_be_read_does_not_spoil_the_others() {
     std::fs::remove_dir_all(served._folder.path().join("bucket")).unwrap();
     served.ask(9, produce(1, "t", &[(0, &sent), (1, &sent)])).await;
     let answer = served.ask(12, fetch("t", &[(0, 0), (1, 0)])).await;
-    let [lost, read] = &answer.responses[0].partitions[..] else {
-        panic!("{answer:?}")
-    };
+    let [lost, read] = &answer.responses[0].partitions[..] else { panic!("{answer:?}") };
     assert_eq!(lost.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
     assert_eq!(offsets(read), [0]);
     assert_eq!(offsets(&served.fetch(12, "t", 1).await), [1]);

@@ -73,24 +73,11 @@ impl Served {
         let settings = settings(folder.path());
         let data_dir = Arc::new(DataDir::open(&settings.data_dir).unwrap());
         let store: SharedStore = Arc::new(LocalBucket::open(&folder.path().join("bucket")).unwrap());
-        let Started {
-            ownership,
-            beat,
-            replayed,
-            log,
-            ..
-        } = start(&settings, &data_dir, &store, LANE).await.unwrap();
+        let Started { ownership, beat, replayed, log, .. } = start(&settings, &data_dir, &store, LANE).await.unwrap();
         let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
         let (order, orders) = mpsc::unbounded_channel();
-        let limits = ShipLimits {
-            bytes: 64 << 20,
-            age: Duration::from_secs(600),
-        };
-        let lane_settings = LaneSettings {
-            incarnation,
-            ship: limits,
-            tail_bytes_max: 1 << 20,
-        };
+        let limits = ShipLimits { bytes: 64 << 20, age: Duration::from_secs(600) };
+        let lane_settings = LaneSettings { incarnation, ship: limits, tail_bytes_max: 1 << 20 };
         let metrics = Metrics::new();
         let (owner, lane) = Owner::new(lane_settings, replayed, log, order, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
@@ -132,14 +119,7 @@ impl Served {
             num_partitions: 2,
         };
         change(&mut broker);
-        Self {
-            table: table(broker),
-            lane,
-            exporter,
-            answer_bytes,
-            _stop: stop.drop_guard(),
-            _folder: folder,
-        }
+        Self { table: table(broker), lane, exporter, answer_bytes, _stop: stop.drop_guard(), _folder: folder }
     }
 
     /// Moves everything acknowledged so far to the bucket: when this returns, nothing else holds it.
@@ -170,22 +150,12 @@ impl Served {
     }
 
     async fn create(&self, name: &str, num_partitions: i32, configs: &[(&str, &str)]) -> uuid::Uuid {
-        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
-            name: (*name).into(),
-            value: Some((*value).into()),
-        };
+        let config =
+            |(name, value): &(&str, &str)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) };
         let configs = configs.iter().map(config).collect();
-        let topic = CreatableTopic {
-            name: name.into(),
-            num_partitions,
-            replication_factor: 1,
-            configs,
-            ..Default::default()
-        };
-        let asked = CreateTopicsRequest {
-            topics: vec![topic],
-            ..Default::default()
-        };
+        let topic =
+            CreatableTopic { name: name.into(), num_partitions, replication_factor: 1, configs, ..Default::default() };
+        let asked = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
         let created = self.ask(7, asked).await.topics.remove(0);
         assert_eq!(created.error_code, ErrorCode::NONE);
         created.topic_id
@@ -205,13 +175,7 @@ impl Served {
 
 fn settings(folder: &Path) -> IngestSettings {
     let data_dir = folder.join("data");
-    let line = [
-        "chronik-ingest",
-        "--data-dir",
-        data_dir.to_str().unwrap(),
-        "--wal-max-bytes",
-        "256MiB",
-    ];
+    let line = ["chronik-ingest", "--data-dir", data_dir.to_str().unwrap(), "--wal-max-bytes", "256MiB"];
     CommandLine::parse_from(line).settings
 }
 
@@ -222,19 +186,11 @@ fn arrived<R: Message>(version: i16, body: Bytes, frame_bytes: usize) -> Request
         correlation_id: 1,
         client_id: Some("test".into()),
     };
-    Request {
-        api: R::API,
-        header,
-        body,
-        frame_bytes,
-        peer: ([127, 0, 0, 1], 9).into(),
-    }
+    Request { api: R::API, header, body, frame_bytes, peer: ([127, 0, 0, 1], 9).into() }
 }
 
 fn response<R: chronik_wire::Request>(version: i16, outcome: Outcome) -> R::Response {
-    let Outcome::Answer(chunks) = outcome else {
-        panic!("no answer: {outcome:?}")
-    };
+    let Outcome::Answer(chunks) = outcome else { panic!("no answer: {outcome:?}") };
     R::Response::decode(chunks.concat().into(), version).unwrap()
 }
 
@@ -257,19 +213,9 @@ fn changed(batch: &Bytes, change: impl FnOnce(&mut [u8])) -> Bytes {
 }
 
 fn produce(acks: i16, topic: &str, batches: &[(i32, &Bytes)]) -> ProduceRequest {
-    let data = |(index, batch): &(i32, &Bytes)| PartitionProduceData {
-        index: *index,
-        records: Some((*batch).clone()),
-    };
-    let topic = TopicProduceData {
-        name: topic.into(),
-        partition_data: batches.iter().map(data).collect(),
-    };
-    ProduceRequest {
-        acks,
-        topic_data: vec![topic],
-        ..Default::default()
-    }
+    let data = |(index, batch): &(i32, &Bytes)| PartitionProduceData { index: *index, records: Some((*batch).clone()) };
+    let topic = TopicProduceData { name: topic.into(), partition_data: batches.iter().map(data).collect() };
+    ProduceRequest { acks, topic_data: vec![topic], ..Default::default() }
 }
 
 fn fetch(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
@@ -280,16 +226,8 @@ fn fetch(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
         ..Default::default()
     };
     let partitions = partitions.iter().map(partition).collect();
-    let topic = FetchTopic {
-        topic: topic.into(),
-        partitions,
-        ..Default::default()
-    };
-    FetchRequest {
-        max_bytes: 1 << 20,
-        topics: vec![topic],
-        ..Default::default()
-    }
+    let topic = FetchTopic { topic: topic.into(), partitions, ..Default::default() };
+    FetchRequest { max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }
 }
 
 /// The bytes of what was read.

@@ -10,27 +10,13 @@ use proptest::prelude::*;
 use super::*;
 
 async fn list(served: &Served, version: i16, partition: ListOffsetsPartition) -> ListOffsetsPartitionResponse {
-    let topics = vec![ListOffsetsTopic {
-        name: "t".into(),
-        partitions: vec![partition],
-    }];
-    let mut answer = served
-        .ask(
-            version,
-            ListOffsetsRequest {
-                topics,
-                ..Default::default()
-            },
-        )
-        .await;
+    let topics = vec![ListOffsetsTopic { name: "t".into(), partitions: vec![partition] }];
+    let mut answer = served.ask(version, ListOffsetsRequest { topics, ..Default::default() }).await;
     answer.topics.remove(0).partitions.remove(0)
 }
 
 fn at(timestamp: i64) -> ListOffsetsPartition {
-    ListOffsetsPartition {
-        timestamp,
-        ..Default::default()
-    }
+    ListOffsetsPartition { timestamp, ..Default::default() }
 }
 
 async fn with_records() -> Served {
@@ -101,11 +87,7 @@ type Lie = (Vec<Timestamp>, Option<Timestamp>, Timestamp);
 
 fn lies() -> impl Strategy<Value = Vec<Lie>> {
     let time = || prop_oneof![8 => 0..60i64, 1 => Just(-1), 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
-    let lie = (
-        prop::collection::vec(time(), 1..4),
-        prop::option::weighted(0.2, time()),
-        time(),
-    );
+    let lie = (prop::collection::vec(time(), 1..4), prop::option::weighted(0.2, time()), time());
     prop::collection::vec(lie, 0..4)
 }
 
@@ -143,11 +125,7 @@ async fn finds_by_the_records_times(served: &Served) {
     for timestamp in asked.chain([0, 30]).filter(|timestamp| *timestamp >= 0) {
         let expected = times.iter().find(|(_, time)| *time >= timestamp).copied();
         let answer = list(served, 9, at(timestamp)).await;
-        assert_eq!(
-            (answer.offset, answer.timestamp),
-            expected.unwrap_or((-1, -1)),
-            "{timestamp}"
-        );
+        assert_eq!((answer.offset, answer.timestamp), expected.unwrap_or((-1, -1)), "{timestamp}");
     }
     let youngest = latest.and_then(|latest| times.iter().find(|(_, time)| *time == latest).copied());
     let answer = list(served, 9, at(-3)).await;
@@ -179,9 +157,7 @@ proptest! {
 #[tokio::test]
 async fn the_time_of_the_append_is_looked_up_whatever_the_producer_sent() {
     let mut served = Served::start().await;
-    served
-        .create("t", 1, &[("message.timestamp.type", "LogAppendTime")])
-        .await;
+    served.create("t", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
     served.produce(9, "t", &lying(&(vec![5, i64::MAX], None, -1))).await;
     served.produce(9, "t", &lying(&(vec![-1], Some(7), i64::MAX))).await;
     finds_by_the_records_times(&served).await;
@@ -211,11 +187,7 @@ async fn a_question_of_a_later_version_is_refused() {
     let served = with_records().await;
     for (timestamp, version) in [(-3, 6), (-4, 7), (-5, 8), (-6, 9), (i64::MIN, 9)] {
         let answer = list(&served, version, at(timestamp)).await;
-        assert_eq!(
-            (answer.error_code, answer.offset),
-            (ErrorCode::UNSUPPORTED_VERSION, -1),
-            "{timestamp}"
-        );
+        assert_eq!((answer.error_code, answer.offset), (ErrorCode::UNSUPPORTED_VERSION, -1), "{timestamp}");
     }
 }
 
@@ -231,25 +203,14 @@ async fn an_empty_partition_has_ends_and_no_record() {
 #[tokio::test]
 async fn outdated_clients_are_told_by_list_offsets() {
     let served = with_records().await;
-    for (current_leader_epoch, code) in [
-        (1, ErrorCode::NONE),
-        (0, ErrorCode::FENCED_LEADER_EPOCH),
-        (2, ErrorCode::UNKNOWN_LEADER_EPOCH),
-    ] {
-        let asked = ListOffsetsPartition {
-            current_leader_epoch,
-            ..at(-1)
-        };
+    for (current_leader_epoch, code) in
+        [(1, ErrorCode::NONE), (0, ErrorCode::FENCED_LEADER_EPOCH), (2, ErrorCode::UNKNOWN_LEADER_EPOCH)]
+    {
+        let asked = ListOffsetsPartition { current_leader_epoch, ..at(-1) };
         assert_eq!(list(&served, 4, asked).await.error_code, code);
     }
-    let unknown = ListOffsetsPartition {
-        partition_index: 1,
-        ..at(-1)
-    };
-    assert_eq!(
-        list(&served, 9, unknown).await.error_code,
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-    );
+    let unknown = ListOffsetsPartition { partition_index: 1, ..at(-1) };
+    assert_eq!(list(&served, 9, unknown).await.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
 }
 
 #[tokio::test]
@@ -264,24 +225,9 @@ async fn an_epochs_end_is_the_partitions_end_until_the_next_one() {
             (0, 2, 1, (ErrorCode::UNKNOWN_LEADER_EPOCH, -1, -1)),
             (3, -1, 1, (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1, -1)),
         ] {
-            let partitions = vec![OffsetForLeaderPartition {
-                partition,
-                current_leader_epoch,
-                leader_epoch,
-            }];
-            let topics = vec![OffsetForLeaderTopic {
-                topic: "t".into(),
-                partitions,
-            }];
-            let answer = served
-                .ask(
-                    version,
-                    OffsetForLeaderEpochRequest {
-                        topics,
-                        ..Default::default()
-                    },
-                )
-                .await;
+            let partitions = vec![OffsetForLeaderPartition { partition, current_leader_epoch, leader_epoch }];
+            let topics = vec![OffsetForLeaderTopic { topic: "t".into(), partitions }];
+            let answer = served.ask(version, OffsetForLeaderEpochRequest { topics, ..Default::default() }).await;
             let found = &answer.topics[0].partitions[0];
             assert_eq!((found.error_code, found.leader_epoch, found.end_offset), expected);
         }

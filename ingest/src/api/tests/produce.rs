@@ -12,11 +12,7 @@ async fn batches_come_back_as_they_came_in_every_version() {
     for version in ProduceRequest::VERSIONS {
         let sent = batch(&[(1_000, "a"), (1_001, "bb")]);
         let produced = served.produce(version, "t", &sent).await;
-        assert_eq!(
-            (produced.error_code, produced.base_offset),
-            (ErrorCode::NONE, offset),
-            "v{version}"
-        );
+        assert_eq!((produced.error_code, produced.base_offset), (ErrorCode::NONE, offset), "v{version}");
         assert_eq!((produced.log_append_time_ms, produced.error_message), (-1, None));
         offset += 2;
     }
@@ -26,18 +22,8 @@ async fn batches_come_back_as_they_came_in_every_version() {
         let fetched: FetchResponse = served.ask(version, asked).await;
         assert_eq!((fetched.error_code, fetched.session_id), (ErrorCode::NONE, 0));
         let partition = &fetched.responses[0].partitions[0];
-        assert_eq!(
-            (partition.high_watermark, partition.last_stable_offset),
-            (offset, offset),
-            "v{version}"
-        );
-        assert_eq!(
-            (
-                partition.aborted_transactions.as_ref(),
-                partition.preferred_read_replica
-            ),
-            (None, -1)
-        );
+        assert_eq!((partition.high_watermark, partition.last_stable_offset), (offset, offset), "v{version}");
+        assert_eq!((partition.aborted_transactions.as_ref(), partition.preferred_read_replica), (None, -1));
         let mut expected = 2;
         for stored in chronik_core::batch::split(records(partition)) {
             let stored = stored.unwrap();
@@ -63,13 +49,7 @@ async fn what_arrives_first_comes_first_though_nobody_waited_for_it() {
     outcomes.reverse();
     for (at, outcome) in (0i64..).zip(outcomes) {
         let mut answer: ProduceResponse = response::<ProduceRequest>(9, outcome);
-        let offsets: Vec<_> = answer
-            .responses
-            .remove(0)
-            .partition_responses
-            .iter()
-            .map(|p| p.base_offset)
-            .collect();
+        let offsets: Vec<_> = answer.responses.remove(0).partition_responses.iter().map(|p| p.base_offset).collect();
         assert_eq!(offsets, [2 * at, at, 2 * at + 1]);
     }
     let stored = records(&served.fetch(12, "t", 0).await);
@@ -99,28 +79,16 @@ async fn a_refused_batch_has_its_code_and_its_reason_and_no_offset() {
     for (sent, version, code) in [
         (damaged, 9, ErrorCode::CORRUPT_MESSAGE),
         (Bytes::new(), 9, ErrorCode::INVALID_RECORD),
-        (
-            [good.clone(), good.clone()].concat().into(),
-            9,
-            ErrorCode::INVALID_RECORD,
-        ),
+        ([good.clone(), good.clone()].concat().into(), 9, ErrorCode::INVALID_RECORD),
         (changed(&good, |bytes| bytes[16] = 1), 9, ErrorCode::INVALID_RECORD),
         (with_bit(0x20), 9, ErrorCode::INVALID_RECORD),
         (with_bit(LOG_APPEND_TIME), 9, ErrorCode::INVALID_TIMESTAMP),
-        (
-            with_bit(TRANSACTIONAL),
-            9,
-            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        ),
+        (with_bit(TRANSACTIONAL), 9, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         (with_bit(7), 9, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
         (zstd.clone(), 6, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
         (batch(&[(1, &"x".repeat(1_000))]), 9, ErrorCode::MESSAGE_TOO_LARGE),
         // A producer id, epoch and sequence.
-        (
-            changed(&good, |bytes| bytes[43..57].fill(0)),
-            9,
-            ErrorCode::UNSUPPORTED_VERSION,
-        ),
+        (changed(&good, |bytes| bytes[43..57].fill(0)), 9, ErrorCode::UNSUPPORTED_VERSION),
     ] {
         let refused = served.produce(version, "t", &sent).await;
         assert_eq!((refused.error_code, refused.base_offset), (code, -1));
@@ -138,33 +106,19 @@ async fn a_request_is_refused_partition_by_partition() {
     served.create("t", 1, &[]).await;
     let good = batch(&[(1, "a")]);
     let codes = |response: ProduceResponse| -> Vec<ErrorCode> {
-        response
-            .responses
-            .iter()
-            .flat_map(|topic| &topic.partition_responses)
-            .map(|p| p.error_code)
-            .collect()
+        response.responses.iter().flat_map(|topic| &topic.partition_responses).map(|p| p.error_code).collect()
     };
     let mut asked = produce(1, "t", &[(0, &good), (1, &good), (-1, &good)]);
     asked.topic_data.extend(produce(1, "nothing", &[(0, &good)]).topic_data);
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    assert_eq!(
-        codes(served.ask(9, asked).await),
-        [ErrorCode::NONE, unknown, unknown, unknown]
-    );
+    assert_eq!(codes(served.ask(9, asked).await), [ErrorCode::NONE, unknown, unknown, unknown]);
 
     for acks in [-2, 2, i16::MAX] {
         let answer = served.ask(9, produce(acks, "t", &[(0, &good)])).await;
         assert_eq!(codes(answer), [ErrorCode::INVALID_REQUIRED_ACKS]);
     }
-    let transactional = ProduceRequest {
-        transactional_id: Some("x".into()),
-        ..produce(1, "t", &[(0, &good)])
-    };
-    assert_eq!(
-        codes(served.ask(9, transactional).await),
-        [ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED]
-    );
+    let transactional = ProduceRequest { transactional_id: Some("x".into()), ..produce(1, "t", &[(0, &good)]) };
+    assert_eq!(codes(served.ask(9, transactional).await), [ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED]);
     assert_eq!(served.fetch(12, "t", 0).await.high_watermark, 1);
 }
 
@@ -177,18 +131,13 @@ async fn without_acks_there_is_no_answer_and_an_error_ends_the_connection() {
     assert!(matches!(sent, Outcome::NoAnswer), "{sent:?}");
     assert_eq!(served.fetch(12, "t", 0).await.high_watermark, 1);
     let refused = served.call(9, &produce(0, "t", &[(0, &good), (5, &good)])).await;
-    assert!(
-        matches!(&refused, Outcome::Close { reason } if reason.contains("partition 5")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Outcome::Close { reason } if reason.contains("partition 5")), "{refused:?}");
 }
 
 #[tokio::test]
 async fn the_broker_sets_the_time_where_the_topic_says_so() {
     let served = Served::start().await;
-    served
-        .create("t", 1, &[("message.timestamp.type", "LogAppendTime")])
-        .await;
+    served.create("t", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
     let produced = served.produce(9, "t", &batch(&[(1_000, "a"), (2_000, "b")])).await;
     assert!(produced.log_append_time_ms > 2_000);
     let stored = records(&served.fetch(12, "t", 0).await);
@@ -209,9 +158,7 @@ async fn records_go_from_request_to_answer_without_a_copy_unless_they_would_keep
         let request = arrived::<ProduceRequest>(9, body.clone(), frame_bytes);
         let produced: ProduceResponse = response::<ProduceRequest>(9, served.table.call(request).await);
         let offset = produced.responses[0].partition_responses[0].base_offset;
-        let Outcome::Answer(chunks) = served.call(12, &fetch("t", &[(0, offset)])).await else {
-            panic!("no answer")
-        };
+        let Outcome::Answer(chunks) = served.call(12, &fetch("t", &[(0, offset)])).await else { panic!("no answer") };
         let longest = chunks.iter().max_by_key(|chunk| chunk.len()).unwrap();
         assert!(longest.len() > 100_000);
         assert_eq!(frame.contains(&longest.as_ptr()), shares);

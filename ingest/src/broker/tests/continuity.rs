@@ -119,9 +119,7 @@ async fn an_older_copy_that_served_without_the_bucket_ends_before_it_ships() {
 
     // By now its log is as long as the bucket's, but another one.
     let error = refusal(world.try_start().await);
-    let ContinuityError::Forked { key, .. } = &error else {
-        panic!("{error}")
-    };
+    let ContinuityError::Forked { key, .. } = &error else { panic!("{error}") };
     assert!(segments.contains(key) && error.to_string().contains(key.as_str()));
     assert_eq!(world.segments().await, segments);
 
@@ -165,14 +163,9 @@ async fn what_was_uploaded_and_not_registered_is_no_fork() {
     world.bucket.heal();
     // Another upload of it broke off.
     let uploaded = world.segments().await;
-    let last = uploaded
-        .iter()
-        .max_by_key(|key| key.parse::<SegmentName>().unwrap().first);
+    let last = uploaded.iter().max_by_key(|key| key.parse::<SegmentName>().unwrap().first);
     let name: SegmentName = last.unwrap().parse().unwrap();
-    let broken = SegmentName {
-        ulid: ulid::Ulid::new(),
-        ..name
-    };
+    let broken = SegmentName { ulid: ulid::Ulid::new(), ..name };
     let half = world.bucket.read(last.unwrap(), Some(0..300)).await.unwrap();
     world.bucket.create(&broken.to_string(), vec![half]).await.unwrap();
     let running = world.start().await;

@@ -55,11 +55,7 @@ async fn a_data_directory_that_lost_its_identity_is_refused_and_kept() {
     let (bytes, files) = (fs::read(&identity).unwrap(), world.log_files());
     fs::remove_file(&identity).unwrap();
     let complaint = world.complaint().await;
-    for part in [
-        world.data_dir.path().to_str().unwrap(),
-        "identity.json is missing",
-        "recover",
-    ] {
+    for part in [world.data_dir.path().to_str().unwrap(), "identity.json is missing", "recover"] {
         assert!(complaint.contains(part), "{part} is not in: {complaint}");
     }
     let kept = world.log_files();
@@ -74,12 +70,7 @@ async fn a_log_that_lacks_a_file_or_all_of_them_is_refused_and_no_offset_is_give
     let running = world.start().await;
     world.produce(&running, 5).await;
     running.ship().await;
-    for operation in [
-        Operation::Create,
-        Operation::Read,
-        Operation::Info,
-        Operation::Overwrite,
-    ] {
+    for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::Overwrite] {
         world.bucket.fail(operation, "", Fault::Before, usize::MAX);
     }
     world.produce(&running, 200).await;
@@ -132,11 +123,7 @@ async fn one_damaged_local_checkpoint_costs_nothing_and_without_any_the_start_is
         fs::write(place, b"damaged").unwrap();
     }
     let complaint = world.complaint().await;
-    for part in [
-        places[0].to_str().unwrap(),
-        places[1].to_str().unwrap(),
-        "recover from the bucket",
-    ] {
+    for part in [places[0].to_str().unwrap(), places[1].to_str().unwrap(), "recover from the bucket"] {
         assert!(complaint.contains(part), "{part} is not in: {complaint}");
     }
 }

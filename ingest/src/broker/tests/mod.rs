@@ -111,12 +111,7 @@ impl World {
         if ingest.lane.topics().named("t").is_none() {
             let id = TopicId(Uuid::now_v7());
             let config = TopicConfig::default();
-            let create = CreateTopic {
-                id,
-                name: "t".into(),
-                partitions: 1,
-                config,
-            };
+            let create = CreateTopic { id, name: "t".into(), partitions: 1, config };
             ingest.lane.propose(Command::CreateTopic(create)).await.unwrap();
         }
         let topic = ingest.lane.topics().named("t").unwrap().id;
@@ -144,13 +139,7 @@ impl World {
 
     async fn segments(&self) -> Vec<String> {
         let prefix = SegmentName::prefix(LANE);
-        self.bucket
-            .list(&prefix)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|object| object.key)
-            .collect()
+        self.bucket.list(&prefix).await.unwrap().into_iter().map(|object| object.key).collect()
     }
 }
 
@@ -198,9 +187,7 @@ impl Running {
 
     /// Beside the broker's own one.
     fn shipper(&self) -> Shipper {
-        let Ingest {
-            lane, store, ownership, ..
-        } = &self.ingest;
+        let Ingest { lane, store, ownership, .. } = &self.ingest;
         Shipper {
             cluster: ownership.cluster(),
             incarnation: ownership.incarnation(),
@@ -293,13 +280,7 @@ async fn every_step_of_shipping_may_fail_before_or_after_it_took_effect() {
 async fn a_bucket_that_is_gone_costs_nothing_but_disk() {
     let mut world = World::new();
     let running = world.start().await;
-    for operation in [
-        Operation::Create,
-        Operation::Read,
-        Operation::Info,
-        Operation::List,
-        Operation::Overwrite,
-    ] {
+    for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::List, Operation::Overwrite] {
         world.bucket.fail(operation, "", Fault::Before, usize::MAX);
     }
     world.produce(&running, 60).await;
@@ -317,17 +298,12 @@ async fn a_bucket_that_is_gone_costs_nothing_but_disk() {
 async fn a_checkpoint_that_can_not_be_stored_holds_up_no_segment() {
     let mut world = World::new();
     let running = world.start().await;
-    world
-        .bucket
-        .fail(Operation::Create, "/checkpoints/", Fault::Before, usize::MAX);
+    world.bucket.fail(Operation::Create, "/checkpoints/", Fault::Before, usize::MAX);
     for _ in 0..3 {
         world.produce(&running, 5).await;
         let border = running.ingest.lane.cut(true).await.unwrap();
         let shipped = running.ingest.lane.shipped(border);
-        tokio::time::timeout(Duration::from_secs(20), shipped)
-            .await
-            .expect("it is shipped")
-            .unwrap();
+        tokio::time::timeout(Duration::from_secs(20), shipped).await.expect("it is shipped").unwrap();
     }
     running.kill().await;
 }
@@ -352,17 +328,11 @@ async fn a_segment_that_could_not_be_registered_for_hours_is_uploaded_again_unde
 async fn a_data_directory_is_used_by_one_process_and_one_cluster() {
     let mut world = World::new();
     let running = world.start().await;
-    assert!(matches!(
-        world.try_start().await,
-        Err(IngestError::DataDir(DataDirError::Locked { .. }))
-    ));
+    assert!(matches!(world.try_start().await, Err(IngestError::DataDir(DataDirError::Locked { .. }))));
     running.kill().await;
     world.bucket = Arc::new(FaultyStore::new(memory()));
     assert!(matches!(
         world.try_start().await,
-        Err(IngestError::Start(StartError::NotOurs {
-            source: ClaimError::Foreign { .. },
-            ..
-        }))
+        Err(IngestError::Start(StartError::NotOurs { source: ClaimError::Foreign { .. }, .. }))
     ));
 }

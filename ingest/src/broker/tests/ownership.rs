@@ -8,10 +8,7 @@ use crate::claim;
 use crate::ownership::vacancy::VacancyError;
 
 /// Nobody who is silent counts as gone while a test runs.
-const PATIENT: Rhythm = Rhythm {
-    quiet: Duration::from_secs(3600),
-    ..HASTY
-};
+const PATIENT: Rhythm = Rhythm { quiet: Duration::from_secs(3600), ..HASTY };
 
 impl World {
     /// Another machine with an empty data directory.
@@ -27,13 +24,7 @@ impl World {
     }
 
     pub(super) fn bucket_is_gone(&self) {
-        for operation in [
-            Operation::Create,
-            Operation::Read,
-            Operation::Info,
-            Operation::List,
-            Operation::Overwrite,
-        ] {
+        for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::List, Operation::Overwrite] {
             self.bucket.fail(operation, "", Fault::Before, usize::MAX);
         }
     }
@@ -75,21 +66,14 @@ async fn a_broker_that_is_taken_over_stops_acknowledging_and_counts_what_the_new
     let above = remains.above.as_ref().unwrap();
     let lost: i64 = above.iter().map(|above| above.to - above.from).sum();
     assert_eq!(kept.len() as i64 + lost, 20 + acknowledged as i64);
-    assert!(
-        remains
-            .to_string()
-            .contains(&format!("{lost} acknowledged records lie above"))
-    );
+    assert!(remains.to_string().contains(&format!("{lost} acknowledged records lie above")));
 
     new.acknowledged = kept;
     new.produce(&new_owner, 20).await;
     new.check(&new_owner).await;
     assert!(matches!(
         world.try_start().await,
-        Err(IngestError::Start(StartError::NotOurs {
-            source: ClaimError::Fenced { .. },
-            ..
-        }))
+        Err(IngestError::Start(StartError::NotOurs { source: ClaimError::Fenced { .. }, .. }))
     ));
     new_owner.kill().await;
 }
@@ -113,10 +97,7 @@ async fn a_claim_above_its_own_keeps_a_segment_from_being_registered() {
     let Err(IngestError::Fenced(remains)) = ended else {
         panic!("{ended:?}");
     };
-    assert!(
-        remains.above.is_none() && remains.to_string().contains("not known"),
-        "{remains}"
-    );
+    assert!(remains.above.is_none() && remains.to_string().contains("not known"), "{remains}");
     assert_eq!(lane.progress().borrow().shipped, shipped);
 }
 
@@ -133,10 +114,7 @@ async fn a_stop_of_an_owner_that_lost_the_bucket_gives_nothing_up() {
     let ended = running.ingest.run(stop).await;
     assert!(matches!(ended, Err(IngestError::Fenced(_))), "{ended:?}");
     let mut third = world.neighbour();
-    third.rhythm = Rhythm {
-        quiet: Duration::from_millis(300),
-        ..HASTY
-    };
+    third.rhythm = Rhythm { quiet: Duration::from_millis(300), ..HASTY };
     third.start().await.kill().await;
 }
 
@@ -231,10 +209,7 @@ async fn a_start_that_died_after_its_claim_is_waited_for_like_any_owner() {
     }
     taking_over.abort();
     let mut third = world.neighbour();
-    third.rhythm = Rhythm {
-        quiet: Duration::from_millis(100),
-        ..HASTY
-    };
+    third.rhythm = Rhythm { quiet: Duration::from_millis(100), ..HASTY };
     let running = third.start().await;
     assert_eq!(running.ingest.ownership.incarnation(), Incarnation(3));
     world.check(&running).await;
@@ -248,9 +223,7 @@ async fn a_new_owner_that_recovers_for_long_is_not_taken_for_gone() {
     world.produce(&running, 10).await;
     running.stop().await;
     let second = world.neighbour();
-    world
-        .bucket
-        .fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
+    world.bucket.fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
     let store: SharedStore = world.bucket.clone();
     let recovering = tokio::spawn(async move { second.start().await });
     while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
@@ -275,9 +248,7 @@ async fn a_start_that_waits_for_the_bucket_ends_once_somebody_else_owns_it() {
     let world = World::new();
     world.start().await.stop().await;
     let second = world.neighbour();
-    world
-        .bucket
-        .fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
+    world.bucket.fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
     let store: SharedStore = world.bucket.clone();
     let recovering = tokio::spawn(async move { second.try_start().await.map(|_| ()) });
     while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
@@ -285,13 +256,8 @@ async fn a_start_that_waits_for_the_bucket_ends_once_somebody_else_owns_it() {
     }
     world.claim_by_another().await;
     let ended = recovering.await.unwrap();
-    let fenced = matches!(
-        ended,
-        Err(IngestError::Start(StartError::Claim(ClaimError::Fenced {
-            by: Incarnation(3),
-            ..
-        })))
-    );
+    let fenced =
+        matches!(ended, Err(IngestError::Start(StartError::Claim(ClaimError::Fenced { by: Incarnation(3), .. }))));
     assert!(fenced, "{ended:?}");
 }
 
@@ -309,13 +275,8 @@ async fn a_claim_that_comes_during_recovery_ends_the_start() {
     }
     world.claim_by_another().await;
     let ended = taking_over.await.unwrap();
-    let fenced = matches!(
-        ended,
-        Err(IngestError::Start(StartError::Claim(ClaimError::Fenced {
-            by: Incarnation(3),
-            ..
-        })))
-    );
+    let fenced =
+        matches!(ended, Err(IngestError::Start(StartError::Claim(ClaimError::Fenced { by: Incarnation(3), .. }))));
     assert!(fenced, "{ended:?}");
 }
 
@@ -415,10 +376,7 @@ async fn of_a_broker_and_its_copy_the_one_that_started_first_ends() {
 
     let second = copy.start().await;
     let ended = first.await.unwrap();
-    let doubled = matches!(
-        ended,
-        Err(IngestError::Claim(ClaimError::Doubled { own: Incarnation(1) }))
-    );
+    let doubled = matches!(ended, Err(IngestError::Claim(ClaimError::Doubled { own: Incarnation(1) })));
     assert!(doubled, "{ended:?}");
     let refused = append(&lane, topic, &batch(5)).await;
     assert!(matches!(refused, Err(LaneError::Gone(_))), "{refused:?}");
@@ -475,10 +433,7 @@ async fn a_segment_that_went_into_another_bucket_is_uploaded_again_before_it_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_lost_cluster_json_or_its_claims_is_refused_by_name() {
-    for (lost, named) in [
-        ("cluster.json", "cluster.json"),
-        ("claims/00000001.json", "claims/{incarnation}.json"),
-    ] {
+    for (lost, named) in [("cluster.json", "cluster.json"), ("claims/00000001.json", "claims/{incarnation}.json")] {
         let mut world = World::new();
         let running = world.start().await;
         world.produce(&running, 5).await;
@@ -492,10 +447,7 @@ async fn a_bucket_that_lost_cluster_json_or_its_claims_is_refused_by_name() {
             panic!("{refused:?}");
         };
         assert_eq!(missing, named);
-        assert!(
-            lost != "cluster.json" || error.to_string().contains(&cluster),
-            "{error}"
-        );
+        assert!(lost != "cluster.json" || error.to_string().contains(&cluster), "{error}");
     }
 }
 

@@ -30,11 +30,7 @@ impl World {
         let running = self.start().await;
         let kept = running.read_all().await;
         assert_eq!(kept, self.acknowledged[..kept.len()]);
-        assert!(
-            !kept.is_empty() && kept.len() < self.acknowledged.len(),
-            "{} kept",
-            kept.len()
-        );
+        assert!(!kept.is_empty() && kept.len() < self.acknowledged.len(), "{} kept", kept.len());
         self.acknowledged = kept;
         self.produce(&running, 40).await;
         running.ship().await;
@@ -57,47 +53,20 @@ async fn forge(store: &SharedStore, name: &SegmentName, incarnation: Incarnation
             batches.push(Bytes::from(forged));
         }
     }
-    let header = SegmentHeader {
-        incarnation,
-        ..*reader.header()
-    };
-    let partition = PartitionBatches {
-        topic,
-        partition: 0,
-        batches,
-    };
+    let header = SegmentHeader { incarnation, ..*reader.header() };
+    let partition = PartitionBatches { topic, partition: 0, batches };
     let built = segment::build(header, vec![partition], &reader.log().await.unwrap()).unwrap();
-    let forged = SegmentName {
-        incarnation,
-        ulid: Ulid::new(),
-        ..*name
-    };
+    let forged = SegmentName { incarnation, ulid: Ulid::new(), ..*name };
     store.create(&forged.to_string(), built.parts).await.unwrap();
     forged
 }
 
 /// A segment of one frame without commands.
 async fn upload_empty(store: &SharedStore, cluster: Uuid, incarnation: Incarnation, index: LogIndex) {
-    let header = SegmentHeader {
-        cluster,
-        incarnation,
-        lane: LANE,
-        first: index,
-        last: index,
-    };
-    let entry = LogEntry {
-        index,
-        epoch: 0,
-        commands: Bytes::new(),
-    };
+    let header = SegmentHeader { cluster, incarnation, lane: LANE, first: index, last: index };
+    let entry = LogEntry { index, epoch: 0, commands: Bytes::new() };
     let built = segment::build(header, Vec::new(), &[entry]).unwrap();
-    let name = SegmentName {
-        lane: LANE,
-        incarnation,
-        first: index,
-        last: index,
-        ulid: Ulid::new(),
-    };
+    let name = SegmentName { lane: LANE, incarnation, first: index, last: index, ulid: Ulid::new() };
     store.create(&name.to_string(), built.parts).await.unwrap();
 }
 
@@ -148,11 +117,7 @@ async fn a_checkpoint_whose_segment_is_gone_is_passed_over_only_if_loss_is_accep
     let last = *world.segment_names().await.last().unwrap();
     world.bucket.delete(&last.to_string()).await.unwrap();
     world.lose_data_dir();
-    assert_eq!(
-        world.start_fails_at().await,
-        last.last,
-        "the checkpoint lies at the missing segment's end"
-    );
+    assert_eq!(world.start_fails_at().await, last.last, "the checkpoint lies at the missing segment's end");
     world.accept_loss = true;
     world.check_goes_on_from_a_prefix().await;
 }
@@ -192,10 +157,7 @@ async fn late_uploads_of_a_former_owner_do_not_fork_history() {
     running.kill().await;
     let store: SharedStore = world.bucket.clone();
     let own = world.segment_names().await;
-    let own: Vec<_> = own
-        .into_iter()
-        .filter(|name| name.incarnation == Incarnation(2))
-        .collect();
+    let own: Vec<_> = own.into_iter().filter(|name| name.incarnation == Incarnation(2)).collect();
     assert!(own.len() >= 2, "{own:?}");
     for name in &own {
         forge(&store, name, Incarnation(1), topic).await;
@@ -205,13 +167,7 @@ async fn late_uploads_of_a_former_owner_do_not_fork_history() {
     world.check(&running).await;
     let end = running.ingest.lane.look(|state| state.applied).await.unwrap();
     running.kill().await;
-    upload_empty(
-        &store,
-        claim::cluster_of(&store).await.unwrap().unwrap(),
-        Incarnation(1),
-        end + 1,
-    )
-    .await;
+    upload_empty(&store, claim::cluster_of(&store).await.unwrap().unwrap(), Incarnation(1), end + 1).await;
     world.lose_data_dir();
     let running = world.start().await;
     world.check(&running).await;
@@ -237,10 +193,7 @@ async fn what_was_uploaded_and_not_registered_is_adopted_also_if_the_bucket_was_
     running.kill().await;
     world.bucket.heal();
     let last = *world.segment_names().await.last().unwrap();
-    let again = SegmentName {
-        ulid: Ulid::new(),
-        ..last
-    };
+    let again = SegmentName { ulid: Ulid::new(), ..last };
     let bytes = world.bucket.read(&last.to_string(), None).await.unwrap();
     world.bucket.create(&again.to_string(), vec![bytes]).await.unwrap();
     world.lose_data_dir();
@@ -258,13 +211,7 @@ async fn a_bucket_that_refuses_every_request_for_a_while_is_waited_for() {
     running.ship().await;
     running.kill().await;
     world.lose_data_dir();
-    for operation in [
-        Operation::Create,
-        Operation::Read,
-        Operation::Info,
-        Operation::List,
-        Operation::Delete,
-    ] {
+    for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::List, Operation::Delete] {
         world.bucket.fail(operation, "", Fault::Before, 2);
         world.bucket.fail(operation, "", Fault::After, 1);
     }
@@ -284,11 +231,7 @@ async fn a_segment_under_a_wrong_name_is_refused() {
     running.ship().await;
     running.kill().await;
     let last = *world.segment_names().await.last().unwrap();
-    let misnamed = SegmentName {
-        first: last.last + 1,
-        last: last.last + 9,
-        ..last
-    };
+    let misnamed = SegmentName { first: last.last + 1, last: last.last + 9, ..last };
     let bytes = world.bucket.read(&last.to_string(), None).await.unwrap();
     world.bucket.create(&misnamed.to_string(), vec![bytes]).await.unwrap();
     world.lose_data_dir();
@@ -447,25 +390,10 @@ async fn join(store: &SharedStore, pair: [&SegmentName; 2], topic: TopicId, same
     }
     let [first, last] = pair;
     let reader = SegmentReader::open(store.clone(), &first.to_string()).await.unwrap();
-    let header = SegmentHeader {
-        last: last.last,
-        ..*reader.header()
-    };
+    let header = SegmentHeader { last: last.last, ..*reader.header() };
     let (partition, joined) = (0, Ulid::new());
-    let built = segment::build(
-        header,
-        vec![PartitionBatches {
-            topic,
-            partition,
-            batches,
-        }],
-        &log,
-    );
-    let name = SegmentName {
-        last: last.last,
-        ulid: joined,
-        ..*first
-    };
+    let built = segment::build(header, vec![PartitionBatches { topic, partition, batches }], &log);
+    let name = SegmentName { last: last.last, ulid: joined, ..*first };
     store.create(&name.to_string(), built.unwrap().parts).await.unwrap();
     name.to_string()
 }
@@ -491,10 +419,7 @@ async fn the_same_records_under_two_names_or_in_other_borders_are_no_fork() {
     let names = world.segment_names().await;
     join(&store, [&names[0], &names[1]], topic, true).await;
     join(&store, [&names[1], &names[2]], topic, true).await;
-    let twin = SegmentName {
-        ulid: Ulid::new(),
-        ..names[0]
-    };
+    let twin = SegmentName { ulid: Ulid::new(), ..names[0] };
     let bytes = store.read(&names[0].to_string(), None).await.unwrap();
     store.create(&twin.to_string(), vec![bytes]).await.unwrap();
     world.check_comes_back().await;
@@ -504,10 +429,7 @@ async fn the_same_records_under_two_names_or_in_other_borders_are_no_fork() {
 async fn a_damaged_twin_of_a_segment_is_passed_over() {
     let (mut world, _) = with_segments_alone().await;
     for name in world.segment_names().await {
-        let twin = SegmentName {
-            ulid: Ulid::new(),
-            ..name
-        };
+        let twin = SegmentName { ulid: Ulid::new(), ..name };
         let mut half = world.bucket.read(&name.to_string(), None).await.unwrap();
         half.truncate(half.len() / 2);
         world.bucket.create(&twin.to_string(), vec![half]).await.unwrap();

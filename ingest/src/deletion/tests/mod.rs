@@ -45,27 +45,18 @@ async fn an_archive_goes_an_hour_after_no_catalog_names_it() {
     world.ship(true).await;
     world.wait_minutes(300);
     world.run().await;
-    assert!(
-        world.objects().await.contains(&archive),
-        "the newest catalog still names it"
-    );
+    assert!(world.objects().await.contains(&archive), "the newest catalog still names it");
     world.export().await;
     world.run().await;
     world.wait_minutes(59);
     world.run().await;
-    assert!(
-        world.objects().await.contains(&archive),
-        "a reader may not know the newest catalog"
-    );
+    assert!(world.objects().await.contains(&archive), "a reader may not know the newest catalog");
     assert_eq!(world.broker.metrics.tombstones.get(), 1);
     world.wait_minutes(2);
     world.run().await;
     assert!(!world.objects().await.contains(&archive));
     assert!(world.state().await.tombstones.is_empty());
-    assert_eq!(
-        (world.broker.metrics.tombstones.get(), deleted(&world, "archive")),
-        (0, 1)
-    );
+    assert_eq!((world.broker.metrics.tombstones.get(), deleted(&world, "archive")), (0, 1));
 }
 
 #[tokio::test]
@@ -119,10 +110,7 @@ async fn a_deletion_that_failed_before_or_after_it_took_effect_is_done_again() {
         world.faulty.fail(Operation::Delete, "topics/", fault, 1);
         world.run().await;
         assert_eq!(world.objects().await.contains(&archive), fault == Fault::Before);
-        assert!(
-            world.state().await.tombstones.contains_key(&archive),
-            "nobody knows that it is gone"
-        );
+        assert!(world.state().await.tombstones.contains_key(&archive), "nobody knows that it is gone");
         world.run().await;
         assert!(!world.objects().await.contains(&archive));
         assert!(world.state().await.tombstones.is_empty());
@@ -174,17 +162,12 @@ async fn the_last_three_checkpoints_are_kept() {
 #[tokio::test]
 async fn a_former_owner_deletes_nothing() {
     let (mut world, archive) = let_go_of().await;
-    let claim = ClaimName {
-        incarnation: Incarnation(2),
-    };
+    let claim = ClaimName { incarnation: Incarnation(2) };
     world.create(&claim.to_string()).await;
     let before = world.objects().await;
     let now = world.now();
     let fenced = world.broker.deletion.run(now).await;
-    assert!(
-        matches!(fenced, Err(DeletionError::Claim(ClaimError::Fenced { .. }))),
-        "{fenced:?}"
-    );
+    assert!(matches!(fenced, Err(DeletionError::Claim(ClaimError::Fenced { .. }))), "{fenced:?}");
     assert!(before.contains(&archive) && world.objects().await == before);
 }
 
@@ -242,10 +225,7 @@ async fn clocks_that_differ_by_more_than_an_hour_stop_the_search_for_orphans() {
         world.broker.deletion.look_through(wrong).await.unwrap();
         let here = world.objects().await;
         assert_eq!(orphans.iter().any(|key| here.contains(key)), !goes, "{minutes}");
-        assert_eq!(
-            here.iter().filter(|key| key.starts_with("probes/")).count(),
-            usize::from(!goes)
-        );
+        assert_eq!(here.iter().filter(|key| key.starts_with("probes/")).count(), usize::from(!goes));
     }
 }
 

@@ -83,16 +83,7 @@ impl World {
         let cluster = claim::found_cluster(&store).await.unwrap();
         let incarnation = claim::claim_after(&store, None).await.unwrap();
         let broker = Broker::start(&store, cluster, LaneState::new(incarnation)).await;
-        Self {
-            faulty,
-            broker,
-            store,
-            cluster,
-            now,
-            named: 0,
-            catalogs: Vec::new(),
-            last_result: None,
-        }
+        Self { faulty, broker, store, cluster, now, named: 0, catalogs: Vec::new(), last_result: None }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -114,12 +105,7 @@ impl World {
 
     pub async fn create_topic(&mut self) -> TopicId {
         let id = TopicId(Uuid::from_u128(self.ulid().0));
-        let create = CreateTopic {
-            id,
-            name: id.to_string(),
-            partitions: 1,
-            config: Default::default(),
-        };
+        let create = CreateTopic { id, name: id.to_string(), partitions: 1, config: Default::default() };
         self.broker.lane.propose(Command::CreateTopic(create)).await.unwrap();
         id
     }
@@ -157,13 +143,7 @@ impl World {
 
     async fn upload_range(&mut self, first: LogIndex, last: LogIndex) -> RegisterSegment {
         let built = self.broker.shipper.build(first, last).unwrap();
-        let name = SegmentName {
-            lane: LANE,
-            incarnation: self.broker.incarnation,
-            first,
-            last,
-            ulid: self.ulid(),
-        };
+        let name = SegmentName { lane: LANE, incarnation: self.broker.incarnation, first, last, ulid: self.ulid() };
         self.store.create(&name.to_string(), built.parts).await.unwrap();
         RegisterSegment {
             incarnation: name.incarnation,
@@ -188,23 +168,15 @@ impl World {
             segment = self.upload_range(segment.first, segment.last).await;
         }
         segment.at = self.now();
-        self.broker
-            .lane
-            .propose(Command::RegisterSegment(segment))
-            .await
-            .unwrap();
+        self.broker.lane.propose(Command::RegisterSegment(segment)).await.unwrap();
         if let Some(checkpoint) = order.checkpoint {
             self.store_checkpoint(&checkpoint.state).await;
         }
     }
 
     async fn store_checkpoint(&mut self, state: &LaneState) {
-        let name = CheckpointName {
-            lane: LANE,
-            incarnation: state.incarnation,
-            index: state.applied,
-            ulid: self.ulid(),
-        };
+        let name =
+            CheckpointName { lane: LANE, incarnation: state.incarnation, index: state.applied, ulid: self.ulid() };
         let bytes = checkpoint::encode(state, self.cluster, LANE);
         self.store.create(&name.to_string(), vec![bytes]).await.unwrap();
     }
@@ -231,11 +203,7 @@ impl World {
             .flat_map(|topic| topic.partitions[0].runs.iter().map(|run| (topic.id, run)))
             .collect();
         let (topic, run) = runs.get(pick % runs.len().max(1)).copied()?;
-        let name = ArchiveName {
-            topic,
-            incarnation: self.broker.incarnation,
-            ulid: self.ulid(),
-        };
+        let name = ArchiveName { topic, incarnation: self.broker.incarnation, ulid: self.ulid() };
         self.create(&name.to_string()).await;
         let covered = CoveredRun {
             segment: state.segments.get(run.segment).unwrap().key.clone(),
@@ -258,11 +226,7 @@ impl World {
 
     /// Stores the result of a job in the inbox.
     pub async fn answer(&mut self, topic: TopicId, archive: ArchiveFacts) -> RegisterResult {
-        let name = ResultName {
-            lane: LANE,
-            incarnation: self.broker.incarnation,
-            ulid: self.ulid(),
-        };
+        let name = ResultName { lane: LANE, incarnation: self.broker.incarnation, ulid: self.ulid() };
         self.create(&name.to_string()).await;
         RegisterResult {
             result: name.to_string(),
@@ -276,10 +240,7 @@ impl World {
 
     /// Takes a result in, whatever the state says to it.
     pub async fn take_in(&mut self, result: RegisterResult) {
-        let result = RegisterResult {
-            at: self.now(),
-            ..result
-        };
+        let result = RegisterResult { at: self.now(), ..result };
         let _ = self.broker.lane.propose(Command::RegisterResult(result.clone())).await;
         self.last_result = Some(result);
     }
@@ -302,10 +263,7 @@ impl World {
     }
 
     pub async fn create(&self, key: &str) {
-        self.store
-            .create(key, vec![Bytes::from_static(b"bytes")])
-            .await
-            .unwrap();
+        self.store.create(key, vec![Bytes::from_static(b"bytes")]).await.unwrap();
     }
 
     pub async fn export(&mut self) {
@@ -334,9 +292,7 @@ impl World {
     /// The machine is lost: what comes next recovers from the bucket.
     pub async fn lose_machine(&mut self) {
         self.faulty.heal();
-        let (mut state, _) = recover::from_bucket(&self.store, self.cluster, LANE, false)
-            .await
-            .unwrap();
+        let (mut state, _) = recover::from_bucket(&self.store, self.cluster, LANE, false).await.unwrap();
         let highest = claim::highest(&self.store).await.unwrap();
         state.begin_incarnation(claim::claim_after(&self.store, highest).await.unwrap());
         self.store_checkpoint(&state).await;
@@ -374,10 +330,7 @@ impl World {
         }
         for incarnation in 1..=self.broker.incarnation.0 {
             let incarnation = Incarnation(incarnation);
-            check(
-                "fencing",
-                vec![chronik_core::names::ClaimName { incarnation }.to_string()],
-            );
+            check("fencing", vec![chronik_core::names::ClaimName { incarnation }.to_string()]);
         }
     }
 
@@ -430,14 +383,8 @@ impl Broker {
     /// A broker on a new machine, with what the bucket holds as its state.
     async fn start(store: &SharedStore, cluster: Uuid, state: LaneState) -> Self {
         let incarnation = state.incarnation;
-        let options = WalOptions {
-            file_bytes: 64 << 10,
-            ..WalOptions::new("/wal", "/wal.mark", LANE, incarnation)
-        };
-        let floor = Floor {
-            checkpoint: state.applied,
-            shipped: state.shipped_index(),
-        };
+        let options = WalOptions { file_bytes: 64 << 10, ..WalOptions::new("/wal", "/wal.mark", LANE, incarnation) };
+        let floor = Floor { checkpoint: state.applied, shipped: state.shipped_index() };
         let disk = MemoryDisk::default();
         wal::create(&disk, &options, state.applied).unwrap();
         let opened = wal::open(Arc::new(disk), options, floor, &mut |_, _| Ok(())).unwrap();
@@ -449,10 +396,7 @@ impl Broker {
         };
         let settings = LaneSettings {
             incarnation,
-            ship: ShipLimits {
-                bytes: 1 << 20,
-                age: Duration::from_secs(24 * 3600),
-            },
+            ship: ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) },
             tail_bytes_max: 1 << 16,
         };
         let (ship, orders) = mpsc::unbounded_channel();

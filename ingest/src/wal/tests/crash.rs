@@ -25,37 +25,18 @@ struct Model {
 impl Model {
     /// Opens the log and compares all that it has. An error is the disk's, for the power may go here as well.
     fn open(&mut self, disk: &MemoryDisk) -> Result<OpenWal, WalError> {
-        let floor = Floor {
-            checkpoint: self.checkpoint,
-            shipped: self.checkpoint,
-        };
+        let floor = Floor { checkpoint: self.checkpoint, shipped: self.checkpoint };
         if !self.created {
             create(disk, &options(), 0)?;
             self.created = true;
         }
         let (open, replayed) = open_on(disk, options(), floor)?;
         let oldest = replayed.first().map_or(open.last + 1, |(frame, _)| frame.index);
-        assert!(
-            open.last >= self.durable,
-            "frame {} was durable, the log ends at {}",
-            self.durable,
-            open.last
-        );
-        assert!(
-            oldest <= self.checkpoint + 1,
-            "the log begins at {oldest}, behind {}",
-            self.checkpoint
-        );
-        let expected: Vec<Frame> = self
-            .appended
-            .range(oldest..open.last + 1)
-            .map(|(_, frame)| frame.clone())
-            .collect();
+        assert!(open.last >= self.durable, "frame {} was durable, the log ends at {}", self.durable, open.last);
+        assert!(oldest <= self.checkpoint + 1, "the log begins at {oldest}, behind {}", self.checkpoint);
+        let expected: Vec<Frame> = self.appended.range(oldest..open.last + 1).map(|(_, frame)| frame.clone()).collect();
         let frames: Vec<Frame> = replayed.iter().map(|(frame, _)| frame.clone()).collect();
-        assert_eq!(
-            frames, expected,
-            "what is replayed is what was appended, from {oldest} on"
-        );
+        assert_eq!(frames, expected, "what is replayed is what was appended, from {oldest} on");
         let read: Vec<Frame> = open.reader.frames(oldest, open.last).collect::<Result<_, _>>()?;
         assert_eq!(read, expected);
         for (frame, place) in replayed {
@@ -69,10 +50,7 @@ impl Model {
     /// Opens, appends, recycles, until the work is done or the power goes.
     fn work(&mut self, disk: &MemoryDisk, random: &mut StdRng, rounds: usize) -> Result<(), WalError> {
         let OpenWal { mut writer, .. } = self.open(disk)?;
-        let handle = WalHandle {
-            shared: writer.shared.clone(),
-            threads: Vec::new(),
-        };
+        let handle = WalHandle { shared: writer.shared.clone(), threads: Vec::new() };
         for _ in 0..rounds {
             for _ in 0..random.random_range(1..5) {
                 let length = match random.random_range(0..20) {
@@ -117,9 +95,7 @@ fn what_was_reported_durable_survives_a_power_cut_at_any_operation() {
     let mut crashes = 0;
     for seed in 0..20 {
         let disk = MemoryDisk::default();
-        Model::default()
-            .work(&disk, &mut StdRng::seed_from_u64(seed), 12)
-            .unwrap();
+        Model::default().work(&disk, &mut StdRng::seed_from_u64(seed), 12).unwrap();
         for cut in 1..=disk.operations() {
             let context = format!("seed {seed}, operation {cut}");
             let mut random = StdRng::seed_from_u64(seed);
@@ -127,28 +103,19 @@ fn what_was_reported_durable_survives_a_power_cut_at_any_operation() {
             let mut disk = MemoryDisk::default();
             disk.cut_power_at(cut);
             let ended = model.work(&disk, &mut random, 12);
-            assert!(
-                matches!(ended, Ok(()) | Err(WalError::Io { .. })),
-                "{context}: {ended:?}"
-            );
+            assert!(matches!(ended, Ok(()) | Err(WalError::Io { .. })), "{context}: {ended:?}");
 
             // Again and again on what is left, sometimes in the middle of recovering, sometimes only killed.
             let mut random = StdRng::seed_from_u64(seed << 32 | cut);
             for again in 0..4 {
-                disk = if random.random_bool(0.2) {
-                    disk.kill()
-                } else {
-                    disk.crash(random.random())
-                };
+                disk = if random.random_bool(0.2) { disk.kill() } else { disk.crash(random.random()) };
                 crashes += 1;
                 disk.cut_power_at(random.random_range(1..60));
                 let ended = model.work(&disk, &mut random, 6);
                 let io = matches!(ended, Ok(()) | Err(WalError::Io { .. }));
                 assert!(io, "{context}, {again}: {ended:?}");
             }
-            model
-                .work(&disk.crash(cut), &mut random, 2)
-                .unwrap_or_else(|error| panic!("{context}: {error}"));
+            model.work(&disk.crash(cut), &mut random, 2).unwrap_or_else(|error| panic!("{context}: {error}"));
         }
     }
     assert!(crashes > 4000, "only {crashes} crashes");
@@ -164,16 +131,9 @@ fn what_is_acknowledged_after_a_failed_sync_survives_a_power_cut() {
         for life in 0..6 {
             disk.fail(Operation::Sync, random.random_range(0..40), Errno::IO);
             let ended = model.work(&disk, &mut random, 12);
-            assert!(
-                matches!(ended, Ok(()) | Err(WalError::Io { .. })),
-                "seed {seed}, life {life}: {ended:?}"
-            );
+            assert!(matches!(ended, Ok(()) | Err(WalError::Io { .. })), "seed {seed}, life {life}: {ended:?}");
             failures += usize::from(ended.is_err());
-            disk = if random.random_bool(0.7) {
-                disk.kill()
-            } else {
-                disk.crash(random.random())
-            };
+            disk = if random.random_bool(0.7) { disk.kill() } else { disk.crash(random.random()) };
         }
         let last = model.work(&disk.crash(seed), &mut random, 2);
         last.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -196,11 +156,7 @@ fn frames_that_a_failed_sync_left_in_memory_are_written_anew_before_anything_fol
     let disk = disk.kill();
     let (open, replayed) = open_on(&disk, options(), Floor::default()).unwrap();
     let places: Vec<(LogIndex, u64)> = replayed.iter().map(|(_, place)| (place.index, place.file)).collect();
-    assert_eq!(
-        places,
-        [(1, 1), (2, 2)],
-        "what nothing proves to be on disk stands in a new file"
-    );
+    assert_eq!(places, [(1, 1), (2, 2)], "what nothing proves to be on disk stands in a new file");
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(3, 100)]);
     kill(handle);

@@ -34,20 +34,8 @@ fn a_flipped_bit_in_a_frame_before_a_later_sync_is_refused_wherever_it_is() {
             let disk = disk.crash(0);
             flip(&disk, 1, position);
             let error = refused(&disk, Floor::default());
-            let WalError::Damaged {
-                file,
-                position: at,
-                index,
-                durable,
-                ..
-            } = error
-            else {
-                panic!("{error}")
-            };
-            assert_eq!(
-                (file, at, index, durable),
-                (file_path(1), start, place.index, place.index)
-            );
+            let WalError::Damaged { file, position: at, index, durable, .. } = error else { panic!("{error}") };
+            assert_eq!((file, at, index, durable), (file_path(1), start, place.index, place.index));
         }
     }
 }
@@ -59,42 +47,15 @@ fn a_flipped_bit_in_the_last_sync_is_a_torn_tail_unless_something_else_knows_bet
     for position in start..batches_start(&places[3]) + 100 {
         let disk = disk.crash(0);
         flip(&disk, 1, position);
-        for floor in [
-            Floor {
-                checkpoint: 4,
-                shipped: 0,
-            },
-            Floor {
-                checkpoint: 0,
-                shipped: 4,
-            },
-        ] {
+        for floor in [Floor { checkpoint: 4, shipped: 0 }, Floor { checkpoint: 0, shipped: 4 }] {
             let error = refused(&disk, floor);
-            assert!(
-                matches!(error, WalError::Damaged { position, index: 4, .. } if position == start),
-                "{error}"
-            );
+            assert!(matches!(error, WalError::Damaged { position, index: 4, .. } if position == start), "{error}");
         }
-        let (open, replayed) = open_on(
-            &disk,
-            options(),
-            Floor {
-                checkpoint: 3,
-                shipped: 3,
-            },
-        )
-        .unwrap();
+        let (open, replayed) = open_on(&disk, options(), Floor { checkpoint: 3, shipped: 3 }).unwrap();
         assert_eq!((open.last, replayed.len()), (3, 3));
         assert_eq!(disk.bytes(&file_path(1)).unwrap().len() as u64, start);
         if position >= start + FRAME_HEADER_BYTES as u64 {
-            assert_eq!(
-                open.torn,
-                Some(TornTail {
-                    file: file_path(1),
-                    position: start,
-                    index: 4
-                })
-            );
+            assert_eq!(open.torn, Some(TornTail { file: file_path(1), position: start, index: 4 }));
         }
     }
 }
@@ -103,15 +64,7 @@ fn a_flipped_bit_in_the_last_sync_is_a_torn_tail_unless_something_else_knows_bet
 fn an_untouched_log_opens_again_and_again_and_nothing_is_torn() {
     let (disk, _) = written_log(50, 1000);
     for _ in 0..3 {
-        let (open, replayed) = open_on(
-            &disk,
-            options(),
-            Floor {
-                checkpoint: 50,
-                shipped: 20,
-            },
-        )
-        .unwrap();
+        let (open, replayed) = open_on(&disk, options(), Floor { checkpoint: 50, shipped: 20 }).unwrap();
         assert_eq!((open.last, open.torn, replayed.len()), (50, None, 50));
     }
 }
@@ -122,14 +75,7 @@ fn the_message_names_file_and_position_and_what_can_be_done() {
     flip(&disk, 1, batches_start(&places[1]));
     let text = refused(&disk, Floor::default()).to_string();
     let start = places[1].position.to_string();
-    for part in [
-        file_path(1).to_str().unwrap(),
-        &start,
-        "frame 2",
-        "checksum",
-        "Restore",
-        "recover from the bucket",
-    ] {
+    for part in [file_path(1).to_str().unwrap(), &start, "frame 2", "checksum", "Restore", "recover from the bucket"] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
 }
@@ -156,13 +102,7 @@ fn a_damaged_header_is_refused_wherever_frames_follow_it() {
 fn a_damaged_header_of_the_only_file_is_refused() {
     let (disk, _) = written_log(3, 100);
     flip(&disk, 1, 36);
-    assert!(matches!(
-        refused(&disk, Floor::default()),
-        WalError::Damaged {
-            damage: Damage::Header,
-            ..
-        }
-    ));
+    assert!(matches!(refused(&disk, Floor::default()), WalError::Damaged { damage: Damage::Header, .. }));
 }
 
 #[test]
@@ -170,20 +110,11 @@ fn a_file_that_was_only_begun_is_dropped() {
     let (disk, places) = written_log(40, 1000);
     let newest = places.last().unwrap().file;
     let stale = disk.bytes(&file_path(1)).unwrap();
-    for bytes in [
-        Vec::new(),
-        vec![0; 16 << 10],
-        vec![7; 30],
-        [vec![0; 100], stale[100..].to_vec()].concat(),
-    ] {
+    for bytes in [Vec::new(), vec![0; 16 << 10], vec![7; 30], [vec![0; 100], stale[100..].to_vec()].concat()] {
         let disk = disk.crash(0);
         disk.put(&file_path(newest + 1), bytes);
         let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
-        let torn = TornTail {
-            file: file_path(newest + 1),
-            position: 0,
-            index: 41,
-        };
+        let torn = TornTail { file: file_path(newest + 1), position: 0, index: 41 };
         assert_eq!((open.last, open.torn), (40, Some(torn)));
         assert_eq!(disk.crash(0).bytes(&file_path(newest + 1)), None);
 
@@ -200,15 +131,9 @@ fn a_file_that_was_only_begun_is_dropped() {
 fn a_file_with_a_header_and_no_whole_frame_is_dropped() {
     let (disk, places) = written_log(40, 1000);
     let newest = places.last().unwrap().file;
-    let (before, first) = (
-        newest - 1,
-        places.iter().find(|place| place.file == newest).unwrap().index,
-    );
+    let (before, first) = (newest - 1, places.iter().find(|place| place.file == newest).unwrap().index);
     let bytes = disk.bytes(&file_path(newest)).unwrap();
-    disk.put(
-        &file_path(newest),
-        [bytes[..FRAMES_START as usize + 60].to_vec(), vec![0; 9000]].concat(),
-    );
+    disk.put(&file_path(newest), [bytes[..FRAMES_START as usize + 60].to_vec(), vec![0; 9000]].concat());
     let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
     assert_eq!(open.last, first - 1);
     assert_eq!(open.torn.unwrap().file, file_path(newest));
@@ -221,56 +146,23 @@ fn a_missing_file_is_a_hole() {
     disk.remove(&file_path(2)).unwrap();
     let error = refused(&disk, Floor::default());
     let first_lost = places.iter().find(|place| place.file == 2).unwrap().index;
-    assert!(
-        matches!(error, WalError::Damaged { index, .. } if index == first_lost),
-        "{error}"
-    );
+    assert!(matches!(error, WalError::Damaged { index, .. } if index == first_lost), "{error}");
 
     disk.remove(&file_path(1)).unwrap();
     let third = places.iter().find(|place| place.file == 3).unwrap().index;
-    let error = refused(
-        &disk,
-        Floor {
-            checkpoint: third - 2,
-            shipped: third - 2,
-        },
-    );
-    assert!(
-        matches!(error, WalError::Hole { first, .. } if first == third),
-        "{error}"
-    );
-    let error = refused(
-        &disk,
-        Floor {
-            checkpoint: 40,
-            shipped: third - 2,
-        },
-    );
+    let error = refused(&disk, Floor { checkpoint: third - 2, shipped: third - 2 });
+    assert!(matches!(error, WalError::Hole { first, .. } if first == third), "{error}");
+    let error = refused(&disk, Floor { checkpoint: 40, shipped: third - 2 });
     assert!(
         matches!(error, WalError::Hole { first, needed, .. } if first == third && needed == third - 2),
         "the state is there, but not what is still to be shipped: {error}"
     );
-    assert_eq!(
-        open_on(
-            &disk,
-            options(),
-            Floor {
-                checkpoint: third - 1,
-                shipped: third - 1
-            }
-        )
-        .unwrap()
-        .0
-        .last,
-        40
-    );
+    assert_eq!(open_on(&disk, options(), Floor { checkpoint: third - 1, shipped: third - 1 }).unwrap().0.last, 40);
 }
 
 fn missing(disk: &MemoryDisk, floor: Floor) -> (LogIndex, LogIndex, Option<PathBuf>) {
     match refused(disk, floor) {
-        WalError::Behind {
-            end, reached, newest, ..
-        } => (end, reached, newest),
+        WalError::Behind { end, reached, newest, .. } => (end, reached, newest),
         other => panic!("{other}"),
     }
 }
@@ -326,19 +218,13 @@ fn a_log_that_was_closed_ends_exactly_where_it_was_closed() {
     );
     let bytes = disk.bytes(&file_path(last.file)).unwrap();
     disk.put(&file_path(last.file), bytes[..start as usize].to_vec());
-    assert!(matches!(
-        refused(&disk, Floor::default()),
-        WalError::Damaged { index: 44, .. }
-    ));
+    assert!(matches!(refused(&disk, Floor::default()), WalError::Damaged { index: 44, .. }));
 }
 
 #[test]
 fn what_was_durable_for_a_while_is_never_cut_off() {
     let disk = MemoryDisk::default();
-    let soon = WalOptions {
-        mark_after: Duration::from_millis(1),
-        ..options()
-    };
+    let soon = WalOptions { mark_after: Duration::from_millis(1), ..options() };
     let (open, _) = open_on(&disk, soon, Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, (1..=3).map(|index| frame(index, 100)));
@@ -385,11 +271,7 @@ fn an_end_that_is_missing_is_told_without_contradicting_itself() {
     let newest = places.last().unwrap().file;
     let begun = places.iter().find(|place| place.file == newest).unwrap().index;
     let text = refused(&without(&disk, [newest]), Floor::default()).to_string();
-    let end = format!(
-        "ends with frame {}, its newest file {} is missing: put",
-        begun - 1,
-        file_path(newest).display()
-    );
+    let end = format!("ends with frame {}, its newest file {} is missing: put", begun - 1, file_path(newest).display());
     assert!(text.contains(&end), "{end} is not in: {text}");
     let text = refused(&without(&disk, newest - 1..=newest), Floor::default()).to_string();
     let come = format!(", but had come to frame {}, and its newest file ", begun - 1);
@@ -400,16 +282,10 @@ fn an_end_that_is_missing_is_told_without_contradicting_itself() {
 fn a_log_that_ends_before_the_checkpoint_is_refused() {
     let disk = MemoryDisk::default();
     create(&disk, &options(), 7).unwrap();
-    let floor = Floor {
-        checkpoint: 7,
-        shipped: 7,
-    };
+    let floor = Floor { checkpoint: 7, shipped: 7 };
     let (open, _) = open_on(&disk, options(), floor).unwrap();
     assert_eq!(open.last, 7, "a new log goes on where the bucket ended");
-    let floor = Floor {
-        checkpoint: 12,
-        shipped: 7,
-    };
+    let floor = Floor { checkpoint: 12, shipped: 7 };
     assert_eq!(missing(&disk, floor), (7, 12, None));
 }
 
@@ -436,15 +312,9 @@ fn a_log_whose_mark_is_missing_damaged_or_another_ones_is_refused() {
     assert!(matches!(reopen(gone), WalError::Unmarked { .. }));
 
     let other = MemoryDisk::default();
-    let foreign = WalOptions {
-        incarnation: Incarnation(2),
-        ..options()
-    };
+    let foreign = WalOptions { incarnation: Incarnation(2), ..options() };
     create(&other, &foreign, 0).unwrap();
-    assert!(matches!(
-        with(other.bytes(&options().mark).unwrap()),
-        WalError::Foreign { .. }
-    ));
+    assert!(matches!(with(other.bytes(&options().mark).unwrap()), WalError::Foreign { .. }));
 }
 
 #[test]
@@ -458,36 +328,15 @@ fn a_cut_file_before_the_newest_is_refused() {
 #[test]
 fn files_of_others_are_refused_by_name() {
     let (disk, _) = written_log(3, 100);
-    let older = WalOptions {
-        incarnation: Incarnation(2),
-        ..options()
-    };
-    let newer = WalOptions {
-        incarnation: Incarnation(4),
-        ..options()
-    };
-    let other_lane = WalOptions {
-        lane: Lane(1),
-        ..options()
-    };
+    let older = WalOptions { incarnation: Incarnation(2), ..options() };
+    let newer = WalOptions { incarnation: Incarnation(4), ..options() };
+    let other_lane = WalOptions { lane: Lane(1), ..options() };
     for options in [older, newer, other_lane] {
         let error = open_on(&disk, options, Floor::default()).err().unwrap();
-        assert!(
-            matches!(
-                error,
-                WalError::Foreign {
-                    incarnation: INCARNATION,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, WalError::Foreign { incarnation: INCARNATION, .. }), "{error}");
     }
     disk.rename(&file_path(1), &file_path(0)).unwrap();
-    assert!(matches!(
-        refused(&disk, Floor::default()),
-        WalError::Foreign { sequence: 1, .. }
-    ));
+    assert!(matches!(refused(&disk, Floor::default()), WalError::Foreign { sequence: 1, .. }));
 }
 
 #[test]
@@ -520,12 +369,7 @@ fn frames_inside_record_values_prove_nothing() {
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(1, 100)]);
     // A record full of frames that claim to follow and to know that everything is durable.
-    let forged = Frame {
-        index: 9,
-        commands: Bytes::new(),
-        batches: vec![],
-        ..frame(9, 0)
-    };
+    let forged = Frame { index: 9, commands: Bytes::new(), batches: vec![], ..frame(9, 0) };
     let header = forged.encode_header(8, 0);
     let mut bad = frame(2, 0);
     bad.batches = vec![header.repeat(50).into()];
@@ -542,10 +386,7 @@ fn scanning_takes_any_bytes() {
     let (disk, _) = written_log(3, 100);
     let good = disk.bytes(&file_path(1)).unwrap();
     let (frames, end) = wal_scan(&good).unwrap();
-    assert_eq!(
-        frames,
-        (1..=3).map(|index| joined(frame(index, 100))).collect::<Vec<_>>()
-    );
+    assert_eq!(frames, (1..=3).map(|index| joined(frame(index, 100))).collect::<Vec<_>>());
     for length in 0..end as usize {
         let scanned = wal_scan(&good[..length]);
         assert_eq!(scanned.is_some(), length >= 44);
@@ -561,10 +402,7 @@ fn a_spare_that_had_a_name_before_the_crash_does_not_bring_it_back() {
     bytes[20..28].copy_from_slice(&(newest + 5).to_le_bytes());
     let crc = crc32c::crc32c(&bytes[..40]);
     bytes[40..44].copy_from_slice(&crc.to_le_bytes());
-    disk.put(
-        &options().directory.join(FileName::Spare { number: 77 }.to_string()),
-        bytes,
-    );
+    disk.put(&options().directory.join(FileName::Spare { number: 77 }.to_string()), bytes);
     // Under a lower sequence its old header would pass for another file's, were the new one lost.
     for name in disk.list(&options().directory).unwrap() {
         if name.ends_with(".spare") && !name.starts_with("000000000000004d") {

@@ -28,10 +28,7 @@ fn frames_that_queue_up_during_a_sync_share_the_next_one() {
     }
     go.send(()).unwrap();
     let second = reports.recv().unwrap();
-    assert_eq!(
-        second.places.iter().map(|place| place.index).collect::<Vec<_>>(),
-        (2..=9).collect::<Vec<_>>()
-    );
+    assert_eq!(second.places.iter().map(|place| place.index).collect::<Vec<_>>(), (2..=9).collect::<Vec<_>>());
     go.send(()).unwrap();
     let shared = handle.shared.clone();
     handle.close();
@@ -48,20 +45,14 @@ fn short_and_interrupted_writes_are_finished() {
     handle.close();
     let (_, replayed) = open_on(&disk.crash(1), options(), Floor::default()).unwrap();
     let frames: Vec<Frame> = replayed.into_iter().map(|(frame, _)| frame).collect();
-    assert_eq!(
-        frames,
-        (1..=5).map(|index| joined(frame(index, 500))).collect::<Vec<_>>()
-    );
+    assert_eq!(frames, (1..=5).map(|index| joined(frame(index, 500))).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_failed_write_or_sync_is_reported_once_and_nothing_is_acknowledged_after_it() {
-    for (operation, well) in [
-        (Operation::Write, 1),
-        (Operation::Sync, 1),
-        (Operation::Sync, 0),
-        (Operation::SyncDirectory, 0),
-    ] {
+    for (operation, well) in
+        [(Operation::Write, 1), (Operation::Sync, 1), (Operation::Sync, 0), (Operation::SyncDirectory, 0)]
+    {
         let disk = MemoryDisk::default();
         let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
         let (handle, reports) = start(open.writer);
@@ -83,10 +74,7 @@ fn a_frame_out_of_order_ends_the_log() {
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(1, 10), frame(2, 10)]);
     handle.append(frame(4, 10));
-    assert!(matches!(
-        reports.recv().unwrap(),
-        Err(WalError::Order { expected: 3, found: 4 })
-    ));
+    assert!(matches!(reports.recv().unwrap(), Err(WalError::Order { expected: 3, found: 4 })));
 }
 
 #[test]
@@ -103,11 +91,7 @@ fn files_are_allocated_ahead_while_the_writer_is_busy() {
     let full = || {
         let deadline = Instant::now() + Duration::from_secs(30);
         while handle.stats().spares < 2 {
-            assert!(
-                Instant::now() < deadline,
-                "no file was allocated ahead: {:?}",
-                handle.stats()
-            );
+            assert!(Instant::now() < deadline, "no file was allocated ahead: {:?}", handle.stats());
             thread::yield_now();
         }
     };
@@ -144,37 +128,25 @@ fn a_full_disk_leaves_room_for_bookkeeping_and_passes_by_itself() {
     assert!(matches!(refusal, NoRoom::Disk { .. }), "{refusal}");
     assert!(index > 20, "three files were filled");
     let mut bookkept = 0;
-    while handle
-        .reserve(frame(index + 1, 1000).length(), Purpose::Bookkeeping)
-        .is_ok()
-    {
+    while handle.reserve(frame(index + 1, 1000).length(), Purpose::Bookkeeping).is_ok() {
         index += 1;
         bookkept += 1;
         handle.append(frame(index, 1000));
         reports.recv().unwrap().unwrap();
     }
-    assert!(
-        bookkept >= 11,
-        "a whole file was left for bookkeeping, it took {bookkept} frames"
-    );
+    assert!(bookkept >= 11, "a whole file was left for bookkeeping, it took {bookkept} frames");
 
     disk.set_capacity(1 << 20);
     handle.reserve(1000, Purpose::Append).unwrap();
     append_each(&handle, &reports, [frame(index + 1, 100)]);
     handle.close();
-    assert_eq!(
-        open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last,
-        index + 1
-    );
+    assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last, index + 1);
 }
 
 #[test]
 fn recycling_makes_room_below_the_limit() {
     let disk = MemoryDisk::default();
-    let options = WalOptions {
-        max_bytes: 4 * (16 << 10),
-        ..options()
-    };
+    let options = WalOptions { max_bytes: 4 * (16 << 10), ..options() };
     let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let mut index = 0;
@@ -191,10 +163,7 @@ fn recycling_makes_room_below_the_limit() {
     let full = index;
     for _ in 0..20 {
         handle.recycle(index);
-        while handle
-            .reserve(frame(index + 1, 1000).length(), Purpose::Append)
-            .is_err()
-        {
+        while handle.reserve(frame(index + 1, 1000).length(), Purpose::Append).is_err() {
             thread::yield_now();
         }
         let before = index;
@@ -212,52 +181,30 @@ fn a_frame_larger_than_a_file_gets_one_of_its_own() {
     let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let lengths = [100, 100_000, 100, 16 << 10, 12 << 10, 50_000];
-    let frames: Vec<Frame> = lengths
-        .iter()
-        .zip(1..)
-        .map(|(length, index)| frame(index, *length))
-        .collect();
+    let frames: Vec<Frame> = lengths.iter().zip(1..).map(|(length, index)| frame(index, *length)).collect();
     let places = append_each(&handle, &reports, frames.clone());
     for (place, frame) in places.iter().zip(frames) {
         assert_eq!(read_at(&open.reader, place).unwrap(), joined(frame));
     }
-    assert!(matches!(
-        handle.reserve(41 << 20, Purpose::Append),
-        Err(NoRoom::Frame { .. })
-    ));
+    assert!(matches!(handle.reserve(41 << 20, Purpose::Append), Err(NoRoom::Frame { .. })));
     handle.reserve(10_000, Purpose::Append).unwrap();
     let rest = FRAME_BYTES_MAX as u64 - 9_999;
     let refused = handle.reserve(rest, Purpose::Bookkeeping);
-    assert!(
-        matches!(refused, Err(NoRoom::Frame { .. })),
-        "what is reserved goes into one frame: {refused:?}"
-    );
+    assert!(matches!(refused, Err(NoRoom::Frame { .. })), "what is reserved goes into one frame: {refused:?}");
     handle.close();
-    assert_eq!(
-        open_on(&disk.crash(0), options(), Floor::default()).unwrap().1.len(),
-        lengths.len()
-    );
+    assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().1.len(), lengths.len());
 }
 
 #[test]
 fn more_than_may_wait_in_memory_is_refused() {
     let disk = MemoryDisk::default();
-    let options = WalOptions {
-        queue_bytes: 3000,
-        ..options()
-    };
+    let options = WalOptions { queue_bytes: 3000, ..options() };
     let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
     // Not started, so everything waits.
-    let handle = WalHandle {
-        shared: open.writer.shared.clone(),
-        threads: Vec::new(),
-    };
+    let handle = WalHandle { shared: open.writer.shared.clone(), threads: Vec::new() };
     handle.reserve(2000, Purpose::Append).unwrap();
     handle.append(frame(1, 1900));
-    assert!(matches!(
-        handle.reserve(2000, Purpose::Append),
-        Err(NoRoom::Queue { .. })
-    ));
+    assert!(matches!(handle.reserve(2000, Purpose::Append), Err(NoRoom::Queue { .. })));
     handle.reserve(2000, Purpose::Bookkeeping).unwrap();
     drop(open.writer);
     assert!(matches!(handle.reserve(1, Purpose::Append), Err(NoRoom::Closed)));
@@ -274,17 +221,10 @@ fn a_file_that_somebody_reads_is_deleted_and_never_written_over() {
 
     handle.recycle(40);
     append_each(&handle, &reports, (41..=120).map(|index| frame(index, 1000)));
-    assert!(matches!(
-        read_at(&open.reader, &places[0]),
-        Err(WalError::Absent { index: 1 })
-    ));
+    assert!(matches!(read_at(&open.reader, &places[0]), Err(WalError::Absent { index: 1 })));
     let in_first = places.iter().filter(|place| place.file == 1).count() as u64;
     for index in 2..=in_first {
-        assert_eq!(
-            frames.next().unwrap().unwrap(),
-            joined(frame(index, 1000)),
-            "still there for who was reading"
-        );
+        assert_eq!(frames.next().unwrap().unwrap(), joined(frame(index, 1000)), "still there for who was reading");
     }
     assert!(matches!(frames.next().unwrap(), Err(WalError::Absent { index }) if index == in_first + 1));
     assert!(frames.next().is_none());
@@ -354,30 +294,17 @@ fn reads_beyond_what_is_durable_are_refused() {
     let last = replayed[1].1;
     assert!(read_at(&open.reader, &last).is_ok());
     for position in [0, last.position - 1, last.position + 1, 1 << 40] {
-        assert!(matches!(
-            read_at(&open.reader, &FramePlace { position, ..last }),
-            Err(WalError::Damaged { .. })
-        ));
+        assert!(matches!(read_at(&open.reader, &FramePlace { position, ..last }), Err(WalError::Damaged { .. })));
     }
-    assert!(matches!(
-        open.reader.frames(3, 3).next(),
-        Some(Err(WalError::Absent { index: 3 }))
-    ));
+    assert!(matches!(open.reader.frames(3, 3).next(), Some(Err(WalError::Absent { index: 3 }))));
     assert!(open.reader.frames(3, 2).next().is_none());
 }
 
 #[test]
 fn sizes_that_cannot_work_are_refused() {
     for (file_bytes, max_bytes) in [(4096, 1 << 20), (16 << 10, 3 * (16 << 10) - 1)] {
-        let options = WalOptions {
-            file_bytes,
-            max_bytes,
-            ..options()
-        };
-        assert!(matches!(
-            open_on(&MemoryDisk::default(), options, Floor::default()),
-            Err(WalError::Sizes { .. })
-        ));
+        let options = WalOptions { file_bytes, max_bytes, ..options() };
+        assert!(matches!(open_on(&MemoryDisk::default(), options, Floor::default()), Err(WalError::Sizes { .. })));
     }
 }
 
@@ -385,17 +312,11 @@ fn sizes_that_cannot_work_are_refused() {
 fn what_replay_refuses_ends_the_opening() {
     let (disk, _) = written_log(3, 100);
     let refuse = &mut |frame: Frame, _| match frame.index {
-        2 => Err(WalError::Replay {
-            index: 2,
-            source: "unknown command".into(),
-        }),
+        2 => Err(WalError::Replay { index: 2, source: "unknown command".into() }),
         _ => Ok(()),
     };
     let error = open(Arc::new(disk), options(), Floor::default(), refuse).err().unwrap();
-    assert_eq!(
-        error.to_string(),
-        "frame 2 of the write-ahead log can't be replayed: unknown command"
-    );
+    assert_eq!(error.to_string(), "frame 2 of the write-ahead log can't be replayed: unknown command");
 }
 
 #[test]
@@ -409,10 +330,7 @@ fn a_log_on_a_real_disk_comes_back_file_after_file() {
     create(&LocalDisk, &options, 0).unwrap();
     for life in 0..4u64 {
         let mut replayed = 0;
-        let floor = Floor {
-            checkpoint: life * 20,
-            shipped: life * 20,
-        };
+        let floor = Floor { checkpoint: life * 20, shipped: life * 20 };
         let open = open(Arc::new(LocalDisk), options.clone(), floor, &mut |found, _| {
             assert_eq!(found, joined(frame(found.index, 1500)));
             replayed += 1;
@@ -422,11 +340,7 @@ fn a_log_on_a_real_disk_comes_back_file_after_file() {
         assert_eq!((open.last, open.torn), (life * 40, None));
         assert!(replayed >= life * 20, "all behind the checkpoint is replayed");
         let (handle, reports) = start(open.writer);
-        append_each(
-            &handle,
-            &reports,
-            (life * 40 + 1..=life * 40 + 40).map(|index| frame(index, 1500)),
-        );
+        append_each(&handle, &reports, (life * 40 + 1..=life * 40 + 40).map(|index| frame(index, 1500)));
         handle.recycle((life + 1) * 20);
         handle.close();
     }

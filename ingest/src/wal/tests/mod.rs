@@ -25,12 +25,7 @@ fn options() -> WalOptions {
         max_bytes: 1 << 20,
         // Never, in the time that a test takes.
         mark_after: Duration::from_secs(3600),
-        ..WalOptions::new(
-            "/data/wal/00000000",
-            "/data/checkpoints/00000000/wal.mark",
-            Lane(0),
-            INCARNATION,
-        )
+        ..WalOptions::new("/data/wal/00000000", "/data/checkpoints/00000000/wal.mark", Lane(0), INCARNATION)
     }
 }
 
@@ -52,29 +47,16 @@ fn frame(index: LogIndex, length: usize) -> Frame {
 /// As it comes back: its batches in one part.
 fn joined(mut frame: Frame) -> Frame {
     let bytes = frame.batches.concat();
-    frame.batches = if bytes.is_empty() {
-        Vec::new()
-    } else {
-        vec![bytes.into()]
-    };
+    frame.batches = if bytes.is_empty() { Vec::new() } else { vec![bytes.into()] };
     frame
 }
 
 fn read_at(reader: &WalReader, place: &FramePlace) -> Result<Frame, WalError> {
-    reader
-        .frames_at(place.index, place.position, place.index)
-        .next()
-        .unwrap()
+    reader.frames_at(place.index, place.position, place.index).next().unwrap()
 }
 
 fn file_path(sequence: u64) -> PathBuf {
-    options().directory.join(
-        FileName::Log {
-            incarnation: INCARNATION,
-            sequence,
-        }
-        .to_string(),
-    )
+    options().directory.join(FileName::Log { incarnation: INCARNATION, sequence }.to_string())
 }
 
 type Reports = Receiver<Result<Written, WalError>>;

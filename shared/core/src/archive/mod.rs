@@ -111,10 +111,7 @@ pub enum ArchiveError {
 
 impl ArchiveError {
     pub(crate) fn damaged(archive: &str, reason: impl Into<String>) -> Self {
-        Self::Damaged {
-            archive: archive.to_owned(),
-            reason: reason.into(),
-        }
+        Self::Damaged { archive: archive.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn unwritable(reason: impl Into<String>) -> Self {
@@ -127,9 +124,7 @@ impl From<StoreError> for ArchiveError {
         match error {
             StoreError::NotFound { key } => Self::NotFound { archive: key },
             StoreError::BeyondEnd { ref key, .. } => Self::damaged(key, error.to_string()),
-            other => Self::Store {
-                message: other.to_string(),
-            },
+            other => Self::Store { message: other.to_string() },
         }
     }
 }

@@ -37,18 +37,12 @@ pub async fn open(
     tail_bytes: u64,
 ) -> Result<Opened, ArchiveError> {
     if size < BEHIND_TOC_BYTES {
-        return Err(ArchiveError::damaged(
-            key,
-            format!("{size} bytes are too few for an archive"),
-        ));
+        return Err(ArchiveError::damaged(key, format!("{size} bytes are too few for an archive")));
     }
     let mut tail = read(store, key, size - size.min(tail_bytes.max(BEHIND_TOC_BYTES))..size).await?;
     let trailer = trailer(key, &tail)?;
     if toc_crc.is_some_and(|crc| crc != trailer.toc_crc) {
-        return Err(ArchiveError::damaged(
-            key,
-            "it is not the archive that the catalog names",
-        ));
+        return Err(ArchiveError::damaged(key, "it is not the archive that the catalog names"));
     }
     let toc_end = trailer
         .toc_position
@@ -62,13 +56,7 @@ pub async fn open(
         .filter(|toc| crc32c::crc32c(toc) == trailer.toc_crc)
         .ok_or_else(|| ArchiveError::damaged(key, "the checksum of the table of contents does not fit"))?;
     let toc = Toc::parse(key, &toc, trailer.toc_position)?;
-    Ok(Opened {
-        key: key.to_owned(),
-        size,
-        toc,
-        toc_crc: trailer.toc_crc,
-        tail,
-    })
+    Ok(Opened { key: key.to_owned(), size, toc, toc_crc: trailer.toc_crc, tail })
 }
 
 fn trailer(key: &str, tail: &[u8]) -> Result<Trailer, ArchiveError> {
@@ -87,10 +75,7 @@ async fn read(store: &dyn Store, key: &str, range: Range<u64>) -> Result<Bytes, 
     let length = range.end - range.start;
     let bytes = store.read(key, Some(range)).await?;
     if bytes.len() as u64 != length {
-        return Err(ArchiveError::damaged(
-            key,
-            format!("{} bytes came instead of {length}", bytes.len()),
-        ));
+        return Err(ArchiveError::damaged(key, format!("{} bytes came instead of {length}", bytes.len())));
     }
     Ok(bytes)
 }
@@ -126,20 +111,14 @@ impl Opened {
         let batches = self.section(store, self.toc.section(&self.key, BATCHES)?).await?;
         let table = RunTable::parse(&self.key, &runs, &batches)?;
         if u64::from(table.documents()) != self.toc.description.records {
-            return Err(ArchiveError::damaged(
-                &self.key,
-                "the tables are about other records than the description",
-            ));
+            return Err(ArchiveError::damaged(&self.key, "the tables are about other records than the description"));
         }
         Ok(table)
     }
 
     /// The same without the end's bytes, which need not be kept once the tables are read.
     pub fn without_tail(self) -> Self {
-        Self {
-            tail: Bytes::new(),
-            ..self
-        }
+        Self { tail: Bytes::new(), ..self }
     }
 
     /// Whether a section came with the end, so that it takes no further read.

@@ -102,12 +102,7 @@ impl RunTable {
 
     /// About how many bytes of memory the table takes.
     pub fn weight(&self) -> usize {
-        let deltas: usize = self
-            .batches
-            .iter()
-            .filter_map(|batch| batch.offset_deltas.as_ref())
-            .map(|d| d.len())
-            .sum();
+        let deltas: usize = self.batches.iter().filter_map(|batch| batch.offset_deltas.as_ref()).map(|d| d.len()).sum();
         self.segments.iter().map(String::len).sum::<usize>()
             + self.runs.len() * (size_of::<Run>() + size_of::<usize>())
             + self.batches.len() * (size_of::<Batch>() + size_of::<u32>())
@@ -130,13 +125,7 @@ impl RunTable {
                 self.segments.len() - 1
             }
         };
-        let run = Run {
-            segment: segment as u32,
-            partition,
-            first,
-            last,
-            batches: batches.len() as u32,
-        };
+        let run = Run { segment: segment as u32, partition, first, last, batches: batches.len() as u32 };
         self.append(run, batches).map_err(ArchiveError::unwritable)
     }
 
@@ -150,9 +139,7 @@ impl RunTable {
             next = fits(&run, &batch, next)
                 .ok_or_else(|| format!("the batch at {} of {run:?} does not fit into it", batch.base_offset))?;
             self.batch_starts.push(documents);
-            documents = documents
-                .checked_add(batch.documents)
-                .ok_or("there are too many documents")?;
+            documents = documents.checked_add(batch.documents).ok_or("there are too many documents")?;
             self.batches.push(batch);
         }
         self.documents = documents;
@@ -168,12 +155,7 @@ impl RunTable {
         let run = self.run_starts.partition_point(|start| *start <= batch_number) - 1;
         let batch = &self.batches[batch_number];
         let offset = batch.offset(document - self.batch_starts[batch_number]);
-        Some(Located {
-            run: &self.runs[run],
-            batch,
-            batch_number,
-            offset,
-        })
+        Some(Located { run: &self.runs[run], batch, batch_number, offset })
     }
 
     /// The runs as a job's result names them.
@@ -191,11 +173,8 @@ impl RunTable {
     }
 
     pub(super) fn encode_runs(&self) -> Result<Vec<u8>, ArchiveError> {
-        packed::pack(&StoredRuns {
-            segments: self.segments.clone(),
-            runs: self.runs.clone(),
-        })
-        .map_err(ArchiveError::unwritable)
+        packed::pack(&StoredRuns { segments: self.segments.clone(), runs: self.runs.clone() })
+            .map_err(ArchiveError::unwritable)
     }
 
     pub(super) fn encode_batches(&self) -> Result<Vec<u8>, ArchiveError> {
@@ -209,10 +188,7 @@ impl RunTable {
         let batches: StoredBatches =
             packed::unpack(batches).map_err(|reason| damaged(format!("{BATCHES}: {reason}")))?;
         let mut batches = batches.into_batches().map_err(damaged)?.into_iter();
-        let mut table = Self {
-            segments: runs.segments,
-            ..Self::default()
-        };
+        let mut table = Self { segments: runs.segments, ..Self::default() };
         for run in runs.runs {
             let own: Vec<_> = batches.by_ref().take(run.batches as usize).collect();
             if own.len() != run.batches as usize || run.segment as usize >= table.segments.len() {
@@ -281,10 +257,7 @@ impl StoredBatches {
             position_steps: steps(|batch| batch.position as i64),
             lengths: batches.iter().map(|batch| batch.length).collect(),
             min_timestamp_steps: steps(|batch| batch.min_timestamp),
-            timestamp_spans: batches
-                .iter()
-                .map(|b| b.max_timestamp.wrapping_sub(b.min_timestamp) as u64)
-                .collect(),
+            timestamp_spans: batches.iter().map(|b| b.max_timestamp.wrapping_sub(b.min_timestamp) as u64).collect(),
             documents: batches.iter().map(|batch| batch.documents).collect(),
             offset_deltas: (0..)
                 .zip(batches)
@@ -319,9 +292,7 @@ impl StoredBatches {
                     min_timestamp,
                     max_timestamp: min_timestamp.wrapping_add(self.timestamp_spans[n] as i64),
                     documents: self.documents[n],
-                    offset_deltas: deltas
-                        .next_if(|(at, _)| *at as usize == n)
-                        .map(|(_, deltas)| deltas.into()),
+                    offset_deltas: deltas.next_if(|(at, _)| *at as usize == n).map(|(_, deltas)| deltas.into()),
                 }
             })
             .collect();

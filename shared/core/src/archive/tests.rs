@@ -24,15 +24,7 @@ fn table() -> RunTable {
         offset_deltas: offset_deltas.map(Into::into),
     };
     let mut table = RunTable::default();
-    table
-        .push(
-            "one.seg",
-            0,
-            10,
-            30,
-            vec![batch(10, 64, 3, None), batch(20, 200, 2, Some(vec![1, 9]))],
-        )
-        .unwrap();
+    table.push("one.seg", 0, 10, 30, vec![batch(10, 64, 3, None), batch(20, 200, 2, Some(vec![1, 9]))]).unwrap();
     table.push("one.seg", 1, 0, 4, vec![]).unwrap();
     table.push("two.seg", 0, 31, 31, vec![batch(31, 64, 1, None)]).unwrap();
     table
@@ -54,18 +46,9 @@ fn description(records: u32) -> Description {
 fn members() -> Vec<Member> {
     let long: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
     vec![
-        Member {
-            name: "0.idx".to_owned(),
-            data: long.into(),
-        },
-        Member {
-            name: "empty".to_owned(),
-            data: Bytes::new(),
-        },
-        Member {
-            name: "0.term".to_owned(),
-            data: Bytes::from_static(b"terms"),
-        },
+        Member { name: "0.idx".to_owned(), data: long.into() },
+        Member { name: "empty".to_owned(), data: Bytes::new() },
+        Member { name: "0.term".to_owned(), data: Bytes::from_static(b"terms") },
     ]
 }
 
@@ -89,9 +72,7 @@ async fn what_was_written_is_read_with_any_size_of_the_first_read() {
     assert_eq!(bytes(&built).len() as u64, built.size);
     let store = stored(&bytes(&built)).await;
     for tail in [0, 1, 2_000, 4_000, 100_000, 1 << 30] {
-        let archive = open(store.as_ref(), KEY, built.size, Some(built.toc_crc), tail)
-            .await
-            .unwrap();
+        let archive = open(store.as_ref(), KEY, built.size, Some(built.toc_crc), tail).await.unwrap();
         assert_eq!(archive.toc.description, description(6));
         assert_eq!(archive.runs(store.as_ref()).await.unwrap(), table());
         let mut files = archive.toc.index_files();
@@ -113,10 +94,7 @@ async fn a_range_is_read_and_checked_by_blocks() {
     let blocks = section.blocks(BLOCK_BYTES + 1..2 * BLOCK_BYTES + 1);
     assert_eq!(blocks, 1..3);
     let read = archive.blocks(store.as_ref(), section, blocks).await.unwrap();
-    assert_eq!(
-        read,
-        members()[0].data.slice(BLOCK_BYTES as usize..3 * BLOCK_BYTES as usize)
-    );
+    assert_eq!(read, members()[0].data.slice(BLOCK_BYTES as usize..3 * BLOCK_BYTES as usize));
     assert!(section.verify(KEY, 0, &read).is_err());
     assert!(section.verify(KEY, 3, &read).is_err());
 }
@@ -125,10 +103,7 @@ async fn a_range_is_read_and_checked_by_blocks() {
 fn any_tar_program_opens_an_archive() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.ckx");
-    std::fs::File::create(&path)
-        .unwrap()
-        .write_all(&bytes(&built()))
-        .unwrap();
+    std::fs::File::create(&path).unwrap().write_all(&bytes(&built())).unwrap();
     let listed = Command::new("tar").arg("tf").arg(&path).output().unwrap();
     assert!(listed.status.success() && listed.stderr.is_empty());
     let names = String::from_utf8(listed.stdout).unwrap();
@@ -144,19 +119,10 @@ fn any_tar_program_opens_an_archive() {
     ];
     assert!(names.lines().eq(expected), "{names}");
 
-    let extracted = Command::new("tar")
-        .arg("xf")
-        .arg(&path)
-        .arg("-C")
-        .arg(folder.path())
-        .output()
-        .unwrap();
+    let extracted = Command::new("tar").arg("xf").arg(&path).arg("-C").arg(folder.path()).output().unwrap();
     assert!(extracted.status.success());
     for member in members() {
-        assert_eq!(
-            std::fs::read(folder.path().join("index").join(member.name)).unwrap(),
-            member.data
-        );
+        assert_eq!(std::fs::read(folder.path().join("index").join(member.name)).unwrap(), member.data);
     }
     let metadata = std::fs::read(folder.path().join("metadata.json")).unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
@@ -188,24 +154,11 @@ async fn other_versions_and_other_archives_are_refused() {
     let mut newer = plain.clone();
     let trailer = newer.len() - 1536;
     newer[trailer + 8] = 9;
-    let error = open(stored(&newer).await.as_ref(), KEY, built.size, None, 0)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error,
-        ArchiveError::Unsupported {
-            archive: KEY.to_owned(),
-            version: 9
-        }
-    );
+    let error = open(stored(&newer).await.as_ref(), KEY, built.size, None, 0).await.unwrap_err();
+    assert_eq!(error, ArchiveError::Unsupported { archive: KEY.to_owned(), version: 9 });
     assert!(error.to_string().contains(KEY));
     let missing = open(store.as_ref(), "other", built.size, None, 0).await.unwrap_err();
-    assert_eq!(
-        missing,
-        ArchiveError::NotFound {
-            archive: "other".to_owned()
-        }
-    );
+    assert_eq!(missing, ArchiveError::NotFound { archive: "other".to_owned() });
 }
 
 #[test]
@@ -236,30 +189,15 @@ fn what_does_not_fit_together_is_not_written() {
         vec![batch(10, 0, 5), batch(14, 10, 1)],
         vec![batch(10, 5, 5), batch(15, 10, 1)],
         vec![batch(10, u64::MAX, 1)],
-        vec![Batch {
-            min_timestamp: 1,
-            ..batch(10, 0, 1)
-        }],
-        vec![Batch {
-            offset_deltas: Some([1, 1].into()),
-            ..batch(10, 0, 2)
-        }],
-        vec![Batch {
-            offset_deltas: Some([1].into()),
-            ..batch(10, 0, 2)
-        }],
+        vec![Batch { min_timestamp: 1, ..batch(10, 0, 1) }],
+        vec![Batch { offset_deltas: Some([1, 1].into()), ..batch(10, 0, 2) }],
+        vec![Batch { offset_deltas: Some([1].into()), ..batch(10, 0, 2) }],
     ];
     for batches in wrong {
-        assert!(
-            RunTable::default().push("s", 0, 10, 20, batches.clone()).is_err(),
-            "{batches:?}"
-        );
+        assert!(RunTable::default().push("s", 0, 10, 20, batches.clone()).is_err(), "{batches:?}");
     }
     assert!(build(description(5), vec![], &table()).is_err());
-    let name = Member {
-        name: "n".repeat(100),
-        data: Bytes::new(),
-    };
+    let name = Member { name: "n".repeat(100), data: Bytes::new() };
     assert!(build(description(6), vec![name], &table()).is_err());
 }
 
@@ -267,10 +205,8 @@ fn what_does_not_fit_together_is_not_written() {
 fn no_two_names_share_a_header_term() {
     let long = [b'n'; 300];
     let names: [&[u8]; 7] = [b"", b"n", b"n\xff", b"\xff", &long[..254], &long[..255], &long];
-    let mut terms: Vec<_> = names
-        .iter()
-        .flat_map(|name| [terms::header_term(name, "a"), terms::header_term(name, "b")])
-        .collect();
+    let mut terms: Vec<_> =
+        names.iter().flat_map(|name| [terms::header_term(name, "a"), terms::header_term(name, "b")]).collect();
     assert!(terms.iter().filter(|term| !term.exact).count() == 2);
     terms.sort_by(|a, b| a.bytes.cmp(&b.bytes));
     terms.dedup();

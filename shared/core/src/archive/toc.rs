@@ -25,12 +25,7 @@ pub struct Section {
 impl Section {
     pub(super) fn new(name: &str, position: u64, data: &[u8]) -> Self {
         let crcs = data.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c).collect();
-        Self {
-            name: name.to_owned(),
-            position,
-            length: data.len() as u64,
-            crcs,
-        }
+        Self { name: name.to_owned(), position, length: data.len() as u64, crcs }
     }
 
     /// Where the section lies in the archive, bytes.
@@ -57,10 +52,7 @@ impl Section {
         let crcs = self.crcs.get(first as usize..).unwrap_or_default();
         let chunks = bytes.chunks(BLOCK_BYTES as usize);
         if chunks.len() > crcs.len() || chunks.zip(crcs).any(|(chunk, crc)| crc32c::crc32c(chunk) != *crc) {
-            return Err(ArchiveError::damaged(
-                archive,
-                format!("a checksum of {} does not fit", self.name),
-            ));
+            return Err(ArchiveError::damaged(archive, format!("a checksum of {} does not fit", self.name)));
         }
         Ok(())
     }
@@ -103,11 +95,8 @@ impl Toc {
 
     /// Tantivy's files: name within [`super::INDEX_FOLDER`], and place.
     pub fn index_files(&self) -> impl Iterator<Item = (&str, &Section)> {
-        self.sections.iter().filter_map(|section| {
-            section
-                .name
-                .strip_prefix(super::INDEX_FOLDER)
-                .map(|name| (name, section))
-        })
+        self.sections
+            .iter()
+            .filter_map(|section| section.name.strip_prefix(super::INDEX_FOLDER).map(|name| (name, section)))
     }
 }

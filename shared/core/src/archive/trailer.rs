@@ -49,17 +49,11 @@ impl Trailer {
             .map_err(|_| ArchiveError::damaged(archive, format!("a trailer has 512 bytes, not {}", bytes.len())))?;
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         if bytes[0..8] != MAGIC {
-            return Err(ArchiveError::damaged(
-                archive,
-                "it does not end in an archive's trailer",
-            ));
+            return Err(ArchiveError::damaged(archive, "it does not end in an archive's trailer"));
         }
         let version = u32_at(8);
         if version != VERSION {
-            return Err(ArchiveError::Unsupported {
-                archive: archive.to_owned(),
-                version,
-            });
+            return Err(ArchiveError::Unsupported { archive: archive.to_owned(), version });
         }
         if crc32c::crc32c(&bytes[..36]) != u32_at(36) {
             return Err(ArchiveError::damaged(archive, "the trailer's checksum does not fit"));

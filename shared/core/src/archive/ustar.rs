@@ -13,14 +13,10 @@ const SIZE_MAX: u64 = 0o77_777_777_777;
 /// The header of a regular file that belongs to nobody and was changed at the epoch.
 pub(super) fn header(name: &str, size: u64) -> Result<[u8; RECORD_BYTES], ArchiveError> {
     if name.is_empty() || name.len() > NAME_BYTES || !name.is_ascii() {
-        return Err(ArchiveError::unwritable(format!(
-            "{name:?} is no member name of 1 to {NAME_BYTES} ASCII bytes"
-        )));
+        return Err(ArchiveError::unwritable(format!("{name:?} is no member name of 1 to {NAME_BYTES} ASCII bytes")));
     }
     if size > SIZE_MAX {
-        return Err(ArchiveError::unwritable(format!(
-            "member {name} has {size} bytes, more than {SIZE_MAX}"
-        )));
+        return Err(ArchiveError::unwritable(format!("member {name} has {size} bytes, more than {SIZE_MAX}")));
     }
     let mut header = [0; RECORD_BYTES];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());

@@ -42,15 +42,10 @@ struct Metadata<'a> {
 /// Puts an archive together; Tantivy's files keep the order they come in.
 pub fn build(description: Description, index: Vec<Member>, runs: &RunTable) -> Result<BuiltArchive, ArchiveError> {
     if description.records != u64::from(runs.documents()) {
-        return Err(ArchiveError::unwritable(
-            "the run table is about other records than the description",
-        ));
+        return Err(ArchiveError::unwritable("the run table is about other records than the description"));
     }
-    let metadata = serde_json::to_vec_pretty(&Metadata {
-        description: &description,
-        runs: runs.covered(),
-    })
-    .map_err(|error| ArchiveError::unwritable(error.to_string()))?;
+    let metadata = serde_json::to_vec_pretty(&Metadata { description: &description, runs: runs.covered() })
+        .map_err(|error| ArchiveError::unwritable(error.to_string()))?;
     let mut file = Tar::default();
     file.section(METADATA, metadata.into())?;
     for member in index {
@@ -60,28 +55,14 @@ pub fn build(description: Description, index: Vec<Member>, runs: &RunTable) -> R
     file.section(BATCHES, runs.encode_batches()?.into())?;
 
     let (incarnation, lane) = (description.incarnation, description.lane);
-    let toc = Toc {
-        description,
-        sections: std::mem::take(&mut file.sections),
-    }
-    .encode()?;
+    let toc = Toc { description, sections: std::mem::take(&mut file.sections) }.encode()?;
     let toc_crc = crc32c::crc32c(&toc);
     let toc_length = u32::try_from(toc.len()).map_err(|error| ArchiveError::unwritable(error.to_string()))?;
     let toc_position = file.member(TOC, toc.into())?;
-    let trailer = Trailer {
-        incarnation,
-        lane,
-        toc_position,
-        toc_length,
-        toc_crc,
-    };
+    let trailer = Trailer { incarnation, lane, toc_position, toc_length, toc_crc };
     file.member(TRAILER, Bytes::copy_from_slice(&trailer.encode()))?;
     file.push(Bytes::from_static(&[0; END_BYTES]));
-    Ok(BuiltArchive {
-        parts: file.parts,
-        size: file.size,
-        toc_crc,
-    })
+    Ok(BuiltArchive { parts: file.parts, size: file.size, toc_crc })
 }
 
 #[derive(Default)]

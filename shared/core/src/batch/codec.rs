@@ -115,22 +115,13 @@ impl Unpacker {
 }
 
 fn damaged(_: impl std::error::Error) -> BatchError {
-    BatchError::Corrupt {
-        reason: "its records do not decompress",
-    }
+    BatchError::Corrupt { reason: "its records do not decompress" }
 }
 
 fn drain(decoder: impl Read, limit: usize) -> Result<Bytes, BatchError> {
     let mut records = Vec::new();
-    decoder
-        .take(limit as u64 + 1)
-        .read_to_end(&mut records)
-        .map_err(damaged)?;
-    if records.len() > limit {
-        Err(BatchError::Inflates { limit })
-    } else {
-        Ok(records.into())
-    }
+    decoder.take(limit as u64 + 1).read_to_end(&mut records).map_err(damaged)?;
+    if records.len() > limit { Err(BatchError::Inflates { limit }) } else { Ok(records.into()) }
 }
 
 fn unsnap(body: &[u8], limit: usize) -> Result<Bytes, BatchError> {
@@ -160,15 +151,11 @@ fn unsnap_block(block: &[u8], records: &mut Vec<u8>, limit: usize) -> Result<(),
         return Err(BatchError::Inflates { limit });
     }
     if length > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
-        return Err(BatchError::Corrupt {
-            reason: "a snappy block claims more than it can hold",
-        });
+        return Err(BatchError::Corrupt { reason: "a snappy block claims more than it can hold" });
     }
     let from = records.len();
     records.resize(from + length, 0);
-    let written = snap::raw::Decoder::new()
-        .decompress(block, &mut records[from..])
-        .map_err(damaged)?;
+    let written = snap::raw::Decoder::new().decompress(block, &mut records[from..]).map_err(damaged)?;
     records.truncate(from + written);
     Ok(())
 }
@@ -232,32 +219,20 @@ mod tests {
         let records = vec![0; 64 << 20];
         for codec in Codec::ALL {
             let bomb = Bytes::from(codec.compress(&records).unwrap());
-            assert_eq!(
-                codec.decompress(bomb, LIMIT),
-                Err(BatchError::Inflates { limit: LIMIT }),
-                "{codec:?}"
-            );
+            assert_eq!(codec.decompress(bomb, LIMIT), Err(BatchError::Inflates { limit: LIMIT }), "{codec:?}");
         }
     }
 
     #[test]
     fn a_snappy_block_may_come_without_framing() {
-        let raw = snap::raw::Encoder::new()
-            .compress_vec(b"as librdkafka does it")
-            .unwrap();
-        assert_eq!(
-            &Codec::Snappy.decompress(raw.into(), LIMIT).unwrap()[..],
-            b"as librdkafka does it"
-        );
+        let raw = snap::raw::Encoder::new().compress_vec(b"as librdkafka does it").unwrap();
+        assert_eq!(&Codec::Snappy.decompress(raw.into(), LIMIT).unwrap()[..], b"as librdkafka does it");
     }
 
     #[test]
     fn a_snappy_length_is_not_believed() {
         let claims_a_gigabyte = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x04, 0]);
-        assert!(matches!(
-            Codec::Snappy.decompress(claims_a_gigabyte, usize::MAX),
-            Err(BatchError::Corrupt { .. })
-        ));
+        assert!(matches!(Codec::Snappy.decompress(claims_a_gigabyte, usize::MAX), Err(BatchError::Corrupt { .. })));
     }
 
     #[test]

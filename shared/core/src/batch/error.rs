@@ -50,19 +50,11 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    pub(super) const CUT_OFF: Self = Self::Corrupt {
-        reason: "it is cut off",
-    };
-    pub(super) const SHORT: Self = Self::Corrupt {
-        reason: "its length is less than a header's",
-    };
+    pub(super) const CUT_OFF: Self = Self::Corrupt { reason: "it is cut off" };
+    pub(super) const SHORT: Self = Self::Corrupt { reason: "its length is less than a header's" };
 
     /// Refuses what can't even hold a header.
     pub(super) fn check_header_fits(bytes: &[u8]) -> Result<(), Self> {
-        if bytes.len() < HEADER_LENGTH {
-            Err(Self::CUT_OFF)
-        } else {
-            Ok(())
-        }
+        if bytes.len() < HEADER_LENGTH { Err(Self::CUT_OFF) } else { Ok(()) }
     }
 }

@@ -124,14 +124,10 @@ impl BatchHeader {
 pub fn verify(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if header.total_length() != batch.len() {
-        return Err(BatchError::Corrupt {
-            reason: "its length is not the one in its header",
-        });
+        return Err(BatchError::Corrupt { reason: "its length is not the one in its header" });
     }
     if crc32c::crc32c(&batch[CRC_FROM..]) != header.crc {
-        return Err(BatchError::Corrupt {
-            reason: "its CRC does not fit",
-        });
+        return Err(BatchError::Corrupt { reason: "its CRC does not fit" });
     }
     Ok(header)
 }
@@ -146,11 +142,7 @@ pub fn split(bytes: Bytes) -> impl Iterator<Item = Result<Bytes, BatchError>> {
         }
         let batch = BatchHeader::parse(&rest).and_then(|header| {
             let length = header.total_length();
-            if length > rest.len() {
-                Err(BatchError::CUT_OFF)
-            } else {
-                Ok(rest.split_to(length))
-            }
+            if length > rest.len() { Err(BatchError::CUT_OFF) } else { Ok(rest.split_to(length)) }
         });
         if batch.is_err() {
             rest = Bytes::new();
@@ -176,10 +168,7 @@ mod tests {
         let mut bytes = batch("a").to_vec();
         stamp(&mut bytes, 1 << 40, 5);
         let header = verify(&bytes).unwrap();
-        assert_eq!(
-            (header.base_offset, header.leader_epoch, header.last_offset()),
-            (1 << 40, 5, 1 << 40)
-        );
+        assert_eq!((header.base_offset, header.leader_epoch, header.last_offset()), (1 << 40, 5, 1 << 40));
     }
 
     #[test]

@@ -11,44 +11,29 @@ pub fn check_produced(batch: &[u8], max_message_bytes: usize) -> Result<BatchHea
     let header = BatchHeader::parse(batch)?;
     let length = header.total_length();
     if length > max_message_bytes {
-        return Err(BatchError::TooLarge {
-            bytes: length,
-            limit: max_message_bytes,
-        });
+        return Err(BatchError::TooLarge { bytes: length, limit: max_message_bytes });
     }
     if length > batch.len() {
         return Err(BatchError::CUT_OFF);
     }
     if length < batch.len() {
-        return Err(BatchError::InvalidRecord {
-            reason: "a request has one batch a partition",
-        });
+        return Err(BatchError::InvalidRecord { reason: "a request has one batch a partition" });
     }
     if crc32c::crc32c(&batch[CRC_FROM..]) != header.crc {
-        return Err(BatchError::Corrupt {
-            reason: "its CRC does not fit",
-        });
+        return Err(BatchError::Corrupt { reason: "its CRC does not fit" });
     }
     header.codec()?;
     if header.record_count <= 0 || i64::from(header.last_offset_delta) + 1 != i64::from(header.record_count) {
-        return Err(BatchError::InvalidRecord {
-            reason: "its record count and last offset do not agree",
-        });
+        return Err(BatchError::InvalidRecord { reason: "its record count and last offset do not agree" });
     }
     if header.attributes & CONTROL != 0 {
-        return Err(BatchError::InvalidRecord {
-            reason: "clients may not write control batches",
-        });
+        return Err(BatchError::InvalidRecord { reason: "clients may not write control batches" });
     }
     if header.producer_id >= 0 && header.base_sequence < 0 {
-        return Err(BatchError::InvalidRecord {
-            reason: "a producer id needs a sequence number",
-        });
+        return Err(BatchError::InvalidRecord { reason: "a producer id needs a sequence number" });
     }
     if header.is_log_append_time() {
-        return Err(BatchError::InvalidTimestamp {
-            reason: "only the broker sets the time of the append",
-        });
+        return Err(BatchError::InvalidTimestamp { reason: "only the broker sets the time of the append" });
     }
     Ok(header)
 }
@@ -109,51 +94,21 @@ mod tests {
     #[test]
     fn each_rule_of_the_broker_has_its_error() {
         assert!(check_produced(&batch(), batch().len()).is_ok());
-        assert!(matches!(
-            check_produced(&batch(), batch().len() - 1),
-            Err(BatchError::TooLarge { .. })
-        ));
-        assert!(matches!(
-            check_produced(&batch()[..batch().len() - 1], 1_000),
-            Err(BatchError::Corrupt { .. })
-        ));
-        assert!(matches!(
-            check_produced(&batch()[..60], 1_000),
-            Err(BatchError::Corrupt { .. })
-        ));
+        assert!(matches!(check_produced(&batch(), batch().len() - 1), Err(BatchError::TooLarge { .. })));
+        assert!(matches!(check_produced(&batch()[..batch().len() - 1], 1_000), Err(BatchError::Corrupt { .. })));
+        assert!(matches!(check_produced(&batch()[..60], 1_000), Err(BatchError::Corrupt { .. })));
         assert!(matches!(check_produced(&[], 1_000), Err(BatchError::Corrupt { .. })));
-        assert!(matches!(
-            changed(|b| b[16] = 1),
-            Err(BatchError::UnsupportedMagic { magic: 1 })
-        ));
+        assert!(matches!(changed(|b| b[16] = 1), Err(BatchError::UnsupportedMagic { magic: 1 })));
         assert!(matches!(changed(|b| b.push(0)), Err(BatchError::InvalidRecord { .. })));
-        assert!(matches!(
-            changed(|b| b[22] |= 7),
-            Err(BatchError::UnsupportedCompression { codec: 7 })
-        ));
+        assert!(matches!(changed(|b| b[22] |= 7), Err(BatchError::UnsupportedCompression { codec: 7 })));
         assert!(matches!(changed(|b| b[26] = 7), Err(BatchError::InvalidRecord { .. })));
-        assert!(matches!(
-            changed(|b| b[57..61].fill(0)),
-            Err(BatchError::InvalidRecord { .. })
-        ));
-        assert!(matches!(
-            changed(|b| b[22] |= 0x20),
-            Err(BatchError::InvalidRecord { .. })
-        ));
-        assert!(matches!(
-            changed(|b| b[43..51].fill(0)),
-            Err(BatchError::InvalidRecord { .. })
-        ));
-        assert!(matches!(
-            changed(|b| b[22] |= 0x08),
-            Err(BatchError::InvalidTimestamp { .. })
-        ));
+        assert!(matches!(changed(|b| b[57..61].fill(0)), Err(BatchError::InvalidRecord { .. })));
+        assert!(matches!(changed(|b| b[22] |= 0x20), Err(BatchError::InvalidRecord { .. })));
+        assert!(matches!(changed(|b| b[43..51].fill(0)), Err(BatchError::InvalidRecord { .. })));
+        assert!(matches!(changed(|b| b[22] |= 0x08), Err(BatchError::InvalidTimestamp { .. })));
         let mut damaged = batch();
         damaged[30] ^= 1;
-        assert!(matches!(
-            check_produced(&damaged, 1_000),
-            Err(BatchError::Corrupt { .. })
-        ));
+        assert!(matches!(check_produced(&damaged, 1_000), Err(BatchError::Corrupt { .. })));
     }
 
     #[test]
@@ -161,10 +116,8 @@ mod tests {
         let mut bytes = batch();
         stamp_log_append_time(&mut bytes, 99);
         assert!(verify(&bytes).unwrap().is_log_append_time());
-        let times: Vec<_> = records(&Bytes::from(bytes), 1_000)
-            .unwrap()
-            .map(|record| record.unwrap().timestamp)
-            .collect();
+        let times: Vec<_> =
+            records(&Bytes::from(bytes), 1_000).unwrap().map(|record| record.unwrap().timestamp).collect();
         assert_eq!(times, [99, 99, 99]);
     }
 }

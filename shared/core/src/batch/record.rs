@@ -42,12 +42,7 @@ pub fn records(batch: &Bytes, decompressed_bytes_max: usize) -> Result<Records, 
     let left = u32::try_from(header.record_count).map_err(|_| corrupt("its record count is negative"))?;
     let body = batch.slice(HEADER_LENGTH..header.total_length());
     let body = header.codec()?.decompress(body, decompressed_bytes_max)?;
-    Ok(Records {
-        header,
-        reader: Reader { bytes: body, at: 0 },
-        left,
-        lowest_delta: 0,
-    })
+    Ok(Records { header, reader: Reader { bytes: body, at: 0 }, left, lowest_delta: 0 })
 }
 
 /// The records of a batch in offset order; ends after the first error.
@@ -92,11 +87,7 @@ impl Records {
         self.lowest_delta = delta + 1;
         let record = Record {
             offset: self.header.base_offset.saturating_add(delta),
-            timestamp: if self.header.is_log_append_time() {
-                self.header.max_timestamp
-            } else {
-                timestamp
-            },
+            timestamp: if self.header.is_log_append_time() { self.header.max_timestamp } else { timestamp },
             key: self.reader.nullable()?,
             value: self.reader.nullable()?,
             headers: self.headers()?,
@@ -110,17 +101,12 @@ impl Records {
     fn headers(&mut self) -> Result<Vec<Header>, BatchError> {
         let count = self.reader.length()?;
         if count > HEADERS_MAX {
-            return Err(BatchError::InvalidRecord {
-                reason: "a record has more than 65536 headers",
-            });
+            return Err(BatchError::InvalidRecord { reason: "a record has more than 65536 headers" });
         }
         let mut headers = Vec::with_capacity(count);
         for _ in 0..count {
             let key = self.reader.nullable()?.ok_or(corrupt("a header has no name"))?;
-            headers.push(Header {
-                key,
-                value: self.reader.nullable()?,
-            });
+            headers.push(Header { key, value: self.reader.nullable()? });
         }
         Ok(headers)
     }
@@ -158,10 +144,7 @@ impl Reader {
     /// A number of bytes, or of things that take at least one byte each: never more than what is left.
     fn length(&mut self) -> Result<usize, BatchError> {
         let length = self.integer()?;
-        usize::try_from(length)
-            .ok()
-            .filter(|length| *length <= self.rest())
-            .ok_or(corrupt("a length is impossible"))
+        usize::try_from(length).ok().filter(|length| *length <= self.rest()).ok_or(corrupt("a length is impossible"))
     }
 
     /// A length, -1 for null, and that many bytes.
@@ -204,13 +187,7 @@ mod tests {
         let header = (prop::collection::vec(any::<u8>(), 0..8), field())
             .prop_map(|(key, value)| Header { key: key.into(), value });
         (any::<i32>(), field(), field(), prop::collection::vec(header, 0..4)).prop_map(
-            |(timestamp, key, value, headers)| Record {
-                offset: 0,
-                timestamp: timestamp.into(),
-                key,
-                value,
-                headers,
-            },
+            |(timestamp, key, value, headers)| Record { offset: 0, timestamp: timestamp.into(), key, value, headers },
         )
     }
 
@@ -222,12 +199,7 @@ mod tests {
             offset += Offset::from(*gap);
             record.offset = offset;
             offset += 1;
-            builder.push(
-                record.timestamp,
-                record.key.as_deref(),
-                record.value.as_deref(),
-                &record.headers,
-            );
+            builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
         }
         let mut bytes = builder.finish().to_vec();
         stamp(&mut bytes, base, 3);
@@ -296,10 +268,7 @@ mod tests {
             let mut bytes = builder.clone().finish().to_vec();
             bytes[57..61].copy_from_slice(&count.to_be_bytes());
             let read: Vec<_> = records(&bytes.into(), 1_000).unwrap().collect();
-            assert!(
-                matches!(read.last(), Some(Err(BatchError::Corrupt { .. }))),
-                "{count}: {read:?}"
-            );
+            assert!(matches!(read.last(), Some(Err(BatchError::Corrupt { .. }))), "{count}: {read:?}");
         }
     }
 

@@ -26,41 +26,25 @@ pub struct TimeSpan {
 
 impl TimeSpan {
     /// Of records whose timestamps nobody knows.
-    pub const ANY: Self = Self {
-        earliest: Timestamp::MIN,
-        latest: Timestamp::MAX,
-    };
+    pub const ANY: Self = Self { earliest: Timestamp::MIN, latest: Timestamp::MAX };
     /// Of no records: nothing lies in it, and [`Self::union`] with it changes nothing.
-    pub const NONE: Self = Self {
-        earliest: Timestamp::MAX,
-        latest: Timestamp::MIN,
-    };
+    pub const NONE: Self = Self { earliest: Timestamp::MAX, latest: Timestamp::MIN };
 
     /// Of records of one time.
     pub fn at(timestamp: Timestamp) -> Self {
-        Self {
-            earliest: timestamp,
-            latest: timestamp,
-        }
+        Self { earliest: timestamp, latest: timestamp }
     }
 
     /// Of the records of both.
     pub fn union(self, other: Self) -> Self {
-        Self {
-            earliest: self.earliest.min(other.earliest),
-            latest: self.latest.max(other.latest),
-        }
+        Self { earliest: self.earliest.min(other.earliest), latest: self.latest.max(other.latest) }
     }
 }
 
 impl BatchHeader {
     /// What the header alone tells of the records' times: all if the broker set them, else nothing.
     pub fn time_span(&self) -> TimeSpan {
-        if self.is_log_append_time() {
-            TimeSpan::at(self.max_timestamp)
-        } else {
-            TimeSpan::ANY
-        }
+        if self.is_log_append_time() { TimeSpan::at(self.max_timestamp) } else { TimeSpan::ANY }
     }
 
     /// The latest time that the producer claims. There are clients that tell the base timestamp only.
@@ -329,10 +313,7 @@ mod tests {
         assert_eq!(header.time_span(), TimeSpan::at(77));
         assert_eq!(span(&bytes), Some(TimeSpan::at(77)));
         let bytes = Bytes::from(bytes);
-        assert_eq!(
-            (find_time(&bytes, 0, 77), find_time(&bytes, 0, 78)),
-            (Some((0, 77)), None)
-        );
+        assert_eq!((find_time(&bytes, 0, 77), find_time(&bytes, 0, 78)), (Some((0, 77)), None));
     }
 
     #[test]

@@ -76,20 +76,14 @@ pub fn unpack(mut body: Bytes, from: Offset) -> Result<Vec<Bytes>, TransferError
         return Err(TransferError::UnknownVersion { version });
     }
     if header.get_u16_le() != 0 {
-        return Err(TransferError::Damaged {
-            reason: "it has flags that nobody knows",
-        });
+        return Err(TransferError::Damaged { reason: "it has flags that nobody knows" });
     }
     let (count, crc, length) = (header.get_u32_le(), header.get_u32_le(), header.get_u64_le());
     if length != body.len() as u64 {
-        return Err(TransferError::Damaged {
-            reason: "it has another length than its header says",
-        });
+        return Err(TransferError::Damaged { reason: "it has another length than its header says" });
     }
     if crc32c::crc32c(&body) != crc {
-        return Err(TransferError::Damaged {
-            reason: "its checksum does not fit",
-        });
+        return Err(TransferError::Damaged { reason: "its checksum does not fit" });
     }
     let mut batches = Vec::new();
     let mut next = Offset::MIN;
@@ -103,9 +97,7 @@ pub fn unpack(mut body: Bytes, from: Offset) -> Result<Vec<Bytes>, TransferError
         batches.push(batch);
     }
     if batches.len() as u64 != u64::from(count) {
-        return Err(TransferError::Damaged {
-            reason: "it has another number of batches than its header says",
-        });
+        return Err(TransferError::Damaged { reason: "it has another number of batches than its header says" });
     }
     Ok(batches)
 }
@@ -153,11 +145,7 @@ mod tests {
 
     #[test]
     fn other_offsets_are_refused() {
-        for batches in [
-            vec![batch_at(4)],
-            vec![batch_at(8), batch_at(8)],
-            vec![batch_at(9), batch_at(6)],
-        ] {
+        for batches in [vec![batch_at(4)], vec![batch_at(8), batch_at(8)], vec![batch_at(9), batch_at(6)]] {
             assert_eq!(unpack(pack(&batches), 6), Err(TransferError::Elsewhere));
         }
     }

@@ -32,10 +32,7 @@ pub enum CatalogError {
 
 impl CatalogError {
     pub(super) fn damaged(object: &str, reason: impl Into<String>) -> Self {
-        Self::Damaged {
-            object: object.to_owned(),
-            reason: reason.into(),
-        }
+        Self::Damaged { object: object.to_owned(), reason: reason.into() }
     }
 
     /// Whether an object that the catalog names is gone: a newer catalog names others, so refresh once.

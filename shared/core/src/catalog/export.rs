@@ -104,10 +104,7 @@ fn encode_trailer(cluster: Uuid, latest: &Latest) -> Bytes {
 pub(super) fn decode_root(latest: &Latest, bytes: &[u8]) -> Result<CatalogRoot, CatalogError> {
     let object = latest.export.as_str();
     let damaged = |reason: &str| CatalogError::damaged(object, reason);
-    let start = bytes
-        .len()
-        .checked_sub(TRAILER_LENGTH as usize)
-        .ok_or_else(|| damaged("it is cut off"))?;
+    let start = bytes.len().checked_sub(TRAILER_LENGTH as usize).ok_or_else(|| damaged("it is cut off"))?;
     let (root_bytes, trailer) = bytes.split_at(start);
     let (cluster, _) = decode_trailer(object, trailer)?;
     if encode_trailer(cluster, latest) != trailer {
@@ -137,10 +134,7 @@ pub(super) fn decode_trailer(object: &str, trailer: &[u8]) -> Result<(Uuid, Late
         return Err(damaged("it does not end as a catalog export does"));
     }
     if version != VERSION {
-        return Err(CatalogError::UnknownVersion {
-            object: object.to_owned(),
-            version: version.into(),
-        });
+        return Err(CatalogError::UnknownVersion { object: object.to_owned(), version: version.into() });
     }
     if crc32c::crc32c(fields) != crc {
         return Err(damaged("the trailer's checksum does not fit"));
@@ -173,10 +167,7 @@ pub(super) fn decode_page(entry: &PageEntry, bytes: &[u8]) -> Result<TopicPage, 
     let mut rest = bytes;
     let version = rest.try_get_u16_le().map_err(|error| damaged(error.to_string()))?;
     if version != VERSION {
-        return Err(CatalogError::UnknownVersion {
-            object: object.to_owned(),
-            version: version.into(),
-        });
+        return Err(CatalogError::UnknownVersion { object: object.to_owned(), version: version.into() });
     }
     let page: TopicPage = decode(object, rest)?;
     if page.id != entry.id || page.name != entry.name {

@@ -45,10 +45,7 @@ impl Latest {
         let version = document.get("v").and_then(serde_json::Value::as_u64);
         match version.ok_or_else(|| CatalogError::damaged(object, "it has no version"))? {
             version if version == u64::from(VERSION) => serde_json::from_value(document).map_err(damaged),
-            version => Err(CatalogError::UnknownVersion {
-                object: object.to_owned(),
-                version,
-            }),
+            version => Err(CatalogError::UnknownVersion { object: object.to_owned(), version }),
         }
     }
 

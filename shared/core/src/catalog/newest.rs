@@ -11,10 +11,8 @@ use crate::store::Store;
 /// `None` if there is none. A damaged one is passed over, and named in the log.
 pub async fn newest_export(store: &dyn Store, lane: Lane) -> Result<Option<(Latest, CatalogRoot)>, CatalogError> {
     let objects = store.list(&ExportName::prefix(lane)).await?;
-    let mut exports: Vec<(ExportName, u64)> = objects
-        .iter()
-        .filter_map(|object| Some((object.key.parse().ok()?, object.size)))
-        .collect();
+    let mut exports: Vec<(ExportName, u64)> =
+        objects.iter().filter_map(|object| Some((object.key.parse().ok()?, object.size))).collect();
     exports.sort_unstable_by_key(|(name, _)| std::cmp::Reverse((name.incarnation, name.index, name.ulid)));
     for (name, size) in exports {
         match read_export(store, &name.to_string(), size).await {
@@ -32,9 +30,7 @@ pub async fn newest_export(store: &dyn Store, lane: Lane) -> Result<Option<(Late
 
 async fn read_export(store: &dyn Store, key: &str, size: u64) -> Result<(Latest, CatalogRoot), CatalogError> {
     let damaged = |reason: &str| CatalogError::damaged(key, reason);
-    let trailer_at = size
-        .checked_sub(TRAILER_LENGTH)
-        .ok_or_else(|| damaged("it is cut off"))?;
+    let trailer_at = size.checked_sub(TRAILER_LENGTH).ok_or_else(|| damaged("it is cut off"))?;
     let trailer = store.read(key, Some(trailer_at..size)).await?;
     let (_, latest) = decode_trailer(key, &trailer)?;
     let root_ends = latest.root_position.checked_add(latest.root_length);

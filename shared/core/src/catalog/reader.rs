@@ -47,20 +47,9 @@ impl CatalogReader {
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let pages = Cache::builder().max_capacity(cache_bytes).weigher(weigh).build();
-        let root = CatalogRoot {
-            incarnation: Incarnation(0),
-            lane,
-            index: 0,
-            shipped_index: 0,
-            pages: Vec::new(),
-        };
+        let root = CatalogRoot { incarnation: Incarnation(0), lane, index: 0, shipped_index: 0, pages: Vec::new() };
         let empty = Catalog::new(root, String::new(), store.clone(), pages.clone());
-        Self {
-            lane,
-            store,
-            pages,
-            current: ArcSwap::from_pointee(empty),
-        }
+        Self { lane, store, pages, current: ArcSwap::from_pointee(empty) }
     }
 
     /// The newest export seen.
@@ -127,37 +116,20 @@ impl CatalogReader {
             return Ok(());
         }
         let root = self.read_root(&latest).await?;
-        let read = Arc::new(Catalog::new(
-            root,
-            latest.export,
-            self.store.clone(),
-            self.pages.clone(),
-        ));
-        self.current.rcu(|current| {
-            if current.generation() > read.generation() {
-                current.clone()
-            } else {
-                read.clone()
-            }
-        });
+        let read = Arc::new(Catalog::new(root, latest.export, self.store.clone(), self.pages.clone()));
+        self.current.rcu(
+            |current| {
+                if current.generation() > read.generation() { current.clone() } else { read.clone() }
+            },
+        );
         Ok(())
     }
 
     async fn read_root(&self, latest: &Latest) -> Result<CatalogRoot, CatalogError> {
-        let Latest {
-            export,
-            root_position,
-            root_length,
-            ..
-        } = latest;
-        let end = root_length
-            .checked_add(TRAILER_LENGTH)
-            .and_then(|length| root_position.checked_add(length));
+        let Latest { export, root_position, root_length, .. } = latest;
+        let end = root_length.checked_add(TRAILER_LENGTH).and_then(|length| root_position.checked_add(length));
         let Some(end) = end.filter(|_| *root_length <= PART_BYTES_MAX) else {
-            return Err(CatalogError::damaged(
-                export,
-                format!("its root would have {root_length} bytes"),
-            ));
+            return Err(CatalogError::damaged(export, format!("its root would have {root_length} bytes")));
         };
         decode_root(latest, &self.store.read(export, Some(*root_position..end)).await?)
     }
@@ -166,13 +138,7 @@ impl CatalogReader {
 impl Catalog {
     fn new(root: CatalogRoot, export: String, store: SharedStore, pages: Pages) -> Self {
         let by_id = root.pages.iter().enumerate().map(|(at, page)| (page.id, at)).collect();
-        Self {
-            root,
-            export,
-            by_id,
-            store,
-            pages,
-        }
+        Self { root, export, by_id, store, pages }
     }
 
     /// (incarnation, applied index) of the export; (0, 0) if there is none yet.
@@ -234,12 +200,8 @@ fn memory_bytes(page: &TopicPage) -> u64 {
         .partitions
         .iter()
         .map(|partition| {
-            let reasons = partition
-                .runs
-                .iter()
-                .filter_map(|run| run.unreadable.as_ref())
-                .map(String::len)
-                .sum::<usize>();
+            let reasons =
+                partition.runs.iter().filter_map(|run| run.unreadable.as_ref()).map(String::len).sum::<usize>();
             size_of_val(partition)
                 + size_of_val(partition.runs.as_slice())
                 + size_of_val(partition.epochs.as_slice())

@@ -26,27 +26,13 @@ fn page(number: u128, runs: i64) -> TopicPage {
         max_timestamp: 2000,
         unreadable: (first == 1).then(|| "it can't be decoded".to_owned()),
     };
-    let covered = ArchiveRun {
-        partition: 0,
-        first: 0,
-        last: 9,
-        min_timestamp: Some(1000),
-        max_timestamp: Some(1999),
-    };
+    let covered = ArchiveRun { partition: 0, first: 0, last: 9, min_timestamp: Some(1000), max_timestamp: Some(1999) };
     TopicPage {
         id: TopicId(Uuid::from_u128(number)),
         name: format!("topic-{number}"),
         search_enabled: true,
-        index: IndexSettings {
-            value_format: ValueFormat::Json,
-            positions: false,
-        },
-        segments: vec![SegmentEntry {
-            key: "segment".into(),
-            size: 5000,
-            crc: 9,
-            directory_position: 4000,
-        }],
+        index: IndexSettings { value_format: ValueFormat::Json, positions: false },
+        segments: vec![SegmentEntry { key: "segment".into(), size: 5000, crc: 9, directory_position: 4000 }],
         partitions: vec![
             PartitionPage {
                 partition: 0,
@@ -56,54 +42,23 @@ fn page(number: u128, runs: i64) -> TopicPage {
                 epochs: vec![(1, 0)],
                 runs: (0..runs).map(run).collect(),
             },
-            PartitionPage {
-                partition: 1,
-                log_start: 0,
-                shipped_to: 0,
-                last_stable: 0,
-                epochs: vec![],
-                runs: vec![],
-            },
+            PartitionPage { partition: 1, log_start: 0, shipped_to: 0, last_stable: 0, epochs: vec![], runs: vec![] },
         ],
-        archives: vec![ArchiveEntry {
-            key: "archive".into(),
-            size: 700,
-            crc: 5,
-            records: 10,
-            runs: vec![covered],
-        }],
+        archives: vec![ArchiveEntry { key: "archive".into(), size: 700, crc: 5, records: 10, runs: vec![covered] }],
     }
 }
 
 fn root(incarnation: u32, index: LogIndex, pages: Vec<PageEntry>) -> CatalogRoot {
-    CatalogRoot {
-        incarnation: Incarnation(incarnation),
-        lane: LANE,
-        index,
-        shipped_index: index / 2,
-        pages,
-    }
+    CatalogRoot { incarnation: Incarnation(incarnation), lane: LANE, index, shipped_index: index / 2, pages }
 }
 
 fn name(incarnation: u32, index: LogIndex, number: u128) -> String {
-    ExportName {
-        lane: LANE,
-        incarnation: Incarnation(incarnation),
-        index,
-        ulid: Ulid(number),
-    }
-    .to_string()
+    ExportName { lane: LANE, incarnation: Incarnation(incarnation), index, ulid: Ulid(number) }.to_string()
 }
 
 fn built(incarnation: u32, index: LogIndex, unchanged: Vec<PageEntry>, changed: &[TopicPage]) -> BuiltExport {
     let object = name(incarnation, index, 1);
-    build_export(
-        Uuid::from_u128(7),
-        &object,
-        root(incarnation, index, unchanged),
-        changed,
-    )
-    .unwrap()
+    build_export(Uuid::from_u128(7), &object, root(incarnation, index, unchanged), changed).unwrap()
 }
 
 async fn put(store: &SharedStore, export: &BuiltExport) {
@@ -112,10 +67,7 @@ async fn put(store: &SharedStore, export: &BuiltExport) {
 }
 
 async fn point_at(store: &SharedStore, export: &BuiltExport) {
-    store
-        .overwrite(&names::latest(LANE), export.latest.encode().into())
-        .await
-        .unwrap();
+    store.overwrite(&names::latest(LANE), export.latest.encode().into()).await.unwrap();
 }
 
 #[tokio::test]
@@ -136,44 +88,22 @@ async fn topics_are_found_in_the_export_that_holds_their_page() {
     reader.refresh().await.unwrap();
     assert_eq!(*reader.topic("topic-1").await.unwrap().unwrap(), page(1, 2));
 
-    let unchanged = first
-        .root
-        .pages
-        .iter()
-        .filter(|page| page.name == "topic-1")
-        .cloned()
-        .collect();
+    let unchanged = first.root.pages.iter().filter(|page| page.name == "topic-1").cloned().collect();
     let second = built(1, 12, unchanged, &[page(2, 5), page(3, 0)]);
     put(&store, &second).await;
     let old = reader.current();
     let catalog = reader.refresh().await.unwrap();
-    assert_eq!(
-        (catalog.generation(), catalog.shipped_index()),
-        ((Incarnation(1), 12), 6)
-    );
+    assert_eq!((catalog.generation(), catalog.shipped_index()), ((Incarnation(1), 12), 6));
     let names: Vec<_> = catalog.topics().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names, ["topic-1", "topic-2", "topic-3"]);
     for (number, runs) in [(1, 2), (2, 5), (3, 0)] {
-        assert_eq!(
-            *catalog.topic(&format!("topic-{number}")).await.unwrap().unwrap(),
-            page(number, runs)
-        );
+        assert_eq!(*catalog.topic(&format!("topic-{number}")).await.unwrap().unwrap(), page(number, runs));
         let by_id = catalog.topic_by_id(TopicId(Uuid::from_u128(number))).await.unwrap();
         assert_eq!(*by_id.unwrap(), page(number, runs));
     }
-    assert_eq!(
-        *old.topic("topic-2").await.unwrap().unwrap(),
-        page(2, 3),
-        "an older export stays as it was"
-    );
+    assert_eq!(*old.topic("topic-2").await.unwrap().unwrap(), page(2, 3), "an older export stays as it was");
     assert!(catalog.topic("topic-4").await.unwrap().is_none());
-    assert!(
-        catalog
-            .topic_by_id(TopicId(Uuid::from_u128(4)))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(catalog.topic_by_id(TopicId(Uuid::from_u128(4))).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -268,16 +198,11 @@ async fn what_readers_could_not_use_is_not_exported() {
 async fn a_later_version_is_refused_by_name() {
     let store = memory();
     let mut export = built(1, 10, vec![], &[page(1, 2)]);
-    let latest = String::from_utf8(export.latest.encode())
-        .unwrap()
-        .replace("\"v\":0", "\"v\":7");
+    let latest = String::from_utf8(export.latest.encode()).unwrap().replace("\"v\":0", "\"v\":7");
     store.overwrite(&names::latest(LANE), latest.into()).await.unwrap();
     let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
     let error = reader.refresh().await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "catalog/00000000/latest has format version 7, this program reads 0"
-    );
+    assert_eq!(error.to_string(), "catalog/00000000/latest has format version 7, this program reads 0");
 
     let mut trailer = export.parts.pop().unwrap().to_vec();
     trailer[52] = 7;
@@ -289,12 +214,8 @@ async fn a_later_version_is_refused_by_name() {
 
 #[tokio::test]
 async fn the_root_stays_under_a_mebibyte_at_a_thousand_topics() {
-    let pages: Vec<_> = (0..1000)
-        .map(|number| TopicPage {
-            name: format!("{number:0100}"),
-            ..page(number, 0)
-        })
-        .collect();
+    let pages: Vec<_> =
+        (0..1000).map(|number| TopicPage { name: format!("{number:0100}"), ..page(number, 0) }).collect();
     assert!(built(1, 10, vec![], &pages).latest.root_length < 1 << 20);
 }
 
@@ -309,10 +230,7 @@ async fn the_newest_export_is_found_whatever_latest_says() {
     assert_eq!(newest_export(&*store, LANE).await.unwrap(), newest);
     for bytes in [&b"CHRNKCAT"[..], &[0; 66], &[0xff; 200]] {
         let broken = name(3, 1, 1);
-        store
-            .create(&broken, vec![bytes::Bytes::from_static(bytes)])
-            .await
-            .unwrap();
+        store.create(&broken, vec![bytes::Bytes::from_static(bytes)]).await.unwrap();
         let read = newest_export(&*store, LANE).await.unwrap();
         assert_eq!(read, newest, "a damaged one is passed over");
         store.delete(&broken).await.unwrap();
@@ -328,10 +246,7 @@ async fn golden_file() {
 }
 
 fn flipped_export_is_refused(at: usize, bit: u8) -> bool {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let store = memory();
         let export = built(1, 10, vec![], &[page(1, 2)]);

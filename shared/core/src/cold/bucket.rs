@@ -31,11 +31,7 @@ impl BucketReader {
     pub fn new(store: SharedStore, catalog: Arc<CatalogReader>, cache_bytes: u64) -> Self {
         let weigh =
             |key: &String, reader: &SegmentReader| u32::try_from(key.len() + reader.memory_bytes()).unwrap_or(u32::MAX);
-        Self {
-            store,
-            catalog,
-            segments: Cache::builder().max_capacity(cache_bytes).weigher(weigh).build(),
-        }
+        Self { store, catalog, segments: Cache::builder().max_capacity(cache_bytes).weigher(weigh).build() }
     }
 
     /// The partition with a run that holds `offset`, if the newest export seen has one.
@@ -68,23 +64,14 @@ impl BucketReader {
         }
         self.catalog.refresh().await?;
         let shipped = self.shipped(topic, partition, offset).await?;
-        shipped.ok_or(ColdError::NotInCatalog {
-            topic,
-            partition,
-            offset,
-        })
+        shipped.ok_or(ColdError::NotInCatalog { topic, partition, offset })
     }
 
     async fn segment(&self, entry: &SegmentEntry) -> Result<SegmentReader, ColdError> {
         if let Some(reader) = self.segments.get(&entry.key).await {
             return Ok(reader);
         }
-        let SegmentEntry {
-            key,
-            size,
-            crc,
-            directory_position,
-        } = entry;
+        let SegmentEntry { key, size, crc, directory_position } = entry;
         let reader = SegmentReader::open_known(self.store.clone(), key, *size, *directory_position, *crc).await?;
         self.segments.insert(key.clone(), reader.clone()).await;
         Ok(reader)
@@ -100,14 +87,8 @@ impl BucketReader {
         if fits {
             return Ok(reader);
         }
-        let reason = format!(
-            "it does not hold the run {}..={} of partition {partition}",
-            run.first, run.last
-        );
-        Err(ColdError::Damaged {
-            segment: reader.key().to_owned(),
-            reason,
-        })
+        let reason = format!("it does not hold the run {}..={} of partition {partition}", run.first, run.last);
+        Err(ColdError::Damaged { segment: reader.key().to_owned(), reason })
     }
 
     async fn fetch_from(&self, shipped: &Shipped, offset: Offset, max_bytes: usize) -> Result<Vec<Bytes>, ColdError> {
@@ -145,13 +126,8 @@ impl BucketReader {
         max_bytes: usize,
     ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
         let segment = self.segment_of(shipped, run).await?;
-        let batches = segment
-            .batches(shipped.page.id, shipped.partition as PartitionId, from, max_bytes)
-            .await?;
-        batches
-            .into_iter()
-            .map(|batch| Ok((last_offset(&segment, &batch)?, batch)))
-            .collect()
+        let batches = segment.batches(shipped.page.id, shipped.partition as PartitionId, from, max_bytes).await?;
+        batches.into_iter().map(|batch| Ok((last_offset(&segment, &batch)?, batch))).collect()
     }
 
     async fn find_from(
@@ -161,15 +137,10 @@ impl BucketReader {
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
         let runs = shipped.partition().map_or(&[][..], |page| &page.runs);
-        for run in runs
-            .iter()
-            .filter(|run| run.last >= from && run.max_timestamp >= timestamp)
-        {
+        for run in runs.iter().filter(|run| run.last >= from && run.max_timestamp >= timestamp) {
             let segment = self.segment_of(shipped, run).await?;
             let partition = shipped.partition as PartitionId;
-            let found = segment
-                .find_time(shipped.page.id, partition, from.max(run.first), timestamp)
-                .await?;
+            let found = segment.find_time(shipped.page.id, partition, from.max(run.first), timestamp).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -225,11 +196,7 @@ impl Shipped {
     fn segment_entry(&self, run: &RunEntry) -> Result<&SegmentEntry, ColdError> {
         let (topic, partition, offset) = (self.page.id, self.partition as PartitionId, run.first);
         let entry = self.page.segments.get(run.segment as usize);
-        entry.ok_or(ColdError::NotInCatalog {
-            topic,
-            partition,
-            offset,
-        })
+        entry.ok_or(ColdError::NotInCatalog { topic, partition, offset })
     }
 }
 
@@ -244,32 +211,13 @@ impl From<SegmentError> for ColdError {
     fn from(error: SegmentError) -> Self {
         match error {
             SegmentError::Store(error) => Self::Store(error),
-            SegmentError::UnknownVersion { object, version } => Self::UnknownVersion {
-                segment: object,
-                version,
-            },
-            SegmentError::NotHere {
-                topic,
-                partition,
-                offset,
-                ..
-            } => Self::NotInCatalog {
-                topic,
-                partition,
-                offset,
-            },
-            SegmentError::Damaged { object, reason } => Self::Damaged {
-                segment: object,
-                reason,
-            },
-            SegmentError::NotSegment { object } => Self::Damaged {
-                segment: object,
-                reason: "it is not a segment".to_owned(),
-            },
-            SegmentError::Unbuildable { reason } => Self::Damaged {
-                segment: "a new segment".to_owned(),
-                reason,
-            },
+            SegmentError::UnknownVersion { object, version } => Self::UnknownVersion { segment: object, version },
+            SegmentError::NotHere { topic, partition, offset, .. } => Self::NotInCatalog { topic, partition, offset },
+            SegmentError::Damaged { object, reason } => Self::Damaged { segment: object, reason },
+            SegmentError::NotSegment { object } => {
+                Self::Damaged { segment: object, reason: "it is not a segment".to_owned() }
+            }
+            SegmentError::Unbuildable { reason } => Self::Damaged { segment: "a new segment".to_owned(), reason },
         }
     }
 }
@@ -281,11 +229,6 @@ fn run_at(page: &PartitionPage, offset: Offset) -> Option<&RunEntry> {
 }
 
 fn last_offset(segment: &SegmentReader, batch: &[u8]) -> Result<Offset, ColdError> {
-    let damaged = |reason: String| ColdError::Damaged {
-        segment: segment.key().to_owned(),
-        reason,
-    };
-    BatchHeader::parse(batch)
-        .map(|header| header.last_offset())
-        .map_err(|error| damaged(error.to_string()))
+    let damaged = |reason: String| ColdError::Damaged { segment: segment.key().to_owned(), reason };
+    BatchHeader::parse(batch).map(|header| header.last_offset()).map_err(|error| damaged(error.to_string()))
 }

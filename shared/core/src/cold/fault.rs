@@ -13,52 +13,21 @@ use crate::store::{Cause, StoreError};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Fault {
-    NotInCatalog {
-        topic: TopicId,
-        partition: PartitionId,
-        offset: Offset,
-    },
-    Damaged {
-        segment: String,
-        reason: String,
-    },
-    UnknownVersion {
-        segment: String,
-        version: u16,
-    },
-    Store {
-        store: StoreFault,
-    },
-    Catalog {
-        catalog: CatalogFault,
-    },
+    NotInCatalog { topic: TopicId, partition: PartitionId, offset: Offset },
+    Damaged { segment: String, reason: String },
+    UnknownVersion { segment: String, version: u16 },
+    Store { store: StoreFault },
+    Catalog { catalog: CatalogFault },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum StoreFault {
-    NotFound {
-        key: String,
-    },
-    Exists {
-        key: String,
-    },
-    BeyondEnd {
-        key: String,
-        size: u64,
-        start: u64,
-        end: u64,
-    },
-    TooLarge {
-        key: String,
-        size: u64,
-        limit: u64,
-    },
-    Unavailable {
-        operation: String,
-        key: String,
-        message: String,
-    },
+    NotFound { key: String },
+    Exists { key: String },
+    BeyondEnd { key: String, size: u64, start: u64, end: u64 },
+    TooLarge { key: String, size: u64, limit: u64 },
+    Unavailable { operation: String, key: String, message: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,15 +66,7 @@ pub(super) fn told(problem: &ToldProblem) -> Option<ColdError> {
 impl From<ColdError> for Fault {
     fn from(error: ColdError) -> Self {
         match error {
-            ColdError::NotInCatalog {
-                topic,
-                partition,
-                offset,
-            } => Self::NotInCatalog {
-                topic,
-                partition,
-                offset,
-            },
+            ColdError::NotInCatalog { topic, partition, offset } => Self::NotInCatalog { topic, partition, offset },
             ColdError::Damaged { segment, reason } => Self::Damaged { segment, reason },
             ColdError::UnknownVersion { segment, version } => Self::UnknownVersion { segment, version },
             ColdError::Store(error) => Self::Store { store: error.into() },
@@ -117,15 +78,7 @@ impl From<ColdError> for Fault {
 impl From<Fault> for ColdError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::NotInCatalog {
-                topic,
-                partition,
-                offset,
-            } => Self::NotInCatalog {
-                topic,
-                partition,
-                offset,
-            },
+            Fault::NotInCatalog { topic, partition, offset } => Self::NotInCatalog { topic, partition, offset },
             Fault::Damaged { segment, reason } => Self::Damaged { segment, reason },
             Fault::UnknownVersion { segment, version } => Self::UnknownVersion { segment, version },
             Fault::Store { store } => Self::Store(store.into()),
@@ -141,16 +94,9 @@ impl From<StoreError> for StoreFault {
             StoreError::Exists { key } => Self::Exists { key },
             StoreError::BeyondEnd { key, size, start, end } => Self::BeyondEnd { key, size, start, end },
             StoreError::TooLarge { key, size, limit } => Self::TooLarge { key, size, limit },
-            StoreError::Unavailable {
-                operation,
-                key,
-                message,
-                ..
-            } => Self::Unavailable {
-                operation: operation.to_owned(),
-                key,
-                message,
-            },
+            StoreError::Unavailable { operation, key, message, .. } => {
+                Self::Unavailable { operation: operation.to_owned(), key, message }
+            }
         }
     }
 }
@@ -162,11 +108,7 @@ impl From<StoreFault> for StoreError {
             StoreFault::Exists { key } => Self::Exists { key },
             StoreFault::BeyondEnd { key, size, start, end } => Self::BeyondEnd { key, size, start, end },
             StoreFault::TooLarge { key, size, limit } => Self::TooLarge { key, size, limit },
-            StoreFault::Unavailable {
-                operation,
-                key,
-                message,
-            } => {
+            StoreFault::Unavailable { operation, key, message } => {
                 let known = OPERATIONS.into_iter().find(|known| *known == operation);
                 Self::Unavailable {
                     operation: known.unwrap_or("an operation"),
@@ -222,50 +164,22 @@ mod tests {
                 .chain([
                     StoreError::NotFound { key: key() },
                     StoreError::Exists { key: key() },
-                    StoreError::BeyondEnd {
-                        key: key(),
-                        size: 1,
-                        start: 2,
-                        end: u64::MAX,
-                    },
-                    StoreError::TooLarge {
-                        key: key(),
-                        size: 1,
-                        limit: 2,
-                    },
+                    StoreError::BeyondEnd { key: key(), size: 1, start: 2, end: u64::MAX },
+                    StoreError::TooLarge { key: key(), size: 1, limit: 2 },
                 ])
         };
         let catalog = [
             CatalogError::Unbuildable { reason: reason() },
-            CatalogError::UnknownVersion {
-                object: key(),
-                version: 7,
-            },
-            CatalogError::Damaged {
-                object: key(),
-                reason: reason(),
-            },
+            CatalogError::UnknownVersion { object: key(), version: 7 },
+            CatalogError::Damaged { object: key(), reason: reason() },
         ];
         let own = [
-            ColdError::NotInCatalog {
-                topic: TopicId::default(),
-                partition: -1,
-                offset: i64::MAX,
-            },
-            ColdError::Damaged {
-                segment: key(),
-                reason: reason(),
-            },
-            ColdError::UnknownVersion {
-                segment: key(),
-                version: 3,
-            },
+            ColdError::NotInCatalog { topic: TopicId::default(), partition: -1, offset: i64::MAX },
+            ColdError::Damaged { segment: key(), reason: reason() },
+            ColdError::UnknownVersion { segment: key(), version: 3 },
         ];
         let catalog = catalog.into_iter().chain(store().map(CatalogError::Store));
-        own.into_iter()
-            .chain(store().map(ColdError::Store))
-            .chain(catalog.map(ColdError::Catalog))
-            .collect()
+        own.into_iter().chain(store().map(ColdError::Store)).chain(catalog.map(ColdError::Catalog)).collect()
     }
 
     #[test]
@@ -275,12 +189,7 @@ mod tests {
             let problem = Problem::from(error);
             let members = problem.document().as_object().unwrap().clone();
             let (status, code, detail) = (problem.status.as_u16(), problem.code.to_owned(), problem.detail);
-            let back = told(&ToldProblem {
-                status,
-                code,
-                detail,
-                members,
-            });
+            let back = told(&ToldProblem { status, code, detail, members });
             assert_eq!(format!("{:?}", back.unwrap()), expected);
         }
     }

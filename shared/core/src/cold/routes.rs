@@ -64,26 +64,15 @@ struct Served {
 
 /// The routes.
 pub fn routes(cold: SharedColdReader) -> Router {
-    let served = Served {
-        cold,
-        turns: Turns::new(FETCHES.0, FETCHES.1),
-    };
-    Router::new()
-        .route("/v1/fetch", post(fetch))
-        .route("/v1/fetch/time", post(time))
-        .with_state(Arc::new(served))
+    let served = Served { cold, turns: Turns::new(FETCHES.0, FETCHES.1) };
+    Router::new().route("/v1/fetch", post(fetch)).route("/v1/fetch/time", post(time)).with_state(Arc::new(served))
 }
 
 async fn fetch(
     State(served): State<Arc<Served>>,
     asked: Result<Json<FetchAsked>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let FetchAsked {
-        topic,
-        partition,
-        offset,
-        max_bytes,
-    } = parameters(asked)?;
+    let FetchAsked { topic, partition, offset, max_bytes } = parameters(asked)?;
     let turn = served.turns.take().await?;
     let max_bytes = max_bytes.min(FETCH_BYTES_MAX);
     let batches = served.cold.fetch(topic, partition, offset, max_bytes).await?;
@@ -95,12 +84,7 @@ async fn time(
     State(served): State<Arc<Served>>,
     asked: Result<Json<TimeAsked>, JsonRejection>,
 ) -> Result<Json<TimeFound>, Problem> {
-    let TimeAsked {
-        topic,
-        partition,
-        from,
-        timestamp,
-    } = parameters(asked)?;
+    let TimeAsked { topic, partition, from, timestamp } = parameters(asked)?;
     let _turn = served.turns.take().await?;
     let found = served.cold.offset_for_time(topic, partition, from, timestamp).await?;
     let found = found.map(|(offset, timestamp)| Found { offset, timestamp });

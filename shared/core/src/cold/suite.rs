@@ -27,15 +27,9 @@ pub async fn cold_suite(reader: &dyn ColdReader, topic: TopicId, log_start: Offs
         (TopicId(Uuid::nil()), 0, log_start),
     ] {
         let error = reader.fetch(topic, partition, offset, 1).await.unwrap_err();
-        assert!(
-            matches!(error, ColdError::NotInCatalog { offset: told, .. } if told == offset),
-            "{error}"
-        );
+        assert!(matches!(error, ColdError::NotInCatalog { offset: told, .. } if told == offset), "{error}");
         let error = reader.offset_for_time(topic, partition, offset, 0).await.unwrap_err();
-        assert!(
-            matches!(error, ColdError::NotInCatalog { offset: told, .. } if told == offset),
-            "{error}"
-        );
+        assert!(matches!(error, ColdError::NotInCatalog { offset: told, .. } if told == offset), "{error}");
     }
 }
 
@@ -56,22 +50,14 @@ async fn serves_without_a_gap(
 }
 
 async fn finds_by_time(reader: &dyn ColdReader, topic: TopicId, batches: &[Bytes], offsets: std::ops::Range<Offset>) {
-    let all: Vec<_> = batches
-        .iter()
-        .flat_map(|batch| records(batch, 1 << 20).unwrap())
-        .map(Result::unwrap)
-        .collect();
+    let all: Vec<_> = batches.iter().flat_map(|batch| records(batch, 1 << 20).unwrap()).map(Result::unwrap).collect();
     let latest = all.iter().map(|record| record.timestamp).max().unwrap_or(0);
     for from in offsets {
         for timestamp in (0..=latest + 1).step_by(5).chain([latest, latest + 1]) {
             let mut later = all.iter();
             let expected = later.find(|record| record.offset >= from && record.timestamp >= timestamp);
             let found = reader.offset_for_time(topic, 0, from, timestamp).await.unwrap();
-            assert_eq!(
-                found,
-                expected.map(|record| (record.offset, record.timestamp)),
-                "{from} {timestamp}"
-            );
+            assert_eq!(found, expected.map(|record| (record.offset, record.timestamp)), "{from} {timestamp}");
         }
     }
 }

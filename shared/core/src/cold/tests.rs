@@ -33,14 +33,8 @@ struct History {
 
 impl History {
     fn new() -> Self {
-        let partition = PartitionPage {
-            partition: 0,
-            log_start: 0,
-            shipped_to: 0,
-            last_stable: 0,
-            epochs: vec![],
-            runs: vec![],
-        };
+        let partition =
+            PartitionPage { partition: 0, log_start: 0, shipped_to: 0, last_stable: 0, epochs: vec![], runs: vec![] };
         let page = TopicPage {
             id: TOPIC,
             name: "events".into(),
@@ -50,12 +44,7 @@ impl History {
             partitions: vec![partition],
             archives: vec![],
         };
-        Self {
-            store: Arc::new(FaultyStore::new(memory())),
-            page,
-            batches: vec![],
-            exports: 0,
-        }
+        Self { store: Arc::new(FaultyStore::new(memory())), page, batches: vec![], exports: 0 }
     }
 
     fn shared(&self) -> SharedStore {
@@ -74,33 +63,13 @@ impl History {
             self.page.partitions[0].shipped_to += batch.len() as i64;
         }
         let index = self.page.segments.len() as u64 + 1;
-        let header = SegmentHeader {
-            cluster: Uuid::nil(),
-            incarnation: INCARNATION,
-            lane: LANE,
-            first: index,
-            last: index,
-        };
-        let partition = PartitionBatches {
-            topic: TOPIC,
-            partition: 0,
-            batches: batches.clone(),
-        };
-        let log = LogEntry {
-            index,
-            epoch: 1,
-            commands: Bytes::new(),
-        };
+        let header =
+            SegmentHeader { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE, first: index, last: index };
+        let partition = PartitionBatches { topic: TOPIC, partition: 0, batches: batches.clone() };
+        let log = LogEntry { index, epoch: 1, commands: Bytes::new() };
         let built = segment::build(header, vec![partition], &[log]).unwrap();
         let (first, last, ulid) = (index, index, Ulid(index.into()));
-        let key = SegmentName {
-            lane: LANE,
-            incarnation: INCARNATION,
-            first,
-            last,
-            ulid,
-        }
-        .to_string();
+        let key = SegmentName { lane: LANE, incarnation: INCARNATION, first, last, ulid }.to_string();
         self.store.create(&key, built.parts).await.unwrap();
         let row = built.directory.rows[0];
         self.page.partitions[0].runs.push(RunEntry {
@@ -114,38 +83,18 @@ impl History {
             unreadable: None,
         });
         let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
-        self.page.segments.push(SegmentEntry {
-            key,
-            size,
-            crc,
-            directory_position,
-        });
+        self.page.segments.push(SegmentEntry { key, size, crc, directory_position });
         self.batches.extend(batches);
     }
 
     async fn export(&mut self) {
         self.exports += 1;
         let index = self.exports;
-        let name = ExportName {
-            lane: LANE,
-            incarnation: INCARNATION,
-            index,
-            ulid: Ulid(index.into()),
-        }
-        .to_string();
-        let root = CatalogRoot {
-            incarnation: INCARNATION,
-            lane: LANE,
-            index,
-            shipped_index: index,
-            pages: vec![],
-        };
+        let name = ExportName { lane: LANE, incarnation: INCARNATION, index, ulid: Ulid(index.into()) }.to_string();
+        let root = CatalogRoot { incarnation: INCARNATION, lane: LANE, index, shipped_index: index, pages: vec![] };
         let export = build_export(Uuid::nil(), &name, root, std::slice::from_ref(&self.page)).unwrap();
         self.store.create(&name, export.parts).await.unwrap();
-        self.store
-            .overwrite(&names::latest(LANE), export.latest.encode().into())
-            .await
-            .unwrap();
+        self.store.overwrite(&names::latest(LANE), export.latest.encode().into()).await.unwrap();
     }
 
     fn reader(&self, cache_bytes: u64) -> BucketReader {
@@ -221,10 +170,7 @@ async fn a_replaced_segment_is_found_by_one_refresh() {
     history.store.create(&copy, vec![bytes]).await.unwrap();
     history.store.delete(&old).await.unwrap();
     let error = reader.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
-    assert!(
-        matches!(error, ColdError::Store(StoreError::NotFound { .. })),
-        "{error}"
-    );
+    assert!(matches!(error, ColdError::Store(StoreError::NotFound { .. })), "{error}");
     history.page.segments[1].key = copy;
     history.export().await;
     assert_eq!(reader.fetch(TOPIC, 0, 6, 1).await.unwrap(), history.batches[3..4]);
@@ -258,10 +204,7 @@ async fn damaged_batches_are_an_error() {
     damage(&history, key, 13).await;
     let reader = history.reader(1 << 20);
     let error = reader.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
-    assert!(
-        matches!(&error, ColdError::Damaged { segment, .. } if segment == key),
-        "{error}"
-    );
+    assert!(matches!(&error, ColdError::Damaged { segment, .. } if segment == key), "{error}");
 }
 
 #[tokio::test]
@@ -277,10 +220,7 @@ async fn what_lies_before_a_gap_is_served() {
     let within = history.batches[4].len() + history.batches[5].len() + 100;
     damage(&history, &history.page.segments[2].key, within).await;
     assert_eq!(reader.fetch(TOPIC, 0, 8, 1 << 20).await.unwrap(), history.batches[4..6]);
-    assert_eq!(
-        reader.fetch(TOPIC, 0, 12, 1 << 20).await.unwrap(),
-        history.batches[5..6]
-    );
+    assert_eq!(reader.fetch(TOPIC, 0, 12, 1 << 20).await.unwrap(), history.batches[5..6]);
     let error = reader.fetch(TOPIC, 0, 16, 1 << 20).await.unwrap_err();
     assert!(matches!(error, ColdError::Damaged { .. }), "{error}");
 }

@@ -75,12 +75,7 @@ impl EmbeddedQueue {
     /// As [`Self::new`]; the count of dead letters shows among `metrics`.
     pub fn with_metrics(bytes_max: usize, metrics: &Metrics) -> Self {
         let buried = metrics.counter("chronik_queue_buried_total", "Jobs that nobody could work on.");
-        Self {
-            bytes_max,
-            state: Mutex::default(),
-            sooner: Notify::new(),
-            buried,
-        }
+        Self { bytes_max, state: Mutex::default(), sooner: Notify::new(), buried }
     }
 
     /// The newest dead letters, oldest first.
@@ -106,21 +101,14 @@ impl State {
             message.receives = message.receives.saturating_add(1);
             message.hidden = Some((self.hand_outs, now + visibility));
             let receipt = format!("{number}-{}", self.hand_outs);
-            Delivery {
-                receipt,
-                body: message.body.clone(),
-                receives: message.receives,
-            }
+            Delivery { receipt, body: message.body.clone(), receives: message.receives }
         };
         visible.take(most).map(hand_out).collect()
     }
 
     /// When the next hidden message becomes visible.
     fn next_visible(&self) -> Option<Instant> {
-        self.messages
-            .values()
-            .filter_map(|message| message.hidden.map(|(_, until)| until))
-            .min()
+        self.messages.values().filter_map(|message| message.hidden.map(|(_, until)| until)).min()
     }
 
     /// The message that `receipt` holds: handed out under it, and still hidden.
@@ -155,17 +143,10 @@ impl State {
 impl Queue for EmbeddedQueue {
     async fn send(&self, body: String) -> Result<(), QueueError> {
         check_size(&body)?;
-        let message = Message {
-            body,
-            receives: 0,
-            hidden: None,
-        };
+        let message = Message { body, receives: 0, hidden: None };
         let mut state = self.state();
         if state.bytes + message.bytes() > self.bytes_max {
-            return Err(QueueError::Full {
-                bytes: state.bytes,
-                limit: self.bytes_max,
-            });
+            return Err(QueueError::Full { bytes: state.bytes, limit: self.bytes_max });
         }
         state.bytes += message.bytes();
         state.sent += 1;
@@ -223,10 +204,7 @@ impl Queue for EmbeddedQueue {
         if let Some(message) = state.remove(&delivery.receipt, Instant::now()) {
             self.buried.inc();
             tracing::warn!("a job went to the dead letters: {reason}");
-            state.keep_dead(DeadLetter {
-                body: message.body,
-                reason: reason.to_owned(),
-            });
+            state.keep_dead(DeadLetter { body: message.body, reason: reason.to_owned() });
         }
         Ok(())
     }
@@ -234,15 +212,8 @@ impl Queue for EmbeddedQueue {
     async fn depth(&self) -> Result<Depth, QueueError> {
         let now = Instant::now();
         let state = self.state();
-        let visible = state
-            .messages
-            .values()
-            .filter(|message| message.is_visible(now))
-            .count();
-        Ok(Depth {
-            visible,
-            in_flight: state.messages.len() - visible,
-        })
+        let visible = state.messages.values().filter(|message| message.is_visible(now)).count();
+        Ok(Depth { visible, in_flight: state.messages.len() - visible })
     }
 }
 
@@ -270,10 +241,7 @@ mod tests {
         }
         assert!(matches!(queue.send(String::new()).await, Err(QueueError::Full { .. })));
         let delivery = queue.receive(1, MINUTE, Duration::ZERO).await.unwrap().remove(0);
-        assert!(
-            queue.send(String::new()).await.is_err(),
-            "a message in flight still takes its place"
-        );
+        assert!(queue.send(String::new()).await.is_err(), "a message in flight still takes its place");
         queue.acknowledge(&delivery.receipt).await.unwrap();
         queue.send("0123456789".into()).await.unwrap();
     }
@@ -288,11 +256,7 @@ mod tests {
             queue.bury(&delivery, "twice").await.unwrap();
         }
         assert_eq!(queue.buried(), 30);
-        let kept: Vec<_> = queue
-            .dead_letters()
-            .iter()
-            .map(|letter| letter.body[..2].to_owned())
-            .collect();
+        let kept: Vec<_> = queue.dead_letters().iter().map(|letter| letter.body[..2].to_owned()).collect();
         assert_eq!((kept.len(), kept[0].as_str(), kept[24].as_str()), (25, "05", "29"));
         assert_eq!(queue.depth().await.unwrap(), Depth::default());
     }
@@ -303,21 +267,11 @@ mod tests {
         queue.send("a".into()).await.unwrap();
         queue.receive(1, MINUTE, Duration::ZERO).await.unwrap();
         for receipt in ["", "1", "1-0", "1-2", "2-1", "x-y", "-"] {
-            let delivery = Delivery {
-                receipt: receipt.into(),
-                body: "a".into(),
-                receives: 1,
-            };
+            let delivery = Delivery { receipt: receipt.into(), body: "a".into(), receives: 1 };
             queue.acknowledge(receipt).await.unwrap();
             queue.bury(&delivery, "no").await.unwrap();
             queue.release(receipt).await.unwrap();
         }
-        assert_eq!(
-            queue.depth().await.unwrap(),
-            Depth {
-                visible: 0,
-                in_flight: 1
-            }
-        );
+        assert_eq!(queue.depth().await.unwrap(), Depth { visible: 0, in_flight: 1 });
     }
 }

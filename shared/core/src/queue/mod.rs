@@ -105,10 +105,7 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 /// Refuses what no lane's owner sends.
 fn check_size(body: &str) -> Result<(), QueueError> {
     if body.len() > MESSAGE_BYTES_MAX {
-        return Err(QueueError::TooLarge {
-            bytes: body.len(),
-            limit: MESSAGE_BYTES_MAX,
-        });
+        return Err(QueueError::TooLarge { bytes: body.len(), limit: MESSAGE_BYTES_MAX });
     }
     Ok(())
 }

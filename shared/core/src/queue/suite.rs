@@ -36,12 +36,7 @@ pub async fn queue_suite(queue: SharedQueue) {
 pub const BURIED: (&str, &str) = ("bad \u{e9}", "its kind is unknown: \u{e9}\u{1f980}");
 
 async fn receive_one(queue: &SharedQueue, visibility: Duration) -> Delivery {
-    queue
-        .receive(1, visibility, WAIT)
-        .await
-        .unwrap()
-        .pop()
-        .expect("a message comes")
+    queue.receive(1, visibility, WAIT).await.unwrap().pop().expect("a message comes")
 }
 
 async fn assert_nothing_comes(queue: &SharedQueue, wait: Duration) {
@@ -68,10 +63,7 @@ async fn delivers_everything(queue: &SharedQueue) {
 
 async fn refuses_what_is_too_large(queue: &SharedQueue) {
     let largest = "x".repeat(MESSAGE_BYTES_MAX);
-    assert!(matches!(
-        queue.send(format!("{largest}x")).await,
-        Err(QueueError::TooLarge { .. })
-    ));
+    assert!(matches!(queue.send(format!("{largest}x")).await, Err(QueueError::TooLarge { .. })));
     queue.send(largest.clone()).await.unwrap();
     let delivery = receive_one(queue, LONG).await;
     assert!(delivery.body == largest, "the largest message comes whole");
@@ -84,10 +76,7 @@ async fn hides_what_is_held_until_it_is_released(queue: &SharedQueue) {
         let delivery = receive_one(queue, LONG).await;
         assert_eq!((delivery.body.as_str(), delivery.receives), ("held", receives));
         assert_nothing_comes(queue, Duration::ZERO).await;
-        let held = Depth {
-            visible: 0,
-            in_flight: 1,
-        };
+        let held = Depth { visible: 0, in_flight: 1 };
         assert_eq!(queue.depth().await.unwrap(), held);
         queue.release(&delivery.receipt).await.unwrap();
     }

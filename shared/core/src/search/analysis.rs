@@ -36,13 +36,7 @@ pub struct Token<'a> {
 ///   and ı are i: of several characters (İ, ΐ) only the alphanumeric ones count. Folding a token's text gives the token again;
 /// - a word of more than [`TOKEN_BYTES_MAX`] bytes, folded, is left out but counts as a position.
 pub fn tokens<T: AsRef<[u8]> + ?Sized>(text: &T) -> Tokens<'_> {
-    Tokens {
-        chunks: text.as_ref().utf8_chunks(),
-        valid: "",
-        at: 0,
-        behind_valid: 0,
-        position: 0,
-    }
+    Tokens { chunks: text.as_ref().utf8_chunks(), valid: "", at: 0, behind_valid: 0, position: 0 }
 }
 
 /// See [`tokens`].
@@ -76,12 +70,7 @@ impl<'a> Iterator for Tokens<'a> {
             let position = self.position;
             self.position += 1;
             if let Some(text) = folded(word) {
-                return Some(Token {
-                    text,
-                    from,
-                    to: from + length,
-                    position,
-                });
+                return Some(Token { text, from, to: from + length, position });
             }
         }
     }
@@ -104,10 +93,7 @@ impl Tokens<'_> {
 
 /// `None` if the word is too long.
 fn folded(word: &str) -> Option<Cow<'_, str>> {
-    if word
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    {
+    if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
         return (word.len() <= TOKEN_BYTES_MAX).then_some(Cow::Borrowed(word));
     }
     let mut folding = Folding::default();
@@ -137,10 +123,7 @@ impl Folding {
 }
 
 fn fold(c: char) -> impl Iterator<Item = char> {
-    c.to_lowercase()
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .filter(|c| c.is_alphanumeric())
+    c.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric())
 }
 
 /// The lower-case letters that fold to something else, by what they fold to.
@@ -158,10 +141,7 @@ static VARIANTS: LazyLock<HashMap<String, Vec<char>>> = LazyLock::new(|| {
 /// beginning.
 pub fn folding_to_start_of(text: &str) -> impl Iterator<Item = (char, usize)> {
     const CHARACTERS_MAX: usize = 3;
-    let ends = text
-        .char_indices()
-        .map(|(at, c)| at + c.len_utf8())
-        .take(CHARACTERS_MAX);
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8()).take(CHARACTERS_MAX);
     ends.flat_map(|end| {
         let variants = VARIANTS.get(&text[..end]).map_or(&[][..], Vec::as_slice);
         variants.iter().map(move |variant| (*variant, end))
@@ -180,10 +160,7 @@ mod tests {
 
     #[test]
     fn words_of_log_lines() {
-        assert_eq!(
-            words(b"blk_12 at 10.0.0.1: FAILED"),
-            ["blk", "12", "at", "10", "0", "0", "1", "failed"]
-        );
+        assert_eq!(words(b"blk_12 at 10.0.0.1: FAILED"), ["blk", "12", "at", "10", "0", "0", "1", "failed"]);
         assert_eq!(
             words("GRÜSSE aus Köln, ΣΊΣΥΦΟΣ, İstanbul, 東京".as_bytes()),
             ["grüsse", "aus", "köln", "σίσυφοσ", "istanbul", "東京"]
@@ -223,10 +200,7 @@ mod tests {
         assert_eq!(found, [('ſ', 1), ('ß', 2)]);
         assert_eq!(folding_to_start_of("σ").collect::<Vec<_>>(), [('ς', "σ".len())]);
         assert_eq!(VARIANTS.keys().map(|folded| folded.chars().count()).max(), Some(3));
-        for c in (0..=0x10ffff)
-            .filter_map(char::from_u32)
-            .filter(|c| c.is_alphanumeric())
-        {
+        for c in (0..=0x10ffff).filter_map(char::from_u32).filter(|c| c.is_alphanumeric()) {
             let lower_cased = c.to_lowercase().filter(|c| c.is_alphanumeric());
             assert!(lower_cased.flat_map(fold).eq(fold(c)), "{c:?}");
         }

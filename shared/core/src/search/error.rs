@@ -10,9 +10,6 @@ pub struct ParseError {
 
 impl ParseError {
     pub(super) fn new(position: usize, message: impl Into<String>) -> Self {
-        Self {
-            position,
-            message: message.into(),
-        }
+        Self { position, message: message.into() }
     }
 }

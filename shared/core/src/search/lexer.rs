@@ -46,10 +46,7 @@ impl<'a> Lexer<'a> {
         let lexeme = match first {
             '(' => self.take(1, Lexeme::Open),
             ')' => self.take(1, Lexeme::Close),
-            '"' => Lexeme::Text {
-                field: Field::Value,
-                bytes: self.quoted(false)?,
-            },
+            '"' => Lexeme::Text { field: Field::Value, bytes: self.quoted(false)? },
             _ => self.word()?,
         };
         Ok(Some((at, lexeme)))
@@ -66,25 +63,16 @@ impl<'a> Lexer<'a> {
 
     fn word(&mut self) -> Result<Lexeme, ParseError> {
         if self.skip("key:") {
-            return Ok(Lexeme::Text {
-                field: Field::Key,
-                bytes: self.operand("key:", true)?,
-            });
+            return Ok(Lexeme::Text { field: Field::Key, bytes: self.operand("key:", true)? });
         }
         if let Some(name) = self.header_name()? {
-            return Ok(Lexeme::Text {
-                field: Field::Header(name),
-                bytes: self.operand("a header's name", false)?,
-            });
+            return Ok(Lexeme::Text { field: Field::Header(name), bytes: self.operand("a header's name", false)? });
         }
         Ok(match self.bare() {
             "AND" => Lexeme::And,
             "OR" => Lexeme::Or,
             "NOT" => Lexeme::Not,
-            word => Lexeme::Text {
-                field: Field::Value,
-                bytes: word.into(),
-            },
+            word => Lexeme::Text { field: Field::Value, bytes: word.into() },
         })
     }
 
@@ -118,10 +106,7 @@ impl<'a> Lexer<'a> {
             return self.quoted(hex);
         }
         match self.bare() {
-            "" => Err(ParseError::new(
-                self.at,
-                format!("{field} is followed by nothing to look for"),
-            )),
+            "" => Err(ParseError::new(self.at, format!("{field} is followed by nothing to look for"))),
             word => Ok(word.into()),
         }
     }
@@ -136,9 +121,7 @@ impl<'a> Lexer<'a> {
 
     fn peek_bare(&self) -> &'a str {
         let rest = self.rest();
-        &rest[..rest
-            .find(|c: char| c.is_whitespace() || "()\"".contains(c))
-            .unwrap_or(rest.len())]
+        &rest[..rest.find(|c: char| c.is_whitespace() || "()\"".contains(c)).unwrap_or(rest.len())]
     }
 
     fn bare(&mut self) -> &'a str {

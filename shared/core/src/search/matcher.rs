@@ -41,12 +41,7 @@ impl Matcher {
         let mut phrases = Vec::new();
         let mut wanted = Vec::new();
         let condition = compile(query, true, &mut phrases, &mut wanted);
-        Self {
-            condition,
-            phrases: PhraseSet::new(phrases),
-            wanted,
-            values: settings.value_format,
-        }
+        Self { condition, phrases: PhraseSet::new(phrases), wanted, values: settings.value_format }
     }
 
     /// Whether the record is meant.
@@ -82,12 +77,7 @@ impl Matcher {
                 .headers
                 .iter()
                 .filter(|header| header.key == name.as_bytes())
-                .any(|header| {
-                    header
-                        .value
-                        .as_deref()
-                        .is_some_and(|value| phrase.found_in(tokens(value))[0])
-                }),
+                .any(|header| header.value.as_deref().is_some_and(|value| phrase.found_in(tokens(value))[0])),
             Condition::And(parts) => parts.iter().all(|part| self.holds(part, record, found)),
             Condition::Or(parts) => parts.iter().any(|part| self.holds(part, record, found)),
             Condition::Not(part) => !self.holds(part, record, found),
@@ -104,10 +94,7 @@ impl Matcher {
 
 fn compile(query: &Query, speaks_for: bool, phrases: &mut Vec<Phrase>, wanted: &mut Vec<bool>) -> Condition {
     let mut all = |parts: &[Query]| {
-        let mut parts: Vec<_> = parts
-            .iter()
-            .map(|part| compile(part, speaks_for, phrases, wanted))
-            .collect();
+        let mut parts: Vec<_> = parts.iter().map(|part| compile(part, speaks_for, phrases, wanted)).collect();
         parts.sort_by_key(|part| !matches!(part, Condition::Key(_)));
         parts
     };
@@ -143,11 +130,7 @@ impl PhraseSet {
             }
         }
         let longest = list.iter().map(|phrase| phrase.tokens.len()).max().unwrap_or(0);
-        Self {
-            list,
-            by_last_token,
-            longest,
-        }
+        Self { list, by_last_token, longest }
     }
 
     /// Of each phrase, whether it is among the words.
@@ -218,10 +201,7 @@ mod tests {
             value: value.map(bytes),
             headers: headers
                 .iter()
-                .map(|(key, value)| Header {
-                    key: bytes(key.as_bytes()),
-                    value: value.map(bytes),
-                })
+                .map(|(key, value)| Header { key: bytes(key.as_bytes()), value: value.map(bytes) })
                 .collect(),
         }
     }
@@ -277,18 +257,11 @@ mod tests {
 
     #[test]
     fn values_of_a_topic_without_value_search_are_not_looked_at() {
-        let settings = IndexSettings {
-            value_format: ValueFormat::None,
-            ..IndexSettings::default()
-        };
+        let settings = IndexSettings { value_format: ValueFormat::None, ..IndexSettings::default() };
         let line = record(Some(b"k"), Some(b"word"), &[]);
         assert!(!Matcher::new(&parse("word").unwrap(), settings).matches(&line));
         assert!(Matcher::new(&parse("NOT word").unwrap(), settings).matches(&line));
-        assert!(
-            Matcher::new(&parse("word").unwrap(), settings)
-                .highlights(&line)
-                .is_empty()
-        );
+        assert!(Matcher::new(&parse("word").unwrap(), settings).highlights(&line).is_empty());
         assert!(Matcher::new(&parse("key:k").unwrap(), settings).matches(&line));
     }
 
@@ -328,15 +301,10 @@ mod tests {
             let matcher = Matcher::new(&parse(query).unwrap(), IndexSettings::default());
             assert_eq!(matcher.matches(&json), !expected.is_empty(), "{query}");
             let highlights = matcher.highlights(&json).into_iter();
-            let highlighted: Vec<_> = highlights
-                .map(|range| std::str::from_utf8(&value[range]).unwrap())
-                .collect();
+            let highlighted: Vec<_> = highlights.map(|range| std::str::from_utf8(&value[range]).unwrap()).collect();
             assert_eq!(highlighted, expected, "{query}");
         }
-        let text = IndexSettings {
-            value_format: ValueFormat::Text,
-            ..IndexSettings::default()
-        };
+        let text = IndexSettings { value_format: ValueFormat::Text, ..IndexSettings::default() };
         assert!(Matcher::new(&parse("ncaused").unwrap(), text).matches(&json));
     }
 
@@ -344,9 +312,7 @@ mod tests {
     fn highlights_are_bounded() {
         let line = record(None, Some("a ".repeat(10_000).as_bytes()), &[]);
         assert_eq!(
-            Matcher::new(&parse("a").unwrap(), IndexSettings::default())
-                .highlights(&line)
-                .len(),
+            Matcher::new(&parse("a").unwrap(), IndexSettings::default()).highlights(&line).len(),
             HIGHLIGHTS_MAX
         );
     }
@@ -354,9 +320,7 @@ mod tests {
     /// Words by another way than [`tokens`]: the whole text first, then its pieces.
     fn naive_words(text: &[u8]) -> Vec<String> {
         let text = String::from_utf8_lossy(text);
-        let words = text
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty());
+        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
         words
             .map(|word| {
                 word.chars()
@@ -370,11 +334,7 @@ mod tests {
     }
 
     fn naive_phrase(text: Option<&Bytes>, phrase: &Phrase) -> bool {
-        text.is_some_and(|text| {
-            naive_words(text)
-                .windows(phrase.tokens.len())
-                .any(|words| words == phrase.tokens)
-        })
+        text.is_some_and(|text| naive_words(text).windows(phrase.tokens.len()).any(|words| words == phrase.tokens))
     }
 
     fn naive(query: &Query, record: &Record) -> bool {
@@ -382,10 +342,9 @@ mod tests {
             Query::All => true,
             Query::Value(phrase) => naive_phrase(record.value.as_ref(), phrase),
             Query::Key(key) => record.key.as_deref() == Some(key),
-            Query::Header { name, phrase } => record
-                .headers
-                .iter()
-                .any(|header| header.key == *name && naive_phrase(header.value.as_ref(), phrase)),
+            Query::Header { name, phrase } => {
+                record.headers.iter().any(|header| header.key == *name && naive_phrase(header.value.as_ref(), phrase))
+            }
             Query::And(parts) => parts.iter().all(|part| naive(part, record)),
             Query::Or(parts) => parts.iter().any(|part| naive(part, record)),
             Query::Not(part) => !naive(part, record),

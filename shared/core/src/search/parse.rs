@@ -25,18 +25,9 @@ pub const TERMS_MAX: usize = 1_024;
 pub fn parse(query: &str) -> Result<Query, ParseError> {
     if query.len() > QUERY_BYTES_MAX {
         let end = query.floor_char_boundary(QUERY_BYTES_MAX);
-        return Err(ParseError::new(
-            end,
-            format!("a query has at most {QUERY_BYTES_MAX} bytes"),
-        ));
+        return Err(ParseError::new(end, format!("a query has at most {QUERY_BYTES_MAX} bytes")));
     }
-    let mut parser = Parser {
-        lexer: Lexer::new(query),
-        next: None,
-        end: query.len(),
-        depth: 0,
-        terms: 0,
-    };
+    let mut parser = Parser { lexer: Lexer::new(query), next: None, end: query.len(), depth: 0, terms: 0 };
     parser.advance()?;
     if parser.next.is_none() {
         return Ok(Query::All);
@@ -129,10 +120,7 @@ impl Parser<'_> {
         parse: impl FnOnce(&mut Self) -> Result<Query, ParseError>,
     ) -> Result<Query, ParseError> {
         if self.depth == DEPTH_MAX {
-            return Err(ParseError::new(
-                at,
-                format!("a query is nested at most {DEPTH_MAX} deep"),
-            ));
+            return Err(ParseError::new(at, format!("a query is nested at most {DEPTH_MAX} deep")));
         }
         self.depth += 1;
         let query = parse(self)?;
@@ -143,18 +131,12 @@ impl Parser<'_> {
     fn term(&mut self, at: usize, field: Field, bytes: Vec<u8>) -> Result<Query, ParseError> {
         self.terms += 1;
         if self.terms > TERMS_MAX {
-            return Err(ParseError::new(
-                at,
-                format!("a query has at most {TERMS_MAX} words and phrases"),
-            ));
+            return Err(ParseError::new(at, format!("a query has at most {TERMS_MAX} words and phrases")));
         }
         Ok(match field {
             Field::Value => Query::Value(phrase(at, &bytes)?),
             Field::Key => Query::Key(bytes.into()),
-            Field::Header(name) => Query::Header {
-                name,
-                phrase: phrase(at, &bytes)?,
-            },
+            Field::Header(name) => Query::Header { name, phrase: phrase(at, &bytes)? },
         })
     }
 }
@@ -179,14 +161,9 @@ fn phrase(at: usize, text: &[u8]) -> Result<Phrase, ParseError> {
         }
         found.push(token.text.into_owned());
     }
-    let words = text
-        .utf8_chunks()
-        .flat_map(|chunk| chunk.valid().split(|c: char| !c.is_alphanumeric()));
+    let words = text.utf8_chunks().flat_map(|chunk| chunk.valid().split(|c: char| !c.is_alphanumeric()));
     if words.filter(|word| !word.is_empty()).count() > found.len() {
-        return Err(ParseError::new(
-            at,
-            format!("a word has at most {TOKEN_BYTES_MAX} bytes"),
-        ));
+        return Err(ParseError::new(at, format!("a word has at most {TOKEN_BYTES_MAX} bytes")));
     }
     if found.is_empty() {
         return Err(ParseError::new(at, "there is no letter or digit to look for"));
@@ -238,10 +215,7 @@ mod tests {
     fn keys_and_headers_are_fields() {
         assert_eq!(parse("key:Order-7:x"), Ok(Query::Key("Order-7:x".into())));
         assert_eq!(parse(r#"key:"a \"b\" \\ \n""#), Ok(Query::Key(r#"a "b" \ \n"#.into())));
-        assert_eq!(
-            parse(r#"key:"\x00\xFFz""#),
-            Ok(Query::Key(Bytes::from_static(b"\0\xffz")))
-        );
+        assert_eq!(parse(r#"key:"\x00\xFFz""#), Ok(Query::Key(Bytes::from_static(b"\0\xffz"))));
         assert_eq!(parse(r#"key:"""#), Ok(Query::Key(Bytes::new())));
         assert_eq!(printed("headers.Trace.Id:ab-1"), r#"headers."Trace.Id":"ab 1""#);
         assert_eq!(printed(r#"headers."a:b":"c d" e"#), r#"headers."a:b":"c d" AND "e""#);
@@ -296,25 +270,13 @@ mod tests {
 
     fn and(parts: Vec<Query>) -> Query {
         Query::And(
-            parts
-                .into_iter()
-                .flat_map(|part| {
-                    if let Query::And(inner) = part {
-                        inner
-                    } else {
-                        vec![part]
-                    }
-                })
-                .collect(),
+            parts.into_iter().flat_map(|part| if let Query::And(inner) = part { inner } else { vec![part] }).collect(),
         )
     }
 
     fn or(parts: Vec<Query>) -> Query {
         Query::Or(
-            parts
-                .into_iter()
-                .flat_map(|part| if let Query::Or(inner) = part { inner } else { vec![part] })
-                .collect(),
+            parts.into_iter().flat_map(|part| if let Query::Or(inner) = part { inner } else { vec![part] }).collect(),
         )
     }
 

@@ -16,13 +16,9 @@ use crate::job::ValueFormat;
 pub fn value_words(value: &[u8], format: ValueFormat) -> Words<'_> {
     match format {
         ValueFormat::None => Words::Text(tokens("")),
-        ValueFormat::Auto | ValueFormat::Json if is_json(value) => Words::Json(JsonWords {
-            json: value,
-            at: 0,
-            part: Part::Plain(tokens("")),
-            part_from: 0,
-            position: 0,
-        }),
+        ValueFormat::Auto | ValueFormat::Json if is_json(value) => {
+            Words::Json(JsonWords { json: value, at: 0, part: Part::Plain(tokens("")), part_from: 0, position: 0 })
+        }
         ValueFormat::Auto | ValueFormat::Json | ValueFormat::Text => Words::Text(tokens(value)),
     }
 }
@@ -108,11 +104,7 @@ impl JsonWords<'_> {
         let part = &rest[quote..quote + length];
         self.at = self.json.len().min(self.part_from + length + quote);
         self.part = match escaped {
-            true => Part::Escaped(EscapedWords {
-                text: part,
-                at: 0,
-                position: 0,
-            }),
+            true => Part::Escaped(EscapedWords { text: part, at: 0, position: 0 }),
             false => Part::Plain(tokens(part)),
         };
         Some(())
@@ -120,10 +112,7 @@ impl JsonWords<'_> {
 }
 
 fn is_structure(byte: u8) -> bool {
-    matches!(
-        byte,
-        b' ' | b'\t' | b'\r' | b'\n' | b'{' | b'}' | b'[' | b']' | b':' | b','
-    )
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'{' | b'}' | b'[' | b']' | b':' | b',')
 }
 
 /// Bytes up to the quote that ends the string, and whether there are escapes among them.
@@ -131,10 +120,7 @@ fn string_length(text: &[u8]) -> (Option<usize>, bool) {
     let mut at = 0;
     let mut escaped = false;
     loop {
-        match text
-            .get(at..)
-            .and_then(|rest| rest.iter().position(|byte| matches!(byte, b'"' | b'\\')))
-        {
+        match text.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))) {
             None => return (None, escaped),
             Some(before) if text[at + before] == b'"' => return (Some(at + before), escaped),
             Some(before) => {
@@ -187,12 +173,7 @@ impl<'a> EscapedWords<'a> {
             let position = self.position;
             self.position += 1;
             if let Some(text) = word.finish() {
-                return Some(Token {
-                    text: text.into(),
-                    from,
-                    to,
-                    position,
-                });
+                return Some(Token { text: text.into(), from, to, position });
             }
         }
     }
@@ -225,9 +206,7 @@ fn escape(text: &[u8]) -> (Option<char>, usize) {
 /// Of `\uXXXX`.
 fn code_unit(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(br"\u")?.get(..4)?;
-    digits
-        .iter()
-        .try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
 /// The first character of these bytes, or how many of them are not one.
@@ -250,9 +229,7 @@ mod tests {
     use super::*;
 
     fn words(value: &str) -> Vec<String> {
-        value_words(value.as_bytes(), ValueFormat::Auto)
-            .map(|token| token.text.into_owned())
-            .collect()
+        value_words(value.as_bytes(), ValueFormat::Auto).map(|token| token.text.into_owned()).collect()
     }
 
     #[test]
@@ -270,28 +247,15 @@ mod tests {
         // Halves of pairs, NUL and invalid bytes separate.
         assert_eq!(words(r#"["a\ud800b\udc00c\u0000d"]"#), ["a", "b", "c", "d"]);
         let found: Vec<_> = value_words(b"[\"a\\n\xff\\u0062\xe2\x82\"]", ValueFormat::Json).collect();
-        assert_eq!(
-            (found.len(), &*found[1].text, found[1].from, found[1].to),
-            (2, "b", 6, 12)
-        );
+        assert_eq!((found.len(), &*found[1].text, found[1].from, found[1].to), (2, "b", 6, 12));
     }
 
     #[test]
     fn what_is_not_json_is_text() {
-        for value in [
-            r#"{"a\nb"}"#,
-            r#"{"a":"b\nc"} x"#,
-            r#"{"a":"b\nc""#,
-            r#"x "b\nc""#,
-            r#"["b\nc\q"]"#,
-        ] {
+        for value in [r#"{"a\nb"}"#, r#"{"a":"b\nc"} x"#, r#"{"a":"b\nc""#, r#"x "b\nc""#, r#"["b\nc\q"]"#] {
             assert!(!words(value).contains(&"c".to_owned()), "{value}");
         }
-        let raw = |format| {
-            value_words(br#""b\nc""#, format)
-                .map(|token| token.text.into_owned())
-                .collect::<Vec<_>>()
-        };
+        let raw = |format| value_words(br#""b\nc""#, format).map(|token| token.text.into_owned()).collect::<Vec<_>>();
         assert_eq!(raw(ValueFormat::Text), ["b", "nc"]);
         assert_eq!(raw(ValueFormat::Json), ["b", "c"]);
         assert!(raw(ValueFormat::None).is_empty());
@@ -304,10 +268,7 @@ mod tests {
             .collect();
         let first = positions[0].1;
         let relative: Vec<_> = positions.iter().map(|(word, at)| (word.as_str(), at - first)).collect();
-        assert_eq!(
-            relative,
-            [("a", 0), ("b", 1), ("c", 3), ("d", 4), ("1", 7), ("5", 8), ("e", 10)]
-        );
+        assert_eq!(relative, [("a", 0), ("b", 1), ("c", 3), ("d", 4), ("1", 7), ("5", 8), ("e", 10)]);
     }
 
     #[test]
@@ -358,10 +319,7 @@ mod tests {
             true => c.to_string(),
             false => {
                 let mut units = [0; 2];
-                c.encode_utf16(&mut units)
-                    .iter()
-                    .map(|unit| format!("\\u{unit:04X}"))
-                    .collect()
+                c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04X}")).collect()
             }
         };
         json.chars().map(escape).collect()

@@ -81,10 +81,7 @@ pub struct Directory {
 impl Directory {
     /// The row of a partition, if it is in the segment.
     pub fn row(&self, topic: TopicId, partition: PartitionId) -> Option<&DirectoryRow> {
-        let at = self
-            .rows
-            .binary_search_by_key(&(topic, partition), DirectoryRow::key)
-            .ok()?;
+        let at = self.rows.binary_search_by_key(&(topic, partition), DirectoryRow::key).ok()?;
         self.rows.get(at)
     }
 
@@ -126,9 +123,7 @@ impl Directory {
 
     /// Topics and the numbers of their rows, in order.
     fn topics(&self) -> impl Iterator<Item = (TopicId, u32)> {
-        self.rows
-            .chunk_by(|a, b| a.topic == b.topic)
-            .map(|rows| (rows[0].topic, rows.len() as u32))
+        self.rows.chunk_by(|a, b| a.topic == b.topic).map(|rows| (rows[0].topic, rows.len() as u32))
     }
 
     /// Writes it; gives the number of topics.
@@ -180,9 +175,8 @@ impl Directory {
         if crc32c::crc32c(bytes) != trailer.directory_crc {
             return Err(damaged("the directory's checksum does not fit"));
         }
-        let topic_index: Vec<_> = (0..topics)
-            .map(|_| (decode_topic(&mut bytes), bytes.get_u32_le(), bytes.get_u32_le()))
-            .collect();
+        let topic_index: Vec<_> =
+            (0..topics).map(|_| (decode_topic(&mut bytes), bytes.get_u32_le(), bytes.get_u32_le())).collect();
         let directory = Self {
             rows: (0..rows).map(|_| decode_row(&mut bytes)).collect(),
             chunks: (0..chunks).map(|_| decode_chunk(&mut bytes)).collect(),

@@ -17,10 +17,7 @@ pub enum SegmentError {
         object: String,
     },
     /// The segment was written by a later program.
-    #[error(
-        "segment {object} has format version {version}, this program reads {}",
-        super::VERSION
-    )]
+    #[error("segment {object} has format version {version}, this program reads {}", super::VERSION)]
     UnknownVersion {
         /// The object's name.
         object: String,
@@ -55,17 +52,11 @@ pub enum SegmentError {
 impl SegmentError {
     /// Whether the object is not what was once written, or was never written whole.
     pub fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            Self::NotSegment { .. } | Self::Damaged { .. } | Self::Store(StoreError::BeyondEnd { .. })
-        )
+        matches!(self, Self::NotSegment { .. } | Self::Damaged { .. } | Self::Store(StoreError::BeyondEnd { .. }))
     }
 
     pub(super) fn damaged(object: &str, reason: impl Into<String>) -> Self {
-        Self::Damaged {
-            object: object.to_owned(),
-            reason: reason.into(),
-        }
+        Self::Damaged { object: object.to_owned(), reason: reason.into() }
     }
 
     pub(super) fn unbuildable(reason: impl Into<String>) -> Self {

@@ -76,13 +76,7 @@ pub struct PartitionDescription {
 pub async fn inspect(store: SharedStore, key: &str) -> Result<SegmentDescription, SegmentError> {
     let reader = SegmentReader::open(store, key).await?;
     let damage = find_damage(&reader).await?;
-    let Trailer {
-        header,
-        log_length,
-        directory_position,
-        directory_crc,
-        ..
-    } = *reader.trailer();
+    let Trailer { header, log_length, directory_position, directory_crc, .. } = *reader.trailer();
     let topics = reader.directory().rows.chunk_by(|a, b| a.topic == b.topic);
     Ok(SegmentDescription {
         key: key.to_owned(),
@@ -117,10 +111,7 @@ async fn find_damage(reader: &SegmentReader) -> Result<Vec<String>, SegmentError
     };
     match reader.stored_header().await {
         Ok(header) if header == *reader.header() => {}
-        Ok(_) => note(SegmentError::damaged(
-            reader.key(),
-            "its header and its trailer contradict each other",
-        ))?,
+        Ok(_) => note(SegmentError::damaged(reader.key(), "its header and its trailer contradict each other"))?,
         Err(error) => note(error)?,
     }
     for row in &reader.directory().rows {

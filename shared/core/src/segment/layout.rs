@@ -49,9 +49,7 @@ impl SegmentHeader {
 
     /// Reads the header at the start of `bytes`.
     pub(super) fn decode(object: &str, bytes: &[u8]) -> Result<Self, SegmentError> {
-        let not_segment = || SegmentError::NotSegment {
-            object: object.to_owned(),
-        };
+        let not_segment = || SegmentError::NotSegment { object: object.to_owned() };
         let header = bytes.get(..HEADER_LENGTH as usize).ok_or_else(not_segment)?;
         let (mut fields, mut crc) = header.split_at(header.len() - 4);
         if fields[..8] != MAGIC {
@@ -61,10 +59,7 @@ impl SegmentHeader {
         fields.advance(8);
         let (version, level) = (fields.get_u16_le(), fields.get_u16_le());
         if version != VERSION {
-            return Err(SegmentError::UnknownVersion {
-                object: object.to_owned(),
-                version,
-            });
+            return Err(SegmentError::UnknownVersion { object: object.to_owned(), version });
         }
         if !crc_holds {
             return Err(SegmentError::damaged(object, "the header's checksum does not fit"));
@@ -124,9 +119,7 @@ impl Trailer {
 
     /// Reads the trailer at the end of an object of `size` bytes, of which `end` are the last ones.
     pub(super) fn decode(object: &str, size: u64, end: &[u8]) -> Result<Self, SegmentError> {
-        let not_segment = || SegmentError::NotSegment {
-            object: object.to_owned(),
-        };
+        let not_segment = || SegmentError::NotSegment { object: object.to_owned() };
         if size < HEADER_LENGTH + TRAILER_LENGTH {
             return Err(not_segment());
         }
@@ -160,10 +153,7 @@ impl Trailer {
             || log_end != Some(trailer.directory_position)
             || directory_end != Some(size - TRAILER_LENGTH)
         {
-            return Err(SegmentError::damaged(
-                object,
-                format!("its parts do not fill its {size} bytes"),
-            ));
+            return Err(SegmentError::damaged(object, format!("its parts do not fill its {size} bytes")));
         }
         Ok(trailer)
     }

@@ -23,9 +23,7 @@ pub(super) fn encode(header: &SegmentHeader, log: &[LogEntry]) -> Result<Bytes, 
     let expected = header.first..=header.last;
     if !log.iter().map(|entry| entry.index).eq(expected) {
         let (first, last) = (header.first, header.last);
-        return Err(SegmentError::unbuildable(format!(
-            "the log entries are not those of {first}..={last}"
-        )));
+        return Err(SegmentError::unbuildable(format!("the log entries are not those of {first}..={last}")));
     }
     let mut out = BytesMut::with_capacity(log.iter().map(|entry| ENTRY_OVERHEAD + entry.commands.len()).sum());
     for entry in log {
@@ -56,20 +54,13 @@ pub(super) fn decode(
         if bytes.len() < length {
             return Err(unfit());
         }
-        log.push(LogEntry {
-            index,
-            epoch,
-            commands: bytes.split_to(length),
-        });
+        log.push(LogEntry { index, epoch, commands: bytes.split_to(length) });
     }
     if !bytes.is_empty() {
         return Err(unfit());
     }
     if !log.iter().map(|entry| entry.index).eq(header.first..=header.last) {
-        return Err(SegmentError::damaged(
-            object,
-            "its command log has other indices than its header",
-        ));
+        return Err(SegmentError::damaged(object, "its command log has other indices than its header"));
     }
     Ok(log)
 }

@@ -29,10 +29,7 @@ impl SegmentEnd {
             return Err(SegmentError::damaged(object, "its directory is longer than any can be"));
         }
         if trailer.log_length > LOG_BYTES_MAX {
-            return Err(SegmentError::damaged(
-                object,
-                "its command log is longer than any can be",
-            ));
+            return Err(SegmentError::damaged(object, "its command log is longer than any can be"));
         }
         let Some(start) = end.len().checked_sub((size - trailer.directory_position) as usize) else {
             return Ok(Err(trailer.directory_position..size));
@@ -69,13 +66,7 @@ fn fuzz_directory(mut bytes: &[u8]) {
     let Some(bytes) = bytes.get(..Directory::encoded_length(topics, rows, chunks) as usize) else {
         return;
     };
-    let header = SegmentHeader {
-        cluster: Uuid::nil(),
-        incarnation: Incarnation(1),
-        lane: Lane(0),
-        first: 1,
-        last: 1,
-    };
+    let header = SegmentHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: Lane(0), first: 1, last: 1 };
     let trailer = Trailer {
         header,
         log_position,
@@ -94,9 +85,6 @@ fn fuzz_directory(mut bytes: &[u8]) {
     };
     for row in &directory.rows {
         let range = chunk::range(&directory, row, &chunk::wanted(&directory, row, row.last, 0));
-        assert!(
-            range.start >= row.position && range.end <= row.end(),
-            "a chunk lies in its partition's batches"
-        );
+        assert!(range.start >= row.position && range.end <= row.end(), "a chunk lies in its partition's batches");
     }
 }

@@ -35,11 +35,7 @@ impl SegmentReader {
             Ok(end) => end,
             Err(range) => whole_end(key, size, &store.read(key, Some(range)).await?)?,
         };
-        Ok(Self {
-            store,
-            key: key.into(),
-            end: Arc::new(end),
-        })
+        Ok(Self { store, key: key.into(), end: Arc::new(end) })
     }
 
     /// Opens a segment that the catalog describes, with one ranged read.
@@ -55,11 +51,7 @@ impl SegmentReader {
         }
         let end = whole_end(key, size, &store.read(key, Some(directory_position..size)).await?)?;
         check_is_known(key, &end.trailer, directory_position, directory_crc)?;
-        Ok(Self {
-            store,
-            key: key.into(),
-            end: Arc::new(end),
-        })
+        Ok(Self { store, key: key.into(), end: Arc::new(end) })
     }
 
     /// The object's name.
@@ -104,23 +96,10 @@ impl SegmentReader {
 
     /// The command log: one entry for each index of the header's range.
     pub async fn log(&self) -> Result<Vec<LogEntry>, SegmentError> {
-        let Trailer {
-            header,
-            log_position,
-            directory_position,
-            log_entries,
-            log_crc,
-            ..
-        } = self.end.trailer;
-        let bytes = self
-            .store
-            .read(&self.key, Some(log_position..directory_position))
-            .await?;
+        let Trailer { header, log_position, directory_position, log_entries, log_crc, .. } = self.end.trailer;
+        let bytes = self.store.read(&self.key, Some(log_position..directory_position)).await?;
         if crc32c::crc32c(&bytes) != log_crc {
-            return Err(SegmentError::damaged(
-                &self.key,
-                "the command log's checksum does not fit",
-            ));
+            return Err(SegmentError::damaged(&self.key, "the command log's checksum does not fit"));
         }
         log::decode(&self.key, &header, log_entries, bytes)
     }
@@ -228,15 +207,8 @@ impl SegmentReader {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<&DirectoryRow, SegmentError> {
-        let row = self
-            .row(topic, partition)
-            .filter(|row| (row.first..=row.last).contains(&offset));
-        row.ok_or_else(|| SegmentError::NotHere {
-            object: self.key.to_string(),
-            topic,
-            partition,
-            offset,
-        })
+        let row = self.row(topic, partition).filter(|row| (row.first..=row.last).contains(&offset));
+        row.ok_or_else(|| SegmentError::NotHere { object: self.key.to_string(), topic, partition, offset })
     }
 }
 
@@ -244,10 +216,7 @@ impl SegmentReader {
 pub async fn verify_stored(store: &dyn Store, key: &str, built: &BuiltSegment) -> Result<(), SegmentError> {
     let (stored, size) = (store.info(key).await?.size, built.size);
     if stored != size {
-        return Err(SegmentError::damaged(
-            key,
-            format!("it has {stored} bytes instead of {size}"),
-        ));
+        return Err(SegmentError::damaged(key, format!("it has {stored} bytes instead of {size}")));
     }
     let trailer = Trailer::decode(key, size, &store.read(key, Some(size - TRAILER_LENGTH..size)).await?)?;
     check_is_known(key, &trailer, built.directory_position, built.directory_crc)
@@ -257,10 +226,7 @@ fn check_is_known(key: &str, trailer: &Trailer, position: u64, crc: u32) -> Resu
     if (trailer.directory_position, trailer.directory_crc) == (position, crc) {
         return Ok(());
     }
-    Err(SegmentError::damaged(
-        key,
-        "its directory is not the one that was registered",
-    ))
+    Err(SegmentError::damaged(key, "its directory is not the one that was registered"))
 }
 
 fn whole_end(key: &str, size: u64, bytes: &[u8]) -> Result<SegmentEnd, SegmentError> {

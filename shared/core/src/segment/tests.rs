@@ -18,13 +18,7 @@ fn topic(number: u128) -> TopicId {
 }
 
 fn header(first: u64, last: u64) -> SegmentHeader {
-    SegmentHeader {
-        cluster: Uuid::from_u128(7),
-        incarnation: Incarnation(3),
-        lane: Lane(0),
-        first,
-        last,
-    }
+    SegmentHeader { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: Lane(0), first, last }
 }
 
 /// A batch at `offset` with a record for each timestamp, padded to about `size` bytes a record.
@@ -42,25 +36,15 @@ fn batch(offset: Offset, timestamps: &[Timestamp], size: usize) -> Bytes {
 fn batches(offset: Offset, count: usize, records: i64, size: usize) -> Vec<Bytes> {
     let first = |number: usize| offset + number as i64 * records;
     let timestamps = |from: i64| (from..from + records).map(|at| 1000 + at).collect::<Vec<_>>();
-    (0..count)
-        .map(|number| batch(first(number), &timestamps(first(number)), size))
-        .collect()
+    (0..count).map(|number| batch(first(number), &timestamps(first(number)), size)).collect()
 }
 
 fn partition(topic_number: u128, partition: PartitionId, batches: Vec<Bytes>) -> PartitionBatches {
-    PartitionBatches {
-        topic: topic(topic_number),
-        partition,
-        batches,
-    }
+    PartitionBatches { topic: topic(topic_number), partition, batches }
 }
 
 fn log(first: u64, last: u64) -> Vec<LogEntry> {
-    let entry = |index| LogEntry {
-        index,
-        epoch: 2,
-        commands: Bytes::from(vec![index as u8; index as usize % 5]),
-    };
+    let entry = |index| LogEntry { index, epoch: 2, commands: Bytes::from(vec![index as u8; index as usize % 5]) };
     (first..=last).map(entry).collect()
 }
 
@@ -90,48 +74,23 @@ async fn what_was_written_is_read() {
     assert_eq!(joined(&built).len() as u64, built.size);
     let store = stored(&built).await;
     let reader = SegmentReader::open(store.clone(), KEY).await.unwrap();
-    let known = SegmentReader::open_known(
-        store.clone(),
-        KEY,
-        built.size,
-        built.directory_position,
-        built.directory_crc,
-    );
+    let known =
+        SegmentReader::open_known(store.clone(), KEY, built.size, built.directory_position, built.directory_crc);
     for reader in [reader, known.await.unwrap()] {
         assert_eq!(*reader.header(), header(5, 9));
         assert_eq!(*reader.directory(), built.directory);
-        assert_eq!(
-            (reader.size(), reader.directory_crc()),
-            (built.size, built.directory_crc)
-        );
+        assert_eq!((reader.size(), reader.directory_crc()), (built.size, built.directory_crc));
         assert_eq!(reader.log().await.unwrap(), log(5, 9));
-        assert_eq!(
-            reader.batches(topic(2), 1, 12, usize::MAX).await.unwrap(),
-            batches(10, 3, 2, 40)[1..]
-        );
-        assert_eq!(
-            reader.batches(topic(2), 1, 13, 1).await.unwrap(),
-            batches(10, 3, 2, 40)[1..2]
-        );
-        assert_eq!(
-            reader.batches(topic(1), 0, 4, 1).await.unwrap(),
-            batches(0, 5, 1, 30_000)[4..]
-        );
+        assert_eq!(reader.batches(topic(2), 1, 12, usize::MAX).await.unwrap(), batches(10, 3, 2, 40)[1..]);
+        assert_eq!(reader.batches(topic(2), 1, 13, 1).await.unwrap(), batches(10, 3, 2, 40)[1..2]);
+        assert_eq!(reader.batches(topic(1), 0, 4, 1).await.unwrap(), batches(0, 5, 1, 30_000)[4..]);
     }
-    let rows: Vec<_> = built
-        .directory
-        .rows
-        .iter()
-        .map(|row| (row.topic, row.partition, row.first, row.last))
-        .collect();
+    let rows: Vec<_> = built.directory.rows.iter().map(|row| (row.topic, row.partition, row.first, row.last)).collect();
     assert_eq!(rows, [(topic(1), 0, 0, 4), (topic(2), 0, 7, 7), (topic(2), 1, 10, 15)]);
     assert_eq!(built.directory.rows_of(topic(2)).len(), 2);
     assert!(built.directory.rows_of(topic(4)).is_empty());
     let row = built.directory.row(topic(1), 0).unwrap();
-    assert_eq!(
-        (row.min_timestamp, row.max_timestamp, row.first_epoch, row.batches),
-        (1000, 1004, 5, 5)
-    );
+    assert_eq!((row.min_timestamp, row.max_timestamp, row.first_epoch, row.batches), (1000, 1004, 5, 5));
     assert_eq!(row.chunks, 2);
     verify_stored(&*store, KEY, &built).await.unwrap();
 }
@@ -141,10 +100,7 @@ async fn offsets_that_are_not_here_are_refused() {
     let built = example();
     let reader = SegmentReader::open(stored(&built).await, KEY).await.unwrap();
     for (topic_number, partition, offset) in [(1, 0, -1), (1, 0, 5), (2, 1, 9), (2, 2, 0), (3, 0, 0)] {
-        let error = reader
-            .batches(topic(topic_number), partition, offset, 1)
-            .await
-            .unwrap_err();
+        let error = reader.batches(topic(topic_number), partition, offset, 1).await.unwrap_err();
         assert!(matches!(error, SegmentError::NotHere { .. }), "{error}");
     }
 }
@@ -163,20 +119,14 @@ async fn offsets_used_up_by_refused_appends_are_passed_over() {
 fn what_breaks_the_format_is_not_built() {
     let once = || batches(0, 2, 1, 10);
     let fails = |partitions, log: &[LogEntry]| {
-        assert!(matches!(
-            build(header(1, 2), partitions, log),
-            Err(SegmentError::Unbuildable { .. })
-        ));
+        assert!(matches!(build(header(1, 2), partitions, log), Err(SegmentError::Unbuildable { .. })));
     };
     fails(vec![], &log(1, 1));
     fails(vec![], &log(1, 3));
     fails(vec![], &[]);
     fails(vec![partition(1, 0, once()), partition(1, 0, once())], &log(1, 2));
     fails(vec![partition(1, 0, once().into_iter().rev().collect())], &log(1, 2));
-    fails(
-        vec![partition(1, 0, vec![once()[0].clone(), once()[0].clone()])],
-        &log(1, 2),
-    );
+    fails(vec![partition(1, 0, vec![once()[0].clone(), once()[0].clone()])], &log(1, 2));
     fails(vec![partition(1, 0, vec![once().concat().into()])], &log(1, 2));
     fails(vec![partition(1, 0, vec![once()[0].slice(..70)])], &log(1, 2));
     fails(vec![partition(1, 0, batches(-1, 1, 1, 10))], &log(1, 2));
@@ -191,10 +141,7 @@ async fn another_object_or_version_is_named() {
     let crc = crc32c::crc32c(&later[trailer..trailer + 52]).to_le_bytes();
     later[trailer + 52..trailer + 56].copy_from_slice(&crc);
     let error = open_bytes(later).await.unwrap_err();
-    assert!(
-        matches!(&error, SegmentError::UnknownVersion { object, version: 1 } if object == KEY),
-        "{error}"
-    );
+    assert!(matches!(&error, SegmentError::UnknownVersion { object, version: 1 } if object == KEY), "{error}");
     for other in [vec![], vec![0; 100], vec![1; 5000]] {
         assert!(matches!(open_bytes(other).await.unwrap_err(), SegmentError::NotSegment { object } if object == KEY));
     }
@@ -204,27 +151,15 @@ async fn another_object_or_version_is_named() {
 async fn another_segment_than_the_known_one_is_refused() {
     let built = example();
     let store = stored(&built).await;
-    let BuiltSegment {
-        size,
-        directory_position,
-        directory_crc,
-        ..
-    } = built.clone();
+    let BuiltSegment { size, directory_position, directory_crc, .. } = built.clone();
     for (size, position, crc) in [
         (size, directory_position, directory_crc + 1),
         (size, directory_position + 1, directory_crc),
         (size - 1, directory_position, directory_crc),
         (size, size + 1, directory_crc),
     ] {
-        SegmentReader::open_known(store.clone(), KEY, size, position, crc)
-            .await
-            .unwrap_err();
-        let other = BuiltSegment {
-            size,
-            directory_position: position,
-            directory_crc: crc,
-            ..built.clone()
-        };
+        SegmentReader::open_known(store.clone(), KEY, size, position, crc).await.unwrap_err();
+        let other = BuiltSegment { size, directory_position: position, directory_crc: crc, ..built.clone() };
         verify_stored(&*store, KEY, &other).await.unwrap_err();
     }
 }
@@ -244,17 +179,10 @@ async fn a_record_is_found_by_its_time() {
     let reader = SegmentReader::open(stored(&built).await, KEY).await.unwrap();
     for from in 0..16 {
         for timestamp in [0, 1000, 1004, 1011, 1012, 4000, 5000, 5001, 6000, 6001] {
-            let mut all = some
-                .iter()
-                .flat_map(|batch| records(batch, 1 << 20).unwrap())
-                .map(Result::unwrap);
+            let mut all = some.iter().flat_map(|batch| records(batch, 1 << 20).unwrap()).map(Result::unwrap);
             let expected = all.find(|record| record.offset >= from && record.timestamp >= timestamp);
             let found = reader.find_time(topic(1), 0, from, timestamp).await.unwrap();
-            assert_eq!(
-                found,
-                expected.map(|record| (record.offset, record.timestamp)),
-                "{from} {timestamp}"
-            );
+            assert_eq!(found, expected.map(|record| (record.offset, record.timestamp)), "{from} {timestamp}");
         }
     }
 }
@@ -295,10 +223,7 @@ async fn inspection_describes_and_finds_damage() {
     let built = example();
     let description = inspect(stored(&built).await, KEY).await.unwrap();
     assert!(description.damage.is_empty());
-    assert_eq!(
-        (description.first_index, description.last_index, description.size),
-        (5, 9, built.size)
-    );
+    assert_eq!((description.first_index, description.last_index, description.size), (5, 9, built.size));
     let partitions: Vec<_> = description.topics.iter().map(|topic| topic.partitions.len()).collect();
     assert_eq!(partitions, [1, 2]);
     for at in [20, 60, built.directory_position as usize - 1] {
@@ -338,11 +263,7 @@ async fn read_all(store: SharedStore) -> Result<Vec<Bytes>, SegmentError> {
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
 }
 
 prop_compose! {

@@ -50,10 +50,7 @@ pub fn build(
     let log_bytes = log::encode(&header, log)?;
     partitions.retain(|batches| !batches.batches.is_empty());
     partitions.sort_unstable_by_key(|batches| (batches.topic, batches.partition));
-    if partitions
-        .windows(2)
-        .any(|pair| (pair[0].topic, pair[0].partition) == (pair[1].topic, pair[1].partition))
-    {
+    if partitions.windows(2).any(|pair| (pair[0].topic, pair[0].partition) == (pair[1].topic, pair[1].partition)) {
         return Err(SegmentError::unbuildable("a partition comes twice"));
     }
 
@@ -63,21 +60,9 @@ pub fn build(
     let mut directory = Directory::default();
     let mut unpacker = Unpacker::default();
     let mut log_position = HEADER_LENGTH;
-    for PartitionBatches {
-        topic,
-        partition,
-        batches,
-    } in partitions
-    {
-        let row = list_batches(
-            topic,
-            partition,
-            log_position,
-            &batches,
-            &mut directory.chunks,
-            &mut unpacker,
-        )
-        .map_err(|reason| SegmentError::unbuildable(format!("partition {partition} of topic {topic}: {reason}")))?;
+    for PartitionBatches { topic, partition, batches } in partitions {
+        let row = list_batches(topic, partition, log_position, &batches, &mut directory.chunks, &mut unpacker)
+            .map_err(|reason| SegmentError::unbuildable(format!("partition {partition} of topic {topic}: {reason}")))?;
         log_position = row.end();
         directory.rows.push(row);
         parts.extend(batches);
@@ -101,18 +86,8 @@ pub fn build(
     trailer.encode(&mut end);
     let size = trailer.directory_position + end.len() as u64;
     parts.extend([log_bytes, end.freeze()]);
-    let Trailer {
-        directory_position,
-        directory_crc,
-        ..
-    } = trailer;
-    Ok(BuiltSegment {
-        parts,
-        size,
-        directory,
-        directory_position,
-        directory_crc,
-    })
+    let Trailer { directory_position, directory_crc, .. } = trailer;
+    Ok(BuiltSegment { parts, size, directory, directory_position, directory_crc })
 }
 
 /// Makes a partition's row and appends its chunks.
@@ -129,11 +104,7 @@ fn list_batches(
     let mut chunk_length = CHUNK_BYTES;
     for batch in batches {
         let header = BatchHeader::parse(batch).map_err(|error| error.to_string())?;
-        let BatchHeader {
-            base_offset,
-            leader_epoch,
-            ..
-        } = header;
+        let BatchHeader { base_offset, leader_epoch, .. } = header;
         if header.total_length() != batch.len() {
             return Err(format!("the batch at offset {base_offset} is not one whole batch"));
         }
@@ -158,12 +129,7 @@ fn list_batches(
             chunks: 0,
         });
         if chunk_length >= CHUNK_BYTES {
-            chunks.push(Chunk {
-                offset: base_offset,
-                position: row.end(),
-                max_timestamp: latest,
-                crc: 0,
-            });
+            chunks.push(Chunk { offset: base_offset, position: row.end(), max_timestamp: latest, crc: 0 });
             chunk_length = 0;
             row.chunks += 1;
         }

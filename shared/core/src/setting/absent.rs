@@ -19,10 +19,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("CHRONIK_RAFT", "clusters are"),
     ("CHRONIK_NODE_ID", "clusters are"),
     #[cfg(not(feature = "failpoints"))]
-    (
-        crate::failpoint::VARIABLE,
-        "fail points, which builds for tests have, are",
-    ),
+    (crate::failpoint::VARIABLE, "fail points, which builds for tests have, are"),
 ];
 
 /// The first flag or environment variable that can't be honoured.
@@ -31,20 +28,12 @@ pub fn absent_setting_in(
     environment: impl IntoIterator<Item = String>,
 ) -> Option<AbsentSetting> {
     let flags = flags.into_iter().take_while(|flag| flag != "--").filter_map(|flag| {
-        let name = flag
-            .strip_prefix("--")?
-            .split('=')
-            .next()?
-            .to_ascii_uppercase()
-            .replace('-', "_");
+        let name = flag.strip_prefix("--")?.split('=').next()?.to_ascii_uppercase().replace('-', "_");
         let given = format!("--{}", name.to_ascii_lowercase().replace('_', "-"));
-        missing(&name)
-            .or_else(|| missing(&format!("CHRONIK_{name}")))
-            .map(|what| AbsentSetting { given, what })
+        missing(&name).or_else(|| missing(&format!("CHRONIK_{name}"))).map(|what| AbsentSetting { given, what })
     });
-    let environment = environment
-        .into_iter()
-        .filter_map(|name| missing(&name).map(|what| AbsentSetting { given: name, what }));
+    let environment =
+        environment.into_iter().filter_map(|name| missing(&name).map(|what| AbsentSetting { given: name, what }));
     flags.chain(environment).next()
 }
 
@@ -67,22 +56,13 @@ mod tests {
     #[test]
     fn flags_and_variables_of_what_is_absent_are_refused() {
         let told = given(&["--raft"], &[]);
-        assert_eq!(
-            told.as_deref(),
-            Some("--raft is set, but clusters are not there yet; leave it out")
-        );
+        assert_eq!(told.as_deref(), Some("--raft is set, but clusters are not there yet; leave it out"));
         let told = given(&[], &["PATH", "CHRONIK_LISTENERS"]);
         assert!(told.is_some_and(|told| told.starts_with("CHRONIK_LISTENERS is set")));
     }
 
     #[test]
     fn what_is_there_passes() {
-        assert_eq!(
-            given(
-                &["standalone", "--kafka-port", "1", "--", "--raft"],
-                &["CHRONIK_DATA_DIR"]
-            ),
-            None
-        );
+        assert_eq!(given(&["standalone", "--kafka-port", "1", "--", "--raft"], &["CHRONIK_DATA_DIR"]), None);
     }
 }

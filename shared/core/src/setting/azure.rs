@@ -39,11 +39,7 @@ pub struct AzurePlace {
 impl AzureSettings {
     /// Checks all settings together.
     pub fn place(&self) -> Result<AzurePlace, BucketSettingsError> {
-        let missing = |missing, remedy| BucketSettingsError::Missing {
-            backend: "azure",
-            missing,
-            remedy,
-        };
+        let missing = |missing, remedy| BucketSettingsError::Missing { backend: "azure", missing, remedy };
         let container =
             given(&self.azure_container).ok_or_else(|| missing("AZURE_CONTAINER", "give it the container's name"))?;
         let emulator = self.azure_use_emulator.unwrap_or(false);

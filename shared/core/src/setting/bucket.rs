@@ -128,9 +128,7 @@ impl BucketSettings {
 
     /// The bucket's directory, given the data directory; for a bucket on a directory alone.
     pub fn directory(&self, data_dir: &Path) -> PathBuf {
-        self.local_storage_path
-            .clone()
-            .unwrap_or_else(|| data_dir.join("bucket"))
+        self.local_storage_path.clone().unwrap_or_else(|| data_dir.join("bucket"))
     }
 }
 
@@ -153,10 +151,7 @@ pub(super) fn given(text: &Option<String>) -> Option<&str> {
 
 /// The prefix without slashes at its ends; none if it is empty.
 pub(super) fn prefix(setting: &'static str, text: &Option<String>) -> Result<Option<String>, BucketSettingsError> {
-    let Some(prefix) = given(text)
-        .map(|text| text.trim_matches('/'))
-        .filter(|text| !text.is_empty())
-    else {
+    let Some(prefix) = given(text).map(|text| text.trim_matches('/')).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     match object_store::path::Path::parse(prefix) {
@@ -218,10 +213,7 @@ mod tests {
     #[test]
     fn a_bucket_of_another_backend_is_not_overlooked() {
         let told = told("--s3-bucket b");
-        assert!(
-            told.contains("S3_BUCKET is set") && told.contains("is local") && told.contains("to s3"),
-            "{told}"
-        );
+        assert!(told.contains("S3_BUCKET is set") && told.contains("is local") && told.contains("to s3"), "{told}");
         settings("--s3-bucket=").check().unwrap();
     }
 

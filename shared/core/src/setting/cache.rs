@@ -41,13 +41,7 @@ impl CacheSettings {
     /// Divides the memory among those who use it.
     pub fn shares(&self, uses: Uses) -> Shares {
         let searches = |weight: usize| if uses == Uses::Broker { 0 } else { weight };
-        let weights = Shares {
-            catalog: 1,
-            directories: 1,
-            tail: 2,
-            archives: searches(3),
-            scans: searches(1),
-        };
+        let weights = Shares { catalog: 1, directories: 1, tail: 2, archives: searches(3), scans: searches(1) };
         let all = weights.catalog + weights.directories + weights.tail + weights.archives + weights.scans;
         let part = |weight: usize| self.cache_memory_bytes.as_usize() / all * weight;
         Shares {
@@ -66,9 +60,7 @@ mod tests {
 
     #[test]
     fn all_of_the_memory_goes_to_who_uses_it() {
-        let settings = CacheSettings {
-            cache_memory_bytes: ByteSize::mebibytes(240),
-        };
+        let settings = CacheSettings { cache_memory_bytes: ByteSize::mebibytes(240) };
         for uses in [Uses::Broker, Uses::Search] {
             let shares = settings.shares(uses);
             let all = shares.catalog + shares.directories + shares.tail + shares.archives + shares.scans;

@@ -11,18 +11,9 @@ pub struct EarlierName {
 
 /// (name, or prefix if it ends in `_`; what replaces it)
 const EARLIER: [(&str, &str); 5] = [
-    (
-        "CHRONIK_WAL_PROFILE",
-        "nothing: frames that queue up share a write and an fsync by themselves",
-    ),
-    (
-        "CHRONIK_METADATA_DR",
-        "nothing: the bucket always holds everything that a recovery needs",
-    ),
-    (
-        "CHRONIK_METADATA_UPLOAD_INTERVAL",
-        "CHRONIK_SHIP_MAX_AGE, which ships metadata and records together",
-    ),
+    ("CHRONIK_WAL_PROFILE", "nothing: frames that queue up share a write and an fsync by themselves"),
+    ("CHRONIK_METADATA_DR", "nothing: the bucket always holds everything that a recovery needs"),
+    ("CHRONIK_METADATA_UPLOAD_INTERVAL", "CHRONIK_SHIP_MAX_AGE, which ships metadata and records together"),
     ("CHRONIK_FILE_METADATA", "nothing: metadata is in the write-ahead log"),
     ("CHRONIK_SNAPSHOT_", "nothing: checkpoints are taken by themselves"),
 ];
@@ -32,9 +23,8 @@ pub fn earlier_names_in(names: impl IntoIterator<Item = String>) -> Vec<EarlierN
     names
         .into_iter()
         .filter_map(|name| {
-            let (_, instead) = EARLIER
-                .iter()
-                .find(|(known, _)| name == *known || known.ends_with('_') && name.starts_with(known))?;
+            let (_, instead) =
+                EARLIER.iter().find(|(known, _)| name == *known || known.ends_with('_') && name.starts_with(known))?;
             Some(EarlierName { name, instead })
         })
         .collect()
@@ -46,16 +36,8 @@ mod tests {
 
     #[test]
     fn only_earlier_names_are_told() {
-        let names = [
-            "CHRONIK_SNAPSHOT_INTERVAL",
-            "CHRONIK_DATA_DIR",
-            "CHRONIK_WAL_PROFILE",
-            "CHRONIK_WAL_PROFILES",
-        ];
-        let told: Vec<_> = earlier_names_in(names.map(String::from))
-            .into_iter()
-            .map(|e| e.name)
-            .collect();
+        let names = ["CHRONIK_SNAPSHOT_INTERVAL", "CHRONIK_DATA_DIR", "CHRONIK_WAL_PROFILE", "CHRONIK_WAL_PROFILES"];
+        let told: Vec<_> = earlier_names_in(names.map(String::from)).into_iter().map(|e| e.name).collect();
         assert_eq!(told, ["CHRONIK_SNAPSHOT_INTERVAL", "CHRONIK_WAL_PROFILE"]);
     }
 }

@@ -79,11 +79,7 @@ impl FromStr for Endpoint {
     /// `host:port` is taken for `http://host:port`.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let text = text.trim();
-        let whole = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("http://{text}")
-        };
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let invalid = |text: &str, reason| {
             let text = text.to_owned();
             Err(EndpointError::Invalid { text, reason })
@@ -143,10 +139,7 @@ mod tests {
     #[test]
     fn lists_are_read_in_their_order() {
         assert_eq!(read("http://a:8080"), ["http://a:8080"]);
-        assert_eq!(
-            read(" b:1 , https://a/chronik/,[::1]:9,"),
-            ["http://b:1", "https://a/chronik", "http://[::1]:9"]
-        );
+        assert_eq!(read(" b:1 , https://a/chronik/,[::1]:9,"), ["http://b:1", "https://a/chronik", "http://[::1]:9"]);
         let endpoint: Endpoint = "a:1/".parse().unwrap();
         assert_eq!(endpoint.at("/v1/tail"), "http://a:1/v1/tail");
     }

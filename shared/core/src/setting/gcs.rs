@@ -38,9 +38,6 @@ impl GcsSettings {
                 remedy: "give it the bucket's name",
             });
         };
-        Ok(GcsPlace {
-            bucket: bucket.to_owned(),
-            prefix: prefix("GCS_PREFIX", &self.gcs_prefix)?,
-        })
+        Ok(GcsPlace { bucket: bucket.to_owned(), prefix: prefix("GCS_PREFIX", &self.gcs_prefix)? })
     }
 }

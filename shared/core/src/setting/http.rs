@@ -73,10 +73,7 @@ impl HttpSettings {
         if token.is_none() && !bind.is_loopback() && !self.http_insecure {
             return Err(HttpRefused::Open { bind });
         }
-        Ok(HttpPlace {
-            address: SocketAddr::new(bind, self.http_port),
-            token,
-        })
+        Ok(HttpPlace { address: SocketAddr::new(bind, self.http_port), token })
     }
 
     /// What callers have to send, and what this process sends to others.

@@ -34,9 +34,7 @@ pub use value::{address, port, switch};
 /// Splits a quantity into its number and its unit: `64 MiB` → (`64`, `MiB`).
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     (number, unit.trim())
 }

@@ -19,13 +19,7 @@ pub struct PeriodError {
 }
 
 /// Largest first, so that printing takes the first that divides; milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("min", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Period {
     /// A duration in whole seconds.
@@ -67,10 +61,7 @@ impl fmt::Display for Period {
     /// The largest unit that leaves a whole number: `10s`, `90s`, `250ms`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        match UNITS
-            .iter()
-            .find(|(_, unit)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit))
-        {
+        match UNITS.iter().find(|(_, unit)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit)) {
             Some((unit, length)) => write!(f, "{}{unit}", milliseconds / length),
             None => write!(f, "0s"),
         }
@@ -85,19 +76,10 @@ mod tests {
 
     #[test]
     fn units_and_plain_seconds() {
-        for (text, milliseconds) in [
-            ("10", 10_000),
-            ("10s", 10_000),
-            ("250ms", 250),
-            ("1.5 s", 1_500),
-            ("5min", 300_000),
-            ("2h", 7_200_000),
-        ] {
-            assert_eq!(
-                text.parse::<Period>().unwrap(),
-                Period(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+        for (text, milliseconds) in
+            [("10", 10_000), ("10s", 10_000), ("250ms", 250), ("1.5 s", 1_500), ("5min", 300_000), ("2h", 7_200_000)]
+        {
+            assert_eq!(text.parse::<Period>().unwrap(), Period(Duration::from_millis(milliseconds)), "{text}");
         }
     }
 
@@ -105,10 +87,7 @@ mod tests {
     fn a_refusal_names_the_value_and_what_is_accepted() {
         for text in ["", "s", "10 fortnights", "-1s", "99999999999999999d"] {
             let message = text.parse::<Period>().unwrap_err().to_string();
-            assert!(
-                message.contains(&format!("{text:?}")) && message.contains("10s"),
-                "{message}"
-            );
+            assert!(message.contains(&format!("{text:?}")) && message.contains("10s"), "{message}");
         }
     }
 

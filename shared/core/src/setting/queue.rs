@@ -59,12 +59,8 @@ impl QueueSettings {
     pub fn check(&self) -> Result<(), QueueSettingsError> {
         match (self.queue, &self.sqs_queue_url, &self.sqs_endpoint) {
             (QueueKind::Sqs, None, _) => Err(QueueSettingsError::NoAddress),
-            (QueueKind::Embedded, Some(_), _) => Err(QueueSettingsError::NotSqs {
-                setting: "SQS_QUEUE_URL",
-            }),
-            (QueueKind::Embedded, None, Some(_)) => Err(QueueSettingsError::NotSqs {
-                setting: "SQS_ENDPOINT",
-            }),
+            (QueueKind::Embedded, Some(_), _) => Err(QueueSettingsError::NotSqs { setting: "SQS_QUEUE_URL" }),
+            (QueueKind::Embedded, None, Some(_)) => Err(QueueSettingsError::NotSqs { setting: "SQS_ENDPOINT" }),
             _ => Ok(()),
         }
     }
@@ -73,13 +69,8 @@ impl QueueSettings {
     pub async fn open(&self, metrics: &Metrics) -> Result<SharedQueue, QueueSettingsError> {
         self.check()?;
         match &self.sqs_queue_url {
-            Some(address) => Ok(Arc::new(
-                SqsQueue::open(address, self.sqs_endpoint.as_ref(), metrics).await?,
-            )),
-            None => Ok(Arc::new(EmbeddedQueue::with_metrics(
-                EMBEDDED_BYTES_MAX.as_usize(),
-                metrics,
-            ))),
+            Some(address) => Ok(Arc::new(SqsQueue::open(address, self.sqs_endpoint.as_ref(), metrics).await?)),
+            None => Ok(Arc::new(EmbeddedQueue::with_metrics(EMBEDDED_BYTES_MAX.as_usize(), metrics))),
         }
     }
 }
@@ -113,11 +104,9 @@ mod tests {
         assert!(told(QueueKind::Sqs, None, endpoint).contains("set SQS_QUEUE_URL"));
         assert!(told(QueueKind::Embedded, url, endpoint).starts_with("SQS_QUEUE_URL is set"));
         assert!(told(QueueKind::Embedded, None, endpoint).starts_with("SQS_ENDPOINT is set"));
-        for (queue, url, endpoint) in [
-            (QueueKind::Embedded, None, None),
-            (QueueKind::Sqs, url, None),
-            (QueueKind::Sqs, url, endpoint),
-        ] {
+        for (queue, url, endpoint) in
+            [(QueueKind::Embedded, None, None), (QueueKind::Sqs, url, None), (QueueKind::Sqs, url, endpoint)]
+        {
             settings(queue, url, endpoint).check().unwrap();
         }
         assert!(kind("rabbit").is_err_and(|told| told.contains("embedded and sqs")));

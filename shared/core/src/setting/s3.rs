@@ -75,11 +75,9 @@ impl S3Settings {
     fn endpoint(&self) -> Result<Option<String>, BucketSettingsError> {
         let Some(text) = given(&self.s3_endpoint) else {
             return match self.s3_disable_ssl {
-                Some(true) => Err(wrong(
-                    "S3_DISABLE_SSL",
-                    "true",
-                    "it needs S3_ENDPOINT: Amazon's S3 is used by HTTPS",
-                )),
+                Some(true) => {
+                    Err(wrong("S3_DISABLE_SSL", "true", "it needs S3_ENDPOINT: Amazon's S3 is used by HTTPS"))
+                }
                 _ => Ok(None),
             };
         };
@@ -97,11 +95,7 @@ impl S3Settings {
         };
         let url = reqwest::Url::parse(&endpoint).map_err(|error| wrong("S3_ENDPOINT", text, &error.to_string()))?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || !url.username().is_empty() {
-            return Err(wrong(
-                "S3_ENDPOINT",
-                text,
-                "accepted is scheme://host[:port] alone; the bucket is S3_BUCKET",
-            ));
+            return Err(wrong("S3_ENDPOINT", text, "accepted is scheme://host[:port] alone; the bucket is S3_BUCKET"));
         }
         Ok(Some(endpoint.trim_end_matches('/').to_owned()))
     }
@@ -109,11 +103,7 @@ impl S3Settings {
     fn keys(&self) -> Result<Option<(Secret, Secret)>, BucketSettingsError> {
         let half = |given, missing| {
             let otherwise = "the standard AWS credential chain";
-            Err(BucketSettingsError::Half {
-                given,
-                missing,
-                otherwise,
-            })
+            Err(BucketSettingsError::Half { given, missing, otherwise })
         };
         let present = |key: &Option<Secret>| key.clone().filter(|key| !key.reveal().is_empty());
         match (present(&self.s3_access_key), present(&self.s3_secret_key)) {
@@ -126,11 +116,7 @@ impl S3Settings {
 }
 
 fn wrong(setting: &'static str, value: &str, reason: &str) -> BucketSettingsError {
-    BucketSettingsError::Wrong {
-        setting,
-        value: value.to_owned(),
-        reason: reason.to_owned(),
-    }
+    BucketSettingsError::Wrong { setting, value: value.to_owned(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
@@ -149,10 +135,7 @@ mod tests {
 
     fn place(line: &str) -> Result<S3Place, String> {
         let arguments = "program --s3-bucket b".split(' ').chain(line.split_whitespace());
-        Program::parse_from(arguments)
-            .s3
-            .place()
-            .map_err(|error| error.to_string())
+        Program::parse_from(arguments).s3.place().map_err(|error| error.to_string())
     }
 
     #[test]
@@ -183,11 +166,7 @@ mod tests {
     fn the_bucket_is_in_the_path_where_there_is_an_endpoint() {
         assert!(!place("").unwrap().path_style);
         assert!(place("--s3-endpoint http://h").unwrap().path_style);
-        assert!(
-            !place("--s3-endpoint http://h --s3-path-style false")
-                .unwrap()
-                .path_style
-        );
+        assert!(!place("--s3-endpoint http://h --s3-path-style false").unwrap().path_style);
     }
 
     #[test]
@@ -204,10 +183,7 @@ mod tests {
     fn help_shows_no_value_of_the_environment() {
         let command = Program::command();
         for name in ["s3_access_key", "s3_secret_key"] {
-            let argument = command
-                .get_arguments()
-                .find(|argument| argument.get_id() == name)
-                .unwrap();
+            let argument = command.get_arguments().find(|argument| argument.get_id() == name).unwrap();
             assert!(argument.is_hide_env_values_set(), "{name}");
         }
     }

@@ -56,21 +56,14 @@ impl FromStr for ByteSize {
             return whole.checked_mul(factor).map(Self).ok_or_else(refuse);
         }
         let bytes = number.parse::<f64>().map_err(|_| refuse())? * factor as f64;
-        if factor > 1 && bytes.is_finite() && bytes < 2f64.powi(63) {
-            Ok(Self(bytes as u64))
-        } else {
-            Err(refuse())
-        }
+        if factor > 1 && bytes.is_finite() && bytes < 2f64.powi(63) { Ok(Self(bytes as u64)) } else { Err(refuse()) }
     }
 }
 
 impl fmt::Display for ByteSize {
     /// The largest unit that leaves a whole number: `64MiB`, `1000B`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match BINARY
-            .iter()
-            .find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes))
-        {
+        match BINARY.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)) {
             Some((unit, bytes)) => write!(f, "{}{unit}", self.0 / bytes),
             None => write!(f, "{}B", self.0),
         }
@@ -103,10 +96,7 @@ mod tests {
     fn a_refusal_names_the_value_and_what_is_accepted() {
         for text in ["", "MiB", "64 parsecs", "-1", "1.5", "99999999999TiB", "1e999", "."] {
             let message = text.parse::<ByteSize>().unwrap_err().to_string();
-            assert!(
-                message.contains(&format!("{text:?}")) && message.contains("64MiB"),
-                "{message}"
-            );
+            assert!(message.contains(&format!("{text:?}")) && message.contains("64MiB"), "{message}");
         }
     }
 

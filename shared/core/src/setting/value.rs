@@ -4,9 +4,7 @@ use std::net::IpAddr;
 
 /// A port; 0 asks for any free one.
 pub fn port(text: &str) -> Result<u16, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| format!("{text:?} is not a port; accepted are 0 to 65535"))
+    text.trim().parse().map_err(|_| format!("{text:?} is not a port; accepted are 0 to 65535"))
 }
 
 /// An address to listen on.

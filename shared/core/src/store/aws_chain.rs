@@ -29,10 +29,7 @@ struct Held {
 
 impl AwsChain {
     pub fn new(environment: SdkConfig) -> Self {
-        Self {
-            environment,
-            held: ArcSwapOption::empty(),
-        }
+        Self { environment, held: ArcSwapOption::empty() }
     }
 
     fn is_fresh(&self, held: &Held) -> bool {
@@ -59,19 +56,13 @@ impl CredentialProvider for AwsChain {
         };
         let chain = self.environment.credentials_provider();
         let chain = chain.ok_or_else(|| unknown("there is no chain of them".into()))?;
-        let credentials = chain
-            .provide_credentials()
-            .await
-            .map_err(|error| unknown(error.into()))?;
+        let credentials = chain.provide_credentials().await.map_err(|error| unknown(error.into()))?;
         let credential = Arc::new(AwsCredential {
             key_id: credentials.access_key_id().to_owned(),
             secret_key: credentials.secret_access_key().to_owned(),
             token: credentials.session_token().map(str::to_owned),
         });
-        self.held.store(Some(Arc::new(Held {
-            credential: credential.clone(),
-            expiry: credentials.expiry(),
-        })));
+        self.held.store(Some(Arc::new(Held { credential: credential.clone(), expiry: credentials.expiry() })));
         Ok(credential)
     }
 }

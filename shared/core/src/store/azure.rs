@@ -20,10 +20,7 @@ pub(crate) fn open(place: &AzurePlace) -> Result<SharedStore, BucketError> {
         .with_client_options(client::options(plain.is_some_and(|value| value == "true")))
         .with_retry(client::retries())
         .build()
-        .map_err(|source| BucketError::Refused {
-            backend: "azure",
-            source,
-        })?;
+        .map_err(|source| BucketError::Refused { backend: "azure", source })?;
     let account = match (&place.account, place.emulator) {
         (_, true) => "the emulator".to_owned(),
         (Some(account), false) => format!("Azure account {account}"),
@@ -32,11 +29,7 @@ pub(crate) fn open(place: &AzurePlace) -> Result<SharedStore, BucketError> {
     let told = Place {
         name: format!("container {} at {account}", place.container),
         bucket_setting: "AZURE_CONTAINER",
-        endpoint_setting: if place.emulator {
-            "AZURITE_BLOB_STORAGE_URL"
-        } else {
-            "AZURE_ACCOUNT_NAME"
-        },
+        endpoint_setting: if place.emulator { "AZURITE_BLOB_STORAGE_URL" } else { "AZURE_ACCOUNT_NAME" },
         credentials_setting: "AZURE_STORAGE_ACCOUNT_KEY, AZURE_CLIENT_ID or the identity of this machine",
     };
     client::bucket("azure", objects, place.prefix.as_deref(), told)

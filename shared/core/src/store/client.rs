@@ -42,10 +42,8 @@ pub(super) fn bucket(
     let objects: Arc<dyn ObjectStore> = match prefix {
         None => Arc::new(objects),
         Some(prefix) => {
-            let prefix = Path::parse(prefix).map_err(|source| BucketError::Refused {
-                backend,
-                source: source.into(),
-            })?;
+            let prefix =
+                Path::parse(prefix).map_err(|source| BucketError::Refused { backend, source: source.into() })?;
             Arc::new(PrefixStore::new(objects, prefix))
         }
     };

@@ -32,12 +32,7 @@ impl ClockedStore {
 
     /// On a clock of the test's own. What `inner` holds already counts as written now.
     pub fn on(inner: SharedStore, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self {
-            inner,
-            began: clock(),
-            clock: Box::new(clock),
-            written: Mutex::default(),
-        }
+        Self { inner, began: clock(), clock: Box::new(clock), written: Mutex::default() }
     }
 
     fn note(&self, key: &str) {
@@ -47,18 +42,13 @@ impl ClockedStore {
 
     fn dated(&self, info: ObjectInfo) -> ObjectInfo {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        ObjectInfo {
-            last_modified: written.get(&info.key).copied().unwrap_or(self.began),
-            ..info
-        }
+        ObjectInfo { last_modified: written.get(&info.key).copied().unwrap_or(self.began), ..info }
     }
 }
 
 impl fmt::Debug for ClockedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClockedStore")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("ClockedStore").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 

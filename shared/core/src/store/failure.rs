@@ -42,10 +42,7 @@ pub(super) async fn within<T>(size: u64, call: impl Future<Output = object_store
 impl Failure {
     /// Whether the backend says that the name is taken.
     pub fn is_conflict(&self) -> bool {
-        matches!(
-            self,
-            Self::Store(Error::AlreadyExists { .. } | Error::Precondition { .. })
-        )
+        matches!(self, Self::Store(Error::AlreadyExists { .. } | Error::Precondition { .. }))
     }
 
     /// The error of an operation on one object that has to be there.
@@ -65,12 +62,7 @@ impl Failure {
             (Self::Store(error), Some(place)) => place.explain(error),
             (Self::Store(error), None) => error.to_string(),
         };
-        StoreError::Unavailable {
-            operation,
-            key: key.to_owned(),
-            message,
-            cause: self.cause(place),
-        }
+        StoreError::Unavailable { operation, key: key.to_owned(), message, cause: self.cause(place) }
     }
 
     fn cause(&self, place: Option<&Place>) -> Cause {
@@ -96,9 +88,7 @@ impl Place {
     fn explain(&self, error: &Error) -> String {
         let answer = Answer::of(error);
         if is_without_bucket(error, &answer) {
-            let Self {
-                name, bucket_setting, ..
-            } = self;
+            let Self { name, bucket_setting, .. } = self;
             return format!("there is no {name}: check {bucket_setting}, or make the bucket");
         }
         if answer.names_the_clock() {
@@ -111,15 +101,8 @@ impl Place {
         if answer.is_refusal() {
             let credentials = self.credentials_setting;
             // An answer to HEAD has no code: it may be about the clock as well.
-            let clock = if answer.code.is_empty() {
-                ", and this machine's clock"
-            } else {
-                ""
-            };
-            return format!(
-                "{} refuses it ({answer}): check {credentials}, and what they allow{clock}",
-                self.name
-            );
+            let clock = if answer.code.is_empty() { ", and this machine's clock" } else { "" };
+            return format!("{} refuses it ({answer}): check {credentials}, and what they allow{clock}", self.name);
         }
         if answer.names_region() {
             return format!("{} is in another region ({answer}): check S3_REGION", self.name);
@@ -145,19 +128,12 @@ struct Answer {
 impl Answer {
     fn of(error: &Error) -> Self {
         let text = error.to_string();
-        let status = text
-            .split("status code: ")
-            .nth(1)
-            .and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse().ok());
         let element = |name: &str| {
             let (_, rest) = text.split_once(&format!("<{name}>"))?;
             Some(rest.split('<').next()?.lines().next()?.to_owned())
         };
-        Self {
-            status,
-            code: element("Code").unwrap_or_default(),
-            message: element("Message").unwrap_or_default(),
-        }
+        Self { status, code: element("Code").unwrap_or_default(), message: element("Message").unwrap_or_default() }
     }
 
     fn lacks_bucket(&self) -> bool {
@@ -170,12 +146,7 @@ impl Answer {
 
     /// A refusal of one operation, where others may be allowed; not that of a wrong key. An answer to HEAD has no code.
     fn lacks_a_right(&self) -> bool {
-        let codes = [
-            "",
-            "AccessDenied",
-            "AuthorizationFailure",
-            "AuthorizationPermissionMismatch",
-        ];
+        let codes = ["", "AccessDenied", "AuthorizationFailure", "AuthorizationPermissionMismatch"];
         self.status == Some(403) && codes.contains(&self.code.as_str())
     }
 
@@ -191,11 +162,7 @@ impl Answer {
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { status, code, message } = self;
-        let parts = [
-            status.map(|status| status.to_string()).unwrap_or_default(),
-            code.clone(),
-            message.clone(),
-        ];
+        let parts = [status.map(|status| status.to_string()).unwrap_or_default(), code.clone(), message.clone()];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         f.write_str(&parts.join(" "))
     }
@@ -268,10 +235,7 @@ mod tests {
             ("400 Bad Request", "AuthorizationHeaderMalformed", "S3_REGION"),
         ] {
             let told = told(answered(status, code));
-            assert!(
-                told.contains(setting) && told.contains("bucket b at http://h"),
-                "{told}"
-            );
+            assert!(told.contains(setting) && told.contains("bucket b at http://h"), "{told}");
         }
         let skewed = told(answered("403 Forbidden", "RequestTimeTooSkewed"));
         assert!(!skewed.contains("S3_ACCESS_KEY"), "{skewed}");
@@ -304,10 +268,7 @@ mod tests {
 
     #[test]
     fn a_bucket_that_is_gone_is_not_an_object_that_is_not_there() {
-        let missing = |code: &str| Error::NotFound {
-            path: "k".into(),
-            source: answered("404 Not Found", code).into(),
-        };
+        let missing = |code: &str| Error::NotFound { path: "k".into(), source: answered("404 Not Found", code).into() };
         let error = Failure::Store(missing("NoSuchKey")).of_object("read", "k", Some(&place()));
         assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
         assert!(told(missing("NoSuchBucket")).contains("S3_BUCKET"));

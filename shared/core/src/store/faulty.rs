@@ -62,29 +62,17 @@ pub struct FaultyStore {
 impl FaultyStore {
     /// Nothing fails yet.
     pub fn new(inner: SharedStore) -> Self {
-        Self {
-            inner,
-            script: Mutex::default(),
-        }
+        Self { inner, script: Mutex::default() }
     }
 
     /// Adds a line to the script.
     pub fn add(&self, line: Line) {
-        self.script
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(line);
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(line);
     }
 
     /// The next `times` calls of `operation` on keys that contain `key_part` fail.
     pub fn fail(&self, operation: Operation, key_part: &str, fault: Fault, times: usize) {
-        self.add(Line {
-            operation,
-            key_part: key_part.to_owned(),
-            after: 0,
-            times,
-            fault,
-        });
+        self.add(Line { operation, key_part: key_part.to_owned(), after: 0, times, fault });
     }
 
     /// Drops the script: nothing fails any more.
@@ -114,12 +102,7 @@ impl FaultyStore {
         let key = key.to_owned();
         let failed = |key, message: &str| {
             let operation = "scripted call";
-            Err(StoreError::Unavailable {
-                operation,
-                key,
-                message: message.to_owned(),
-                cause: Cause::Passing,
-            })
+            Err(StoreError::Unavailable { operation, key, message: message.to_owned(), cause: Cause::Passing })
         };
         match self.next(operation, &key) {
             None => call.await,
@@ -139,8 +122,7 @@ impl Store for FaultyStore {
         self.call(Operation::Create, key, self.inner.create(key, parts)).await
     }
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.call(Operation::Overwrite, key, self.inner.overwrite(key, bytes))
-            .await
+        self.call(Operation::Overwrite, key, self.inner.overwrite(key, bytes)).await
     }
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         self.call(Operation::Read, key, self.inner.read(key, range)).await

@@ -75,25 +75,16 @@ impl LocalBucket {
 
     /// Creates the directory if need be and locks it until the value is dropped.
     pub fn open(directory: &Path) -> Result<Self, LocalBucketError> {
-        let unusable = |source| LocalBucketError::Unusable {
-            directory: directory.to_owned(),
-            source,
-        };
+        let unusable = |source| LocalBucketError::Unusable { directory: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(unusable)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(directory.join(LOCK_FILE));
+        let lock = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE));
         let lock = lock.map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {
                 remove_leftovers(directory).map_err(unusable)?;
                 Self::over(directory, true, Some(lock))
             }
-            Err(TryLockError::WouldBlock) => Err(LocalBucketError::InUse {
-                directory: directory.to_owned(),
-            }),
+            Err(TryLockError::WouldBlock) => Err(LocalBucketError::InUse { directory: directory.to_owned() }),
             Err(TryLockError::Error(source)) => Err(unusable(source)),
         }
     }
@@ -123,13 +114,7 @@ impl LocalBucket {
         }
         let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| unusable(io::Error::other(error)))?;
         let objects = ObjectBucket::new(Arc::new(files.with_fsync(true)));
-        Ok(Self {
-            objects,
-            root,
-            durable: Mutex::default(),
-            writable,
-            lock,
-        })
+        Ok(Self { objects, root, durable: Mutex::default(), writable, lock })
     }
 
     fn check_writable(&self, operation: &'static str, key: &str) -> Result<(), StoreError> {
@@ -137,44 +122,28 @@ impl LocalBucket {
             return Ok(());
         }
         let message = format!("{} was opened for reading alone", self.root.display());
-        Err(StoreError::Unavailable {
-            operation,
-            key: key.to_owned(),
-            message,
-            cause: Cause::Right,
-        })
+        Err(StoreError::Unavailable { operation, key: key.to_owned(), message, cause: Cause::Right })
     }
 
     /// Creates the object's directory, durably up to the root. Done before the write, since a directory that
     /// another write has made a moment ago may not be durable yet.
     async fn prepare_directory(&self, operation: &'static str, key: &str) -> Result<(), StoreError> {
-        let directory = self
-            .root
-            .join(key)
-            .parent()
-            .map_or_else(|| self.root.clone(), Path::to_owned);
-        if self
-            .durable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&directory)
-        {
+        let directory = self.root.join(key).parent().map_or_else(|| self.root.clone(), Path::to_owned);
+        if self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(&directory) {
             return Ok(());
         }
         let root = self.root.clone();
         let wanted = directory.clone();
         let made = tokio::task::spawn_blocking(move || make_durable_directory(&root, &wanted)).await;
-        made.map_err(io::Error::other)
-            .flatten()
-            .map_err(|error| StoreError::Unavailable {
-                operation,
-                key: key.to_owned(),
-                message: format!("directory {}: {error}", directory.display()),
-                cause: match error.kind() {
-                    io::ErrorKind::PermissionDenied => Cause::Right,
-                    _ => Cause::Passing,
-                },
-            })?;
+        made.map_err(io::Error::other).flatten().map_err(|error| StoreError::Unavailable {
+            operation,
+            key: key.to_owned(),
+            message: format!("directory {}: {error}", directory.display()),
+            cause: match error.kind() {
+                io::ErrorKind::PermissionDenied => Cause::Right,
+                _ => Cause::Passing,
+            },
+        })?;
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if durable.len() >= DURABLE_MAX {
             durable.clear();

@@ -121,13 +121,7 @@ pub enum Cause {
 impl StoreError {
     /// Whether waiting may mend it.
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable {
-                cause: Cause::Passing,
-                ..
-            }
-        )
+        matches!(self, Self::Unavailable { cause: Cause::Passing, .. })
     }
 }
 

@@ -18,11 +18,8 @@ use super::{Cause, ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, St
 
 /// Pauses between tries of a create that was refused for a name that turned out to be free: the other of two racing
 /// writers has not finished, or never will.
-const CREATE_PAUSES: [Duration; 3] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_millis(800),
-];
+const CREATE_PAUSES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
 
 /// A bucket in memory: a full backend without a disk, gone with its last handle.
 pub fn memory() -> SharedStore {
@@ -44,10 +41,7 @@ impl ObjectBucket {
 
     /// The same, whose failures name the settings that say where it is.
     pub(super) fn at(objects: Arc<dyn ObjectStore>, place: Place) -> Self {
-        Self {
-            objects,
-            place: Some(place),
-        }
+        Self { objects, place: Some(place) }
     }
 
     fn object_error<'a>(&'a self, operation: &'static str, key: &'a str) -> impl Fn(Failure) -> StoreError + 'a {
@@ -81,10 +75,7 @@ impl ObjectBucket {
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<GetResult, StoreError> {
         let path = path(key)?;
-        let options = GetOptions {
-            range: range.clone().map(GetRange::Bounded),
-            ..GetOptions::default()
-        };
+        let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
         let error = match within(0, self.objects.get_opts(&path, options)).await {
             Ok(result) => return Ok(result),
             Err(failure) => self.object_error("read", key)(failure),
@@ -108,10 +99,7 @@ impl Store for ObjectBucket {
         let size = payload.content_length() as u64;
         let mut pauses = CREATE_PAUSES.into_iter();
         loop {
-            let options = PutOptions {
-                mode: PutMode::Create,
-                ..PutOptions::default()
-            };
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             let failure = match within(size, self.objects.put_opts(&path, payload.clone(), options)).await {
                 Ok(_) => return Ok(()),
                 Err(failure) => failure,
@@ -134,21 +122,14 @@ impl Store for ObjectBucket {
         let path = path(key)?;
         let size = bytes.len() as u64;
         let put = self.objects.put_opts(&path, bytes.into(), PutOptions::default());
-        within(size, put)
-            .await
-            .map(|_| ())
-            .map_err(self.bucket_error("overwrite", key))
+        within(size, put).await.map(|_| ()).map_err(self.bucket_error("overwrite", key))
     }
 
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         if let Some(range) = &range {
             if range.end.saturating_sub(range.start) > READ_BYTES_MAX {
                 let size = range.end - range.start;
-                return Err(StoreError::TooLarge {
-                    key: key.to_owned(),
-                    size,
-                    limit: READ_BYTES_MAX,
-                });
+                return Err(StoreError::TooLarge { key: key.to_owned(), size, limit: READ_BYTES_MAX });
             }
             if range.is_empty() {
                 return Ok(Bytes::new());
@@ -163,25 +144,14 @@ impl Store for ObjectBucket {
         }
         let size = result.range.end - result.range.start;
         if size > READ_BYTES_MAX {
-            return Err(StoreError::TooLarge {
-                key: key.to_owned(),
-                size,
-                limit: READ_BYTES_MAX,
-            });
+            return Err(StoreError::TooLarge { key: key.to_owned(), size, limit: READ_BYTES_MAX });
         }
-        let bytes = within(size, result.bytes())
-            .await
-            .map_err(self.object_error("read", key))?;
+        let bytes = within(size, result.bytes()).await.map_err(self.object_error("read", key))?;
         if bytes.len() as u64 == size {
             return Ok(bytes);
         }
         let message = format!("{} bytes came instead of {size}", bytes.len());
-        Err(StoreError::Unavailable {
-            operation: "read",
-            key: key.to_owned(),
-            message,
-            cause: Cause::Passing,
-        })
+        Err(StoreError::Unavailable { operation: "read", key: key.to_owned(), message, cause: Cause::Passing })
     }
 
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
@@ -232,10 +202,7 @@ impl Store for ObjectBucket {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = path(key)?;
-        match within(0, self.objects.delete(&path))
-            .await
-            .map_err(self.object_error("delete", key))
-        {
+        match within(0, self.objects.delete(&path)).await.map_err(self.object_error("delete", key)) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -252,20 +219,11 @@ fn path(key: &str) -> Result<Path, StoreError> {
 }
 
 fn object_info(meta: ObjectMeta) -> ObjectInfo {
-    ObjectInfo {
-        key: meta.location.into(),
-        size: meta.size,
-        last_modified: meta.last_modified.into(),
-    }
+    ObjectInfo { key: meta.location.into(), size: meta.size, last_modified: meta.last_modified.into() }
 }
 
 fn beyond_end(key: &str, size: u64, range: &Range<u64>) -> StoreError {
-    StoreError::BeyondEnd {
-        key: key.to_owned(),
-        size,
-        start: range.start,
-        end: range.end,
-    }
+    StoreError::BeyondEnd { key: key.to_owned(), size, start: range.start, end: range.end }
 }
 
 #[cfg(test)]
@@ -306,10 +264,7 @@ mod tests {
     }
 
     fn broken() -> Error {
-        Error::Generic {
-            store: "test",
-            source: "connection lost".into(),
-        }
+        Error::Generic { store: "test", source: "connection lost".into() }
     }
 
     #[async_trait]
@@ -333,10 +288,9 @@ mod tests {
                     self.inner.put_opts(path, payload, options).await?;
                     std::future::pending().await
                 }
-                Some(Put::ConflictsFirst) => Err(Error::AlreadyExists {
-                    path: path.to_string(),
-                    source: "racing create".into(),
-                }),
+                Some(Put::ConflictsFirst) => {
+                    Err(Error::AlreadyExists { path: path.to_string(), source: "racing create".into() })
+                }
             }
         }
         async fn put_multipart_opts(
@@ -367,10 +321,7 @@ mod tests {
     }
 
     fn bucket_where(puts: impl IntoIterator<Item = Put>) -> ObjectBucket {
-        ObjectBucket::new(Arc::new(Backend {
-            inner: InMemory::new(),
-            puts: Mutex::new(puts.into_iter().collect()),
-        }))
+        ObjectBucket::new(Arc::new(Backend { inner: InMemory::new(), puts: Mutex::new(puts.into_iter().collect()) }))
     }
 
     fn parts() -> Vec<Bytes> {
@@ -417,10 +368,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unclear_create_over_other_bytes_of_the_same_size_is_lost() {
         for put in [Put::FailsBefore, Put::HangsBefore, Put::ConflictsFirst] {
-            let backend = Backend {
-                inner: InMemory::new(),
-                puts: Mutex::new([put].into()),
-            };
+            let backend = Backend { inner: InMemory::new(), puts: Mutex::new([put].into()) };
             backend.inner.put(&Path::from("a/b"), "abcdX".into()).await.unwrap();
             let bucket = ObjectBucket::new(Arc::new(backend));
             let error = bucket.create("a/b", parts()).await.unwrap_err();

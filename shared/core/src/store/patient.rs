@@ -56,12 +56,7 @@ impl PatientStore {
 
 fn given_up(error: StoreError) -> StoreError {
     match error {
-        StoreError::Unavailable {
-            operation,
-            key,
-            message,
-            cause,
-        } => StoreError::Unavailable {
+        StoreError::Unavailable { operation, key, message, cause } => StoreError::Unavailable {
             operation,
             key,
             message: format!("{message} (asked again and again for {} min)", PATIENCE.as_secs() / 60),
@@ -149,10 +144,7 @@ mod tests {
         let (faulty, store) = patient();
         faulty.fail(Operation::Create, "", Fault::After, 1);
         store.create("own", vec![Bytes::from_static(b"ours")]).await.unwrap();
-        faulty
-            .create("taken", vec![Bytes::from_static(b"others")])
-            .await
-            .unwrap();
+        faulty.create("taken", vec![Bytes::from_static(b"others")]).await.unwrap();
         faulty.fail(Operation::Create, "", Fault::Before, 3);
         let taken = store.create("taken", vec![Bytes::from_static(b"ours")]).await;
         assert!(matches!(taken, Err(StoreError::Exists { .. })), "{taken:?}");

@@ -34,15 +34,13 @@ pub(crate) async fn open(place: &S3Place) -> Result<SharedStore, BucketError> {
         builder = builder.with_endpoint(address(endpoint, place));
     }
     builder = match (&place.keys, environment) {
-        (Some((access, secret)), _) => builder
-            .with_access_key_id(access.reveal())
-            .with_secret_access_key(secret.reveal()),
+        (Some((access, secret)), _) => {
+            builder.with_access_key_id(access.reveal()).with_secret_access_key(secret.reveal())
+        }
         (None, Some(environment)) => builder.with_credentials(Arc::new(AwsChain::new(environment))),
         (None, None) => builder,
     };
-    let objects = builder
-        .build()
-        .map_err(|source| BucketError::Refused { backend: "s3", source })?;
+    let objects = builder.build().map_err(|source| BucketError::Refused { backend: "s3", source })?;
     client::bucket("s3", objects, place.prefix.as_deref(), place_of(place))
 }
 
@@ -79,9 +77,7 @@ fn region(place: &S3Place, environment: Option<&SdkConfig>) -> Result<String, Bu
     let from_environment = || Some(environment?.region()?.to_string());
     let elsewhere = || place.endpoint.as_ref().map(|_| REGION_OF_OTHERS.to_owned());
     let region = place.region.clone().or_else(from_environment).or_else(elsewhere);
-    region.ok_or_else(|| BucketError::NoRegion {
-        bucket: place.bucket.clone(),
-    })
+    region.ok_or_else(|| BucketError::NoRegion { bucket: place.bucket.clone() })
 }
 
 /// The endpoint as the client wants it: with the bucket in the host name if that is where it goes.

@@ -33,18 +33,11 @@ pub async fn large_store_suite(store: SharedStore) {
 async fn keeps_an_object_of_64_mebibytes(store: &SharedStore) {
     const PART: usize = 4 << 20;
     let parts: Vec<_> = (0..16u32)
-        .map(|part| {
-            (0..PART as u32 / 4)
-                .flat_map(|word| (word ^ part << 24).to_le_bytes())
-                .collect::<Bytes>()
-        })
+        .map(|part| (0..PART as u32 / 4).flat_map(|word| (word ^ part << 24).to_le_bytes()).collect::<Bytes>())
         .collect();
     let key = "suite/large/object";
     store.create(key, parts.clone()).await.unwrap();
-    store
-        .create(key, parts.clone())
-        .await
-        .expect("the same bytes again are success");
+    store.create(key, parts.clone()).await.expect("the same bytes again are success");
     assert_eq!(store.info(key).await.unwrap().size, 64 << 20);
     let whole = store.read(key, None).await.unwrap();
     assert!(whole == parts.concat(), "64 MiB come back as they were");
@@ -57,9 +50,8 @@ async fn keeps_an_object_of_64_mebibytes(store: &SharedStore) {
 }
 
 async fn lists_more_than_a_page(store: &SharedStore) {
-    let mut keys: Vec<_> = (0..1100u32)
-        .map(|n| format!("suite/pages/{:02x}/{n:08x}", n.wrapping_mul(97) & 0xff))
-        .collect();
+    let mut keys: Vec<_> =
+        (0..1100u32).map(|n| format!("suite/pages/{:02x}/{n:08x}", n.wrapping_mul(97) & 0xff)).collect();
     let creates = stream::iter(&keys).map(|key| store.create(key, vec![Bytes::from(key.clone())]));
     creates.buffer_unordered(16).try_collect::<()>().await.unwrap();
     keys.sort_unstable();
@@ -71,15 +63,9 @@ async fn lists_more_than_a_page(store: &SharedStore) {
 async fn creates_once(store: &SharedStore) {
     let parts = || vec![Bytes::from_static(b"one "), Bytes::new(), Bytes::from_static(b"object")];
     store.create("suite/once/a", parts()).await.unwrap();
-    store
-        .create("suite/once/a", parts())
-        .await
-        .expect("the same bytes again are success");
+    store.create("suite/once/a", parts()).await.expect("the same bytes again are success");
     for other in [&b"one objecT"[..], b"one", b""] {
-        let error = store
-            .create("suite/once/a", vec![Bytes::from_static(other)])
-            .await
-            .unwrap_err();
+        let error = store.create("suite/once/a", vec![Bytes::from_static(other)]).await.unwrap_err();
         assert!(matches!(error, StoreError::Exists { key } if key == "suite/once/a"));
     }
     assert_eq!(store.read("suite/once/a", None).await.unwrap(), "one object");
@@ -96,9 +82,7 @@ async fn lets_one_of_racing_writers_win(store: &SharedStore) {
             tokio::spawn(async move { store.create(&key, vec![Bytes::from(vec![writer; 1000])]).await })
         });
         let results: Vec<_> = join_all(writers).await.into_iter().map(Result::unwrap).collect();
-        let winners: Vec<_> = (0..8u8)
-            .filter(|writer| results[usize::from(*writer)].is_ok())
-            .collect();
+        let winners: Vec<_> = (0..8u8).filter(|writer| results[usize::from(*writer)].is_ok()).collect();
         assert_eq!(winners.len(), 1, "{results:?}");
         let lost = |result: &&Result<(), StoreError>| matches!(result, Err(StoreError::Exists { .. }));
         assert_eq!(results.iter().filter(lost).count(), 7, "{results:?}");
@@ -108,10 +92,7 @@ async fn lets_one_of_racing_writers_win(store: &SharedStore) {
 
 async fn reads_exact_ranges(store: &SharedStore) {
     let key = "suite/range";
-    store
-        .create(key, vec![Bytes::from_static(b"0123456789")])
-        .await
-        .unwrap();
+    store.create(key, vec![Bytes::from_static(b"0123456789")]).await.unwrap();
     assert_eq!(store.read(key, Some(0..10)).await.unwrap(), "0123456789");
     assert_eq!(store.read(key, Some(3..5)).await.unwrap(), "34");
     assert_eq!(store.read(key, Some(9..10)).await.unwrap(), "9");
@@ -125,28 +106,14 @@ async fn reads_exact_ranges(store: &SharedStore) {
 }
 
 async fn lists_in_order(store: &SharedStore) {
-    let keys = [
-        "suite/list/a/2",
-        "suite/list/b",
-        "suite/list/a/10",
-        "suite/list/a-b",
-        "suite/listing/c",
-    ];
+    let keys = ["suite/list/a/2", "suite/list/b", "suite/list/a/10", "suite/list/a-b", "suite/listing/c"];
     for key in keys {
         store.create(key, vec![Bytes::from_static(b"xyz")]).await.unwrap();
     }
     let listed = store.list("suite/list/").await.unwrap();
     let names: Vec<_> = listed.iter().map(|object| object.key.as_str()).collect();
-    assert_eq!(
-        names,
-        ["suite/list/a-b", "suite/list/a/10", "suite/list/a/2", "suite/list/b"]
-    );
-    for (after, first) in [
-        ("suite/list/a-b", 1),
-        ("suite/list/a/10", 2),
-        ("suite/list/a/11", 2),
-        ("suite/list/z", 4),
-    ] {
+    assert_eq!(names, ["suite/list/a-b", "suite/list/a/10", "suite/list/a/2", "suite/list/b"]);
+    for (after, first) in [("suite/list/a-b", 1), ("suite/list/a/10", 2), ("suite/list/a/11", 2), ("suite/list/z", 4)] {
         let rest = store.list_after("suite/list/", after).await.unwrap();
         assert_eq!(rest, listed[first..], "after {after}");
     }
@@ -155,13 +122,8 @@ async fn lists_in_order(store: &SharedStore) {
         let info = store.info(&object.key).await.unwrap();
         assert_eq!((&info.key, info.size), (&object.key, object.size));
         // A store may list finer times than it tells of one object.
-        let seconds = |object: &ObjectInfo| {
-            object
-                .last_modified
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap()
-                .as_secs()
-        };
+        let seconds =
+            |object: &ObjectInfo| object.last_modified.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(seconds(&info), seconds(object));
     }
     assert_eq!(pages(store, "suite/list/").await, listed);
@@ -193,17 +155,8 @@ async fn reports_what_is_missing(store: &SharedStore) {
         store.read("suite/absent/x", Some(0..4)).await.unwrap_err(),
         store.info("suite/absent/x").await.unwrap_err(),
     ] {
-        assert!(
-            matches!(&error, StoreError::NotFound { key } if key == "suite/absent/x"),
-            "{error}"
-        );
+        assert!(matches!(&error, StoreError::NotFound { key } if key == "suite/absent/x"), "{error}");
     }
     let odd = store.create("suite//odd", vec![]).await.unwrap_err();
-    assert!(matches!(
-        odd,
-        StoreError::Unavailable {
-            operation: "naming",
-            ..
-        }
-    ));
+    assert!(matches!(odd, StoreError::Unavailable { operation: "naming", .. }));
 }

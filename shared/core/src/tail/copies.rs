@@ -64,13 +64,7 @@ pub(super) enum Wish {
 
 impl Copies {
     pub(super) fn new(bytes_max: usize, topics_max: usize) -> Self {
-        Self {
-            topics: HashMap::new(),
-            followings: 0,
-            bytes: 0,
-            bytes_max,
-            topics_max,
-        }
+        Self { topics: HashMap::new(), followings: 0, bytes: 0, bytes_max, topics_max }
     }
 
     /// Bytes of all copies.
@@ -206,10 +200,7 @@ impl Copies {
             }
             of.to = last.saturating_add(1);
             // A copy of its own, so that it keeps no other memory alive.
-            let held = Held {
-                last,
-                bytes: Bytes::copy_from_slice(batch),
-            };
+            let held = Held { last, bytes: Bytes::copy_from_slice(batch) };
             copy.bytes += held.cost();
             self.bytes += held.cost();
             of.batches.push_back(held);
@@ -222,10 +213,7 @@ impl Copies {
 
     fn shrink(&mut self, growing: TopicId) {
         while self.bytes > self.bytes_max {
-            let others = self
-                .topics
-                .iter()
-                .filter(|(id, copy)| **id != growing && copy.bytes > 0);
+            let others = self.topics.iter().filter(|(id, copy)| **id != growing && copy.bytes > 0);
             let oldest = others.min_by_key(|(_, copy)| copy.last_query);
             let growing_since = self.topics.get(&growing).map(|copy| copy.last_query);
             match oldest {
@@ -339,18 +327,9 @@ mod tests {
     const B: TopicId = TopicId(Uuid::from_u128(2));
 
     fn position(id: TopicId, bounds: &[(Offset, Offset)]) -> TailTopic {
-        let partitions = (0..).zip(bounds).map(|(partition, &(start, end))| TailPartition {
-            partition,
-            log_start: 0,
-            start,
-            end,
-        });
-        TailTopic {
-            id,
-            search_enabled: true,
-            index: IndexSettings::default(),
-            partitions: partitions.collect(),
-        }
+        let partitions =
+            (0..).zip(bounds).map(|(partition, &(start, end))| TailPartition { partition, log_start: 0, start, end });
+        TailTopic { id, search_enabled: true, index: IndexSettings::default(), partitions: partitions.collect() }
     }
 
     fn counts(copies: &Copies) {
@@ -378,11 +357,7 @@ mod tests {
         assert_eq!(copies.read(A, 0, 3, 1), None);
         assert_eq!(copies.read(A, 0, 5, 1).unwrap(), [batch_at(4, 3)]);
         assert_eq!(copies.read(A, 0, 7, 1 << 20).unwrap(), [batch_at(7, 1), batch_at(9, 1)]);
-        assert_eq!(
-            copies.read(A, 0, 8, 1).unwrap(),
-            [batch_at(9, 1)],
-            "nothing has offset 8"
-        );
+        assert_eq!(copies.read(A, 0, 8, 1).unwrap(), [batch_at(9, 1)], "nothing has offset 8");
         assert_eq!(copies.read(A, 0, 10, 1), None);
         assert_eq!(copies.read(A, 1, 0, 1), None);
         counts(&copies);
@@ -397,10 +372,7 @@ mod tests {
         assert_eq!(copies.read(A, 0, 1, 1), None);
         assert_eq!(copies.read(A, 0, 2, 1).unwrap().len(), 1);
         copies.stand(&position(A, &[(9, 9)]));
-        assert_eq!(
-            (copies.bytes(), copies.behind(&position(A, &[(9, 12)]))),
-            (0, vec![(0, 9..12)])
-        );
+        assert_eq!((copies.bytes(), copies.behind(&position(A, &[(9, 12)]))), (0, vec![(0, 9..12)]));
         counts(&copies);
     }
 
@@ -433,10 +405,7 @@ mod tests {
             copies.add(B, 0, at, &[batch_at(at, 1)]);
             counts(&copies);
         }
-        assert!(
-            !copies.is_wanted(A, 0, now, Duration::from_secs(600)),
-            "it was given up"
-        );
+        assert!(!copies.is_wanted(A, 0, now, Duration::from_secs(600)), "it was given up");
         assert_eq!(copies.read(B, 0, 0, 1), None, "its own oldest batches went as well");
         assert_eq!(copies.read(B, 0, 29, 1).unwrap(), [batch_at(29, 1)]);
         // A topic that was asked for less recently takes nothing from another.

@@ -42,12 +42,7 @@ pub struct FollowLimits {
 impl Default for FollowLimits {
     /// 64 MiB, 128 topics, ten minutes, 500 ms.
     fn default() -> Self {
-        Self {
-            bytes: 64 << 20,
-            topics: 128,
-            idle: Duration::from_secs(600),
-            patience: Duration::from_millis(500),
-        }
+        Self { bytes: 64 << 20, topics: 128, idle: Duration::from_secs(600), patience: Duration::from_millis(500) }
     }
 }
 
@@ -95,10 +90,7 @@ impl FollowedTail {
             copies: Mutex::new(Copies::new(limits.bytes, limits.topics)),
             metrics: FollowMetrics::register(metrics),
         });
-        let followed = Self {
-            shared: shared.clone(),
-            wanted: sender,
-        };
+        let followed = Self { shared: shared.clone(), wanted: sender };
         (followed, Follower { shared, wanted })
     }
 
@@ -229,13 +221,9 @@ impl Shared {
     /// Reads what the copy lacks up to `position`.
     async fn catch_up(&self, position: &TailTopic, following: u64) -> Result<(), TailError> {
         let behind = self.copies().behind(position);
-        let reads = behind
-            .into_iter()
-            .map(|(partition, offsets)| self.copy(position.id, partition, offsets, following));
-        futures::stream::iter(reads)
-            .buffer_unordered(BREADTH)
-            .try_collect::<()>()
-            .await
+        let reads =
+            behind.into_iter().map(|(partition, offsets)| self.copy(position.id, partition, offsets, following));
+        futures::stream::iter(reads).buffer_unordered(BREADTH).try_collect::<()>().await
     }
 
     async fn copy(
@@ -264,8 +252,7 @@ impl Shared {
     }
 
     fn is_wanted(&self, topic: TopicId, following: u64) -> bool {
-        self.copies()
-            .is_wanted(topic, following, Instant::now(), self.limits.idle)
+        self.copies().is_wanted(topic, following, Instant::now(), self.limits.idle)
     }
 
     fn show(&self) {
@@ -280,14 +267,8 @@ impl FollowMetrics {
         Self {
             bytes: metrics.gauge("chronik_tail_copy_bytes", "Bytes of the copy of the broker's tail."),
             topics: metrics.gauge("chronik_tail_followed_topics", "Topics whose tail is followed."),
-            copied: metrics.counter(
-                "chronik_tail_copy_reads_total",
-                "Reads of the tail that its copy answered.",
-            ),
-            asked: metrics.counter(
-                "chronik_tail_broker_reads_total",
-                "Reads of the tail that the broker answered.",
-            ),
+            copied: metrics.counter("chronik_tail_copy_reads_total", "Reads of the tail that its copy answered."),
+            asked: metrics.counter("chronik_tail_broker_reads_total", "Reads of the tail that the broker answered."),
         }
     }
 }

@@ -47,9 +47,7 @@ impl MemoryTail {
     fn look<T>(&self, look: impl FnOnce(&mut MemoryState) -> Result<T, TailError>) -> Result<T, TailError> {
         let mut state = self.state.lock().unwrap();
         if state.unplugged {
-            return Err(TailError::Unavailable {
-                message: "unplugged".into(),
-            });
+            return Err(TailError::Unavailable { message: "unplugged".into() });
         }
         look(&mut state)
     }
@@ -58,9 +56,7 @@ impl MemoryTail {
 impl MemoryState {
     fn by_id(&self, id: TopicId) -> Result<&TailTopic, TailError> {
         let mut topics = self.topics.values();
-        topics
-            .find(|topic| topic.id == id)
-            .ok_or(TailError::UnknownTopic { id })
+        topics.find(|topic| topic.id == id).ok_or(TailError::UnknownTopic { id })
     }
 }
 
@@ -108,9 +104,7 @@ impl Tail for MemoryTail {
                 return Err(TailError::TooOld { from, start });
             }
             let batches = state.batches.get(&(topic, partition)).cloned().unwrap_or_default();
-            let behind = batches
-                .into_iter()
-                .filter(|batch| BatchHeader::parse(batch).unwrap().last_offset() >= from);
+            let behind = batches.into_iter().filter(|batch| BatchHeader::parse(batch).unwrap().last_offset() >= from);
             let mut bytes = 0;
             Ok(behind
                 .take_while(|batch| {

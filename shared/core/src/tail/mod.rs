@@ -61,9 +61,7 @@ pub struct TailPartition {
 impl TailTopic {
     /// The sum of all partitions' ends: it grows with each record.
     pub fn reach(&self) -> i64 {
-        self.partitions
-            .iter()
-            .fold(0, |reach: i64, partition| reach.saturating_add(partition.end))
+        self.partitions.iter().fold(0, |reach: i64, partition| reach.saturating_add(partition.end))
     }
 }
 

@@ -46,11 +46,7 @@ enum Silence {
 impl RemoteTail {
     /// The tail of the broker that all these endpoints lead to.
     pub fn new(endpoints: &Endpoints, client: HttpClient) -> Self {
-        Self {
-            client,
-            endpoints: endpoints.iter().cloned().collect(),
-            answering: AtomicUsize::new(0),
-        }
+        Self { client, endpoints: endpoints.iter().cloned().collect(), answering: AtomicUsize::new(0) }
     }
 
     /// The first answer that can be read; an error that the broker tells is one.
@@ -76,9 +72,7 @@ impl RemoteTail {
             self.answering.store(at, Ordering::Relaxed);
             return answer;
         }
-        Err(TailError::Unavailable {
-            message: reasons.join("; "),
-        })
+        Err(TailError::Unavailable { message: reasons.join("; ") })
     }
 
     async fn ask_one<T>(
@@ -89,21 +83,16 @@ impl RemoteTail {
     ) -> Result<T, Silence> {
         let request = self.client.get(endpoint, question.path).query(question.query);
         let answer = self.client.answer(request, question.deadline, question.bytes_max).await;
-        read(answer.map_err(Silence::Http)?).map_err(|reason| Silence::Unreadable {
-            reason: format!("{endpoint}: {reason}"),
-        })
+        read(answer.map_err(Silence::Http)?)
+            .map_err(|reason| Silence::Unreadable { reason: format!("{endpoint}: {reason}") })
     }
 }
 
 #[async_trait]
 impl Tail for RemoteTail {
     async fn topics(&self) -> Result<Vec<String>, TailError> {
-        let question = Question {
-            path: "/v1/tail/topics",
-            query: &[],
-            deadline: READ_DEADLINE,
-            bytes_max: DOCUMENT_BYTES_MAX,
-        };
+        let question =
+            Question { path: "/v1/tail/topics", query: &[], deadline: READ_DEADLINE, bytes_max: DOCUMENT_BYTES_MAX };
         let names: TopicNames = self.ask(question, document).await?;
         Ok(names.topics)
     }
@@ -156,8 +145,7 @@ impl Tail for RemoteTail {
             deadline: READ_DEADLINE,
             bytes_max: TRANSFER_HEADER_LENGTH + max_bytes.max(BATCH_BYTES_MAX),
         };
-        self.ask(question, |body| unpack(body, from).map_err(|error| error.to_string()))
-            .await
+        self.ask(question, |body| unpack(body, from).map_err(|error| error.to_string())).await
     }
 }
 
@@ -179,14 +167,9 @@ fn told(problem: &ToldProblem) -> Option<TailError> {
     match (problem.status, problem.code.as_str()) {
         (404, "unknown_topic") => {
             let id = problem.members.get("id").and_then(|id| id.as_str()?.parse().ok());
-            Some(TailError::UnknownTopic {
-                id: id.unwrap_or_default(),
-            })
+            Some(TailError::UnknownTopic { id: id.unwrap_or_default() })
         }
-        (410, "too_old") => Some(TailError::TooOld {
-            from: number("from")?,
-            start: number("start")?,
-        }),
+        (410, "too_old") => Some(TailError::TooOld { from: number("from")?, start: number("start")? }),
         _ => None,
     }
 }

@@ -70,12 +70,7 @@ struct Served {
 
 /// The routes. Requests that wait for records are answered at once when `stopping` is cancelled.
 pub fn routes(tail: SharedTail, stopping: CancellationToken) -> Router {
-    let served = Served {
-        tail,
-        reads: Turns::new(READS.0, READS.1),
-        waits: Turns::new(WAITS, 0),
-        stopping,
-    };
+    let served = Served { tail, reads: Turns::new(READS.0, READS.1), waits: Turns::new(WAITS, 0), stopping };
     Router::new()
         .route("/v1/tail", get(read))
         .route("/v1/tail/topics", get(topics))
@@ -107,11 +102,7 @@ async fn position(
                 None => Err(Problem::new(503, "stopping", "the process is about to end")),
             }
         }
-        _ => Err(Problem::new(
-            400,
-            "invalid_parameter",
-            "either topic or id has to be given",
-        )),
+        _ => Err(Problem::new(400, "invalid_parameter", "either topic or id has to be given")),
     }
 }
 
@@ -119,12 +110,7 @@ async fn read(
     State(served): State<Arc<Served>>,
     asked: Result<Query<Read>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Read {
-        topic,
-        partition,
-        from,
-        max_bytes,
-    } = parameters(asked)?;
+    let Read { topic, partition, from, max_bytes } = parameters(asked)?;
     let turn = served.reads.take().await?;
     let max_bytes = max_bytes.min(READ_BYTES_MAX);
     let batches = served.tail.read(topic, partition, from, max_bytes).await?;
@@ -142,9 +128,9 @@ impl From<TailError> for Problem {
         let told = error.to_string();
         match error {
             TailError::UnknownTopic { id } => Problem::new(404, "unknown_topic", told).with("id", id.to_string()),
-            TailError::TooOld { from, start } => Problem::new(410, "too_old", told)
-                .with("from", from)
-                .with("start", start),
+            TailError::TooOld { from, start } => {
+                Problem::new(410, "too_old", told).with("from", from).with("start", start)
+            }
             TailError::Unavailable { message } => Problem::new(503, "tail_unavailable", message),
         }
     }

@@ -15,10 +15,7 @@ use crate::job::{IndexSettings, ValueFormat};
 
 const LONG: Duration = Duration::from_secs(15);
 const NAME: &str = "events";
-const SETTINGS: IndexSettings = IndexSettings {
-    value_format: ValueFormat::None,
-    positions: true,
-};
+const SETTINGS: IndexSettings = IndexSettings { value_format: ValueFormat::None, positions: true };
 
 /// The broker behind the tail, as far as the suite moves it.
 #[async_trait]
@@ -45,10 +42,7 @@ pub async fn tail_suite(owner: &dyn TailOwner, tail: SharedTail) {
     owner.delete(NAME).await;
     assert_eq!(tail.topic(NAME).await.unwrap(), None);
     let unknown = tail.moved(id, 0, Duration::ZERO).await.unwrap_err();
-    assert!(
-        matches!(unknown, TailError::UnknownTopic { id: told } if told == id),
-        "{unknown}"
-    );
+    assert!(matches!(unknown, TailError::UnknownTopic { id: told } if told == id), "{unknown}");
 }
 
 async fn tells_where_a_topic_stands(owner: &dyn TailOwner, tail: &SharedTail, id: TopicId) {
@@ -56,18 +50,9 @@ async fn tells_where_a_topic_stands(owner: &dyn TailOwner, tail: &SharedTail, id
         owner.append(id, partition, records).await;
     }
     assert_eq!(tail.topics().await.unwrap(), [NAME]);
-    let at = |partition, end| TailPartition {
-        partition,
-        log_start: 0,
-        start: 0,
-        end,
-    };
-    let expected = TailTopic {
-        id,
-        search_enabled: true,
-        index: SETTINGS,
-        partitions: vec![at(0, 9), at(1, 0), at(2, 1)],
-    };
+    let at = |partition, end| TailPartition { partition, log_start: 0, start: 0, end };
+    let expected =
+        TailTopic { id, search_enabled: true, index: SETTINGS, partitions: vec![at(0, 9), at(1, 0), at(2, 1)] };
     assert_eq!(tail.topic(NAME).await.unwrap(), Some(expected.clone()));
     assert_eq!(tail.topic("event s/ü?&=").await.unwrap(), None);
     assert_eq!(tail.moved(id, 0, LONG).await.unwrap(), expected);
@@ -120,18 +105,9 @@ impl TailOwner for MemoryTail {
     async fn create(&self, name: &str, partitions: i32) -> TopicId {
         self.change(|state| {
             let id = TopicId(Uuid::from_u128(state.topics.len() as u128 + 1));
-            let partitions = (0..partitions).map(|partition| TailPartition {
-                partition,
-                log_start: 0,
-                start: 0,
-                end: 0,
-            });
-            let topic = TailTopic {
-                id,
-                search_enabled: true,
-                index: SETTINGS,
-                partitions: partitions.collect(),
-            };
+            let partitions =
+                (0..partitions).map(|partition| TailPartition { partition, log_start: 0, start: 0, end: 0 });
+            let topic = TailTopic { id, search_enabled: true, index: SETTINGS, partitions: partitions.collect() };
             state.topics.insert(name.to_owned(), topic);
             id
         })

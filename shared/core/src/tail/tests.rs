@@ -66,10 +66,7 @@ async fn a_followed_tail_over_http_passes() {
     let tail = Arc::new(MemoryTail::default());
     let server = served(&tail).await;
     for bytes in [0, 700, 1 << 20] {
-        let limits = FollowLimits {
-            bytes,
-            ..FollowLimits::default()
-        };
+        let limits = FollowLimits { bytes, ..FollowLimits::default() };
         let (copy, cancel) = followed(Arc::new(remote(&[&server])), limits);
         let owner = MemoryTail::default();
         tail.change(|state| *state = owner.change(std::mem::take));
@@ -131,10 +128,7 @@ async fn what_the_broker_says_is_not_taken_for_silence() {
     assert_eq!(remote.topic("nothing").await.unwrap(), None);
     tail.change(|state| state.unplugged = true);
     let error = remote.topic("events").await.unwrap_err();
-    assert!(
-        is_unavailable(&error) && error.to_string().contains("unplugged"),
-        "{error}"
-    );
+    assert!(is_unavailable(&error) && error.to_string().contains("unplugged"), "{error}");
 }
 
 #[tokio::test]
@@ -180,24 +174,14 @@ async fn a_second_search_finds_the_copy() {
     for _ in 0..50 {
         tail.append(id, 0, 2).await;
     }
-    let limits = FollowLimits {
-        patience: Duration::from_secs(60),
-        ..FollowLimits::default()
-    };
+    let limits = FollowLimits { patience: Duration::from_secs(60), ..FollowLimits::default() };
     let (copy, cancel) = followed(tail.clone(), limits);
     copy.topic("events").await.unwrap();
     let reads = tail.change(|state| state.reads);
     for from in 0..100 {
-        assert_eq!(
-            copy.read(id, 0, from, 500).await.unwrap(),
-            tail.read(id, 0, from, 500).await.unwrap()
-        );
+        assert_eq!(copy.read(id, 0, from, 500).await.unwrap(), tail.read(id, 0, from, 500).await.unwrap());
     }
-    assert_eq!(
-        tail.change(|state| state.reads),
-        reads + 100,
-        "only those to compare with"
-    );
+    assert_eq!(tail.change(|state| state.reads), reads + 100, "only those to compare with");
     tail.append(id, 1, 1).await;
     let position = copy.topic("events").await.unwrap().unwrap();
     assert_eq!(position.partitions[1].end, 1);

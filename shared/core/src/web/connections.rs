@@ -97,12 +97,7 @@ pub struct Connection<S> {
 
 impl<S> Connection<S> {
     fn new(stream: S, open: Open) -> Self {
-        Self {
-            stream,
-            deadline: Box::pin(sleep(FIRST_REQUEST)),
-            is_asked: false,
-            _open: open,
-        }
+        Self { stream, deadline: Box::pin(sleep(FIRST_REQUEST)), is_asked: false, _open: open }
     }
 
     /// Bytes of a request came. Only the first count: who drips them does not get more time.
@@ -237,11 +232,7 @@ mod tests {
         drop(held);
         let _third = TcpStream::connect(address).await.unwrap();
         next.await.unwrap();
-        assert!(
-            metrics
-                .exposition()
-                .contains("chronik_http_refused_connections_total 1\n")
-        );
+        assert!(metrics.exposition().contains("chronik_http_refused_connections_total 1\n"));
         assert!(metrics.exposition().contains("chronik_http_connections 0\n"));
     }
 }

@@ -33,9 +33,7 @@ pub enum Contents {
 
 impl Contents {
     pub async fn of(store: &SharedStore) -> Self {
-        Self::read(store).await.unwrap_or_else(|error| Self::Unknown {
-            reason: error.to_string(),
-        })
+        Self::read(store).await.unwrap_or_else(|error| Self::Unknown { reason: error.to_string() })
     }
 
     async fn read(store: &SharedStore) -> Result<Self, ClaimError> {
@@ -72,12 +70,7 @@ impl std::fmt::Display for Contents {
             Self::Empty => f.write_str("it is empty"),
             Self::Foreign => f.write_str("there are objects in it, but no cluster's"),
             Self::Unknown { reason } => write!(f, "what is in it can't be read: {reason}"),
-            Self::Cluster {
-                cluster,
-                owner,
-                released,
-                ..
-            } => {
+            Self::Cluster { cluster, owner, released, .. } => {
                 write!(f, "cluster {cluster}")?;
                 match owner {
                     Some(owner) if *released => write!(f, ", given up by {owner}"),

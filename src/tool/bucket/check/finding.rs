@@ -40,14 +40,7 @@ pub struct Finding {
 impl Finding {
     /// All is well, as far as nobody says otherwise.
     pub const fn ok(check: &'static str, purpose: &'static str) -> Self {
-        Self {
-            check,
-            verdict: Verdict::Ok,
-            purpose,
-            found: None,
-            right: None,
-            remedy: None,
-        }
+        Self { check, verdict: Verdict::Ok, purpose, found: None, right: None, remedy: None }
     }
 
     pub fn missing(self, found: impl Into<String>) -> Self {

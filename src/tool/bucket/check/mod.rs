@@ -22,10 +22,7 @@ pub async fn run(place: &Place, output: &Output) -> Result<()> {
     if let Some(address) = &place.queue.sqs_queue_url {
         findings.extend(queue::check(address, place.queue.sqs_endpoint.as_ref()).await);
     }
-    let missing = findings
-        .iter()
-        .filter(|finding| finding.verdict == Verdict::Missing)
-        .count();
+    let missing = findings.iter().filter(|finding| finding.verdict == Verdict::Missing).count();
     if output.json {
         output.document(&json!({
             "bucket": place.name()?,
@@ -44,11 +41,7 @@ pub async fn run(place: &Place, output: &Output) -> Result<()> {
 }
 
 async fn bucket(place: &Place) -> (Vec<Finding>, Contents) {
-    let BucketSettings {
-        object_store_backend,
-        s3,
-        ..
-    } = &place.bucket;
+    let BucketSettings { object_store_backend, s3, .. } = &place.bucket;
     // Beside the owner: a directory is neither locked nor made.
     let store = match place.bucket.open(&place.data_dir, Access::Worker).await {
         Ok(store) => store,

@@ -36,20 +36,9 @@ const CLOCK: Finding = Finding::ok("clock", "tells the age of objects that nobod
 
 /// Does everything; what can't be done stops only what depends on it. If the bucket can't even be asked, nothing is.
 pub async fn check(store: &SharedStore, place: &Place) -> Vec<Finding> {
-    let mut probe = Probe {
-        store,
-        place,
-        key: ProbeName { ulid: Ulid::new() }.to_string(),
-        holds: None,
-    };
+    let mut probe = Probe { store, place, key: ProbeName { ulid: Ulid::new() }.to_string(), holds: None };
     let listed = store.list(PROBES).await;
-    if let Err(
-        error @ StoreError::Unavailable {
-            cause: Cause::Passing | Cause::Setting,
-            ..
-        },
-    ) = &listed
-    {
+    if let Err(error @ StoreError::Unavailable { cause: Cause::Passing | Cause::Setting, .. }) = &listed {
         let rest = [CREATE, INFO, READ, RANGE, ONCE, OVERWRITE, DELETE, CLOCK];
         let rest = rest.map(|finding| finding.unknown("not tried, since the bucket can't be used"));
         let list = LIST.missing(error.to_string()).remedy(remedy(place));
@@ -189,10 +178,7 @@ impl Probe<'_> {
             Err(error) => {
                 let finding = self.failed(DELETE, Deed::Delete, &error);
                 let found = format!("{error}{}", stays());
-                Finding {
-                    found: Some(found),
-                    ..finding
-                }
+                Finding { found: Some(found), ..finding }
             }
         }
     }
@@ -200,9 +186,7 @@ impl Probe<'_> {
     fn failed(&self, finding: Finding, deed: Deed, error: &StoreError) -> Finding {
         let finding = finding.missing(error.to_string());
         match error {
-            StoreError::Unavailable {
-                cause: Cause::Right, ..
-            } => finding.lacks(&Right::to(deed, self.place)),
+            StoreError::Unavailable { cause: Cause::Right, .. } => finding.lacks(&Right::to(deed, self.place)),
             _ => finding,
         }
     }
@@ -212,13 +196,8 @@ fn clock(skew: Duration) -> Finding {
     if skew <= SKEW_MAX {
         return CLOCK;
     }
-    let found = format!(
-        "the clocks of the store and of this machine differ by {} s",
-        skew.as_secs()
-    );
-    CLOCK
-        .warning(found)
-        .remedy("set the clock that is wrong; until then objects that nobody knows are kept")
+    let found = format!("the clocks of the store and of this machine differ by {} s", skew.as_secs());
+    CLOCK.warning(found).remedy("set the clock that is wrong; until then objects that nobody knows are kept")
 }
 
 #[cfg(test)]

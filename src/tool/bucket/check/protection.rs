@@ -27,10 +27,7 @@ pub async fn check(place: &S3Place) -> Vec<Finding> {
         }
     };
     let lifecycle = Lifecycle::of(&client, &place.bucket, place.prefix.as_deref()).await;
-    let on = |name| Right {
-        name,
-        on: format!("arn:aws:s3:::{}", place.bucket),
-    };
+    let on = |name| Right { name, on: format!("arn:aws:s3:::{}", place.bucket) };
     let by_rules = |finding: Finding, judge: &dyn Fn(&Lifecycle, Finding) -> Finding| match &lifecycle {
         Ok(lifecycle) => judge(lifecycle, finding),
         Err(refusal) => not_told(finding, refusal, &on(LIFECYCLE_RIGHT)),
@@ -55,9 +52,7 @@ pub async fn check(place: &S3Place) -> Vec<Finding> {
 fn uploads(lifecycle: &Lifecycle, finding: Finding) -> Finding {
     match lifecycle.drops_uploads() {
         true => finding,
-        false => finding
-            .warning("no lifecycle rule aborts incomplete multipart uploads")
-            .remedy(INIT),
+        false => finding.warning("no lifecycle rule aborts incomplete multipart uploads").remedy(INIT),
     }
 }
 
@@ -83,9 +78,9 @@ fn public(blocked: Option<bool>) -> Finding {
 fn versions(kept: bool, lifecycle: &Lifecycle, finding: Finding) -> Finding {
     match (kept, lifecycle.forgets_versions()) {
         (true, true) => finding,
-        (true, false) => finding
-            .warning("versions of what is overwritten and deleted are kept, and paid for, for ever")
-            .remedy(INIT),
+        (true, false) => {
+            finding.warning("versions of what is overwritten and deleted are kept, and paid for, for ever").remedy(INIT)
+        }
         (false, _) => finding.warning("versioning is off").remedy(INIT),
     }
 }
@@ -95,9 +90,7 @@ fn not_told(finding: Finding, refusal: &Refusal, right: &Right) -> Finding {
     if refusal.is_unknown() {
         finding.unknown(format!("not known by this server ({refusal})"))
     } else if refusal.is_forbidden() {
-        finding
-            .unknown(format!("these credentials may not ask ({refusal})"))
-            .lacks(right)
+        finding.unknown(format!("these credentials may not ask ({refusal})")).lacks(right)
     } else {
         finding.unknown(format!("the server does not tell: {refusal}"))
     }

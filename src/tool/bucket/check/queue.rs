@@ -73,9 +73,9 @@ fn dead_letters(policy: &RedrivePolicy, jobs: &QueueAddress, dead: Result<&Attri
     let name = &policy.dead_letters;
     match dead {
         Ok(_) => DEAD,
-        Err(refusal) if refusal.is_absent_queue() => DEAD
-            .missing(format!("the redrive policy names {name}, which is not there"))
-            .remedy("make that queue"),
+        Err(refusal) if refusal.is_absent_queue() => {
+            DEAD.missing(format!("the redrive policy names {name}, which is not there")).remedy("make that queue")
+        }
         Err(refusal) => DEAD
             .unknown(format!("{name} does not tell ({refusal})"))
             .lacks(&on("sqs:GetQueueAttributes", &jobs.sibling(name))),
@@ -87,9 +87,7 @@ fn receives(policy: &RedrivePolicy) -> Finding {
         return RECEIVES;
     }
     let found = format!("jobs go to the dead letters after {} receives", policy.receives_max);
-    RECEIVES.missing(found).remedy(format!(
-        "set maxReceiveCount of the redrive policy to {RECEIVES_MAX} or more"
-    ))
+    RECEIVES.missing(found).remedy(format!("set maxReceiveCount of the redrive policy to {RECEIVES_MAX} or more"))
 }
 
 fn visibility(jobs: &Attributes) -> Finding {
@@ -148,11 +146,9 @@ async fn rights(client: &Client, address: &QueueAddress, policy: Option<&Redrive
 /// Any answer but a refusal of the right is one to the receipt.
 fn allowed(finding: Finding, answer: Result<(), Refusal>, right: &Right) -> Finding {
     match answer {
-        Err(refusal) if refusal.is_forbidden() => finding
-            .warning(format!(
-                "not allowed ({refusal}): a broker does not need it, indexers do"
-            ))
-            .lacks(right),
+        Err(refusal) if refusal.is_forbidden() => {
+            finding.warning(format!("not allowed ({refusal}): a broker does not need it, indexers do")).lacks(right)
+        }
         Err(refusal) if refusal.status.is_none() => finding.unknown(refusal.to_string()),
         _ => finding,
     }
@@ -163,10 +159,7 @@ fn not_asked(finding: Finding, act: &str, right: &Right) -> Finding {
 }
 
 fn on(name: &'static str, queue: &QueueAddress) -> Right {
-    Right {
-        name,
-        on: queue.to_string(),
-    }
+    Right { name, on: queue.to_string() }
 }
 
 #[cfg(test)]
@@ -184,10 +177,7 @@ mod tests {
 
     #[test]
     fn each_bound_is_judged() {
-        let policy = |receives_max| RedrivePolicy {
-            dead_letters: "dead".into(),
-            receives_max,
-        };
+        let policy = |receives_max| RedrivePolicy { dead_letters: "dead".into(), receives_max };
         assert_eq!(receives(&policy(5)).verdict, Verdict::Ok);
         assert_eq!(receives(&policy(4)).verdict, Verdict::Missing);
         assert_eq!(visibility(&attributes(300, 0)).verdict, Verdict::Ok);

@@ -52,26 +52,17 @@ fn local(directory: &Path) -> Result<(Vec<Part>, Exports)> {
     let there = directory.is_dir();
     std::fs::create_dir_all(&directory).with_context(|| format!("{part} can't be made"))?;
     let part = if there { Part::kept(part) } else { Part::made(part) };
-    Ok((
-        vec![part],
-        vec![("OBJECT_STORE_BACKEND", "local".into()), ("LOCAL_STORAGE_PATH", name)],
-    ))
+    Ok((vec![part], vec![("OBJECT_STORE_BACKEND", "local".into()), ("LOCAL_STORAGE_PATH", name)]))
 }
 
 /// The settings that say where the bucket is; keys are secrets, and stay where they are.
 fn exports_of(place: &S3Place) -> Exports {
-    let mut exports = vec![
-        ("OBJECT_STORE_BACKEND", "s3".to_owned()),
-        ("S3_BUCKET", place.bucket.clone()),
-    ];
+    let mut exports = vec![("OBJECT_STORE_BACKEND", "s3".to_owned()), ("S3_BUCKET", place.bucket.clone())];
     let optional = [
         ("S3_PREFIX", place.prefix.clone()),
         ("S3_REGION", place.region.clone()),
         ("S3_ENDPOINT", place.endpoint.clone()),
-        (
-            "S3_PATH_STYLE",
-            (place.path_style != place.endpoint.is_some()).then(|| place.path_style.to_string()),
-        ),
+        ("S3_PATH_STYLE", (place.path_style != place.endpoint.is_some()).then(|| place.path_style.to_string())),
     ];
     exports.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     exports
@@ -80,9 +71,7 @@ fn exports_of(place: &S3Place) -> Exports {
 fn print(parts: &[Part], exports: &Exports, output: &Output) -> Result<()> {
     let changed = parts.iter().any(|part| part.outcome == Outcome::Made);
     if output.json {
-        let settings = exports
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone().into()));
+        let settings = exports.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into()));
         let settings = Value::Object(settings.collect::<Map<_, _>>());
         return output.document(&json!({"changed": changed, "parts": parts, "settings": settings}));
     }
@@ -93,11 +82,7 @@ fn print(parts: &[Part], exports: &Exports, output: &Output) -> Result<()> {
             Outcome::Different => "differs, left as it is",
             Outcome::Refused => "not set",
         };
-        vec![
-            part.part.clone(),
-            outcome.to_owned(),
-            part.reason.clone().unwrap_or_default(),
-        ]
+        vec![part.part.clone(), outcome.to_owned(), part.reason.clone().unwrap_or_default()]
     });
     output.table(&["part", "outcome", "why"], rows)?;
     if !changed {

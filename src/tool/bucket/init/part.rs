@@ -44,10 +44,6 @@ impl Part {
     }
 
     fn new(part: impl Into<String>, outcome: Outcome, reason: Option<String>) -> Self {
-        Self {
-            part: part.into(),
-            outcome,
-            reason,
-        }
+        Self { part: part.into(), outcome, reason }
     }
 }

@@ -26,14 +26,10 @@ pub async fn make(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> R
     let client = sqs_client(address, endpoint).await?;
     let before = read(&client, address).await?;
     let policy = before.as_ref().and_then(Attributes::policy);
-    let dead_name = policy.as_ref().map_or_else(
-        || format!("{}-dead", address.name()),
-        |policy| policy.dead_letters.clone(),
-    );
+    let dead_name =
+        policy.as_ref().map_or_else(|| format!("{}-dead", address.name()), |policy| policy.dead_letters.clone());
     let dead = Queue::new(&client, address.sibling(&dead_name));
-    let mut parts = dead
-        .make(&[(MessageRetentionPeriod, DEAD_RETENTION_SECONDS.to_string())])
-        .await?;
+    let mut parts = dead.make(&[(MessageRetentionPeriod, DEAD_RETENTION_SECONDS.to_string())]).await?;
     let dead_arn = dead.arn().await?;
     let redrive = json!({"deadLetterTargetArn": dead_arn, "maxReceiveCount": RECEIVES}).to_string();
 
@@ -48,24 +44,14 @@ pub async fn make(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> R
     );
     parts.push(match policy {
         Some(policy) if policy.receives_max < RECEIVES_MAX => {
-            let found = format!(
-                "after {} receives, Chronik needs {RECEIVES_MAX} or more",
-                policy.receives_max
-            );
+            let found = format!("after {} receives, Chronik needs {RECEIVES_MAX} or more", policy.receives_max);
             Part::different(REDRIVE, found)
         }
         Some(_) => Part::kept(REDRIVE),
         None => jobs.add(Redrive, REDRIVE, redrive).await,
     });
     let allow = json!({"redrivePermission": "byQueue", "sourceQueueArns": [jobs.arn().await?]});
-    parts.push(
-        dead.add(
-            RedriveAllowPolicy,
-            "dead letters are taken from that queue alone",
-            allow.to_string(),
-        )
-        .await,
-    );
+    parts.push(dead.add(RedriveAllowPolicy, "dead letters are taken from that queue alone", allow.to_string()).await);
     for queue in [&jobs, &dead] {
         parts.push(queue.encrypt().await);
     }
@@ -92,10 +78,7 @@ impl<'a> Queue<'a> {
             let differing = attributes.iter().filter_map(|(attribute, wanted)| {
                 let found = there.text(attribute).filter(|found| found != wanted)?;
                 let part = format!("{} of queue {name}", attribute.as_str());
-                Some(Part::different(
-                    part,
-                    format!("{found}, it would be made with {wanted}"),
-                ))
+                Some(Part::different(part, format!("{found}, it would be made with {wanted}")))
             });
             return Ok(std::iter::once(Part::kept(part)).chain(differing).collect());
         }
@@ -108,10 +91,7 @@ impl<'a> Queue<'a> {
         };
         // The name alone goes into the request: account and region are those of the credentials and the server.
         if read(self.client, &self.address).await?.is_none() {
-            bail!(
-                "{part} was made as {made}, which is not {}: mend SQS_QUEUE_URL",
-                self.address
-            );
+            bail!("{part} was made as {made}, which is not {}: mend SQS_QUEUE_URL", self.address);
         }
         Ok(vec![Part::made(part)])
     }

@@ -84,13 +84,7 @@ async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<Part> {
     };
     let forget = match rules.forgets_versions() {
         true => Part::kept(FORGET),
-        false => match client
-            .get_bucket_versioning()
-            .bucket(bucket)
-            .send()
-            .await
-            .map_err(Refusal::from)
-        {
+        false => match client.get_bucket_versioning().bucket(bucket).send().await.map_err(Refusal::from) {
             Ok(answer) if answer.status.is_some() => Part::different(FORGET, "versions from before are kept for ever"),
             Err(refusal) if refusal.status != Some(200) => Part::refused(FORGET, refusal),
             // There are servers that say in words of their own that versions were never set.

@@ -31,10 +31,7 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            latencies: VecDeque::new(),
-            saved: SAVED_MAX * ONE_IN,
-        }
+        Self { latencies: VecDeque::new(), saved: SAVED_MAX * ONE_IN }
     }
 }
 

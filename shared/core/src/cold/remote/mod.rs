@@ -138,12 +138,7 @@ impl ColdReader for RemoteReaders {
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ColdError> {
-        let asked = FetchAsked {
-            topic,
-            partition,
-            offset,
-            max_bytes,
-        };
+        let asked = FetchAsked { topic, partition, offset, max_bytes };
         let ask = |worker| fetch_from(worker, &self.client, asked);
         let choices = self.choices(topic, partition, offset);
         if let Some(batches) = self.ask_workers(choices, ask).await {
@@ -160,12 +155,7 @@ impl ColdReader for RemoteReaders {
         from: Offset,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
-        let asked = TimeAsked {
-            topic,
-            partition,
-            from,
-            timestamp,
-        };
+        let asked = TimeAsked { topic, partition, from, timestamp };
         let ask = |worker| find_at(worker, &self.client, asked);
         let choices = self.choices(topic, partition, from);
         if let Some(found) = self.ask_workers(choices, ask).await {
@@ -206,10 +196,8 @@ impl ColdMetrics {
                 "chronik_cold_fetch_hedges_total",
                 "Reads of old records sent a second time because the first worker was slow.",
             ),
-            failovers: metrics.counter(
-                "chronik_cold_fetch_failovers_total",
-                "Requests for old records that a query worker failed.",
-            ),
+            failovers: metrics
+                .counter("chronik_cold_fetch_failovers_total", "Requests for old records that a query worker failed."),
             local: metrics.counter(
                 "chronik_cold_fetch_local_total",
                 "Reads of old records from the bucket itself because no query worker answered.",

@@ -16,19 +16,15 @@ pub(super) fn ranking<'a>(
     let (high, low) = topic.0.as_u64_pair();
     let part = offset.div_euclid(OFFSETS_PER_PART) as u64;
     let key = [high, low, partition as u64, part].into_iter().fold(0, mix);
-    let mut ranked: Vec<(u64, usize)> = endpoints
-        .enumerate()
-        .map(|(at, endpoint)| (mix(key, hash(endpoint)), at))
-        .collect();
+    let mut ranked: Vec<(u64, usize)> =
+        endpoints.enumerate().map(|(at, endpoint)| (mix(key, hash(endpoint)), at)).collect();
     ranked.sort_unstable_by(|a, b| b.cmp(a));
     ranked.into_iter().map(|(_, at)| at).collect()
 }
 
 /// FNV-1a.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The finalizer of SplitMix64 over both.
@@ -45,12 +41,7 @@ mod tests {
 
     use super::*;
 
-    const ENDPOINTS: [&str; 4] = [
-        "http://10.0.0.1:8080",
-        "http://10.0.0.2:8080",
-        "http://10.0.0.3:8080",
-        "http://q:1",
-    ];
+    const ENDPOINTS: [&str; 4] = ["http://10.0.0.1:8080", "http://10.0.0.2:8080", "http://10.0.0.3:8080", "http://q:1"];
     const TOPIC: TopicId = TopicId(Uuid::from_u128(5));
 
     fn first(endpoints: &[&'static str], partition: PartitionId, part: Offset) -> &'static str {

@@ -50,10 +50,7 @@ pub(in super::super) enum WorkerError {
 
 impl Worker {
     pub(in super::super) fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            health: Mutex::default(),
-        }
+        Self { endpoint, health: Mutex::default() }
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -129,12 +126,7 @@ impl Worker {
                 HttpError::Refused { problem, .. } => fault::told(problem),
                 _ => None,
             };
-            told.map_or_else(
-                || WorkerError::Failed {
-                    reason: error.to_string(),
-                },
-                WorkerError::Told,
-            )
+            told.map_or_else(|| WorkerError::Failed { reason: error.to_string() }, WorkerError::Told)
         })
     }
 
@@ -164,10 +156,7 @@ mod tests {
     async fn a_worker_rests_longer_the_more_often_it_fails() {
         let worker = Worker::new("a:1".parse().unwrap());
         let now = Instant::now();
-        for (failure, rest) in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
-            .into_iter()
-            .enumerate()
-        {
+        for (failure, rest) in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000].into_iter().enumerate() {
             assert_eq!(worker.failed(now), failure == 0);
             let rest = Duration::from_millis(rest);
             assert!(!worker.is_fit(now + rest - Duration::from_millis(1)) && worker.is_fit(now + rest));

@@ -26,12 +26,7 @@ impl ColdReader for Alone {
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ColdError> {
-        let asked = FetchAsked {
-            topic,
-            partition,
-            offset,
-            max_bytes,
-        };
+        let asked = FetchAsked { topic, partition, offset, max_bytes };
         self.worker.fetch(&self.client, &asked).await.map_err(told)
     }
 
@@ -42,12 +37,7 @@ impl ColdReader for Alone {
         from: Offset,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
-        let asked = TimeAsked {
-            topic,
-            partition,
-            from,
-            timestamp,
-        };
+        let asked = TimeAsked { topic, partition, from, timestamp };
         self.worker.time(&self.client, &asked).await.map_err(told)
     }
 }
@@ -60,10 +50,7 @@ fn told(error: WorkerError) -> ColdError {
 }
 
 fn alone(server: &Loopback) -> Alone {
-    Alone {
-        worker: Worker::new(endpoints([server]).iter().next().unwrap().clone()),
-        client: client(),
-    }
+    Alone { worker: Worker::new(endpoints([server]).iter().next().unwrap().clone()), client: client() }
 }
 
 /// A query worker, as far as cold fetches go.
@@ -110,20 +97,14 @@ async fn errors_come_back_as_what_they_are() {
     let alone = alone(&server);
     history.store.fail(Operation::Read, ".seg", Fault::Before, 1);
     let error = alone.fetch(TOPIC, 0, 0, 1).await.unwrap_err();
-    assert!(
-        matches!(error, ColdError::Store(StoreError::Unavailable { .. })),
-        "{error}"
-    );
+    assert!(matches!(error, ColdError::Store(StoreError::Unavailable { .. })), "{error}");
     let SegmentEntry { key, .. } = &history.page.segments[1];
     let mut bytes = history.store.read(key, None).await.unwrap().to_vec();
     bytes[segment::HEADER_LENGTH as usize + 13] ^= 1;
     history.store.delete(key).await.unwrap();
     history.store.create(key, vec![bytes.into()]).await.unwrap();
     let error = alone.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
-    assert!(
-        matches!(&error, ColdError::Damaged { segment, .. } if segment == key),
-        "{error}"
-    );
+    assert!(matches!(&error, ColdError::Damaged { segment, .. } if segment == key), "{error}");
 }
 
 #[tokio::test]
@@ -218,9 +199,7 @@ async fn what_is_not_a_request_is_refused_with_a_code() {
     let server = worker(&history).await;
     let request = client().post(endpoints([&server]).iter().next().unwrap(), "/v1/fetch");
     let request = request.json(&serde_json::json!({"topic": "x"}));
-    let error = client()
-        .answer(request, std::time::Duration::from_secs(10), 1 << 10)
-        .await;
+    let error = client().answer(request, std::time::Duration::from_secs(10), 1 << 10).await;
     assert!(error.unwrap_err().to_string().contains("invalid_parameter"));
     // A server of something else has other routes.
     let other = Loopback::serving(Router::new().route("/v1/fetch", post(async || "welcome"))).await;

@@ -54,10 +54,7 @@ impl QueueAddress {
 
     /// The queue's name.
     pub fn name(&self) -> &str {
-        self.0
-            .path_segments()
-            .and_then(|mut segments| segments.next_back())
-            .unwrap_or_default()
+        self.0.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default()
     }
 
     /// Another queue of the same account and region, as a queue's dead letters are.
@@ -152,21 +149,13 @@ mod tests {
     #[test]
     fn a_url_tells_server_region_and_siblings() {
         for (text, endpoint, region) in [
-            (
-                "https://sqs.eu-west-1.amazonaws.com/1/jobs",
-                "https://sqs.eu-west-1.amazonaws.com",
-                Some("eu-west-1"),
-            ),
+            ("https://sqs.eu-west-1.amazonaws.com/1/jobs", "https://sqs.eu-west-1.amazonaws.com", Some("eu-west-1")),
             (
                 "https://sqs.cn-north-1.amazonaws.com.cn/1/jobs",
                 "https://sqs.cn-north-1.amazonaws.com.cn",
                 Some("cn-north-1"),
             ),
-            (
-                "https://sqs.us-east-2.api.aws/1/jobs",
-                "https://sqs.us-east-2.api.aws",
-                Some("us-east-2"),
-            ),
+            ("https://sqs.us-east-2.api.aws/1/jobs", "https://sqs.us-east-2.api.aws", Some("us-east-2")),
             (
                 "https://vpce-1.sqs.eu-west-3.vpce.amazonaws.com/1/jobs",
                 "https://vpce-1.sqs.eu-west-3.vpce.amazonaws.com",
@@ -177,24 +166,14 @@ mod tests {
                 "https://us-west-2.queue.amazonaws.com",
                 Some("us-west-2"),
             ),
-            (
-                "https://queue.amazonaws.com/1/jobs",
-                "https://queue.amazonaws.com",
-                Some("us-east-1"),
-            ),
+            ("https://queue.amazonaws.com/1/jobs", "https://queue.amazonaws.com", Some("us-east-1")),
             ("http://127.0.0.1:9324/000000000000/jobs", "http://127.0.0.1:9324", None),
         ] {
             let address = address(text);
-            assert_eq!(
-                (address.as_str(), address.endpoint().as_str(), address.region()),
-                (text, endpoint, region)
-            );
+            assert_eq!((address.as_str(), address.endpoint().as_str(), address.region()), (text, endpoint, region));
         }
         let dead = address("http://127.0.0.1:9324/000000000000/jobs").sibling("dead");
-        assert_eq!(
-            (dead.as_str(), dead.name()),
-            ("http://127.0.0.1:9324/000000000000/dead", "dead")
-        );
+        assert_eq!((dead.as_str(), dead.name()), ("http://127.0.0.1:9324/000000000000/dead", "dead"));
     }
 
     #[test]
@@ -208,10 +187,7 @@ mod tests {
             ("https://sqs.eu-west-1.amazonaws.com/1/jobs?Action=x", "query"),
         ] {
             let told = text.parse::<QueueAddress>().unwrap_err().to_string();
-            assert!(
-                told.contains(text) && told.contains(fault) && told.contains("/ACCOUNT/NAME"),
-                "{told}"
-            );
+            assert!(told.contains(text) && told.contains(fault) && told.contains("/ACCOUNT/NAME"), "{told}");
         }
         for (text, fault) in [
             ("127.0.0.1:9324", "no URL"),
@@ -219,10 +195,7 @@ mod tests {
             ("http://localhost:9324/000000000000", "path"),
         ] {
             let told = text.parse::<QueueEndpoint>().unwrap_err().to_string();
-            assert!(
-                told.contains(text) && told.contains(fault) && told.contains("https://HOST"),
-                "{told}"
-            );
+            assert!(told.contains(text) && told.contains(fault) && told.contains("https://HOST"), "{told}");
         }
         let endpoint: QueueEndpoint = "http://localhost:9324/".parse().unwrap();
         assert_eq!(endpoint.as_str(), "http://localhost:9324");

@@ -84,9 +84,7 @@ impl Failure {
         match self {
             Self::Queue(error) => error,
             Self::Refused(SqsError::NoDeadLetters { queue }) => QueueError::NoDeadLetters { queue },
-            Self::Refused(error) => QueueError::Unavailable {
-                message: error.to_string(),
-            },
+            Self::Refused(error) => QueueError::Unavailable { message: error.to_string() },
         }
     }
 }
@@ -102,9 +100,9 @@ pub(super) fn about_receipt<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) 
     match error.code() {
         Some("ReceiptHandleIsInvalid" | "MessageNotInflight") => true,
         Some("AWS.SimpleQueueService.MessageNotInflight") => true,
-        Some("InvalidParameterValue" | "InvalidParameterValueException") => error
-            .message()
-            .is_some_and(|message| message.to_ascii_lowercase().contains("receipt")),
+        Some("InvalidParameterValue" | "InvalidParameterValueException") => {
+            error.message().is_some_and(|message| message.to_ascii_lowercase().contains("receipt"))
+        }
         _ => false,
     }
 }

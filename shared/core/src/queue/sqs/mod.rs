@@ -96,15 +96,9 @@ impl SqsQueue {
                 .attributes(&[QueueAttributeName::RedrivePolicy])
                 .await
                 .map_err(|error| Failure::of(&self.address, error))?;
-            let policy = answer
-                .attributes()
-                .and_then(|all| all.get(&QueueAttributeName::RedrivePolicy));
+            let policy = answer.attributes().and_then(|all| all.get(&QueueAttributeName::RedrivePolicy));
             let policy = policy.and_then(|text| RedrivePolicy::parse(text));
-            policy.ok_or_else(|| {
-                Failure::Refused(SqsError::NoDeadLetters {
-                    queue: self.address.to_string(),
-                })
-            })
+            policy.ok_or_else(|| Failure::Refused(SqsError::NoDeadLetters { queue: self.address.to_string() }))
         };
         self.policy.get_or_try_init(ask).await
     }
@@ -185,9 +179,7 @@ impl Queue for SqsQueue {
             .data_type("String")
             .string_value(attribute(reason))
             .build()
-            .map_err(|error| QueueError::Unavailable {
-                message: error.to_string(),
-            })?;
+            .map_err(|error| QueueError::Unavailable { message: error.to_string() })?;
         let send = self
             .client
             .send_message()
@@ -208,11 +200,9 @@ impl Queue for SqsQueue {
         let answer = self.attributes(&names).await.map_err(failed)?;
         let count = |name: &QueueAttributeName| -> Result<usize, QueueError> {
             let count = answer.attributes().and_then(|all| all.get(name));
-            count
-                .and_then(|count| count.parse().ok())
-                .ok_or_else(|| QueueError::Unavailable {
-                    message: format!("{} does not tell {}", self.address, name.as_str()),
-                })
+            count.and_then(|count| count.parse().ok()).ok_or_else(|| QueueError::Unavailable {
+                message: format!("{} does not tell {}", self.address, name.as_str()),
+            })
         };
         Ok(Depth {
             // A queue with a delivery delay holds messages back first; they wait like the others.
@@ -227,9 +217,7 @@ pub async fn sqs_client(address: &QueueAddress, endpoint: Option<&QueueEndpoint>
     let shared = shared_config(address).await;
     check_credentials(&shared).await?;
     let own = address.endpoint();
-    let config = aws_sdk_sqs::config::Builder::from(&shared)
-        .endpoint_url(endpoint.unwrap_or(&own).as_str())
-        .build();
+    let config = aws_sdk_sqs::config::Builder::from(&shared).endpoint_url(endpoint.unwrap_or(&own).as_str()).build();
     Ok(Client::from_conf(config))
 }
 
@@ -237,10 +225,8 @@ async fn shared_config(address: &QueueAddress) -> SdkConfig {
     let region = RegionProviderChain::first_try(address.region().map(|name| Region::new(name.to_owned())))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(Region::new(ANY_REGION));
-    let retries = RetryConfig::standard()
-        .with_max_attempts(TRIES)
-        .with_initial_backoff(BACKOFF)
-        .with_max_backoff(BACKOFF_MAX);
+    let retries =
+        RetryConfig::standard().with_max_attempts(TRIES).with_initial_backoff(BACKOFF).with_max_backoff(BACKOFF_MAX);
     aws_config::defaults(BehaviorVersion::latest())
         .region(region)
         .retry_config(retries)
@@ -276,9 +262,7 @@ fn seconds(duration: Duration) -> i32 {
 }
 
 fn delivery(message: Message) -> Result<Delivery, QueueError> {
-    let lacks = |what: &str| QueueError::Unavailable {
-        message: format!("a message came without {what}"),
-    };
+    let lacks = |what: &str| QueueError::Unavailable { message: format!("a message came without {what}") };
     let receives = message
         .attributes()
         .and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount))
@@ -295,11 +279,7 @@ fn delivery(message: Message) -> Result<Delivery, QueueError> {
 fn attribute(text: &str) -> String {
     let mut kept = String::with_capacity(text.len().min(REASON_BYTES_MAX));
     for c in text.chars() {
-        let c = if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') {
-            ' '
-        } else {
-            c
-        };
+        let c = if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { ' ' } else { c };
         if kept.len() + c.len_utf8() > REASON_BYTES_MAX {
             break;
         }

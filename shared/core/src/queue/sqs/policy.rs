@@ -19,10 +19,8 @@ impl RedrivePolicy {
         let name = policy.get("deadLetterTargetArn")?.as_str()?.rsplit(':').next()?;
         let count = policy.get("maxReceiveCount")?;
         let count = count.as_u64().or_else(|| count.as_str()?.parse().ok())?;
-        (!name.is_empty()).then(|| Self {
-            dead_letters: name.to_owned(),
-            receives_max: u32::try_from(count).unwrap_or(u32::MAX),
-        })
+        (!name.is_empty())
+            .then(|| Self { dead_letters: name.to_owned(), receives_max: u32::try_from(count).unwrap_or(u32::MAX) })
     }
 }
 
@@ -34,10 +32,7 @@ mod tests {
     fn numbers_come_as_numbers_and_as_text() {
         for count in ["8", "\"8\""] {
             let text = format!(r#"{{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:dead","maxReceiveCount":{count}}}"#);
-            let policy = RedrivePolicy {
-                dead_letters: "dead".into(),
-                receives_max: 8,
-            };
+            let policy = RedrivePolicy { dead_letters: "dead".into(), receives_max: 8 };
             assert_eq!(RedrivePolicy::parse(&text), Some(policy));
         }
         for text in ["", "{}", r#"{"deadLetterTargetArn":"","maxReceiveCount":1}"#] {
