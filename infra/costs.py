@@ -26,7 +26,7 @@ FARGATE_VCPU_HOUR, FARGATE_GB_HOUR = 0.04048, 0.004445
 BALANCER_HOUR = 0.0225
 ZONE_GB = 0.02  # between two zones, both directions' share
 
-# ── What Chronik does, by its defaults (README: settings).
+# ── What Chronik does, by its defaults (docs/operating.md: settings).
 
 SEGMENT = 64 * 2**20
 SHIP_AGE = 10
