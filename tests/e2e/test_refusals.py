@@ -162,6 +162,43 @@ def test_a_damaged_newest_checkpoint_and_catalog_are_passed_over(start):
     assert [record.value for _, record in records] == [b"%d" % number for number in range(20)]
 
 
+@pytest.mark.parametrize("what", ["removed", "cut"])
+def test_a_segment_that_is_gone_or_cut_though_a_checkpoint_covers_it(start, what):
+    server = start(ship_max_age="1h")
+    for turn in range(3):
+        if turn > 0:
+            server.start()
+        numbers = range(10 * turn, 10 * turn + 10)
+        produce(server.bootstrap, "t", [Record(b"number %d" % number) for number in numbers])
+        assert server.stop() == 0
+    [segment] = [file for file in server.bucket.rglob("*.seg") if b"number 15" in file.read_bytes()]
+    whole = segment.read_bytes()
+    if what == "removed":
+        segment.unlink()
+    else:
+        segment.write_bytes(whole[:100])
+    server.lose_data_directory()
+    refused(server, segment.name, "t partition 0 offsets 10 to 19", "--accept-loss")
+    server.set(accept_loss="true").start()
+    assert "LOST" in server.tail() and segment.name in server.tail()
+    path = "/v1/topics/t/partitions/0/records"
+    answers = [server.request("GET", path, params={"offset": offset, "limit": 5}) for offset in (0, 10, 20)]
+    assert [answer.status_code for answer in answers] == [200, 503, 200]
+    search = {"topic": "t", "q": "number", "limit": 100}
+    assert server.request("GET", "/v1/search", params=search).status_code == 503
+    answer = server.get("/v1/search", **search, partial="true")
+    assert sorted(hit["offset"] for hit in answer["hits"]) == [*range(10), *range(20, 30)]
+    assert [(range["from"], range["to"]) for range in answer["not_searched"]] == [(10, 20)]
+    assert produce(server.bootstrap, "t", [Record(b"number 30")]) == [30]
+    assert server.stop() == 0
+
+    server.lose_data_directory()
+    segment.write_bytes(whole)
+    server.set(accept_loss="false").start()
+    [records] = consume(server.bootstrap, "t", 1)
+    assert [record.value for _, record in records] == [b"number %d" % number for number in range(31)]
+
+
 @pytest.mark.parametrize("name", ["data_dir", "local_storage_path"])
 def test_a_directory_that_cannot_be(tmp_path, name):
     file = tmp_path / "file"

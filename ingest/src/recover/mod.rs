@@ -9,14 +9,17 @@
 //! may have uploaded them late, for indices that mean something else since.
 //!
 //! A checkpoint or segment that is damaged is passed over, and named: an older checkpoint and the command logs above it
-//! lead to the same state. What could not be reached that way counts as loss, and is never passed over silently.
+//! lead to the same state. What could not be reached that way counts as loss, and is never passed over silently. Nor is a
+//! registered segment that is gone or cut ([`unreachable`]), however far below the checkpoint it lies.
 
 mod chain;
 mod fork;
 mod report;
 mod segments;
+mod unreachable;
 
 pub use report::Report;
+pub use unreachable::Unreachable;
 
 use chronik_core::catalog::{self, CatalogError};
 use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp};
@@ -87,6 +90,18 @@ pub enum RecoverError {
         /// The lane.
         lane: Lane,
     },
+    /// Registered segments are gone, or are not what was uploaded.
+    #[error(
+        "{unreachable}. Restore the missing objects below lanes/{lane}/segments/, or go on without their records with \
+         --accept-loss (CHRONIK_ACCEPT_LOSS): their offsets stay, reading them is an error, and searches name them as not \
+         searched"
+    )]
+    Unreachable {
+        /// What is not there.
+        unreachable: Unreachable,
+        /// The lane.
+        lane: Lane,
+    },
     /// Two segments of one owner hold different records for the same indices.
     #[error(
         "segments {one} and {other} are of the same broker and hold different records for the same indices: its data \
@@ -143,17 +158,30 @@ pub enum RecoverError {
     },
 }
 
-/// The state that the bucket holds. With `accept_loss` the newest one whose records are all there.
+/// The state that the bucket holds. With `accept_loss` the newest one whose segments are all registered; some of those may
+/// be gone.
 pub async fn from_bucket(
     store: &SharedStore,
     cluster: Uuid,
     lane: Lane,
     accept_loss: bool,
 ) -> Result<(LaneState, Report), RecoverError> {
-    let mut bucket = Bucket::list(store, cluster, lane, accept_loss).await?;
+    let (state, mut report) = newest_state(Bucket::list(store, cluster, lane, accept_loss).await?).await?;
+    if let Some(unreachable) = Unreachable::of(store, lane, &state).await? {
+        if !accept_loss {
+            return Err(RecoverError::Unreachable { unreachable, lane });
+        }
+        report.losses.push(unreachable.to_string());
+    }
+    Ok((state, report))
+}
+
+/// The newest state that checkpoints and command logs lead to.
+async fn newest_state(mut bucket: Bucket<'_>) -> Result<(LaneState, Report), RecoverError> {
+    let (lane, accept_loss) = (bucket.lane, bucket.accept_loss);
     let mut first_evidence = None;
     for from in bucket.checkpoints.clone().into_iter().map(Some).chain([None]) {
-        let Rebuilt { state, report, evidence } = match bucket.rebuild(from.as_ref()).await {
+        let Rebuilt { state, mut report, evidence } = match bucket.rebuild(from.as_ref()).await {
             Err(error @ RecoverError::Checkpoint { .. }) => {
                 tracing::warn!("{error}; an older checkpoint and the segments above it are tried instead");
                 bucket.damaged.extend(from);
@@ -169,8 +197,8 @@ pub async fn from_bucket(
             return Err(RecoverError::Loss { end, evidence, lane });
         }
         if is_whole(&state) && (first_evidence.is_none() || state.applied > 0) {
-            let loss = Some(evidence);
-            return Ok((state, Report { loss, ..report }));
+            report.losses.push(evidence);
+            return Ok((state, report));
         }
         first_evidence = Some(evidence);
     }

@@ -21,7 +21,7 @@ pub struct Report {
     /// Topics, their partitions, and records in them.
     pub topics: Vec<(String, usize, i64)>,
     /// What is missing, if loss was accepted.
-    pub loss: Option<String>,
+    pub losses: Vec<String>,
 }
 
 impl Report {
@@ -37,7 +37,7 @@ impl Report {
                 .values()
                 .map(|topic| (topic.name.clone(), topic.partitions.len(), records(topic)))
                 .collect(),
-            loss: None,
+            losses: Vec::new(),
         }
     }
 }
@@ -53,9 +53,6 @@ impl fmt::Display for Report {
         for (name, partitions, records) in &self.topics {
             write!(f, "; topic {name}: {partitions} partitions, {records} records")?;
         }
-        match &self.loss {
-            Some(loss) => write!(f, "; LOST: {loss}"),
-            None => Ok(()),
-        }
+        self.losses.iter().try_for_each(|loss| write!(f, "; LOST: {loss}"))
     }
 }

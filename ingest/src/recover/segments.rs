@@ -9,9 +9,9 @@ use super::chain::longest_chain;
 use crate::command::Command;
 
 /// Listings at the same time.
-const LISTINGS_AT_ONCE: usize = 16;
+pub(super) const LISTINGS_AT_ONCE: usize = 16;
 /// How many folders segments are spread over.
-const FOLDERS: u64 = 256;
+pub(super) const FOLDERS: u64 = 256;
 
 /// What there is of one incarnation from some index on, and of later ones.
 pub struct Segments {

@@ -318,6 +318,42 @@ async fn an_older_checkpoint_leads_to_the_same_state_as_damaged_newer_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_segment_below_the_checkpoint_that_is_gone_or_cut_stops_recovery_unless_loss_is_accepted() {
+    for cut in [false, true] {
+        let mut world = with_three_checkpoints().await;
+        let lost = world.segment_names().await[1];
+        let key = lost.to_string();
+        let row = SegmentReader::open(world.bucket.clone(), &key).await.unwrap().directory().rows[0];
+        if cut {
+            let mut half = world.bucket.read(&key, None).await.unwrap();
+            half.truncate(half.len() / 2);
+            world.bucket.overwrite(&key, half).await.unwrap();
+        } else {
+            world.bucket.delete(&key).await.unwrap();
+        }
+        world.lose_data_dir();
+        let refused = world.try_start().await.map(|_| ()).unwrap_err();
+        assert!(
+            matches!(&refused, IngestError::Start(StartError::Recover(RecoverError::Unreachable { .. }))),
+            "{refused}"
+        );
+        let range = format!("t partition 0 offsets {} to {}", row.first, row.last);
+        for part in [key.as_str(), &range, "--accept-loss"] {
+            assert!(refused.to_string().contains(part), "{part} is not in: {refused}");
+        }
+        world.accept_loss = true;
+        let running = world.start().await;
+        let topic = running.ingest.lane.topics().get(running.topic).unwrap().clone();
+        assert_eq!(topic.partitions[0].bounds().end, world.acknowledged.len() as Offset);
+        assert!(running.reader.read(&topic, 0, row.first, 1).await.is_err());
+        let behind = running.reader.read(&topic, 0, row.last + 1, 1).await.unwrap();
+        assert_eq!(behind[0].contiguous().slice(16..), world.acknowledged[row.last as usize + 1].1);
+        world.produce(&running, 20).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_damaged_checkpoint_knew_is_loss() {
     let mut world = with_three_checkpoints().await;
     world.damage(world.checkpoints().await.last().unwrap()).await;

@@ -214,6 +214,9 @@ async fn what_nobody_knows_goes_after_a_day() {
     assert_eq!(kinds, [1, 2, 2, 1], "and the result that was taken in");
     world.look_through().await;
     assert_eq!(world.broker.metrics.orphans.get(), 0);
+    let before = world.state().await.segments;
+    world.lose_machine().await;
+    assert_eq!(world.state().await.segments, before, "a recovery misses none of them");
 }
 
 #[tokio::test]
