@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chronik_core::archive::Undecodable;
+use chronik_core::batch::DECOMPRESSED_BYTES_MAX;
 use chronik_core::failpoint;
 use chronik_core::job::{ArchiveMade, Job, JobResult};
 use chronik_core::names::ArchiveName;
@@ -21,8 +23,6 @@ use crate::survey::{Limits, Run, unreadable};
 
 /// Less memory does not hold the largest batch and an index beside it.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
-/// Bytes that a batch may have, decompressed, however much memory there is.
-const BATCH_BYTES_MAX: usize = 128 << 20;
 
 /// Does jobs within a limit of memory, one at a time. Nothing is ever written to a local disk.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Bench {
         let budget = Budget {
             full: memory / 8 * 3,
             most: memory / 2,
-            batch_bytes: BATCH_BYTES_MAX.min(memory / 8),
+            batch_bytes: DECOMPRESSED_BYTES_MAX.min(memory / 8),
             enough: None,
         };
         let (metrics, aside) = (IndexerMetrics::new(metrics), Aside::default());
@@ -108,10 +108,19 @@ impl Bench {
     async fn create(&self, job: &Job, made: Made) -> Result<ArchiveMade, IndexError> {
         let name = ArchiveName { topic: job.topic_id, incarnation: job.incarnation, ulid: Ulid::new() };
         let key = name.to_string();
-        let (size, records) = (made.archive.size, made.records);
+        let (size, records, undecodable) = (made.archive.size, made.records, made.undecodable.len());
         patiently(|| self.store.create(&key, made.archive.parts.clone())).await?;
         failpoint!("indexer-archived");
         tracing::info!(job = job.id, archive = key, bytes = size, records, "an archive is made");
+        for batches in made.undecodable {
+            let Undecodable { partition, first, last, reason, .. } = batches;
+            tracing::warn!(
+                job = job.id,
+                archive = key,
+                "offsets {first} to {last} of partition {partition} can't be decoded: {reason}"
+            );
+        }
+        self.metrics.undecodable.inc_by(undecodable as u64);
         self.metrics.records.inc_by(records);
         self.metrics.bytes_written.inc_by(size);
         self.metrics.archive_size.set(size as i64);

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use chronik_core::archive::{ArchiveError, BuiltArchive, Description, RunTable, VERSION, build};
+use chronik_core::archive::{
+    ArchiveError, BuiltArchive, Description, RunTable, UNDECODABLE_MAX, Undecodable, VERSION, build,
+};
 use chronik_core::batch::records;
 use chronik_core::failpoint;
-use chronik_core::job::{CoveredRun, Job};
+use chronik_core::job::{CoveredRun, Job, JobRun};
 use chronik_core::search::ANALYSIS;
 use tantivy::directory::RamDirectory;
 use tantivy::indexer::SingleSegmentIndexWriter;
@@ -51,6 +53,7 @@ pub(crate) struct Made {
     pub archive: BuiltArchive,
     pub records: u64,
     pub runs: Vec<CoveredRun>,
+    pub undecodable: Vec<Undecodable>,
 }
 
 /// What became of the first of some runs.
@@ -110,7 +113,9 @@ impl Draft {
 
     fn add_all(&mut self, runs: &[Run], budget: Budget, abandoned: &CancellationToken) -> Result<Fitting, IndexError> {
         for (before, run) in runs.iter().enumerate() {
-            let full = self.memory() >= budget.full || self.documents + run.documents > DOCUMENTS_MAX;
+            let full = self.memory() >= budget.full
+                || self.documents + run.documents > DOCUMENTS_MAX
+                || self.table.undecodable().len() + run.undecodable.len() > UNDECODABLE_MAX;
             let late = budget.enough.is_some_and(|enough| Instant::now() >= enough);
             if before > 0 && (full || late) {
                 return Ok(Fitting::All(before));
@@ -141,7 +146,8 @@ impl Draft {
             }
         }
         let rows = run.batches.iter().map(|(_, row)| row.clone()).collect();
-        self.table.push(&run.segment, run.place.partition, run.place.first, run.place.last, rows)?;
+        let JobRun { partition, first, last, .. } = run.place;
+        self.table.push(&run.segment, partition, first, last, rows, run.undecodable.clone())?;
         Ok(true)
     }
 
@@ -160,7 +166,12 @@ impl Draft {
             records: self.documents,
         };
         let archive = build(description, members, &self.table)?;
-        Ok(Made { archive, records: self.documents, runs: self.table.covered() })
+        Ok(Made {
+            archive,
+            records: self.documents,
+            runs: self.table.covered(),
+            undecodable: self.table.undecodable().to_vec(),
+        })
     }
 }
 
@@ -170,7 +181,7 @@ mod tests {
 
     use bytes::Bytes;
     use chronik_core::batch::{BatchBuilder, Codec};
-    use chronik_core::job::{IndexSettings, JobKind, JobRun};
+    use chronik_core::job::{IndexSettings, JobKind};
 
     use super::*;
     use crate::survey::Limits;

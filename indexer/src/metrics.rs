@@ -8,6 +8,7 @@ pub(crate) struct IndexerMetrics {
     pub jobs_failed: IntCounter,
     pub jobs_refused: IntCounter,
     pub runs_unreadable: IntCounter,
+    pub undecodable: IntCounter,
     pub records: IntCounter,
     pub bytes_read: IntCounter,
     pub bytes_written: IntCounter,
@@ -23,6 +24,10 @@ impl IndexerMetrics {
             jobs_failed: metrics.counter("chronik_indexer_jobs_failed_total", "Jobs given up and reported"),
             jobs_refused: metrics.counter("chronik_indexer_jobs_refused_total", "Messages that are no known job"),
             runs_unreadable: metrics.counter("chronik_indexer_runs_unreadable_total", "Runs left without an archive"),
+            undecodable: metrics.counter(
+                "chronik_indexer_undecodable_total",
+                "Places in archives where the batches can't be decoded by any program",
+            ),
             records: metrics.counter("chronik_indexer_records_total", "Records indexed"),
             bytes_read: metrics.counter("chronik_indexer_read_bytes_total", "Bytes of the runs read"),
             bytes_written: metrics.counter("chronik_indexer_written_bytes_total", "Bytes of the archives made"),

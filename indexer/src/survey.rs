@@ -2,12 +2,14 @@
 //! nothing back.
 
 use bytes::Bytes;
-use chronik_core::archive::Batch;
-use chronik_core::batch::{BatchError, BatchHeader, Record, records, split, verify};
+use chronik_core::archive::{Batch, REASON_BYTES_MAX, UNDECODABLE_MAX, Undecodable};
+use chronik_core::batch::{
+    BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, check_unpacks, records, split, verify,
+};
 use chronik_core::ids::Offset;
 use chronik_core::job::{JobRun, UnreadableRun};
 
-/// A run whose batches can all be decoded.
+/// A run that can be indexed.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub segment: String,
@@ -15,6 +17,8 @@ pub(crate) struct Run {
     /// The batches that have records, with what the archive says about them.
     pub batches: Vec<(Bytes, Batch)>,
     pub documents: u64,
+    /// What no program can decode; at most [`UNDECODABLE_MAX`].
+    pub undecodable: Vec<Undecodable>,
 }
 
 /// What a run may take once it is decoded.
@@ -29,21 +33,80 @@ pub(crate) struct Limits {
 impl Run {
     /// Surveys the bytes of a run in a segment, or says why it can't be indexed.
     pub(crate) fn survey(segment: &str, place: JobRun, bytes: Bytes, limits: Limits) -> Result<Self, UnreadableRun> {
-        survey(place, bytes, limits)
-            .map(|batches| Self {
-                segment: segment.to_owned(),
-                place,
-                documents: batches.iter().map(|(_, batch)| u64::from(batch.documents)).sum(),
-                batches,
-            })
-            .map_err(|reason| unreadable(segment, place, reason))
+        let mut run =
+            Self { segment: segment.to_owned(), place, batches: Vec::new(), documents: 0, undecodable: Vec::new() };
+        match run.take(bytes, limits) {
+            Ok(()) => Ok(run),
+            Err(reason) => Err(unreadable(segment, place, reason)),
+        }
     }
 
     /// Bytes of the run, as long as it is held.
     pub(crate) fn weight(&self) -> usize {
+        let undecodable = self.undecodable.len() * (size_of::<Undecodable>() + REASON_BYTES_MAX);
         let deltas = |batch: &Batch| batch.offset_deltas.as_ref().map_or(0, |deltas| deltas.len() * size_of::<u32>());
         let batches: usize = self.batches.iter().map(|(_, batch)| size_of::<(Bytes, Batch)>() + deltas(batch)).sum();
-        self.place.length as usize + batches
+        self.place.length as usize + batches + undecodable
+    }
+
+    fn take(&mut self, bytes: Bytes, limits: Limits) -> Result<(), String> {
+        let place = self.place;
+        let (mut position, mut next) = (place.position, place.first);
+        for batch in split(bytes) {
+            let batch = batch.map_err(|error| error.to_string())?;
+            let header = verify(&batch).map_err(|error| at(position, error))?;
+            let length = batch.len() as u64;
+            if header.base_offset < next || header.last_offset_delta < 0 || header.last_offset() > place.last {
+                return Err(format!("the batch at byte {position} has offsets of another run"));
+            }
+            next = header.last_offset() + 1;
+            if !header.is_control() {
+                match row(&header, position, &batch, limits.batch_bytes) {
+                    Ok(None) => {}
+                    Ok(Some(row)) => {
+                        self.documents += u64::from(row.documents);
+                        self.batches.push((batch, row));
+                    }
+                    Err(error) => {
+                        let error = for_all_programs(&batch, error).map_err(|error| at(position, error))?;
+                        self.note(&header, &error);
+                    }
+                }
+            }
+            if self.documents > limits.documents {
+                return Err(format!("it has more records than fit into memory, which are {}", limits.documents));
+            }
+            if self.undecodable.len() > UNDECODABLE_MAX {
+                return Err(format!("it has more than {UNDECODABLE_MAX} places that can't be decoded"));
+            }
+            position += length;
+        }
+        match next == place.last + 1 {
+            true => Ok(()),
+            false => Err(format!("its batches end before offset {next}, not at {}", place.last)),
+        }
+    }
+
+    /// Adds a batch that can't be decoded, to those right before it if there is nothing else to say about it.
+    fn note(&mut self, header: &BatchHeader, error: &BatchError) {
+        let mut reason = error.to_string();
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        let span = header.time_span();
+        let noted = Undecodable {
+            partition: self.place.partition,
+            first: header.base_offset,
+            last: header.last_offset(),
+            min_timestamp: span.earliest,
+            max_timestamp: span.latest,
+            reason,
+        };
+        let about = |batches: &Undecodable| (batches.min_timestamp, batches.max_timestamp, batches.reason.clone());
+        match self.undecodable.last_mut() {
+            Some(before) if before.last + 1 == noted.first && about(before) == about(&noted) => {
+                before.last = noted.last
+            }
+            _ => self.undecodable.push(noted),
+        }
     }
 }
 
@@ -58,51 +121,26 @@ pub(crate) fn unreadable(segment: &str, place: JobRun, reason: impl Into<String>
     }
 }
 
-fn survey(place: JobRun, bytes: Bytes, limits: Limits) -> Result<Vec<(Bytes, Batch)>, String> {
-    let mut batches = Vec::new();
-    let mut position = place.position;
-    let mut documents = 0;
-    let mut next = place.first;
-    for batch in split(bytes) {
-        let batch = batch.map_err(|error| error.to_string())?;
-        let header = verify(&batch).map_err(|error| at(position, error))?;
-        let length = batch.len() as u32;
-        if header.base_offset < next || header.last_offset() > place.last {
-            return Err(format!("the batch at byte {position} has offsets of another run"));
-        }
-        next = header.last_offset() + 1;
-        if !header.is_control() {
-            let read = records(&batch, limits.batch_bytes).map_err(|error| at(position, error))?;
-            if let Some(row) = row(&header, position, length, read).map_err(|error| at(position, error))? {
-                documents += u64::from(row.documents);
-                batches.push((batch, row));
-            }
-        }
-        if documents > limits.documents {
-            return Err(format!("it has more records than fit into memory, which are {}", limits.documents));
-        }
-        position += u64::from(length);
-    }
-    match next == place.last + 1 {
-        true => Ok(batches),
-        false => Err(format!("its batches end before offset {next}, not at {}", place.last)),
-    }
-}
-
 fn at(position: u64, error: BatchError) -> String {
     format!("the batch at byte {position}: {error}")
 }
 
+/// Why no program can decode a batch whose checksum fits; an error if that is only so with this memory.
+fn for_all_programs(batch: &[u8], error: BatchError) -> Result<BatchError, BatchError> {
+    match error {
+        BatchError::Inflates { limit } if limit < DECOMPRESSED_BYTES_MAX => match check_unpacks(batch) {
+            Ok(()) => Err(error),
+            Err(error) => Ok(error),
+        },
+        error => Ok(error),
+    }
+}
+
 /// What the archive says about a batch; `None` if it has no records.
-fn row(
-    header: &BatchHeader,
-    position: u64,
-    length: u32,
-    records: impl Iterator<Item = Result<Record, BatchError>>,
-) -> Result<Option<Batch>, BatchError> {
+fn row(header: &BatchHeader, position: u64, batch: &Bytes, batch_bytes: usize) -> Result<Option<Batch>, BatchError> {
     let mut row: Option<Batch> = None;
     let mut deltas = Vec::new();
-    for record in records {
+    for record in records(batch, batch_bytes)? {
         let Record { offset, timestamp, .. } = record?;
         let delta = offset - header.base_offset;
         deltas.push(delta as u32);
@@ -111,7 +149,7 @@ fn row(
                 row = Some(Batch {
                     base_offset: header.base_offset,
                     position,
-                    length,
+                    length: batch.len() as u32,
                     min_timestamp: timestamp,
                     max_timestamp: timestamp,
                     documents: 1,

@@ -6,15 +6,16 @@ mod kit;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::archive::inspect;
-use chronik_core::batch::{CONTROL, Codec};
-use chronik_core::job::{IndexSettings, Job, JobInput, JobRun};
+use chronik_core::archive::{UNDECODABLE_MAX, inspect};
+use chronik_core::batch::{CONTROL, Codec, HEADER_LENGTH, forged};
+use chronik_core::job::{IndexSettings, Job, JobInput, JobResult, JobRun};
 use chronik_core::names::ArchiveName;
 use chronik_core::store::faulty::{Fault, FaultyStore, Line, Operation};
 use chronik_core::store::{SharedStore, memory};
 use kit::{batch, embedded, indexer, job, record, segment};
 
-/// One of everything: keys, headers, a tombstone, a gap, every codec, a control batch, two partitions and segments.
+/// One of everything: keys, headers, a tombstone, a gap, every codec, a control batch, a batch that can't be decoded, two
+/// partitions and segments.
 async fn one_of_everything(store: &SharedStore) -> Job {
     let first = vec![
         batch(Codec::None, 100, 0, &[(0, record(1_000, Some("a key"), Some("ERROR blk_12 lost"), &[]))]),
@@ -30,7 +31,8 @@ async fn one_of_everything(store: &SharedStore) -> Job {
         batch(Codec::None, 103, CONTROL, &[(0, record(9_000, Some("abort"), Some("never"), &[]))]),
         batch(Codec::Snappy, 104, 0, &[(6, record(-1, Some("k"), Some("{\"level\":\"INFO\"}"), &[]))]),
     ];
-    let second = vec![batch(Codec::Lz4, 5, 0, &[(0, record(5_000, Some("k"), Some("last"), &[]))])];
+    let second =
+        vec![batch(Codec::Lz4, 5, 0, &[(0, record(5_000, Some("k"), Some("last"), &[]))]), undecodable(Codec::Gzip, 6)];
     let one = segment(store, "lanes/00000000/segments/01/one.seg", &[(0, first)]).await;
     let two = segment(store, "lanes/00000000/segments/02/two.seg", &[(1, second)]).await;
     job(vec![one, two], IndexSettings::default())
@@ -90,6 +92,69 @@ async fn larger_archives_are_the_same_each_time_too() {
     assert!(first == second);
 }
 
+/// A batch of one record, as a producer may send it, whose body is of no codec.
+fn undecodable(codec: Codec, base: i64) -> Bytes {
+    let body = [0xee; 8];
+    forged(&[&batch(codec, base, 0, &[(0, record(0, None, None, &[]))])[..HEADER_LENGTH], &body].concat(), |bytes| {
+        let length = (bytes.len() - 12) as i32;
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    })
+}
+
+/// Runs of partitions 0, 1, ...
+async fn made_of(store: &SharedStore, runs: Vec<Vec<Bytes>>) -> JobResult {
+    let runs: Vec<_> = (0..).zip(runs).collect();
+    let input = segment(store, "s", &runs).await;
+    indexer(store, embedded()).index(job(vec![input], IndexSettings::default())).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_archive_names_the_batches_that_no_program_can_decode() {
+    let store = memory();
+    let good = |base| batch(Codec::None, base, 0, &[(0, record(7, None, Some("good"), &[]))]);
+    let cut_off = forged(&good(3), |bytes| bytes[HEADER_LENGTH] = 2);
+    let too_large = |codec| batch(codec, 0, 0, &[(0, record(0, None, Some(&"z".repeat(130 << 20)), &[]))]);
+    let mixed = vec![good(0), undecodable(Codec::Zstd, 1), undecodable(Codec::Zstd, 2), cut_off, good(4)];
+    let runs =
+        vec![mixed, vec![too_large(Codec::Zstd)], vec![too_large(Codec::Snappy)], vec![undecodable(Codec::Lz4, 9)]];
+    let result = made_of(&store, runs).await;
+    assert_eq!((result.archives.len(), &result.unreadable[..]), (1, &[][..]));
+    let made = &result.archives[0];
+    let times: Vec<_> = made.runs.iter().map(|run| (run.min_timestamp, run.max_timestamp)).collect();
+    assert_eq!((made.records, times), (2, vec![(Some(i64::MIN), Some(i64::MAX)); 4]));
+
+    let undecodable = inspect(store.as_ref(), &made.key).await.unwrap().undecodable;
+    let named: Vec<_> =
+        undecodable.iter().map(|batches| (batches.partition, batches.first, batches.last, &*batches.reason)).collect();
+    let too_large = "the batch decompresses to more than 134217728 bytes";
+    let no_codec = "the batch is corrupt: its records do not decompress";
+    assert_eq!(
+        named,
+        [
+            (0, 1, 2, no_codec),
+            (0, 3, 3, "the batch is corrupt: a record is not as long as it says"),
+            (1, 0, 0, too_large),
+            (2, 0, 0, too_large),
+            (3, 9, 9, no_codec),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_run_with_too_much_that_no_program_can_decode_stays_without_an_archive() {
+    let store = memory();
+    let alternating = |count: usize| -> Vec<Bytes> {
+        let codecs = [Codec::Gzip, Codec::None].into_iter().cycle();
+        (0..).zip(codecs.take(count)).map(|(base, codec)| undecodable(codec, base)).collect()
+    };
+    let result =
+        made_of(&store, vec![alternating(UNDECODABLE_MAX), alternating(1), alternating(UNDECODABLE_MAX + 1)]).await;
+    let covered: Vec<Vec<_>> =
+        result.archives.iter().map(|made| made.runs.iter().map(|run| run.partition).collect()).collect();
+    assert_eq!((covered, result.unreadable.len()), (vec![vec![0], vec![1]], 1));
+    assert!(result.unreadable[0].reason.contains("1024"), "{}", result.unreadable[0].reason);
+}
+
 #[tokio::test]
 async fn a_run_that_can_not_be_indexed_does_not_keep_the_others() {
     let store = memory();
@@ -115,7 +180,6 @@ async fn a_run_that_can_not_be_indexed_does_not_keep_the_others() {
     assert!(result.unreadable.iter().all(|run| !run.reason.is_empty()));
 }
 
-/// Flips a bit of an object.
 /// A segment with three partitions of a record each.
 async fn three_partitions(store: &SharedStore) -> JobInput {
     let one = || batch(Codec::None, 0, 0, &[(0, record(0, None, Some("word"), &[]))]);
@@ -150,6 +214,7 @@ async fn a_run_beyond_its_segment_does_not_keep_its_neighbours() {
     assert_eq!((partitions, result.unreadable[0].partition), (vec![0, 1], 2));
 }
 
+/// Flips a bit of an object.
 async fn spoil(store: &SharedStore, key: &str, at: u64) {
     let mut bytes = store.read(key, None).await.unwrap().to_vec();
     bytes[at as usize] ^= 1;

@@ -17,6 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use chronik_core::archive::Undecodable;
 use chronik_core::catalog::ArchiveEntry;
 use chronik_core::ids::{Offset, PartitionId, Timestamp};
 use chronik_core::job::IndexSettings;
@@ -38,6 +39,8 @@ pub struct Candidates {
     pub batches: Vec<CandidateBatch>,
     /// Whether all of them match, so that they need not be read to be counted.
     pub exact: bool,
+    /// What no program can decode, whatever is looked for.
+    pub undecodable: Vec<Undecodable>,
 }
 
 /// A batch with records that may match.

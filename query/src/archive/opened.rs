@@ -108,7 +108,8 @@ impl OpenedArchive {
     pub(super) fn search(&self, plan: &Plan) -> Result<Candidates, LeafError> {
         let failed = |error| LeafError::of_tantivy(&self.key, error);
         let documents = select(&plan.selection, &self.searcher, self.runs.documents()).map_err(failed)?;
-        Ok(Candidates { batches: self.batches(&documents)?, exact: plan.exact })
+        let undecodable = self.runs.undecodable().to_vec();
+        Ok(Candidates { batches: self.batches(&documents)?, exact: plan.exact, undecodable })
     }
 
     /// Leads from documents to the records.

@@ -239,6 +239,9 @@ async fn golden_archives_are_searched() {
             ] {
                 let found = leaf.candidates(&entry, &parse(query).unwrap(), WHOLE).await.unwrap();
                 assert_eq!(offsets(&found), expected, "{name} {query}");
+                let undecodable =
+                    found.undecodable.iter().map(|batches| (batches.partition, batches.first, batches.last));
+                assert!(undecodable.eq([(1, 6, 6)].into_iter().take(usize::from(exact))), "{name} {query}");
             }
             let all_but_one = leaf.candidates(&entry, &parse("NOT error").unwrap(), WHOLE).await.unwrap();
             let expected = if exact { vec![101, 102, 110, 5] } else { vec![100, 101, 102, 110, 5] };

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use chronik_core::archive::Undecodable;
+
 use super::order::Span;
-use super::plan::{BatchGroup, Scope, Unit, Work};
-use super::scan::BATCH_BYTES_MAX;
+use super::plan::{BatchGroup, Plan, Scope, Unit, Work};
+use super::scan::{BATCH_BYTES_MAX, unreadable};
+use super::{Cause, Missing};
 use crate::archive::{CandidateBatch, Candidates};
 
 /// Bytes of a segment that one read of candidates spans, unless a single batch is larger.
@@ -12,8 +15,23 @@ const GROUP_BYTES: u64 = 1 << 20;
 /// Bytes between two batches that are rather read than left out with a second read.
 const HOLE_BYTES: u64 = 64 << 10;
 
-/// Candidates as units of work, those that lie close together in one. `None` if the archive's positions can't be true.
-pub(super) fn grouped(scope: &Arc<Scope>, candidates: Candidates) -> Option<Vec<Unit>> {
+/// Candidates as units of work, and what can't be decoded as missing. `None` if the archive's positions can't be true.
+pub(super) fn proposed(scope: &Arc<Scope>, candidates: Candidates) -> Option<Plan> {
+    let missing = candidates.undecodable.iter().filter_map(|batches| undecodable(scope, batches)).collect();
+    Some(Plan { units: grouped(scope, candidates)?, missing, ..Plan::default() })
+}
+
+/// The offsets that would have been searched.
+fn undecodable(scope: &Scope, batches: &Undecodable) -> Option<Missing> {
+    let span = Span { earliest: batches.min_timestamp, latest: batches.max_timestamp };
+    let bucket = scope.bucket(batches.partition);
+    let offsets = batches.first.max(bucket.start)..batches.last.saturating_add(1).min(bucket.end);
+    let is_wanted = !offsets.is_empty() && scope.may_admit(span);
+    is_wanted.then(|| scope.missing(batches.partition, offsets, unreadable(&batches.reason), Cause::Unreadable))
+}
+
+/// Candidates as units of work, those that lie close together in one.
+fn grouped(scope: &Arc<Scope>, candidates: Candidates) -> Option<Vec<Unit>> {
     let exact = candidates.exact;
     let mut batches = candidates.batches;
     batches.retain_mut(|batch| {

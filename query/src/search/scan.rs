@@ -1,5 +1,6 @@
 //! Reads batches in bounded chunks and asks the matcher of every record.
 
+use std::fmt::Display;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -354,7 +355,7 @@ impl From<BatchError> for Unsearched {
 }
 
 /// Of a batch that is whole, by its checksum, and gives no records.
-fn unreadable(error: &BatchError) -> String {
+pub(super) fn unreadable(error: impl Display) -> String {
     format!("its batch is as the producer sent it and can't be decoded: {error}")
 }
 

@@ -9,7 +9,7 @@ use chronik_core::failpoint;
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::candidates::grouped;
+use super::candidates::proposed;
 use super::cursor::Cursor;
 use super::missing::covered;
 use super::page::Page;
@@ -208,7 +208,7 @@ impl Searcher {
         Ok(Outcome::Found(found))
     }
 
-    /// The candidates of an archive; its runs, if it is of no use; nothing, if the store does not give it now. Reading all of
+    /// The candidates of an archive and what can't be decoded; its runs, if it is of no use; nothing, if the store does not give it now. Reading all of
     /// its records instead would then only ask more of a store that fails.
     async fn open(&self, scope: &Arc<Scope>, archive: usize) -> Plan {
         let Some(entry) = scope.archive(archive) else {
@@ -216,10 +216,8 @@ impl Searcher {
         };
         self.scanner.metrics.archives.inc();
         let reason = match self.candidates(entry, scope).await {
-            Ok(candidates) => match grouped(scope, candidates) {
-                Some(units) => {
-                    return Plan { units, ..Plan::default() };
-                }
+            Ok(candidates) => match proposed(scope, candidates) {
+                Some(plan) => return plan,
                 None => format!("archive {} names batches that are too large", entry.key),
             },
             Err(error @ LeafError::Store { .. }) => {

@@ -124,6 +124,41 @@ async fn a_batch_that_does_not_unpack_is_named_each_time_and_unpacked_once() {
     }
 }
 
+/// Whatever the search is for: the archive knows them, and nobody tries to unpack them or reads what lies around them.
+#[tokio::test]
+async fn what_an_archive_can_not_decode_is_named_and_not_read() {
+    let mut world = World::new();
+    let mut list = batches(6);
+    for spoiled in [1, 2, 5] {
+        list[spoiled] = undecodable(&list[spoiled]);
+    }
+    world.add_topic("t", vec![list]);
+    world.ship(5).await;
+    world.ship(1).await;
+    for segment in 0..2 {
+        world.archive(0, segment).await;
+    }
+    world.topics[0].partitions[0].log_start = 3;
+    world.export(0).await;
+    let store = Arc::new(Counted { inner: world.store.clone(), reads: AtomicUsize::new(0) });
+    world.store = store.clone();
+    let metrics = Metrics::new();
+    let service = world.measured_service(QueryLimits::default(), true, &metrics);
+    for (query, found, reads) in [("", vec![9, 8, 7, 6], 1), ("odd", vec![9, 7], 2), ("absent", vec![], 2)] {
+        let (status, document) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", query)])).await;
+        assert_eq!((status.as_u16(), offsets(&document)), (200, found), "{document}");
+        assert_eq!(missing(&document), [(3, Some(6)), (10, Some(12))]);
+        assert_eq!(coverage(&document).into_values().collect::<Vec<_>>(), [(6, 10)]);
+        for range in document["not_searched"].as_array().unwrap() {
+            let reason = range["reason"].as_str().unwrap();
+            assert!(range["permanent"] == true && reason.contains("as the producer sent it"), "{document}");
+        }
+        assert_eq!(store.reads.load(Ordering::SeqCst), reads, "{query}");
+    }
+    assert_eq!(count(&metrics, "chronik_search_unreadable_batches_total"), 0);
+    assert_eq!(count(&metrics, "chronik_search_archives_failed_total"), 0);
+}
+
 #[tokio::test]
 async fn records_before_a_batch_that_does_not_unpack_are_given_and_it_is_named() {
     let mut world = World::new();

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ArchiveError, Description, open};
+use super::{ArchiveError, Description, Undecodable, open};
 use crate::job::CoveredRun;
 use crate::store::Store;
 
@@ -24,6 +24,8 @@ pub struct Inspection {
     pub sections: Vec<SectionInspection>,
     /// The runs it covers.
     pub runs: Vec<CoveredRun>,
+    /// What is in the runs and in no document.
+    pub undecodable: Vec<Undecodable>,
 }
 
 /// One member of an archive.
@@ -44,7 +46,7 @@ pub async fn inspect(store: &dyn Store, key: &str) -> Result<Inspection, Archive
     for section in &archive.toc.sections {
         archive.section(store, section).await?;
     }
-    let runs = archive.runs(store).await?.covered();
+    let table = archive.runs(store).await?;
     let sections = archive
         .toc
         .sections
@@ -61,6 +63,7 @@ pub async fn inspect(store: &dyn Store, key: &str) -> Result<Inspection, Archive
         crc: archive.toc_crc,
         description: archive.toc.description,
         sections,
-        runs,
+        runs: table.covered(),
+        undecodable: table.undecodable().to_vec(),
     })
 }

@@ -5,9 +5,9 @@
 //! range. Nothing in it depends on when or by whom it was built: the same inputs give the same bytes.
 //!
 //! ```text
-//! metadata.json      the description and the runs, for people and tools
+//! metadata.json      the description, the runs and what can't be decoded in them, for people and tools
 //! index/...          Tantivy's files; the term dictionaries last
-//! chronik/runs       packed: segments and runs, in document order        (`RunTable`)
+//! chronik/runs       packed: segments and runs, in document order; batches that can't be decoded  (`RunTable`)
 //! chronik/batches    packed: the batches of the runs, in document order  (`RunTable`)
 //! chronik/toc        packed: description, and per member its name, position, length and checksums (`Toc`)
 //! chronik/trailer    512 bytes (`Trailer`)
@@ -38,7 +38,7 @@ use crate::store::StoreError;
 
 pub use inspect::{Inspection, SectionInspection, inspect};
 pub use open::{Opened, open};
-pub use runs::{Batch, Located, Run, RunTable};
+pub use runs::{Batch, Located, REASON_BYTES_MAX, Run, RunTable, UNDECODABLE_MAX, Undecodable};
 pub use toc::{BLOCK_BYTES, Section, Toc};
 pub use trailer::{TRAILER_BYTES, Trailer};
 pub use write::{BuiltArchive, Member, build};

@@ -13,7 +13,12 @@ use crate::job::CoveredRun;
 pub(super) const RUNS: &str = "chronik/runs";
 pub(super) const BATCHES: &str = "chronik/batches";
 
-/// Consecutive batches of one partition in one segment, all of which were indexed.
+/// How many [`Undecodable`]s an archive may have. Of a run that alone has more, there is no archive.
+pub const UNDECODABLE_MAX: usize = 1024;
+/// Bytes that the reason of an [`Undecodable`] may have.
+pub const REASON_BYTES_MAX: usize = 256;
+
+/// Consecutive batches of one partition in one segment, all of which were indexed, but for the [`Undecodable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Index into [`RunTable::segments`].
@@ -58,6 +63,34 @@ impl Batch {
     }
 }
 
+/// Batches of a run, one behind the other, that are as their producer sent them and of which no program can make records, all
+/// for the same reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undecodable {
+    /// The partition's number.
+    pub partition: PartitionId,
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+    /// No earlier record can be in them, ms.
+    pub min_timestamp: Timestamp,
+    /// No later record can be in them, ms.
+    pub max_timestamp: Timestamp,
+    /// Why they can't be decoded, at most [`REASON_BYTES_MAX`].
+    pub reason: String,
+}
+
+impl Undecodable {
+    fn lies_in(&self, run: &Run) -> bool {
+        self.partition == run.partition && run.first <= self.first && self.last <= run.last
+    }
+
+    fn is_possible(&self) -> bool {
+        self.first <= self.last && self.min_timestamp <= self.max_timestamp && self.reason.len() <= REASON_BYTES_MAX
+    }
+}
+
 /// Where a document's record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located<'a> {
@@ -82,6 +115,8 @@ pub struct RunTable {
     /// Per batch, its first document.
     batch_starts: Vec<u32>,
     documents: u32,
+    /// In the order of the runs.
+    undecodable: Vec<Undecodable>,
 }
 
 impl RunTable {
@@ -100,13 +135,21 @@ impl RunTable {
         self.documents
     }
 
+    /// What is in the runs and in no document, in the order of the runs; at most [`UNDECODABLE_MAX`].
+    pub fn undecodable(&self) -> &[Undecodable] {
+        &self.undecodable
+    }
+
     /// About how many bytes of memory the table takes.
     pub fn weight(&self) -> usize {
+        let undecodable: usize =
+            self.undecodable.iter().map(|batches| size_of::<Undecodable>() + batches.reason.len()).sum();
         let deltas: usize = self.batches.iter().filter_map(|batch| batch.offset_deltas.as_ref()).map(|d| d.len()).sum();
         self.segments.iter().map(String::len).sum::<usize>()
             + self.runs.len() * (size_of::<Run>() + size_of::<usize>())
             + self.batches.len() * (size_of::<Batch>() + size_of::<u32>())
             + deltas * size_of::<u32>()
+            + undecodable
     }
 
     /// Adds a run, whose documents follow those of the runs before. Says what does not fit together.
@@ -117,6 +160,7 @@ impl RunTable {
         first: Offset,
         last: Offset,
         batches: Vec<Batch>,
+        undecodable: Vec<Undecodable>,
     ) -> Result<(), ArchiveError> {
         let segment = match self.segments.iter().rposition(|known| known == segment) {
             Some(at) => at,
@@ -126,7 +170,7 @@ impl RunTable {
             }
         };
         let run = Run { segment: segment as u32, partition, first, last, batches: batches.len() as u32 };
-        self.append(run, batches).map_err(ArchiveError::unwritable)
+        self.append(run, batches).and_then(|()| self.append_undecodable(undecodable)).map_err(ArchiveError::unwritable)
     }
 
     fn append(&mut self, run: Run, batches: Vec<Batch>) -> Result<(), String> {
@@ -146,6 +190,20 @@ impl RunTable {
         Ok(())
     }
 
+    /// Adds what can't be decoded of runs that are there.
+    fn append_undecodable(&mut self, undecodable: Vec<Undecodable>) -> Result<(), String> {
+        for batches in undecodable {
+            if !batches.is_possible() || !self.runs.iter().any(|run| batches.lies_in(run)) {
+                return Err(format!("{batches:?} fits into no run"));
+            }
+            if self.undecodable.len() == UNDECODABLE_MAX {
+                return Err(format!("more than {UNDECODABLE_MAX} batches can't be decoded"));
+            }
+            self.undecodable.push(batches);
+        }
+        Ok(())
+    }
+
     /// Where the record of a document is; `None` if there is no such document.
     pub fn locate(&self, document: u32) -> Option<Located<'_>> {
         if document >= self.documents {
@@ -160,21 +218,30 @@ impl RunTable {
 
     /// The runs as a job's result names them.
     pub fn covered(&self) -> Vec<CoveredRun> {
-        let batches = |n: usize| &self.batches[self.run_starts[n]..][..self.runs[n].batches as usize];
+        let times = |n: usize| {
+            let batches = &self.batches[self.run_starts[n]..][..self.runs[n].batches as usize];
+            let undecodable = self.undecodable.iter().filter(move |batches| batches.lies_in(&self.runs[n]));
+            let of_undecodable = undecodable.map(|batches| (batches.min_timestamp, batches.max_timestamp));
+            batches.iter().map(|batch| (batch.min_timestamp, batch.max_timestamp)).chain(of_undecodable)
+        };
         let covered = |(n, run): (usize, &Run)| CoveredRun {
             segment: self.segments[run.segment as usize].clone(),
             partition: run.partition,
             first: run.first,
             last: run.last,
-            min_timestamp: batches(n).iter().map(|batch| batch.min_timestamp).min(),
-            max_timestamp: batches(n).iter().map(|batch| batch.max_timestamp).max(),
+            min_timestamp: times(n).map(|(earliest, _)| earliest).min(),
+            max_timestamp: times(n).map(|(_, latest)| latest).max(),
         };
         self.runs.iter().enumerate().map(covered).collect()
     }
 
     pub(super) fn encode_runs(&self) -> Result<Vec<u8>, ArchiveError> {
-        packed::pack(&StoredRuns { segments: self.segments.clone(), runs: self.runs.clone() })
-            .map_err(ArchiveError::unwritable)
+        packed::pack(&StoredRuns {
+            segments: self.segments.clone(),
+            runs: self.runs.clone(),
+            undecodable: self.undecodable.clone(),
+        })
+        .map_err(ArchiveError::unwritable)
     }
 
     pub(super) fn encode_batches(&self) -> Result<Vec<u8>, ArchiveError> {
@@ -199,6 +266,7 @@ impl RunTable {
         if batches.next().is_some() {
             return Err(damaged("there are batches without a run".to_owned()));
         }
+        table.append_undecodable(runs.undecodable).map_err(damaged)?;
         Ok(table)
     }
 }
@@ -228,6 +296,7 @@ fn fits(run: &Run, batch: &Batch, from: (Offset, u64)) -> Option<(Offset, u64)> 
 struct StoredRuns {
     segments: Vec<String>,
     runs: Vec<Run>,
+    undecodable: Vec<Undecodable>,
 }
 
 /// Batches by column, as steps from the batch before, which is what compresses best.

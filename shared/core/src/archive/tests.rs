@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::ids::TopicId;
+use crate::ids::{Offset, PartitionId, TopicId};
 use crate::store::memory;
 
 const KEY: &str = "topics/t/archives/00/a.ckx";
@@ -24,10 +24,16 @@ fn table() -> RunTable {
         offset_deltas: offset_deltas.map(Into::into),
     };
     let mut table = RunTable::default();
-    table.push("one.seg", 0, 10, 30, vec![batch(10, 64, 3, None), batch(20, 200, 2, Some(vec![1, 9]))]).unwrap();
-    table.push("one.seg", 1, 0, 4, vec![]).unwrap();
-    table.push("two.seg", 0, 31, 31, vec![batch(31, 64, 1, None)]).unwrap();
+    let dense = vec![batch(10, 64, 3, None), batch(20, 200, 2, Some(vec![1, 9]))];
+    table.push("one.seg", 0, 10, 30, dense, vec![undecodable(0, 13, 19), undecodable(0, 30, 30)]).unwrap();
+    table.push("one.seg", 1, 0, 4, vec![], vec![]).unwrap();
+    table.push("two.seg", 0, 31, 31, vec![batch(31, 64, 1, None)], vec![]).unwrap();
     table
+}
+
+fn undecodable(partition: PartitionId, first: Offset, last: Offset) -> Undecodable {
+    let reason = "it is made of spam".to_owned();
+    Undecodable { partition, first, last, min_timestamp: 20, max_timestamp: 99, reason }
 }
 
 fn description(records: u32) -> Description {
@@ -129,6 +135,7 @@ fn any_tar_program_opens_an_archive() {
     assert_eq!(metadata["topic"], "logs");
     assert_eq!(metadata["runs"][0]["segment"], "one.seg");
     assert_eq!(metadata["runs"][1]["min_timestamp"], serde_json::Value::Null);
+    assert_eq!(metadata["undecodable"][0]["first"], 13);
 }
 
 #[tokio::test]
@@ -139,6 +146,7 @@ async fn an_inspection_tells_what_is_in_it() {
     assert_eq!(inspection.description.records, 6);
     assert_eq!(inspection.sections.len(), 6);
     assert_eq!(inspection.runs, table().covered());
+    assert_eq!(inspection.undecodable, table().undecodable());
     let json = serde_json::to_value(&inspection).unwrap();
     assert_eq!(json["analysis"], "words");
 }
@@ -159,6 +167,13 @@ async fn other_versions_and_other_archives_are_refused() {
     assert!(error.to_string().contains(KEY));
     let missing = open(store.as_ref(), "other", built.size, None, 0).await.unwrap_err();
     assert_eq!(missing, ArchiveError::NotFound { archive: "other".to_owned() });
+}
+
+/// Who looks for records of that time would have found them there.
+#[test]
+fn the_times_of_a_run_are_those_of_what_can_not_be_decoded_too() {
+    let times: Vec<_> = table().covered().iter().map(|run| (run.min_timestamp, run.max_timestamp)).collect();
+    assert_eq!(times, [(Some(5), Some(99)), (None, None), (Some(26), Some(36))]);
 }
 
 #[test]
@@ -194,8 +209,22 @@ fn what_does_not_fit_together_is_not_written() {
         vec![Batch { offset_deltas: Some([1].into()), ..batch(10, 0, 2) }],
     ];
     for batches in wrong {
-        assert!(RunTable::default().push("s", 0, 10, 20, batches.clone()).is_err(), "{batches:?}");
+        assert!(RunTable::default().push("s", 0, 10, 20, batches.clone(), vec![]).is_err(), "{batches:?}");
     }
+    let good = undecodable(0, 10, 20);
+    let wrong = [
+        vec![Undecodable { partition: 1, ..good.clone() }],
+        vec![Undecodable { first: 9, ..good.clone() }],
+        vec![Undecodable { last: 21, ..good.clone() }],
+        vec![Undecodable { first: 12, last: 11, ..good.clone() }],
+        vec![Undecodable { min_timestamp: 100, ..good.clone() }],
+        vec![Undecodable { reason: "r".repeat(REASON_BYTES_MAX + 1), ..good.clone() }],
+        vec![good.clone(); UNDECODABLE_MAX + 1],
+    ];
+    for undecodable in wrong {
+        assert!(RunTable::default().push("s", 0, 10, 20, vec![], undecodable.clone()).is_err(), "{undecodable:?}");
+    }
+    assert!(RunTable::default().push("s", 0, 10, 20, vec![], vec![good; UNDECODABLE_MAX]).is_ok());
     assert!(build(description(5), vec![], &table()).is_err());
     let name = Member { name: "n".repeat(100), data: Bytes::new() };
     assert!(build(description(6), vec![name], &table()).is_err());
@@ -265,7 +294,8 @@ proptest! {
                     (n as i32, batch.position, batch.base_offset + i64::from(delta))
                 }));
             }
-            table.push(&format!("{}.seg", n % 2), n as i32, 0, i64::MAX, batches).unwrap();
+            let undecodable = batches.iter().map(|batch| undecodable(n as i32, batch.base_offset, batch.base_offset));
+            table.push(&format!("{}.seg", n % 2), n as i32, 0, i64::MAX, batches.clone(), undecodable.collect()).unwrap();
         }
         let read = RunTable::parse(KEY, &table.encode_runs().unwrap(), &table.encode_batches().unwrap()).unwrap();
         prop_assert_eq!(&read, &table);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::runs::{BATCHES, RUNS};
 use super::ustar::{END_BYTES, RECORD_BYTES, header, padding};
-use super::{ArchiveError, Description, INDEX_FOLDER, RunTable, Section, Toc, Trailer};
+use super::{ArchiveError, Description, INDEX_FOLDER, RunTable, Section, Toc, Trailer, Undecodable};
 use crate::job::CoveredRun;
 
 pub(super) const METADATA: &str = "metadata.json";
@@ -37,6 +37,7 @@ struct Metadata<'a> {
     #[serde(flatten)]
     description: &'a Description,
     runs: Vec<CoveredRun>,
+    undecodable: &'a [Undecodable],
 }
 
 /// Puts an archive together; Tantivy's files keep the order they come in.
@@ -44,8 +45,8 @@ pub fn build(description: Description, index: Vec<Member>, runs: &RunTable) -> R
     if description.records != u64::from(runs.documents()) {
         return Err(ArchiveError::unwritable("the run table is about other records than the description"));
     }
-    let metadata = serde_json::to_vec_pretty(&Metadata { description: &description, runs: runs.covered() })
-        .map_err(|error| ArchiveError::unwritable(error.to_string()))?;
+    let metadata = Metadata { description: &description, runs: runs.covered(), undecodable: runs.undecodable() };
+    let metadata = serde_json::to_vec_pretty(&metadata).map_err(|error| ArchiveError::unwritable(error.to_string()))?;
     let mut file = Tar::default();
     file.section(METADATA, metadata.into())?;
     for member in index {

@@ -60,6 +60,19 @@ impl Codec {
         }
     }
 
+    /// Whether the records decompress, to at most `limit` bytes; only a piece of them is held. Snappy is taken at its word.
+    pub(super) fn check(self, body: &[u8], limit: usize) -> Result<(), BatchError> {
+        let length = match self {
+            Self::Snappy => snappy_blocks(body).try_fold(0, |sum, block| Ok(sum + block?.1))?,
+            _ => {
+                let mut unpacker = Unpacker::default();
+                let decoder = self.reader(body, limit, &mut unpacker)?;
+                io::copy(&mut decoder.take(limit as u64 + 1), &mut io::sink()).map_err(damaged)? as usize
+            }
+        };
+        if length > limit { Err(BatchError::Inflates { limit }) } else { Ok(()) }
+    }
+
     /// The records as they are without compression, piece by piece; only snappy's are unpacked at once, and refused beyond
     /// `limit` bytes.
     pub(super) fn reader<'a>(
@@ -126,38 +139,51 @@ fn drain(decoder: impl Read, limit: usize) -> Result<Bytes, BatchError> {
 
 fn unsnap(body: &[u8], limit: usize) -> Result<Bytes, BatchError> {
     let mut records = Vec::new();
-    if !body.starts_with(&XERIAL_MAGIC) {
-        unsnap_block(body, &mut records, limit)?;
-        return Ok(records.into());
-    }
-    let mut rest = body;
-    while !rest.is_empty() {
-        if rest.starts_with(&XERIAL_MAGIC) {
-            rest = rest.get(XERIAL_HEADER_LENGTH..).ok_or(BatchError::CUT_OFF)?;
-            continue;
+    for block in snappy_blocks(body) {
+        let (block, length) = block?;
+        let from = records.len();
+        if length > limit - from {
+            return Err(BatchError::Inflates { limit });
         }
-        let (length, blocks) = rest.split_first_chunk::<4>().ok_or(BatchError::CUT_OFF)?;
-        let length = u32::from_be_bytes(*length) as usize;
-        let (block, behind) = blocks.split_at_checked(length).ok_or(BatchError::CUT_OFF)?;
-        unsnap_block(block, &mut records, limit)?;
-        rest = behind;
+        records.resize(from + length, 0);
+        let written = snap::raw::Decoder::new().decompress(block, &mut records[from..]).map_err(damaged)?;
+        records.truncate(from + written);
     }
     Ok(records.into())
 }
 
-fn unsnap_block(block: &[u8], records: &mut Vec<u8>, limit: usize) -> Result<(), BatchError> {
-    let length = snap::raw::decompress_len(block).map_err(damaged)?;
-    if length > limit - records.len() {
-        return Err(BatchError::Inflates { limit });
+/// The blocks, and how many bytes each claims to have without compression; ends after the first error.
+fn snappy_blocks(body: &[u8]) -> impl Iterator<Item = Result<(&[u8], usize), BatchError>> {
+    let is_framed = body.starts_with(&XERIAL_MAGIC);
+    let mut rest = Some(body);
+    std::iter::from_fn(move || {
+        let mut body = rest.take()?;
+        let block = if is_framed { next_block(&mut body).transpose()? } else { Ok(body) };
+        rest = block.as_ref().ok().filter(|_| is_framed).map(|_| body);
+        Some(block.and_then(|block| Ok((block, claimed_length(block)?))))
+    })
+}
+
+/// Takes the next block out of snappy-java's framing; `None` at the end.
+fn next_block<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, BatchError> {
+    while rest.starts_with(&XERIAL_MAGIC) {
+        *rest = rest.get(XERIAL_HEADER_LENGTH..).ok_or(BatchError::CUT_OFF)?;
     }
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let (length, blocks) = rest.split_first_chunk::<4>().ok_or(BatchError::CUT_OFF)?;
+    let (block, behind) = blocks.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or(BatchError::CUT_OFF)?;
+    *rest = behind;
+    Ok(Some(block))
+}
+
+fn claimed_length(block: &[u8]) -> Result<usize, BatchError> {
+    let length = snap::raw::decompress_len(block).map_err(damaged)?;
     if length > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
         return Err(BatchError::Corrupt { reason: "a snappy block claims more than it can hold" });
     }
-    let from = records.len();
-    records.resize(from + length, 0);
-    let written = snap::raw::Decoder::new().decompress(block, &mut records[from..]).map_err(damaged)?;
-    records.truncate(from + written);
-    Ok(())
+    Ok(length)
 }
 
 fn snap(records: &[u8]) -> io::Result<Vec<u8>> {
@@ -195,6 +221,9 @@ mod tests {
         #[test]
         fn any_bytes_are_refused_or_stay_below_the_limit(body: Vec<u8>, limit in 0usize..4096) {
             for codec in Codec::ALL {
+                let (checked, read) = (codec.check(&body, limit), codec.decompress(Bytes::from(body.clone()), limit));
+                let is_taken_at_its_word = codec == Codec::Snappy && checked.is_ok();
+                prop_assert!(is_taken_at_its_word || checked.is_ok() == read.is_ok(), "{codec:?} {checked:?} {read:?}");
                 if let Ok(records) = codec.decompress(Bytes::from(body.clone()), limit) {
                     prop_assert!(records.len() <= limit);
                 }

@@ -23,6 +23,6 @@ pub use header::{BatchHeader, CONTROL, HEADER_LENGTH, LOG_APPEND_TIME, TRANSACTI
 #[cfg(any(test, feature = "testing"))]
 pub use produced::forged;
 pub use produced::{check_produced, stamp, stamp_log_append_time};
-pub use record::{HEADERS_MAX, Header, Record, Records, fuzz_records, records};
+pub use record::{HEADERS_MAX, Header, Record, Records, check_unpacks, fuzz_records, records};
 pub use time::{DECOMPRESSED_BYTES_MAX, TimeSpan, find_time, fuzz_time_span, latest_timestamp, time_span};
 pub use transfer::{BATCH_BYTES_MAX, CONTENT_TYPE_BATCHES, TRANSFER_HEADER_LENGTH, TransferError, pack, unpack};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BatchError, BatchHeader, HEADER_LENGTH, varint};
+use super::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, HEADER_LENGTH, varint};
 use crate::ids::{Offset, Timestamp};
 
 /// Headers that a record may have to be read. Kafka knows no limit, and stores and fetches are not bound by it.
@@ -43,6 +43,14 @@ pub fn records(batch: &Bytes, decompressed_bytes_max: usize) -> Result<Records, 
     let body = batch.slice(HEADER_LENGTH..header.total_length());
     let body = header.codec()?.decompress(body, decompressed_bytes_max)?;
     Ok(Records { header, reader: Reader { bytes: body, at: 0 }, left, lowest_delta: 0 })
+}
+
+/// Whether the records of a whole batch unpack to at most [`DECOMPRESSED_BYTES_MAX`], found out without holding them: what to ask
+/// about a batch that [`records`] refused because of a lower limit.
+pub fn check_unpacks(batch: &[u8]) -> Result<(), BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let body = batch.get(HEADER_LENGTH..header.total_length()).ok_or(BatchError::CUT_OFF)?;
+    header.codec()?.check(body, DECOMPRESSED_BYTES_MAX)
 }
 
 /// The records of a batch in offset order; ends after the first error.
