@@ -1,12 +1,9 @@
 //! A lane's local checkpoints: two places of which each holds the newest state, so that one may be damaged, and one is
 //! whole while the other is written.
 //!
-//! ```text
-//! magic [8] | version u32 | lane u32 | incarnation u32 | number u64 | index u64 | length u64 | crc u32 of the checkpoint
-//!           | crc u32 of what precedes | zeros up to 4096 | checkpoint
-//! ```
-//! Integers little-endian, checksums CRC-32C. `number` counts the writes. A place is allocated for twice of what it
-//! holds, so that a full disk does not keep a checkpoint from being written.
+//! A place is a [head](Head), zeros up to 4096, and the checkpoint. The head's fields are the checkpoint's index, its length
+//! and its CRC-32C. A place is allocated for twice of what it holds, so that a full disk does not keep a checkpoint from
+//! being written.
 
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
@@ -16,12 +13,10 @@ use bytes::Bytes;
 use chronik_core::ids::{Incarnation, Lane, LogIndex};
 
 use super::{DataDirError, io_error};
-use crate::disk::{Disk, DiskFile, read_full_at, write_all_at};
+use crate::disk::{Disk, DiskFile, Head, UnknownVersion, read_full_at, write_all_at};
 
 const PLACES: [&str; 2] = ["0.ckpt", "1.ckpt"];
-const VERSION: u32 = 0;
 const MAGIC: [u8; 8] = *b"ChronikL";
-const HEADER_BYTES: usize = 52;
 const CHECKPOINT_START: u64 = 4096;
 /// Places grow by as much at a time.
 const GROWTH_BYTES: u64 = 1 << 20;
@@ -79,17 +74,10 @@ impl Checkpoints {
         // and the other one stays until it has.
         places.sort_by_key(|(written, ..)| std::cmp::Reverse(*written));
         for ((_, file, path), number) in places.into_iter().zip(number + 1..) {
-            let header = Header {
-                version: VERSION,
-                lane: self.lane,
-                incarnation,
-                number,
-                index,
-                length: checkpoint.len() as u64,
-                crc: crc32c::crc32c(checkpoint),
-            };
+            let fields = [index, checkpoint.len() as u64, crc32c::crc32c(checkpoint).into()];
+            let head = Head { lane: self.lane, incarnation, number, fields };
             let written = write_all_at(&*file, CHECKPOINT_START, &mut [IoSlice::new(checkpoint)])
-                .and_then(|()| write_all_at(&*file, 0, &mut [IoSlice::new(&header.encode())]))
+                .and_then(|()| write_all_at(&*file, 0, &mut [IoSlice::new(&head.encode(&MAGIC))]))
                 .and_then(|()| file.sync_data());
             written.map_err(io_error("write", &path))?;
         }
@@ -154,89 +142,37 @@ impl Checkpoints {
             Err(error) => return Err(io_error("open", path)(error)),
         };
         let read = || io_error("read", path);
-        let mut header = [0; HEADER_BYTES];
-        let filled = read_full_at(&*file, 0, &mut header).map_err(read())?;
-        let Some(header) = (filled == HEADER_BYTES).then(|| Header::decode(&header)).flatten() else {
+        let head = Head::read(&MAGIC, &*file, 0).map_err(read())?;
+        let Some(head) = head.map_err(|UnknownVersion(version)| DataDirError::Unknown {
+            path: path.to_owned(),
+            reason: format!("it has format version {version}"),
+        })?
+        else {
             return Ok(Place::Damaged);
         };
-        if header.version != VERSION {
-            return Err(DataDirError::Unknown {
-                path: path.to_owned(),
-                reason: format!("version {}, known is {VERSION}", header.version),
-            });
-        }
+        let [index, length, crc] = head.fields;
         let room = file.length().map_err(read())?.saturating_sub(CHECKPOINT_START);
-        if header.length > room || header.lane != self.lane {
+        if length > room || head.lane != self.lane {
             return Ok(Place::Damaged);
         }
-        let mut bytes = vec![0; header.length as usize];
+        let mut bytes = vec![0; length as usize];
         let filled = read_full_at(&*file, CHECKPOINT_START, &mut bytes).map_err(read())?;
-        if filled < bytes.len() || crc32c::crc32c(&bytes) != header.crc {
+        if filled < bytes.len() || u64::from(crc32c::crc32c(&bytes)) != crc {
             return Ok(Place::Damaged);
         }
         Ok(Place::Whole(Stored {
             path: path.to_owned(),
-            incarnation: header.incarnation,
-            index: header.index,
+            incarnation: head.incarnation,
+            index,
             bytes: bytes.into(),
-            number: header.number,
+            number: head.number,
         }))
-    }
-}
-
-/// A place's head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Header {
-    version: u32,
-    lane: Lane,
-    incarnation: Incarnation,
-    number: u64,
-    index: LogIndex,
-    length: u64,
-    crc: u32,
-}
-
-impl Header {
-    fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.lane.0.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.incarnation.0.to_le_bytes());
-        bytes[20..28].copy_from_slice(&self.number.to_le_bytes());
-        bytes[28..36].copy_from_slice(&self.index.to_le_bytes());
-        bytes[36..44].copy_from_slice(&self.length.to_le_bytes());
-        bytes[44..48].copy_from_slice(&self.crc.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[..48]);
-        bytes[48..].copy_from_slice(&crc.to_le_bytes());
-        bytes
-    }
-
-    /// None if these bytes are not a whole head.
-    fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        fn field<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
-            std::array::from_fn(|i| bytes[at + i])
-        }
-        let crc = u32::from_le_bytes(field(bytes, 48));
-        if bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..48]) != crc {
-            return None;
-        }
-        Some(Self {
-            version: u32::from_le_bytes(field(bytes, 8)),
-            lane: Lane(u32::from_le_bytes(field(bytes, 12))),
-            incarnation: Incarnation(u32::from_le_bytes(field(bytes, 16))),
-            number: u64::from_le_bytes(field(bytes, 20)),
-            index: u64::from_le_bytes(field(bytes, 28)),
-            length: u64::from_le_bytes(field(bytes, 36)),
-            crc: u32::from_le_bytes(field(bytes, 44)),
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use proptest::prelude::*;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
     use rustix::io::Errno;
@@ -341,20 +277,6 @@ mod tests {
                 assert!(newest(&disk.crash(seed)) >= stored, "seed {seed}: {stored:?} was stored");
                 assert!(newest(&disk) >= stored, "seed {seed}: {stored:?} was stored");
             }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_head_is_read_back_and_any_flipped_bit_is_noticed(
-            lane: u32, incarnation: u32, number: u64, index: u64, length: u64, crc: u32, bit in 0..HEADER_BYTES * 8,
-        ) {
-            let (lane, incarnation) = (Lane(lane), Incarnation(incarnation));
-            let header = Header { version: VERSION, lane, incarnation, number, index, length, crc };
-            let mut bytes = header.encode();
-            prop_assert_eq!(Header::decode(&bytes), Some(header));
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert_eq!(Header::decode(&bytes), None);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The disk, as far as the write-ahead log needs it: two narrow traits, so that one suite can run over a real
 //! directory and over a disk in memory that loses and tears whatever was not synced.
 
+mod head;
 mod local;
 #[cfg(test)]
 pub mod memory;
@@ -9,6 +10,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use head::{Head, UnknownVersion};
 pub use local::LocalDisk;
 
 /// The most parts that one vectored write takes; the system's own limit (`IOV_MAX`).
