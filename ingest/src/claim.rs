@@ -19,6 +19,8 @@ use crate::clock::now_ms;
 
 /// The version of both documents.
 const VERSION: u32 = 0;
+/// Seconds from 1970 to the year 10000.
+const YEAR_10000_S: u64 = 253_402_300_800;
 
 /// Why the bucket can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,10 +129,14 @@ pub async fn cluster_of(store: &SharedStore) -> Result<Option<Uuid>, ClaimError>
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    decode_cluster(&bytes).map(Some)
+}
+
+fn decode_cluster(bytes: &[u8]) -> Result<Uuid, ClaimError> {
     let unknown = |reason: String| ClaimError::Unknown { key: names::CLUSTER.into(), reason };
-    let document: ClusterDocument = serde_json::from_slice(&bytes).map_err(|error| unknown(error.to_string()))?;
+    let document: ClusterDocument = serde_json::from_slice(bytes).map_err(|error| unknown(error.to_string()))?;
     match document.v {
-        VERSION => Ok(Some(document.cluster)),
+        VERSION => Ok(document.cluster),
         other => Err(unknown(format!("version {other}, known is {VERSION}"))),
     }
 }
@@ -235,12 +241,23 @@ pub async fn holder(store: &SharedStore, incarnation: Incarnation) -> Option<Cla
 
 /// The holder of a claim, in words.
 pub async fn owner(store: &SharedStore, claim: Incarnation) -> String {
-    let Some(holder) = holder(store, claim).await else {
-        return format!("the broker of incarnation {claim}");
-    };
-    let at = Duration::from_millis(u64::try_from(holder.at_ms).unwrap_or(0));
-    let at = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + at);
-    format!("the broker on {} (incarnation {claim}, since {at})", holder.host)
+    match holder(store, claim).await {
+        Some(holder) => holder.words(claim),
+        None => format!("the broker of incarnation {claim}"),
+    }
+}
+
+impl ClaimDocument {
+    fn words(&self, claim: Incarnation) -> String {
+        let Self { host, at_ms, .. } = self;
+        let since = Duration::from_millis(u64::try_from(*at_ms).unwrap_or(0));
+        // Years of more than four digits have no such form.
+        let at = match since.as_secs() < YEAR_10000_S {
+            true => humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string(),
+            false => format!("{at_ms} ms after 1970"),
+        };
+        format!("the broker on {host} (incarnation {claim}, since {at})")
+    }
 }
 
 fn host() -> String {
@@ -251,6 +268,14 @@ fn host() -> String {
 
 fn json(document: &impl Serialize) -> Bytes {
     serde_json::to_vec(document).map(Bytes::from).unwrap_or_default()
+}
+
+/// Reads any bytes as `cluster.json` and as a claim, for fuzzing; whatever comes out, nothing panics.
+pub fn fuzz_documents(bytes: &[u8]) {
+    let _ = decode_cluster(bytes);
+    if let Ok(claim) = serde_json::from_slice::<ClaimDocument>(bytes) {
+        let _ = claim.words(claim.incarnation);
+    }
 }
 
 #[cfg(test)]
@@ -271,6 +296,24 @@ mod tests {
         assert!(matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })));
         assert_eq!(highest(&store).await.unwrap(), Some(Incarnation(1)));
         assert_eq!(claim_after(&store, Some(Incarnation(1))).await.unwrap(), Incarnation(2));
+    }
+
+    #[tokio::test]
+    async fn a_holder_is_told_whatever_time_its_claim_says() {
+        let store = memory();
+        for (at_ms, told) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-5, "1970-01-01T00:00:00Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59Z"),
+            (253_402_300_800_000, "253402300800000 ms after 1970"),
+            (i64::MAX, "9223372036854775807 ms after 1970"),
+        ] {
+            let incarnation = Incarnation(7);
+            let claim = ClaimDocument { v: VERSION, incarnation, nonce: String::new(), host: "h".into(), at_ms };
+            store.overwrite("claims/00000007.json", json(&claim)).await.unwrap();
+            let words = format!("the broker on h (incarnation 00000007, since {told})");
+            assert_eq!(owner(&store, incarnation).await, words);
+        }
     }
 
     /// Lets everything be created anew, as a store without conditional puts does.

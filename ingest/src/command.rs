@@ -304,3 +304,13 @@ fn decode_fields<T: DeserializeOwned>(fields: &[u8], position: usize) -> Result<
     bincode::serde::decode_from_slice(fields, config)
         .map_err(|error| CommandError::Malformed { position, reason: error.to_string() })
 }
+
+/// Reads any bytes as the commands of a frame, and writes what comes out again; for fuzzing.
+pub fn fuzz_commands(bytes: &[u8]) {
+    if let Ok(commands) = Command::decode_all(&Bytes::copy_from_slice(bytes)) {
+        for command in commands {
+            let decoded = Command::decode_all(&command.encoded().into());
+            assert!(decoded.is_ok_and(|again| again == [command]));
+        }
+    }
+}

@@ -18,7 +18,7 @@ use chronik_core::ids::Lane;
 
 use crate::disk::{Disk, LocalDisk};
 pub use checkpoints::{Checkpoints, Stored};
-pub use identity::Identity;
+pub use identity::{Identity, fuzz_identity};
 
 const IDENTITY: &str = "identity.json";
 
@@ -150,15 +150,7 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let damaged =
-            |error: serde_json::Error| DataDirError::Damaged { path: path.clone(), reason: error.to_string() };
-        let fields: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
-        match fields.get("v").and_then(serde_json::Value::as_u64) {
-            Some(other) if other != u64::from(identity::VERSION) => {
-                Err(DataDirError::Unknown { path, reason: format!("version {other}, known is {}", identity::VERSION) })
-            }
-            _ => serde_json::from_value(fields).map(Some).map_err(damaged),
-        }
+        Identity::decode(&path, &bytes).map(Some)
     }
 
     /// None, unless a lane has left data in one of these directories.

@@ -78,6 +78,20 @@ impl Head {
     }
 }
 
+/// Reads any bytes as a head, also with a checksum that fits, and writes what comes out again; for fuzzing.
+pub fn fuzz_head(bytes: &[u8]) {
+    let Some((magic, _)) = bytes.split_first_chunk::<8>() else { return };
+    let mut head = [0; HEAD_BYTES];
+    let length = bytes.len().min(HEAD_BYTES);
+    head[..length].copy_from_slice(&bytes[..length]);
+    let _ = Head::decode(magic, &head);
+    let crc = crc32c::crc32c(&head[..CRC_AT]);
+    head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    if let Ok(Some(decoded)) = Head::decode(magic, &head) {
+        assert_eq!(decoded.encode(magic), head);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]

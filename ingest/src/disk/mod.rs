@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use head::{Head, UnknownVersion};
+pub use head::{Head, UnknownVersion, fuzz_head};
 pub use local::LocalDisk;
 
 /// The most parts that one vectored write takes; the system's own limit (`IOV_MAX`).

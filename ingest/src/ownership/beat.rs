@@ -166,7 +166,7 @@ impl Heart {
         self.ownership.check().await?;
         self.undisputed().await?;
         failpoint!("latest-checked");
-        let beat = self.latest.as_ref().map_or(0, |last| last.beat + 1);
+        let beat = self.latest.as_ref().map_or(0, |last| last.beat.wrapping_add(1));
         let latest = Latest { beat, ..latest };
         self.overwrite(&latest).await?;
         self.latest = Some(latest);
@@ -198,7 +198,7 @@ pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Res
 }
 
 fn held(latest: Latest) -> Latest {
-    Latest { beat: latest.beat + 1, released: false, ..latest }
+    Latest { beat: latest.beat.wrapping_add(1), released: false, ..latest }
 }
 
 /// What `latest` says; `None` before the first export. A damaged one says as much as the newest export does: that nobody

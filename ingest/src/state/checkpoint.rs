@@ -8,14 +8,17 @@
 //! | 4 | results taken in |
 //! | 5 | tombstones |
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use chronik_core::checkpoint::{self, Checkpoint, CheckpointHeader, Section};
-use chronik_core::ids::Lane;
+use chronik_core::ids::{Incarnation, Lane, LogIndex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::LaneState;
+use super::segments::{Segments, Tombstone};
 use super::topic::Topic;
 
 /// The version of every section's shape.
@@ -103,4 +106,20 @@ fn fields<T: DeserializeOwned>(sections: &[Section], kind: u16) -> Result<T, Che
     bincode::serde::decode_from_slice(&section.bytes, config)
         .map(|(fields, _)| fields)
         .map_err(|error| CheckpointError::Section { kind, reason: error.to_string() })
+}
+
+/// Reads any bytes as every section of a state, for fuzzing; whatever comes out, nothing panics.
+pub fn fuzz_state(bytes: &[u8]) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let sections =
+        (INCARNATION..=TOMBSTONES).map(|kind| Section { kind, version: VERSION, bytes: bytes.clone() }).collect();
+    let header =
+        CheckpointHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: Lane(0), index: LogIndex::MAX };
+    let whole = checkpoint::encode(&Checkpoint { header, sections });
+    let _ = decode("fuzz", whole, Uuid::nil(), Lane(0));
+    let sections =
+        [TOPICS, SEGMENTS, RESULTS, TOMBSTONES].map(|kind| Section { kind, version: VERSION, bytes: bytes.clone() });
+    let _ = fields::<Segments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());
+    let _ = fields::<BTreeMap<String, LogIndex>>(&sections, RESULTS);
+    let _ = fields::<BTreeMap<String, Tombstone>>(&sections, TOMBSTONES);
 }

@@ -128,3 +128,19 @@ impl From<StoreError> for ArchiveError {
         }
     }
 }
+
+/// Reads any bytes as every table of an archive, for fuzzing; whatever comes out, nothing panics.
+pub fn fuzz_archive(bytes: &[u8]) {
+    let _ = packed::unpack::<Toc>(bytes);
+    if let Some((from, rest)) = bytes.split_first() {
+        let (one, other) = rest.split_at(rest.len().min(usize::from(*from)));
+        runs::fuzz_runs(one, other);
+    }
+    if let Ok(toc) = packed::decode::<Toc>(bytes) {
+        let _ = toc.check("fuzz", u64::MAX);
+    }
+    let mut trailer = [0; TRAILER_BYTES];
+    let length = bytes.len().min(TRAILER_BYTES);
+    trailer[..length].copy_from_slice(&bytes[..length]);
+    let _ = Trailer::parse("fuzz", &trailer);
+}

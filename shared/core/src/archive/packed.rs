@@ -27,8 +27,13 @@ pub(super) fn unpack<T: DeserializeOwned>(packed: &[u8]) -> Result<T, String> {
     if plain.len() > BYTES_MAX {
         return Err(format!("a table is larger than {BYTES_MAX} bytes"));
     }
+    decode(&plain)
+}
+
+/// The value that these bytes were before they were compressed.
+pub(super) fn decode<T: DeserializeOwned>(plain: &[u8]) -> Result<T, String> {
     let config = bincode::config::standard().with_limit::<BYTES_MAX>();
-    let (value, length) = bincode::serde::decode_from_slice(&plain, config).map_err(|error| error.to_string())?;
+    let (value, length) = bincode::serde::decode_from_slice(plain, config).map_err(|error| error.to_string())?;
     if length != plain.len() {
         return Err(format!("{} bytes follow a table", plain.len() - length));
     }

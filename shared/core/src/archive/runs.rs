@@ -254,6 +254,11 @@ impl RunTable {
         let runs: StoredRuns = packed::unpack(runs).map_err(|reason| damaged(format!("{RUNS}: {reason}")))?;
         let batches: StoredBatches =
             packed::unpack(batches).map_err(|reason| damaged(format!("{BATCHES}: {reason}")))?;
+        Self::of_stored(archive, runs, batches)
+    }
+
+    fn of_stored(archive: &str, runs: StoredRuns, batches: StoredBatches) -> Result<Self, ArchiveError> {
+        let damaged = |reason: String| ArchiveError::damaged(archive, reason);
         let mut batches = batches.into_batches().map_err(damaged)?.into_iter();
         let mut table = Self { segments: runs.segments, ..Self::default() };
         for run in runs.runs {
@@ -369,5 +374,18 @@ impl StoredBatches {
             return Err(format!("{BATCHES}: offsets without a batch"));
         }
         Ok(batches)
+    }
+}
+
+/// Reads any bytes as both tables, before they were compressed, and finds each document; for fuzzing.
+pub(super) fn fuzz_runs(runs: &[u8], batches: &[u8]) {
+    if let (Ok(runs), Ok(batches)) = (packed::decode(runs), packed::decode(batches))
+        && let Ok(table) = RunTable::of_stored("fuzz", runs, batches)
+    {
+        let _ = (table.weight(), table.covered());
+        let documents = table.documents();
+        for document in (0..documents.min(1000)).chain(documents.saturating_sub(1000)..documents) {
+            assert!(table.locate(document).is_some());
+        }
     }
 }

@@ -74,15 +74,21 @@ impl Toc {
 
     /// Reads a table of contents that ends at `end` in the archive at the latest.
     pub(super) fn parse(archive: &str, bytes: &[u8], end: u64) -> Result<Self, ArchiveError> {
-        let damaged = |reason: String| ArchiveError::damaged(archive, reason);
-        let toc: Self = packed::unpack(bytes).map_err(|reason| damaged(format!("table of contents: {reason}")))?;
-        for section in &toc.sections {
+        let damaged = |reason: String| ArchiveError::damaged(archive, format!("table of contents: {reason}"));
+        let toc: Self = packed::unpack(bytes).map_err(damaged)?;
+        toc.check(archive, end)?;
+        Ok(toc)
+    }
+
+    /// Whether all members end at `end` at the latest, and have as many checksums as blocks.
+    pub(super) fn check(&self, archive: &str, end: u64) -> Result<(), ArchiveError> {
+        for section in &self.sections {
             let fits = section.position.checked_add(section.length).is_some_and(|to| to <= end);
             if !fits || section.crcs.len() as u64 != section.length.div_ceil(BLOCK_BYTES) {
-                return Err(damaged(format!("the place of {} does not fit", section.name)));
+                return Err(ArchiveError::damaged(archive, format!("the place of {} does not fit", section.name)));
             }
         }
-        Ok(toc)
+        Ok(())
     }
 
     /// The member of this name.
