@@ -443,6 +443,8 @@ fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog)
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+    use chronik_core::catalog::{Latest, VERSION};
+    use chronik_core::names;
     use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
     use chronik_core::store::memory;
     use clap::Parser;
@@ -511,5 +513,52 @@ mod tests {
         claim::claim_after(&store, Some(identity.incarnation)).await.unwrap();
         let lost = resume(&settings(), &data_dir, &store, LANE, identity.given_up()).await;
         assert!(matches!(lost, Err(StartError::NotOurs { source: ClaimError::Fenced { .. }, .. })));
+    }
+
+    /// Begins on a bucket whose owner, incarnation 1, has given it up, and which does not answer to the claim at first;
+    /// whether the owner is back by then. Says what was claimed, and how long everything took.
+    async fn begun_after(comes_back: bool) -> (Incarnation, Duration) {
+        let faulty = Arc::new(FaultyStore::new(memory()));
+        let store: SharedStore = faulty.clone();
+        claim::found_cluster(&store).await.unwrap();
+        let incarnation = claim::claim_after(&store, None).await.unwrap();
+        let given_up = Latest {
+            v: VERSION.into(),
+            incarnation,
+            lane: LANE,
+            index: 0,
+            export: String::new(),
+            root_position: 0,
+            root_length: 0,
+            root_crc: 0,
+            writer: String::new(),
+            beat: 5,
+            released: true,
+        };
+        store.overwrite(&names::latest(LANE), given_up.encode().into()).await.unwrap();
+        faulty.fail(Operation::Create, "claims/", Fault::Before, 1);
+        let owner = store.clone();
+        let life = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if comes_back {
+                let held = Latest { beat: 6, released: false, ..given_up };
+                owner.overwrite(&names::latest(LANE), held.encode().into()).await.unwrap();
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = Arc::new(DataDir::open(folder.path()).unwrap());
+        let began = tokio::time::Instant::now();
+        let held = begin(&settings(), &data_dir, &store, LANE).await.unwrap();
+        life.await.unwrap();
+        (held.ownership.incarnation(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_that_comes_back_between_the_look_and_the_claim_gets_time_to_notice() {
+        let notice = Rhythm::default().notice;
+        let (incarnation, took) = begun_after(false).await;
+        assert!(incarnation == Incarnation(2) && took < notice, "{took:?}");
+        let (incarnation, took) = begun_after(true).await;
+        assert!(incarnation == Incarnation(2) && took >= notice, "{took:?}");
     }
 }

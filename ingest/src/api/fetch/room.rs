@@ -234,6 +234,7 @@ mod tests {
         assert!(poll!(&mut waiting).is_pending());
         drop(first);
         assert_eq!(waiting.await.unwrap().bytes(), 10);
+        assert_eq!(Instant::now(), deadline, "as soon as there is room");
         drop(second);
     }
 
