@@ -7,7 +7,8 @@ use ulid::Ulid;
 
 use super::*;
 use crate::claim;
-use crate::recover::RecoverError;
+use crate::command::{Append, RegisterSegment};
+use crate::recover::{self, RecoverError};
 
 impl World {
     /// The segments in the bucket in the order of their indices.
@@ -501,6 +502,9 @@ async fn forked_history_is_never_chosen_from_by_chance() {
         assert!(told.contains(&fork) && told.contains("--accept-loss"), "{told}");
         let named = |name: &SegmentName| told.contains(&name.to_string());
         assert!(names[1..].iter().any(named), "{told}");
+        let cluster = claim::cluster_of(&store).await.unwrap().unwrap();
+        let (_, report) = recover::from_bucket(&store, cluster, LANE, true).await.unwrap();
+        assert!(report.losses.len() == 1 && report.losses[0].contains(&fork), "{report}");
         world.accept_loss = true;
         world.check_comes_back().await;
     }
@@ -512,4 +516,40 @@ async fn forked_history_is_never_chosen_from_by_chance() {
     world.accept_loss = true;
     let told = world.start_is_refused_for_a_fork().await;
     assert!(told.contains("remove one"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_on_from_a_segment_that_was_not_chosen_is_left_out() {
+    let (mut world, topic) = with_segments_alone().await;
+    let store: SharedStore = world.bucket.clone();
+    let names = world.segment_names().await;
+    let lost = forge(&store, &names[1], Incarnation(1), topic).await;
+    let register = RegisterSegment {
+        incarnation: lost.incarnation,
+        first: lost.first,
+        last: lost.last,
+        key: lost.to_string(),
+        size: 1,
+        crc: 0,
+        directory_position: 0,
+        named_at: 0,
+        at: 0,
+        runs: Vec::new(),
+    };
+    let (partition, offset) = (0, world.acknowledged.len() as Offset);
+    let mut bytes = batch(1_000_000).to_vec();
+    bytes[..8].copy_from_slice(&offset.to_be_bytes());
+    let length = bytes.len() as u32;
+    let append = Append { topic, partition, base_offset: offset, last_offset: offset, position: 0, length };
+    let commands = [Command::RegisterSegment(register), Command::Append(append)];
+    let index = names.last().unwrap().last + 1;
+    let entry = LogEntry { index, epoch: 0, commands: commands.iter().flat_map(Command::encoded).collect() };
+    let reader = SegmentReader::open(store.clone(), &names[0].to_string()).await.unwrap();
+    let header = SegmentHeader { first: index, last: index, ..*reader.header() };
+    let batches = PartitionBatches { topic, partition, batches: vec![bytes.into()] };
+    let built = segment::build(header, vec![batches], &[entry]).unwrap();
+    let after_lost = SegmentName { first: index, last: index, ulid: Ulid::new(), ..names[0] };
+    store.create(&after_lost.to_string(), built.parts).await.unwrap();
+    world.accept_loss = true;
+    world.check_comes_back().await;
 }
