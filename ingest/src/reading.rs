@@ -175,6 +175,8 @@ pub(crate) struct LogRead {
     next: Offset,
     batches: Vec<BatchBytes>,
     bytes: usize,
+    /// What could not be read before anything was found.
+    damage: Option<WalError>,
 }
 
 /// How a read goes on after a frame.
@@ -187,31 +189,42 @@ enum Step {
 
 impl LogRead {
     pub(crate) fn new(topic: TopicId, partition: PartitionId, from: Offset, max_bytes: usize) -> Self {
-        Self { topic, partition, from, max_bytes, next: from, batches: Vec::new(), bytes: 0 }
+        Self { topic, partition, from, max_bytes, next: from, batches: Vec::new(), bytes: 0, damage: None }
     }
 
     /// Whole batches, the first one containing `from`, from stretches that hold it; at most about `max_bytes`, but at least
-    /// one; what comes before a failure, which is an error only if it is the first. `None` if the log has been let go of
-    /// there meanwhile.
+    /// one; what comes before a failure, which is an error only for who asks for what lies in it: what lies before the one
+    /// asked for does not matter. `None` if the log has been let go of there meanwhile.
     pub(crate) fn run(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Option<Vec<BatchBytes>>, ReadError> {
         match self.look_through(wal, stretches) {
-            Ok(Step::Released) => Ok(None),
-            Err(ReadError::Wal(WalError::Absent { .. })) if self.batches.is_empty() => Ok(None),
-            Err(error) if self.batches.is_empty() => Err(error),
-            _ if self.batches.is_empty() => Err(self.damaged("it is not where it was written")),
-            _ => Ok(Some(std::mem::take(&mut self.batches))),
+            _ if !self.batches.is_empty() => Ok(Some(std::mem::take(&mut self.batches))),
+            Err(ReadError::Wal(WalError::Absent { .. })) => Ok(None),
+            Err(error) => Err(error),
+            Ok(step) => match (self.damage.take(), step) {
+                (Some(damage), _) => Err(damage.into()),
+                (None, Step::Released) => Ok(None),
+                (None, _) => Err(self.damaged("it is not where it was written")),
+            },
         }
     }
 
     fn look_through(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Step, ReadError> {
         let mut bytes_read = 0;
         for stretch in stretches {
-            let frames = match stretch.position {
+            let mut frames = match stretch.position {
                 Some(position) => wal.frames_at(stretch.first, position, stretch.last),
                 None => wal.frames(stretch.first, stretch.last),
             };
-            for frame in frames {
-                let frame = frame?;
+            while let Some(frame) = frames.next() {
+                let frame = match frame {
+                    Ok(frame) => frame,
+                    Err(damage @ WalError::Damaged { .. }) if self.batches.is_empty() => {
+                        self.damage.get_or_insert(damage);
+                        frames.go_on()?;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 bytes_read += frame.length();
                 match self.take(&frame)? {
                     Step::On if bytes_read < LOG_BYTES || self.batches.is_empty() => {}

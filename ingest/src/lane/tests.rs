@@ -257,25 +257,37 @@ proptest! {
     }
 }
 
-/// What lies before the damage is served, and the damage is neither skipped nor taken for what the bucket has.
+/// What lies before and behind the damage is served, and the damage is neither skipped nor taken for what the bucket has.
 #[test]
-fn a_read_ends_before_a_damaged_frame_and_fails_at_it() {
-    let mut world = World::new(0);
-    let spans: Vec<FrameSpan> = (0..5).map(|_| world.append(&[(0, 2), (1, 1)])).collect();
-    let file = options().directory.join("00000001-0000000000000001.wal");
-    world.disk.flip(&file, spans[3].end - spans[3].start + spans[3].position - 1);
-    let read = |from| {
-        let Ok(TailRead::Logged(stretches)) = world.tail(0).read(from, 1 << 20) else {
-            panic!("offset {from} is not in the log")
+fn a_read_ends_before_a_damaged_frame_and_only_what_lies_in_it_can_not_be_read() {
+    let last_byte = |span: &FrameSpan| span.end - span.start - 1;
+    let places: [&dyn Fn(&FrameSpan) -> u64; 4] = [&|_| 0, &|_| 9, &|_| 28, &last_byte];
+    for (place, is_cut) in places.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+        let mut world = World::new(0);
+        let spans: Vec<FrameSpan> = (0..6).map(|_| world.append(&[(0, 2), (1, 1)])).collect();
+        let file = options().directory.join("00000001-0000000000000001.wal");
+        for damaged in [1, 4] {
+            world.disk.flip(&file, spans[damaged].position + place(&spans[damaged]));
+        }
+        if is_cut {
+            world.release(2);
+        }
+        let read = |from| {
+            let Ok(TailRead::Logged(stretches)) = world.tail(0).read(from, 1 << 20) else {
+                panic!("offset {from} is not in the log")
+            };
+            assert_eq!(stretches.len(), 1);
+            LogRead::new(TOPIC, 0, from, 1 << 20).run(&world.reader, &stretches)
         };
-        LogRead::new(TOPIC, 0, from, 1 << 20).run(&world.reader, &stretches)
-    };
-    for from in 0..6 {
-        assert_eq!(read(from).unwrap().unwrap().len() as Offset, 3 - from / 2);
-    }
-    for from in 6..8 {
-        let error = read(from).unwrap_err();
-        assert!(matches!(error, ReadError::Wal(WalError::Damaged { index: 5, .. })), "{error}");
+        for (frame, readable) in [(0, 1), (1, 0), (2, 2), (3, 1), (4, 0), (5, 1)] {
+            for from in [2 * frame, 2 * frame + 1].into_iter().filter(|from| !is_cut || *from >= 2) {
+                match read(from) {
+                    Ok(batches) => assert_eq!(batches.unwrap().len(), readable, "from {from}"),
+                    Err(ReadError::Wal(WalError::Damaged { .. })) => assert_eq!(readable, 0, "from {from}"),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
     }
 }
 

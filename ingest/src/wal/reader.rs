@@ -24,10 +24,10 @@ impl WalReader {
         self.shared.files.oldest()
     }
 
-    /// The frames from `from` to `to`, both included, verified, one in memory at a time. Ends after the first error;
-    /// [`WalError::Absent`] where a frame was recycled or is not durable yet.
+    /// The frames from `from` to `to`, both included, verified, one in memory at a time. Ends after the first error, unless
+    /// told to [go on](Frames::go_on) behind damage; [`WalError::Absent`] where a frame was recycled or is not durable yet.
     pub fn frames(&self, from: LogIndex, to: LogIndex) -> Frames {
-        Frames { shared: self.shared.clone(), next: from, position: None, to, open: None }
+        Frames { shared: self.shared.clone(), next: from, position: None, to, open: None, failed: false }
     }
 
     /// The same, if it is known where the first one starts in its file, bytes: what lies before it is not looked at.
@@ -44,25 +44,36 @@ pub struct Frames {
     position: Option<u64>,
     to: LogIndex,
     open: Option<(Arc<LogFile>, Scan)>,
+    failed: bool,
 }
 
 impl Iterator for Frames {
     type Item = Result<Frame, WalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next > self.to {
+        if self.failed || self.next > self.to {
             return None;
         }
         let frame = self.read_next();
         match &frame {
             Ok(_) => self.next += 1,
-            Err(_) => self.to = 0,
+            Err(_) => self.failed = true,
         }
         Some(frame)
     }
 }
 
 impl Frames {
+    /// After damage: goes on with the next frame that is whole. False if there is none.
+    pub fn go_on(&mut self) -> Result<bool, WalError> {
+        let Some((file, scan)) = &mut self.open else { return Ok(false) };
+        let last = file.last().min(self.to);
+        let found = scan.find(&*file.file, self.next..=last).map_err(WalError::io("read", &file.path))?;
+        self.next = found.unwrap_or(last + 1);
+        self.failed = self.next > self.to;
+        Ok(!self.failed)
+    }
+
     fn read_next(&mut self) -> Result<Frame, WalError> {
         let index = self.next;
         let (file, mut scan) = match self.open.take() {

@@ -1,6 +1,8 @@
 use std::io;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use chronik_core::ids::LogIndex;
 
 use super::error::Damage;
 use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};
@@ -62,6 +64,21 @@ impl Scan {
             self.skip(header);
         }
         Ok(frame)
+    }
+
+    /// Moves on to the next whole frame of `wanted` behind whatever lies here, and says which it is; `None` if there is none. A
+    /// frame is known by its checksum, which has this file's salt.
+    pub(super) fn find(&mut self, file: &dyn ReadAt, wanted: RangeInclusive<LogIndex>) -> io::Result<Option<LogIndex>> {
+        while self.position < self.end {
+            self.position += 1;
+            let Ok(header) = self.peek(file)? else { continue };
+            let position = self.position;
+            if wanted.contains(&header.index()) && self.take(file, &header)?.is_ok() {
+                self.position = position;
+                return Ok(Some(header.index()));
+            }
+        }
+        Ok(None)
     }
 
     /// Moves behind a frame without reading it.
