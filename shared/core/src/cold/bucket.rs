@@ -1,3 +1,4 @@
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -5,11 +6,14 @@ use bytes::Bytes;
 use moka::future::Cache;
 
 use super::{ColdError, ColdReader};
-use crate::batch::BatchHeader;
+use crate::batch::{BATCH_BYTES_MAX, BatchHeader};
 use crate::catalog::{CatalogReader, PartitionPage, RunEntry, SegmentEntry, TopicPage};
 use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
-use crate::segment::{SegmentError, SegmentReader};
+use crate::segment::{SegmentError, SegmentReader, certain};
 use crate::store::{SharedStore, StoreError};
+
+/// What is read at a time of a segment without a directory, unless a batch is larger.
+const REST_BYTES: u64 = 1 << 20;
 
 /// Reads shipped records by ranges, and keeps the directories of segments within a byte limit.
 #[derive(Debug)]
@@ -125,9 +129,58 @@ impl BucketReader {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
-        let segment = self.segment_of(shipped, run).await?;
+        let segment = match self.segment_of(shipped, run).await {
+            Ok(segment) => segment,
+            Err(error) => {
+                let rest = match error {
+                    ColdError::Store(StoreError::BeyondEnd { size, .. }) => {
+                        self.fetch_rest(shipped, run, size, from, max_bytes).await?
+                    }
+                    _ => Vec::new(),
+                };
+                return if rest.is_empty() { Err(error) } else { Ok(rest) };
+            }
+        };
         let batches = segment.batches(shipped.page.id, shipped.partition as PartitionId, from, max_bytes).await?;
         batches.into_iter().map(|batch| Ok((last_offset(&segment, &batch)?, batch))).collect()
+    }
+
+    /// The same of a segment of which only the first `size` bytes are left, and so no directory.
+    async fn fetch_rest(
+        &self,
+        shipped: &Shipped,
+        run: &RunEntry,
+        size: u64,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
+        let key = &shipped.segment_entry(run)?.key;
+        let end = size.min(run.position.saturating_add(run.length));
+        let (mut position, mut piece, mut next) = (run.position, REST_BYTES, run.first);
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while position < end && bytes < max_bytes.max(1) {
+            let start = position;
+            let read = self.store.read(key, Some(start..end.min(start + piece))).await?;
+            for (header, batch) in certain(read, next, shipped.epochs_of(run)) {
+                position += batch.len() as u64;
+                next = header.last_offset() + 1;
+                if next <= from {
+                    continue;
+                }
+                if !batches.is_empty() && bytes + batch.len() > max_bytes {
+                    return Ok(batches);
+                }
+                bytes += batch.len();
+                batches.push((header.last_offset(), batch));
+            }
+            let is_all = start + piece >= end || piece >= BATCH_BYTES_MAX as u64;
+            match (position > start, is_all) {
+                (true, _) => piece = REST_BYTES,
+                (false, false) => piece *= 2,
+                (false, true) => break,
+            }
+        }
+        Ok(batches)
     }
 
     async fn find_from(
@@ -191,6 +244,14 @@ impl ColdReader for BucketReader {
 impl Shipped {
     fn partition(&self) -> Option<&PartitionPage> {
         self.page.partitions.get(self.partition)
+    }
+
+    /// The leader epochs of a run.
+    fn epochs_of(&self, run: &RunEntry) -> RangeInclusive<i32> {
+        let epochs = self.partition().map_or(&[][..], |page| &page.epochs);
+        let at = |offset| epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch);
+        // None if the catalog does not know.
+        at(run.first).unwrap_or(0)..=at(run.last).unwrap_or(-1)
     }
 
     fn segment_entry(&self, run: &RunEntry) -> Result<&SegmentEntry, ColdError> {

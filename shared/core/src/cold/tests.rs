@@ -33,8 +33,14 @@ struct History {
 
 impl History {
     fn new() -> Self {
-        let partition =
-            PartitionPage { partition: 0, log_start: 0, shipped_to: 0, last_stable: 0, epochs: vec![], runs: vec![] };
+        let partition = PartitionPage {
+            partition: 0,
+            log_start: 0,
+            shipped_to: 0,
+            last_stable: 0,
+            epochs: vec![(1, 0)],
+            runs: vec![],
+        };
         let page = TopicPage {
             id: TOPIC,
             name: "events".into(),
@@ -191,10 +197,65 @@ async fn a_store_that_fails_is_not_the_end_of_the_records() {
 
 /// Flips a bit of a segment's batches, at a byte behind its header.
 async fn damage(history: &History, key: &str, at: usize) {
+    replace(history, key, |bytes| bytes[segment::HEADER_LENGTH as usize + at] ^= 1).await;
+}
+
+async fn replace(history: &History, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = history.store.read(key, None).await.unwrap().to_vec();
-    bytes[segment::HEADER_LENGTH as usize + at] ^= 1;
+    change(&mut bytes);
     history.store.delete(key).await.unwrap();
     history.store.create(key, vec![bytes.into()]).await.unwrap();
+}
+
+/// What a client gets that asks for these batches one after the other, and the error that ends it.
+async fn served(reader: &BucketReader, wanted: &[Bytes], max_bytes: usize) -> (usize, Option<ColdError>) {
+    let mut at = 0;
+    while let Some(next) = wanted.get(at) {
+        let from = BatchHeader::parse(next).unwrap().base_offset;
+        match reader.fetch(TOPIC, 0, from, max_bytes).await {
+            Ok(batches) => {
+                let count = batches.len().min(wanted.len() - at);
+                assert_eq!(batches[..count], wanted[at..at + count]);
+                at += count;
+            }
+            Err(error) => return (at, Some(error)),
+        }
+    }
+    (at, None)
+}
+
+/// In one chunk, wherever in the middle batch.
+#[tokio::test]
+async fn what_lies_before_a_damaged_batch_is_served_and_the_error_is_for_what_begins_there() {
+    let lengths = three_segments().await.batches[..3].iter().map(Bytes::len).collect::<Vec<_>>();
+    for at in lengths[0]..lengths[0] + lengths[1] {
+        let history = three_segments().await;
+        damage(&history, &history.page.segments[0].key, at).await;
+        let (count, error) = served(&history.reader(1 << 20), &history.batches, 1 << 20).await;
+        assert!(count == 1 && matches!(error, Some(ColdError::Damaged { .. })), "byte {at}: {error:?}");
+    }
+}
+
+/// The directory of an object is at its end: it is known from before, or it is not.
+#[tokio::test]
+async fn what_is_left_of_a_segment_that_was_cut_short_is_served() {
+    for (segment, first, max_bytes) in [(0, 0, 1), (0, 0, 1 << 20), (2, 4, 1), (2, 4, 1 << 20)] {
+        for is_open in [true, false] {
+            let history = three_segments().await;
+            let reader = history.reader(1 << 20);
+            let own = &history.batches[first..][..3];
+            if is_open {
+                assert_eq!(served(&reader, own, max_bytes).await.0, 3);
+            }
+            let mut ends = vec![segment::HEADER_LENGTH as usize];
+            own.iter().for_each(|batch| ends.push(ends.last().unwrap() + batch.len()));
+            for (left, end) in ends.iter().enumerate().rev() {
+                replace(&history, &history.page.segments[segment].key, |bytes| bytes.truncate(end + 100)).await;
+                let (count, error) = served(&reader, own, max_bytes).await;
+                assert_eq!((count, error.is_some()), (left, left < 3), "{error:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! From bytes of chunks to batches that are certain to be those written.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ pub(super) fn range(directory: &Directory, row: &DirectoryRow, chunks: &Range<us
     directory.chunk_range(row, chunks.start).start..directory.chunk_range(row, chunks.end - 1).end
 }
 
-/// Batches of chunks up to the first one that is damaged, and what is wrong with that one.
+/// Batches up to the first one that is damaged or not all there, and what is wrong from there on.
 pub(super) struct Cut {
     pub batches: Vec<(BatchHeader, Bytes)>,
     pub damage: Option<SegmentError>,
@@ -53,12 +53,18 @@ fn cut_into(
             SegmentError::damaged(object, format!("{reason} {place}"))
         };
         let length = (range.end - range.start) as usize;
-        if bytes.len() < length {
-            return Err(damaged("bytes are missing"));
-        }
-        let chunk_bytes = bytes.split_to(length);
-        if crc32c::crc32c(&chunk_bytes) != chunk.crc {
-            return Err(damaged("the checksum does not fit"));
+        let chunk_bytes = bytes.split_to(length.min(bytes.len()));
+        if chunk_bytes.len() < length || crc32c::crc32c(&chunk_bytes) != chunk.crc {
+            let before: Vec<_> = certain(chunk_bytes.clone(), chunk.offset, row.first_epoch..=row.last_epoch).collect();
+            // If each batch is good by itself, it is not known where the damage is.
+            if before.iter().map(|(_, batch)| batch.len()).sum::<usize>() < length {
+                batches.extend(before);
+            }
+            return Err(damaged(if chunk_bytes.len() < length {
+                "bytes are missing"
+            } else {
+                "the checksum does not fit"
+            }));
         }
         let mut lowest = chunk.offset;
         let mut found = Vec::new();
@@ -78,4 +84,20 @@ fn cut_into(
         batches.append(&mut found);
     }
     Ok(())
+}
+
+/// The batches at the start of `bytes` that are certain to be those written though nothing else tells: whole by their own
+/// checksum, which leaves out offset and epoch, without a gap from offset `next` on, of these epochs.
+pub(crate) fn certain(
+    bytes: Bytes,
+    mut next: Offset,
+    epochs: RangeInclusive<i32>,
+) -> impl Iterator<Item = (BatchHeader, Bytes)> {
+    batch::split(bytes).map_while(move |batch| {
+        let batch = batch.ok()?;
+        let header = batch::verify(&batch).ok()?;
+        let fits = header.base_offset == next && header.last_offset_delta >= 0 && epochs.contains(&header.leader_epoch);
+        next = header.last_offset().saturating_add(1);
+        fits.then_some((header, batch))
+    })
 }

@@ -37,6 +37,7 @@ mod reader;
 mod tests;
 mod writer;
 
+pub(crate) use chunk::certain;
 pub use directory::{Chunk, Directory, DirectoryRow};
 pub use error::SegmentError;
 pub use inspect::{PartitionDescription, SegmentDescription, TopicDescription, inspect};

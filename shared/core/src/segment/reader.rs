@@ -11,7 +11,7 @@ use super::open::SegmentEnd;
 use super::{BuiltSegment, Directory, DirectoryRow, LogEntry, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
 use crate::batch::{self, BatchHeader};
 use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
-use crate::store::{SharedStore, Store};
+use crate::store::{SharedStore, Store, StoreError};
 
 /// What is read of an object whose directory's place is not known.
 const END_BYTES: u64 = 64 << 10;
@@ -192,7 +192,12 @@ impl SegmentReader {
 
     async fn cut(&self, row: &DirectoryRow, chunks: Range<usize>) -> Result<Cut, SegmentError> {
         let range = chunk::range(self.directory(), row, &chunks);
-        let bytes = self.store.read(&self.key, Some(range)).await?;
+        let bytes = match self.store.read(&self.key, Some(range.clone())).await {
+            Err(StoreError::BeyondEnd { size, .. }) if size > range.start => {
+                self.store.read(&self.key, Some(range.start..size)).await
+            }
+            read => read,
+        }?;
         Ok(chunk::cut(&self.key, self.directory(), row, chunks, bytes))
     }
 
