@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chronik_core::batch::{self, BatchError, Record};
+use chronik_core::batch::{self, BatchError, BatchHeader, Record};
 use chronik_core::ids::{Offset, PartitionId, Timestamp};
 use chronik_wire::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, ErrorCode, FetchPartition, FetchRequest, FetchTopic,
@@ -43,6 +43,8 @@ pub struct Read {
     pub records: Vec<Record>,
     /// Where the next fetch goes on.
     pub next: Offset,
+    /// Why it can't go on there.
+    pub failure: Option<KafkaError>,
 }
 
 /// A client of one cluster.
@@ -187,7 +189,7 @@ impl Client {
         Ok(offsets)
     }
 
-    /// Records of some partitions, each from its offset onward; waits a moment if there are none.
+    /// Records of some partitions, each from its offset onward up to what can't be read; waits a moment if there are none.
     pub async fn fetch(&mut self, topic: &Topic, from: &HashMap<PartitionId, Offset>) -> Result<Vec<Read>, KafkaError> {
         let mut wanted: Vec<_> = from.keys().copied().collect();
         wanted.sort_unstable();
@@ -214,16 +216,12 @@ impl Client {
             KafkaError::check(answer.error_code, None, || format!("reading {}", topic.name))?;
             for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
                 let partition = data.partition_index;
-                KafkaError::check(data.error_code, None, || {
-                    format!("reading partition {partition} of {} at offset {}", topic.name, from[&partition])
-                })?;
                 let start = from.get(&partition).copied().unwrap_or(0);
-                let read = open(partition, start, joined(data.records.0));
-                reads.push(read.map_err(|source| KafkaError::Batch {
-                    topic: topic.name.clone(),
-                    partition,
-                    source,
-                })?);
+                let what = || format!("reading partition {partition} of {} at offset {start}", topic.name);
+                reads.push(match KafkaError::check(data.error_code, None, what) {
+                    Ok(()) => open(&topic.name, partition, start, joined(data.records.0)),
+                    Err(error) => Read { partition, records: Vec::new(), next: start, failure: Some(error) },
+                });
             }
         }
         Ok(reads)
@@ -283,28 +281,37 @@ fn joined(mut chunks: Vec<Bytes>) -> Bytes {
     chunks.iter().flatten().copied().collect::<BytesMut>().freeze()
 }
 
-/// The records of consecutive batches from `start` on. The last batch may be cut off, as Kafka allows.
-fn open(partition: PartitionId, start: Offset, bytes: Bytes) -> Result<Read, BatchError> {
-    let mut records = Vec::new();
-    let mut next = start;
+/// The records of consecutive batches from `start` on, up to the first that can't be read. The last batch may be cut off,
+/// as Kafka allows.
+fn open(topic: &str, partition: PartitionId, start: Offset, bytes: Bytes) -> Read {
+    let mut read = Read { partition, records: Vec::new(), next: start, failure: None };
     for batch in batch::split(bytes) {
-        let batch = match batch {
-            Err(_) if next > start => break,
-            batch => batch?,
+        let (after, records) = match batch {
+            Err(_) if read.next > start => break,
+            Err(error) => (read.next + 1, Err(error)),
+            Ok(batch) => (end_of(&batch, read.next), records_of(&batch)),
         };
-        let header = batch::verify(&batch)?;
-        next = next.max(header.last_offset() + 1);
-        if header.is_control() {
-            continue;
-        }
-        for record in batch::records(&batch, BATCH_BYTES_MAX)? {
-            let record = record?;
-            if record.offset >= start {
-                records.push(record);
+        match records {
+            Ok(records) => read.records.extend(records.into_iter().filter(|record| record.offset >= start)),
+            Err(source) => {
+                let (topic, offset) = (topic.to_owned(), read.next);
+                read.failure = Some(KafkaError::Batch { topic, partition, offset, next: after, source });
+                break;
             }
         }
+        read.next = after;
     }
-    Ok(Read { partition, records, next })
+    read
+}
+
+/// Where a batch that is whole ends, as far as its header can be believed.
+fn end_of(batch: &[u8], next: Offset) -> Offset {
+    BatchHeader::parse(batch).map_or(next, |header| header.last_offset().saturating_add(1).max(next))
+}
+
+fn records_of(batch: &Bytes) -> Result<Vec<Record>, BatchError> {
+    let header = batch::verify(batch)?;
+    if header.is_control() { Ok(Vec::new()) } else { batch::records(batch, BATCH_BYTES_MAX)?.collect() }
 }
 
 #[cfg(test)]
@@ -325,7 +332,7 @@ mod tests {
     #[test]
     fn reading_starts_at_the_offset_inside_of_a_batch() {
         let bytes = [batch(10, &[b"a", b"b", b"c"]), batch(13, &[b"d"])].concat();
-        let read = open(0, 11, bytes.into()).unwrap();
+        let read = open("t", 0, 11, bytes.into());
         assert_eq!(read.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [11, 12, 13]);
         assert_eq!(read.next, 14);
     }
@@ -334,8 +341,24 @@ mod tests {
     fn a_last_batch_that_is_cut_off_is_left_for_the_next_fetch() {
         let mut bytes = [batch(0, &[b"a"]), batch(1, &[b"b"])].concat();
         bytes.pop();
-        let read = open(0, 0, bytes.into()).unwrap();
+        let read = open("t", 0, 0, bytes.into());
         assert_eq!((read.records.len(), read.next), (1, 1));
+    }
+
+    #[test]
+    fn what_lies_before_a_batch_that_can_not_be_read_is_read() {
+        let mut bytes = [batch(0, &[b"a"]), batch(1, &[b"b", b"c"])].concat();
+        let damaged = bytes.len() - 1;
+        bytes.extend(batch(3, &[b"d"]));
+        bytes[damaged] ^= 1;
+        for (start, records) in [(0, 1), (1, 0), (2, 0)] {
+            let from = if start == 0 { 0 } else { batch(0, &[b"a"]).len() };
+            let read = open("t", 0, start, bytes[from..].to_vec().into());
+            assert_eq!((read.records.len(), read.next), (records, start.max(1)));
+            let told = read.failure.unwrap().to_string();
+            let place = format!("partition 0 of t holds a batch at offset {}", start.max(1));
+            assert!(told.starts_with(&place) && told.ends_with("--partition 0 --from 3"), "{told}");
+        }
     }
 
     #[test]

@@ -55,13 +55,20 @@ pub enum KafkaError {
         /// The broker's own words.
         message: Option<String>,
     },
-    /// The batch that came back is damaged.
-    #[error("partition {partition} of {topic} holds a batch that can't be read: {source}")]
+    /// A batch that came back can't be decoded.
+    #[error(
+        "partition {partition} of {topic} holds a batch at offset {offset} that can't be read: {source}. To go on behind it: \
+         chronik consume {topic} --partition {partition} --from {next}"
+    )]
     Batch {
         /// The topic.
         topic: String,
         /// The partition.
         partition: i32,
+        /// The batch's first offset that was asked for.
+        offset: i64,
+        /// Where the next batch begins.
+        next: i64,
         /// What is wrong with it.
         source: chronik_core::batch::BatchError,
     },

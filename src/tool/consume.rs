@@ -53,6 +53,7 @@ impl Consume {
         let mut left = self.count.unwrap_or(u64::MAX);
         let (mut from, ends) = self.ranges(&mut client, &topic).await?;
         while left > 0 && !from.is_empty() {
+            let mut failure = None;
             for read in client.fetch(&topic, &from).await? {
                 for record in read.records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                     if self.is_past(&ends, read.partition, record.offset) {
@@ -61,7 +62,13 @@ impl Consume {
                     print_record(output, &topic.name, read.partition, record)?;
                     left -= 1;
                 }
+                if !self.is_past(&ends, read.partition, read.next) {
+                    failure = failure.or(read.failure);
+                }
                 from.insert(read.partition, read.next);
+            }
+            if let Some(failure) = failure.filter(|_| left > 0) {
+                return Err(failure.into());
             }
             from.retain(|partition, next| !self.is_past(&ends, *partition, *next));
         }

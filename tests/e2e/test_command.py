@@ -3,6 +3,7 @@
 import json
 import re
 
+from by_hand import batch, produce_by_hand
 from chronik import BINARY, run_shell, run_tool, until
 
 LINES = b"".join(b"order-%d:order %d paid\n" % (n % 5, n) for n in range(50))
@@ -47,6 +48,19 @@ def test_lines_become_records(shared):
     assert shared.tool("consume", "lines", "--from", 48) == b"".join(LINES.splitlines(True)[48:])
     assert shared.tool("consume", "lines", "--count", 2) == b"".join(LINES.splitlines(True)[:2])
     assert shared.tool("consume", "lines", "--from", "end") == b""
+
+
+def test_what_lies_before_a_batch_that_can_not_be_decoded_is_printed(shared):
+    shared.tool("produce", "undecodable", stdin=b"one\ntwo\n")
+    assert produce_by_hand(shared.bootstrap, "undecodable", batch(attributes=1)) == 0
+    shared.tool("produce", "undecodable", stdin=b"last\n")
+    done = run_tool("--bootstrap", shared.bootstrap, "consume", "undecodable")
+    assert (done.returncode, done.stdout) == (1, b"one\ntwo\n")
+    assert b"partition 0 of undecodable holds a batch at offset 2 that can't be read" in done.stderr
+    assert b"its records do not decompress" in done.stderr
+    assert done.stderr.endswith(b"chronik consume undecodable --partition 0 --from 3\n"), done.stderr
+    assert shared.tool("consume", "undecodable", "--partition", 0, "--from", 3) == b"last\n"
+    assert shared.tool("consume", "undecodable", "--count", 2) == b"one\ntwo\n", "it is not reached"
 
 
 def test_any_bytes_are_lines(shared):
