@@ -21,6 +21,7 @@ def problem(server, method, path, **options):
         ({"topic": "here", "q": "x" * 300}, 400, "invalid_query"),
         ({"topic": "here", "limit": 10_001}, 400, "invalid_parameter"),
         ({"topic": "here", "from": "yesterday"}, 400, "invalid_parameter"),
+        ({"topic": "here", "from": 2, "to": 1}, 400, "invalid_parameter"),
         ({"topic": "here", "sort": "best"}, 400, "invalid_parameter"),
         ({"topic": "here", "colour": "red"}, 400, "invalid_parameter"),
         ({"topic": "here", "cursor": "guessed"}, 400, "invalid_cursor"),

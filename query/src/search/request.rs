@@ -85,6 +85,11 @@ impl Given {
         self.topics.dedup();
         self.partitions.sort_unstable();
         self.partitions.dedup();
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from > to
+        {
+            return Err(SearchError::parameter("from", format!("{from} ms is later than to, which is {to} ms")));
+        }
         let query = parse(self.query.as_deref().unwrap_or_default())?;
         let sort = self.sort.unwrap_or(Sort::Newest);
         let identity = format!("{:?}", (&self.topics, &self.partitions, &query, self.from, self.to, sort));
@@ -171,6 +176,9 @@ mod tests {
                 "{name}={value}"
             );
         }
+        let backwards = request(&[("to", "1970-01-01T00:00:01Z"), ("from", "1001")]).unwrap_err();
+        assert_eq!(backwards.to_string(), "from: 1001 ms is later than to, which is 1000 ms");
+        assert!(request(&[("to", "1970-01-01T00:00:01Z"), ("from", "1000")]).is_ok());
         assert!(matches!(request(&[("q", "a"), ("q", "b")]), Err(SearchError::Parameter { .. })));
         assert!(matches!(request(&[("q", "a (b")]), Err(SearchError::Query(error)) if error.position == 2));
     }

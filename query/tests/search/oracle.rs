@@ -154,14 +154,9 @@ fn asked() -> impl Strategy<Value = Asked> {
         time(),
         time(),
     )
-        .prop_map(|(query, newest, limit, topic, partition, from, to)| Asked {
-            query,
-            newest,
-            limit,
-            topic,
-            partition,
-            from,
-            to,
+        .prop_map(|(query, newest, limit, topic, partition, from, to)| {
+            let (from, to) = from.zip(to).map_or((from, to), |(a, b)| (Some(a.min(b)), Some(a.max(b))));
+            Asked { query, newest, limit, topic, partition, from, to }
         })
 }
 

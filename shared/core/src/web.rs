@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state, map_response};
@@ -29,6 +29,8 @@ use crate::problem::{CONTENT_TYPE_PROBLEM, Problem};
 use crate::setting::{HttpPlace, Secret};
 use crate::telemetry::{CONTENT_TYPE_METRICS, Metrics};
 
+/// Bytes that the body of a request may have.
+const BODY_BYTES_MAX: usize = 2 << 20;
 /// Bytes of an error's own words that become the detail of a problem document.
 const DETAIL_BYTES_MAX: usize = 4096;
 
@@ -181,7 +183,7 @@ fn routes(services: Services, metrics: Metrics, readiness: Readiness, token: Opt
         .route("/health/live", get(async || "alive\n"))
         .route("/health/ready", get(ready).with_state(readiness))
         .method_not_allowed_fallback(wrong_method);
-    guarded.merge(open).layer(map_response(as_problem))
+    guarded.merge(open).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(map_response(as_problem))
 }
 
 /// Turns an error that no handler has made, such as that of a body over the limit, into a problem document.
@@ -201,8 +203,13 @@ async fn as_problem(response: Response) -> Response {
         _ => "internal",
     };
     let (parts, body) = response.into_parts();
-    let detail = axum::body::to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
-    let problem = Problem::new(status.as_u16(), code, String::from_utf8_lossy(&detail));
+    let problem = if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let detail = format!("the body of a request may have {BODY_BYTES_MAX} bytes, and this one has more");
+        Problem::new(status.as_u16(), code, detail).with("limit_bytes", BODY_BYTES_MAX)
+    } else {
+        let detail = axum::body::to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
+        Problem::new(status.as_u16(), code, String::from_utf8_lossy(&detail))
+    };
     let mut told = problem.into_response();
     for (name, value) in &parts.headers {
         if ![CONTENT_TYPE, CONTENT_LENGTH].contains(name) {
@@ -337,15 +344,15 @@ mod tests {
     #[tokio::test]
     async fn every_error_is_a_problem_document() {
         let site = site(None);
-        let taken = Router::new()
-            .route("/v1/thing", axum::routing::post(async |body: axum::body::Bytes| body))
-            .layer(axum::extract::DefaultBodyLimit::max(4));
+        let taken = Router::new().route("/v1/thing", axum::routing::post(async |body: axum::body::Bytes| body));
         site.services.set(taken).unwrap();
+        let fits = vec![b'x'; 2_097_152];
+        let too_large = [&fits[..], b"y"].concat();
         for (method, path, body, status, code) in [
-            ("POST", "/v1/thing", "12345", 413, "body_too_large"),
-            ("GET", "/v1/thing", "", 405, "wrong_method"),
-            ("GET", "/v1/nothing", "", 404, "unknown_path"),
-            ("POST", "/metrics", "", 405, "wrong_method"),
+            ("POST", "/v1/thing", too_large, 413, "body_too_large"),
+            ("GET", "/v1/thing", vec![], 405, "wrong_method"),
+            ("GET", "/v1/nothing", vec![], 404, "unknown_path"),
+            ("POST", "/metrics", vec![], 405, "wrong_method"),
         ] {
             let request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
             let response = site.routes.clone().oneshot(request).await.unwrap();
@@ -356,8 +363,12 @@ mod tests {
             let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(document["code"], code, "{path}");
             assert_eq!(document["status"], status, "{path}");
+            if status == 413 {
+                assert_eq!(document["limit_bytes"], 2_097_152);
+                assert!(document["detail"].as_str().unwrap().contains("2097152 bytes"), "{document}");
+            }
         }
-        let request = Request::post("/v1/thing").body(Body::from("1234")).unwrap();
+        let request = Request::post("/v1/thing").body(Body::from(fits)).unwrap();
         let response = site.routes.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), 200);
     }
