@@ -51,6 +51,17 @@ pub enum ClaimError {
         /// The claim of both.
         own: Incarnation,
     },
+    /// A process with a copy of our data directory has our claim, and lives.
+    #[error(
+        "another process serves with a copy of this data directory (both are incarnation {own}): it wrote to the bucket \
+         after the last process here did, and again while this one was looking. Stop one of them for good. The two \
+         directories may hold different records for the same offsets since the copy was made: go on with one of them, and \
+         keep the other until you have seen that nothing is missing"
+    )]
+    Copied {
+        /// The claim of both.
+        own: Incarnation,
+    },
     /// What a bucket that was used must have is not there.
     #[error(
         "the bucket holds {found}, but not {missing}: it was lost, and this broker does not begin a new history upon an \

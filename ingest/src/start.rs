@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chronik_core::catalog::Latest;
 use chronik_core::ids::{Incarnation, Lane};
 use chronik_core::names::CheckpointName;
 use chronik_core::setting::ByteSize;
@@ -125,17 +126,17 @@ pub async fn start(
     store: &SharedStore,
     lane: Lane,
 ) -> Result<Started, StartError> {
-    let Held { ownership, beat, was_released, confirmed } = match data_dir.identity()? {
+    let Held { ownership, beat, former, confirmed } = match data_dir.identity()? {
         Some(identity) => resume(settings, data_dir, store, lane, identity).await?,
         None => begin(settings, data_dir, store, lane).await?,
     };
     let identity = Identity::held(ownership.cluster(), ownership.incarnation());
     let taken_up = take_up(settings, data_dir, store, lane, &identity, confirmed).await;
     if taken_up.is_err()
-        && was_released
-        && let Err(error) = beat.release().await
+        && let Some(former) = former
+        && let Err(error) = beat.withdraw(former).await
     {
-        tracing::warn!("the bucket was not given up again: {error}");
+        tracing::warn!("the bucket still says that this broker has it: {error}");
     }
     if let Err(StartError::Continuity(_)) = &taken_up {
         refuse(data_dir, &ownership);
@@ -185,12 +186,12 @@ pub async fn confirm(
         match ownership.check().await {
             Err(ClaimError::Store(error)) => tracing::debug!("the claims can't be read yet: {error}"),
             Err(error) => return Err(error.into()),
-            Ok(()) => match is_continuous(log_end, ownership.store()).await {
+            Ok(()) => match agrees(log_end, ownership, rhythm).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => {
                     refuse(data_dir, ownership);
-                    return Err(error.into());
+                    return Err(error);
                 }
             },
         }
@@ -203,6 +204,22 @@ fn refuse(data_dir: &DataDir, ownership: &Ownership) {
     let identity = Identity::held(ownership.cluster(), ownership.incarnation());
     if let Err(error) = data_dir.set_identity(&identity.given_up()) {
         tracing::warn!("the data directory was not marked as given up: {error}");
+    }
+}
+
+/// Whether the bucket's log ends where the local one does, and no process with a copy of the data directory lives; `false`
+/// if the bucket did not answer.
+async fn agrees(log_end: &LogEnd, ownership: &Ownership, rhythm: Rhythm) -> Result<bool, StartError> {
+    if !is_continuous(log_end, ownership.store()).await? {
+        return Ok(false);
+    }
+    match watch_for_copy(log_end.lane, ownership, rhythm).await {
+        Ok(_) => Ok(true),
+        Err(ClaimError::Store(error)) => {
+            tracing::debug!("whether a copy of the data directory is served from can't be told yet: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -222,8 +239,8 @@ async fn is_continuous(log_end: &LogEnd, store: &SharedStore) -> Result<bool, Co
 struct Held {
     ownership: Ownership,
     beat: Beat,
-    /// Whether our last stop had given it up.
-    was_released: bool,
+    /// What `latest` said of our claim before this process wrote to it.
+    former: Option<Latest>,
     confirmed: bool,
 }
 
@@ -237,20 +254,25 @@ async fn resume(
     identity: Identity,
 ) -> Result<Held, StartError> {
     let rhythm = settings.rhythm;
-    let ownership =
-        Ownership::new(store.clone(), identity.cluster, identity.incarnation).in_rhythm(rhythm, settings.strict_lease);
+    let known = data_dir.writers().known();
+    let ownership = Ownership::new(store.clone(), identity.cluster, identity.incarnation)
+        .in_rhythm(rhythm, settings.strict_lease)
+        .after(known.clone());
     loop {
-        let error = match hold(store, lane, &ownership).await {
-            Ok(Hold { latest, was_released }) => {
+        let error = match hold(data_dir, store, lane, &ownership, rhythm).await {
+            Ok(Hold { latest, former }) => {
                 return Ok(Held {
                     beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, latest),
-                    was_released,
+                    former,
                     ownership,
                     confirmed: true,
                 });
             }
             Err(ClaimError::Store(error)) => error,
             Err(source) => {
+                if let ClaimError::Copied { .. } = source {
+                    refuse(data_dir, &ownership);
+                }
                 let directory = data_dir.path().display().to_string();
                 return Err(StartError::NotOurs { directory, source });
             }
@@ -260,9 +282,10 @@ async fn resume(
                 "the bucket can't be reached, so this broker serves from its data directory and asks later whether the \
                  bucket is still its own: {error}"
             );
+            note_writer(data_dir, known, &ownership);
             return Ok(Held {
                 beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, None),
-                was_released: false,
+                former: None,
                 ownership,
                 confirmed: false,
             });
@@ -279,11 +302,43 @@ async fn resume(
 }
 
 /// `latest` is marked as held before the claims are looked at: who comes after that look sees the mark.
-async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Hold, ClaimError> {
+async fn hold(
+    data_dir: &DataDir,
+    store: &SharedStore,
+    lane: Lane,
+    ownership: &Ownership,
+    rhythm: Rhythm,
+) -> Result<Hold, ClaimError> {
     ownership.check().await?;
+    let latest = watch_for_copy(lane, ownership, rhythm).await?;
+    note_writer(data_dir, latest.into_iter().map(|latest| latest.writer).collect(), ownership);
     let hold = beat::hold(store, lane, ownership).await?;
     ownership.check().await?;
     Ok(hold)
+}
+
+/// What `latest` says, once no process with a copy of the data directory lives: one that does is not taken the place of, or
+/// the two would end each other in turn.
+async fn watch_for_copy(lane: Lane, ownership: &Ownership, rhythm: Rhythm) -> Result<Option<Latest>, ClaimError> {
+    let (store, own) = (ownership.store(), ownership.incarnation());
+    let latest = beat::read(store, lane).await?;
+    if latest.as_ref().is_some_and(|latest| !ownership.follows(latest)) {
+        tracing::warn!("a process that did not run on this data directory has written to the bucket under its claim");
+        match vacancy::wait(store, lane, own, rhythm).await {
+            Err(VacancyError::InUse { .. }) => return Err(ClaimError::Copied { own }),
+            Err(VacancyError::Claim(error)) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Ok(latest)
+}
+
+/// To be called before anything is written to `latest`. Without the note the next start can't tell this process from one
+/// with a copy of the data directory, and waits until it is silent.
+fn note_writer(data_dir: &DataDir, seen: Vec<String>, ownership: &Ownership) {
+    if let Err(error) = data_dir.writers().note(seen, ownership.writer()) {
+        tracing::warn!("{error}: unless this broker stops in good order, its next start waits");
+    }
 }
 
 /// Claims the bucket and lays down the state that the bucket holds: nothing is acknowledged before a checkpoint of the
@@ -308,6 +363,7 @@ async fn begin(
     };
     let ownership =
         Ownership::new(store.clone(), cluster, incarnation).in_rhythm(settings.rhythm, settings.strict_lease);
+    note_writer(data_dir, Vec::new(), &ownership);
     let beat = Beat::start(store.clone(), lane, ownership.clone(), settings.rhythm, None);
     tokio::time::sleep(notice).await;
     let state = match highest {
@@ -324,7 +380,7 @@ async fn begin(
     data_dir.checkpoints(lane).put(incarnation, state.applied, &bytes)?;
     let options = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
     wal::create(&LocalDisk, &options, state.applied)?;
-    Ok(Held { ownership, beat, was_released: false, confirmed: true })
+    Ok(Held { ownership, beat, former: None, confirmed: true })
 }
 
 /// A broker whose log can't hold anything would own the bucket and refuse every record. One that has a log starts even on a
@@ -443,8 +499,9 @@ fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog)
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_core::catalog::{Latest, VERSION};
+    use chronik_core::catalog::VERSION;
     use chronik_core::names;
+    use chronik_core::store::clocked::ClockedStore;
     use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
     use chronik_core::store::memory;
     use clap::Parser;
@@ -515,14 +572,9 @@ mod tests {
         assert!(matches!(lost, Err(StartError::NotOurs { source: ClaimError::Fenced { .. }, .. })));
     }
 
-    /// Begins on a bucket whose owner, incarnation 1, has given it up, and which does not answer to the claim at first;
-    /// whether the owner is back by then. Says what was claimed, and how long everything took.
-    async fn begun_after(comes_back: bool) -> (Incarnation, Duration) {
-        let faulty = Arc::new(FaultyStore::new(memory()));
-        let store: SharedStore = faulty.clone();
-        claim::found_cluster(&store).await.unwrap();
-        let incarnation = claim::claim_after(&store, None).await.unwrap();
-        let given_up = Latest {
+    /// What an owner that exported nothing says in `latest`.
+    fn latest(incarnation: Incarnation, writer: &str, beat: u64, released: bool) -> Latest {
+        Latest {
             v: VERSION.into(),
             incarnation,
             lane: LANE,
@@ -531,18 +583,94 @@ mod tests {
             root_position: 0,
             root_length: 0,
             root_crc: 0,
-            writer: String::new(),
-            beat: 5,
-            released: true,
+            writer: writer.into(),
+            beat,
+            released,
+        }
+    }
+
+    async fn say(store: &SharedStore, latest: Latest) {
+        store.overwrite(&names::latest(LANE), latest.encode().into()).await.unwrap();
+    }
+
+    /// Starts again on a data directory whose last process was "ours", the last writer being another one. How it went, and
+    /// the seconds that it took.
+    async fn resumed_after(writer: &'static str, released: bool, beats: bool) -> (Result<Held, StartError>, u64) {
+        let store: SharedStore = Arc::new(ClockedStore::new(memory()));
+        let cluster = claim::found_cluster(&store).await.unwrap();
+        let own = claim::claim_after(&store, None).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(folder.path()).unwrap();
+        data_dir.writers().note(vec!["before".into()], "ours").unwrap();
+        say(&store, latest(own, writer, 7, released)).await;
+        let living = store.clone();
+        let life = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            if beats {
+                say(&living, latest(own, writer, 8, false)).await;
+            }
+        });
+        let began = tokio::time::Instant::now();
+        let held = resume(&settings(), &data_dir, &store, LANE, Identity::held(cluster, own)).await;
+        let seconds = began.elapsed().as_secs();
+        life.abort();
+        let copied = matches!(held, Err(StartError::NotOurs { source: ClaimError::Copied { .. }, .. }));
+        let given_up = data_dir.identity().unwrap().is_some_and(|identity| identity.released);
+        assert_eq!(given_up, copied, "it never serves unasked again");
+        (held, seconds)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_goes_on_at_once_where_its_predecessor_wrote_last_or_the_bucket_was_given_up() {
+        for (writer, released) in [("ours", false), ("before", false), ("", false), ("a copy's", true)] {
+            let (held, seconds) = resumed_after(writer, released, false).await;
+            assert!(held.unwrap().confirmed && seconds == 0, "{writer}: {seconds} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_takes_nothing_from_a_living_process_with_a_copy_of_its_directory() {
+        let (refused, seconds) = resumed_after("a copy's", false, true).await;
+        let Err(error @ StartError::NotOurs { source: ClaimError::Copied { .. }, .. }) = refused else {
+            panic!("it must be refused");
         };
-        store.overwrite(&names::latest(LANE), given_up.encode().into()).await.unwrap();
+        assert!(seconds <= 30 && error.to_string().contains("copy of this data directory"), "{seconds} s: {error}");
+        let (held, seconds) = resumed_after("a copy's", false, false).await;
+        assert!(held.is_ok() && seconds == 90, "it goes on once the copy's process must be gone: {seconds} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_fails_gives_the_bucket_back_to_the_last_writer() {
+        let store = memory();
+        let cluster = claim::found_cluster(&store).await.unwrap();
+        let own = claim::claim_after(&store, None).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = Arc::new(DataDir::open(folder.path()).unwrap());
+        data_dir.set_identity(&Identity::held(cluster, own)).unwrap();
+        data_dir.writers().note(Vec::new(), "ours").unwrap();
+        for released in [false, true] {
+            say(&store, latest(own, "ours", 7, released)).await;
+            let refused = start(&settings(), &data_dir, &store, LANE).await.err();
+            assert!(matches!(refused, Some(StartError::NoCheckpoint { .. })), "{refused:?}");
+            let said = beat::read(&store, LANE).await.unwrap().unwrap();
+            assert_eq!(said, latest(own, "ours", 9, released));
+        }
+    }
+
+    /// Begins on a bucket whose owner, incarnation 1, has given it up, and which does not answer to the claim at first;
+    /// whether the owner is back by then. Says what was claimed, and how long everything took.
+    async fn begun_after(comes_back: bool) -> (Incarnation, Duration) {
+        let faulty = Arc::new(FaultyStore::new(memory()));
+        let store: SharedStore = faulty.clone();
+        claim::found_cluster(&store).await.unwrap();
+        let incarnation = claim::claim_after(&store, None).await.unwrap();
+        say(&store, latest(incarnation, "", 5, true)).await;
         faulty.fail(Operation::Create, "claims/", Fault::Before, 1);
         let owner = store.clone();
         let life = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
             if comes_back {
-                let held = Latest { beat: 6, released: false, ..given_up };
-                owner.overwrite(&names::latest(LANE), held.encode().into()).await.unwrap();
+                say(&owner, latest(incarnation, "", 6, false)).await;
             }
         });
         let folder = tempfile::tempdir().unwrap();

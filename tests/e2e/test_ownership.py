@@ -86,7 +86,7 @@ def test_the_bucket_of_a_broker_that_was_killed_is_free_after_a_while(start, buc
     assert values(second) == [b"x", b"y"]
 
 
-def test_of_a_broker_and_a_copy_of_its_directory_the_earlier_ends(start, tmp_path, bucket):
+def test_of_a_broker_and_a_copy_of_its_directory_the_earlier_ends_and_stays_away(start, tmp_path, bucket):
     first = start("first", ship_max_age="1s", **bucket)
     first.tool("produce", "t", stdin=b"x\n")
     first.wait_shipped()
@@ -97,6 +97,12 @@ def test_of_a_broker_and_a_copy_of_its_directory_the_earlier_ends(start, tmp_pat
         assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
         assert "copy of this broker's data directory" in first.tail(5)
         second.tool("produce", "t", stdin=b"z\n")
+        for _ in range(2):
+            first.spawn()
+            assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
+            assert "copy of this data directory" in first.tail(1) and str(first.data) in first.tail(1)
+        second.kill()
+        second.start()
         assert values(second) == [b"x", b"z"]
     finally:
         second.kill()

@@ -1,6 +1,6 @@
 //! The data directory: a lock, the identity of what lies in it, local checkpoints, and the write-ahead log.
 //!
-//! `lock`, `identity.json`, `checkpoints/{lane}/{0,1}.ckpt`, `wal/{lane}/`
+//! `lock`, `identity.json`, `writers`, `checkpoints/{lane}/{0,1}.ckpt`, `wal/{lane}/`
 //! and its mark, `checkpoints/{lane}/wal.mark`. The identity comes first: it is
 //! written when the bucket is claimed, marked as complete once all else is there, and only then is anything served. So a
 //! start that was cut off is known by its identity, and a directory with a log or checkpoints but without an identity is
@@ -8,6 +8,7 @@
 
 mod checkpoints;
 mod identity;
+mod writers;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -19,6 +20,7 @@ use chronik_core::ids::Lane;
 use crate::disk::{Disk, LocalDisk};
 pub use checkpoints::{Checkpoints, Stored};
 pub use identity::{Identity, fuzz_identity};
+pub use writers::{Writers, fuzz_writers};
 
 const IDENTITY: &str = "identity.json";
 
@@ -173,6 +175,11 @@ impl DataDir {
         }
         let bytes = serde_json::to_vec(identity).unwrap_or_default();
         write_durably(&self.path, IDENTITY, &bytes)
+    }
+
+    /// The names of the processes that have written to the bucket from here.
+    pub fn writers(&self) -> Writers {
+        Writers::new(Arc::new(LocalDisk), self.path.join("writers"))
     }
 
     /// A lane's local checkpoints.

@@ -45,6 +45,7 @@ type Reply = oneshot::Sender<Result<(), BeatError>>;
 enum Order {
     Publish(Box<Latest>, Reply),
     Release(Reply),
+    Withdraw(Box<Latest>, Reply),
 }
 
 impl Beat {
@@ -66,6 +67,12 @@ impl Beat {
         self.order(Order::Release).await
     }
 
+    /// Puts back what `latest` said before, for a process that turns out not to serve: the one that wrote that may. It is
+    /// silent from then on, whatever the outcome.
+    pub async fn withdraw(&self, former: Latest) -> Result<(), BeatError> {
+        self.order(|reply| Order::Withdraw(Box::new(former), reply)).await
+    }
+
     async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), BeatError> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(order(reply)).await.map_err(|_| BeatError::Ended)?;
@@ -79,7 +86,7 @@ struct Heart {
     ownership: Ownership,
     /// As last written.
     latest: Option<Latest>,
-    /// Whether this process has written to `latest` yet. Until then another one's name in it is its predecessor's.
+    /// Whether this process has written to `latest` yet. Until then a predecessor's name may be in it.
     has_written: bool,
 }
 
@@ -103,6 +110,10 @@ impl Heart {
                     let _ = reply.send(self.release().await);
                     return;
                 }
+                Some(Order::Withdraw(former, reply)) => {
+                    let _ = reply.send(self.withdraw(&former).await);
+                    return;
+                }
                 None => return,
             }
         }
@@ -123,10 +134,13 @@ impl Heart {
     }
 
     /// Readers see the same export; whoever wants the bucket sees that it was written. Where there is nothing yet, there
-    /// is next to nothing to recover, and the claim is the sign of life.
+    /// is next to nothing to recover, and the claim is the sign of life. What a process with a copy of the data directory
+    /// wrote stays until that one is known to be gone.
     async fn keep(&mut self) -> Result<(), BeatError> {
         self.ownership.check().await?;
-        if let Some(latest) = self.undisputed().await? {
+        if let Some(latest) = self.undisputed().await?
+            && self.ownership.follows(&latest)
+        {
             self.overwrite(&held(latest)).await?;
         }
         Ok(())
@@ -160,6 +174,15 @@ impl Heart {
         self.write(Latest { released: true, ..latest }).await
     }
 
+    async fn withdraw(&mut self, former: &Latest) -> Result<(), BeatError> {
+        self.ownership.check().await?;
+        if let Some(latest) = self.undisputed().await? {
+            let former = Latest { beat: latest.beat.wrapping_add(1), ..former.clone() };
+            self.store.overwrite(&names::latest(self.lane), Bytes::from(former.encode())).await?;
+        }
+        Ok(())
+    }
+
     /// A former owner must not write over the name of a newer export, so the claims are asked first; nor may one of two
     /// with the same claim.
     async fn write(&mut self, latest: Latest) -> Result<(), BeatError> {
@@ -179,8 +202,8 @@ impl Heart {
 pub struct Hold {
     /// What it says now: nothing of ours if the owner has not exported anything yet.
     pub latest: Option<Latest>,
-    /// Whether the owner had given the bucket up.
-    pub was_released: bool,
+    /// What it said before.
+    pub former: Option<Latest>,
 }
 
 /// Marks the bucket as held by an owner that starts again.
@@ -191,10 +214,9 @@ pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Res
     if latest.incarnation != ownership.incarnation() {
         return Ok(Hold::default());
     }
-    let was_released = latest.released;
-    let held = held(latest);
+    let (former, held) = (latest.clone(), held(latest));
     overwrite(store, lane, ownership, &held).await?;
-    Ok(Hold { latest: Some(held), was_released })
+    Ok(Hold { latest: Some(held), former: Some(former) })
 }
 
 fn held(latest: Latest) -> Latest {
@@ -379,7 +401,7 @@ mod tests {
         overwrite(&store, LANE, &first, &given_up).await.unwrap();
         let hold_of_first = hold(&store, LANE, &first).await.unwrap();
         let held = hold_of_first.latest.unwrap();
-        assert!(hold_of_first.was_released && !held.released && held.beat == 6);
+        assert!(hold_of_first.former.unwrap().released && !held.released && held.beat == 6);
         assert_eq!(read(&store, LANE).await.unwrap(), Some(held.clone()));
         let second = owner(&store).await;
         assert_eq!(hold(&store, LANE, &second).await.unwrap(), Hold::default());
@@ -416,7 +438,13 @@ mod tests {
         let beat = Beat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
         beat.publish(export(ownership.incarnation(), 7)).await.unwrap();
         drop(beat);
-        let again = Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
+        let again = || Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
+        let copy = Beat::start(store.clone(), LANE, again(), Rhythm::default(), None);
+        let before = read(&store, LANE).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(read(&store, LANE).await.unwrap(), before, "nothing of a copy is written over unasked");
+        drop(copy);
+        let again = again().after(vec![ownership.writer().to_owned()]);
         let beat = Beat::start(store.clone(), LANE, again.clone(), Rhythm::default(), None);
         beat.publish(export(again.incarnation(), 9)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;

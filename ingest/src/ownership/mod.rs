@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chronik_core::catalog::Latest;
 use chronik_core::ids::Incarnation;
 use chronik_core::names::ClaimName;
 use chronik_core::store::{Cause, SharedStore, StoreError};
@@ -73,6 +74,8 @@ pub struct Ownership {
     incarnation: Incarnation,
     /// Names this process among those with the same claim.
     writer: Arc<str>,
+    /// The names of those that ran before on the same data directory.
+    predecessors: Arc<[String]>,
     seen: Arc<Seen>,
     presence: Arc<Presence>,
 }
@@ -103,6 +106,7 @@ impl Ownership {
             cluster,
             incarnation,
             writer: Ulid::new().to_string().into(),
+            predecessors: Arc::default(),
             seen: Arc::default(),
             presence: Arc::new(Presence::new(Rhythm::default().away, None)),
         }
@@ -113,6 +117,19 @@ impl Ownership {
         let lease = strict_lease.then(|| rhythm.lease());
         let presence = Arc::new(Presence::new(rhythm.away, lease));
         Self { presence, ..self }
+    }
+
+    /// The same right, held after processes of these names, which are gone.
+    pub fn after(self, predecessors: Vec<String>) -> Self {
+        Self { predecessors: predecessors.into(), ..self }
+    }
+
+    /// Whether who wrote `latest` is gone, as far as its name tells. Under our claim it may be another process than ours and
+    /// those before it, if a copy of the data directory was started; where the bucket is locked, that one is gone too.
+    pub fn follows(&self, latest: &Latest) -> bool {
+        let writer = &latest.writer;
+        let is_known = || **writer == *self.writer || self.predecessors.contains(writer);
+        latest.incarnation != self.incarnation || writer.is_empty() || self.store.is_locked() || is_known()
     }
 
     /// Whether the owner was there all along, and may acknowledge.

@@ -6,7 +6,7 @@ use super::*;
 use crate::continuity::ContinuityError;
 
 impl World {
-    fn copy_data_dir(&self) -> tempfile::TempDir {
+    pub(super) fn copy_data_dir(&self) -> tempfile::TempDir {
         let copy = tempfile::tempdir().unwrap();
         copy_all(self.data_dir.path(), copy.path());
         copy

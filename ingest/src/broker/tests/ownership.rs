@@ -2,6 +2,7 @@
 
 use chronik_core::ids::Incarnation;
 use chronik_core::store::LocalBucket;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::claim;
@@ -41,7 +42,9 @@ async fn a_broker_that_is_taken_over_stops_acknowledging_and_counts_what_the_new
     let Running { ingest, topic, .. } = running;
     let (lane, fenced) = (ingest.lane.clone(), ingest.ownership.fenced().clone());
     let served = tokio::spawn(ingest.run(CancellationToken::new()));
+    let (begun, has_begun) = oneshot::channel();
     let under_load = tokio::spawn(async move {
+        let mut begun = Some(begun);
         let mut acknowledged = 0;
         loop {
             let was_fenced = fenced.is_cancelled();
@@ -50,8 +53,10 @@ async fn a_broker_that_is_taken_over_stops_acknowledging_and_counts_what_the_new
                 Err(error) => return (acknowledged, error),
             }
             acknowledged += 1;
+            begun.take().map(|begun| begun.send(()));
         }
     });
+    has_begun.await.unwrap();
     let mut new = world.neighbour();
     new.take_over = true;
     let new_owner = new.start().await;
@@ -487,4 +492,34 @@ fn copy_files(from: &std::path::Path, to: &std::path::Path) {
             std::fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_served_from_a_copy_while_the_bucket_was_away_ends_if_the_original_lives() {
+    let mut world = World::new();
+    world.rhythm = PATIENT;
+    let running = world.start().await;
+    world.produce(&running, 10).await;
+    running.ship().await;
+    running.kill().await;
+    let mut copied = World::on(Arc::new(FaultyStore::new(world.bucket.clone())));
+    copied.rhythm = PATIENT;
+    copied.data_dir = world.copy_data_dir();
+    let original = world.start().await;
+
+    copied.bucket_is_gone();
+    let running = copied.start().await;
+    let served = tokio::spawn(running.ingest.run(CancellationToken::new()));
+    copied.bucket.heal();
+    let ended = served.await.unwrap().map(|_| ());
+    let told = matches!(ended, Err(IngestError::Start(StartError::Claim(ClaimError::Copied { .. }))));
+    assert!(told, "{ended:?}");
+    let again = copied.try_start().await.map(|_| ());
+    let told = matches!(again, Err(IngestError::Start(StartError::NotOurs { source: ClaimError::Copied { .. }, .. })));
+    assert!(told, "{again:?}");
+
+    world.produce(&original, 10).await;
+    world.check(&original).await;
+    original.ship().await;
+    original.kill().await;
 }
