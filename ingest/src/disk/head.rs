@@ -137,5 +137,10 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Head::decode(&MAGIC, &bytes), Ok(None));
         }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            fuzz_head(&bytes);
+        }
     }
 }

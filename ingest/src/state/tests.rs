@@ -323,6 +323,15 @@ fn any_command() -> impl Strategy<Value = Command> {
 
 proptest! {
     #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        crate::command::fuzz_commands(&bytes);
+        checkpoint::fuzz_state(&bytes);
+        crate::claim::fuzz_documents(&bytes);
+        crate::data_dir::fuzz_identity(&bytes);
+        crate::data_dir::fuzz_writers(&bytes);
+    }
+
+    #[test]
     fn replaying_the_same_commands_gives_the_same_state(frames in prop::collection::vec(prop::collection::vec(any_command(), 1..4), 1..60), split in 0..60usize) {
         let mut state = LaneState::new(Incarnation(1));
         let mut restored = state.clone();

@@ -284,6 +284,11 @@ fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
 
 proptest! {
     #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fuzz_archive(&bytes);
+    }
+
+    #[test]
     fn any_table_reads_back(runs in prop::collection::vec(any_batches(), 0..5)) {
         let mut table = RunTable::default();
         let mut expected = vec![];
