@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::data_dir::DataDir;
 use crate::lane::{LaneGone, LaneHandle};
 use crate::ownership::beat::{Beat, BeatError};
-use crate::state::partition::Indexed;
+use crate::state::partition::{Indexed, Partition};
 use crate::state::segments::Segments;
 use crate::state::topic::Topic;
 use crate::state::{LaneState, checkpoint};
@@ -133,8 +133,7 @@ impl Exporter {
     }
 
     async fn export(&mut self) -> Result<(), ExportError> {
-        let since = self.exported;
-        let changes = self.parts.lane.look(move |state| Changes::since(state, since)).await?;
+        let changes = Changes::since(&self.parts.lane.snapshot().await?, self.exported);
         self.pages.retain(|id, _| changes.living.contains(id));
         let unchanged = self.unchanged(&changes);
         let name = ExportName {
@@ -175,10 +174,10 @@ impl Exporter {
             return Ok(());
         }
         let (cluster, incarnation, lane_id) = (self.parts.cluster, self.parts.incarnation, self.parts.lane_id);
-        let (index, bytes) =
-            self.parts.lane.look(move |state| (state.applied, checkpoint::encode(state, cluster, lane_id))).await?;
-        let checkpoints = self.parts.data_dir.checkpoints(lane_id);
-        let put = tokio::task::spawn_blocking(move || checkpoints.put(incarnation, index, &bytes));
+        let (state, checkpoints) = (self.parts.lane.snapshot().await?, self.parts.data_dir.checkpoints(lane_id));
+        let put = tokio::task::spawn_blocking(move || {
+            checkpoints.put(incarnation, state.applied, &checkpoint::encode(&state, cluster, lane_id))
+        });
         if let Err(error) = put.await.map_err(|_| LaneGone)? {
             self.parts.checkpoint_failures.inc();
             tracing::warn!(
@@ -194,12 +193,17 @@ impl Exporter {
 
 impl Changes {
     fn since(state: &LaneState, exported: Option<LogIndex>) -> Self {
-        let changed = |topic: &&Topic| exported.is_none_or(|exported| topic.changed > exported);
+        let changed = |topic: &Topic| exported.is_none_or(|exported| topic.changed > exported);
         Self {
             index: state.applied,
             shipped: state.shipped_index(),
             living: state.topics.keys().copied().collect(),
-            pages: state.topics.values().filter(changed).map(|topic| page_of(topic, &state.segments)).collect(),
+            pages: state
+                .topics
+                .values()
+                .filter(|topic| changed(topic))
+                .map(|topic| page_of(topic, &state.segments))
+                .collect(),
         }
     }
 }
@@ -225,12 +229,12 @@ fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
         })
         .collect();
     entries.sort_by_key(|(at, _)| *at);
-    let partition_page = |(number, partition): (usize, &crate::state::partition::Partition)| PartitionPage {
+    let partition_page = |(number, partition): (usize, &Arc<Partition>)| PartitionPage {
         partition: number as i32,
         log_start: partition.log_start,
         shipped_to: partition.shipped_to,
         last_stable: partition.next_offset,
-        epochs: partition.epochs.clone(),
+        epochs: partition.epochs.iter().copied().collect(),
         runs: partition
             .runs
             .iter()
@@ -243,7 +247,7 @@ fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
                 min_timestamp: run.min_timestamp,
                 max_timestamp: run.max_timestamp,
                 unreadable: match &run.indexed {
-                    Indexed::Unreadable(reason) => Some(reason.clone()),
+                    Indexed::Unreadable(reason) => Some(reason.to_string()),
                     Indexed::Pending | Indexed::Archive(_) => None,
                 },
             })
@@ -251,7 +255,7 @@ fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
     };
     TopicPage {
         id: topic.id,
-        name: topic.name.clone(),
+        name: topic.name.to_string(),
         search_enabled: topic.config.search_enabled(),
         index: topic.config.index_settings(),
         segments: entries.into_iter().map(|(_, entry)| entry).collect(),
@@ -260,7 +264,7 @@ fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
             .archives
             .iter()
             .map(|(key, archive)| ArchiveEntry {
-                key: key.clone(),
+                key: key.to_string(),
                 size: archive.size,
                 crc: archive.crc,
                 records: archive.records,

@@ -62,8 +62,8 @@ pub fn routes(desk: Desk) -> Router {
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {
     let progress = *desk.lane.progress().borrow();
-    let answer = desk.lane.look(topics_of).await.map(|topics| Status {
-        topics,
+    let answer = desk.lane.snapshot().await.map(|state| Status {
+        topics: topics_of(&state),
         unshipped_bytes: progress.unshipped_bytes,
         oldest_unshipped_ms: progress.unshipped_since.map(|since| (now_ms() - since).max(0)),
         pending_jobs: desk.indexing.pending_jobs(),
@@ -93,7 +93,7 @@ fn topics_of(state: &LaneState) -> Vec<TopicStatus> {
         .topics
         .values()
         .map(|topic| TopicStatus {
-            topic: topic.name.clone(),
+            topic: topic.name.to_string(),
             id: topic.id.to_string(),
             partitions: topic
                 .partitions

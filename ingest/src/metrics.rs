@@ -12,6 +12,10 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 pub struct LaneMetrics {
     /// One fdatasync of the write-ahead log.
     pub fsync_seconds: Histogram,
+    /// The owner applies the frames that one fdatasync made durable, publishes them and answers.
+    pub apply_seconds: Histogram,
+    /// The owner takes all requests that wait, into frames or to let go of what was shipped.
+    pub turn_seconds: Histogram,
     /// Batches refused because the write-ahead log had no room.
     pub refused_for_room: IntCounter,
     /// Memory for the newest batches, and for where the log has the others, bytes.
@@ -24,6 +28,14 @@ impl LaneMetrics {
         Self {
             fsync_seconds: metrics
                 .seconds("chronik_wal_fsync_seconds", "Time of one fdatasync of the write-ahead log."),
+            apply_seconds: metrics.seconds(
+                "chronik_lane_apply_seconds",
+                "Time in which the lane's owner applies what one fdatasync made durable.",
+            ),
+            turn_seconds: metrics.seconds(
+                "chronik_lane_turn_seconds",
+                "Time in which the lane's owner takes the requests that wait; nothing is acknowledged meanwhile.",
+            ),
             refused_for_room: metrics
                 .counter("chronik_wal_refused_total", "Batches refused because the write-ahead log had no room."),
             tail_bytes: metrics.gauge(

@@ -36,7 +36,7 @@ impl TailService {
 #[async_trait]
 impl Tail for TailService {
     async fn topics(&self) -> Result<Vec<String>, TailError> {
-        Ok(self.lane.topics().iter().map(|topic| topic.name.clone()).collect())
+        Ok(self.lane.topics().iter().map(|topic| topic.name.to_string()).collect())
     }
 
     async fn topic(&self, name: &str) -> Result<Option<TailTopic>, TailError> {

@@ -1,6 +1,7 @@
 //! A topic's settings: Kafka's names, and our own below `search.`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chronik_core::job::{IndexSettings, ValueFormat};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ const SHOWN_BYTES: usize = 100;
 /// A topic's settings as they were given, checked by [`TopicConfig::new`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicConfig {
-    entries: BTreeMap<String, String>,
+    entries: Arc<BTreeMap<String, String>>,
 }
 
 /// A setting that a topic can't have.
@@ -78,7 +79,7 @@ impl TopicConfig {
         if bytes > CONFIG_BYTES_MAX {
             return Err(ConfigError::TooLarge { bytes });
         }
-        Ok(Self { entries })
+        Ok(Self { entries: Arc::new(entries) })
     }
 
     fn get(&self, name: &str) -> Option<&str> {

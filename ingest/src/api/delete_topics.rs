@@ -49,7 +49,7 @@ async fn delete(broker: &Broker, asked: DeleteTopicState, times: usize) -> Delet
     };
     match deleted.await {
         Ok(topic) => {
-            DeletableTopicResult { name: Some(topic.name.clone()), topic_id: topic.id.0, ..Default::default() }
+            DeletableTopicResult { name: Some(topic.name.to_string()), topic_id: topic.id.0, ..Default::default() }
         }
         Err(error) => DeletableTopicResult {
             name: asked.name,

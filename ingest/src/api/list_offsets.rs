@@ -93,8 +93,7 @@ async fn find(
 /// The first record that has the latest timestamp.
 async fn youngest(broker: &Broker, place: &Place) -> Result<Option<(Offset, Timestamp)>, ApiError> {
     let log_start = place.tail.bounds().log_start;
-    let Some((mut latest, unknown)) =
-        of_state(broker, place, move |partition| shipped_times(partition, log_start)).await?
+    let Some((mut latest, unknown)) = of_state(broker, place, |partition| shipped_times(partition, log_start)).await?
     else {
         return Ok(None);
     };
@@ -126,16 +125,12 @@ fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>
 }
 
 /// Something that only the lane's state knows of a partition; `None` if the topic was deleted meanwhile.
-async fn of_state<T: Send + 'static>(
+async fn of_state<T>(
     broker: &Broker,
     place: &Place,
-    look: impl FnOnce(&Partition) -> T + Send + 'static,
+    look: impl FnOnce(&Partition) -> T,
 ) -> Result<Option<T>, ApiError> {
-    let (topic, number) = (place.topic.id, place.partition);
-    let looked = broker.lane.look(move |state| {
-        let partition =
-            usize::try_from(number).ok().and_then(|number| state.topics.get(&topic)?.partitions.get(number));
-        partition.map(look)
-    });
-    Ok(looked.await.map_err(LaneError::from)?)
+    let state = broker.lane.snapshot().await.map_err(LaneError::from)?;
+    let topic = state.topics.get(&place.topic.id);
+    Ok(topic.and_then(|topic| topic.partition(place.partition)).map(|partition| look(partition)))
 }

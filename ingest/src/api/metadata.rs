@@ -131,7 +131,7 @@ fn described(topic: &TopicView) -> MetadataResponseTopic {
         ..Default::default()
     });
     MetadataResponseTopic {
-        name: Some(topic.name.clone()),
+        name: Some(topic.name.to_string()),
         topic_id: topic.id.0,
         partitions: partitions.collect(),
         ..Default::default()

@@ -17,7 +17,7 @@ use super::checkpoints::Checkpoints;
 use super::object::Object;
 use super::{DAY_MS, Deletion, DeletionError, MINUTE_MS};
 use crate::clock::millis;
-use crate::state::{LaneState, checkpoint};
+use crate::state::checkpoint;
 
 /// The most that the store's clock and ours may differ.
 const SKEW_MS_MAX: i64 = 60 * MINUTE_MS;
@@ -99,11 +99,9 @@ impl Deletion {
         if candidates.is_empty() {
             return Ok(0);
         }
-        let unknown = |state: &LaneState| {
-            let unknown = candidates.into_iter().filter(|(key, object)| !object.is_known(key, state));
-            unknown.map(|(key, _)| key).collect::<Vec<_>>()
-        };
-        let orphans = self.parts.lane.look(unknown).await?;
+        let state = self.parts.lane.snapshot().await?;
+        let unknown = candidates.into_iter().filter(|(key, object)| !object.is_known(key, &state));
+        let orphans: Vec<String> = unknown.map(|(key, _)| key).collect();
         if orphans.is_empty() {
             return Ok(0);
         }

@@ -74,8 +74,7 @@ impl Deletion {
     ) -> Result<(), DeletionError> {
         let (settled, covered) = (self.settled.index(now), checkpoints.covered());
         loop {
-            let look = move |state: &LaneState| Tombstones::of(state, settled, covered, now);
-            let tombstones = self.parts.lane.look(look).await?;
+            let tombstones = Tombstones::of(&self.parts.lane.snapshot().await?, settled, covered, now);
             self.parts.metrics.tombstones.set(tombstones.count as i64);
             if tombstones.ripe.is_empty() {
                 return match tombstones.uncovered {
@@ -108,7 +107,7 @@ impl Deletion {
     /// Deletes results whose commands lie in shipped segments: nothing needs the objects any more.
     pub(super) async fn delete_results(&mut self) -> Result<(), DeletionError> {
         loop {
-            let results = self.parts.lane.look(results_taken_in).await?;
+            let results = results_taken_in(&self.parts.lane.snapshot().await?);
             let asked = results.len();
             let results = self.delete("results that were taken in", results).await;
             let gone = results.len();

@@ -1,16 +1,16 @@
 //! Which runs go into which job.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_core::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
 use chronik_core::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
 use uuid::Uuid;
 
-use super::{IndexLimits, RunKey};
-use crate::state::LaneState;
-use crate::state::partition::Indexed;
+use super::IndexLimits;
 use crate::state::segments::Segment;
+use crate::state::{LaneState, RunKey};
 
 /// A batch below this size waits longer; it is cheap to scan meanwhile.
 const SMALL_BATCH_BYTES: u64 = 1 << 20;
@@ -34,7 +34,7 @@ pub struct PendingRun {
     /// The topic.
     pub topic: TopicId,
     /// The topic's name.
-    pub topic_name: String,
+    pub topic_name: Arc<str>,
     /// The topic's index epoch.
     pub index_epoch: u32,
     /// How the topic is indexed.
@@ -50,7 +50,7 @@ pub struct PendingRun {
     /// Bytes of the batches.
     pub length: u64,
     /// The segment.
-    pub segment: Segment,
+    pub segment: Arc<Segment>,
     /// When it was registered, ms since the epoch.
     pub registered_at: Timestamp,
 }
@@ -72,30 +72,26 @@ impl PendingRun {
 
 /// All runs without an archive of topics that are searched.
 pub fn pending_runs(state: &LaneState) -> Vec<PendingRun> {
-    let mut pending = Vec::new();
-    for topic in state.topics.values().filter(|topic| topic.config.search_enabled()) {
-        for (number, partition) in topic.partitions.iter().enumerate() {
-            for run in partition.runs.iter().filter(|run| run.indexed == Indexed::Pending) {
-                let Some(segment) = state.segments.get(run.segment) else {
-                    continue;
-                };
-                pending.push(PendingRun {
-                    topic: topic.id,
-                    topic_name: topic.name.clone(),
-                    index_epoch: topic.index_epoch,
-                    settings: topic.config.index_settings(),
-                    partition: number as PartitionId,
-                    first: run.first,
-                    last: run.last,
-                    position: run.position,
-                    length: run.length,
-                    segment: segment.clone(),
-                    registered_at: segment.registered_at,
-                });
-            }
-        }
-    }
-    pending
+    state.pending.iter().filter_map(|key| pending_run(state, key)).collect()
+}
+
+fn pending_run(state: &LaneState, (topic, partition, first): &RunKey) -> Option<PendingRun> {
+    let topic = state.topics.get(topic)?;
+    let run = topic.partition(*partition)?.run_at(*first)?;
+    let segment = state.segments.get(run.segment)?;
+    Some(PendingRun {
+        topic: topic.id,
+        topic_name: topic.name.clone(),
+        index_epoch: topic.index_epoch,
+        settings: topic.config.index_settings(),
+        partition: *partition,
+        first: run.first,
+        last: run.last,
+        position: run.position,
+        length: run.length,
+        segment: segment.clone(),
+        registered_at: segment.registered_at,
+    })
 }
 
 /// Puts runs together by topic. A topic's runs go when they fill a job, when the oldest has waited long enough, or when
@@ -166,7 +162,7 @@ pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
         incarnation: origin.incarnation,
         lane: origin.lane,
         id: id.into(),
-        topic: topic.topic_name.clone(),
+        topic: topic.topic_name.to_string(),
         topic_id: topic.topic,
         index_epoch: topic.index_epoch,
         inputs: inputs.into_values().collect(),
@@ -194,7 +190,7 @@ mod tests {
         };
         PendingRun {
             topic: TopicId(Uuid::from_u128(topic)),
-            topic_name: format!("topic-{topic}"),
+            topic_name: format!("topic-{topic}").into(),
             index_epoch: 0,
             settings: IndexSettings::default(),
             partition: 0,
@@ -202,7 +198,7 @@ mod tests {
             last: first,
             position: 0,
             length,
-            segment,
+            segment: Arc::new(segment),
             registered_at,
         }
     }

@@ -32,9 +32,9 @@ impl Desk {
                 return Ok(());
             }
         };
-        let known = self.indexing.lane.look(|state| state.results.clone()).await?;
+        let known = self.indexing.lane.snapshot().await?;
         for object in objects {
-            if known.contains_key(&object.key) || self.ignored.contains(&object.key) {
+            if known.results.contains_key(&object.key) || self.ignored.contains(&object.key) {
                 continue;
             }
             match self.verified_result(&object.key).await {

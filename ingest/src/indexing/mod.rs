@@ -12,18 +12,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chronik_core::failpoint;
-use chronik_core::ids::{Offset, PartitionId, TopicId};
+use chronik_core::ids::LogIndex;
 use chronik_core::job::MESSAGE_BYTES_MAX;
 use chronik_core::queue::{QueueError, SharedQueue};
 use chronik_core::store::SharedStore;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::clock::now_ms;
 use crate::command::{Command, GiveUp, Unreadable};
-use crate::lane::{LaneError, LaneGone, LaneHandle};
+use crate::lane::{LaneError, LaneGone, LaneHandle, Progress};
 use crate::metrics::ShipMetrics;
 
 use self::gather::{Batching, PendingRun};
@@ -39,9 +39,6 @@ const SWEEP_AT_REST: Duration = Duration::from_secs(60);
 const COMPARE_EVERY: Duration = Duration::from_secs(30);
 /// How long until the next try after the queue took nothing.
 const SEND_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// A run as jobs name it.
-type RunKey = (TopicId, PartitionId, Offset);
 
 /// When jobs are sent.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +144,7 @@ impl Desk {
         let mut next_due = Instant::now();
         let mut lost = false;
         loop {
+            let planned = progress.borrow_and_update().catalog;
             if swept.is_none_or(|at| at.elapsed() >= self.sweep_every()) {
                 self.sweep_inbox().await?;
                 swept = Some(Instant::now());
@@ -172,7 +170,7 @@ impl Desk {
                     let sending = self.send_jobs(true).await?;
                     let _ = done.send(sending.stopped.map_or(Ok(()), Err));
                 }
-                changed = progress.changed() => changed.map_err(|_| LaneGone)?,
+                changed = catalog_changes(&mut progress, planned) => changed?,
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
@@ -180,7 +178,7 @@ impl Desk {
 
     /// Sends what is due, or everything.
     async fn send_jobs(&mut self, everything: bool) -> Result<Sending, LaneGone> {
-        let pending = self.indexing.lane.look(gather::pending_runs).await?;
+        let pending = gather::pending_runs(&self.indexing.lane.snapshot().await?);
         let lag = pending.iter().map(|run| run.registered_at).min().map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
         self.outbox.keep_losses_of(pending.iter().map(PendingRun::key));
@@ -234,7 +232,7 @@ impl Desk {
         let runs = runs
             .into_iter()
             .map(|run| Unreadable {
-                segment: run.segment.key,
+                segment: run.segment.key.clone(),
                 partition: run.partition,
                 first: run.first,
                 reason: reason.clone(),
@@ -285,4 +283,9 @@ impl Desk {
         self.pending.store(self.outbox.len(), Ordering::Relaxed);
         self.indexing.metrics.pending_jobs.set(self.outbox.len() as i64);
     }
+}
+
+/// Ends once a command has changed what is to be indexed.
+async fn catalog_changes(progress: &mut watch::Receiver<Progress>, planned: LogIndex) -> Result<(), LaneGone> {
+    progress.wait_for(|now| now.catalog > planned).await.map(drop).map_err(|_| LaneGone)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chronik_core::queue::Depth;
 use tokio::time::Instant;
 
-use super::RunKey;
+use crate::state::RunKey;
 
 /// A queue that was found empty for this long has lost what was sent before and not answered.
 const LOST_AFTER: Duration = Duration::from_secs(60);

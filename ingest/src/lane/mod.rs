@@ -118,18 +118,17 @@ pub struct ShipOrder {
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The state.
-    pub state: Box<LaneState>,
+    pub state: LaneState,
     /// Given back to the lane when dropped.
     pub _turn: OwnedSemaphorePermit,
 }
 
 type Reply<T> = oneshot::Sender<T>;
-type Look = Box<dyn FnOnce(&LaneState) + Send>;
 
 enum Request {
     Append(ProducedBatch, Reply<Result<Appended, LaneError>>),
     Propose(Box<Command>, Reply<Result<(), LaneError>>),
-    Look(Look),
+    Snapshot(Reply<LaneState>),
     Cut { with_checkpoint: bool, reply: Reply<LogIndex> },
     Release(LogIndex),
 }
@@ -190,17 +189,9 @@ impl LaneHandle {
         Ok(())
     }
 
-    /// Looks at the state as of the last applied frame. The owner does nothing else meanwhile: be brief.
-    pub async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&LaneState) -> T + Send + 'static,
-    ) -> Result<T, LaneGone> {
-        self.ask(|reply| {
-            Request::Look(Box::new(move |state| {
-                let _ = reply.send(look(state));
-            }))
-        })
-        .await
+    /// The state as of the last applied frame. It costs the owner a few reference counts, however large the state is.
+    pub async fn snapshot(&self) -> Result<LaneState, LaneGone> {
+        self.ask(Request::Snapshot).await
     }
 
     /// Draws a segment border behind everything acknowledged so far; returns the last index before it.

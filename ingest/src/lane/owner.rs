@@ -170,6 +170,7 @@ impl Owner {
 
     /// Puts all requests that wait into frames and hands those to the log.
     fn take_requests(&mut self, first: Request) {
+        let _turn = self.metrics.turn_seconds.start_timer();
         let mut frame = OpenFrame::default();
         let mut next = Some(first);
         while let Some(request) = next {
@@ -194,7 +195,7 @@ impl Owner {
                 }
                 self.accept(*command, &encoded, reply, frame);
             }
-            Request::Look(look) => look(&self.state),
+            Request::Snapshot(reply) => drop(reply.send(self.state.clone())),
             Request::Cut { with_checkpoint, reply } => {
                 let _ = reply.send(self.cut(with_checkpoint));
             }
@@ -249,6 +250,7 @@ impl Owner {
     /// Applies what has become durable, publishes it, and answers.
     fn take_written(&mut self, written: Written) {
         self.metrics.fsync_seconds.observe(written.fsync.as_secs_f64());
+        let _apply = self.metrics.apply_seconds.start_timer();
         let mut catalog_changed = false;
         let mut grown = Grown::new();
         let now = Instant::now();
@@ -272,10 +274,7 @@ impl Owner {
 
     fn apply(&mut self, frame: InFlight, span: FrameSpan, grown: &mut Grown) {
         let results = self.state.apply_frame(frame.index, &frame.commands);
-        if frame.commands.iter().any(|c| matches!(c, Command::CreateTopic(_) | Command::DeleteTopic(_))) {
-            let table = Arc::new(self.topics.load().with_topics(self.state.topics.values()));
-            self.topics.swap(table.clone()).retire_missing_from(&table);
-        }
+        self.publish_topics(&frame.commands);
         let mut batches = frame.batches.into_iter();
         for ((command, result), answer) in frame.commands.iter().zip(results).zip(frame.answers) {
             let result = result.map_err(LaneError::Refused);
@@ -284,7 +283,7 @@ impl Owner {
                     self.stage.settle(append.topic, append.partition);
                     let bytes = batches.next();
                     let appended = result.map(|()| {
-                        let log_start = bytes.and_then(|bytes| self.publish(append, span, bytes, grown));
+                        let log_start = bytes.and_then(|bytes| self.hold(append, span, bytes, grown));
                         Appended { base_offset: append.base_offset, log_append_time, log_start: log_start.unwrap_or(0) }
                     });
                     let _ = reply.send(appended);
@@ -295,8 +294,28 @@ impl Owner {
         }
     }
 
-    /// Lets others see an applied batch; returns the partition's log start if it (still) exists.
-    fn publish(&mut self, append: &Append, span: FrameSpan, bytes: BatchBytes, grown: &mut Grown) -> Option<Offset> {
+    /// Lets readers see which topics live, if commands that were applied have changed that.
+    fn publish_topics(&mut self, commands: &[Command]) {
+        if !commands.iter().any(|command| matches!(command, Command::CreateTopic(_) | Command::DeleteTopic(_))) {
+            return;
+        }
+        let mut table = TopicTable::clone(&self.topics.load());
+        let mut gone = Vec::new();
+        for command in commands {
+            match command {
+                Command::CreateTopic(create) => {
+                    self.state.topics.get(&create.id).into_iter().for_each(|t| table.add(t))
+                }
+                Command::DeleteTopic(delete) => gone.extend(table.remove(delete.id)),
+                _ => {}
+            }
+        }
+        self.topics.store(Arc::new(table));
+        gone.iter().for_each(|topic| topic.retire());
+    }
+
+    /// Has the tail hold an applied batch; returns the partition's log start if it (still) exists.
+    fn hold(&mut self, append: &Append, span: FrameSpan, bytes: BatchBytes, grown: &mut Grown) -> Option<Offset> {
         let topics = self.topics.load();
         let partition = topics.partition(append.topic, append.partition)?;
         self.memory.hold(partition, TailBatch::new(append, span, bytes));
@@ -349,7 +368,7 @@ impl Owner {
 
     fn checkpoint(&self) -> Option<Checkpoint> {
         let turn = self.checkpoint_turn.clone().try_acquire_owned().ok()?;
-        Some(Checkpoint { state: Box::new(self.state.clone()), _turn: turn })
+        Some(Checkpoint { state: self.state.clone(), _turn: turn })
     }
 
     /// Keeps the tails within their memory.
@@ -362,9 +381,9 @@ impl Owner {
     fn release(&mut self, up_to: LogIndex) {
         let mut stretches = 0;
         for topic in self.topics.load().iter() {
-            let known = self.state.topics.get(&topic.id).map_or(&[][..], |topic| &topic.partitions);
+            let known = self.state.topics.get(&topic.id);
             for (number, tail) in topic.partitions.iter().enumerate() {
-                let partition = known.get(number);
+                let partition = known.and_then(|topic| topic.partitions.get(number));
                 let released_to = partition.map_or(0, |partition| partition.shipped_by(up_to));
                 stretches += tail.release(up_to, released_to);
             }

@@ -81,7 +81,7 @@ impl Replay {
 
     /// The end of the log. Batches of topics that live are published; those of others have no reader.
     pub fn finish(mut self) -> Replayed {
-        let topics = TopicTable::default().with_topics(self.state.topics.values());
+        let topics = TopicTable::of(&self.state);
         let mut memory = 0;
         for ((topic, partition), tail) in self.tails {
             if let Some(partition) = topics.partition(topic, partition) {

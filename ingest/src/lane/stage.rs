@@ -38,10 +38,7 @@ impl Stage {
         records: i64,
     ) -> Result<Stamp, Refusal> {
         let topic_state = state.topics.get(&topic).ok_or(Refusal::UnknownTopic)?;
-        let applied = usize::try_from(partition)
-            .ok()
-            .and_then(|number| topic_state.partitions.get(number))
-            .ok_or(Refusal::UnknownPartition)?;
+        let applied = topic_state.partition(partition).ok_or(Refusal::UnknownPartition)?;
         let staged = self
             .partitions
             .entry((topic, partition))

@@ -1,15 +1,17 @@
 //! What others see of the lane without asking its owner: the living topics, and of every partition its bounds and
 //! the batches that are still in the write-ahead log: the newest of them in memory, of the others where to look.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use chronik_core::ids::{LogIndex, Offset, PartitionId, TopicId};
+use imbl::{HashMap, Vector};
 use tokio::sync::Notify;
 
 use super::stretch::{FrameSpan, Stretch, Stretches};
 use crate::command::Append;
+use crate::state::LaneState;
 use crate::state::partition::Partition;
 use crate::state::topic::Topic;
 use crate::topic_config::TopicConfig;
@@ -17,10 +19,10 @@ use crate::topic_config::TopicConfig;
 /// Stretches of the log that one read looks into at most.
 const STRETCHES_READ: usize = 64;
 
-/// The living topics as of one moment.
-#[derive(Debug, Default)]
+/// The living topics as of one moment. A clone costs the same however many they are.
+#[derive(Clone, Debug, Default)]
 pub struct TopicTable {
-    by_name: HashMap<String, Arc<TopicView>>,
+    by_name: HashMap<Arc<str>, Arc<TopicView>>,
     by_id: HashMap<TopicId, Arc<TopicView>>,
 }
 
@@ -30,7 +32,7 @@ pub struct TopicView {
     /// Its identity.
     pub id: TopicId,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its settings.
     pub config: TopicConfig,
     /// By number.
@@ -47,7 +49,7 @@ pub struct PartitionTail {
 #[derive(Debug)]
 struct Window {
     bounds: Bounds,
-    epochs: Vec<(i32, Offset)>,
+    epochs: Vector<(i32, Offset)>,
     /// Those whose bytes are not in memory; they end where `batches` begin.
     forgotten: Stretches,
     /// Those whose bytes are in memory.
@@ -122,15 +124,29 @@ pub struct BelowTail {
 }
 
 impl TopicTable {
-    /// The living topics of a state; partitions that `self` knows keep their tails.
-    pub fn with_topics<'a>(&self, topics: impl Iterator<Item = &'a Topic>) -> Self {
+    /// The living topics of a state.
+    pub fn of(state: &LaneState) -> Self {
         let mut table = TopicTable::default();
-        for topic in topics {
-            let view = self.by_id.get(&topic.id).cloned().unwrap_or_else(|| Arc::new(TopicView::new(topic)));
-            table.by_name.insert(view.name.clone(), view.clone());
-            table.by_id.insert(view.id, view);
-        }
+        state.topics.values().for_each(|topic| table.add(topic));
         table
+    }
+
+    /// A topic was created; one that is known already keeps its tails.
+    pub(super) fn add(&mut self, topic: &Topic) {
+        if !self.by_id.contains_key(&topic.id) {
+            let view = Arc::new(TopicView::new(topic));
+            self.by_name.insert(view.name.clone(), view.clone());
+            self.by_id.insert(view.id, view);
+        }
+    }
+
+    /// A topic was deleted. Its view is to be retired once the table is published.
+    pub(super) fn remove(&mut self, id: TopicId) -> Option<Arc<TopicView>> {
+        let gone = self.by_id.remove(&id)?;
+        if self.by_name.get(&gone.name).is_some_and(|named| named.id == id) {
+            self.by_name.remove(&gone.name);
+        }
+        Some(gone)
     }
 
     /// The topic of a name.
@@ -141,12 +157,6 @@ impl TopicTable {
     /// The topic of an id.
     pub fn get(&self, id: TopicId) -> Option<&Arc<TopicView>> {
         self.by_id.get(&id)
-    }
-
-    /// Tells all who look at topics that are not in `newer` that these are gone.
-    pub(super) fn retire_missing_from(&self, newer: &TopicTable) {
-        let gone = self.iter().filter(|topic| newer.get(topic.id).is_none());
-        gone.flat_map(|topic| &topic.partitions).for_each(|partition| partition.retire());
     }
 
     /// All topics, by no particular order.
@@ -173,6 +183,11 @@ impl TopicView {
             config: topic.config.clone(),
             partitions: topic.partitions.iter().map(|partition| Arc::new(PartitionTail::new(partition))).collect(),
         }
+    }
+
+    /// The topic is deleted: tells all who look at it.
+    pub(super) fn retire(&self) {
+        self.partitions.iter().for_each(|partition| partition.retire());
     }
 
     /// A partition's tail.
@@ -215,7 +230,7 @@ impl PartitionTail {
 
     /// (leader epoch, its first offset), ascending.
     pub fn epochs(&self) -> Vec<(i32, Offset)> {
-        self.read_window().epochs.clone()
+        self.read_window().epochs.iter().copied().collect()
     }
 
     /// The batches from the one on that contains `from`: those in memory at most about `max_bytes` but at least one, none

@@ -70,7 +70,7 @@ impl World {
             wal,
             reader: open.reader,
             written,
-            topics: TopicTable::default().with_topics(state.topics.values()),
+            topics: TopicTable::of(&state),
             memory: TailMemory::new(memory_max, StretchMemory::new(memory_max)),
             index: 0,
             released: 0,
@@ -301,7 +301,7 @@ fn memory_stays_within_its_limit_however_much_the_log_holds() {
     let Command::CreateTopic(create) = create else { unreachable!() };
     let create = Command::CreateTopic(CreateTopic { partitions: MANY as i32, ..create });
     state.apply_frame(1, &[create]);
-    let topics = TopicTable::default().with_topics(state.topics.values());
+    let topics = TopicTable::of(&state);
     let mut memory = TailMemory::new(MEMORY_MAX, StretchMemory::new(MEMORY_MAX));
     let bytes = BatchBytes { head: Bytes::from_static(&[0; 61]), body: Bytes::from_static(&[0; 100]) };
     for at in 0..400_000_u64 {

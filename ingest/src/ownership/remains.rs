@@ -36,7 +36,7 @@ pub fn ends(topics: &TopicTable) -> Ends {
     let partitions = topics.iter().flat_map(|topic| {
         topic.partitions.iter().enumerate().map(|(number, partition)| {
             let bounds = partition.bounds();
-            let end = End { topic: topic.name.clone(), log_start: bounds.log_start, end: bounds.end };
+            let end = End { topic: topic.name.to_string(), log_start: bounds.log_start, end: bounds.end };
             ((topic.id, number as PartitionId), end)
         })
     });
@@ -198,7 +198,7 @@ mod tests {
         store_state(&store, &state).await;
         let mut ours = state.clone();
         ours.apply_frame(2, &[append(1, 0, 10, 12), create(2, 1), append(2, 0, 0, 99)]);
-        let ends = ends(&TopicTable::default().with_topics(ours.topics.values()));
+        let ends = ends(&TopicTable::of(&ours));
 
         assert_eq!(above_cut(&store, &ownership, LANE, &ends).await.unwrap(), None);
 

@@ -35,7 +35,7 @@ impl Report {
             topics: state
                 .topics
                 .values()
-                .map(|topic| (topic.name.clone(), topic.partitions.len(), records(topic)))
+                .map(|topic| (topic.name.to_string(), topic.partitions.len(), records(topic)))
                 .collect(),
             losses: Vec::new(),
         }

@@ -80,16 +80,19 @@ fn difference(Segment { key, size, .. }: &Segment, listed: &[ObjectInfo]) -> Opt
 /// What a topic has in these segments; runs that follow one another are one range.
 fn add_ranges(ranges: &mut Listed, topic: &Topic, lost: &HashSet<LogIndex>) {
     for (partition, known) in (0..).zip(&topic.partitions) {
-        for runs in known.runs.chunk_by(|one, next| lost.contains(&one.segment) == lost.contains(&next.segment)) {
-            if let [first, ..] = runs
-                && let [.., last] = runs
-                && lost.contains(&first.segment)
-            {
-                let words = |partition: PartitionId, from: Offset, to: Offset| {
-                    format!("{} partition {partition} offsets {from} to {to}", topic.name)
-                };
-                ranges.add(|| words(partition, first.first, last.last));
+        let words = |partition: PartitionId, (from, to): (Offset, Offset)| {
+            format!("{} partition {partition} offsets {from} to {to}", topic.name)
+        };
+        let mut open: Option<(Offset, Offset)> = None;
+        for run in &known.runs {
+            if lost.contains(&run.segment) {
+                open = Some((open.map_or(run.first, |(from, _)| from), run.last));
+            } else if let Some(range) = open.take() {
+                ranges.add(|| words(partition, range));
             }
+        }
+        if let Some(range) = open {
+            ranges.add(|| words(partition, range));
         }
     }
 }

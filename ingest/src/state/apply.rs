@@ -1,7 +1,9 @@
 //! The only place where the state changes.
 
+use std::sync::Arc;
+
 use chronik_core::catalog::ArchiveRun;
-use chronik_core::ids::{LogIndex, Offset, Timestamp, TopicId};
+use chronik_core::ids::{LogIndex, Offset, TopicId};
 use chronik_core::job::CoveredRun;
 
 use super::partition::{Indexed, Partition};
@@ -65,12 +67,12 @@ impl LaneState {
     }
 
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Refusal> {
-        self.topics.get_mut(&id).ok_or(Refusal::UnknownTopic)
+        self.topics.get_mut(&id).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)
     }
 
     fn append(&mut self, append: &Append) -> Result<(), Refusal> {
         let topic = self.topic_mut(append.topic)?;
-        let partition = partition_mut(topic, append.partition)?;
+        let partition = topic.partition_mut(append.partition).ok_or(Refusal::UnknownPartition)?;
         if append.base_offset < partition.next_offset {
             let (base_offset, next_offset) = (append.base_offset, partition.next_offset);
             return Err(Refusal::BelowEnd { base_offset, next_offset });
@@ -80,21 +82,22 @@ impl LaneState {
     }
 
     fn create_topic(&mut self, create: &CreateTopic) -> Result<(), Refusal> {
-        if self.names.contains_key(&create.name) {
+        let name: Arc<str> = create.name.as_str().into();
+        if self.names.contains_key(&name) {
             return Err(Refusal::TopicExists);
         }
         let epoch = leader_epoch(self.incarnation);
         let topic = Topic {
             id: create.id,
-            name: create.name.clone(),
+            name: name.clone(),
             config: create.config.clone(),
             index_epoch: 0,
-            partitions: (0..create.partitions).map(|_| Partition::new(epoch)).collect(),
+            partitions: (0..create.partitions).map(|_| Arc::new(Partition::new(epoch))).collect(),
             archives: Default::default(),
             changed: self.applied,
         };
-        self.names.insert(create.name.clone(), create.id);
-        self.topics.insert(create.id, topic);
+        self.names.insert(name, create.id);
+        self.topics.insert(create.id, Arc::new(topic));
         Ok(())
     }
 
@@ -102,7 +105,8 @@ impl LaneState {
         let topic = self.topics.remove(&delete.id).ok_or(Refusal::UnknownTopic)?;
         self.names.remove(&topic.name);
         let tombstone = Tombstone { index: self.applied, at: delete.at };
-        self.tombstones.extend(topic.archives.into_keys().map(|key| (key, tombstone)));
+        self.tombstones.extend(topic.archives.keys().map(|key| (key.to_string(), tombstone)));
+        self.pending.remove_topic(topic.id);
         Ok(())
     }
 
@@ -127,19 +131,20 @@ impl LaneState {
     /// A segment counts as a whole or not at all. Runs of topics that were deleted meanwhile are left out.
     fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
         for run in &segment.runs {
-            let Some(topic) = self.topics.get_mut(&run.topic) else {
+            let Some(topic) = self.topics.get(&run.topic) else {
                 continue;
             };
-            if !partition_mut(topic, run.partition)?.continues(run) {
+            if !topic.partition(run.partition).ok_or(Refusal::UnknownPartition)?.continues(run) {
                 return Err(Refusal::SegmentOutOfPlace);
             }
         }
         for run in &segment.runs {
-            let Some(topic) = self.topics.get_mut(&run.topic) else {
+            let Some(topic) = self.topics.get_mut(&run.topic).map(Arc::make_mut) else {
                 continue;
             };
             topic.changed = self.applied;
-            partition_mut(topic, run.partition)?.add_run(segment.first, run);
+            topic.partition_mut(run.partition).ok_or(Refusal::UnknownPartition)?.add_run(segment.first, run);
+            self.pending.add(topic, run.partition, run.first);
         }
         self.segments.insert(segment);
         Ok(())
@@ -159,10 +164,11 @@ impl LaneState {
     /// dead. `false`: nobody needs this one.
     fn register_archive(&mut self, result: &RegisterResult, archive: &ArchiveFacts) -> bool {
         let applied = self.applied;
-        let Some(topic) = self.topics.get_mut(&result.topic) else {
+        let Some(topic) = self.topics.get_mut(&result.topic).map(Arc::make_mut) else {
             return false;
         };
-        if topic.archives.contains_key(&archive.key) {
+        let key: Arc<str> = archive.key.as_str().into();
+        if topic.archives.contains_key(&key) {
             return true;
         }
         if self.tombstones.contains_key(&archive.key) {
@@ -170,8 +176,8 @@ impl LaneState {
         }
         let fresh = result.at.saturating_sub(archive.named_at) < NAMED_AGO_MS_MAX;
         let wanted = |run: &CoveredRun| {
-            let partition = usize::try_from(run.partition).ok().and_then(|p| topic.partitions.get(p));
-            partition.and_then(|p| p.run_at(run.first)).is_some_and(|known| {
+            let known = topic.partition(run.partition).and_then(|partition| partition.run_at(run.first));
+            known.is_some_and(|known| {
                 known.last == run.last
                     && !matches!(known.indexed, Indexed::Archive(_))
                     && self.segments.get(known.segment).is_some_and(|segment| segment.key == run.segment)
@@ -181,14 +187,14 @@ impl LaneState {
             return false;
         }
         for run in &archive.runs {
-            if let Ok(partition) = partition_mut(topic, run.partition)
-                && let Some(known) = partition.run_at_mut(run.first)
-            {
-                known.indexed = Indexed::Archive(archive.key.clone());
+            let partition = topic.partition_mut(run.partition);
+            if let Some(known) = partition.and_then(|partition| partition.run_at_mut(run.first)) {
+                known.indexed = Indexed::Archive(key.clone());
+                self.pending.remove(&(topic.id, run.partition, run.first));
             }
         }
         topic.changed = applied;
-        topic.archives.insert(archive.key.clone(), live_archive(archive));
+        topic.archives.insert(key, Arc::new(live_archive(archive)));
         true
     }
 
@@ -197,17 +203,15 @@ impl LaneState {
     }
 
     fn mark_unreadable(&mut self, topic: TopicId, runs: &[Unreadable]) -> Result<(), Refusal> {
-        let applied = self.applied;
-        let topic = self.topic_mut(topic)?;
+        let topic = self.topics.get_mut(&topic).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)?;
         for run in runs {
-            let Ok(partition) = partition_mut(topic, run.partition) else {
-                continue;
-            };
-            if let Some(known) = partition.run_at_mut(run.first)
+            let partition = topic.partition_mut(run.partition);
+            if let Some(known) = partition.and_then(|partition| partition.run_at_mut(run.first))
                 && known.indexed == Indexed::Pending
             {
-                known.indexed = Indexed::Unreadable(run.reason.clone());
-                topic.changed = applied;
+                known.indexed = Indexed::Unreadable(run.reason.as_str().into());
+                topic.changed = self.applied;
+                self.pending.remove(&(topic.id, run.partition, run.first));
             }
         }
         Ok(())
@@ -226,21 +230,6 @@ impl LaneState {
         }
         Ok(())
     }
-
-    /// When the oldest run without an archive was registered, ms since the epoch.
-    pub fn oldest_unarchived(&self) -> Option<Timestamp> {
-        self.topics
-            .values()
-            .filter(|topic| topic.config.search_enabled())
-            .flat_map(|topic| topic.partitions.iter().flat_map(|partition| &partition.runs))
-            .filter(|run| run.indexed == Indexed::Pending)
-            .filter_map(|run| self.segments.get(run.segment).map(|segment| segment.registered_at))
-            .min()
-    }
-}
-
-fn partition_mut(topic: &mut Topic, partition: i32) -> Result<&mut Partition, Refusal> {
-    usize::try_from(partition).ok().and_then(|p| topic.partitions.get_mut(p)).ok_or(Refusal::UnknownPartition)
 }
 
 fn live_archive(archive: &ArchiveFacts) -> Archive {

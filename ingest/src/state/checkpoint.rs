@@ -8,16 +8,18 @@
 //! | 4 | results taken in |
 //! | 5 | tombstones |
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_core::checkpoint::{self, Checkpoint, CheckpointHeader, Section};
 use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use imbl::OrdMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::LaneState;
+use super::pending::PendingRuns;
 use super::segments::{Segments, Tombstone};
 use super::topic::Topic;
 
@@ -55,7 +57,7 @@ pub enum CheckpointError {
 
 /// The state at its applied index.
 pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
-    let topics: Vec<&Topic> = state.topics.values().collect();
+    let topics: Vec<&Arc<Topic>> = state.topics.values().collect();
     let sections = vec![
         section(INCARNATION, &state.incarnation),
         section(TOPICS, &topics),
@@ -77,11 +79,12 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<Lan
         let reason = format!("version {} is not known to this version of Chronik", unknown.version);
         return Err(CheckpointError::Section { kind: unknown.kind, reason });
     }
-    let topics: Vec<Topic> = fields(&sections, TOPICS)?;
+    let topics: Vec<Arc<Topic>> = fields(&sections, TOPICS)?;
     Ok(LaneState {
         incarnation: fields(&sections, INCARNATION)?,
         applied: header.index,
         names: topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect(),
+        pending: PendingRuns::of(topics.iter().map(Arc::as_ref)),
         topics: topics.into_iter().map(|topic| (topic.id, topic)).collect(),
         segments: fields(&sections, SEGMENTS)?,
         results: fields(&sections, RESULTS)?,
@@ -120,6 +123,6 @@ pub fn fuzz_state(bytes: &[u8]) {
     let sections =
         [TOPICS, SEGMENTS, RESULTS, TOMBSTONES].map(|kind| Section { kind, version: VERSION, bytes: bytes.clone() });
     let _ = fields::<Segments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());
-    let _ = fields::<BTreeMap<String, LogIndex>>(&sections, RESULTS);
-    let _ = fields::<BTreeMap<String, Tombstone>>(&sections, TOMBSTONES);
+    let _ = fields::<OrdMap<String, LogIndex>>(&sections, RESULTS);
+    let _ = fields::<OrdMap<String, Tombstone>>(&sections, TOMBSTONES);
 }

@@ -1,19 +1,24 @@
 //! A lane's state: a pure function of the commands applied so far. No clock, no I/O, no randomness.
 //!
-//! [`LaneState::apply`] is the only way to change it; [`checkpoint`] turns it into bytes and back.
+//! [`LaneState::apply_frame`] is the only way to change it; [`checkpoint`] turns it into bytes and back. Its collections share
+//! structure: a clone costs the same however large the state is, and is a snapshot that the next commands leave alone.
 
 pub mod apply;
 pub mod checkpoint;
 pub mod partition;
+mod pending;
 pub mod segments;
 #[cfg(test)]
 mod tests;
 pub mod topic;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chronik_core::ids::{Incarnation, LogIndex, TopicId};
+use imbl::OrdMap;
 
+use self::pending::PendingRuns;
+pub use self::pending::RunKey;
 use self::segments::{Segments, Tombstone};
 use self::topic::Topic;
 
@@ -25,15 +30,17 @@ pub struct LaneState {
     /// The last index applied; 0 before the first.
     pub applied: LogIndex,
     /// The living topics, by identity.
-    pub topics: BTreeMap<TopicId, Topic>,
+    pub topics: OrdMap<TopicId, Arc<Topic>>,
     /// The living topics' names.
-    pub names: BTreeMap<String, TopicId>,
+    pub names: OrdMap<Arc<str>, TopicId>,
     /// The registered segments.
     pub segments: Segments,
     /// Results taken in, by object name, with the index of the command: once that is shipped the object may go.
-    pub results: BTreeMap<String, LogIndex>,
+    pub results: OrdMap<String, LogIndex>,
     /// Objects that nothing refers to any more, by name.
-    pub tombstones: BTreeMap<String, Tombstone>,
+    pub tombstones: OrdMap<String, Tombstone>,
+    /// The runs that have no archive yet and are to have one; follows from the topics.
+    pub pending: PendingRuns,
 }
 
 impl LaneState {
@@ -43,7 +50,7 @@ impl LaneState {
     }
 
     /// The topic of a name.
-    pub fn topic_named(&self, name: &str) -> Option<&Topic> {
+    pub fn topic_named(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(self.names.get(name)?)
     }
 
@@ -56,12 +63,15 @@ impl LaneState {
     /// from its end on.
     pub fn begin_incarnation(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
-        for topic in self.topics.values_mut() {
-            topic.changed = self.applied;
-            for partition in &mut topic.partitions {
-                partition.begin_epoch(leader_epoch(incarnation));
+        let topics = std::mem::take(&mut self.topics).into_iter().map(|(id, mut topic)| {
+            let changed = Arc::make_mut(&mut topic);
+            changed.changed = self.applied;
+            for partition in changed.partitions.iter_mut() {
+                Arc::make_mut(partition).begin_epoch(leader_epoch(incarnation));
             }
-        }
+            (id, topic)
+        });
+        self.topics = topics.collect();
     }
 }
 

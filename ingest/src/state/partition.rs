@@ -1,6 +1,9 @@
 //! A partition: where its records begin and end, and the runs of segments that hold them.
 
+use std::sync::Arc;
+
 use chronik_core::ids::{LogIndex, Offset, Timestamp};
+use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
 use crate::command::SegmentRun;
@@ -15,9 +18,9 @@ pub struct Partition {
     /// One past the last record in a registered segment. Never moves back, never above `next_offset`.
     pub shipped_to: Offset,
     /// (leader epoch, its first offset), ascending.
-    pub epochs: Vec<(i32, Offset)>,
+    pub epochs: Vector<(i32, Offset)>,
     /// What the segments hold of it, ascending; ends at `shipped_to`.
-    pub runs: Vec<Run>,
+    pub runs: Vector<Run>,
 }
 
 /// Consecutive batches of the partition in one segment.
@@ -47,15 +50,15 @@ pub enum Indexed {
     /// By scanning it, until an archive is there.
     Pending,
     /// By the archive of this object name.
-    Archive(String),
+    Archive(Arc<str>),
     /// By scanning it, for good; the reason is for the operator.
-    Unreadable(String),
+    Unreadable(Arc<str>),
 }
 
 impl Partition {
     /// A partition without records.
     pub fn new(leader_epoch: i32) -> Self {
-        Self { epochs: vec![(leader_epoch, 0)], ..Self::default() }
+        Self { epochs: Vector::unit((leader_epoch, 0)), ..Self::default() }
     }
 
     /// The current leader epoch.
@@ -66,9 +69,9 @@ impl Partition {
     /// Starts a leader epoch at the partition's end. An epoch in which nothing was written is replaced.
     pub fn begin_epoch(&mut self, epoch: i32) {
         if self.epochs.last().is_some_and(|(_, start)| *start == self.next_offset) {
-            self.epochs.pop();
+            self.epochs.pop_back();
         }
-        self.epochs.push((epoch, self.next_offset));
+        self.epochs.push_back((epoch, self.next_offset));
     }
 
     /// Whether a run goes on where the last one ended and holds only applied records.
@@ -79,7 +82,7 @@ impl Partition {
     /// Takes in a run of a newly registered segment.
     pub fn add_run(&mut self, segment: LogIndex, run: &SegmentRun) {
         self.shipped_to = run.last + 1;
-        self.runs.push(Run {
+        self.runs.push_back(Run {
             first: run.first,
             last: run.last,
             segment,
@@ -99,12 +102,16 @@ impl Partition {
 
     /// The run that starts at `first`.
     pub fn run_at(&self, first: Offset) -> Option<&Run> {
-        self.runs.binary_search_by_key(&first, |run| run.first).ok().map(|at| &self.runs[at])
+        self.runs.get(self.position_of(first)?)
     }
 
     /// The run that starts at `first`, to be changed.
     pub fn run_at_mut(&mut self, first: Offset) -> Option<&mut Run> {
-        self.runs.binary_search_by_key(&first, |run| run.first).ok().map(|at| &mut self.runs[at])
+        self.runs.get_mut(self.position_of(first)?)
+    }
+
+    fn position_of(&self, first: Offset) -> Option<usize> {
+        self.runs.binary_search_by_key(&first, |run| run.first).ok()
     }
 
     /// One past the last offset below which every run has an archive.

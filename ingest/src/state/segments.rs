@@ -1,8 +1,9 @@
 //! Registered objects: segments, archives, and what is no longer needed.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chronik_core::ids::{Incarnation, LogIndex, Timestamp};
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::command::RegisterSegment;
@@ -13,7 +14,7 @@ const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
 /// The registered segments, contiguous in the lane's index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segments {
-    by_first: BTreeMap<LogIndex, Segment>,
+    by_first: OrdMap<LogIndex, Arc<Segment>>,
 }
 
 /// One segment in the bucket.
@@ -60,16 +61,16 @@ pub struct Tombstone {
 impl Segments {
     /// The last index that lies in a registered segment; 0 if there is none.
     pub fn shipped_index(&self) -> LogIndex {
-        self.by_first.values().next_back().map_or(0, |segment| segment.last)
+        self.by_first.get_max().map_or(0, |(_, segment)| segment.last)
     }
 
     /// The segment whose first index this is.
-    pub fn get(&self, first: LogIndex) -> Option<&Segment> {
+    pub fn get(&self, first: LogIndex) -> Option<&Arc<Segment>> {
         self.by_first.get(&first)
     }
 
     /// All of them, by first index.
-    pub fn iter(&self) -> impl Iterator<Item = (LogIndex, &Segment)> {
+    pub fn iter(&self) -> impl Iterator<Item = (LogIndex, &Arc<Segment>)> {
         self.by_first.iter().map(|(first, segment)| (*first, segment))
     }
 
@@ -92,7 +93,7 @@ impl Segments {
     pub fn insert(&mut self, segment: &RegisterSegment) {
         self.by_first.insert(
             segment.first,
-            Segment {
+            Arc::new(Segment {
                 incarnation: segment.incarnation,
                 last: segment.last,
                 key: segment.key.clone(),
@@ -100,7 +101,7 @@ impl Segments {
                 crc: segment.crc,
                 directory_position: segment.directory_position,
                 registered_at: segment.at,
-            },
+            }),
         );
     }
 }

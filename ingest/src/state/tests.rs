@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
 use chronik_core::job::CoveredRun;
@@ -8,6 +10,7 @@ use uuid::Uuid;
 
 use super::apply::Refusal;
 use super::partition::Indexed;
+use super::pending::PendingRuns;
 use super::{LaneState, checkpoint};
 use crate::command::{
     Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
@@ -198,8 +201,7 @@ fn a_run_given_up_is_not_pending_and_may_still_get_an_archive() {
     let mut state = shipped();
     let run = Unreadable { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
     apply(&mut state, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
-    assert_eq!(state.oldest_unarchived(), None);
-    assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 0);
+    assert_eq!((state.topics[&topic(1)].partitions[0].archived_to(), state.pending.iter().next()), (0, None));
     apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
     assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 10);
 }
@@ -236,7 +238,7 @@ fn a_new_incarnation_begins_an_epoch_at_the_end_of_every_partition() {
     let mut state = shipped();
     state.begin_incarnation(Incarnation(2));
     state.begin_incarnation(Incarnation(5));
-    assert_eq!(state.topics[&topic(1)].partitions[0].epochs, [(1, 0), (5, 10)]);
+    assert_eq!(state.topics[&topic(1)].partitions[0].epochs, imbl::vector![(1, 0), (5, 10)]);
 }
 
 #[test]
@@ -337,6 +339,7 @@ proptest! {
         let mut restored = state.clone();
         for (at, commands) in frames.iter().enumerate() {
             let before = state.clone();
+            let frozen = checkpoint::encode(&before, CLUSTER, LANE);
             let index = at as LogIndex + 1;
             let results = state.apply_frame(index, commands);
             let encoded: Vec<u8> = commands.iter().flat_map(Command::encoded).collect();
@@ -346,6 +349,7 @@ proptest! {
                 restored = checkpoint::decode("c", checkpoint::encode(&restored, CLUSTER, LANE), CLUSTER, LANE).unwrap();
             }
             prop_assert_eq!(&restored, &state);
+            prop_assert_eq!(checkpoint::encode(&before, CLUSTER, LANE), frozen, "a snapshot is left alone");
             check_invariants(&state);
             // The same id in another life is another topic; real ids are never used again.
             if !commands.iter().any(|command| matches!(command, Command::DeleteTopic(_))) {
@@ -362,11 +366,12 @@ fn check_invariants(state: &LaneState) {
         assert_eq!(first, expected, "segments are contiguous in the lane's index");
         expected = segment.last + 1;
     }
+    assert_eq!(state.pending, PendingRuns::of(state.topics.values().map(Arc::as_ref)));
     for topic in state.topics.values() {
         assert_eq!(state.names.get(&topic.name), Some(&topic.id));
         for partition in &topic.partitions {
             assert!(partition.log_start <= partition.shipped_to && partition.shipped_to <= partition.next_offset);
-            assert!(partition.runs.windows(2).all(|pair| pair[0].last < pair[1].first));
+            assert!(partition.runs.iter().is_sorted_by(|before, next| before.last < next.first));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Topics.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use chronik_core::ids::{LogIndex, TopicId};
+use chronik_core::ids::{LogIndex, PartitionId, TopicId};
+use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use super::partition::Partition;
@@ -15,15 +16,27 @@ pub struct Topic {
     /// Its identity; never used again.
     pub id: TopicId,
     /// Its name, unique among the living.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its settings.
     pub config: TopicConfig,
     /// Changes when the way it is indexed changes.
     pub index_epoch: u32,
     /// By number.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vector<Arc<Partition>>,
     /// Live archives, by object name.
-    pub archives: BTreeMap<String, Archive>,
+    pub archives: OrdMap<Arc<str>, Arc<Archive>>,
     /// The index of the last command that changed what readers of the catalog see of it.
     pub changed: LogIndex,
+}
+
+impl Topic {
+    /// The partition of a number.
+    pub fn partition(&self, number: PartitionId) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(number).ok()?)
+    }
+
+    /// The partition of a number, to be changed.
+    pub fn partition_mut(&mut self, number: PartitionId) -> Option<&mut Partition> {
+        self.partitions.get_mut(usize::try_from(number).ok()?).map(Arc::make_mut)
+    }
 }

@@ -126,7 +126,7 @@ impl PartitionRead {
                 self.chunks = budget.take(batches, room).into_iter().flat_map(parts).collect();
             }
             Err(error) => {
-                let (topic, partition, offset) = (&place.topic.name, place.partition, self.from);
+                let (topic, partition, offset) = (&*place.topic.name, place.partition, self.from);
                 tracing::warn!(topic, partition, offset, "records can't be read now: {error}");
                 self.place = Err(error.into());
             }

@@ -128,7 +128,7 @@ impl Served {
         self.lane.shipped(border).await.unwrap();
         self.exporter.export_if_changed().await.unwrap();
         // The owner lets go of it before it answers what it is asked later.
-        self.lane.look(|_| ()).await.unwrap();
+        self.lane.cut(false).await.unwrap();
     }
 
     /// Hands in a request; what comes back is its answer, once it is polled.

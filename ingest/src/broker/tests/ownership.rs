@@ -425,7 +425,7 @@ async fn a_segment_that_went_into_another_bucket_is_uploaded_again_before_it_is_
     let running = world.start().await;
     world.produce(&running, 5).await;
     let (lane, shipper) = (&running.ingest.lane, running.shipper());
-    let last = lane.look(|state| state.applied).await.unwrap();
+    let last = lane.snapshot().await.unwrap().applied;
     let segment = shipper.upload_range(1, last).await.unwrap();
     world.bucket.delete(&segment.key).await.unwrap();
     shipper.register_in_time(segment.clone()).await.unwrap();

@@ -166,13 +166,13 @@ async fn late_uploads_of_a_former_owner_do_not_fork_history() {
     world.lose_data_dir();
     let running = world.start().await;
     world.check(&running).await;
-    let end = running.ingest.lane.look(|state| state.applied).await.unwrap();
+    let end = running.ingest.lane.snapshot().await.unwrap().applied;
     running.kill().await;
     upload_empty(&store, claim::cluster_of(&store).await.unwrap().unwrap(), Incarnation(1), end + 1).await;
     world.lose_data_dir();
     let running = world.start().await;
     world.check(&running).await;
-    assert_eq!(running.ingest.lane.look(|state| state.applied).await.unwrap(), end);
+    assert_eq!(running.ingest.lane.snapshot().await.unwrap().applied, end);
     running.kill().await;
 }
 
@@ -346,7 +346,7 @@ async fn a_segment_below_the_checkpoint_that_is_gone_or_cut_stops_recovery_unles
         let running = world.start().await;
         let topic = running.ingest.lane.topics().get(running.topic).unwrap().clone();
         assert_eq!(topic.partitions[0].bounds().end, world.acknowledged.len() as Offset);
-        assert!(running.reader.read(&topic, 0, row.first, 1).await.is_err());
+        assert!(running.reader.read(&topic, 0, row.last, 1).await.is_err());
         let behind = running.reader.read(&topic, 0, row.last + 1, 1).await.unwrap();
         assert_eq!(behind[0].contiguous().slice(16..), world.acknowledged[row.last as usize + 1].1);
         world.produce(&running, 20).await;

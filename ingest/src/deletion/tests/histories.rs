@@ -110,7 +110,7 @@ impl World {
     }
 
     async fn any_topic(&self, pick: usize) -> Option<chronik_core::ids::TopicId> {
-        let topics: Vec<_> = self.state().await.topics.into_keys().collect();
+        let topics: Vec<_> = self.state().await.topics.keys().copied().collect();
         topics.get(pick % topics.len().max(1)).copied()
     }
 }

@@ -100,7 +100,7 @@ impl World {
     }
 
     pub async fn state(&self) -> LaneState {
-        self.broker.lane.look(LaneState::clone).await.unwrap()
+        self.broker.lane.snapshot().await.unwrap()
     }
 
     pub async fn create_topic(&mut self) -> TopicId {
@@ -365,7 +365,7 @@ impl World {
 
 fn needed_by(state: &LaneState) -> Vec<String> {
     let segments = state.segments.iter().map(|(_, segment)| segment.key.clone());
-    let archives = state.topics.values().flat_map(|topic| topic.archives.keys().cloned());
+    let archives = state.topics.values().flat_map(|topic| topic.archives.keys().map(|key| key.to_string()));
     segments.chain(archives).collect()
 }
 

@@ -1,0 +1,55 @@
+//! The runs that wait for an archive.
+
+use chronik_core::ids::{Offset, PartitionId, TopicId};
+use imbl::OrdSet;
+
+use super::partition::Indexed;
+use super::topic::Topic;
+
+/// A run, by its topic, partition and first offset.
+pub type RunKey = (TopicId, PartitionId, Offset);
+
+/// The pending runs of topics that are searched, so that nothing has to look through all runs for them. As many as indexing
+/// is behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PendingRuns {
+    runs: OrdSet<RunKey>,
+}
+
+impl PendingRuns {
+    /// Those of all topics.
+    pub fn of<'a>(topics: impl IntoIterator<Item = &'a Topic>) -> Self {
+        let mut pending = Self::default();
+        for topic in topics {
+            for (number, partition) in topic.partitions.iter().enumerate() {
+                let runs = partition.runs.iter().filter(|run| run.indexed == Indexed::Pending);
+                runs.for_each(|run| pending.add(topic, number as PartitionId, run.first));
+            }
+        }
+        pending
+    }
+
+    /// All of them, by topic, partition and offset.
+    pub fn iter(&self) -> impl Iterator<Item = &RunKey> {
+        self.runs.iter()
+    }
+
+    /// A run was registered.
+    pub fn add(&mut self, topic: &Topic, partition: PartitionId, first: Offset) {
+        if topic.config.search_enabled() {
+            self.runs.insert((topic.id, partition, first));
+        }
+    }
+
+    /// A run has an archive, or never will.
+    pub fn remove(&mut self, run: &RunKey) {
+        self.runs.remove(run);
+    }
+
+    /// A topic was deleted.
+    pub fn remove_topic(&mut self, topic: TopicId) {
+        let all = (topic, PartitionId::MIN, Offset::MIN)..=(topic, PartitionId::MAX, Offset::MAX);
+        let gone: Vec<RunKey> = self.runs.range(all).copied().collect();
+        gone.iter().for_each(|run| self.remove(run));
+    }
+}
