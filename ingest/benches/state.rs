@@ -28,6 +28,7 @@ fn append(state: &LaneState, number: u128, partition: i32) -> Command {
         last_offset: place.1,
         position: 0,
         length: 1000,
+        producer: None,
     })
 }
 

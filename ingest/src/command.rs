@@ -3,15 +3,14 @@
 //!
 //! Times and ids are inside the command: applying it reads no clock and draws no random number.
 
+use bincode::error::DecodeError;
 use bytes::Bytes;
+use chronik_core::batch::BatchHeader;
 use chronik_core::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_core::job::CoveredRun;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::topic_config::TopicConfig;
-
-/// The version of every command's shape.
-const VERSION: u16 = 0;
 
 /// One change of a lane's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +48,27 @@ pub struct Append {
     pub position: u32,
     /// Bytes of the batch.
     pub length: u32,
+    /// Who wrote it, if the producer numbers its batches.
+    pub producer: Option<Producer>,
+}
+
+/// An idempotent producer's stamp on a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Producer {
+    /// Its id, 0 or above.
+    pub id: i64,
+    /// Raised when it begins anew under its id.
+    pub epoch: i16,
+    /// The sequence number of the first record; of the partition, and goes on at 0 after [`i32::MAX`].
+    pub base_sequence: i32,
+}
+
+impl Producer {
+    /// The stamp in a batch's header.
+    pub fn of(header: &BatchHeader) -> Option<Self> {
+        let stamp = Self { id: header.producer_id, epoch: header.producer_epoch, base_sequence: header.base_sequence };
+        (stamp.id >= 0).then_some(stamp)
+    }
 }
 
 /// See [`Command::CreateTopic`].
@@ -212,20 +232,48 @@ pub enum CommandError {
     },
 }
 
-impl Command {
-    fn kind(&self) -> u16 {
-        match self {
-            Command::Append(_) => 1,
-            Command::CreateTopic(_) => 2,
-            Command::DeleteTopic(_) => 3,
-            Command::RegisterSegment(_) => 4,
-            Command::RegisterResult(_) => 5,
-            Command::GiveUp(_) => 6,
-            Command::ForgetResults(_) => 7,
-            Command::ForgetTombstones(_) => 8,
-        }
-    }
+/// Gives every command its kind and the version of its fields' shape, in one table.
+macro_rules! commands {
+    ($($kind:literal version $version:literal: $name:ident,)*) => {
+        impl Command {
+            /// Kind and version, as they stand before the fields.
+            fn tag(&self) -> (u16, u16) {
+                match self {
+                    $(Command::$name(_) => ($kind, $version),)*
+                }
+            }
 
+            fn encode_fields(&self, out: &mut Vec<u8>) -> Result<usize, bincode::error::EncodeError> {
+                match self {
+                    $(Command::$name(fields) => encode_fields(fields, out),)*
+                }
+            }
+
+            /// The command and the length of its fields; `None` if the tag is not known.
+            fn decode_fields(tag: (u16, u16), fields: &[u8]) -> Option<Result<(Command, usize), DecodeError>> {
+                match tag {
+                    $(($kind, $version) => {
+                        Some(decode_fields(fields).map(|(fields, length)| (Command::$name(fields), length)))
+                    })*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    1 version 0: Append,
+    2 version 0: CreateTopic,
+    3 version 0: DeleteTopic,
+    4 version 0: RegisterSegment,
+    5 version 0: RegisterResult,
+    6 version 0: GiveUp,
+    7 version 0: ForgetResults,
+    8 version 0: ForgetTombstones,
+}
+
+impl Command {
     /// Whether the command only books shipping, indexing and deletion: alone it is no reason to ship.
     pub fn is_bookkeeping(&self) -> bool {
         match self {
@@ -241,19 +289,10 @@ impl Command {
     /// The command as it stands in a frame's command bytes.
     pub fn encoded(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64);
-        let out = &mut bytes;
-        out.extend_from_slice(&self.kind().to_le_bytes());
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        let written = match self {
-            Command::Append(c) => encode_fields(c, out),
-            Command::CreateTopic(c) => encode_fields(c, out),
-            Command::DeleteTopic(c) => encode_fields(c, out),
-            Command::RegisterSegment(c) => encode_fields(c, out),
-            Command::RegisterResult(c) => encode_fields(c, out),
-            Command::GiveUp(c) => encode_fields(c, out),
-            Command::ForgetResults(c) => encode_fields(c, out),
-            Command::ForgetTombstones(c) => encode_fields(c, out),
-        };
+        let (kind, version) = self.tag();
+        bytes.extend_from_slice(&kind.to_le_bytes());
+        bytes.extend_from_slice(&version.to_le_bytes());
+        let written = self.encode_fields(&mut bytes);
         debug_assert!(written.is_ok(), "plain data always serialises");
         bytes
     }
@@ -276,19 +315,10 @@ impl Command {
         };
         let kind = u16::from_le_bytes([head[0], head[1]]);
         let version = u16::from_le_bytes([head[2], head[3]]);
-        let (command, length) = match (kind, version) {
-            (1, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::Append(c), n))?,
-            (2, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::CreateTopic(c), n))?,
-            (3, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::DeleteTopic(c), n))?,
-            (4, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::RegisterSegment(c), n))?,
-            (5, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::RegisterResult(c), n))?,
-            (6, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::GiveUp(c), n))?,
-            (7, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::ForgetResults(c), n))?,
-            (8, VERSION) => decode_fields(fields, position).map(|(c, n)| (Command::ForgetTombstones(c), n))?,
-            _ => {
-                return Err(CommandError::Unknown { kind, version, position });
-            }
-        };
+        let decoded = Self::decode_fields((kind, version), fields);
+        let (command, length) = decoded
+            .ok_or(CommandError::Unknown { kind, version, position })?
+            .map_err(|error| CommandError::Malformed { position, reason: error.to_string() })?;
         Ok((command, head.len() + length))
     }
 }
@@ -298,11 +328,9 @@ fn encode_fields<T: Serialize>(fields: &T, out: &mut Vec<u8>) -> Result<usize, b
 }
 
 /// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
-fn decode_fields<T: DeserializeOwned>(fields: &[u8], position: usize) -> Result<(T, usize), CommandError> {
+fn decode_fields<T: DeserializeOwned>(fields: &[u8]) -> Result<(T, usize), DecodeError> {
     const FIELD_BYTES_MAX: usize = 64 << 20;
-    let config = bincode::config::standard().with_limit::<FIELD_BYTES_MAX>();
-    bincode::serde::decode_from_slice(fields, config)
-        .map_err(|error| CommandError::Malformed { position, reason: error.to_string() })
+    bincode::serde::decode_from_slice(fields, bincode::config::standard().with_limit::<FIELD_BYTES_MAX>())
 }
 
 /// Reads any bytes as the commands of a frame, and writes what comes out again; for fuzzing.

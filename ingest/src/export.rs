@@ -25,7 +25,7 @@ use crate::data_dir::DataDir;
 use crate::lane::{LaneGone, LaneHandle};
 use crate::ownership::beat::{Beat, BeatError};
 use crate::state::partition::{Indexed, Partition};
-use crate::state::segments::Segments;
+use crate::state::segments::{SegmentId, Segments};
 use crate::state::topic::Topic;
 use crate::state::{LaneState, checkpoint};
 
@@ -210,17 +210,17 @@ impl Changes {
 
 /// What readers see of a topic.
 fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
-    let mut referred: BTreeMap<LogIndex, u32> = BTreeMap::new();
+    let mut referred: BTreeMap<SegmentId, u32> = BTreeMap::new();
     for run in topic.partitions.iter().flat_map(|partition| &partition.runs) {
         let next = referred.len() as u32;
         referred.entry(run.segment).or_insert(next);
     }
     let mut entries: Vec<(u32, SegmentEntry)> = referred
         .iter()
-        .filter_map(|(first, at)| {
-            let segment = segments.get(*first)?;
+        .filter_map(|(id, at)| {
+            let segment = segments.get(*id)?;
             let entry = SegmentEntry {
-                key: segment.key.clone(),
+                key: segment.key.to_string(),
                 size: segment.size,
                 crc: segment.crc,
                 directory_position: segment.directory_position,

@@ -216,7 +216,7 @@ impl Shipper {
         loop {
             let command = Command::RegisterSegment(RegisterSegment { at: now_ms(), ..segment.clone() });
             match self.lane.propose(command).await {
-                Ok(()) => break,
+                Ok(_) => break,
                 Err(LaneError::NoRoom | LaneError::Unconfirmed) => retry.wait().await,
                 Err(error @ LaneError::TooLarge { .. }) => {
                     tracing::error!("{key} can't be registered, and its log stays in the data directory: {error}");

@@ -207,7 +207,7 @@ impl Deletion {
                 tracing::warn!("what was deleted is not booked yet: {error}");
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Object {
     /// Whether the state knows the object `key`, needed or not. Checkpoints and exports are never in it.
     pub fn is_known(&self, key: &str, state: &LaneState) -> bool {
         let registered = match self {
-            Self::Segment(name) => state.segments.get(name.first).is_some_and(|known| known.key == key),
+            Self::Segment(_) => state.segments.contains(key),
             Self::Archive(name) => {
                 let topic = state.topics.get(&name.topic);
                 topic.is_some_and(|topic| topic.archives.contains_key(key))

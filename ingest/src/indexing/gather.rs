@@ -142,7 +142,7 @@ pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
     let mut inputs: BTreeMap<&str, JobInput> = BTreeMap::new();
     for run in runs {
         let input = inputs.entry(&run.segment.key).or_insert_with(|| JobInput {
-            key: run.segment.key.clone(),
+            key: run.segment.key.to_string(),
             size: run.segment.size,
             crc: run.segment.crc,
             runs: Vec::new(),
@@ -180,6 +180,7 @@ mod tests {
 
     fn run(topic: u128, segment: &str, first: Offset, length: u64, registered_at: Timestamp) -> PendingRun {
         let segment = Segment {
+            first: 0,
             incarnation: Incarnation(1),
             last: 1,
             key: segment.into(),

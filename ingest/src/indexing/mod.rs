@@ -232,7 +232,7 @@ impl Desk {
         let runs = runs
             .into_iter()
             .map(|run| Unreadable {
-                segment: run.segment.key.clone(),
+                segment: run.segment.key.to_string(),
                 partition: run.partition,
                 first: run.first,
                 reason: reason.clone(),
@@ -249,7 +249,7 @@ impl Desk {
                 tracing::warn!("what indexing found out was not taken in: {error}");
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
         }
     }
 

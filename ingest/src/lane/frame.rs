@@ -8,7 +8,8 @@ use super::border::FrameWeight;
 use super::stage::Stamp;
 use super::tail::BatchBytes;
 use super::{Appended, LaneError, ProducedBatch, Reply};
-use crate::command::{Append, Command};
+use crate::command::{Append, Command, Producer};
+use crate::state::apply::Applied;
 use crate::wal::Frame;
 
 /// Bytes of commands and batches that go into one frame; what is larger has one of its own.
@@ -45,7 +46,7 @@ pub enum Answer {
     /// A producer; with the timestamp that the broker set, if it did.
     Append(Option<Timestamp>, Reply<Result<Appended, LaneError>>),
     /// Somebody else.
-    Propose(Reply<Result<(), LaneError>>),
+    Propose(Reply<Result<Applied, LaneError>>),
 }
 
 impl OpenFrame {
@@ -60,7 +61,7 @@ impl OpenFrame {
     }
 
     /// Adds a command that is not an append.
-    pub fn propose(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<(), LaneError>>) {
+    pub fn propose(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<Applied, LaneError>>) {
         self.encoded.extend_from_slice(encoded);
         self.commands.push(command);
         self.answers.push(Answer::Propose(reply));
@@ -81,6 +82,7 @@ impl OpenFrame {
             last_offset: stamp.base_offset + i64::from(produced.header.last_offset_delta),
             position: self.batch_bytes as u32,
             length: produced.bytes.len() as u32,
+            producer: Producer::of(&produced.header),
         });
         self.encoded.extend_from_slice(&command.encoded());
         self.commands.push(command);

@@ -23,10 +23,10 @@ use chronik_core::batch::BatchHeader;
 use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use crate::command::Command;
+use crate::command::{Append, Command};
 use crate::ownership::presence::Presence;
 use crate::state::LaneState;
-use crate::state::apply::Refusal;
+use crate::state::apply::{Applied, Refusal};
 use crate::wal::WalReader;
 
 use self::tail::TopicTable;
@@ -60,6 +60,16 @@ pub struct Appended {
     pub log_append_time: Option<Timestamp>,
     /// First offset of the partition that can be read.
     pub log_start: Offset,
+}
+
+impl Appended {
+    fn new(append: &Append, applied: Applied, log_append_time: Option<Timestamp>) -> Self {
+        let log_start = match applied {
+            Applied::Append { log_start } => log_start,
+            Applied::Done => 0,
+        };
+        Self { base_offset: append.base_offset, log_append_time, log_start }
+    }
 }
 
 /// Why a command had no effect.
@@ -127,7 +137,7 @@ type Reply<T> = oneshot::Sender<T>;
 
 enum Request {
     Append(ProducedBatch, Reply<Result<Appended, LaneError>>),
-    Propose(Box<Command>, Reply<Result<(), LaneError>>),
+    Propose(Box<Command>, Reply<Result<Applied, LaneError>>),
     Snapshot(Reply<LaneState>),
     Cut { with_checkpoint: bool, reply: Reply<LogIndex> },
     Release(LogIndex),
@@ -177,16 +187,16 @@ impl LaneHandle {
     }
 
     /// Has a command ordered and applied; the result is the state's answer. Bookkeeping acknowledges nothing to anyone.
-    pub async fn propose(&self, command: Command) -> Result<(), LaneError> {
+    pub async fn propose(&self, command: Command) -> Result<Applied, LaneError> {
         let acknowledges = !command.is_bookkeeping();
         if acknowledges && !self.presence.holds() {
             return Err(LaneError::Unconfirmed);
         }
-        self.ask(|reply| Request::Propose(Box::new(command), reply)).await??;
+        let applied = self.ask(|reply| Request::Propose(Box::new(command), reply)).await??;
         if acknowledges && !self.presence.confirmed().await {
             return Err(LaneError::Unconfirmed);
         }
-        Ok(())
+        Ok(applied)
     }
 
     /// The state as of the last applied frame. It costs the owner a few reference counts, however large the state is.

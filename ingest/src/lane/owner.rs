@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use chronik_core::ids::{Incarnation, LogIndex, Offset, PartitionId, TopicId};
+use chronik_core::ids::{Incarnation, LogIndex, PartitionId, TopicId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::command::{Append, Command};
 use crate::metrics::LaneMetrics;
 use crate::ownership::presence::Presence;
 use crate::state::LaneState;
+use crate::state::apply::Applied;
 use crate::wal::{NoRoom, Purpose, WalError, WalHandle, WalReader, Written};
 
 /// What a command takes in the log besides its batch, the frame's header included, generously.
@@ -205,7 +206,13 @@ impl Owner {
 
     /// Puts a command that is not an append into the frame. Bookkeeping may use the room that others must leave: it is
     /// what frees space.
-    fn accept(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<(), LaneError>>, frame: &mut OpenFrame) {
+    fn accept(
+        &mut self,
+        command: Command,
+        encoded: &[u8],
+        reply: Reply<Result<Applied, LaneError>>,
+        frame: &mut OpenFrame,
+    ) {
         let purpose = if command.is_bookkeeping() { Purpose::Bookkeeping } else { Purpose::Append };
         match self.wal.reserve(encoded.len() as u64 + OVERHEAD_BYTES, purpose) {
             Ok(()) => frame.propose(command, encoded, reply),
@@ -282,9 +289,9 @@ impl Owner {
                 (Command::Append(append), Answer::Append(log_append_time, reply)) => {
                     self.stage.settle(append.topic, append.partition);
                     let bytes = batches.next();
-                    let appended = result.map(|()| {
-                        let log_start = bytes.and_then(|bytes| self.hold(append, span, bytes, grown));
-                        Appended { base_offset: append.base_offset, log_append_time, log_start: log_start.unwrap_or(0) }
+                    let appended = result.map(|applied| {
+                        bytes.into_iter().for_each(|bytes| self.hold(append, span, bytes, grown));
+                        Appended::new(append, applied, log_append_time)
                     });
                     let _ = reply.send(appended);
                 }
@@ -314,13 +321,12 @@ impl Owner {
         gone.iter().for_each(|topic| topic.retire());
     }
 
-    /// Has the tail hold an applied batch; returns the partition's log start if it (still) exists.
-    fn hold(&mut self, append: &Append, span: FrameSpan, bytes: BatchBytes, grown: &mut Grown) -> Option<Offset> {
-        let topics = self.topics.load();
-        let partition = topics.partition(append.topic, append.partition)?;
-        self.memory.hold(partition, TailBatch::new(append, span, bytes));
-        grown.entry((append.topic, append.partition)).or_insert_with(|| partition.clone());
-        Some(partition.bounds().log_start)
+    /// Has the tail hold an applied batch, unless its topic is deleted in the same frame.
+    fn hold(&mut self, append: &Append, span: FrameSpan, bytes: BatchBytes, grown: &mut Grown) {
+        if let Some(partition) = self.topics.load().partition(append.topic, append.partition) {
+            self.memory.hold(partition, TailBatch::new(append, span, bytes));
+            grown.entry((append.topic, append.partition)).or_insert_with(|| partition.clone());
+        }
     }
 
     fn publish_progress(&mut self, catalog_changed: bool) {
@@ -384,7 +390,7 @@ impl Owner {
             let known = self.state.topics.get(&topic.id);
             for (number, tail) in topic.partitions.iter().enumerate() {
                 let partition = known.and_then(|topic| topic.partitions.get(number));
-                let released_to = partition.map_or(0, |partition| partition.shipped_by(up_to));
+                let released_to = partition.map_or(0, |partition| partition.shipped_by(&self.state.segments, up_to));
                 stretches += tail.release(up_to, released_to);
             }
         }

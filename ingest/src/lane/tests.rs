@@ -120,6 +120,7 @@ impl World {
                 last_offset,
                 position,
                 length: bytes.len() as u32,
+                producer: None,
             };
             position += bytes.len() as u32;
             commands.extend(Command::Append(append).encoded());

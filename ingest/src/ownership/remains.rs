@@ -179,7 +179,15 @@ mod tests {
     }
 
     fn append(number: u128, partition: i32, base_offset: Offset, last_offset: Offset) -> Command {
-        Command::Append(Append { topic: topic(number), partition, base_offset, last_offset, position: 0, length: 0 })
+        Command::Append(Append {
+            topic: topic(number),
+            partition,
+            base_offset,
+            last_offset,
+            position: 0,
+            length: 0,
+            producer: None,
+        })
     }
 
     async fn store_state(store: &SharedStore, state: &LaneState) {

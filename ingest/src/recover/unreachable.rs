@@ -7,14 +7,14 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use chronik_core::ids::{Lane, LogIndex, Offset, PartitionId};
+use chronik_core::ids::{Lane, Offset, PartitionId};
 use chronik_core::names::SegmentName;
 use chronik_core::store::{ObjectInfo, SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::segments::{FOLDERS, LISTINGS_AT_ONCE};
 use crate::state::LaneState;
-use crate::state::segments::Segment;
+use crate::state::segments::{Segment, SegmentId};
 use crate::state::topic::Topic;
 
 /// How many segments, and how many ranges, are told in full.
@@ -40,8 +40,8 @@ impl Unreachable {
     pub async fn of(store: &SharedStore, lane: Lane, state: &LaneState) -> Result<Option<Self>, StoreError> {
         let mut folders = vec![Vec::new(); FOLDERS as usize];
         let mut registered = 0;
-        for (first, segment) in state.segments.iter() {
-            folders[(first % FOLDERS) as usize].push((first, segment));
+        for (id, segment) in state.segments.iter() {
+            folders[(segment.first % FOLDERS) as usize].push((id, segment));
             registered += 1;
         }
         let used: Vec<u64> = (0..FOLDERS).filter(|number| !folders[*number as usize].is_empty()).collect();
@@ -50,16 +50,16 @@ impl Unreachable {
             Ok::<_, StoreError>((number as usize, objects))
         });
         let mut listed = listed.buffer_unordered(LISTINGS_AT_ONCE);
-        let mut differing: Vec<(LogIndex, String)> = Vec::new();
+        let mut differing: Vec<(SegmentId, String)> = Vec::new();
         while let Some((number, objects)) = listed.try_next().await? {
             let segments = std::mem::take(&mut folders[number]).into_iter();
-            differing.extend(segments.filter_map(|(first, segment)| Some((first, difference(segment, &objects)?))));
+            differing.extend(segments.filter_map(|(id, segment)| Some((id, difference(segment, &objects)?))));
         }
         if differing.is_empty() {
             return Ok(None);
         }
         differing.sort_unstable();
-        let lost: HashSet<LogIndex> = differing.iter().map(|(first, _)| *first).collect();
+        let lost: HashSet<SegmentId> = differing.iter().map(|(id, _)| *id).collect();
         let mut segments = Listed::default();
         differing.into_iter().for_each(|(_, words)| segments.add(|| words));
         let mut ranges = Listed::default();
@@ -70,7 +70,7 @@ impl Unreachable {
 
 /// How a segment differs from what was registered, in words.
 fn difference(Segment { key, size, .. }: &Segment, listed: &[ObjectInfo]) -> Option<String> {
-    match listed.binary_search_by(|object| object.key.cmp(key)).map(|at| listed[at].size) {
+    match listed.binary_search_by(|object| (*object.key).cmp(key)).map(|at| listed[at].size) {
         Ok(listed) if listed == *size => None,
         Ok(listed) => Some(format!("{key} ({listed} bytes instead of {size})")),
         Err(_) => Some(format!("{key} (missing)")),
@@ -78,7 +78,7 @@ fn difference(Segment { key, size, .. }: &Segment, listed: &[ObjectInfo]) -> Opt
 }
 
 /// What a topic has in these segments; runs that follow one another are one range.
-fn add_ranges(ranges: &mut Listed, topic: &Topic, lost: &HashSet<LogIndex>) {
+fn add_ranges(ranges: &mut Listed, topic: &Topic, lost: &HashSet<SegmentId>) {
     for (partition, known) in (0..).zip(&topic.partitions) {
         let words = |partition: PartitionId, (from, to): (Offset, Offset)| {
             format!("{} partition {partition} offsets {from} to {to}", topic.name)
@@ -154,7 +154,8 @@ mod tests {
         for number in 0..segments {
             let (partition, turn) = ((number / 3 % 2) as PartitionId, number / 6 * 3 + number % 3);
             let (base_offset, last_offset) = (turn as Offset * 10, turn as Offset * 10 + 9);
-            let append = Append { topic: TOPIC, partition, base_offset, last_offset, position: 0, length: 1 };
+            let append =
+                Append { topic: TOPIC, partition, base_offset, last_offset, position: 0, length: 1, producer: None };
             state.apply_frame(2 * number + 2, &[Command::Append(append)])[0].as_ref().unwrap();
             let (first, last) = (2 * number + 1, 2 * number + 2);
             let name = SegmentName { lane: LANE, incarnation: OWN, first, last, ulid: Ulid::new() };
@@ -187,7 +188,7 @@ mod tests {
     }
 
     fn key(state: &LaneState, number: u64) -> String {
-        state.segments.get(2 * number + 1).unwrap().key.clone()
+        state.segments.get(SegmentId(number)).unwrap().key.to_string()
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use chronik_core::ids::{LogIndex, Offset, TopicId};
 use chronik_core::job::CoveredRun;
 
 use super::partition::{Indexed, Partition};
-use super::segments::{Archive, Tombstone};
+use super::segments::{Archive, NAMED_AGO_MS_MAX, Tombstone};
 use super::topic::Topic;
 use super::{LaneState, leader_epoch};
 use crate::command::{
@@ -15,8 +15,17 @@ use crate::command::{
     RegisterSegment, Unreadable,
 };
 
-/// Archives named longer ago are refused: by then somebody may count them as orphans.
-const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
+/// What a command has done, for who proposed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The batch is in its partition.
+    Append {
+        /// First offset of the partition that can be read.
+        log_start: Offset,
+    },
+    /// What the command asks for, and nothing more to say.
+    Done,
+}
 
 /// Why a command changed nothing. Part of the log's meaning: every replay refuses the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,12 +57,12 @@ pub enum Refusal {
 
 impl LaneState {
     /// Applies the commands of the frame at `index`, in order.
-    pub fn apply_frame(&mut self, index: LogIndex, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+    pub fn apply_frame(&mut self, index: LogIndex, commands: &[Command]) -> Vec<Result<Applied, Refusal>> {
         self.applied = index;
         commands.iter().map(|command| self.apply(command)).collect()
     }
 
-    fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+    fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
         match command {
             Command::Append(append) => self.append(append),
             Command::CreateTopic(create) => self.create_topic(create),
@@ -70,7 +79,7 @@ impl LaneState {
         self.topics.get_mut(&id).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)
     }
 
-    fn append(&mut self, append: &Append) -> Result<(), Refusal> {
+    fn append(&mut self, append: &Append) -> Result<Applied, Refusal> {
         let topic = self.topic_mut(append.topic)?;
         let partition = topic.partition_mut(append.partition).ok_or(Refusal::UnknownPartition)?;
         if append.base_offset < partition.next_offset {
@@ -78,10 +87,10 @@ impl LaneState {
             return Err(Refusal::BelowEnd { base_offset, next_offset });
         }
         partition.next_offset = append.last_offset + 1;
-        Ok(())
+        Ok(Applied::Append { log_start: partition.log_start })
     }
 
-    fn create_topic(&mut self, create: &CreateTopic) -> Result<(), Refusal> {
+    fn create_topic(&mut self, create: &CreateTopic) -> Result<Applied, Refusal> {
         let name: Arc<str> = create.name.as_str().into();
         if self.names.contains_key(&name) {
             return Err(Refusal::TopicExists);
@@ -98,19 +107,19 @@ impl LaneState {
         };
         self.names.insert(name, create.id);
         self.topics.insert(create.id, Arc::new(topic));
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), Refusal> {
+    fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<Applied, Refusal> {
         let topic = self.topics.remove(&delete.id).ok_or(Refusal::UnknownTopic)?;
         self.names.remove(&topic.name);
         let tombstone = Tombstone { index: self.applied, at: delete.at };
         self.tombstones.extend(topic.archives.keys().map(|key| (key.to_string(), tombstone)));
         self.pending.remove_topic(topic.id);
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    fn register_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+    fn register_segment(&mut self, segment: &RegisterSegment) -> Result<Applied, Refusal> {
         if !self.segments.accepts(segment, self.incarnation, self.applied) {
             return Err(Refusal::SegmentOutOfPlace);
         }
@@ -121,7 +130,7 @@ impl LaneState {
     }
 
     /// Takes in a segment that recovery found in the bucket: contiguity counts, age and owner don't.
-    pub fn adopt_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+    pub fn adopt_segment(&mut self, segment: &RegisterSegment) -> Result<Applied, Refusal> {
         if !self.segments.continues(segment) || segment.last > self.applied {
             return Err(Refusal::SegmentOutOfPlace);
         }
@@ -129,7 +138,7 @@ impl LaneState {
     }
 
     /// A segment counts as a whole or not at all. Runs of topics that were deleted meanwhile are left out.
-    fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+    fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<Applied, Refusal> {
         for run in &segment.runs {
             let Some(topic) = self.topics.get(&run.topic) else {
                 continue;
@@ -138,19 +147,19 @@ impl LaneState {
                 return Err(Refusal::SegmentOutOfPlace);
             }
         }
+        let id = self.segments.insert(segment);
         for run in &segment.runs {
             let Some(topic) = self.topics.get_mut(&run.topic).map(Arc::make_mut) else {
                 continue;
             };
             topic.changed = self.applied;
-            topic.partition_mut(run.partition).ok_or(Refusal::UnknownPartition)?.add_run(segment.first, run);
+            topic.partition_mut(run.partition).ok_or(Refusal::UnknownPartition)?.add_run(id, run);
             self.pending.add(topic, run.partition, run.first);
         }
-        self.segments.insert(segment);
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    fn register_result(&mut self, result: &RegisterResult) -> Result<(), Refusal> {
+    fn register_result(&mut self, result: &RegisterResult) -> Result<Applied, Refusal> {
         self.results.entry(result.result.clone()).or_insert(self.applied);
         for archive in &result.archives {
             if !self.register_archive(result, archive) {
@@ -180,7 +189,7 @@ impl LaneState {
             known.is_some_and(|known| {
                 known.last == run.last
                     && !matches!(known.indexed, Indexed::Archive(_))
-                    && self.segments.get(known.segment).is_some_and(|segment| segment.key == run.segment)
+                    && self.segments.get(known.segment).is_some_and(|segment| *segment.key == *run.segment)
             })
         };
         if !fresh || topic.index_epoch != result.index_epoch || !archive.runs.iter().all(wanted) {
@@ -198,11 +207,11 @@ impl LaneState {
         true
     }
 
-    fn give_up(&mut self, given_up: &GiveUp) -> Result<(), Refusal> {
+    fn give_up(&mut self, given_up: &GiveUp) -> Result<Applied, Refusal> {
         self.mark_unreadable(given_up.topic, &given_up.runs)
     }
 
-    fn mark_unreadable(&mut self, topic: TopicId, runs: &[Unreadable]) -> Result<(), Refusal> {
+    fn mark_unreadable(&mut self, topic: TopicId, runs: &[Unreadable]) -> Result<Applied, Refusal> {
         let topic = self.topics.get_mut(&topic).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)?;
         for run in runs {
             let partition = topic.partition_mut(run.partition);
@@ -214,21 +223,21 @@ impl LaneState {
                 self.pending.remove(&(topic.id, run.partition, run.first));
             }
         }
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    fn forget_results(&mut self, forget: &ForgetResults) -> Result<(), Refusal> {
+    fn forget_results(&mut self, forget: &ForgetResults) -> Result<Applied, Refusal> {
         for result in &forget.results {
             self.results.remove(result);
         }
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    fn forget_tombstones(&mut self, forget: &ForgetTombstones) -> Result<(), Refusal> {
+    fn forget_tombstones(&mut self, forget: &ForgetTombstones) -> Result<Applied, Refusal> {
         for object in &forget.objects {
             self.tombstones.remove(object);
         }
-        Ok(())
+        Ok(Applied::Done)
     }
 }
 

@@ -8,6 +8,7 @@
 //! | 4 | results taken in |
 //! | 5 | tombstones |
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,13 +24,15 @@ use super::pending::PendingRuns;
 use super::segments::{Segments, Tombstone};
 use super::topic::Topic;
 
-/// The version of every section's shape.
-const VERSION: u16 = 0;
-const INCARNATION: u16 = 1;
-const TOPICS: u16 = 2;
-const SEGMENTS: u16 = 3;
-const RESULTS: u16 = 4;
-const TOMBSTONES: u16 = 5;
+/// A section's kind, and the version of its shape.
+type SectionTag = (u16, u16);
+
+const INCARNATION: SectionTag = (1, 0);
+const TOPICS: SectionTag = (2, 0);
+const SEGMENTS: SectionTag = (3, 0);
+const RESULTS: SectionTag = (4, 0);
+const TOMBSTONES: SectionTag = (5, 0);
+const SECTIONS: [SectionTag; 5] = [INCARNATION, TOPICS, SEGMENTS, RESULTS, TOMBSTONES];
 
 /// Why a checkpoint is not a state.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +78,7 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<Lan
     if (header.cluster, header.lane) != (cluster, lane) {
         return Err(CheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
     }
-    if let Some(unknown) = sections.iter().find(|s| s.version != VERSION || s.kind > TOMBSTONES) {
+    if let Some(unknown) = sections.iter().find(|section| !SECTIONS.contains(&(section.kind, section.version))) {
         let reason = format!("version {} is not known to this version of Chronik", unknown.version);
         return Err(CheckpointError::Section { kind: unknown.kind, reason });
     }
@@ -87,19 +90,19 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<Lan
         pending: PendingRuns::of(topics.iter().map(Arc::as_ref)),
         topics: topics.into_iter().map(|topic| (topic.id, topic)).collect(),
         segments: fields(&sections, SEGMENTS)?,
-        results: fields(&sections, RESULTS)?,
-        tombstones: fields(&sections, TOMBSTONES)?,
+        results: map_of(&sections, RESULTS)?,
+        tombstones: map_of(&sections, TOMBSTONES)?,
     })
 }
 
-fn section(kind: u16, fields: &impl Serialize) -> Section {
+fn section((kind, version): SectionTag, fields: &impl Serialize) -> Section {
     let encoded = bincode::serde::encode_to_vec(fields, bincode::config::standard());
     debug_assert!(encoded.is_ok(), "plain data always serialises");
-    Section { kind, version: VERSION, bytes: Bytes::from(encoded.unwrap_or_default()) }
+    Section { kind, version, bytes: Bytes::from(encoded.unwrap_or_default()) }
 }
 
 /// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
-fn fields<T: DeserializeOwned>(sections: &[Section], kind: u16) -> Result<T, CheckpointError> {
+fn fields<T: DeserializeOwned>(sections: &[Section], (kind, _): SectionTag) -> Result<T, CheckpointError> {
     const SECTION_BYTES_MAX: usize = 2 << 30;
     let config = bincode::config::standard().with_limit::<SECTION_BYTES_MAX>();
     let section = sections
@@ -111,18 +114,23 @@ fn fields<T: DeserializeOwned>(sections: &[Section], kind: u16) -> Result<T, Che
         .map_err(|error| CheckpointError::Section { kind, reason: error.to_string() })
 }
 
+/// What is kept by object name.
+fn map_of<T: DeserializeOwned + Clone>(
+    sections: &[Section],
+    tag: SectionTag,
+) -> Result<OrdMap<String, T>, CheckpointError> {
+    fields::<BTreeMap<String, T>>(sections, tag).map(|map| map.into_iter().collect())
+}
+
 /// Reads any bytes as every section of a state, for fuzzing; whatever comes out, nothing panics.
 pub fn fuzz_state(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let sections =
-        (INCARNATION..=TOMBSTONES).map(|kind| Section { kind, version: VERSION, bytes: bytes.clone() }).collect();
+    let sections = SECTIONS.map(|(kind, version)| Section { kind, version, bytes: bytes.clone() });
     let header =
         CheckpointHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: Lane(0), index: LogIndex::MAX };
-    let whole = checkpoint::encode(&Checkpoint { header, sections });
+    let whole = checkpoint::encode(&Checkpoint { header, sections: sections.to_vec() });
     let _ = decode("fuzz", whole, Uuid::nil(), Lane(0));
-    let sections =
-        [TOPICS, SEGMENTS, RESULTS, TOMBSTONES].map(|kind| Section { kind, version: VERSION, bytes: bytes.clone() });
     let _ = fields::<Segments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());
-    let _ = fields::<OrdMap<String, LogIndex>>(&sections, RESULTS);
-    let _ = fields::<OrdMap<String, Tombstone>>(&sections, TOMBSTONES);
+    let _ = map_of::<LogIndex>(&sections, RESULTS);
+    let _ = map_of::<Tombstone>(&sections, TOMBSTONES);
 }

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod checkpoint;
+mod decode;
 pub mod partition;
 mod pending;
 pub mod segments;

@@ -6,6 +6,7 @@ use chronik_core::ids::{LogIndex, Offset, Timestamp};
 use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
+use super::segments::{SegmentId, Segments};
 use crate::command::SegmentRun;
 
 /// One partition of a topic.
@@ -18,8 +19,10 @@ pub struct Partition {
     /// One past the last record in a registered segment. Never moves back, never above `next_offset`.
     pub shipped_to: Offset,
     /// (leader epoch, its first offset), ascending.
+    #[serde(deserialize_with = "super::decode::vector")]
     pub epochs: Vector<(i32, Offset)>,
     /// What the segments hold of it, ascending; ends at `shipped_to`.
+    #[serde(deserialize_with = "super::decode::vector")]
     pub runs: Vector<Run>,
 }
 
@@ -30,8 +33,8 @@ pub struct Run {
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
-    /// First log index of the segment, by which [`super::segments::Segments`] knows it.
-    pub segment: LogIndex,
+    /// The segment that holds them.
+    pub segment: SegmentId,
     /// Where the batches start in the segment, bytes.
     pub position: u64,
     /// Bytes of the batches.
@@ -80,7 +83,7 @@ impl Partition {
     }
 
     /// Takes in a run of a newly registered segment.
-    pub fn add_run(&mut self, segment: LogIndex, run: &SegmentRun) {
+    pub fn add_run(&mut self, segment: SegmentId, run: &SegmentRun) {
         self.shipped_to = run.last + 1;
         self.runs.push_back(Run {
             first: run.first,
@@ -95,8 +98,9 @@ impl Partition {
     }
 
     /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none.
-    pub fn shipped_by(&self, up_to: LogIndex) -> Offset {
-        let newest = self.runs.iter().rev().find(|run| run.segment <= up_to);
+    pub fn shipped_by(&self, segments: &Segments, up_to: LogIndex) -> Offset {
+        let is_covered = |run: &&Run| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
+        let newest = self.runs.iter().rev().find(is_covered);
         newest.map_or(0, |run| run.last + 1)
     }
 

@@ -8,13 +8,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::RegisterSegment;
 
-/// Objects named longer ago are refused for registration: by then somebody may count them as orphans.
-const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
+/// Objects named longer ago are refused for registration: by then they may be taken for orphans.
+pub(super) const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
+
+/// What the state calls a registered segment; given once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SegmentId(pub u64);
 
 /// The registered segments, contiguous in the lane's index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredSegments", into = "StoredSegments")]
 pub struct Segments {
-    by_first: OrdMap<LogIndex, Arc<Segment>>,
+    by_id: OrdMap<SegmentId, Arc<Segment>>,
+    by_key: OrdMap<Arc<str>, SegmentId>,
+    next: SegmentId,
+    shipped: LogIndex,
+}
+
+/// What a checkpoint holds of them.
+#[derive(Serialize, Deserialize)]
+struct StoredSegments {
+    #[serde(deserialize_with = "super::decode::map")]
+    by_id: OrdMap<SegmentId, Arc<Segment>>,
+    next: SegmentId,
+    shipped: LogIndex,
 }
 
 /// One segment in the bucket.
@@ -22,10 +39,12 @@ pub struct Segments {
 pub struct Segment {
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
+    /// First index in it.
+    pub first: LogIndex,
     /// Last index in it.
     pub last: LogIndex,
     /// The object's name.
-    pub key: String,
+    pub key: Arc<str>,
     /// Bytes of the object.
     pub size: u64,
     /// CRC-32C of its directory.
@@ -61,17 +80,22 @@ pub struct Tombstone {
 impl Segments {
     /// The last index that lies in a registered segment; 0 if there is none.
     pub fn shipped_index(&self) -> LogIndex {
-        self.by_first.get_max().map_or(0, |(_, segment)| segment.last)
+        self.shipped
     }
 
-    /// The segment whose first index this is.
-    pub fn get(&self, first: LogIndex) -> Option<&Arc<Segment>> {
-        self.by_first.get(&first)
+    /// The segment of an id.
+    pub fn get(&self, id: SegmentId) -> Option<&Arc<Segment>> {
+        self.by_id.get(&id)
     }
 
-    /// All of them, by first index.
-    pub fn iter(&self) -> impl Iterator<Item = (LogIndex, &Arc<Segment>)> {
-        self.by_first.iter().map(|(first, segment)| (*first, segment))
+    /// Whether an object of this name is registered.
+    pub fn contains(&self, key: &str) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// All of them, in the order of their registration.
+    pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Arc<Segment>)> {
+        self.by_id.iter().map(|(id, segment)| (*id, segment))
     }
 
     /// Whether a segment may be registered by a command at `index` of the owner `incarnation`.
@@ -89,19 +113,36 @@ impl Segments {
         segment.first == self.shipped_index() + 1 && segment.first <= segment.last
     }
 
-    /// Adds a segment that was accepted.
-    pub fn insert(&mut self, segment: &RegisterSegment) {
-        self.by_first.insert(
-            segment.first,
-            Arc::new(Segment {
-                incarnation: segment.incarnation,
-                last: segment.last,
-                key: segment.key.clone(),
-                size: segment.size,
-                crc: segment.crc,
-                directory_position: segment.directory_position,
-                registered_at: segment.at,
-            }),
-        );
+    /// Adds a segment that was accepted; returns its id.
+    pub fn insert(&mut self, segment: &RegisterSegment) -> SegmentId {
+        let (id, key): (_, Arc<str>) = (self.next, segment.key.as_str().into());
+        self.next = SegmentId(id.0 + 1);
+        self.shipped = segment.last;
+        self.by_key.insert(key.clone(), id);
+        let registered = Segment {
+            incarnation: segment.incarnation,
+            first: segment.first,
+            last: segment.last,
+            key,
+            size: segment.size,
+            crc: segment.crc,
+            directory_position: segment.directory_position,
+            registered_at: segment.at,
+        };
+        self.by_id.insert(id, Arc::new(registered));
+        id
+    }
+}
+
+impl From<StoredSegments> for Segments {
+    fn from(StoredSegments { by_id, next, shipped }: StoredSegments) -> Self {
+        let by_key = by_id.iter().map(|(id, segment)| (segment.key.clone(), *id)).collect();
+        Self { by_id, by_key, next, shipped }
+    }
+}
+
+impl From<Segments> for StoredSegments {
+    fn from(Segments { by_id, next, shipped, .. }: Segments) -> Self {
+        Self { by_id, next, shipped }
     }
 }

@@ -14,7 +14,7 @@ use super::pending::PendingRuns;
 use super::{LaneState, checkpoint};
 use crate::command::{
     Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
-    RegisterResult, RegisterSegment, SegmentRun, Unreadable,
+    Producer, RegisterResult, RegisterSegment, SegmentRun, Unreadable,
 };
 use crate::topic_config::{ConfigError, TopicConfig};
 
@@ -39,6 +39,7 @@ fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Comma
         last_offset: base_offset + records - 1,
         position: 0,
         length: 100,
+        producer: None,
     })
 }
 
@@ -99,7 +100,7 @@ fn shipped() -> LaneState {
 
 fn apply(state: &mut LaneState, commands: &[Command]) -> Result<(), Refusal> {
     let index = state.applied + 1;
-    state.apply_frame(index, commands).into_iter().collect()
+    state.apply_frame(index, commands).into_iter().try_for_each(|result| result.map(drop))
 }
 
 #[test]
@@ -256,8 +257,12 @@ fn settings_that_have_no_effect_are_refused() {
 fn every_command() -> Vec<Command> {
     let unreadable = Unreadable { segment: "s".into(), partition: 1, first: 2, reason: "because".into() };
     let result = RegisterResult { unreadable: vec![unreadable.clone()], ..result("r", "a", "s", 0, 9) };
+    let producer = Some(Producer { id: 7, epoch: 8, base_sequence: i32::MAX });
+    let place =
+        Append { topic: topic(1), partition: 2, base_offset: 3, last_offset: 6, position: 0, length: 100, producer };
     vec![
         append(1, 2, 3, 4),
+        Command::Append(place),
         create(1, "name", 3),
         Command::DeleteTopic(DeleteTopic { id: topic(1), at: 5 }),
         Command::RegisterSegment(segment(1, 2, &[(1, 0, 0, 9)])),
@@ -362,8 +367,8 @@ proptest! {
 fn check_invariants(state: &LaneState) {
     assert!(state.shipped_index() <= state.applied);
     let mut expected = 1;
-    for (first, segment) in state.segments.iter() {
-        assert_eq!(first, expected, "segments are contiguous in the lane's index");
+    for (_, segment) in state.segments.iter() {
+        assert_eq!(segment.first, expected, "segments are contiguous in the lane's index");
         expected = segment.last + 1;
     }
     assert_eq!(state.pending, PendingRuns::of(state.topics.values().map(Arc::as_ref)));

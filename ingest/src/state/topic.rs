@@ -22,8 +22,10 @@ pub struct Topic {
     /// Changes when the way it is indexed changes.
     pub index_epoch: u32,
     /// By number.
+    #[serde(deserialize_with = "super::decode::vector")]
     pub partitions: Vector<Arc<Partition>>,
     /// Live archives, by object name.
+    #[serde(deserialize_with = "super::decode::map")]
     pub archives: OrdMap<Arc<str>, Arc<Archive>>,
     /// The index of the last command that changed what readers of the catalog see of it.
     pub changed: LogIndex,

@@ -540,7 +540,8 @@ async fn what_goes_on_from_a_segment_that_was_not_chosen_is_left_out() {
     let mut bytes = batch(1_000_000).to_vec();
     bytes[..8].copy_from_slice(&offset.to_be_bytes());
     let length = bytes.len() as u32;
-    let append = Append { topic, partition, base_offset: offset, last_offset: offset, position: 0, length };
+    let append =
+        Append { topic, partition, base_offset: offset, last_offset: offset, position: 0, length, producer: None };
     let commands = [Command::RegisterSegment(register), Command::Append(append)];
     let index = names.last().unwrap().last + 1;
     let entry = LogEntry { index, epoch: 0, commands: commands.iter().flat_map(Command::encoded).collect() };

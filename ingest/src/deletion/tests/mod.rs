@@ -188,7 +188,7 @@ async fn orphaned(hours: i64) -> (World, Vec<String>) {
     let probe = "probes/00000000000000000000000001".to_owned();
     world.create(&probe).await;
     let mut orphans = vec![untold.key, unheard.key, result.result, probe];
-    orphans.extend(segments.into_iter().filter(|key| *key != registered));
+    orphans.extend(segments.into_iter().filter(|key| **key != *registered));
     assert_eq!(orphans.len(), 5);
     for _ in 0..2 {
         world.ship(true).await;

@@ -206,7 +206,7 @@ impl World {
         let name = ArchiveName { topic, incarnation: self.broker.incarnation, ulid: self.ulid() };
         self.create(&name.to_string()).await;
         let covered = CoveredRun {
-            segment: state.segments.get(run.segment).unwrap().key.clone(),
+            segment: state.segments.get(run.segment).unwrap().key.to_string(),
             partition: 0,
             first: run.first,
             last: run.last,
@@ -364,7 +364,7 @@ impl World {
 }
 
 fn needed_by(state: &LaneState) -> Vec<String> {
-    let segments = state.segments.iter().map(|(_, segment)| segment.key.clone());
+    let segments = state.segments.iter().map(|(_, segment)| segment.key.to_string());
     let archives = state.topics.values().flat_map(|topic| topic.archives.keys().map(|key| key.to_string()));
     segments.chain(archives).collect()
 }
