@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -19,6 +19,8 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
+    /// A held allocation may go on.
+    allocating: Arc<Condvar>,
 }
 
 /// What changes the disk. Each is counted, and may be made to fail.
@@ -52,6 +54,8 @@ struct State {
     fault: Option<(Operation, u32, Errno)>,
     capacity: Option<u64>,
     most_per_write: Option<usize>,
+    /// Files are not created for now.
+    holds_allocations: bool,
 }
 
 /// A file's bytes; it outlives its name.
@@ -99,6 +103,12 @@ impl MemoryDisk {
     /// Writes take at most this much, and every other one is interrupted.
     pub fn set_most_per_write(&self, bytes: usize) {
         self.lock().most_per_write = Some(bytes);
+    }
+
+    /// Has every creation of a file wait, from now on or no longer.
+    pub fn hold_allocations(&self, hold: bool) {
+        self.lock().holds_allocations = hold;
+        self.allocating.notify_all();
     }
 
     /// What the next process finds if this one is killed: everything, but nothing more is durable for it.
@@ -157,7 +167,7 @@ impl MemoryDisk {
 
 impl From<State> for MemoryDisk {
     fn from(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), allocating: Arc::default() }
     }
 }
 
@@ -275,7 +285,8 @@ impl Disk for MemoryDisk {
     }
 
     fn create(&self, path: &Path, length: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.lock();
+        let held = self.allocating.wait_while(self.lock(), |state| state.holds_allocations);
+        let mut state = held.unwrap_or_else(PoisonError::into_inner);
         state.begin(Operation::Create)?;
         if state.names.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());

@@ -14,6 +14,7 @@ pub mod stretch;
 pub mod tail;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ use super::replay::Replayed;
 use super::stage::Stage;
 use super::stretch::FrameSpan;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
+use super::waiting::{Arrival, Waiting};
 use super::{Appended, Checkpoint, LaneError, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
 use crate::clock::now_ms;
 use crate::command::{Append, Command};
@@ -64,6 +65,7 @@ pub struct Owner {
     written: mpsc::UnboundedReceiver<Result<Written, WalError>>,
     requests: mpsc::UnboundedReceiver<Request>,
     in_flight: VecDeque<InFlight>,
+    waiting: Waiting,
     next_index: LogIndex,
     topics: Arc<ArcSwap<TopicTable>>,
     memory: TailMemory,
@@ -109,6 +111,7 @@ impl Owner {
             written: log.written,
             requests: inbox,
             in_flight: VecDeque::new(),
+            waiting: Waiting::default(),
             topics,
             memory: TailMemory::new(settings.tail_bytes_max, replayed.stretches),
             progress,
@@ -143,11 +146,13 @@ impl Owner {
                 biased;
                 () = self.ended.cancelled() => return Ok(()),
                 Some(written) = self.written.recv() => self.take_written(written?),
+                decided = self.wal.decided(), if !self.waiting.is_empty() => self.take_decided(decided),
+                () = sleep_until(self.waiting.until()) => self.refuse_late(),
                 request = self.requests.recv() => match request {
                     Some(request) => self.take_requests(request),
                     None => break,
                 },
-                () = sleep_until(due) => self.order_if_due(),
+                () = sleep_until(due.map(Into::into)) => self.order_if_due(),
                 () = cancel.cancelled() => break,
             }
         }
@@ -172,29 +177,64 @@ impl Owner {
     /// Puts all requests that wait into frames and hands those to the log.
     fn take_requests(&mut self, first: Request) {
         let _turn = self.metrics.turn_seconds.start_timer();
-        let mut frame = OpenFrame::default();
+        let (mut frame, now) = (OpenFrame::default(), Arrival::now());
         let mut next = Some(first);
         while let Some(request) = next {
-            self.take_request(request, &mut frame);
+            self.take_request(request, now, &mut frame);
             next = self.requests.try_recv().ok();
         }
         self.write(frame);
     }
 
-    fn take_request(&mut self, request: Request, frame: &mut OpenFrame) {
+    /// Takes what found no room once more, in its order; or refuses it, as there will be none.
+    fn take_decided(&mut self, decided: Result<(), NoRoom>) {
+        let mut frame = OpenFrame::default();
+        for (since, request) in self.waiting.take() {
+            match &decided {
+                Ok(()) => self.take_request(request, since, &mut frame),
+                Err(refused) => self.refuse(request, refused),
+            }
+        }
+        self.write(frame);
+    }
+
+    /// Refuses what has waited for room for as long as it may.
+    fn refuse_late(&mut self) {
+        while let Some(request) = self.waiting.pop_late() {
+            self.refuse(request, &NoRoom::Late);
+        }
+    }
+
+    fn refuse(&self, request: Request, why: &NoRoom) {
+        match request {
+            Request::Append(_, reply) => {
+                self.metrics.refused_for_room.inc();
+                let _ = reply.send(Err(why.into()));
+            }
+            Request::Propose(_, reply) => {
+                tracing::warn!("a command was refused: {why}");
+                let _ = reply.send(Err(why.into()));
+            }
+            // Nothing else takes room.
+            Request::Snapshot(_) | Request::Cut { .. } | Request::Release(_) => {}
+        }
+    }
+
+    /// Takes a request that arrived at `since`.
+    fn take_request(&mut self, request: Request, since: Arrival, frame: &mut OpenFrame) {
         match request {
             Request::Append(batch, reply) => {
                 if !frame.has_room_for(batch.bytes.len()) {
                     self.write(std::mem::take(frame));
                 }
-                self.stage(&batch, reply, frame);
+                self.stage(batch, reply, since, frame);
             }
             Request::Propose(command, reply) => {
                 let encoded = command.encoded();
                 if !frame.has_room_for(encoded.len()) {
                     self.write(std::mem::take(frame));
                 }
-                self.accept(*command, &encoded, reply, frame);
+                self.accept(command, &encoded, reply, since, frame);
             }
             Request::Snapshot(reply) => drop(reply.send(self.state.clone())),
             Request::Cut { with_checkpoint, reply } => {
@@ -208,23 +248,44 @@ impl Owner {
     /// what frees space.
     fn accept(
         &mut self,
-        command: Command,
+        command: Box<Command>,
         encoded: &[u8],
         reply: Reply<Result<Applied, LaneError>>,
+        since: Arrival,
         frame: &mut OpenFrame,
     ) {
         let purpose = if command.is_bookkeeping() { Purpose::Bookkeeping } else { Purpose::Append };
-        match self.wal.reserve(encoded.len() as u64 + OVERHEAD_BYTES, purpose) {
-            Ok(()) => frame.propose(command, encoded, reply),
-            Err(refused) => {
-                tracing::warn!("a command was refused: {refused}");
-                let _ = reply.send(Err(refused.into()));
-            }
+        match self.reserve(encoded.len(), purpose) {
+            Ok(()) => frame.propose(*command, encoded, reply),
+            Err(refused) => self.put_off(Request::Propose(command, reply), since, &refused),
+        }
+    }
+
+    /// Room for a command and its batch, unless others wait for some already: what can wait keeps its order.
+    fn reserve(&self, bytes: usize, purpose: Purpose) -> Result<(), NoRoom> {
+        let bytes = bytes as u64 + OVERHEAD_BYTES;
+        if purpose == Purpose::Append && !self.waiting.is_empty() {
+            return Err(NoRoom::Allocating { bytes });
+        }
+        self.wal.reserve(bytes, purpose)
+    }
+
+    /// Has a request wait if there will be room for it.
+    fn put_off(&mut self, request: Request, since: Arrival, refused: &NoRoom) {
+        match refused {
+            NoRoom::Allocating { .. } => self.waiting.push(since, request),
+            _ => self.refuse(request, refused),
         }
     }
 
     /// Gives a batch its offsets and a place in the frame.
-    fn stage(&mut self, produced: &ProducedBatch, reply: Reply<Result<Appended, LaneError>>, frame: &mut OpenFrame) {
+    fn stage(
+        &mut self,
+        produced: ProducedBatch,
+        reply: Reply<Result<Appended, LaneError>>,
+        since: Arrival,
+        frame: &mut OpenFrame,
+    ) {
         let (topic, partition) = (produced.topic, produced.partition);
         let records = i64::from(produced.header.last_offset_delta) + 1;
         let stamp = match self.stage.take(&self.state, topic, partition, records) {
@@ -234,14 +295,12 @@ impl Owner {
                 return;
             }
         };
-        let bytes = produced.bytes.len() as u64 + OVERHEAD_BYTES;
-        if let Err(refused) = self.wal.reserve(bytes, Purpose::Append) {
+        if let Err(refused) = self.reserve(produced.bytes.len(), Purpose::Append) {
             self.stage.give_back(topic, partition, records);
-            self.metrics.refused_for_room.inc();
-            let _ = reply.send(Err(refused.into()));
+            self.put_off(Request::Append(produced, reply), since, &refused);
             return;
         }
-        frame.append(produced, stamp, produced.log_append_time.then(now_ms), reply);
+        frame.append(&produced, stamp, produced.log_append_time.then(now_ms), reply);
     }
 
     fn write(&mut self, frame: OpenFrame) {
@@ -400,18 +459,23 @@ impl Owner {
     }
 }
 
-impl From<NoRoom> for LaneError {
-    fn from(refused: NoRoom) -> Self {
-        match refused {
+impl From<&NoRoom> for LaneError {
+    fn from(refused: &NoRoom) -> Self {
+        match *refused {
             NoRoom::Frame { bytes, max } => Self::TooLarge { bytes, max },
-            NoRoom::Limit { .. } | NoRoom::Disk { .. } | NoRoom::Queue { .. } | NoRoom::Closed => Self::NoRoom,
+            NoRoom::Limit { .. }
+            | NoRoom::Allocating { .. }
+            | NoRoom::Late
+            | NoRoom::Disk { .. }
+            | NoRoom::Queue { .. }
+            | NoRoom::Closed => Self::NoRoom,
         }
     }
 }
 
-async fn sleep_until(due: Option<Instant>) {
+async fn sleep_until(due: Option<tokio::time::Instant>) {
     match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
+        Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
 }

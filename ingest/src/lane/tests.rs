@@ -92,7 +92,7 @@ impl World {
             batches,
         };
         let length = frame.length();
-        self.wal.reserve(length, Purpose::Append).unwrap();
+        self.wal.reserve_waiting(length, Purpose::Append).unwrap();
         self.wal.append(frame);
         let place = self.written.recv().unwrap().unwrap().places[0];
         let bytes = length - wal::FRAME_HEADER_BYTES as u64;

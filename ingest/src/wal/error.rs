@@ -187,6 +187,15 @@ pub enum NoRoom {
         /// The limit.
         max_bytes: u64,
     },
+    /// There will be room once a file is allocated, which is under way.
+    #[error("a file of {bytes} bytes is being allocated for the write-ahead log")]
+    Allocating {
+        /// Its size.
+        bytes: u64,
+    },
+    /// The disk takes too long to allocate a file.
+    #[error("no file was allocated for the write-ahead log in time")]
+    Late,
     /// The disk is full, or refuses to preallocate for another reason.
     #[error("the write-ahead log could not preallocate {bytes} bytes in {}: {source}", directory.display())]
     Disk {

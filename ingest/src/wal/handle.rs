@@ -3,6 +3,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chronik_core::ids::LogIndex;
+use tokio::sync::Notify;
 
 use super::WalOptions;
 use super::directory::Directory;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     wake: Condvar,
     /// A file may have to be allocated.
     wanting: Condvar,
+    /// There may be room for what found none, or there will be none.
+    decided: Notify,
     /// Written with what is durable, also by others than the writer. Taken before the queue, never after it.
     mark: Mutex<Mark>,
     /// There is something to mark.
@@ -31,6 +34,8 @@ pub(super) struct Shared {
 /// What waits for the writer's thread. The lock is never held over an operation of the disk.
 pub(super) struct Queue {
     pub room: Room,
+    /// Why the file was not allocated that a frame waited for.
+    refusal: Option<NoRoom>,
     pub fsyncs: u64,
     pub last_fsync: Duration,
     frames: Vec<Queued>,
@@ -74,6 +79,7 @@ impl Shared {
         let durable = mark.reached().end;
         let queue = Queue {
             room,
+            refusal: None,
             fsyncs: 0,
             last_fsync: Duration::ZERO,
             frames: Vec::new(),
@@ -91,6 +97,7 @@ impl Shared {
             queue: Mutex::new(queue),
             wake: Condvar::new(),
             wanting: Condvar::new(),
+            decided: Notify::new(),
             mark: Mutex::new(mark),
             unmarked: Condvar::new(),
         }
@@ -179,6 +186,7 @@ impl Shared {
         queue.take();
         drop(queue);
         self.wanting.notify_one();
+        self.decided.notify_one();
         self.unmarked.notify_one();
     }
 
@@ -186,41 +194,51 @@ impl Shared {
     pub(super) fn release(&self, bytes: u64) {
         self.lock().room.release(bytes);
         self.wanting.notify_one();
+        self.decided.notify_one();
     }
 
-    /// Keeps files allocated ahead for as long as the log is open, so that neither the lane nor the writer waits for one.
-    /// A full disk is not an error here: whoever reserves hears of it.
+    /// A file is spare from now on. Gives back one that is not needed any more.
+    pub(super) fn add(&self, spare: Spare) -> Option<Spare> {
+        let outgrown = self.lock().room.add(spare);
+        self.decided.notify_one();
+        outgrown
+    }
+
+    /// Allocates the files that frames wait for, and keeps some ahead for as long as the log is open, so that neither the
+    /// lane nor the writer waits for one. A full disk is not an error here: what waits for a file is told.
     pub(super) fn allocate_ahead(&self) {
-        let content = |queue: &mut Queue| queue.stage == Stage::Open && queue.room.ahead().is_none();
+        let content = |queue: &mut Queue| queue.stage == Stage::Open && queue.room.next_file().is_none();
         loop {
             let waited = self.wanting.wait_while(self.lock(), content);
             let queue = waited.unwrap_or_else(PoisonError::into_inner);
-            let Some(bytes) = queue.room.ahead().filter(|_| queue.stage == Stage::Open) else {
+            let Some(bytes) = queue.room.next_file().filter(|_| queue.stage == Stage::Open) else {
                 return;
             };
             drop(queue);
-            // The room remembers that it was refused, and wants nothing until there is a reason to try again.
-            let _ = self.allocate(bytes);
+            self.allocate(bytes);
         }
     }
 
     /// Allocates a spare file of `bytes` bytes.
-    pub(super) fn allocate(&self, bytes: u64) -> Result<(), NoRoom> {
+    pub(super) fn allocate(&self, bytes: u64) {
         let number = self.lock().room.begin(bytes);
         let path = self.directory.path(FileName::Spare { number });
         match self.directory.disk.create(&path, bytes) {
             Ok(file) => {
-                let outgrown = self.lock().room.add(Spare { number, file, allocated: bytes, former_salt: None });
+                let outgrown = self.add(Spare { number, file, allocated: bytes, former_salt: None });
                 if let Some(Spare { number, .. }) = outgrown
                     && let Err(error) = self.directory.remove(FileName::Spare { number })
                 {
                     tracing::warn!(%error, "a spare file stays until the next start");
                 }
-                Ok(())
             }
             Err(source) => {
-                self.lock().room.refuse(bytes);
-                Err(NoRoom::Disk { bytes, directory: self.directory.path.clone(), source })
+                let mut queue = self.lock();
+                queue.room.refuse(bytes);
+                if queue.room.give_up() {
+                    queue.refusal = Some(NoRoom::Disk { bytes, directory: self.directory.path.clone(), source });
+                    self.decided.notify_one();
+                }
             }
         }
     }
@@ -274,28 +292,35 @@ pub struct WalHandle {
 
 impl WalHandle {
     /// Whether a frame of `bytes` ([`Frame::length`]) may be appended. Reservations add up until the next append, which
-    /// uses them up: batches that go into one frame may be reserved one by one. Files are allocated ahead on a thread of
-    /// their own; only where that one fell behind, or a frame is larger than a file, this allocates one itself.
+    /// uses them up: batches that go into one frame may be reserved one by one. Never touches the disk: files are allocated
+    /// by a thread of their own, ahead of what comes. Where that one fell behind, was refused the last time, or has to
+    /// allocate one for a frame that is larger than a file, this is [`NoRoom::Allocating`], and [`Self::decided`] says
+    /// what came of it.
     pub fn reserve(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
-        loop {
-            let mut queue = self.shared.lock();
-            let (frame, max) = (queue.room.reserved() + bytes, FRAME_BYTES_MAX as u64);
-            if frame > max {
-                return Err(NoRoom::Frame { bytes: frame, max });
-            }
-            if queue.stage != Stage::Open {
-                return Err(NoRoom::Closed);
-            }
-            if purpose == Purpose::Append && queue.bytes + bytes > self.shared.options.queue_bytes {
-                return Err(NoRoom::Queue { bytes: queue.bytes });
-            }
-            let shortage = queue.room.reserve(bytes, purpose)?;
-            drop(queue);
-            match shortage {
-                None => return Ok(()),
-                Some(bytes) => self.shared.allocate(bytes)?,
-            }
+        let mut queue = self.shared.lock();
+        let (frame, max) = (queue.room.reserved() + bytes, FRAME_BYTES_MAX as u64);
+        if frame > max {
+            return Err(NoRoom::Frame { bytes: frame, max });
         }
+        if queue.stage != Stage::Open {
+            return Err(NoRoom::Closed);
+        }
+        if purpose == Purpose::Append && queue.bytes + bytes > self.shared.options.queue_bytes {
+            return Err(NoRoom::Queue { bytes: queue.bytes });
+        }
+        let reserved = queue.room.reserve(bytes, purpose);
+        if matches!(reserved, Err(NoRoom::Allocating { .. })) {
+            queue.refusal = None;
+            self.shared.wanting.notify_one();
+        }
+        reserved
+    }
+
+    /// Waits until there may be room for what found none; fails if the file could not be allocated. May be dropped and
+    /// asked again.
+    pub async fn decided(&self) -> Result<(), NoRoom> {
+        self.shared.decided.notified().await;
+        self.shared.lock().refusal.take().map_or(Ok(()), Err)
     }
 
     /// Queues a frame; never waits. Its index must follow the last one's. After a failure it goes nowhere.

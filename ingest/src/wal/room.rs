@@ -55,7 +55,9 @@ pub(super) struct Room {
     /// Bytes of all files, in use, spare, or being allocated.
     allocated: u64,
     next_number: u64,
-    /// The last allocation failed: nobody allocates ahead until one that was asked for succeeds.
+    /// A frame that found no room: its bytes, and what it is for. A file for it comes before those that are kept ahead.
+    wanted: Option<(u64, Purpose)>,
+    /// The last allocation failed: none is tried ahead until a frame wants one, or a file was deleted.
     refused: bool,
 }
 
@@ -70,6 +72,7 @@ impl Room {
             spares,
             allocated,
             next_number,
+            wanted: None,
             refused: false,
         }
     }
@@ -79,17 +82,20 @@ impl Room {
         allocated == self.file_bytes && self.regular() < SPARES && self.allocated <= self.max_bytes
     }
 
-    /// Counts `bytes` to the next append; or says how large a file must be allocated first.
-    pub(super) fn reserve(&mut self, bytes: u64, purpose: Purpose) -> Result<Option<u64>, NoRoom> {
-        let shortage = self.shortage(self.reserved + bytes, purpose);
+    /// Counts `bytes` to the next append; where a file must be allocated first, that is the next one to be.
+    pub(super) fn reserve(&mut self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
+        let frame = self.reserved + bytes;
+        let shortage = self.shortage(frame, purpose);
         let within = purpose == Purpose::Bookkeeping || self.allocated + shortage.unwrap_or(0) <= self.max_bytes;
         if !within {
             return Err(NoRoom::Limit { max_bytes: self.max_bytes });
         }
-        if shortage.is_none() {
-            self.reserved += bytes;
+        if let Some(bytes) = shortage {
+            self.wanted = Some((frame, purpose));
+            return Err(NoRoom::Allocating { bytes });
         }
-        Ok(shortage)
+        self.reserved = frame;
+        Ok(())
     }
 
     /// Bytes reserved since the last append.
@@ -111,10 +117,11 @@ impl Room {
         self.spares.iter().filter(|spare| spare.allocated == self.file_bytes).count()
     }
 
-    /// The size of the file that should be allocated ahead now.
-    pub(super) fn ahead(&self) -> Option<u64> {
+    /// The size of the file that should be allocated now.
+    pub(super) fn next_file(&self) -> Option<u64> {
         let within = self.regular() == 0 || self.allocated + self.file_bytes <= self.max_bytes;
-        (self.regular() < SPARES && within && !self.refused).then_some(self.file_bytes)
+        let ahead = (self.regular() < SPARES && within && !self.refused).then_some(self.file_bytes);
+        self.wanted.and_then(|(bytes, purpose)| self.shortage(bytes, purpose)).or(ahead)
     }
 
     /// Takes the frame in, whether reserved or not.
@@ -153,7 +160,7 @@ impl Room {
 
     /// An allocation ended well. Gives back a spare that nobody will need any more, already taken off the account.
     pub(super) fn add(&mut self, spare: Spare) -> Option<Spare> {
-        self.refused = false;
+        (self.refused, self.wanted) = (false, None);
         let outgrown = self.spares.iter().position(|other| {
             spare.allocated > self.file_bytes && other.allocated != self.file_bytes && other.allocated < spare.allocated
         });
@@ -167,6 +174,11 @@ impl Room {
     pub(super) fn refuse(&mut self, bytes: u64) {
         self.refused = true;
         self.allocated -= bytes;
+    }
+
+    /// There will be no room for what found none; says whether anything did.
+    pub(super) fn give_up(&mut self) -> bool {
+        self.wanted.take().is_some()
     }
 
     /// A file was deleted.

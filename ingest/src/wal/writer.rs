@@ -192,7 +192,7 @@ impl WalWriter {
                     let number = self.shared.lock().room.begin(0);
                     directory.rename(name, FileName::Spare { number })?;
                     directory.sync()?;
-                    self.shared.lock().room.add(Spare { number, file, allocated, former_salt: Some(salt) });
+                    self.shared.add(Spare { number, file, allocated, former_salt: Some(salt) });
                 }
                 _ => {
                     directory.remove(name)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::io::Errno;
@@ -20,6 +21,17 @@ struct Model {
     checkpoint: LogIndex,
     /// The log was created; before that, nothing is opened.
     created: bool,
+}
+
+/// Reserves, allocating what that takes here and not on the log's thread: the operations of the disk have one order.
+fn reserve(handle: &WalHandle, bytes: u64) -> Result<(), NoRoom> {
+    loop {
+        match handle.reserve(bytes, Purpose::Append) {
+            Err(NoRoom::Allocating { bytes }) => handle.shared.allocate(bytes),
+            reserved => return reserved,
+        }
+        handle.decided().now_or_never().unwrap()?;
+    }
 }
 
 impl Model {
@@ -62,7 +74,7 @@ impl Model {
                 let mut frame = frame(next, length);
                 // A lost frame's index is used again, by another frame.
                 frame.epoch = random.random();
-                if handle.reserve(frame.length(), Purpose::Append).is_err() {
+                if reserve(&handle, frame.length()).is_err() {
                     break;
                 }
                 self.appended.insert(next, joined(frame.clone()));

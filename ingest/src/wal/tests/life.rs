@@ -61,7 +61,7 @@ fn a_failed_write_or_sync_is_reported_once_and_nothing_is_acknowledged_after_it(
         handle.append(frame(2, 10));
         assert!(matches!(reports.recv().unwrap(), Err(WalError::Io { .. })));
         handle.append(frame(3, 10));
-        assert!(matches!(handle.reserve(1, Purpose::Bookkeeping), Err(NoRoom::Closed)));
+        assert!(matches!(handle.reserve_waiting(1, Purpose::Bookkeeping), Err(NoRoom::Closed)));
         handle.close();
         assert!(reports.recv().is_err(), "the error was the last report");
     }
@@ -118,7 +118,7 @@ fn a_full_disk_leaves_room_for_bookkeeping_and_passes_by_itself() {
     let (handle, reports) = start(open.writer);
     let mut index = 0;
     let refusal = loop {
-        match handle.reserve(frame(index + 1, 1000).length(), Purpose::Append) {
+        match handle.reserve_waiting(frame(index + 1, 1000).length(), Purpose::Append) {
             Ok(()) => index += 1,
             Err(refusal) => break refusal,
         }
@@ -128,7 +128,7 @@ fn a_full_disk_leaves_room_for_bookkeeping_and_passes_by_itself() {
     assert!(matches!(refusal, NoRoom::Disk { .. }), "{refusal}");
     assert!(index > 20, "three files were filled");
     let mut bookkept = 0;
-    while handle.reserve(frame(index + 1, 1000).length(), Purpose::Bookkeeping).is_ok() {
+    while handle.reserve_waiting(frame(index + 1, 1000).length(), Purpose::Bookkeeping).is_ok() {
         index += 1;
         bookkept += 1;
         handle.append(frame(index, 1000));
@@ -137,7 +137,7 @@ fn a_full_disk_leaves_room_for_bookkeeping_and_passes_by_itself() {
     assert!(bookkept >= 11, "a whole file was left for bookkeeping, it took {bookkept} frames");
 
     disk.set_capacity(1 << 20);
-    handle.reserve(1000, Purpose::Append).unwrap();
+    handle.reserve_waiting(1000, Purpose::Append).unwrap();
     append_each(&handle, &reports, [frame(index + 1, 100)]);
     handle.close();
     assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last, index + 1);
@@ -151,7 +151,7 @@ fn recycling_makes_room_below_the_limit() {
     let (handle, reports) = start(open.writer);
     let mut index = 0;
     let fill = |index: &mut LogIndex| loop {
-        match handle.reserve(frame(*index + 1, 1000).length(), Purpose::Append) {
+        match handle.reserve_waiting(frame(*index + 1, 1000).length(), Purpose::Append) {
             Ok(()) => *index += 1,
             Err(NoRoom::Limit { .. }) => break,
             Err(other) => panic!("{other}"),
@@ -163,7 +163,7 @@ fn recycling_makes_room_below_the_limit() {
     let full = index;
     for _ in 0..20 {
         handle.recycle(index);
-        while handle.reserve(frame(index + 1, 1000).length(), Purpose::Append).is_err() {
+        while handle.reserve_waiting(frame(index + 1, 1000).length(), Purpose::Append).is_err() {
             thread::yield_now();
         }
         let before = index;
@@ -186,10 +186,10 @@ fn a_frame_larger_than_a_file_gets_one_of_its_own() {
     for (place, frame) in places.iter().zip(frames) {
         assert_eq!(read_at(&open.reader, place).unwrap(), joined(frame));
     }
-    assert!(matches!(handle.reserve(41 << 20, Purpose::Append), Err(NoRoom::Frame { .. })));
-    handle.reserve(10_000, Purpose::Append).unwrap();
+    assert!(matches!(handle.reserve_waiting(41 << 20, Purpose::Append), Err(NoRoom::Frame { .. })));
+    handle.reserve_waiting(10_000, Purpose::Append).unwrap();
     let rest = FRAME_BYTES_MAX as u64 - 9_999;
-    let refused = handle.reserve(rest, Purpose::Bookkeeping);
+    let refused = handle.reserve_waiting(rest, Purpose::Bookkeeping);
     assert!(matches!(refused, Err(NoRoom::Frame { .. })), "what is reserved goes into one frame: {refused:?}");
     handle.close();
     assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().1.len(), lengths.len());
@@ -200,14 +200,19 @@ fn more_than_may_wait_in_memory_is_refused() {
     let disk = MemoryDisk::default();
     let options = WalOptions { queue_bytes: 3000, ..options() };
     let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
-    // Not started, so everything waits.
-    let handle = WalHandle { shared: open.writer.shared.clone(), threads: Vec::new() };
-    handle.reserve(2000, Purpose::Append).unwrap();
+    // Nothing is written, so everything waits.
+    let shared = open.writer.shared.clone();
+    let allocating = thread::spawn({
+        let shared = shared.clone();
+        move || shared.allocate_ahead()
+    });
+    let handle = WalHandle { shared, threads: vec![allocating] };
+    handle.reserve_waiting(2000, Purpose::Append).unwrap();
     handle.append(frame(1, 1900));
-    assert!(matches!(handle.reserve(2000, Purpose::Append), Err(NoRoom::Queue { .. })));
-    handle.reserve(2000, Purpose::Bookkeeping).unwrap();
+    assert!(matches!(handle.reserve_waiting(2000, Purpose::Append), Err(NoRoom::Queue { .. })));
+    handle.reserve_waiting(2000, Purpose::Bookkeeping).unwrap();
     drop(open.writer);
-    assert!(matches!(handle.reserve(1, Purpose::Append), Err(NoRoom::Closed)));
+    assert!(matches!(handle.reserve_waiting(1, Purpose::Append), Err(NoRoom::Closed)));
 }
 
 #[test]

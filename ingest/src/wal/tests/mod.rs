@@ -59,6 +59,18 @@ fn file_path(sequence: u64) -> PathBuf {
     options().directory.join(FileName::Log { incarnation: INCARNATION, sequence }.to_string())
 }
 
+impl WalHandle {
+    /// As [`WalHandle::reserve`], once any file for it is allocated.
+    pub(crate) fn reserve_waiting(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
+        loop {
+            match self.reserve(bytes, purpose) {
+                Err(NoRoom::Allocating { .. }) => futures::executor::block_on(self.decided())?,
+                reserved => return reserved,
+            }
+        }
+    }
+}
+
 type Reports = Receiver<Result<Written, WalError>>;
 
 /// Opens, giving what was replayed too. A disk without a log gets one.
@@ -88,7 +100,7 @@ fn start(writer: WalWriter) -> (WalHandle, Reports) {
 fn append_each(handle: &WalHandle, reports: &Reports, frames: impl IntoIterator<Item = Frame>) -> Vec<FramePlace> {
     let one = |frame: Frame| {
         let index = frame.index;
-        handle.reserve(frame.length(), Purpose::Append).unwrap();
+        handle.reserve_waiting(frame.length(), Purpose::Append).unwrap();
         handle.append(frame);
         let written = reports.recv().unwrap().unwrap();
         assert_eq!(written.durable, index);
