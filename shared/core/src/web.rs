@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -23,7 +23,7 @@ use tower::ServiceExt;
 
 mod connections;
 
-use self::connections::Connections;
+use self::connections::{Connections, Served};
 use crate::handles;
 use crate::problem::{CONTENT_TYPE_PROBLEM, Problem};
 use crate::setting::{HttpPlace, Secret};
@@ -83,6 +83,7 @@ impl Web {
         let routes = routes(services.clone(), metrics, readiness, token);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
+        let routes = routes.layer(from_fn(serve)).into_make_service_with_connect_info::<Served>();
         let served = tokio::spawn(async { axum::serve(connections, routes).with_graceful_shutdown(stopped).await });
         Ok(Self { address, services, stop, served })
     }
@@ -250,6 +251,13 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
+/// Tells the connection that the request's header has come whole, until the answer begins.
+async fn serve(request: Request, next: Next) -> Response {
+    let connection = request.extensions().get::<ConnectInfo<Served>>();
+    let _served = connection.map(|ConnectInfo(connection)| connection.begin());
+    next.run(request).await
+}
+
 async fn exposition(State(metrics): State<Metrics>) -> Response {
     ([(CONTENT_TYPE, CONTENT_TYPE_METRICS)], metrics.exposition()).into_response()
 }
@@ -274,7 +282,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use axum::body::Body;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -339,6 +347,38 @@ mod tests {
         let web = Web::start(place, Metrics::new(), readiness).await.unwrap();
         let mut silent = tokio::net::TcpStream::connect(web.address()).await.unwrap();
         assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_drips_a_header_is_closed_and_who_waits_for_an_answer_is_not() {
+        let place = HttpPlace { address: ([127, 0, 0, 1], 0).into(), token: None };
+        let web = Web::start(place, Metrics::new(), Readiness::new(CancellationToken::new())).await.unwrap();
+        let slow = async |body: axum::body::Bytes| {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            body
+        };
+        web.offer(Router::new().route("/v1/slow", axum::routing::post(slow)));
+        let mut drips = tokio::net::TcpStream::connect(web.address()).await.unwrap();
+        let mut waits = tokio::net::TcpStream::connect(web.address()).await.unwrap();
+        drips.write_all(b"GET /v1/slow HT").await.unwrap();
+        let (closed, answered) = tokio::join!(
+            async {
+                while drips.write_all(b"T").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                tokio::time::Instant::now()
+            },
+            async {
+                let request = b"POST /v1/slow HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+                waits.write_all(request).await.unwrap();
+                let mut answer = String::new();
+                waits.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer}");
+                tokio::time::Instant::now()
+            }
+        );
+        assert!(closed < answered, "the one is closed before the other is answered");
+        web.stop(Duration::from_secs(1)).await;
     }
 
     #[tokio::test]

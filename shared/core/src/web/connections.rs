@@ -3,10 +3,13 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,8 +22,12 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// From a part of an answer to the next, or to the first byte of the next request. Clients keep a connection for less,
 /// so that none is closed while a request is on its way.
 const NEXT: Duration = Duration::from_secs(120);
+/// From the first byte of a request to the end of its header.
+const HEADER: Duration = Duration::from_secs(30);
 /// From the first byte of a request to that of its answer.
 const ANSWER: Duration = Duration::from_secs(600);
+/// From a part of an answer that the client does not take to its first byte that it does.
+const TAKE: Duration = Duration::from_secs(30);
 
 /// A listener with room for so many connections; another one is closed at once.
 pub struct Connections {
@@ -87,42 +94,95 @@ impl Drop for Open {
     }
 }
 
-/// A stream that ends when its client has asked nothing, or has taken nothing of an answer, for too long.
+/// Requests of one connection whose header has come whole and that are not answered yet.
+#[derive(Clone, Debug, Default)]
+pub struct Served(Arc<AtomicUsize>);
+
+/// One of them, until dropped.
+pub struct ServedRequest(Served);
+
+impl Served {
+    /// Counts a request.
+    pub fn begin(&self) -> ServedRequest {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        ServedRequest(self.clone())
+    }
+
+    fn is_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for ServedRequest {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connected<IncomingStream<'_, Connections>> for Served {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        stream.io().served.clone()
+    }
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// The first byte of a request, or what comes next of an answer.
+    Next,
+    /// The end of a request's header.
+    Header,
+    /// An answer.
+    Answer,
+    /// That the client takes what is there of an answer.
+    Taking,
+}
+
+/// A stream that ends when its client has asked nothing, or not to the end, or has taken nothing of an answer, for too
+/// long.
 pub struct Connection<S> {
     stream: S,
     deadline: Pin<Box<Sleep>>,
-    is_asked: bool,
+    waiting: Waiting,
+    served: Served,
     _open: Open,
 }
 
 impl<S> Connection<S> {
     fn new(stream: S, open: Open) -> Self {
-        Self { stream, deadline: Box::pin(sleep(FIRST_REQUEST)), is_asked: false, _open: open }
+        let deadline = Box::pin(sleep(FIRST_REQUEST));
+        Self { stream, deadline, waiting: Waiting::Next, served: Served::default(), _open: open }
+    }
+
+    fn wait(&mut self, waiting: Waiting, time: Duration) {
+        self.waiting = waiting;
+        self.deadline.as_mut().reset(Instant::now() + time);
     }
 
     /// Bytes of a request came. Only the first count: who drips them does not get more time.
     fn asked(&mut self) {
-        if !self.is_asked {
-            self.is_asked = true;
-            self.deadline.as_mut().reset(Instant::now() + ANSWER);
+        if self.waiting == Waiting::Next {
+            self.wait(Waiting::Header, HEADER);
         }
-    }
-
-    fn answered(&mut self) {
-        self.is_asked = false;
-        self.deadline.as_mut().reset(Instant::now() + NEXT);
     }
 
     fn poll_late<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         ready!(self.deadline.as_mut().poll(cx));
+        if self.waiting == Waiting::Header && self.served.is_any() {
+            self.wait(Waiting::Answer, ANSWER - HEADER);
+            ready!(self.deadline.as_mut().poll(cx));
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn written(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if written.is_pending() {
+            if self.waiting != Waiting::Taking {
+                self.wait(Waiting::Taking, TAKE);
+            }
             return self.poll_late(cx);
         }
-        self.answered();
+        self.wait(Waiting::Next, NEXT);
         written
     }
 }
@@ -199,14 +259,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_header_that_drips_has_its_time_once() {
+        let (mut connection, mut client) = pair();
+        client.write_all(b"GET").await.unwrap();
+        connection.read_exact(&mut [0; 3]).await.unwrap();
+        tokio::time::sleep(HEADER - Duration::from_secs(10)).await;
+        client.write_all(b" ").await.unwrap();
+        connection.read_u8().await.unwrap();
+        assert_late(wait(&mut connection).await, Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_request_has_its_time_once_and_the_next_may_wait() {
         let (mut connection, mut client) = pair();
         client.write_all(b"GET").await.unwrap();
         connection.read_exact(&mut [0; 3]).await.unwrap();
-        tokio::time::sleep(ANSWER - FIRST_REQUEST).await;
-        client.write_all(b" ").await.unwrap();
-        connection.read_u8().await.unwrap();
-        assert_late(wait(&mut connection).await, FIRST_REQUEST);
+        let _served = connection.served.begin();
+        assert_late(wait(&mut connection).await, ANSWER);
         connection.write_all(b"200").await.unwrap();
         assert_late(wait(&mut connection).await, NEXT);
     }
@@ -216,7 +285,7 @@ mod tests {
         let (mut connection, _client) = pair();
         let begun = Instant::now();
         let error = connection.write_all(b"12345").await.unwrap_err();
-        assert_late((error.kind(), begun.elapsed()), NEXT);
+        assert_late((error.kind(), begun.elapsed()), TAKE);
     }
 
     #[tokio::test]
