@@ -13,7 +13,7 @@ import pytest
 import requests
 from by_hand import ask
 from chronik import BINARY, Chronik, until
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 from records import Record, consume, consumer, produce, producer
 
 MIB = 1 << 20
@@ -160,10 +160,36 @@ def test_idle_connections_leave_file_handles_for_log_and_bucket(start):
     check_served(server)
 
 
+def fetch_body(topic, offset, max_wait, max_bytes=MIB):
+    """A Fetch of version 4 from partition 0 that may wait so many ms."""
+    body = struct.pack(">iiiibi", -1, max_wait, 1, max_bytes, 0, 1) + struct.pack(">h", len(topic)) + topic
+    return body + struct.pack(">iiqi", 1, 0, offset, max_bytes)
+
+
+def test_clients_that_take_nothing_leave_room_for_the_answers_of_others(start):
+    server, large, most = start(), 8 * MIB, 16 * MIB
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    admin.create_topics([NewTopic("large", 1, 1, config={"max.message.bytes": str(most)})])["large"].result(30)
+    produce(server.bootstrap, "large", [Record(bytes(large), timestamp=1)], message_max_bytes=most)
+    body = fetch_body(b"large", 0, max_wait=0, max_bytes=most)
+    request = struct.pack(">hhih", 1, 4, 7, -1) + body
+    with contextlib.ExitStack() as held:
+        for _ in range(60):
+            held.enter_context(connect(server)).sendall(struct.pack(">i", len(request)) + request)
+        until(lambda: server.metrics()["chronik_fetch_answer_bytes"] > 240 * MIB, "all room is taken")
+        # Those who take nothing are closed after 30 s in any case. An answer within this wait, of less than half of that,
+        # had room because others lost theirs earlier.
+        for _ in range(5):
+            answer = ask(server.bootstrap, 1, 4, fetch_body(b"large", 0, max_wait=12_000, max_bytes=most))
+            assert len(answer) > large, "an empty answer"
+        assert "takes nothing of its answers" in server.tail()
+    until(lambda: server.metrics()["chronik_fetch_answer_bytes"] == 0, "all room is given back")
+    check_served(server)
+
+
 def fetch_error(server, topic, offset, max_wait):
     """The error of a Fetch from partition 0 that may wait so many ms."""
-    body = struct.pack(">iiiibi", -1, max_wait, 1, MIB, 0, 1) + struct.pack(">h", len(topic)) + topic
-    answer = ask(server.bootstrap, 1, 4, body + struct.pack(">iiqi", 1, 0, offset, MIB))
+    answer = ask(server.bootstrap, 1, 4, fetch_body(topic, offset, max_wait))
     partition, error = struct.unpack_from(">ih", answer, 4 + 4 + 2 + len(topic) + 4)
     assert partition == 0
     return error

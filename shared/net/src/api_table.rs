@@ -135,7 +135,8 @@ mod tests {
     fn call(api: ApiKey, version: i16, body: Vec<Bytes>) -> Outcome {
         let header = RequestHeader { api_key: api.key(), api_version: version, correlation_id: 1, client_id: None };
         let peer = ([127, 0, 0, 1], 9).into();
-        let request = Request { api, header, body: body.concat().into(), frame_bytes: 0, peer };
+        let request =
+            Request { api, header, body: body.concat().into(), frame_bytes: 0, peer, delivery: Default::default() };
         table().call(request).now_or_never().unwrap()
     }
 

@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::Service;
 use crate::end::End;
 use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::writer::Writer;
+use crate::{Delivery, Service};
 
 /// Serves one connection to its end, and logs why it ended.
 pub async fn serve<S: Service>(
@@ -47,8 +47,9 @@ async fn run<S: Service>(
     // One request at a time goes across: what is bounded is the writer's queue.
     let (requests, pending) = mpsc::channel(1);
     let in_progress = AtomicUsize::new(0);
-    let reader = Reader::new(read, peer, service, shared.clone(), requests, &in_progress);
-    let writer = Writer::new(write, shared, pending, &in_progress);
+    let delivery = Arc::<Delivery>::default();
+    let reader = Reader::new(read, peer, delivery.clone(), service, shared.clone(), requests, &in_progress);
+    let writer = Writer::new(write, delivery, shared, pending, &in_progress);
 
     let deadline = async {
         cancel.cancelled().await;

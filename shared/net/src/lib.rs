@@ -12,6 +12,7 @@ mod admission;
 mod answers;
 mod api_table;
 mod connection;
+mod delivery;
 mod end;
 mod limits;
 mod outgoing;
@@ -23,6 +24,7 @@ mod stats;
 mod writer;
 
 pub use api_table::{Api, ApiTable, Handler};
+pub use delivery::Delivery;
 pub use limits::Limits;
 pub use server::Server;
 pub use service::{Outcome, Request, Service};

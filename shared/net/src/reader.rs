@@ -24,7 +24,7 @@ use crate::answers::{Pending, Reply};
 use crate::end::End;
 use crate::shared::Shared;
 use crate::stats::count;
-use crate::{Limits, NetStats, Outcome, Request, Service};
+use crate::{Delivery, Limits, NetStats, Outcome, Request, Service};
 
 /// Small requests are read together. A larger one goes straight to its own buffer, and even a small one is
 /// moved to one: what keeps a slice of a request must not keep its neighbours.
@@ -36,6 +36,7 @@ const STEP_BYTES_MAX: usize = 1 << 20;
 pub struct Reader<'a, S> {
     socket: BufReader<ReadHalf<'a>>,
     peer: SocketAddr,
+    delivery: Arc<Delivery>,
     service: Arc<S>,
     shared: Arc<Shared>,
     requests: mpsc::Sender<Pending>,
@@ -62,6 +63,7 @@ impl<'a, S: Service> Reader<'a, S> {
     pub fn new(
         socket: ReadHalf<'a>,
         peer: SocketAddr,
+        delivery: Arc<Delivery>,
         service: Arc<S>,
         shared: Arc<Shared>,
         requests: mpsc::Sender<Pending>,
@@ -69,7 +71,7 @@ impl<'a, S: Service> Reader<'a, S> {
     ) -> Self {
         let socket = BufReader::with_capacity(BUFFER_BYTES, socket);
         let room = ConnectionRoom::new(shared.admission.clone());
-        Self { socket, peer, service, shared, requests, in_progress, room }
+        Self { socket, peer, delivery, service, shared, requests, in_progress, room }
     }
 
     /// Reads requests until the connection ends, calls the service with each, and passes on what it returns.
@@ -153,7 +155,7 @@ impl<'a, S: Service> Reader<'a, S> {
         };
         count(&self.shared.stats.requests, 1);
         let reply = Reply { api, version: header.api_version, correlation_id: header.correlation_id };
-        let request = Request { api, header, body, frame_bytes, peer: self.peer };
+        let request = Request { api, header, body, frame_bytes, peer: self.peer, delivery: self.delivery.clone() };
         let stats = self.shared.stats.clone();
         let peer = self.peer;
         let outcome = match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {

@@ -1,10 +1,13 @@
 //! What a connection asks, and what it is told.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_wire::{ApiKey, DecodeError, Message, RequestHeader};
 use futures::future::BoxFuture;
+
+use crate::Delivery;
 
 /// One request, its body not decoded yet.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Request {
     pub frame_bytes: usize,
     /// Where the client is.
     pub peer: SocketAddr,
+    /// How it takes its answers.
+    pub delivery: Arc<Delivery>,
 }
 
 impl Request {

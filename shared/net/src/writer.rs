@@ -10,12 +10,12 @@ use tokio::net::tcp::WriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::Outcome;
 use crate::answers::{Answers, Pending, Reply};
 use crate::end::End;
 use crate::outgoing::Outgoing;
 use crate::shared::Shared;
 use crate::stats::count;
+use crate::{Delivery, Outcome};
 
 /// Finished answers are sent together up to about this many bytes.
 const WRITE_BYTES: usize = 1 << 20;
@@ -23,6 +23,7 @@ const WRITE_BYTES: usize = 1 << 20;
 /// The writing half of a connection.
 pub struct Writer<'a> {
     socket: WriteHalf<'a>,
+    delivery: Arc<Delivery>,
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Pending>,
     in_progress: &'a AtomicUsize,
@@ -33,12 +34,13 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub fn new(
         socket: WriteHalf<'a>,
+        delivery: Arc<Delivery>,
         shared: &Arc<Shared>,
         requests: mpsc::Receiver<Pending>,
         in_progress: &'a AtomicUsize,
     ) -> Self {
         let answers = Answers::new(shared.limits.connection_bytes_max);
-        Self { socket, shared: shared.clone(), requests, in_progress, answers, outgoing: Outgoing::default() }
+        Self { socket, delivery, shared: shared.clone(), requests, in_progress, answers, outgoing: Outgoing::default() }
     }
 
     /// Sends answers until the reader has ended and all are sent.
@@ -87,10 +89,16 @@ impl<'a> Writer<'a> {
 
     async fn flush(&mut self) -> Result<(), End> {
         while self.outgoing.has_remaining() {
+            self.delivery.offered();
             let write = timeout(self.shared.limits.stall_timeout, self.socket.write_buf(&mut self.outgoing));
-            let written = write.await.map_err(|_| End::Unread)??;
+            let written = tokio::select! {
+                biased;
+                () = self.delivery.given_up() => return Err(End::Unread),
+                written = write => written.map_err(|_| End::Unread)??,
+            };
             count(&self.shared.stats.bytes_written, written);
         }
+        self.delivery.finished();
         Ok(())
     }
 }

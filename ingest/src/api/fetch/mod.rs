@@ -6,7 +6,6 @@ mod budget;
 mod read;
 mod room;
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use uuid::Uuid;
 use self::budget::Budget;
 use self::read::PartitionRead;
 pub use self::room::AnswerRoom;
-use self::room::HeldRoom;
+use self::room::{Client, HeldRoom};
 use super::Broker;
 use super::error::ApiError;
 use super::place::Place;
@@ -56,9 +55,9 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
     if follower >= 0 {
         return ready(Outcome::close(format!("broker {follower} fetches as a follower, which nobody is here"))).boxed();
     }
-    let peer = request.peer;
+    let client = Client { peer: request.peer, delivery: request.delivery };
     async move {
-        let (response, room) = fetch(&broker, asked, version, peer).await;
+        let (response, room) = fetch(&broker, asked, version, &client).await;
         let answer = response.encode(version);
         Outcome::Answer(match room {
             Some(room) => room.until_sent(answer),
@@ -73,7 +72,7 @@ async fn fetch(
     broker: &Broker,
     asked: FetchRequest,
     version: i16,
-    peer: SocketAddr,
+    client: &Client,
 ) -> (FetchResponse, Option<HeldRoom>) {
     if asked.session_epoch > 0 {
         let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
@@ -105,7 +104,7 @@ async fn fetch(
         least => {
             let deadline = deadline.max(Instant::now() + ROOM_WAIT_MIN);
             let wanted = budget.wanted(least);
-            broker.answers.take(peer, least, wanted, deadline).await
+            broker.answers.take(client, least, wanted, deadline).await
         }
     };
     let room = match room {

@@ -3,20 +3,25 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use chronik_net::Delivery;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 /// A connection has at most this part of all room, and less the less is free.
 const SHARES: usize = 4;
+/// While others wait for room, a client that takes nothing of its answers for longer than this loses its connection.
+const UNTAKEN_MAX: Duration = Duration::from_secs(3);
 
 /// How many bytes of records may be in answers that are in the making or not yet sent.
 ///
 /// A connection's share shrinks with the square of what is free, so that n clients that take nothing of their answers
 /// leave 1 / (1 + n/4) of all room to others. Nobody waits for room as long as a first batch finds some, for without it a
-/// reader would never get past it; beyond that one answer at a time may have what is not there.
+/// reader would never get past it; beyond that one answer at a time may have what is not there. Who has to wait, has the
+/// connections closed that hold room and take nothing, those first that have done so for the longest time.
 pub struct AnswerRoom {
     bytes_max: usize,
     books: Mutex<Books>,
@@ -27,17 +32,29 @@ pub struct AnswerRoom {
 #[derive(Default)]
 struct Books {
     held: usize,
-    by_connection: HashMap<SocketAddr, usize>,
-    overdrawn: bool,
+    by_connection: HashMap<SocketAddr, Holder>,
 }
 
-/// Room that an answer has, given back when it is dropped.
+/// A connection that has room.
+struct Holder {
+    bytes: usize,
+    delivery: Arc<Delivery>,
+}
+
+/// A connection that wants room for an answer.
+#[derive(Clone)]
+pub struct Client {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// How it takes its answers.
+    pub delivery: Arc<Delivery>,
+}
+
+/// Room that an answer or a part of it has, given back when it is dropped.
 pub struct HeldRoom {
     room: Arc<AnswerRoom>,
-    connection: SocketAddr,
+    client: Client,
     bytes: usize,
-    /// Whether this is the answer that has what was not there.
-    overdraws: bool,
 }
 
 impl AnswerRoom {
@@ -50,7 +67,7 @@ impl AnswerRoom {
     /// them until `deadline`.
     pub async fn take(
         self: &Arc<Self>,
-        connection: SocketAddr,
+        client: &Client,
         least: usize,
         most: usize,
         deadline: Instant,
@@ -58,41 +75,68 @@ impl AnswerRoom {
         loop {
             // Taken before the books are looked at, so that nothing freed falls between the two.
             let freed = self.freed.notified();
-            let taken = self.try_take(connection, least, most);
-            if taken.is_some() || timeout_at(deadline, freed).await.is_err() {
-                return taken.or_else(|| self.try_take(connection, least, most));
+            let taken = self.try_take(client, least, most);
+            if taken.is_some() {
+                return taken;
+            }
+            let until = deadline.min(self.close_untaken(client, least));
+            if timeout_at(until, freed).await.is_err() && until == deadline {
+                return self.try_take(client, least, most);
             }
         }
     }
 
-    fn try_take(self: &Arc<Self>, connection: SocketAddr, least: usize, most: usize) -> Option<HeldRoom> {
+    fn try_take(self: &Arc<Self>, client: &Client, least: usize, most: usize) -> Option<HeldRoom> {
         let mut books = self.books();
         let free = self.bytes_max.saturating_sub(books.held);
-        let held = books.by_connection.get(&connection).copied().unwrap_or(0);
+        let held = books.by_connection.get(&client.peer).map_or(0, |holder| holder.bytes);
         let share = (free * free / self.bytes_max.max(1) / SHARES).saturating_sub(held);
-        let (bytes, overdraws) = if share >= least {
-            (most.min(share).max(least), false)
-        } else if held > 0 {
-            return None;
-        } else if free >= least {
-            (least, false)
-        } else if books.overdrawn {
+        let bytes = if share >= least {
+            most.min(share).max(least)
+        } else if held > 0 || free < least && books.held > self.bytes_max {
             return None;
         } else {
-            (least, true)
+            least
         };
-        books.overdrawn |= overdraws;
-        self.book(&mut books, connection, 0, bytes);
-        Some(HeldRoom { room: self.clone(), connection, bytes, overdraws })
+        self.book(&mut books, client, 0, bytes);
+        Some(HeldRoom { room: self.clone(), client: client.clone(), bytes })
+    }
+
+    /// Closes the connections that have taken nothing for the longest time, and for too long, as far as others must end
+    /// for `least` bytes to be free; returns when to look again. A client that holds room itself has only its own
+    /// answers to wait for.
+    fn close_untaken(&self, client: &Client, least: usize) -> Instant {
+        let books = self.books();
+        let (now, mut held, mut untaken) = (Instant::now(), books.held, Vec::new());
+        for holder in books.by_connection.values() {
+            if holder.delivery.is_given_up() {
+                held -= holder.bytes;
+            } else if let Some(since) = holder.delivery.untaken_since() {
+                untaken.push((since, holder));
+            }
+        }
+        untaken.sort_by_key(|(since, _)| *since);
+        for (since, holder) in untaken {
+            if held + least <= self.bytes_max || books.by_connection.contains_key(&client.peer) {
+                break;
+            }
+            if since + UNTAKEN_MAX > now {
+                return since + UNTAKEN_MAX;
+            }
+            holder.delivery.give_up();
+            held -= holder.bytes;
+        }
+        now + UNTAKEN_MAX
     }
 
     /// Changes what an answer of a connection holds.
-    fn book(&self, books: &mut Books, connection: SocketAddr, before: usize, after: usize) {
+    fn book(&self, books: &mut Books, client: &Client, before: usize, after: usize) {
         books.held = books.held - before + after;
-        let held = books.by_connection.entry(connection).or_default();
-        *held = *held - before + after;
-        if *held == 0 {
-            books.by_connection.remove(&connection);
+        let holder = || Holder { bytes: 0, delivery: client.delivery.clone() };
+        let holder = books.by_connection.entry(client.peer).or_insert_with(holder);
+        holder.bytes = holder.bytes - before + after;
+        if holder.bytes == 0 {
+            books.by_connection.remove(&client.peer);
         }
         self.held_bytes.set(books.held as i64);
     }
@@ -112,37 +156,40 @@ impl HeldRoom {
     pub fn keep(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
         let mut books = self.room.books();
-        self.room.book(&mut books, self.connection, before, bytes);
-        if self.overdraws && (bytes == 0 || books.held <= self.room.bytes_max) {
-            self.overdraws = false;
-            books.overdrawn = false;
-        }
+        self.room.book(&mut books, &self.client, before, bytes);
         drop(books);
         self.room.freed.notify_waiters();
     }
 
-    /// Ties the room to an encoded answer: it is given back once the last bytes are sent, or thrown away.
-    pub fn until_sent(self, mut answer: Vec<Bytes>) -> Vec<Bytes> {
-        if let Some(bytes) = answer.pop() {
-            answer.push(Bytes::from_owner(LastChunk { bytes, _room: self }));
-        }
-        answer
+    /// Ties the room to an encoded answer: that of each part is given back once it is sent, or thrown away.
+    pub fn until_sent(mut self, answer: Vec<Bytes>) -> Vec<Bytes> {
+        let tied = |bytes: Bytes| Bytes::from_owner(Part { _room: self.split(bytes.len()), bytes });
+        answer.into_iter().map(tied).collect()
+    }
+
+    /// A part of it, of up to so many bytes.
+    fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { room: self.room.clone(), client: self.client.clone(), bytes }
     }
 }
 
 impl Drop for HeldRoom {
     fn drop(&mut self) {
-        self.keep(0);
+        if self.bytes > 0 {
+            self.keep(0);
+        }
     }
 }
 
-/// The end of an answer, and the room of the whole of it.
-struct LastChunk {
+/// A part of an answer, and its room.
+struct Part {
     bytes: Bytes,
     _room: HeldRoom,
 }
 
-impl AsRef<[u8]> for LastChunk {
+impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -151,8 +198,6 @@ impl AsRef<[u8]> for LastChunk {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use std::time::Duration;
-
     use futures::{FutureExt, poll};
 
     use super::*;
@@ -162,13 +207,13 @@ mod tests {
         (AnswerRoom::new(bytes, held.clone()), held)
     }
 
-    fn client(number: u16) -> SocketAddr {
-        ([127, 0, 0, 1], number).into()
+    fn client(number: u16) -> Client {
+        Client { peer: ([127, 0, 0, 1], number).into(), delivery: Arc::default() }
     }
 
     impl AnswerRoom {
         fn now(self: &Arc<Self>, number: u16, least: usize, most: usize) -> Option<HeldRoom> {
-            self.try_take(client(number), least, most)
+            self.try_take(&client(number), least, most)
         }
     }
 
@@ -227,10 +272,11 @@ mod tests {
         let (room, _) = room(1000);
         let (first, second) = (room.now(1, 1000, 1000).unwrap(), room.now(2, 10, 10).unwrap());
         let deadline = Instant::now() + Duration::from_secs(5);
-        assert!(room.take(client(3), 10, 10, deadline).await.is_none());
+        assert!(room.take(&client(3), 10, 10, deadline).await.is_none());
         assert_eq!(Instant::now(), deadline);
 
-        let mut waiting = Box::pin(room.take(client(3), 10, 10, deadline + Duration::from_secs(5)));
+        let third = client(3);
+        let mut waiting = Box::pin(room.take(&third, 10, 10, deadline + Duration::from_secs(5)));
         assert!(poll!(&mut waiting).is_pending());
         drop(first);
         assert_eq!(waiting.await.unwrap().bytes(), 10);
@@ -238,17 +284,56 @@ mod tests {
         drop(second);
     }
 
+    /// The records of an answer have room, what stands around them has none.
     #[test]
-    fn room_is_free_again_once_the_last_bytes_of_an_answer_are_gone() {
+    fn room_is_free_again_as_the_bytes_of_an_answer_go() {
         let (room, gauge) = room(1000);
-        let answer = vec![Bytes::from_static(b"ab"), Bytes::from_static(b"cd")];
+        let answer = vec![Bytes::from_static(b"ab"), Bytes::from_static(b"cde"), Bytes::from_static(b"f")];
         let mut answer = room.now(1, 4, 4).unwrap().until_sent(answer);
-        assert_eq!(answer.concat(), b"abcd");
-        let end = answer.pop().unwrap();
-        drop(answer);
-        assert_eq!(gauge.get(), 4);
-        drop(end);
-        assert_eq!(gauge.get(), 0);
-        assert!(room.take(client(1), 1, 1, Instant::now()).now_or_never().is_some());
+        assert_eq!(answer.concat(), b"abcdef");
+        for left in [2, 0, 0] {
+            drop(answer.remove(0));
+            assert_eq!(gauge.get(), left);
+        }
+        assert!(room.take(&client(1), 1, 1, Instant::now()).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_has_those_closed_that_take_nothing_the_longest_idle_first() {
+        let (room, _) = room(1000);
+        let clients: Vec<Client> = (0..5).map(client).collect();
+        let mut held: Vec<_> = clients.iter().map(|client| room.try_take(client, 300, 300)).collect();
+        assert!(held.iter().flatten().map(HeldRoom::bytes).eq([300; 4]), "the last but one overdraws");
+        for of in [2, 0, 1] {
+            clients[of].delivery.offered();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        // Two must go for 300 bytes to be free. The one that goes on taking is not among them.
+        clients[2].delivery.offered();
+        let reader = client(9);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut waiting = Box::pin(room.take(&reader, 300, 300, deadline));
+        for closed in [0, 1] {
+            assert!(poll!(&mut waiting).is_pending());
+            assert!(!clients[closed].delivery.is_given_up(), "not yet");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(poll!(&mut waiting).is_pending());
+            assert!(clients[closed].delivery.is_given_up());
+        }
+        held[0] = None;
+        assert_eq!(waiting.await.unwrap().bytes(), 300);
+        let closed: Vec<_> = clients.iter().map(|client| client.delivery.is_given_up()).collect();
+        assert_eq!(closed, [true, true, false, false, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_closed_for_one_that_waits_for_its_own_answers_to_be_taken() {
+        let (room, _) = room(1000);
+        let (idle, greedy) = (client(1), client(2));
+        let _held = (room.try_take(&idle, 600, 600).unwrap(), room.try_take(&greedy, 300, 300).unwrap());
+        idle.delivery.offered();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        assert!(room.take(&greedy, 300, 300, deadline).await.is_none());
+        assert!(!idle.delivery.is_given_up());
     }
 }

@@ -186,7 +186,7 @@ fn arrived<R: Message>(version: i16, body: Bytes, frame_bytes: usize) -> Request
         correlation_id: 1,
         client_id: Some("test".into()),
     };
-    Request { api: R::API, header, body, frame_bytes, peer: ([127, 0, 0, 1], 9).into() }
+    Request { api: R::API, header, body, frame_bytes, peer: ([127, 0, 0, 1], 9).into(), delivery: Arc::default() }
 }
 
 fn response<R: chronik_wire::Request>(version: i16, outcome: Outcome) -> R::Response {
