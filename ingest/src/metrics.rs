@@ -104,6 +104,8 @@ pub struct FetchMetrics {
     pub cold_seconds: Histogram,
     /// Bytes of records in answers that are not sent yet.
     pub answer_bytes: IntGauge,
+    /// Bytes of batches in answers to query workers that are not sent yet.
+    pub tail_answer_bytes: IntGauge,
     wal_hits: IntCounter,
     segment_hits: IntCounter,
     wal_rate: Gauge,
@@ -120,6 +122,10 @@ impl FetchMetrics {
             ),
             answer_bytes: metrics
                 .gauge("chronik_fetch_answer_bytes", "Bytes of records in answers to fetches that are not sent yet."),
+            tail_answer_bytes: metrics.gauge(
+                "chronik_tail_answer_bytes",
+                "Bytes of batches in answers to query workers that are not sent yet: of eight answers at most.",
+            ),
             wal_hits: metrics
                 .counter("chronik_fetch_wal_total", "Partition reads served from memory or the write-ahead log."),
             segment_hits: metrics.counter("chronik_fetch_segment_total", "Partition reads served from segments."),
@@ -162,6 +168,8 @@ pub struct ShipMetrics {
     pub segments: IntCounter,
     /// Bytes of registered segments.
     pub segment_bytes: IntCounter,
+    /// Bytes of segments in memory that the bucket does not have yet.
+    pub upload_bytes: IntGauge,
     /// Uploads that failed and were tried again.
     pub upload_failures: IntCounter,
     /// Local checkpoints that could not be written and were tried again.
@@ -194,6 +202,11 @@ impl ShipMetrics {
             ),
             segments: metrics.counter("chronik_segments_total", "Segments registered."),
             segment_bytes: metrics.counter("chronik_segment_bytes_total", "Bytes of registered segments."),
+            upload_bytes: metrics.gauge(
+                "chronik_upload_bytes",
+                "Bytes of segments that are built and held in memory until the bucket has them: two at a time, one while \
+                 uploads fail.",
+            ),
             upload_failures: metrics.counter(
                 "chronik_upload_failures_total",
                 "Requests to the bucket of uploads and registrations that failed and were tried again.",

@@ -15,6 +15,7 @@ use chronik_core::segment::{self, BuiltSegment, LogEntry, PartitionBatches, Segm
 use chronik_core::store::{SharedStore, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -30,7 +31,7 @@ use crate::state::apply::Refusal;
 use crate::state::checkpoint;
 use crate::wal::{Frame, WalError, WalReader};
 
-/// Segments that are uploaded at the same time; each is held in memory meanwhile.
+/// Segments that are uploaded at the same time; each is held in memory meanwhile. While uploads fail none is built ahead.
 const UPLOADS_MAX: usize = 2;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(15);
@@ -101,6 +102,7 @@ struct Uploaded {
 
 impl Shipper {
     /// Ships what is ordered until the orders end, or until cancelled: then what is not registered stays in the log.
+    /// Registrations are in order, so that a segment built ahead of one that the bucket refuses would only take memory.
     pub async fn run(
         self,
         orders: mpsc::UnboundedReceiver<ShipOrder>,
@@ -108,7 +110,8 @@ impl Shipper {
     ) -> Result<(), ShipError> {
         let this = Arc::new(self);
         let orders = futures::stream::unfold(orders, |mut orders| async { Some((orders.recv().await?, orders)) });
-        let uploads = orders.map(|order| this.upload(order)).buffered(UPLOADS_MAX);
+        let failing = watch::Sender::new(false);
+        let uploads = orders.map(|order| this.upload(order, &failing)).buffered(UPLOADS_MAX);
         futures::pin_mut!(uploads);
         // At most one, as the lane has one underway at most. No registration waits for it.
         let mut checkpoints = FuturesUnordered::new();
@@ -135,17 +138,34 @@ impl Shipper {
         }
     }
 
-    async fn upload(&self, order: ShipOrder) -> Result<Uploaded, ShipError> {
-        Ok(Uploaded { registration: self.upload_range(order.first, order.last).await?, checkpoint: order.checkpoint })
+    /// Uploads what is ordered, once no upload before it fails.
+    async fn upload(&self, order: ShipOrder, failing: &watch::Sender<bool>) -> Result<Uploaded, ShipError> {
+        // It ends with the run, as the sender does.
+        let _ = failing.subscribe().wait_for(|failing| !failing).await;
+        let ShipOrder { first, last, checkpoint } = order;
+        let registration = self.upload_telling(first, last, failing).await?;
+        Ok(Uploaded { registration, checkpoint })
     }
 
     pub(crate) async fn upload_range(&self, first: LogIndex, last: LogIndex) -> Result<RegisterSegment, ShipError> {
-        let this = self.clone();
-        let built = tokio::task::spawn_blocking(move || this.build(first, last)).await.map_err(|_| LaneGone)??;
-        failpoint!("segment-built");
-        // A later claim does not matter yet: who takes over adopts what is uploaded in time.
+        self.upload_telling(first, last, &watch::Sender::new(false)).await
+    }
+
+    /// Uploads a range of the log, and tells whether that fails for now.
+    async fn upload_telling(
+        &self,
+        first: LogIndex,
+        last: LogIndex,
+        failing: &watch::Sender<bool>,
+    ) -> Result<RegisterSegment, ShipError> {
+        // A later claim does not matter yet: who takes over adopts what is uploaded in time. Asked before anything is built:
+        // for a bucket that can't be reached nothing need be in memory.
         let is_the_bucket = || async { Ok(self.ownership.check_claim().await?) };
         self.asked("the bucket can't be asked", is_the_bucket).await?;
+        let this = self.clone();
+        let built = tokio::task::spawn_blocking(move || this.build(first, last)).await.map_err(|_| LaneGone)??;
+        let _held = Held::new(self.metrics.upload_bytes.clone(), built.size);
+        failpoint!("segment-built");
         let mut name = Ulid::new();
         let mut retry = Backoff::new();
         let key = loop {
@@ -157,6 +177,7 @@ impl Shipper {
             match self.store_verified(&key, &built).await {
                 Ok(()) => break key,
                 Err(error) => {
+                    failing.send_replace(true);
                     tracing::warn!("segment {key} is not in the bucket yet, trying again: {error}");
                     self.metrics.upload_failures.inc();
                     if matches!(error, SegmentError::Store(StoreError::Exists { .. })) {
@@ -166,6 +187,7 @@ impl Shipper {
                 }
             }
         };
+        failing.send_replace(false);
         Ok(RegisterSegment {
             incarnation: self.incarnation,
             first,
@@ -348,6 +370,26 @@ fn contiguous(frame: &Frame) -> Bytes {
                 all
             })
             .freeze(),
+    }
+}
+
+/// Bytes in a gauge as long as this lives.
+struct Held {
+    gauge: IntGauge,
+    bytes: i64,
+}
+
+impl Held {
+    fn new(gauge: IntGauge, bytes: u64) -> Self {
+        let bytes = bytes as i64;
+        gauge.add(bytes);
+        Self { gauge, bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gauge.sub(self.bytes);
     }
 }
 

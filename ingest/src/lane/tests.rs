@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use chronik_core::batch::{self, BatchBuilder, Codec};
 use chronik_core::ids::{Incarnation, Lane};
 use proptest::prelude::*;
 
+use super::border::{FrameWeight, ShipLimits, Unshipped};
 use super::memory::TailMemory;
 use super::replay::Replay;
 use super::stretch::{FrameSpan, StretchMemory};
@@ -321,4 +323,44 @@ fn memory_stays_within_its_limit_however_much_the_log_holds() {
     assert!(memory.stretches.memory() <= MEMORY_MAX / 4);
     let stretches: usize = topics.partitions().map(|tail| tail.thin(0)).sum();
     assert!(stretches <= memory.stretches.memory() && stretches > MEMORY_MAX / 32);
+}
+
+/// A thousand small batches a second, each second in one frame. All count as bytes of the log; of each thousand only some
+/// are given to the tails. That is honest because the limit is kept after each frame, whatever came before it: what memory
+/// takes does not depend on how many there were.
+#[test]
+fn a_day_without_the_bucket_stays_within_the_memory_that_there_is() {
+    const MEMORY_MAX: usize = 1 << 20;
+    const BATCH_BYTES: u64 = 161;
+    const MANY: usize = 1000;
+    const HELD: usize = 10;
+    let ship = ShipLimits { bytes: 64 << 20, age: Duration::from_secs(10) };
+    let (mut state, create) = created();
+    let Command::CreateTopic(create) = create else { unreachable!() };
+    state.apply_frame(1, &[Command::CreateTopic(CreateTopic { partitions: MANY as i32, ..create })]);
+    let topics = TopicTable::of(&state);
+    let mut memory = TailMemory::new(MEMORY_MAX, StretchMemory::new(MEMORY_MAX));
+    let mut unshipped = Unshipped::new(ship, 1);
+    let bytes = BatchBytes { head: Bytes::from_static(&[0; 61]), body: Bytes::from_static(&[0; 100]) };
+    let (start, weight) = (Instant::now(), FrameWeight { bytes: 1000 * BATCH_BYTES, appends: true, others: false });
+    let mut orders = 0;
+    for second in 0..24 * 3600_u64 {
+        let now = start + Duration::from_secs(second);
+        if unshipped.is_full_before(&weight) || unshipped.is_due(now) {
+            unshipped.cut(second + 1);
+            orders += 1;
+        }
+        unshipped.add(&weight, now);
+        let place = wal::FramePlace { index: second + 2, file: 1, position: 4096 };
+        let frame = memory.stretches.next_frame(&place, weight.bytes);
+        for at in 0..HELD {
+            let tail = topics.partition(TOPIC, ((second as usize * HELD + at) % MANY) as PartitionId).unwrap();
+            let base_offset = tail.bounds().end;
+            memory.hold(tail, TailBatch { base_offset, last_offset: base_offset, frame, bytes: bytes.clone() });
+        }
+        let taken = memory.shrink(&topics);
+        assert!(taken <= MEMORY_MAX, "{taken} bytes after {second} s");
+    }
+    assert_eq!(unshipped.bytes(), 86_400_000 * BATCH_BYTES);
+    assert!(orders < 64 + unshipped.bytes() / (ship.bytes - weight.bytes) + 1, "{orders} orders");
 }

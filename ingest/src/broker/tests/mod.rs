@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::command::{Command, CreateTopic};
-use crate::lane::{Appended, LaneError, ProducedBatch};
+use crate::lane::{Appended, LaneError, ProducedBatch, ShipOrder};
 use crate::ownership::Rhythm;
 use crate::topic_config::TopicConfig;
 
@@ -335,4 +335,37 @@ async fn a_data_directory_is_used_by_one_process_and_one_cluster() {
         world.try_start().await,
         Err(IngestError::Start(StartError::NotOurs { source: ClaimError::Foreign { .. }, .. }))
     ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_built_ahead_of_a_segment_that_the_bucket_refuses() {
+    let mut world = World::new();
+    let running = world.start().await;
+    world.produce(&running, 10).await;
+    world.bucket.fail(Operation::Create, "/segments/", Fault::Before, usize::MAX);
+    let shipper = running.shipper();
+    let metrics = shipper.metrics.clone();
+    let failed = async |times| {
+        while metrics.upload_failures.get() < times {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (orders, ordered) = mpsc::unbounded_channel();
+    let order = |index| orders.send(ShipOrder { first: index, last: index, checkpoint: None }).unwrap();
+    let stop = CancellationToken::new();
+    let shipping = tokio::spawn(shipper.run(ordered, stop.clone()));
+    order(1);
+    failed(1).await;
+    let held = metrics.upload_bytes.get();
+    assert!(held > 0);
+    order(2);
+    order(3);
+    failed(4).await;
+    assert_eq!(metrics.upload_bytes.get(), held, "the first one alone");
+    world.bucket.heal();
+    running.ingest.lane.shipped(3).await.unwrap();
+    stop.cancel();
+    shipping.await.unwrap().unwrap();
+    assert_eq!(metrics.upload_bytes.get(), 0);
+    running.kill().await;
 }
