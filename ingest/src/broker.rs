@@ -8,7 +8,7 @@ use axum::Router;
 use chronik_core::catalog::reader::CatalogReader;
 use chronik_core::cold::SharedColdReader;
 use chronik_core::handles;
-use chronik_core::ids::Lane;
+use chronik_core::ids::{Lane, LogIndex};
 use chronik_core::queue::SharedQueue;
 use chronik_core::store::SharedStore;
 use chronik_core::tail::{self, SharedTail};
@@ -50,6 +50,8 @@ const ANSWERS_BYTES_MAX: usize = 256 << 20;
 /// How long a stop may take to answer clients and ship what is left; what is not shipped by then stays in the data
 /// directory.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+/// How much of that is kept for giving the bucket up, whatever becomes of the last checkpoint.
+const GIVE_UP_TIME: Duration = Duration::from_secs(5);
 /// How soon the claims are asked for again while nothing is acknowledged before they answer.
 const DOUBT_RETRY: Duration = Duration::from_millis(500);
 /// How often gauges follow what they measure.
@@ -126,6 +128,8 @@ pub struct Ingest {
     ownership: Ownership,
     /// Whether the bucket has answered since the start. Nothing is written to it before.
     confirmed: watch::Receiver<bool>,
+    /// The index of the last checkpoint in the bucket.
+    checkpoints: watch::Receiver<LogIndex>,
     data_dir: Arc<DataDir>,
     exporter: tokio::task::JoinHandle<Exporter>,
     stops: Stops,
@@ -244,10 +248,10 @@ impl Ingest {
             metrics: DeletionMetrics::new(&parts.metrics),
         });
         tasks.spawn({
-            let (stop, confirmed) = (stops.lane.clone(), confirmed.clone());
+            let (stop, confirmed, stored) = (stops.lane.clone(), confirmed.clone(), checkpoints_stored.clone());
             async move {
                 if is_confirmed(confirmed, &stop).await {
-                    deletion.run_always(checkpoints_stored, stop).await?;
+                    deletion.run_always(stored, stop).await?;
                 }
                 Ok(())
             }
@@ -311,6 +315,7 @@ impl Ingest {
             store: parts.store,
             ownership,
             confirmed,
+            checkpoints: checkpoints_stored,
             data_dir,
             exporter,
             stops,
@@ -390,7 +395,12 @@ impl Ingest {
                 tracing::warn!("the bucket has not answered since the start; what it lacks is in the data directory");
                 return Ok(());
             }
-            ship_all(&self.lane, &mut exporter).await?;
+            let border = ship_all(&self.lane, &mut exporter).await?;
+            let stored = store_checkpoint(&self.lane, &mut exporter, &self.checkpoints, border);
+            match tokio::time::timeout_at(deadline - GIVE_UP_TIME, stored).await {
+                Ok(stored) => stored?,
+                Err(_) => tracing::warn!("the last checkpoint is not in the bucket yet: a recovery has more to replay"),
+            }
             // First here, then in the bucket: where another may own it, this broker must ask before it serves again.
             self.data_dir.set_identity(&held.given_up())?;
             Ok::<_, IngestError>(exporter.release().await?)
@@ -440,10 +450,27 @@ fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> Re
     })
 }
 
-async fn ship_all(lane: &LaneHandle, exporter: &mut Exporter) -> Result<(), ExportError> {
+/// Ships everything acknowledged, with a checkpoint unless an earlier one is still on its way; returns the last index.
+async fn ship_all(lane: &LaneHandle, exporter: &mut Exporter) -> Result<LogIndex, ExportError> {
     let border = lane.cut(true).await?;
     lane.shipped(border).await?;
-    exporter.export_if_changed().await
+    exporter.export_if_changed().await?;
+    Ok(border)
+}
+
+/// Waits for a checkpoint at `border`, or behind it where an earlier one was on its way as that was drawn.
+async fn store_checkpoint(
+    lane: &LaneHandle,
+    exporter: &mut Exporter,
+    stored: &watch::Receiver<LogIndex>,
+    border: LogIndex,
+) -> Result<(), ExportError> {
+    lane.checkpoint_settled().await;
+    if *stored.borrow() < border {
+        ship_all(lane, exporter).await?;
+        lane.checkpoint_settled().await;
+    }
+    Ok(())
 }
 
 /// Looks for a claim above our own, until there is one; at once where only the answer lets the broker acknowledge again.

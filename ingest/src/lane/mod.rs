@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chronik_core::batch::BatchHeader;
 use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::command::{Append, Command};
 use crate::ownership::presence::Presence;
@@ -153,6 +153,7 @@ pub struct LaneHandle {
     requests: mpsc::UnboundedSender<Request>,
     topics: Arc<ArcSwap<TopicTable>>,
     progress: watch::Receiver<Progress>,
+    checkpoint_turn: Arc<Semaphore>,
     wal: WalReader,
     presence: Arc<Presence>,
 }
@@ -230,6 +231,12 @@ impl LaneHandle {
         let mut progress = self.progress.clone();
         progress.wait_for(|progress| progress.shipped >= index).await.map_err(|_| LaneGone)?;
         Ok(())
+    }
+
+    /// Waits until no checkpoint is on its way to the bucket: it is there, or was given up.
+    pub async fn checkpoint_settled(&self) {
+        // Never closed.
+        let _ = self.checkpoint_turn.acquire().await;
     }
 
     /// Reads from the write-ahead log.

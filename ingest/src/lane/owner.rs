@@ -93,10 +93,12 @@ impl Owner {
         let topics = Arc::new(ArcSwap::from_pointee(replayed.topics));
         let begin = Progress { applied: state.applied, catalog: state.applied, ..Progress::default() };
         let (progress, progress_seen) = watch::channel(begin);
+        let checkpoint_turn = Arc::new(Semaphore::new(1));
         let handle = LaneHandle {
             requests,
             topics: topics.clone(),
             progress: progress_seen,
+            checkpoint_turn: checkpoint_turn.clone(),
             wal: log.reader,
             presence: Arc::new(Presence::new(Duration::MAX, None)),
         };
@@ -116,7 +118,7 @@ impl Owner {
             memory: TailMemory::new(settings.tail_bytes_max, replayed.stretches),
             progress,
             ship,
-            checkpoint_turn: Arc::new(Semaphore::new(1)),
+            checkpoint_turn,
             checkpoint_at: now,
             checkpoint_command_bytes: 0,
             ended: CancellationToken::new(),

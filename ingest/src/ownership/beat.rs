@@ -49,8 +49,9 @@ enum Order {
 }
 
 impl Beat {
-    /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export: a
-    /// recovery may take long, and whoever looks meanwhile must see that somebody is at it.
+    /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export, or one
+    /// without an export if there is nothing: a recovery may take long, and whoever looks meanwhile must see that it is
+    /// under way.
     pub fn start(store: SharedStore, lane: Lane, ownership: Ownership, rhythm: Rhythm, latest: Option<Latest>) -> Self {
         let (orders, ordered) = mpsc::channel(1);
         let heart = Heart { store, lane, ownership, has_written: latest.is_some(), latest };
@@ -133,15 +134,14 @@ impl Heart {
         }
     }
 
-    /// Readers see the same export; whoever wants the bucket sees that it was written. Where there is nothing yet, there
-    /// is next to nothing to recover, and the claim is the sign of life. What a process with a copy of the data directory
-    /// wrote stays until that one is known to be gone.
+    /// Readers see the same export, or none as before; whoever wants the bucket sees that it was written. What a process
+    /// with a copy of the data directory wrote stays until that one is known to be gone.
     async fn keep(&mut self) -> Result<(), BeatError> {
         self.ownership.check().await?;
-        if let Some(latest) = self.undisputed().await?
-            && self.ownership.follows(&latest)
-        {
-            self.overwrite(&held(latest)).await?;
+        match self.undisputed().await? {
+            None => self.overwrite(&Latest::claimed(self.ownership.incarnation(), self.lane)).await?,
+            Some(latest) if self.ownership.follows(&latest) => self.overwrite(&held(latest)).await?,
+            Some(_) => {}
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Heart {
 /// What an owner that starts again has made of `latest`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Hold {
-    /// What it says now: nothing of ours if the owner has not exported anything yet.
+    /// What it says now; `None` if the owner has not written to it yet.
     pub latest: Option<Latest>,
     /// What it said before.
     pub former: Option<Latest>,
@@ -223,7 +223,7 @@ fn held(latest: Latest) -> Latest {
     Latest { beat: latest.beat.wrapping_add(1), released: false, ..latest }
 }
 
-/// What `latest` says; `None` before the first export. A damaged one says as much as the newest export does: that nobody
+/// What `latest` says; `None` before the first sign of life. A damaged one says as much as the newest export does: that nobody
 /// gave the bucket up.
 pub async fn read(store: &SharedStore, lane: Lane) -> Result<Option<Latest>, ClaimError> {
     let key = names::latest(lane);
@@ -367,6 +367,22 @@ mod tests {
         }
         assert!(began.elapsed() <= Duration::from_secs(93));
         beat.publish(export(new.incarnation(), 9)).await.unwrap();
+        assert_eq!(read(&store, LANE).await.unwrap().unwrap().export, "export 9");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_shows_that_it_lives_where_nobody_has_exported_anything() {
+        let store = memory();
+        owner(&store).await;
+        let own = owner(&store).await;
+        let beat = Beat::start(store.clone(), LANE, own.clone(), Rhythm::default(), None);
+        let first = next(&store, &None).await;
+        assert_eq!((first.incarnation, first.names_export()), (own.incarnation(), false));
+        let second = next(&store, &Some(first)).await;
+        assert_eq!((second.beat, second.released), (1, false));
+        let catalog = catalog::CatalogReader::new(store.clone(), LANE, 0);
+        assert_eq!(catalog.refresh().await.unwrap().topics().count(), 0, "readers see what they saw before");
+        beat.publish(export(own.incarnation(), 9)).await.unwrap();
         assert_eq!(read(&store, LANE).await.unwrap().unwrap().export, "export 9");
     }
 

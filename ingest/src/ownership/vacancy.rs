@@ -87,7 +87,7 @@ pub async fn came_back(store: &SharedStore, lane: Lane, claim: Incarnation, seen
 /// What an owner shows of itself.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Sign {
-    /// By the store's clock. An owner that has not written `latest` yet has claimed at least.
+    /// By the store's clock. An owner that has not written `latest` yet, before its first beat, has claimed at least.
     at: SystemTime,
     latest: Option<Latest>,
     released: bool,

@@ -1,6 +1,7 @@
 //! Two brokers and one bucket.
 
 use chronik_core::ids::Incarnation;
+use chronik_core::names;
 use chronik_core::store::LocalBucket;
 use tokio::sync::oneshot;
 
@@ -227,25 +228,46 @@ async fn a_new_owner_that_recovers_for_long_is_not_taken_for_gone() {
     let running = world.start().await;
     world.produce(&running, 10).await;
     running.stop().await;
-    let second = world.neighbour();
-    world.bucket.fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
-    let store: SharedStore = world.bucket.clone();
-    let recovering = tokio::spawn(async move { second.start().await });
-    while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
-        tokio::task::yield_now().await;
-    }
-    let mut third = world.neighbour();
-    third.rhythm.quiet = Duration::from_secs(3600);
-    let refused = third.try_start().await.map(|_| ());
-    let in_use = matches!(
-        &refused,
-        Err(IngestError::Start(StartError::Vacancy(VacancyError::InUse { owner }))) if owner.contains("00000002")
-    );
-    assert!(in_use, "{refused:?}");
-    world.bucket.heal();
-    let running = recovering.await.unwrap();
-    world.check(&running).await;
+    world.long_recovery_is_noticed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_one_whose_predecessor_never_exported_anything() {
+    let mut world = World::new();
+    world.bucket.fail(Operation::Create, "catalog/", Fault::Before, usize::MAX);
+    let running = world.start().await;
+    world.produce(&running, 10).await;
+    let border = running.ingest.lane.cut(true).await.unwrap();
+    running.ingest.lane.shipped(border).await.unwrap();
+    running.ingest.lane.checkpoint_settled().await;
     running.kill().await;
+    let _ = world.bucket.delete(&names::latest(LANE)).await;
+    world.long_recovery_is_noticed().await;
+}
+
+impl World {
+    /// The third broker sees the second one, which can't read any checkpoint.
+    async fn long_recovery_is_noticed(&self) {
+        let second = self.neighbour();
+        self.bucket.fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
+        let store: SharedStore = self.bucket.clone();
+        let recovering = tokio::spawn(async move { second.start().await });
+        while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
+            tokio::task::yield_now().await;
+        }
+        let mut third = self.neighbour();
+        third.rhythm.quiet = Duration::from_secs(3600);
+        let refused = third.try_start().await.map(|_| ());
+        let in_use = matches!(
+            &refused,
+            Err(IngestError::Start(StartError::Vacancy(VacancyError::InUse { owner }))) if owner.contains("00000002")
+        );
+        assert!(in_use, "{refused:?}");
+        self.bucket.heal();
+        let running = recovering.await.unwrap();
+        self.check(&running).await;
+        running.kill().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

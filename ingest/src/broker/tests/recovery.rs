@@ -554,3 +554,24 @@ async fn what_goes_on_from_a_segment_that_was_not_chosen_is_left_out() {
     world.accept_loss = true;
     world.check_comes_back().await;
 }
+
+/// Also where an earlier one is on its way as the stop draws its border.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_stop_waits_for_its_checkpoint() {
+    for earlier in [false, true] {
+        let mut world = World::new();
+        let running = world.start().await;
+        world.bucket.fail(Operation::Create, "/checkpoints/", Fault::Before, 2);
+        if earlier {
+            world.produce(&running, 5).await;
+            let border = running.ingest.lane.cut(true).await.unwrap();
+            running.ingest.lane.shipped(border).await.unwrap();
+        }
+        world.produce(&running, 5).await;
+        running.stop().await;
+        let last = world.segment_names().await.iter().map(|name| name.last).max();
+        let checkpoints = world.checkpoints().await;
+        let newest = checkpoints.iter().map(|name| name.parse::<CheckpointName>().unwrap().index).max();
+        assert_eq!(newest, last);
+    }
+}

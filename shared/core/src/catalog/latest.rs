@@ -15,7 +15,7 @@ pub struct Latest {
     pub lane: Lane,
     /// The applied index at the export.
     pub index: LogIndex,
-    /// The export object's name.
+    /// The export object's name; empty as long as there is none, but an owner that shows that it lives.
     pub export: String,
     /// Where the root starts in it, bytes.
     pub root_position: u64,
@@ -33,6 +33,28 @@ pub struct Latest {
 }
 
 impl Latest {
+    /// The first sign of life of an owner where nobody has exported anything yet.
+    pub fn claimed(incarnation: Incarnation, lane: Lane) -> Self {
+        Self {
+            v: VERSION.into(),
+            incarnation,
+            lane,
+            index: 0,
+            export: String::new(),
+            root_position: 0,
+            root_length: 0,
+            root_crc: 0,
+            writer: String::new(),
+            beat: 0,
+            released: false,
+        }
+    }
+
+    /// Whether there is an export.
+    pub fn names_export(&self) -> bool {
+        !self.export.is_empty()
+    }
+
     /// How new the export is; readers keep the highest they have seen.
     pub fn generation(&self) -> (Incarnation, LogIndex) {
         (self.incarnation, self.index)

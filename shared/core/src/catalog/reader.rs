@@ -112,7 +112,7 @@ impl CatalogReader {
             return Err(CatalogError::damaged(&key, format!("it is of lane {}", latest.lane)));
         }
         let current = self.current();
-        if latest.generation() < current.generation() || latest.export == current.export {
+        if !latest.names_export() || latest.generation() < current.generation() || latest.export == current.export {
             return Ok(());
         }
         let root = self.read_root(&latest).await?;
