@@ -14,6 +14,7 @@ use chronik_core::store::SharedStore;
 use chronik_core::tail::{self, SharedTail};
 use chronik_core::telemetry::Metrics;
 use chronik_net::{Limits, NetStats, Server};
+use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -122,6 +123,7 @@ pub enum IngestError {
 pub struct Ingest {
     kafka_addr: SocketAddr,
     tail: SharedTail,
+    tail_answer_bytes: IntGauge,
     lane: LaneHandle,
     indexing: IndexingHandle,
     store: SharedStore,
@@ -295,6 +297,7 @@ impl Ingest {
 
         let fetch_metrics = FetchMetrics::new(&parts.metrics);
         let answers = AnswerRoom::new(ANSWERS_BYTES_MAX, fetch_metrics.answer_bytes.clone());
+        let tail_answer_bytes = fetch_metrics.tail_answer_bytes.clone();
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), fetch_metrics);
         let broker = Broker {
             lane: lane.clone(),
@@ -310,6 +313,7 @@ impl Ingest {
         Ok(Self {
             kafka_addr: bound,
             tail: Arc::new(TailService::new(lane.clone(), reader)),
+            tail_answer_bytes,
             lane,
             indexing,
             store: parts.store,
@@ -337,7 +341,7 @@ impl Ingest {
     /// `/v1/status` and `/v1/seal`, and `/v1/tail` for query workers.
     pub fn routes(&self) -> Router {
         let own = http::routes(http::Desk { lane: self.lane.clone(), indexing: self.indexing.clone() });
-        own.merge(tail::routes(self.tail(), self.stops.clients.clone()))
+        own.merge(tail::routes(self.tail(), self.stops.clients.clone(), self.tail_answer_bytes.clone()))
     }
 
     /// Serves until cancelled and then stops in good order, or until something fails that can't be mended, or somebody

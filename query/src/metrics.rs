@@ -1,5 +1,5 @@
 use chronik_core::telemetry::Metrics;
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 /// What searches tell about themselves.
 #[derive(Clone, Debug)]
@@ -13,12 +13,15 @@ pub(crate) struct SearchMetrics {
     pub(crate) read_bytes: IntCounter,
     pub(crate) records: IntCounter,
     pub(crate) unreadable: IntCounter,
+    pub(crate) cold_answer_bytes: IntGauge,
 }
 
 impl SearchMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         Self {
             searches: metrics.counter("chronik_search_requests_total", "Searches begun."),
+            cold_answer_bytes: metrics
+                .gauge("chronik_cold_answer_bytes", "Bytes of batches in answers to brokers that are not sent yet."),
             incomplete: metrics
                 .counter("chronik_search_incomplete_total", "Searches that could not look at all of their range."),
             refused: metrics.counter("chronik_search_refused_total", "Searches refused because too many were waiting."),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::problem::Problem;
@@ -41,15 +42,24 @@ impl Turns {
 }
 
 impl Turn {
-    /// Bytes that keep the turn until they are dropped: a body that nobody takes counts as long as it takes memory.
-    pub fn hold(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Held { bytes, _turn: self })
+    /// Bytes that keep the turn until they are dropped, and are counted in `held`: a body that nobody takes counts as long
+    /// as it takes memory.
+    pub fn hold(self, bytes: Bytes, held: &IntGauge) -> Bytes {
+        held.add(bytes.len() as i64);
+        Bytes::from_owner(Held { bytes, held: held.clone(), _turn: self })
     }
 }
 
 struct Held {
     bytes: Bytes,
+    held: IntGauge,
     _turn: Turn,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.held.sub(self.bytes.len() as i64);
+    }
 }
 
 impl AsRef<[u8]> for Held {
@@ -83,10 +93,12 @@ mod tests {
         assert_eq!(turns.take().await.unwrap_err(), Busy);
         drop(first);
         let second = second.await.unwrap().unwrap();
-        let held = second.hold(Bytes::from_static(b"body"));
-        assert_eq!(&held[..], b"body");
+        let bytes = IntGauge::new("held", "bytes held").unwrap();
+        let held = second.hold(Bytes::from_static(b"body"), &bytes);
+        assert_eq!((&held[..], bytes.get()), (&b"body"[..], 4));
         assert_eq!(turns.turns.available_permits(), 0);
         drop(held);
+        assert_eq!(bytes.get(), 0);
         turns.take().await.unwrap();
     }
 }

@@ -15,6 +15,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use prometheus::IntGauge;
 use serde::{Deserialize, Serialize};
 
 use super::SharedColdReader;
@@ -60,11 +61,12 @@ pub(super) struct Found {
 struct Served {
     cold: SharedColdReader,
     turns: Turns,
+    held: IntGauge,
 }
 
-/// The routes.
-pub fn routes(cold: SharedColdReader) -> Router {
-    let served = Served { cold, turns: Turns::new(FETCHES.0, FETCHES.1) };
+/// The routes; `held` shows the bytes of batches in answers that are not sent yet.
+pub fn routes(cold: SharedColdReader, held: IntGauge) -> Router {
+    let served = Served { cold, turns: Turns::new(FETCHES.0, FETCHES.1), held };
     Router::new().route("/v1/fetch", post(fetch)).route("/v1/fetch/time", post(time)).with_state(Arc::new(served))
 }
 
@@ -76,7 +78,7 @@ async fn fetch(
     let turn = served.turns.take().await?;
     let max_bytes = max_bytes.min(FETCH_BYTES_MAX);
     let batches = served.cold.fetch(topic, partition, offset, max_bytes).await?;
-    let body = turn.hold(pack(&batches));
+    let body = turn.hold(pack(&batches), &served.held);
     Ok(([(CONTENT_TYPE, CONTENT_TYPE_BATCHES)], body).into_response())
 }
 

@@ -19,6 +19,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use prometheus::IntGauge;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -65,12 +66,14 @@ struct Served {
     tail: SharedTail,
     reads: Turns,
     waits: Turns,
+    held: IntGauge,
     stopping: CancellationToken,
 }
 
-/// The routes. Requests that wait for records are answered at once when `stopping` is cancelled.
-pub fn routes(tail: SharedTail, stopping: CancellationToken) -> Router {
-    let served = Served { tail, reads: Turns::new(READS.0, READS.1), waits: Turns::new(WAITS, 0), stopping };
+/// The routes. Requests that wait for records are answered at once when `stopping` is cancelled; `held` shows the bytes of
+/// batches in answers that are not sent yet.
+pub fn routes(tail: SharedTail, stopping: CancellationToken, held: IntGauge) -> Router {
+    let served = Served { tail, reads: Turns::new(READS.0, READS.1), waits: Turns::new(WAITS, 0), held, stopping };
     Router::new()
         .route("/v1/tail", get(read))
         .route("/v1/tail/topics", get(topics))
@@ -114,7 +117,7 @@ async fn read(
     let turn = served.reads.take().await?;
     let max_bytes = max_bytes.min(READ_BYTES_MAX);
     let batches = served.tail.read(topic, partition, from, max_bytes).await?;
-    let body = turn.hold(pack(&batches));
+    let body = turn.hold(pack(&batches), &served.held);
     Ok(([(CONTENT_TYPE, CONTENT_TYPE_BATCHES)], body).into_response())
 }
 

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -19,9 +20,13 @@ use crate::loopback::{Loopback, client, endpoints};
 use crate::problem::Problem;
 use crate::telemetry::Metrics;
 
+fn held() -> IntGauge {
+    Metrics::new().gauge("held", "Bytes.")
+}
+
 /// A broker's tail over HTTP.
 async fn served(tail: &Arc<MemoryTail>) -> Loopback {
-    Loopback::serving(routes(tail.clone(), CancellationToken::new())).await
+    Loopback::serving(routes(tail.clone(), CancellationToken::new(), held())).await
 }
 
 fn remote(servers: &[&Loopback]) -> RemoteTail {
@@ -141,7 +146,7 @@ async fn a_wrong_token_is_no_answer() {
     }
     let tail = Arc::new(MemoryTail::default());
     tail.create("events", 1).await;
-    let guarded = routes(tail.clone(), CancellationToken::new()).layer(from_fn(guard));
+    let guarded = routes(tail.clone(), CancellationToken::new(), held()).layer(from_fn(guard));
     let server = Loopback::serving(guarded).await;
     for (token, passes) in [(None, false), (Some("wrong"), false), (Some("right"), true)] {
         let client = HttpClient::new(token).unwrap();
@@ -160,7 +165,7 @@ async fn requests_that_wait_end_when_the_process_stops() {
     let tail = Arc::new(MemoryTail::default());
     let id = tail.create("events", 1).await;
     let stopping = CancellationToken::new();
-    let server = Loopback::serving(routes(tail.clone(), stopping.clone())).await;
+    let server = Loopback::serving(routes(tail.clone(), stopping.clone(), held())).await;
     let remote = remote(&[&server]);
     stopping.cancel();
     let error = remote.moved(id, 0, Duration::from_secs(20)).await.unwrap_err();

@@ -55,7 +55,7 @@ fn alone(server: &Loopback) -> Alone {
 
 /// A query worker, as far as cold fetches go.
 async fn worker(history: &History) -> Loopback {
-    Loopback::serving(routes(Arc::new(history.reader(1 << 20)))).await
+    Loopback::serving(routes(Arc::new(history.reader(1 << 20)), Metrics::new().gauge("held", "Bytes."))).await
 }
 
 /// Reads through workers; in process there is a bucket that does not answer.
