@@ -2,7 +2,7 @@
 # the Python environment and the servers that it installs.
 
 # The same for every call of cargo: a package alone, or other features, would have the dependencies compiled again.
-all := "--workspace --features chronik-core/servers,chronik-indexer/servers"
+all := "--workspace --features chronik-store/servers,chronik-indexer/servers"
 python := env("CHRONIK_TEST_CACHE", home_directory() / ".cache/chronik-tests") / "python-" + `sha256sum tests/requirements.txt | cut -c1-16` / "bin"
 pytest := "CHRONIK_BINARY=" + justfile_directory() / "target/debug/chronik " + python / "pytest --config-file tests/pyproject.toml"
 

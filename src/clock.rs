@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chronik_core::ids::Timestamp;
+use chronik_format::ids::Timestamp;
 
 /// The time.
 #[allow(clippy::disallowed_methods)]

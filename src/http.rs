@@ -1,7 +1,7 @@
 //! The tool's way to search, status and seal.
 
 use anyhow::{Result, anyhow, bail};
-use chronik_core::setting::Secret;
+use chronik_service::setting::Secret;
 use serde_json::Value;
 
 use crate::server::Server;

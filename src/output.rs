@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chronik_core::batch::Record;
+use chronik_format::batch::Record;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 

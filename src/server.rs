@@ -1,6 +1,6 @@
 //! The server that the tool speaks to.
 
-use chronik_core::setting::Secret;
+use chronik_service::setting::Secret;
 use clap::Args;
 
 /// Where the tool finds the server, and how it answers.

@@ -1,8 +1,9 @@
 //! What an operator can set about `chronik standalone`: the settings of its parts, side by side.
 
-use chronik_core::setting::{BucketSettings, CacheSettings, HttpSettings, QueueSettings};
 use chronik_indexer::IndexerSettings;
 use chronik_ingest::IngestSettings;
+use chronik_service::setting::{CacheSettings, HttpSettings};
+use chronik_store::setting::{BucketSettings, QueueSettings};
 use clap::Args;
 
 /// Settings of the whole system in one process. Every flag has an environment variable.

@@ -1,16 +1,16 @@
-//! Broker, indexer and search in one process. They share it, and nothing else but the seams of `chronik-core`.
+//! Broker, indexer and search in one process. They share it, and nothing else but store, queue and what `chronik-peers` has them ask of each other.
 
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use chronik_core::cold;
-use chronik_core::ids::Lane;
-use chronik_core::process::{Process, reachable};
-use chronik_core::setting::Uses;
-use chronik_core::store::Access;
+use chronik_format::ids::Lane;
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_ingest::{Ingest, IngestParts};
+use chronik_peers::cold;
 use chronik_query::{QueryLimits, QueryParts, QueryService};
+use chronik_service::process::{Process, reachable};
+use chronik_service::setting::Uses;
+use chronik_store::Access;
 
 use crate::settings::StandaloneSettings;
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use chronik_core::archive::Undecodable;
-use chronik_core::batch::DECOMPRESSED_BYTES_MAX;
-use chronik_core::failpoint;
-use chronik_core::job::{ArchiveMade, Job, JobResult};
-use chronik_core::names::ArchiveName;
-use chronik_core::store::SharedStore;
-use chronik_core::telemetry::Metrics;
+use chronik_format::archive::Undecodable;
+use chronik_format::batch::DECOMPRESSED_BYTES_MAX;
+use chronik_format::job::{ArchiveMade, Job, JobResult};
+use chronik_format::names::ArchiveName;
+use chronik_service::failpoint;
+use chronik_service::telemetry::Metrics;
+use chronik_store::SharedStore;
 use tokio::time::Instant;
 use ulid::Ulid;
 

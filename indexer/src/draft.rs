@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use chronik_core::archive::{
+use chronik_format::archive::{
     ArchiveError, BuiltArchive, Description, RunTable, UNDECODABLE_MAX, Undecodable, VERSION, build,
 };
-use chronik_core::batch::records;
-use chronik_core::failpoint;
-use chronik_core::job::{CoveredRun, Job, JobRun};
-use chronik_core::search::ANALYSIS;
+use chronik_format::batch::records;
+use chronik_format::job::{CoveredRun, Job, JobRun};
+use chronik_format::search::ANALYSIS;
+use chronik_service::failpoint;
 use tantivy::directory::RamDirectory;
 use tantivy::indexer::SingleSegmentIndexWriter;
 use tokio::time::Instant;
@@ -180,8 +180,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use bytes::Bytes;
-    use chronik_core::batch::{BatchBuilder, Codec};
-    use chronik_core::job::{IndexSettings, JobKind};
+    use chronik_format::batch::{BatchBuilder, Codec};
+    use chronik_format::job::{IndexSettings, JobKind};
 
     use super::*;
     use crate::survey::Limits;

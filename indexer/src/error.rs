@@ -1,6 +1,6 @@
-use chronik_core::archive::ArchiveError;
-use chronik_core::queue::QueueError;
-use chronik_core::store::StoreError;
+use chronik_format::archive::ArchiveError;
+use chronik_store::StoreError;
+use chronik_store::queue::QueueError;
 use tantivy::TantivyError;
 
 /// Why a job could not be done this time; it comes again.

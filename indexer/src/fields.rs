@@ -1,9 +1,9 @@
-//! The index's fields, and a record's document: see [`chronik_core::archive::terms`].
+//! The index's fields, and a record's document: see [`chronik_format::archive::terms`].
 
-use chronik_core::archive::terms::{HEADERS, KEY, VALUE, header_term, key_term};
-use chronik_core::batch::Record;
-use chronik_core::job::{IndexSettings, ValueFormat};
-use chronik_core::search::{ANALYSIS, tokens};
+use chronik_format::archive::terms::{HEADERS, KEY, VALUE, header_term, key_term};
+use chronik_format::batch::Record;
+use chronik_format::job::{IndexSettings, ValueFormat};
+use chronik_format::search::{ANALYSIS, tokens};
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{TextAnalyzer, TokenizerManager};
 use tantivy::{Index, IndexBuilder, IndexSettings as TantivySettings, TantivyDocument};

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use chronik_core::archive::Member;
+use chronik_format::archive::Member;
 use tantivy::directory::{Directory, RamDirectory};
 use tantivy::index::SegmentId;
 use tantivy::{Index, TantivyDocument, TantivyError};

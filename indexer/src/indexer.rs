@@ -1,9 +1,9 @@
 //! The indexer as a worker: a bench, and the queue that brings it jobs.
 
-use chronik_core::job::{Job, JobResult};
-use chronik_core::queue::SharedQueue;
-use chronik_core::store::SharedStore;
-use chronik_core::telemetry::Metrics;
+use chronik_format::job::{Job, JobResult};
+use chronik_service::telemetry::Metrics;
+use chronik_store::SharedStore;
+use chronik_store::queue::SharedQueue;
 
 use crate::bench::Bench;
 use crate::error::IndexError;

@@ -1,6 +1,7 @@
 //! The queue's message, read with suspicion.
 
-use chronik_core::job::{Job, JobResult, MESSAGE_BYTES_MAX, VERSION};
+use chronik_format::job::{Job, JobResult, VERSION};
+use chronik_store::queue::MESSAGE_BYTES_MAX;
 use serde::Deserialize;
 
 use crate::survey::unreadable;

@@ -1,6 +1,6 @@
 //! The indexer: turns runs of records into archives.
 //!
-//! A worker takes a [`Job`](chronik_core::job::Job) from the queue, reads its runs from their segments, checks and
+//! A worker takes a [`Job`](chronik_format::job::Job) from the queue, reads its runs from their segments, checks and
 //! decodes every batch (`survey`), fills Tantivy indexes within a memory limit (`draft`, `made`), creates the
 //! archives under names of their own, puts a result into the lane's inbox, and acknowledges the job last. It keeps
 //! nothing: a worker that dies leaves at most objects that nobody names.

@@ -1,4 +1,4 @@
-use chronik_core::telemetry::Metrics;
+use chronik_service::telemetry::Metrics;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 #[derive(Debug)]

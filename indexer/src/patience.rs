@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chronik_core::store::StoreError;
+use chronik_store::StoreError;
 
 const TRIES: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use chronik_core::job::{JobRun, UnreadableRun};
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::job::{JobRun, UnreadableRun};
+use chronik_store::{SharedStore, StoreError};
 use prometheus::IntCounter;
 
 use crate::aside::Aside;

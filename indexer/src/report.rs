@@ -1,10 +1,10 @@
 //! From a job to its result in the inbox, which is written last: what it names is there in full.
 
 use bytes::Bytes;
-use chronik_core::failpoint;
-use chronik_core::job::{Job, JobResult};
-use chronik_core::names::ResultName;
-use chronik_core::queue::RECEIVES_MAX;
+use chronik_format::job::{Job, JobResult};
+use chronik_format::names::ResultName;
+use chronik_service::failpoint;
+use chronik_store::queue::RECEIVES_MAX;
 use tokio::time::Instant;
 use ulid::Ulid;
 

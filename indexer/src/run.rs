@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use chronik_core::names;
-use chronik_core::process::{Process, ServiceError};
-use chronik_core::queue::SharedQueue;
-use chronik_core::setting::QueueKind;
-use chronik_core::store::{Access, SharedStore, StoreError};
+use chronik_format::names;
+use chronik_service::process::{Process, ServiceError};
+use chronik_store::queue::SharedQueue;
+use chronik_store::setting::QueueKind;
+use chronik_store::{Access, SharedStore, StoreError};
 
 use crate::indexer::{Indexer, IndexerParts};
 use crate::settings::RunSettings;

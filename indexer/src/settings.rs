@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
-use chronik_core::setting::{BucketSettings, ByteSize, HttpSettings, QueueSettings};
+use chronik_service::setting::{ByteSize, HttpSettings};
+use chronik_store::setting::{BucketSettings, QueueSettings};
 use clap::Args;
 
 /// Settings of an indexer in a process of its own.

@@ -2,12 +2,12 @@
 //! nothing back.
 
 use bytes::Bytes;
-use chronik_core::archive::{Batch, REASON_BYTES_MAX, UNDECODABLE_MAX, Undecodable};
-use chronik_core::batch::{
+use chronik_format::archive::{Batch, REASON_BYTES_MAX, UNDECODABLE_MAX, Undecodable};
+use chronik_format::batch::{
     BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, check_unpacks, records, split, verify,
 };
-use chronik_core::ids::Offset;
-use chronik_core::job::{JobRun, UnreadableRun};
+use chronik_format::ids::Offset;
+use chronik_format::job::{JobRun, UnreadableRun};
 
 /// A run that can be indexed.
 #[derive(Debug)]

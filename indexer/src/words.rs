@@ -1,7 +1,7 @@
 //! The product's text analysis as Tantivy sees it.
 
-use chronik_core::job::ValueFormat;
-use chronik_core::search::{self, value_words};
+use chronik_format::job::ValueFormat;
+use chronik_format::search::{self, value_words};
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 
 /// Gives the words of [`value_words`], each at its position.

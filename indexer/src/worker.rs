@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use chronik_core::queue::{Delivery, QueueError};
+use chronik_store::queue::{Delivery, QueueError};
 use tokio_util::sync::CancellationToken;
 
 use crate::indexer::Indexer;

@@ -6,12 +6,12 @@ mod kit;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::archive::{UNDECODABLE_MAX, inspect};
-use chronik_core::batch::{CONTROL, Codec, HEADER_LENGTH, forged};
-use chronik_core::job::{IndexSettings, Job, JobInput, JobResult, JobRun};
-use chronik_core::names::ArchiveName;
-use chronik_core::store::faulty::{Fault, FaultyStore, Line, Operation};
-use chronik_core::store::{SharedStore, memory};
+use chronik_format::archive::{UNDECODABLE_MAX, inspect};
+use chronik_format::batch::{CONTROL, Codec, HEADER_LENGTH, forged};
+use chronik_format::job::{IndexSettings, Job, JobInput, JobResult, JobRun};
+use chronik_format::names::ArchiveName;
+use chronik_store::faulty::{Fault, FaultyStore, Line, Operation};
+use chronik_store::{SharedStore, memory};
 use kit::{batch, embedded, indexer, job, record, segment};
 
 /// One of everything: keys, headers, a tombstone, a gap, every codec, a control batch, a batch that can't be decoded, two
@@ -77,7 +77,7 @@ async fn the_same_inputs_give_the_bytes_of_the_golden_file() {
     let (second_key, second) = archive_of(&store, job).await;
     assert_ne!(first_key, second_key);
     assert!(first == second);
-    chronik_core::golden::check("archive-v0.ckx", &first);
+    chronik_format::golden::check("archive-v0.ckx", &first);
 }
 
 #[tokio::test]

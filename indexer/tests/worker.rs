@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chronik_core::batch::Codec;
-use chronik_core::job::{IndexSettings, Job};
-use chronik_core::queue::{Delivery, Depth, EmbeddedQueue, Queue, QueueError};
-use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-use chronik_core::store::{LocalBucket, SharedStore, memory};
+use chronik_format::batch::Codec;
+use chronik_format::job::{IndexSettings, Job};
+use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::queue::{Delivery, Depth, EmbeddedQueue, Queue, QueueError};
+use chronik_store::{LocalBucket, SharedStore, memory};
 use kit::{batch, embedded, indexer, job, record, results, segment};
 use tokio_util::sync::CancellationToken;
 
@@ -227,7 +227,7 @@ async fn an_undecodable_batch_is_reported_and_the_job_is_done() {
     let good = batch(Codec::None, 0, 0, &[(0, record(0, None, Some("word"), &[]))]);
     let mut input = segment(&store, "segments/good", &[(0, vec![good])]).await;
     store.create("segments/bad", vec![Bytes::from(vec![7; input.size as usize])]).await.unwrap();
-    let bad = chronik_core::job::JobInput { key: "segments/bad".to_owned(), ..input.clone() };
+    let bad = chronik_format::job::JobInput { key: "segments/bad".to_owned(), ..input.clone() };
     input.runs[0].partition = 1;
     let job = job(vec![bad, input], IndexSettings::default());
     queue.send(serde_json::to_string(&job).unwrap()).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use chronik_core::ids::{Incarnation, TopicId};
+use chronik_format::ids::{Incarnation, TopicId};
 use chronik_ingest::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
 use chronik_ingest::state::LaneState;
 use chronik_ingest::topic_config::TopicConfig;

@@ -6,10 +6,10 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use chronik_core::ids::{Incarnation, Lane, Timestamp};
-use chronik_core::names::{self, ClaimName, SegmentName};
-use chronik_core::segment::SegmentReader;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::ids::{Incarnation, Lane, Timestamp};
+use chronik_format::names::{self, ClaimName, SegmentName};
+use chronik_format::segment::SegmentReader;
+use chronik_store::{SharedStore, StoreError};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -293,8 +293,8 @@ pub fn fuzz_documents(bytes: &[u8]) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-    use chronik_core::store::{PatientStore, memory};
+    use chronik_store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_store::{PatientStore, memory};
 
     use super::*;
 
@@ -332,7 +332,7 @@ mod tests {
     struct Forgetful(SharedStore);
 
     #[async_trait::async_trait]
-    impl chronik_core::store::Store for Forgetful {
+    impl chronik_store::Store for Forgetful {
         async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
             self.0.overwrite(key, parts.concat().into()).await
         }
@@ -342,10 +342,10 @@ mod tests {
         async fn read(&self, key: &str, range: Option<std::ops::Range<u64>>) -> Result<Bytes, StoreError> {
             self.0.read(key, range).await
         }
-        async fn info(&self, key: &str) -> Result<chronik_core::store::ObjectInfo, StoreError> {
+        async fn info(&self, key: &str) -> Result<chronik_store::ObjectInfo, StoreError> {
             self.0.info(key).await
         }
-        async fn list(&self, prefix: &str) -> Result<Vec<chronik_core::store::ObjectInfo>, StoreError> {
+        async fn list(&self, prefix: &str) -> Result<Vec<chronik_store::ObjectInfo>, StoreError> {
             self.0.list(prefix).await
         }
         async fn delete(&self, key: &str) -> Result<(), StoreError> {

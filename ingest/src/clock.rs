@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chronik_core::ids::Timestamp;
+use chronik_format::ids::Timestamp;
 
 /// Milliseconds since the Unix epoch.
 #[allow(clippy::disallowed_methods)]

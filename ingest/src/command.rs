@@ -5,9 +5,9 @@
 
 use bincode::error::DecodeError;
 use bytes::Bytes;
-use chronik_core::batch::BatchHeader;
-use chronik_core::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
-use chronik_core::job::CoveredRun;
+use chronik_format::batch::BatchHeader;
+use chronik_format::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::job::CoveredRun;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::topic_config::TopicConfig;

@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
-use chronik_core::names::{CheckpointName, ExportName, SegmentName};
-use chronik_core::segment::{self, SegmentError, SegmentHeader, SegmentReader};
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::names::{CheckpointName, ExportName, SegmentName};
+use chronik_format::segment::{self, SegmentError, SegmentHeader, SegmentReader};
+use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
 
 use crate::ship::{self, ShipError};

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::catalog::reader::CatalogReader;
-use chronik_core::catalog::{
+use chronik_format::catalog::reader::CatalogReader;
+use chronik_format::catalog::{
     self, ArchiveEntry, CatalogError, CatalogRoot, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
 };
-use chronik_core::failpoint;
-use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
-use chronik_core::names::ExportName;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::ids::{Incarnation, Lane, LogIndex, TopicId};
+use chronik_format::names::ExportName;
+use chronik_service::failpoint;
+use chronik_store::{SharedStore, StoreError};
 use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;

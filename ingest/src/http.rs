@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chronik_core::ids::{Offset, PartitionId};
-use chronik_core::problem::Problem;
+use chronik_format::ids::{Offset, PartitionId};
+use chronik_service::problem::Problem;
 use serde::Serialize;
 
 use crate::clock::now_ms;

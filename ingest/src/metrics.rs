@@ -3,8 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use chronik_core::telemetry::Metrics;
 use chronik_net::NetStats;
+use chronik_service::telemetry::Metrics;
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 
 /// Of the lane's owner.

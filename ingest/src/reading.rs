@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use chronik_core::batch::{self, BatchHeader};
-use chronik_core::cold::{ColdError, SharedColdReader};
-use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::batch::{self, BatchHeader};
+use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use chronik_peers::cold::{ColdError, SharedColdReader};
 
 use crate::command::{Append, Command, CommandError};
 use crate::lane::LaneHandle;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use chronik_core::client::HttpClient;
-use chronik_core::cold::{self, RemoteReaders, SharedColdReader};
-use chronik_core::ids::Lane;
-use chronik_core::process::{Process, ServiceError, reachable};
-use chronik_core::setting::{QueueKind, Uses};
-use chronik_core::store::Access;
+use chronik_format::ids::Lane;
+use chronik_peers::cold::{self, RemoteReaders, SharedColdReader};
+use chronik_service::client::HttpClient;
+use chronik_service::process::{Process, ServiceError, reachable};
+use chronik_service::setting::Uses;
+use chronik_store::Access;
+use chronik_store::setting::QueueKind;
 
 use crate::broker::{Ingest, IngestError, IngestParts};
 use crate::settings::{RunSettings, SettingsError};

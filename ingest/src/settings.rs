@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use chronik_core::setting::{
-    self, BucketSettings, ByteSize, CacheSettings, HttpSettings, Period, QueryEndpointSettings, QueueSettings,
-};
+use chronik_service::setting::{self, ByteSize, CacheSettings, HttpSettings, Period, QueryEndpointSettings};
+use chronik_store::setting::{BucketSettings, QueueSettings};
 use clap::Args;
 
 use crate::ownership::Rhythm;

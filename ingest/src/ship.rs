@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chronik_core::failpoint;
-use chronik_core::ids::{Incarnation, Lane, LogIndex, PartitionId, TopicId};
-use chronik_core::names::{CheckpointName, SegmentName};
-use chronik_core::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::ids::{Incarnation, Lane, LogIndex, PartitionId, TopicId};
+use chronik_format::names::{CheckpointName, SegmentName};
+use chronik_format::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
+use chronik_service::failpoint;
+use chronik_store::{SharedStore, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use prometheus::IntGauge;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::catalog::Latest;
-use chronik_core::ids::{Incarnation, Lane};
-use chronik_core::names::CheckpointName;
-use chronik_core::setting::ByteSize;
-use chronik_core::store::{PatientStore, SharedStore, StoreError};
+use chronik_format::catalog::Latest;
+use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::names::CheckpointName;
+use chronik_service::setting::ByteSize;
+use chronik_store::{PatientStore, SharedStore, StoreError};
 use tokio::sync::mpsc;
 use ulid::Ulid;
 
@@ -499,11 +499,11 @@ fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog)
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_core::catalog::VERSION;
-    use chronik_core::names;
-    use chronik_core::store::clocked::ClockedStore;
-    use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-    use chronik_core::store::memory;
+    use chronik_format::catalog::VERSION;
+    use chronik_format::names;
+    use chronik_store::clocked::ClockedStore;
+    use chronik_store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_store::memory;
     use clap::Parser;
 
     use super::*;

@@ -1,4 +1,4 @@
-//! The broker's tail for searches: see [`chronik_core::tail`].
+//! The broker's tail for searches: see [`chronik_peers::tail`].
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chronik_core::ids::{Offset, PartitionId, TopicId};
-use chronik_core::tail::{Tail, TailError, TailPartition, TailTopic};
+use chronik_format::ids::{Offset, PartitionId, TopicId};
+use chronik_peers::tail::{Tail, TailError, TailPartition, TailTopic};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, timeout_at};
 

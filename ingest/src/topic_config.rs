@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronik_core::job::{IndexSettings, ValueFormat};
+use chronik_format::job::{IndexSettings, ValueFormat};
 use serde::{Deserialize, Serialize};
 
 /// Kafka's default of `max.message.bytes`.

@@ -4,14 +4,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::catalog::CatalogReader;
-use chronik_core::client::HttpClient;
-use chronik_core::cold;
-use chronik_core::ids::Lane;
-use chronik_core::process::{Process, ServiceError};
-use chronik_core::setting::Uses;
-use chronik_core::store::Access;
-use chronik_core::tail::{FollowLimits, FollowedTail, RemoteTail, SharedTail};
+use chronik_format::catalog::CatalogReader;
+use chronik_format::ids::Lane;
+use chronik_peers::cold;
+use chronik_peers::tail::{FollowLimits, FollowedTail, RemoteTail, SharedTail};
+use chronik_service::client::HttpClient;
+use chronik_service::process::{Process, ServiceError};
+use chronik_service::setting::Uses;
+use chronik_store::Access;
 
 use crate::http::routes;
 use crate::service::{QueryLimits, QueryParts, QueryService};

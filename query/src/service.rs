@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use chronik_core::catalog::CatalogReader;
-use chronik_core::cold::SharedColdReader;
-use chronik_core::setting::Shares;
-use chronik_core::store::SharedStore;
-use chronik_core::tail::SharedTail;
-use chronik_core::telemetry::Metrics;
+use chronik_format::catalog::CatalogReader;
+use chronik_peers::cold::SharedColdReader;
+use chronik_peers::tail::SharedTail;
+use chronik_service::setting::Shares;
+use chronik_service::telemetry::Metrics;
+use chronik_store::SharedStore;
 use tokio::sync::Semaphore;
 
 use crate::archive::ArchiveLeaf;

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
-use chronik_core::setting::{BucketSettings, CacheSettings, HttpSettings, IngestEndpointSettings};
+use chronik_service::setting::{CacheSettings, HttpSettings, IngestEndpointSettings};
+use chronik_store::setting::BucketSettings;
 use clap::Args;
 
 /// Settings of a query worker.

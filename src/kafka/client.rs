@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chronik_core::batch::{self, BatchError, BatchHeader, Record};
-use chronik_core::ids::{Offset, PartitionId, Timestamp};
+use chronik_format::batch::{self, BatchError, BatchHeader, Record};
+use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use chronik_wire::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, ErrorCode, FetchPartition, FetchRequest, FetchTopic,
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
@@ -317,7 +317,7 @@ fn records_of(batch: &Bytes) -> Result<Vec<Record>, BatchError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use chronik_core::batch::{BatchBuilder, Codec, stamp};
+    use chronik_format::batch::{BatchBuilder, Codec, stamp};
 
     use super::*;
 

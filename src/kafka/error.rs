@@ -70,7 +70,7 @@ pub enum KafkaError {
         /// Where the next batch begins.
         next: i64,
         /// What is wrong with it.
-        source: chronik_core::batch::BatchError,
+        source: chronik_format::batch::BatchError,
     },
 }
 

@@ -1,6 +1,6 @@
 //! Which partition a key belongs to: the choice of Kafka's own producer, so that both agree.
 
-use chronik_core::ids::PartitionId;
+use chronik_format::ids::PartitionId;
 
 /// The partition of a key among `partitions` (at least 1): murmur2 of the key, as in Kafka's
 /// `BuiltInPartitioner.partitionForKey`.

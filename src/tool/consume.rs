@@ -2,8 +2,8 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use anyhow::{Result, bail};
-use chronik_core::batch::Record;
-use chronik_core::ids::{Offset, PartitionId};
+use chronik_format::batch::Record;
+use chronik_format::ids::{Offset, PartitionId};
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use clap::Args;
 

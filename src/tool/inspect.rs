@@ -2,9 +2,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use chronik_core::setting::BucketSettings;
-use chronik_core::store::{Access, LocalBucket, SharedStore};
-use chronik_core::{archive, segment};
+use chronik_format::{archive, segment};
+use chronik_store::setting::BucketSettings;
+use chronik_store::{Access, LocalBucket, SharedStore};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 

@@ -3,8 +3,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, Codec, Header};
-use chronik_core::ids::{Offset, PartitionId};
+use chronik_format::batch::{BatchBuilder, Codec, Header};
+use chronik_format::ids::{Offset, PartitionId};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::mpsc;

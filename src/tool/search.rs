@@ -1,5 +1,5 @@
 use anyhow::{Context, Result};
-use chronik_core::ids::Timestamp;
+use chronik_format::ids::Timestamp;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 

@@ -195,10 +195,10 @@ def test_a_function_that_can_not_work_says_why(settings, told):
 
 def test_only_builds_for_tests_have_fail_points():
     tree = subprocess.run(
-        ["cargo", "tree", "--workspace", "--edges", "features,normal", "--invert", "chronik-core"],
+        ["cargo", "tree", "--workspace", "--edges", "features,normal", "--invert", "chronik-service"],
         capture_output=True,
         check=True,
         cwd=Path(__file__).parent,
         text=True,
     ).stdout
-    assert "chronik-core" in tree and "failpoints" not in tree and "testing" not in tree
+    assert "chronik-service" in tree and "failpoints" not in tree and "testing" not in tree

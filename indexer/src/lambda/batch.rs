@@ -80,9 +80,9 @@ mod tests {
 
     use std::time::Duration;
 
-    use chronik_core::job::JobResult;
-    use chronik_core::store::memory;
-    use chronik_core::telemetry::Metrics;
+    use chronik_format::job::JobResult;
+    use chronik_service::telemetry::Metrics;
+    use chronik_store::memory;
     use serde_json::{Value, json};
 
     use super::*;

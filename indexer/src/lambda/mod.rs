@@ -16,7 +16,7 @@ mod settings;
 use std::process::ExitCode;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use chronik_core::telemetry::Metrics;
+use chronik_service::telemetry::Metrics;
 use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 use tracing::Instrument;
 

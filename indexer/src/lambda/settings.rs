@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use chronik_core::setting::{AbsentSetting, Backend, BucketSettings, ByteSize, absent_setting_in};
-use chronik_core::store::{Access, BucketError, SharedStore};
+use chronik_service::setting::{AbsentSetting, ByteSize, absent_setting_in};
+use chronik_store::setting::{Backend, BucketSettings};
+use chronik_store::{Access, BucketError, SharedStore};
 use clap::Parser;
 
 /// What a function needs beside the work: the program, its runtime, connections.

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, Codec, Header, Record, stamp, verify};
-use chronik_core::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
-use chronik_core::job::{IndexSettings, Job, JobInput, JobKind, JobResult, JobRun, VERSION};
-use chronik_core::queue::{EmbeddedQueue, SharedQueue};
-use chronik_core::store::SharedStore;
-use chronik_core::telemetry::Metrics;
+use chronik_format::batch::{BatchBuilder, Codec, Header, Record, stamp, verify};
+use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
+use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobResult, JobRun, VERSION};
 use chronik_indexer::{Indexer, IndexerParts};
+use chronik_service::telemetry::Metrics;
+use chronik_store::SharedStore;
+use chronik_store::queue::{EmbeddedQueue, SharedQueue};
 use uuid::Uuid;
 
 pub fn record(timestamp: i64, key: Option<&str>, value: Option<&str>, headers: &[(&str, &str)]) -> Record {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chronik_core::ids::TopicId;
+use chronik_format::ids::TopicId;
 use chronik_net::{Outcome, Request};
 use chronik_wire::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chronik_core::ids::TopicId;
+use chronik_format::ids::TopicId;
 use chronik_net::{Outcome, Request};
 use chronik_wire::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use futures::future::{BoxFuture, join_all};

@@ -2,7 +2,7 @@
 //!
 //! The rules are those of Kafka's `LeaderEpochFileCache`.
 
-use chronik_core::ids::Offset;
+use chronik_format::ids::Offset;
 
 /// The epoch of the record at an offset; of one past the last record, the current epoch.
 pub fn epoch_at(epochs: &[(i32, Offset)], offset: Offset) -> Option<i32> {

@@ -1,7 +1,7 @@
 //! The one map from our errors to Kafka's codes.
 
-use chronik_core::batch::BatchError;
-use chronik_core::ids::Offset;
+use chronik_format::batch::BatchError;
+use chronik_format::ids::Offset;
 use chronik_wire::ErrorCode;
 
 use super::topic_name::TopicNameError;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_core::ids::{Offset, Timestamp};
+use chronik_format::ids::{Offset, Timestamp};
 use chronik_net::{Outcome, Request};
 use chronik_wire::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use chronik_core::ids::TopicId;
+use chronik_format::ids::TopicId;
 use chronik_net::{Outcome, Request};
 use chronik_wire::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,

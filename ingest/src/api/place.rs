@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_core::ids::PartitionId;
+use chronik_format::ids::PartitionId;
 
 use super::Broker;
 use super::error::ApiError;

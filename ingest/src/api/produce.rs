@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::batch::{Codec, check_produced};
+use chronik_format::batch::{Codec, check_produced};
 use chronik_net::{Outcome, Request};
 use chronik_wire::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,

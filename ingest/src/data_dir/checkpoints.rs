@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
 
 use super::{DataDirError, io_error};
 use crate::disk::{Disk, DiskFile, Head, UnknownVersion, read_full_at, write_all_at};

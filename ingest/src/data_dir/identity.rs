@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use chronik_core::ids::Incarnation;
+use chronik_format::ids::Incarnation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;

@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chronik_core::ids::Lane;
+use chronik_format::ids::Lane;
 
 use crate::disk::{Disk, LocalDisk};
 pub use checkpoints::{Checkpoints, Stored};
@@ -236,7 +236,7 @@ mod tests {
 
     use std::os::unix::fs::MetadataExt;
 
-    use chronik_core::ids::Incarnation;
+    use chronik_format::ids::Incarnation;
     use uuid::Uuid;
 
     use super::*;

@@ -1,8 +1,8 @@
 //! The lane's checkpoints in the bucket.
 
-use chronik_core::ids::{Lane, LogIndex, Timestamp};
-use chronik_core::names::CheckpointName;
-use chronik_core::store::{Store, StoreError};
+use chronik_format::ids::{Lane, LogIndex, Timestamp};
+use chronik_format::names::CheckpointName;
+use chronik_store::{Store, StoreError};
 
 use super::object::Object;
 

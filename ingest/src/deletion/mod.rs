@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::catalog::{CatalogError, CatalogReader};
-use chronik_core::failpoint;
-use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp};
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::catalog::{CatalogError, CatalogReader};
+use chronik_format::ids::{Incarnation, Lane, LogIndex, Timestamp};
+use chronik_service::failpoint;
+use chronik_store::{SharedStore, StoreError};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -1,7 +1,7 @@
 //! The objects that may ever be deleted, by their names.
 
-use chronik_core::ids::{Incarnation, Timestamp};
-use chronik_core::names::{ArchiveName, CheckpointName, ExportName, ProbeName, ResultName, SegmentName};
+use chronik_format::ids::{Incarnation, Timestamp};
+use chronik_format::names::{ArchiveName, CheckpointName, ExportName, ProbeName, ResultName, SegmentName};
 use ulid::Ulid;
 
 use crate::state::LaneState;

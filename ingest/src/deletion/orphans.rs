@@ -7,9 +7,9 @@
 //! no recovery looks there.
 
 use bytes::Bytes;
-use chronik_core::ids::{LogIndex, Timestamp};
-use chronik_core::names::{PROBES, ProbeName, ResultName, SegmentName, TOPICS};
-use chronik_core::store::ObjectInfo;
+use chronik_format::ids::{LogIndex, Timestamp};
+use chronik_format::names::{PROBES, ProbeName, ResultName, SegmentName, TOPICS};
+use chronik_store::ObjectInfo;
 use futures::TryStreamExt;
 use ulid::Ulid;
 

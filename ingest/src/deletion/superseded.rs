@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use chronik_core::catalog::Catalog;
-use chronik_core::ids::Timestamp;
-use chronik_core::names::ExportName;
-use chronik_core::store::StoreError;
+use chronik_format::catalog::Catalog;
+use chronik_format::ids::Timestamp;
+use chronik_format::names::ExportName;
+use chronik_store::StoreError;
 
 use super::checkpoints::Checkpoints;
 use super::{BATCH, Deletion, DeletionError, GRACE_MS};

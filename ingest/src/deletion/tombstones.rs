@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use chronik_core::ids::{Incarnation, LogIndex, Timestamp};
+use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 
 use super::checkpoints::Checkpoints;
 use super::object::Object;

@@ -9,7 +9,7 @@
 use std::io;
 
 use bytes::Buf;
-use chronik_core::ids::{Incarnation, Lane};
+use chronik_format::ids::{Incarnation, Lane};
 
 use super::{ReadAt, read_full_at};
 
@@ -111,7 +111,7 @@ mod tests {
             fields: [4, 0x0102_0304_0506_0708, u64::MAX],
         };
         let bytes = head.encode(&MAGIC);
-        chronik_core::golden::check("place-head-v0.bin", &bytes);
+        chronik_format::golden::check("place-head-v0.bin", &bytes);
         assert_eq!(Head::decode(&MAGIC, &bytes), Ok(Some(head)));
     }
 

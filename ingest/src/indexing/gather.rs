@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
-use chronik_core::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
+use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
 use uuid::Uuid;
 
 use super::IndexLimits;

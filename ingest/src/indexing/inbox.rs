@@ -1,10 +1,10 @@
 //! What indexers put into `inbox/`.
 
-use chronik_core::archive::{self, ArchiveError};
-use chronik_core::failpoint;
-use chronik_core::ids::{Timestamp, TopicId};
-use chronik_core::job::{ArchiveMade, JobResult, VERSION};
-use chronik_core::names::{ArchiveName, ResultName};
+use chronik_format::archive::{self, ArchiveError};
+use chronik_format::ids::{Timestamp, TopicId};
+use chronik_format::job::{ArchiveMade, JobResult, VERSION};
+use chronik_format::names::{ArchiveName, ResultName};
+use chronik_service::failpoint;
 
 use super::Desk;
 use crate::clock::now_ms;
@@ -127,7 +127,7 @@ impl Desk {
 
 fn named_at(topic: TopicId, key: &str) -> Result<Timestamp, ResultError> {
     let name: ArchiveName =
-        key.parse().map_err(|error: chronik_core::names::NameError| ResultError::Invalid(error.to_string()))?;
+        key.parse().map_err(|error: chronik_format::names::NameError| ResultError::Invalid(error.to_string()))?;
     if name.topic != topic {
         return Err(ResultError::Invalid(format!("archive {key} is not of topic {topic}")));
     }

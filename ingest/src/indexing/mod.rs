@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chronik_core::failpoint;
-use chronik_core::ids::LogIndex;
-use chronik_core::job::MESSAGE_BYTES_MAX;
-use chronik_core::queue::{QueueError, SharedQueue};
-use chronik_core::store::SharedStore;
+use chronik_format::ids::LogIndex;
+use chronik_service::failpoint;
+use chronik_store::SharedStore;
+use chronik_store::queue::MESSAGE_BYTES_MAX;
+use chronik_store::queue::{QueueError, SharedQueue};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

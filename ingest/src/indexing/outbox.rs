@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use chronik_core::queue::Depth;
+use chronik_store::queue::Depth;
 use tokio::time::Instant;
 
 use crate::state::RunKey;
@@ -105,7 +105,7 @@ impl Outbox {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_core::ids::TopicId;
+    use chronik_format::ids::TopicId;
     use uuid::Uuid;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use crate::command::Command;
 

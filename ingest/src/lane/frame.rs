@@ -1,8 +1,8 @@
 //! Frames on their way: one that is being put together, and those between write-ahead log and application.
 
 use bytes::{Bytes, BytesMut};
-use chronik_core::batch;
-use chronik_core::ids::{Incarnation, LogIndex, Timestamp};
+use chronik_format::batch;
+use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 
 use super::border::FrameWeight;
 use super::stage::Stamp;

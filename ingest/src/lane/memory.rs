@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use chronik_core::ids::{LogIndex, Offset};
+use chronik_format::ids::{LogIndex, Offset};
 
 use super::stretch::StretchMemory;
 use super::tail::{PartitionTail, TailBatch, TopicTable};

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use chronik_core::batch::BatchHeader;
-use chronik_core::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::batch::BatchHeader;
+use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::command::{Append, Command};

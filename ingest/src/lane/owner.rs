@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use chronik_core::ids::{Incarnation, LogIndex, PartitionId, TopicId};
+use chronik_format::ids::{Incarnation, LogIndex, PartitionId, TopicId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 

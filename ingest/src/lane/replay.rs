@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use chronik_core::ids::{LogIndex, PartitionId, TopicId};
+use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 
 use super::border::FrameWeight;
 use super::stretch::{StretchMemory, Stretches};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chronik_core::ids::{Offset, PartitionId, TopicId};
+use chronik_format::ids::{Offset, PartitionId, TopicId};
 
 use crate::state::LaneState;
 use crate::state::apply::Refusal;
@@ -72,7 +72,7 @@ impl Stage {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use chronik_core::ids::Incarnation;
+    use chronik_format::ids::Incarnation;
     use uuid::Uuid;
 
     use super::*;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use chronik_core::ids::{LogIndex, Offset};
+use chronik_format::ids::{LogIndex, Offset};
 
 use crate::wal::{FRAME_HEADER_BYTES, FramePlace};
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use chronik_core::ids::{LogIndex, Offset, PartitionId, TopicId};
+use chronik_format::ids::{LogIndex, Offset, PartitionId, TopicId};
 use imbl::{HashMap, Vector};
 use tokio::sync::Notify;
 

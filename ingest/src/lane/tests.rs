@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use chronik_core::batch::{self, BatchBuilder, Codec};
-use chronik_core::ids::{Incarnation, Lane};
+use chronik_format::batch::{self, BatchBuilder, Codec};
+use chronik_format::ids::{Incarnation, Lane};
 use proptest::prelude::*;
 
 use super::border::{FrameWeight, ShipLimits, Unshipped};

@@ -53,9 +53,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use chronik_core::batch::{self, BatchBuilder, Codec};
-    use chronik_core::ids::{Incarnation, Lane, TopicId};
-    use chronik_core::telemetry::Metrics;
+    use chronik_format::batch::{self, BatchBuilder, Codec};
+    use chronik_format::ids::{Incarnation, Lane, TopicId};
+    use chronik_service::telemetry::Metrics;
     use futures::poll;
     use tokio::sync::mpsc;
     use tokio_util::sync::{CancellationToken, DropGuard};

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_core::catalog::{self, CatalogError, Latest};
-use chronik_core::failpoint;
-use chronik_core::ids::Lane;
-use chronik_core::names;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::catalog::{self, CatalogError, Latest};
+use chronik_format::ids::Lane;
+use chronik_format::names;
+use chronik_service::failpoint;
+use chronik_store::{SharedStore, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -264,10 +264,10 @@ mod tests {
 
     use std::sync::Arc;
 
-    use chronik_core::catalog::VERSION;
-    use chronik_core::ids::Incarnation;
-    use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-    use chronik_core::store::memory;
+    use chronik_format::catalog::VERSION;
+    use chronik_format::ids::Incarnation;
+    use chronik_store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_store::memory;
 
     use super::*;
     use crate::claim;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chronik_core::ids::Lane;
-use chronik_core::store::SharedStore;
+use chronik_format::ids::Lane;
+use chronik_store::SharedStore;
 use tokio_util::sync::CancellationToken;
 
 use super::Ownership;

@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_core::catalog::Latest;
-use chronik_core::ids::Incarnation;
-use chronik_core::names::ClaimName;
-use chronik_core::store::{Cause, SharedStore, StoreError};
+use chronik_format::catalog::Latest;
+use chronik_format::ids::Incarnation;
+use chronik_format::names::ClaimName;
+use chronik_store::{Cause, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
@@ -267,8 +267,8 @@ impl Ownership {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-    use chronik_core::store::memory;
+    use chronik_store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_store::memory;
 
     use super::*;
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use chronik_core::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
-use chronik_core::names::CheckpointName;
-use chronik_core::store::SharedStore;
+use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
+use chronik_format::names::CheckpointName;
+use chronik_store::SharedStore;
 use uuid::Uuid;
 
 use super::Ownership;
@@ -156,7 +156,7 @@ impl fmt::Display for Remains {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_core::store::memory;
+    use chronik_store::memory;
     use ulid::Ulid;
 
     use super::*;

@@ -1,5 +1,5 @@
 //! Whether the bucket's last owner is gone, asked before the bucket is claimed. Where a lock answers that already
-//! ([`Store::is_locked`](chronik_core::store::Store::is_locked)) nobody asks.
+//! ([`Store::is_locked`](chronik_store::Store::is_locked)) nobody asks.
 //!
 //! An owner that stopped in good order has said so in `latest`. Of any other the last sign of life must be old enough, by
 //! the store's own clock: a probe object tells its time, so that no clock of any machine matters.
@@ -7,10 +7,10 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use chronik_core::catalog::Latest;
-use chronik_core::ids::{Incarnation, Lane};
-use chronik_core::names::{self, ClaimName, ProbeName};
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::catalog::Latest;
+use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::names::{self, ClaimName, ProbeName};
+use chronik_store::{SharedStore, StoreError};
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -130,9 +130,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use chronik_core::catalog::VERSION;
-    use chronik_core::store::clocked::ClockedStore;
-    use chronik_core::store::memory;
+    use chronik_format::catalog::VERSION;
+    use chronik_store::clocked::ClockedStore;
+    use chronik_store::memory;
 
     use super::*;
 

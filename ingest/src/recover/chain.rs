@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chronik_core::ids::LogIndex;
-use chronik_core::names::SegmentName;
+use chronik_format::ids::LogIndex;
+use chronik_format::names::SegmentName;
 
 /// The contiguous segments from `from` on that reach furthest. Borders may overlap: a restart draws them anew.
 pub fn longest_chain(segments: &[SegmentName], from: LogIndex) -> Vec<SegmentName> {
@@ -28,7 +28,7 @@ pub fn longest_chain(segments: &[SegmentName], from: LogIndex) -> Vec<SegmentNam
 
 #[cfg(test)]
 mod tests {
-    use chronik_core::ids::{Incarnation, Lane};
+    use chronik_format::ids::{Incarnation, Lane};
     use ulid::Ulid;
 
     use super::*;

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use chronik_core::catalog::{CatalogError, CatalogReader, TopicPage};
-use chronik_core::ids::{Offset, PartitionId, TopicId};
-use chronik_core::names::SegmentName;
-use chronik_core::segment::{LogEntry, SegmentReader};
+use chronik_format::catalog::{CatalogError, CatalogReader, TopicPage};
+use chronik_format::ids::{Offset, PartitionId, TopicId};
+use chronik_format::names::SegmentName;
+use chronik_format::segment::{LogEntry, SegmentReader};
 
 use super::segments::Segments;
 use super::{Bucket, RecoverError, decode};
@@ -136,7 +136,7 @@ async fn have_the_same_batches(
         if !batches.iter().filter(within).eq(others.iter().filter(within)) {
             return Ok(false);
         }
-        match batches.last().and_then(|batch| chronik_core::batch::BatchHeader::parse(batch).ok()) {
+        match batches.last().and_then(|batch| chronik_format::batch::BatchHeader::parse(batch).ok()) {
             Some(header) => next = header.last_offset() + 1,
             None => return Ok(false),
         }

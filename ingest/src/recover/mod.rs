@@ -21,11 +21,11 @@ mod unreachable;
 pub use report::Report;
 pub use unreachable::Unreachable;
 
-use chronik_core::catalog::{self, CatalogError};
-use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp};
-use chronik_core::names::{CheckpointName, SegmentName};
-use chronik_core::segment::{LogEntry, SegmentError, SegmentHeader, SegmentReader};
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::catalog::{self, CatalogError};
+use chronik_format::ids::{Incarnation, Lane, LogIndex, Timestamp};
+use chronik_format::names::{CheckpointName, SegmentName};
+use chronik_format::segment::{LogEntry, SegmentError, SegmentHeader, SegmentReader};
+use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
 
 use self::segments::Segments;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use crate::state::LaneState;
 use crate::state::topic::Topic;

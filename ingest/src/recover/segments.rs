@@ -1,8 +1,8 @@
 //! The segments above a state, as their names tell.
 
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
-use chronik_core::names::SegmentName;
-use chronik_core::store::{SharedStore, StoreError};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::names::SegmentName;
+use chronik_store::{SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::chain::longest_chain;
@@ -132,7 +132,7 @@ impl Segments {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_core::store::memory;
+    use chronik_store::memory;
     use ulid::Ulid;
 
     use super::*;

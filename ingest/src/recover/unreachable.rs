@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use chronik_core::ids::{Lane, Offset, PartitionId};
-use chronik_core::names::SegmentName;
-use chronik_core::store::{ObjectInfo, SharedStore, StoreError};
+use chronik_format::ids::{Lane, Offset, PartitionId};
+use chronik_format::names::SegmentName;
+use chronik_store::{ObjectInfo, SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::segments::{FOLDERS, LISTINGS_AT_ONCE};
@@ -132,8 +132,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use bytes::Bytes;
-    use chronik_core::ids::{Incarnation, TopicId};
-    use chronik_core::store::memory;
+    use chronik_format::ids::{Incarnation, TopicId};
+    use chronik_store::memory;
     use ulid::Ulid;
     use uuid::Uuid;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use chronik_core::catalog::ArchiveRun;
-use chronik_core::ids::{LogIndex, Offset, TopicId};
-use chronik_core::job::CoveredRun;
+use chronik_format::catalog::ArchiveRun;
+use chronik_format::ids::{LogIndex, Offset, TopicId};
+use chronik_format::job::CoveredRun;
 
 use super::partition::{Indexed, Partition};
 use super::segments::{Archive, NAMED_AGO_MS_MAX, Tombstone};

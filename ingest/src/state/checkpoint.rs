@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::checkpoint::{self, Checkpoint, CheckpointHeader, Section};
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::checkpoint::{self, Checkpoint, CheckpointHeader, Section};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
 use imbl::OrdMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -15,7 +15,7 @@ pub mod topic;
 
 use std::sync::Arc;
 
-use chronik_core::ids::{Incarnation, LogIndex, TopicId};
+use chronik_format::ids::{Incarnation, LogIndex, TopicId};
 use imbl::OrdMap;
 
 use self::pending::PendingRuns;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_core::ids::{LogIndex, Offset, Timestamp};
+use chronik_format::ids::{LogIndex, Offset, Timestamp};
 use imbl::Vector;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! The runs that wait for an archive.
 
-use chronik_core::ids::{Offset, PartitionId, TopicId};
+use chronik_format::ids::{Offset, PartitionId, TopicId};
 use imbl::OrdSet;
 
 use super::partition::Indexed;

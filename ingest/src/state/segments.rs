@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_core::ids::{Incarnation, LogIndex, Timestamp};
+use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ pub struct Archive {
     /// Records in it.
     pub records: u64,
     /// The runs it covers.
-    pub runs: Vec<chronik_core::catalog::ArchiveRun>,
+    pub runs: Vec<chronik_format::catalog::ArchiveRun>,
 }
 
 /// An object that nothing refers to any more.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::ids::{Incarnation, Lane, LogIndex, TopicId};
-use chronik_core::job::CoveredRun;
+use chronik_format::ids::{Incarnation, Lane, LogIndex, TopicId};
+use chronik_format::job::CoveredRun;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -276,7 +276,7 @@ fn every_command() -> Vec<Command> {
 #[test]
 fn golden_commands() {
     let bytes: Vec<u8> = every_command().iter().flat_map(Command::encoded).collect();
-    chronik_core::golden::check("commands-v0.bin", &bytes);
+    chronik_format::golden::check("commands-v0.bin", &bytes);
     assert_eq!(Command::decode_all(&Bytes::from(bytes)).unwrap(), every_command());
 }
 
@@ -286,7 +286,7 @@ fn golden_state() {
     apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))]).unwrap();
     apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
     let bytes = checkpoint::encode(&state, CLUSTER, LANE);
-    chronik_core::golden::check("lane-state-v0.ckpt", &bytes);
+    chronik_format::golden::check("lane-state-v0.ckpt", &bytes);
     assert_eq!(checkpoint::decode("golden", bytes, CLUSTER, LANE).unwrap(), state);
 }
 

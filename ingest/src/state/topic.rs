@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_core::ids::{LogIndex, PartitionId, TopicId};
+use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
 
 /// What ends the log, or keeps it from opening. Each names the file, and says what can be done where something can.
 #[derive(Debug, thiserror::Error)]

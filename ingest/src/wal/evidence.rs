@@ -3,7 +3,7 @@
 
 use std::io;
 
-use chronik_core::ids::{Incarnation, LogIndex};
+use chronik_format::ids::{Incarnation, LogIndex};
 
 use super::frame::{CHECKED_FROM, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader};
 use crate::disk::{ReadAt, read_full_at};

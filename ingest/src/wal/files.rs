@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use super::header::{FRAMES_START, FileName};
 use crate::disk::DiskFile;

@@ -9,7 +9,7 @@
 //! first batch byte. `durable index` is the last index known to be synced when the frame was written.
 
 use bytes::Bytes;
-use chronik_core::ids::{Incarnation, LogIndex};
+use chronik_format::ids::{Incarnation, LogIndex};
 
 use super::error::Damage;
 

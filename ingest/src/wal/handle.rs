@@ -2,7 +2,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 use tokio::sync::Notify;
 
 use super::WalOptions;

@@ -6,7 +6,7 @@
 //! `crc` is CRC-32C over everything before it; every version keeps these 44 bytes. Frames begin at
 //! [`FRAMES_START`], so that writing them never touches the header's page again.
 
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
 
 use super::WalOptions;
 

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use super::WalOptions;
 use super::error::WalError;
@@ -114,7 +114,7 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use chronik_core::ids::{Incarnation, Lane};
+    use chronik_format::ids::{Incarnation, Lane};
 
     use super::*;
     use crate::disk::memory::MemoryDisk;

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
 
 pub use error::{Damage, NoRoom, WalError};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame};

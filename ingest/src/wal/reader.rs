@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use super::error::{Damage, WalError};
 use super::files::LogFile;

@@ -3,7 +3,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chronik_core::ids::{Incarnation, LogIndex};
+use chronik_format::ids::{Incarnation, LogIndex};
 
 use super::directory::Directory;
 use super::error::{Damage, WalError};

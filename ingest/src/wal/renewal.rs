@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use super::directory::Directory;
 use super::error::WalError;

@@ -2,7 +2,7 @@ use std::io;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use super::error::Damage;
 use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};

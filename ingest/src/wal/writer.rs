@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use chronik_core::ids::LogIndex;
+use chronik_format::ids::LogIndex;
 
 use super::error::WalError;
 use super::files::LogFile;

@@ -1,6 +1,6 @@
 use std::io;
 
-use chronik_core::archive::ArchiveError;
+use chronik_format::archive::ArchiveError;
 use tantivy::TantivyError;
 use tantivy::directory::error::OpenReadError;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chronik_core::archive::{ArchiveError, BLOCK_BYTES, Opened, Section};
-use chronik_core::store::SharedStore;
+use chronik_format::archive::{ArchiveError, BLOCK_BYTES, Opened, Section};
+use chronik_store::SharedStore;
 use futures::future::try_join_all;
 use moka::future::Cache;
 use tantivy::HasLen;

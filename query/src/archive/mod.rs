@@ -17,12 +17,12 @@ mod tests;
 
 use std::sync::Arc;
 
-use chronik_core::archive::Undecodable;
-use chronik_core::catalog::ArchiveEntry;
-use chronik_core::ids::{Offset, PartitionId, Timestamp};
-use chronik_core::job::IndexSettings;
-use chronik_core::search::Query;
-use chronik_core::store::SharedStore;
+use chronik_format::archive::Undecodable;
+use chronik_format::catalog::ArchiveEntry;
+use chronik_format::ids::{Offset, PartitionId, Timestamp};
+use chronik_format::job::IndexSettings;
+use chronik_format::search::Query;
+use chronik_store::SharedStore;
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chronik_core::archive::terms::{HEADERS, KEY, VALUE};
-use chronik_core::archive::{Opened, RunTable, open};
-use chronik_core::catalog::ArchiveEntry;
-use chronik_core::job::IndexSettings;
-use chronik_core::search::{ANALYSIS, ANALYSIS_LOWER_CASED, Query};
-use chronik_core::store::SharedStore;
+use chronik_format::archive::terms::{HEADERS, KEY, VALUE};
+use chronik_format::archive::{Opened, RunTable, open};
+use chronik_format::catalog::ArchiveEntry;
+use chronik_format::job::IndexSettings;
+use chronik_format::search::{ANALYSIS, ANALYSIS_LOWER_CASED, Query};
+use chronik_store::SharedStore;
 use futures::future::try_join_all;
 use tantivy::directory::{FileHandle, OwnedBytes};
 use tantivy::{Index, ReloadPolicy, Searcher, TantivyError};

@@ -1,14 +1,14 @@
 //! What to ask an archive. A plan selects every record that the matcher would, and maybe more.
 
-use chronik_core::archive::terms::{RecordTerm, header_term, key_term};
-use chronik_core::job::{IndexSettings, ValueFormat};
-use chronik_core::search::{Phrase, Query};
+use chronik_format::archive::terms::{RecordTerm, header_term, key_term};
+use chronik_format::job::{IndexSettings, ValueFormat};
+use chronik_format::search::{Phrase, Query};
 use tantivy::Term;
 use tantivy::schema::Field;
 
 use super::spelling::Spelling;
 
-/// The index's fields, as [`chronik_core::archive::terms`] names them.
+/// The index's fields, as [`chronik_format::archive::terms`] names them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields {
     pub key: Field,

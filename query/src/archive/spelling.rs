@@ -1,6 +1,6 @@
 //! How a word may be spelled in an archive whose analysis told less apart, or more, than today's.
 
-use chronik_core::search::folding_to_start_of;
+use chronik_format::search::folding_to_start_of;
 use tantivy_fst::Automaton;
 
 /// Words that are longer could have been left out by an older analysis, whose words had more bytes.
@@ -117,8 +117,8 @@ impl Automaton for Spelling {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use chronik_core::job::ValueFormat;
-    use chronik_core::search::value_words;
+    use chronik_format::job::ValueFormat;
+    use chronik_format::search::value_words;
     use proptest::prelude::*;
 
     use super::*;

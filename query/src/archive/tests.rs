@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, Codec, Header, LOG_APPEND_TIME, Record, records, stamp, verify};
-use chronik_core::catalog::ArchiveRun;
-use chronik_core::ids::{Incarnation, Lane, TopicId};
-use chronik_core::job::{ArchiveMade, Job, JobInput, JobKind, JobResult, JobRun, VERSION, ValueFormat};
-use chronik_core::search::{Matcher, Phrase, parse};
-use chronik_core::store::memory;
-use chronik_core::telemetry::Metrics;
+use chronik_format::batch::{BatchBuilder, Codec, Header, LOG_APPEND_TIME, Record, records, stamp, verify};
+use chronik_format::catalog::ArchiveRun;
+use chronik_format::ids::{Incarnation, Lane, TopicId};
+use chronik_format::job::{ArchiveMade, Job, JobInput, JobKind, JobResult, JobRun, VERSION, ValueFormat};
+use chronik_format::search::{Matcher, Phrase, parse};
 use chronik_indexer::{Indexer, IndexerParts};
+use chronik_service::telemetry::Metrics;
+use chronik_store::memory;
 use proptest::prelude::*;
 
 use super::*;
@@ -73,7 +73,7 @@ async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Buck
         inputs,
         settings,
     };
-    let queue = Arc::new(chronik_core::queue::EmbeddedQueue::new(1 << 20));
+    let queue = Arc::new(chronik_store::queue::EmbeddedQueue::new(1 << 20));
     let parts = IndexerParts { store: store.clone(), queue, memory_bytes: 1 << 28, metrics: Metrics::new() };
     let result = Indexer::new(parts).index(job).await.unwrap();
     let entries = result.archives.iter().map(entry).collect();
@@ -81,7 +81,7 @@ async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Buck
 }
 
 fn entry(made: &ArchiveMade) -> ArchiveEntry {
-    let run = |run: &chronik_core::job::CoveredRun| ArchiveRun {
+    let run = |run: &chronik_format::job::CoveredRun| ArchiveRun {
         partition: run.partition,
         first: run.first,
         last: run.last,
@@ -154,7 +154,7 @@ async fn positions_make_phrases_exact() {
 
 #[tokio::test]
 async fn an_archive_without_records_has_no_candidates() {
-    let control = batch(Codec::None, 5, chronik_core::batch::CONTROL, &[line("x")]);
+    let control = batch(Codec::None, 5, chronik_format::batch::CONTROL, &[line("x")]);
     let bucket = bucket(vec![vec![SegmentRun { partition: 3, batches: vec![control] }]], WHOLE).await;
     assert_eq!(bucket.entries[0].records, 0);
     assert_eq!(bucket.entries[0].runs[0].min_timestamp, None);
@@ -179,7 +179,7 @@ async fn a_large_archive_is_read_by_blocks() {
     };
     let bucket = bucket(vec![vec![run(0), run(1)]], POSITIONS).await;
     let entry = &bucket.entries[0];
-    assert!(entry.size > 7 * chronik_core::archive::BLOCK_BYTES, "{}", entry.size);
+    assert!(entry.size > 7 * chronik_format::archive::BLOCK_BYTES, "{}", entry.size);
     for cache in [0, 1 << 26] {
         let leaf = ArchiveLeaf::reading_ahead(bucket.store.clone(), cache, NOTHING_AHEAD);
         let (one, two) = (parse("word3 id10").unwrap(), parse("\"id38999 even1\" OR word6").unwrap());
@@ -210,7 +210,7 @@ async fn golden(name: &str) -> (SharedStore, ArchiveEntry) {
     let bytes = std::fs::read(&path).unwrap();
     let store = memory();
     store.create("golden", vec![bytes.clone().into()]).await.unwrap();
-    let archive = chronik_core::archive::inspect(store.as_ref(), "golden").await.unwrap();
+    let archive = chronik_format::archive::inspect(store.as_ref(), "golden").await.unwrap();
     let entry = ArchiveEntry {
         key: "golden".to_owned(),
         size: bytes.len() as u64,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use chronik_core::cold;
+use chronik_peers::cold;
 
 use crate::service::QueryService;
 

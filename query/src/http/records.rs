@@ -7,10 +7,10 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
 use bytes::Bytes;
-use chronik_core::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, records as records_of};
-use chronik_core::ids::{Offset, PartitionId};
-use chronik_core::problem::Problem;
-use chronik_core::tail::TailError;
+use chronik_format::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, records as records_of};
+use chronik_format::ids::{Offset, PartitionId};
+use chronik_peers::tail::TailError;
+use chronik_service::problem::Problem;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ async fn read(
 /// Whole batches from `offset` on: from the tail as long as it has them, else from the bucket.
 async fn batches_at(
     service: &QueryService,
-    topic: &chronik_core::ids::TopicId,
+    topic: &chronik_format::ids::TopicId,
     place: &PartitionStanding,
     offset: Offset,
 ) -> Result<Vec<Bytes>, SearchError> {

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use chronik_core::batch::Record;
-use chronik_core::ids::PartitionId;
+use chronik_format::batch::Record;
+use chronik_format::ids::PartitionId;
 use serde_json::{Map, Value, json};
 
 /// `{"topic","partition","offset","timestamp","key","value","headers":[{"key","value"}]}`
@@ -39,7 +39,7 @@ fn text(bytes: &Bytes) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use chronik_core::batch::Header;
+    use chronik_format::batch::Header;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Json, Response};
-use chronik_core::problem::Problem;
+use chronik_service::problem::Problem;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_core::archive::Undecodable;
+use chronik_format::archive::Undecodable;
 
 use super::order::Span;
 use super::plan::{BatchGroup, Plan, Scope, Unit, Work};

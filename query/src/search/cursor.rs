@@ -1,6 +1,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chronik_core::ids::{Offset, PartitionId, Timestamp};
+use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::SearchError;

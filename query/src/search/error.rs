@@ -1,9 +1,9 @@
-use chronik_core::catalog::CatalogError;
-use chronik_core::cold::ColdError;
-use chronik_core::ids::{Offset, PartitionId};
-use chronik_core::problem::Problem;
-use chronik_core::search::ParseError;
-use chronik_core::tail::TailError;
+use chronik_format::catalog::CatalogError;
+use chronik_format::ids::{Offset, PartitionId};
+use chronik_format::search::ParseError;
+use chronik_peers::cold::ColdError;
+use chronik_peers::tail::TailError;
+use chronik_service::problem::Problem;
 
 use super::Missing;
 use crate::cpu::CpuError;
@@ -36,7 +36,11 @@ pub(crate) enum SearchError {
     #[error(transparent)]
     Tail(#[from] TailError),
     #[error("the batch with the offsets {first} to {last} can't be read: {source}. What follows it begins at offset {}", last.saturating_add(1))]
-    Batch { first: chronik_core::ids::Offset, last: chronik_core::ids::Offset, source: chronik_core::batch::BatchError },
+    Batch {
+        first: chronik_format::ids::Offset,
+        last: chronik_format::ids::Offset,
+        source: chronik_format::batch::BatchError,
+    },
     #[error(transparent)]
     Cpu(#[from] CpuError),
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronik_core::ids::{Offset, PartitionId};
+use chronik_format::ids::{Offset, PartitionId};
 use serde_json::{Value, json};
 
 /// Offsets that should have been searched and were not.

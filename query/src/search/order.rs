@@ -1,8 +1,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-pub(crate) use chronik_core::batch::TimeSpan as Span;
-use chronik_core::ids::{Offset, PartitionId, Timestamp};
+pub(crate) use chronik_format::batch::TimeSpan as Span;
+use chronik_format::ids::{Offset, PartitionId, Timestamp};
 
 /// In which order hits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::batch::{Header, Record};
+use chronik_format::batch::{Header, Record};
 
 use super::order::{Place, Sort, Span};
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_core::catalog::{ArchiveEntry, ArchiveRun, TopicPage};
-use chronik_core::ids::{Offset, PartitionId, Timestamp, TopicId};
-use chronik_core::job::IndexSettings;
-use chronik_core::search::{Matcher, Query};
+use chronik_format::catalog::{ArchiveEntry, ArchiveRun, TopicPage};
+use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::job::IndexSettings;
+use chronik_format::search::{Matcher, Query};
 
 use super::missing::{Cause, subtract};
 use super::order::Span;

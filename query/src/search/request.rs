@@ -1,7 +1,7 @@
 use std::str::FromStr;
 
-use chronik_core::ids::{PartitionId, Timestamp};
-use chronik_core::search::{Query, parse};
+use chronik_format::ids::{PartitionId, Timestamp};
+use chronik_format::search::{Query, parse};
 
 use super::SearchError;
 use super::cursor::Cursor;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use chronik_core::ids::{Offset, PartitionId};
+use chronik_format::ids::{Offset, PartitionId};
 
 use super::order::Span;
 

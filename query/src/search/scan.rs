@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, records, split, verify};
-use chronik_core::ids::{Offset, PartitionId};
-use chronik_core::store::{SharedStore, StoreError};
-use chronik_core::tail::{SharedTail, TailError};
+use chronik_format::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, records, split, verify};
+use chronik_format::ids::{Offset, PartitionId};
+use chronik_peers::tail::{SharedTail, TailError};
+use chronik_store::{SharedStore, StoreError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::order::Place;

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_core::catalog::{CatalogError, CatalogReader, PartitionPage, TopicPage};
-use chronik_core::ids::{Offset, PartitionId, TopicId};
-use chronik_core::job::IndexSettings;
-use chronik_core::tail::{SharedTail, TailError, TailPartition, TailTopic};
+use chronik_format::catalog::{CatalogError, CatalogReader, PartitionPage, TopicPage};
+use chronik_format::ids::{Offset, PartitionId, TopicId};
+use chronik_format::job::IndexSettings;
+use chronik_peers::tail::{SharedTail, TailError, TailPartition, TailTopic};
 
 use super::SearchError;
 

@@ -1,6 +1,6 @@
 //! Points in time as users write them.
 
-use chronik_core::ids::Timestamp;
+use chronik_format::ids::Timestamp;
 
 const DAY_MS: i64 = 86_400_000;
 

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chronik_core::batch::{BatchError, BatchHeader};
-use chronik_core::ids::{Offset, PartitionId, TopicId};
+use chronik_format::batch::{BatchError, BatchHeader};
+use chronik_format::ids::{Offset, PartitionId, TopicId};
 use lru::LruCache;
 use prometheus::IntCounter;
 
@@ -31,7 +31,7 @@ pub(crate) struct BatchName {
 }
 
 impl BatchName {
-    /// The name of a batch that was [verified](chronik_core::batch::verify).
+    /// The name of a batch that was [verified](chronik_format::batch::verify).
     pub(crate) fn new(topic: TopicId, partition: PartitionId, header: &BatchHeader) -> Self {
         Self { topic, partition, base_offset: header.base_offset, crc: header.crc, length: header.total_length() }
     }

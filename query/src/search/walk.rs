@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::catalog::ArchiveEntry;
-use chronik_core::failpoint;
+use chronik_format::catalog::ArchiveEntry;
+use chronik_service::failpoint;
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 

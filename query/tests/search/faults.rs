@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chronik_core::archive::{Description, Member, build, open};
-use chronik_core::batch::{BatchBuilder, BatchHeader, Codec, forged, stamp};
-use chronik_core::ids::Offset;
-use chronik_core::search::ANALYSIS;
-use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-use chronik_core::store::{ObjectInfo, SharedStore, Store, StoreError};
-use chronik_core::telemetry::Metrics;
+use chronik_format::archive::{Description, Member, build, open};
+use chronik_format::batch::{BatchBuilder, BatchHeader, Codec, forged, stamp};
+use chronik_format::ids::Offset;
+use chronik_format::search::ANALYSIS;
 use chronik_query::QueryLimits;
+use chronik_service::telemetry::Metrics;
+use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::{ObjectInfo, SharedStore, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::world::{World, coverage, get, parameters, places};

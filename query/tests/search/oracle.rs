@@ -1,9 +1,9 @@
 //! Searches find exactly what a scan of all records finds, in the same order, whatever lies where, and while it moves.
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, Codec, Header, Record, forged, stamp, stamp_log_append_time};
-use chronik_core::ids::{PartitionId, Timestamp};
-use chronik_core::search::{Matcher, Query, parse};
+use chronik_format::batch::{BatchBuilder, Codec, Header, Record, forged, stamp, stamp_log_append_time};
+use chronik_format::ids::{PartitionId, Timestamp};
+use chronik_format::search::{Matcher, Query, parse};
 use proptest::prelude::*;
 use serde_json::Value;
 

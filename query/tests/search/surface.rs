@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, Codec, Header, stamp};
+use chronik_format::batch::{BatchBuilder, Codec, Header, stamp};
 use chronik_query::QueryLimits;
 use serde_json::{Value, json};
 

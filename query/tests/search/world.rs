@@ -7,23 +7,23 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
-use chronik_core::batch::{BatchHeader, Record, records};
-use chronik_core::catalog::{
+use chronik_format::batch::{BatchHeader, Record, records};
+use chronik_format::catalog::{
     ArchiveEntry, ArchiveRun, CatalogReader, CatalogRoot, PartitionPage, RunEntry, SegmentEntry, TopicPage,
     build_export,
 };
-use chronik_core::cold::BucketReader;
-use chronik_core::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
-use chronik_core::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
-use chronik_core::names;
-use chronik_core::queue::EmbeddedQueue;
-use chronik_core::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
-use chronik_core::store::{SharedStore, memory};
-use chronik_core::tail::memory::MemoryTail;
-use chronik_core::tail::{TailPartition, TailTopic};
-use chronik_core::telemetry::Metrics;
+use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
+use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
+use chronik_format::names;
+use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
 use chronik_indexer::{Indexer, IndexerParts};
+use chronik_peers::cold::BucketReader;
+use chronik_peers::tail::memory::MemoryTail;
+use chronik_peers::tail::{TailPartition, TailTopic};
 use chronik_query::{QueryLimits, QueryParts, QueryService};
+use chronik_service::telemetry::Metrics;
+use chronik_store::queue::EmbeddedQueue;
+use chronik_store::{SharedStore, memory};
 use serde_json::Value;
 use tower::ServiceExt;
 use uuid::Uuid;

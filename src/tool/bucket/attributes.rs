@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
-use chronik_core::queue::{QueueAddress, RedrivePolicy};
+use chronik_store::queue::{QueueAddress, RedrivePolicy};
 
 use super::aws::Refusal;
 

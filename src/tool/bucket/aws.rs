@@ -9,9 +9,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use chronik_core::program::told;
-use chronik_core::setting::S3Place;
-use chronik_core::store::sdk_config;
+use chronik_service::program::told;
+use chronik_store::sdk_config;
+use chronik_store::setting::S3Place;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// All tries of a call.

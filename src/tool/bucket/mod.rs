@@ -14,7 +14,7 @@ mod right;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use chronik_core::setting::{Backend, BucketSettings, QueueSettings};
+use chronik_store::setting::{Backend, BucketSettings, QueueSettings};
 use clap::{Args, Subcommand};
 
 use crate::output::Output;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chronik_core::setting::Backend;
+use chronik_store::setting::Backend;
 
 use super::Place;
 

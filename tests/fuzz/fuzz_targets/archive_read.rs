@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| chronik_core::archive::fuzz_archive(bytes));
+fuzz_target!(|bytes: &[u8]| chronik_format::archive::fuzz_archive(bytes));

@@ -4,6 +4,6 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    chronik_core::batch::fuzz_records(bytes);
-    chronik_core::batch::fuzz_time_span(bytes);
+    chronik_format::batch::fuzz_records(bytes);
+    chronik_format::batch::fuzz_time_span(bytes);
 });

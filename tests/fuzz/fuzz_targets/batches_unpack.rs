@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use chronik_core::batch::{pack, unpack, verify};
+use chronik_format::batch::{pack, unpack, verify};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

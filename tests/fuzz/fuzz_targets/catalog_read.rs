@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| chronik_core::catalog::fuzz_catalog(bytes));
+fuzz_target!(|bytes: &[u8]| chronik_format::catalog::fuzz_catalog(bytes));

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| chronik_core::checkpoint::fuzz_checkpoint(bytes));
+fuzz_target!(|bytes: &[u8]| chronik_format::checkpoint::fuzz_checkpoint(bytes));

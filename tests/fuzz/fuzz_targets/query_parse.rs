@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|query: &str| chronik_core::search::fuzz_parse(query));
+fuzz_target!(|query: &str| chronik_format::search::fuzz_parse(query));

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| chronik_core::segment::fuzz_open(bytes));
+fuzz_target!(|bytes: &[u8]| chronik_format::segment::fuzz_open(bytes));

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_core::ids::TopicId;
+use chronik_format::ids::TopicId;
 use chronik_net::{Outcome, Request};
 use chronik_wire::{ErrorCode, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, Message};
 use futures::future::{BoxFuture, ready};

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_core::ids::Offset;
+use chronik_format::ids::Offset;
 use chronik_wire::{EpochEndOffset, FetchPartition, PartitionData};
 
 use super::budget::Budget;

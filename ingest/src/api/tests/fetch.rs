@@ -4,8 +4,8 @@ use futures::{FutureExt, poll};
 use super::*;
 
 fn offsets(partition: &PartitionData) -> Vec<i64> {
-    let batches = chronik_core::batch::split(records(partition));
-    batches.map(|batch| chronik_core::batch::verify(&batch.unwrap()).unwrap().base_offset).collect()
+    let batches = chronik_format::batch::split(records(partition));
+    batches.map(|batch| chronik_format::batch::verify(&batch.unwrap()).unwrap().base_offset).collect()
 }
 
 fn waiting(asked: FetchRequest, min_bytes: usize) -> FetchRequest {
@@ -178,10 +178,10 @@ async fn shipped_records_are_fetched_from_the_bucket() {
     while next < 8 {
         let partition = served.fetch(12, "t", next).await;
         assert_eq!(partition.high_watermark, 8);
-        for stored in chronik_core::batch::split(records(&partition)) {
+        for stored in chronik_format::batch::split(records(&partition)) {
             let stored = stored.unwrap();
             assert_eq!(stored[21..], sent[21..]);
-            let header = chronik_core::batch::verify(&stored).unwrap();
+            let header = chronik_format::batch::verify(&stored).unwrap();
             read.push(header.base_offset);
             next = header.last_offset() + 1;
         }

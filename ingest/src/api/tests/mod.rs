@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, Codec};
-use chronik_core::catalog::CatalogReader;
-use chronik_core::cold::BucketReader;
-use chronik_core::ids::Lane;
-use chronik_core::store::{LocalBucket, SharedStore};
-use chronik_core::telemetry::Metrics;
+use chronik_format::batch::{BatchBuilder, Codec};
+use chronik_format::catalog::CatalogReader;
+use chronik_format::ids::Lane;
 use chronik_net::{ApiTable, Outcome, Request, Service};
+use chronik_peers::cold::BucketReader;
+use chronik_service::telemetry::Metrics;
+use chronik_store::{LocalBucket, SharedStore};
 use chronik_wire::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, ErrorCode, FetchPartition, FetchRequest, FetchTopic,
     Message, PartitionData, PartitionProduceData, PartitionProduceResponse, ProduceRequest, RequestHeader,

@@ -1,5 +1,5 @@
-use chronik_core::batch;
-use chronik_core::ids::{Offset, Timestamp};
+use chronik_format::batch;
+use chronik_format::ids::{Offset, Timestamp};
 use chronik_wire::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopic,
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,

@@ -1,4 +1,4 @@
-use chronik_core::batch::{LOG_APPEND_TIME, TRANSACTIONAL, verify};
+use chronik_format::batch::{LOG_APPEND_TIME, TRANSACTIONAL, verify};
 use chronik_wire::{FetchResponse, ProduceRequest, ProduceResponse};
 use futures::future::join_all;
 
@@ -25,7 +25,7 @@ async fn batches_come_back_as_they_came_in_every_version() {
         assert_eq!((partition.high_watermark, partition.last_stable_offset), (offset, offset), "v{version}");
         assert_eq!((partition.aborted_transactions.as_ref(), partition.preferred_read_replica), (None, -1));
         let mut expected = 2;
-        for stored in chronik_core::batch::split(records(partition)) {
+        for stored in chronik_format::batch::split(records(partition)) {
             let stored = stored.unwrap();
             let header = verify(&stored).unwrap();
             assert_eq!((header.base_offset, header.leader_epoch), (expected, 1));
@@ -53,8 +53,8 @@ async fn what_arrives_first_comes_first_though_nobody_waited_for_it() {
         assert_eq!(offsets, [2 * at, at, 2 * at + 1]);
     }
     let stored = records(&served.fetch(12, "t", 0).await);
-    let read: Vec<_> = chronik_core::batch::split(stored)
-        .flat_map(|batch| chronik_core::batch::records(&batch.unwrap(), 1_000).unwrap())
+    let read: Vec<_> = chronik_format::batch::split(stored)
+        .flat_map(|batch| chronik_format::batch::records(&batch.unwrap(), 1_000).unwrap())
         .map(|record| String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap())
         .collect();
     assert_eq!(read, values);
@@ -142,7 +142,7 @@ async fn the_broker_sets_the_time_where_the_topic_says_so() {
     assert!(produced.log_append_time_ms > 2_000);
     let stored = records(&served.fetch(12, "t", 0).await);
     assert!(verify(&stored).unwrap().is_log_append_time());
-    for record in chronik_core::batch::records(&stored, 1_000).unwrap() {
+    for record in chronik_format::batch::records(&stored, 1_000).unwrap() {
         assert_eq!(record.unwrap().timestamp, produced.log_append_time_ms);
     }
 }

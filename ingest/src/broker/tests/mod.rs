@@ -10,14 +10,14 @@ mod recovery;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, BatchHeader, Codec};
-use chronik_core::cold::BucketReader;
-use chronik_core::ids::{Offset, TopicId};
-use chronik_core::names::SegmentName;
-use chronik_core::queue::EmbeddedQueue;
-use chronik_core::setting::{ByteSize, Period};
-use chronik_core::store::faulty::{Fault, FaultyStore, Operation};
-use chronik_core::store::{Store, memory};
+use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
+use chronik_format::ids::{Offset, TopicId};
+use chronik_format::names::SegmentName;
+use chronik_peers::cold::BucketReader;
+use chronik_service::setting::{ByteSize, Period};
+use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::queue::EmbeddedQueue;
+use chronik_store::{Store, memory};
 use clap::Parser;
 use uuid::Uuid;
 
@@ -171,7 +171,7 @@ impl Running {
         while next < end {
             for batch in self.reader.read(&topic, 0, next, 3000).await.unwrap() {
                 let whole = batch.contiguous();
-                let header = chronik_core::batch::verify(&whole).unwrap();
+                let header = chronik_format::batch::verify(&whole).unwrap();
                 assert_eq!(header.base_offset, next, "offsets go on without a gap");
                 next = header.last_offset() + 1;
                 batches.push((header.base_offset, whole.slice(16..)));

@@ -1,8 +1,8 @@
 //! Two brokers and one bucket.
 
-use chronik_core::ids::Incarnation;
-use chronik_core::names;
-use chronik_core::store::LocalBucket;
+use chronik_format::ids::Incarnation;
+use chronik_format::names;
+use chronik_store::LocalBucket;
 use tokio::sync::oneshot;
 
 use super::*;

@@ -1,8 +1,8 @@
 //! What recovery makes of a bucket that lacks something, or has too much.
 
-use chronik_core::ids::{Incarnation, LogIndex};
-use chronik_core::names::{self, CheckpointName};
-use chronik_core::segment::{self, LogEntry, PartitionBatches, SegmentHeader, SegmentReader};
+use chronik_format::ids::{Incarnation, LogIndex};
+use chronik_format::names::{self, CheckpointName};
+use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader, SegmentReader};
 use ulid::Ulid;
 
 use super::*;

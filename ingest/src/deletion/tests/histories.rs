@@ -1,6 +1,6 @@
 //! Random histories: nothing that somebody needs is ever deleted, and what nobody needs is deleted in the end.
 
-use chronik_core::store::faulty::{Fault, Operation};
+use chronik_store::faulty::{Fault, Operation};
 use proptest::prelude::*;
 
 use super::world::World;
@@ -109,7 +109,7 @@ impl World {
         self.faulty.heal();
     }
 
-    async fn any_topic(&self, pick: usize) -> Option<chronik_core::ids::TopicId> {
+    async fn any_topic(&self, pick: usize) -> Option<chronik_format::ids::TopicId> {
         let topics: Vec<_> = self.state().await.topics.keys().copied().collect();
         topics.get(pick % topics.len().max(1)).copied()
     }

@@ -3,10 +3,10 @@
 mod histories;
 mod world;
 
-use chronik_core::ids::Incarnation;
-use chronik_core::names::ClaimName;
-use chronik_core::store::Store;
-use chronik_core::store::faulty::{Fault, Operation};
+use chronik_format::ids::Incarnation;
+use chronik_format::names::ClaimName;
+use chronik_store::Store;
+use chronik_store::faulty::{Fault, Operation};
 
 use self::world::World;
 use super::DeletionError;
@@ -14,7 +14,7 @@ use crate::claim::ClaimError;
 use crate::state::LaneState;
 
 /// A topic with one archived run that was exported, and the archive's key.
-async fn archived() -> (World, chronik_core::ids::TopicId, String) {
+async fn archived() -> (World, chronik_format::ids::TopicId, String) {
     let mut world = World::new().await;
     let topic = world.create_topic().await;
     world.append(topic).await;

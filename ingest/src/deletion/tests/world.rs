@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chronik_core::batch::{BatchBuilder, BatchHeader, Codec};
-use chronik_core::catalog::{Catalog, CatalogReader};
-use chronik_core::ids::{Incarnation, Lane, LogIndex, Timestamp, TopicId};
-use chronik_core::job::CoveredRun;
-use chronik_core::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
-use chronik_core::store::clocked::ClockedStore;
-use chronik_core::store::faulty::FaultyStore;
-use chronik_core::store::{SharedStore, memory};
-use chronik_core::telemetry::Metrics;
+use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
+use chronik_format::catalog::{Catalog, CatalogReader};
+use chronik_format::ids::{Incarnation, Lane, LogIndex, Timestamp, TopicId};
+use chronik_format::job::CoveredRun;
+use chronik_format::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
+use chronik_service::telemetry::Metrics;
+use chronik_store::clocked::ClockedStore;
+use chronik_store::faulty::FaultyStore;
+use chronik_store::{SharedStore, memory};
 use prometheus::IntCounter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -330,7 +330,7 @@ impl World {
         }
         for incarnation in 1..=self.broker.incarnation.0 {
             let incarnation = Incarnation(incarnation);
-            check("fencing", vec![chronik_core::names::ClaimName { incarnation }.to_string()]);
+            check("fencing", vec![chronik_format::names::ClaimName { incarnation }.to_string()]);
         }
     }
 
@@ -352,7 +352,7 @@ impl World {
         let mut needed: BTreeSet<String> = needed_by(&self.state().await).into_iter().collect();
         needed.extend(self.checkpoints().await.kept().iter().map(ToString::to_string));
         needed.extend(self.broker.catalog.current().objects().map(str::to_owned));
-        needed.insert(chronik_core::names::latest(LANE));
+        needed.insert(chronik_format::names::latest(LANE));
         let here = self.objects().await;
         let left: Vec<_> = here.iter().filter(|key| !key.starts_with("claims/")).collect();
         assert_eq!(left, needed.iter().collect::<Vec<_>>());

@@ -12,7 +12,7 @@ fn the_format_is_what_the_golden_file_holds() {
     append_each(&handle, &reports, [frame(1, 90), empty.clone(), frame(3, 10)]);
     handle.close();
     let bytes = disk.bytes(&file_path(1)).unwrap();
-    chronik_core::golden::check("wal-v0.wal", &bytes);
+    chronik_format::golden::check("wal-v0.wal", &bytes);
 
     let disk = MemoryDisk::default();
     disk.put(&file_path(1), bytes);

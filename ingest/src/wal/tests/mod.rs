@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
-use chronik_core::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, Lane, LogIndex};
 
 use super::header::FileName;
 use super::*;

@@ -1,10 +1,10 @@
 //! What is in the bucket already.
 
-use chronik_core::catalog::Latest;
-use chronik_core::ids::{Incarnation, Lane};
-use chronik_core::names;
-use chronik_core::store::SharedStore;
+use chronik_format::catalog::Latest;
+use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::names;
 use chronik_ingest::claim::{self, ClaimError};
+use chronik_store::SharedStore;
 use futures::TryStreamExt;
 use serde::Serialize;
 use uuid::Uuid;

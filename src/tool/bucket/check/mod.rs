@@ -7,8 +7,8 @@ mod protection;
 mod queue;
 
 use anyhow::{Result, bail};
-use chronik_core::setting::{Backend, BucketSettings};
-use chronik_core::store::Access;
+use chronik_store::Access;
+use chronik_store::setting::{Backend, BucketSettings};
 use serde_json::json;
 
 use self::contents::Contents;

@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_core::names::{PROBES, ProbeName};
-use chronik_core::setting::Backend;
-use chronik_core::store::{Cause, SharedStore, StoreError};
+use chronik_format::names::{PROBES, ProbeName};
+use chronik_store::setting::Backend;
+use chronik_store::{Cause, SharedStore, StoreError};
 use ulid::Ulid;
 
 use super::finding::{Finding, Verdict};

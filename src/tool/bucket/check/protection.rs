@@ -1,7 +1,7 @@
 //! What a server on S3 does with a bucket by itself. Chronik works without most of it, and not every server knows it.
 
 use aws_sdk_s3::types::BucketVersioningStatus;
-use chronik_core::setting::S3Place;
+use chronik_store::setting::S3Place;
 
 use super::finding::Finding;
 use crate::tool::bucket::aws::{Refusal, s3_client};

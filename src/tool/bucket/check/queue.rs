@@ -2,7 +2,7 @@
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
-use chronik_core::queue::{QueueAddress, QueueEndpoint, RECEIVES_MAX, RedrivePolicy, sqs_client};
+use chronik_store::queue::{QueueAddress, QueueEndpoint, RECEIVES_MAX, RedrivePolicy, sqs_client};
 
 use super::finding::Finding;
 use crate::tool::bucket::attributes::Attributes;

@@ -7,7 +7,7 @@ mod s3;
 use std::path::{Path, absolute};
 
 use anyhow::{Context, Result, bail};
-use chronik_core::setting::{Backend, S3Place};
+use chronik_store::setting::{Backend, S3Place};
 use serde_json::{Map, Value, json};
 
 use self::part::{Outcome, Part};

@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::QueueAttributeName::{
     self, KmsMasterKeyId, MessageRetentionPeriod, QueueArn, ReceiveMessageWaitTimeSeconds, RedriveAllowPolicy,
     RedrivePolicy as Redrive, SqsManagedSseEnabled, VisibilityTimeout,
 };
-use chronik_core::queue::{QueueAddress, QueueEndpoint, RECEIVES_MAX, sqs_client};
+use chronik_store::queue::{QueueAddress, QueueEndpoint, RECEIVES_MAX, sqs_client};
 use serde_json::json;
 
 use super::part::Part;

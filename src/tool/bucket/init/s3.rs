@@ -6,7 +6,7 @@ use aws_sdk_s3::error::BuildError;
 use aws_sdk_s3::types::{
     BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, LifecycleRule, VersioningConfiguration,
 };
-use chronik_core::setting::S3Place;
+use chronik_store::setting::S3Place;
 
 use super::part::Part;
 use crate::tool::bucket::aws::{Refusal, s3_client};

@@ -1,0 +1,278 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+use uuid::Uuid;
+
+use super::*;
+use crate::job::ValueFormat;
+use crate::names::{self, ExportName};
+use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::{SharedStore, memory};
+
+const LANE: Lane = Lane(0);
+
+fn page(number: u128, runs: i64) -> TopicPage {
+    let run = |first: i64| RunEntry {
+        first: first * 10,
+        last: first * 10 + 9,
+        segment: 0,
+        position: 56 + 100 * first as u64,
+        length: 100,
+        min_timestamp: 1000,
+        max_timestamp: 2000,
+        unreadable: (first == 1).then(|| "it can't be decoded".to_owned()),
+    };
+    let covered = ArchiveRun { partition: 0, first: 0, last: 9, min_timestamp: Some(1000), max_timestamp: Some(1999) };
+    TopicPage {
+        id: TopicId(Uuid::from_u128(number)),
+        name: format!("topic-{number}"),
+        search_enabled: true,
+        index: IndexSettings { value_format: ValueFormat::Json, positions: false },
+        segments: vec![SegmentEntry { key: "segment".into(), size: 5000, crc: 9, directory_position: 4000 }],
+        partitions: vec![
+            PartitionPage {
+                partition: 0,
+                log_start: 0,
+                shipped_to: 10 * runs,
+                last_stable: 10 * runs + 3,
+                epochs: vec![(1, 0)],
+                runs: (0..runs).map(run).collect(),
+            },
+            PartitionPage { partition: 1, log_start: 0, shipped_to: 0, last_stable: 0, epochs: vec![], runs: vec![] },
+        ],
+        archives: vec![ArchiveEntry { key: "archive".into(), size: 700, crc: 5, records: 10, runs: vec![covered] }],
+    }
+}
+
+fn root(incarnation: u32, index: LogIndex, pages: Vec<PageEntry>) -> CatalogRoot {
+    CatalogRoot { incarnation: Incarnation(incarnation), lane: LANE, index, shipped_index: index / 2, pages }
+}
+
+fn name(incarnation: u32, index: LogIndex, number: u128) -> String {
+    ExportName { lane: LANE, incarnation: Incarnation(incarnation), index, ulid: Ulid(number) }.to_string()
+}
+
+fn built(incarnation: u32, index: LogIndex, unchanged: Vec<PageEntry>, changed: &[TopicPage]) -> BuiltExport {
+    let object = name(incarnation, index, 1);
+    build_export(Uuid::from_u128(7), &object, root(incarnation, index, unchanged), changed).unwrap()
+}
+
+async fn put(store: &SharedStore, export: &BuiltExport) {
+    store.create(&export.latest.export, export.parts.clone()).await.unwrap();
+    point_at(store, export).await;
+}
+
+async fn point_at(store: &SharedStore, export: &BuiltExport) {
+    store.overwrite(&names::latest(LANE), export.latest.encode().into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_bucket_has_an_empty_catalog() {
+    let reader = CatalogReader::new(memory(), LANE, 1 << 20);
+    let catalog = reader.refresh().await.unwrap();
+    assert_eq!(catalog.generation(), (Incarnation(0), 0));
+    assert_eq!(catalog.topics().count(), 0);
+    assert!(reader.topic("topic-1").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn topics_are_found_in_the_export_that_holds_their_page() {
+    let store = memory();
+    let first = built(1, 10, vec![], &[page(2, 3), page(1, 2)]);
+    put(&store, &first).await;
+    let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
+    reader.refresh().await.unwrap();
+    assert_eq!(*reader.topic("topic-1").await.unwrap().unwrap(), page(1, 2));
+
+    let unchanged = first.root.pages.iter().filter(|page| page.name == "topic-1").cloned().collect();
+    let second = built(1, 12, unchanged, &[page(2, 5), page(3, 0)]);
+    put(&store, &second).await;
+    let old = reader.current();
+    let catalog = reader.refresh().await.unwrap();
+    assert_eq!((catalog.generation(), catalog.shipped_index()), ((Incarnation(1), 12), 6));
+    let names: Vec<_> = catalog.topics().map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(names, ["topic-1", "topic-2", "topic-3"]);
+    for (number, runs) in [(1, 2), (2, 5), (3, 0)] {
+        assert_eq!(*catalog.topic(&format!("topic-{number}")).await.unwrap().unwrap(), page(number, runs));
+        let by_id = catalog.topic_by_id(TopicId(Uuid::from_u128(number))).await.unwrap();
+        assert_eq!(*by_id.unwrap(), page(number, runs));
+    }
+    assert_eq!(*old.topic("topic-2").await.unwrap().unwrap(), page(2, 3), "an older export stays as it was");
+    assert!(catalog.topic("topic-4").await.unwrap().is_none());
+    assert!(catalog.topic_by_id(TopicId(Uuid::from_u128(4))).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_fenced_owner_does_not_turn_the_catalog_back() {
+    let store = memory();
+    let (old, new) = (built(1, 90, vec![], &[page(1, 9)]), built(2, 50, vec![], &[page(1, 5)]));
+    put(&store, &new).await;
+    let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
+    reader.refresh().await.unwrap();
+    put(&store, &old).await;
+    assert_eq!(reader.refresh().await.unwrap().generation(), (Incarnation(2), 50));
+}
+
+#[tokio::test]
+async fn the_same_state_exported_again_takes_the_place_of_the_first() {
+    let store = memory();
+    put(&store, &built(1, 10, vec![], &[page(1, 2)])).await;
+    let reader = CatalogReader::new(store.clone(), LANE, 0);
+    reader.refresh().await.unwrap();
+    let again = build_export(Uuid::from_u128(7), &name(1, 10, 2), root(1, 10, vec![]), &[page(1, 2)]).unwrap();
+    put(&store, &again).await;
+    store.delete(&name(1, 10, 1)).await.unwrap();
+    assert!(reader.current().topic("topic-1").await.unwrap_err().is_missing());
+    assert!(reader.topic("topic-1").await.unwrap().is_some());
+    assert!(reader.topic_by_id(page(1, 2).id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_export_that_vanishes_between_two_reads_is_looked_for_once_more() {
+    let store = Arc::new(FaultyStore::new(memory()));
+    let shared: SharedStore = store.clone();
+    put(&shared, &built(1, 10, vec![], &[page(1, 2)])).await;
+    store.fail(Operation::Read, ".catalog", Fault::Missing, 1);
+    let reader = CatalogReader::new(shared, LANE, 1 << 20);
+    assert_eq!(reader.refresh().await.unwrap().generation().1, 10);
+    store.fail(Operation::Read, ".catalog", Fault::Missing, 2);
+    assert!(reader.topic("topic-1").await.unwrap_err().is_missing());
+    store.fail(Operation::Read, "latest", Fault::Before, 1);
+    assert!(!reader.refresh().await.unwrap_err().is_missing());
+}
+
+#[tokio::test]
+async fn pages_beyond_the_cache_are_read_again() {
+    let store = memory();
+    put(&store, &built(1, 10, vec![], &[page(1, 2)])).await;
+    let reader = CatalogReader::new(store, LANE, 0);
+    let catalog = reader.refresh().await.unwrap();
+    let first = catalog.topic("topic-1").await.unwrap().unwrap();
+    catalog.pages.run_pending_tasks().await;
+    let again = catalog.topic("topic-1").await.unwrap().unwrap();
+    assert!(!Arc::ptr_eq(&first, &again));
+    assert_eq!(first, again);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_sees_what_is_exported_later() {
+    let store = memory();
+    let reader = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
+    let cancel = CancellationToken::new();
+    let follower = tokio::spawn({
+        let (reader, cancel) = (reader.clone(), cancel.clone());
+        async move { reader.follow(cancel).await }
+    });
+    put(&store, &built(1, 10, vec![], &[page(1, 2)])).await;
+    tokio::time::advance(reader::PACE * 2).await;
+    while reader.current().generation().1 != 10 {
+        tokio::task::yield_now().await;
+    }
+    cancel.cancel();
+    follower.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_readers_could_not_use_is_not_exported() {
+    let fails = |unchanged: Vec<PageEntry>, page: TopicPage| {
+        let export = build_export(Uuid::nil(), "export", root(1, 1, unchanged), &[page]);
+        assert!(matches!(export, Err(CatalogError::Unbuildable { .. })));
+    };
+    fails(built(1, 1, vec![], &[page(1, 1)]).root.pages, page(1, 2));
+    let mut wrong = page(1, 2);
+    wrong.partitions.swap(0, 1);
+    fails(vec![], wrong);
+    let mut wrong = page(1, 2);
+    wrong.partitions[0].runs.swap(0, 1);
+    fails(vec![], wrong);
+    let mut wrong = page(1, 2);
+    wrong.segments.clear();
+    fails(vec![], wrong);
+}
+
+#[tokio::test]
+async fn a_later_version_is_refused_by_name() {
+    let store = memory();
+    let mut export = built(1, 10, vec![], &[page(1, 2)]);
+    let latest = String::from_utf8(export.latest.encode()).unwrap().replace("\"v\":0", "\"v\":7");
+    store.overwrite(&names::latest(LANE), latest.into()).await.unwrap();
+    let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
+    let error = reader.refresh().await.unwrap_err();
+    assert_eq!(error.to_string(), "catalog/00000000/latest has format version 7, this program reads 0");
+
+    let mut trailer = export.parts.pop().unwrap().to_vec();
+    trailer[52] = 7;
+    export.parts.push(trailer.into());
+    put(&store, &export).await;
+    let error = reader.refresh().await.unwrap_err();
+    assert!(matches!(&error, CatalogError::UnknownVersion { object, version: 7 } if object.ends_with(".catalog")));
+}
+
+#[tokio::test]
+async fn the_root_stays_under_a_mebibyte_at_a_thousand_topics() {
+    let pages: Vec<_> =
+        (0..1000).map(|number| TopicPage { name: format!("{number:0100}"), ..page(number, 0) }).collect();
+    assert!(built(1, 10, vec![], &pages).latest.root_length < 1 << 20);
+}
+
+#[tokio::test]
+async fn the_newest_export_is_found_whatever_latest_says() {
+    let store = memory();
+    assert_eq!(newest_export(&*store, LANE).await.unwrap(), None);
+    let (old, new) = (built(1, 90, vec![], &[page(1, 2)]), built(2, 50, vec![], &[page(1, 3)]));
+    put(&store, &new).await;
+    put(&store, &old).await;
+    let newest = Some((new.latest, new.root));
+    assert_eq!(newest_export(&*store, LANE).await.unwrap(), newest);
+    for bytes in [&b"CHRNKCAT"[..], &[0; 66], &[0xff; 200]] {
+        let broken = name(3, 1, 1);
+        store.create(&broken, vec![bytes::Bytes::from_static(bytes)]).await.unwrap();
+        let read = newest_export(&*store, LANE).await.unwrap();
+        assert_eq!(read, newest, "a damaged one is passed over");
+        store.delete(&broken).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn golden_file() {
+    let older = built(1, 8, vec![], &[page(3, 1)]).root.pages;
+    let export = built(1, 10, older, &[page(1, 2), page(2, 0)]);
+    crate::golden::check("catalog-v0.catalog", &export.parts.concat());
+    crate::golden::check("latest-v0.json", &export.latest.encode());
+}
+
+fn flipped_export_is_refused(at: usize, bit: u8) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let store = memory();
+        let export = built(1, 10, vec![], &[page(1, 2)]);
+        let mut bytes = export.parts.concat();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        store.create(&export.latest.export, vec![bytes.into()]).await.unwrap();
+        point_at(&store, &export).await;
+        let reader = CatalogReader::new(store, LANE, 1 << 20);
+        match reader.refresh().await {
+            Ok(catalog) => catalog.topic("topic-1").await.is_err(),
+            Err(_) => true,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_flipped_bit_is_an_error(at: usize, bit in 0..8u8) {
+        prop_assert!(flipped_export_is_refused(at, bit));
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fuzz_catalog(&bytes);
+    }
+}

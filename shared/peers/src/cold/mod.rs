@@ -1,0 +1,98 @@
+//! Old records, straight from the bucket.
+//!
+//! A [`BucketReader`] goes from the catalog's run to the segment's directory, and from there to checked batches. Across
+//! processes [`routes`] serves a reader over HTTP, and [`RemoteReaders`] asks several of them.
+
+mod bucket;
+mod fault;
+mod remote;
+mod routes;
+#[cfg(any(test, feature = "testing"))]
+pub mod suite;
+#[cfg(test)]
+mod tests;
+
+pub use bucket::BucketReader;
+pub use remote::RemoteReaders;
+pub use routes::routes;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use chronik_format::catalog::CatalogReader;
+use chronik_format::ids::{Lane, Offset, PartitionId, Timestamp, TopicId};
+use chronik_service::setting::Shares;
+use chronik_store::SharedStore;
+
+/// A handle on a reader of old records.
+pub type SharedColdReader = Arc<dyn ColdReader>;
+
+/// What a lane has in the bucket: its catalog, empty until it is refreshed, and its old records.
+pub fn readers(store: &SharedStore, lane: Lane, memory: &Shares) -> (Arc<CatalogReader>, Arc<BucketReader>) {
+    let catalog = Arc::new(CatalogReader::new(store.clone(), lane, memory.catalog as u64));
+    let cold = BucketReader::new(store.clone(), catalog.clone(), memory.directories as u64);
+    (catalog, Arc::new(cold))
+}
+
+/// Why old records could not be read. None of these means that a record may be skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum ColdError {
+    /// The newest catalog has no such topic or partition, or the offset lies outside of what it names.
+    #[error("offset {offset} of partition {partition} of topic {topic} is not in the catalog")]
+    NotInCatalog {
+        /// The topic asked for.
+        topic: TopicId,
+        /// The partition asked for.
+        partition: PartitionId,
+        /// The offset asked for.
+        offset: Offset,
+    },
+    /// The bytes that came back are not those that were written.
+    #[error("segment {segment} is damaged: {reason}")]
+    Damaged {
+        /// The object's name.
+        segment: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The segment was written by a later program.
+    #[error("segment {segment} has format version {version}, which this program does not read")]
+    UnknownVersion {
+        /// The object's name.
+        segment: String,
+        /// The version found.
+        version: u16,
+    },
+    /// The store could not be reached, or failed; trying again may help.
+    #[error(transparent)]
+    Store(#[from] chronik_store::StoreError),
+    /// The catalog could not be read.
+    #[error(transparent)]
+    Catalog(#[from] chronik_format::catalog::CatalogError),
+}
+
+/// Reads shipped records.
+#[async_trait]
+pub trait ColdReader: Send + Sync {
+    /// Whole batches in offset order without a gap, the first one containing `offset`, at most about `max_bytes` but
+    /// at least one. Every batch's CRC has been checked. What lies before something that can't be read is returned: only
+    /// what can't be read at `offset` itself is an error.
+    async fn fetch(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+        offset: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ColdError>;
+
+    /// Offset and timestamp of the first shipped record at or after `from` whose timestamp is at least `timestamp`.
+    async fn offset_for_time(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+        from: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>, ColdError>;
+}

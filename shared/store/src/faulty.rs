@@ -1,0 +1,179 @@
+//! A store that fails by a script, for tests of what stands above it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Cause, ObjectInfo, SharedStore, Store, StoreError};
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Store::create`].
+    Create,
+    /// [`Store::overwrite`].
+    Overwrite,
+    /// [`Store::read`].
+    Read,
+    /// [`Store::info`].
+    Info,
+    /// [`Store::list`].
+    List,
+    /// [`Store::delete`].
+    Delete,
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is done, and the call fails.
+    Before,
+    /// It is done, and the call fails nevertheless.
+    After,
+    /// The call answers that there is no such object.
+    Missing,
+}
+
+/// One line of the script.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The kind of call that it is about.
+    pub operation: Operation,
+    /// What the key has to contain; empty for any key.
+    pub key_part: String,
+    /// How many such calls go well first.
+    pub after: usize,
+    /// How many of the following ones fail.
+    pub times: usize,
+    /// How they fail.
+    pub fault: Fault,
+}
+
+/// Wraps a store and fails the calls that its script names; the first line that matches a call decides.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: SharedStore,
+    script: Mutex<VecDeque<Line>>,
+}
+
+impl FaultyStore {
+    /// Nothing fails yet.
+    pub fn new(inner: SharedStore) -> Self {
+        Self { inner, script: Mutex::default() }
+    }
+
+    /// Adds a line to the script.
+    pub fn add(&self, line: Line) {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(line);
+    }
+
+    /// The next `times` calls of `operation` on keys that contain `key_part` fail.
+    pub fn fail(&self, operation: Operation, key_part: &str, fault: Fault, times: usize) {
+        self.add(Line { operation, key_part: key_part.to_owned(), after: 0, times, fault });
+    }
+
+    /// Drops the script: nothing fails any more.
+    pub fn heal(&self) {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn next(&self, operation: Operation, key: &str) -> Option<Fault> {
+        let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = script.iter_mut().find(|line| {
+            line.operation == operation && key.contains(&line.key_part) && (line.after > 0 || line.times > 0)
+        })?;
+        if line.after > 0 {
+            line.after -= 1;
+            return None;
+        }
+        line.times -= 1;
+        Some(line.fault)
+    }
+
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        key: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let key = key.to_owned();
+        let failed = |key, message: &str| {
+            let operation = "scripted call";
+            Err(StoreError::Unavailable { operation, key, message: message.to_owned(), cause: Cause::Passing })
+        };
+        match self.next(operation, &key) {
+            None => call.await,
+            Some(Fault::Missing) => Err(StoreError::NotFound { key }),
+            Some(Fault::Before) => failed(key, "not done"),
+            Some(Fault::After) => {
+                call.await?;
+                failed(key, "done, but the answer was lost")
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
+        self.call(Operation::Create, key, self.inner.create(key, parts)).await
+    }
+    async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.call(Operation::Overwrite, key, self.inner.overwrite(key, bytes)).await
+    }
+    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        self.call(Operation::Read, key, self.inner.read(key, range)).await
+    }
+    async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
+        self.call(Operation::Info, key, self.inner.info(key)).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        self.call(Operation::List, prefix, self.inner.list(prefix)).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.call(Operation::Delete, key, self.inner.delete(key)).await
+    }
+    fn is_locked(&self) -> bool {
+        self.inner.is_locked()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::memory;
+    use crate::suite::store_suite;
+
+    #[tokio::test]
+    async fn without_a_script_it_is_the_store_that_it_wraps() {
+        store_suite(std::sync::Arc::new(FaultyStore::new(memory()))).await;
+    }
+
+    #[tokio::test]
+    async fn a_script_fails_the_calls_that_it_names() {
+        let store = FaultyStore::new(memory());
+        store.fail(Operation::Create, "a", Fault::Before, 1);
+        store.fail(Operation::Create, "a", Fault::After, 1);
+        store.create("b", vec![]).await.unwrap();
+        store.create("a", vec![]).await.unwrap_err();
+        store.info("a").await.unwrap_err();
+        store.create("a", vec![]).await.unwrap_err();
+        store.info("a").await.unwrap();
+        store.add(Line {
+            operation: Operation::Read,
+            key_part: String::new(),
+            after: 1,
+            times: 9,
+            fault: Fault::Missing,
+        });
+        store.read("a", None).await.unwrap();
+        assert!(matches!(store.read("a", None).await, Err(StoreError::NotFound { .. })));
+        store.heal();
+        store.read("a", None).await.unwrap();
+    }
+}
