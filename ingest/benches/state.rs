@@ -4,9 +4,9 @@
 use std::hint::black_box;
 
 use chronik_format::ids::{Incarnation, TopicId};
-use chronik_ingest::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
 use chronik_ingest::state::LaneState;
-use chronik_ingest::topic_config::TopicConfig;
+use chronik_ingest::state::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
+use chronik_ingest::state::topic_config::TopicConfig;
 use criterion::{Criterion, criterion_group, criterion_main};
 use uuid::Uuid;
 

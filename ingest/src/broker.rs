@@ -21,25 +21,25 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, AnswerRoom, Broker};
-use crate::claim::ClaimError;
 use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, Identity};
-use crate::deletion::{Deletion, DeletionParts};
-use crate::export::{ExportError, Exporter, ExporterParts};
-use crate::http;
+use crate::gc::{Deletion, DeletionParts};
+use crate::http::status;
+use crate::http::tail::TailService;
 use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
-use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneSettings, Owner};
+use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{LaneGone, LaneHandle};
 use crate::metrics::{DeletionMetrics, FetchMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
 use crate::ownership::Ownership;
-use crate::ownership::last_words::LastWords;
-use crate::ownership::remains::Remains;
+use crate::ownership::claim::ClaimError;
+use crate::ownership::farewell::Farewell;
+use crate::ownership::fenced::Remains;
+use crate::publish::catalog::{ExportError, Exporter, ExporterParts};
+use crate::publish::segments::{ShipError, Shipper};
 use crate::reading::RecordReader;
 use crate::settings::{IngestSettings, SettingsError};
-use crate::ship::{ShipError, Shipper};
-use crate::start::{StartError, Started, confirm, start};
-use crate::tail_service::TailService;
+use crate::startup::{StartError, Started, confirm, start};
 use crate::wal::WalError;
 
 /// Standalone has one lane.
@@ -340,14 +340,14 @@ impl Ingest {
 
     /// `/v1/status` and `/v1/seal`, and `/v1/tail` for query workers.
     pub fn routes(&self) -> Router {
-        let own = http::routes(http::Desk { lane: self.lane.clone(), indexing: self.indexing.clone() });
+        let own = status::routes(status::Desk { lane: self.lane.clone(), indexing: self.indexing.clone() });
         own.merge(tail::routes(self.tail(), self.stops.clients.clone(), self.tail_answer_bytes.clone()))
     }
 
     /// Serves until cancelled and then stops in good order, or until something fails that can't be mended, or somebody
     /// else claims the bucket.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), IngestError> {
-        let last_words = LastWords {
+        let last_words = Farewell {
             store: self.store.clone(),
             ownership: self.ownership.clone(),
             lane_id: LANE,
@@ -438,7 +438,7 @@ async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationT
 }
 
 /// Why the bucket is not ours any more, and what that leaves behind.
-async fn farewell(last_words: LastWords, cancel: &CancellationToken) -> IngestError {
+async fn farewell(last_words: Farewell, cancel: &CancellationToken) -> IngestError {
     match last_words.ownership.loss() {
         Some(doubled @ ClaimError::Doubled { .. }) => doubled.into(),
         _ => last_words.say(cancel).await.into(),

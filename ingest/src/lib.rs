@@ -1,34 +1,28 @@
 //! The Kafka broker: owns the write-ahead log, the lane's state and the catalog.
 //!
-//! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`] takes
-//! it in; later [`ship`] puts it into a segment, [`indexing`] has it archived, [`export`] tells readers, and [`reading`] finds
-//! it wherever it lies. [`deletion`] clears away what nobody needs any more. [`recover`] is the way back from the bucket,
-//! [`claim`] and [`ownership`] decide who owns it, [`continuity`] whether the local files still belong to it. [`Ingest`] puts all of it together, [`run`] makes a process of it.
+//! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`] applies
+//! it; later [`publish`] puts it into a segment and tells readers, [`indexing`] has it archived, and [`reading`] finds it
+//! wherever it lies. [`gc`] deletes objects that nothing refers to any more. [`startup`] is the way back, from the data
+//! directory or from the bucket, and [`ownership`] decides whose the bucket is. [`Ingest`] puts all of it together, [`run`]
+//! makes a process of it.
 
 mod api;
 mod broker;
-pub mod claim;
-pub mod clock;
-pub mod command;
-pub mod continuity;
+mod clock;
 pub mod data_dir;
-pub mod deletion;
 pub mod disk;
-pub mod export;
-pub mod http;
-pub mod indexing;
-pub mod lane;
-pub mod metrics;
+mod gc;
+mod http;
+mod indexing;
+mod lane;
+mod metrics;
 pub mod ownership;
-pub mod reading;
-pub mod recover;
+mod publish;
+mod reading;
 mod run;
-pub mod settings;
-pub mod ship;
-pub mod start;
+mod settings;
+mod startup;
 pub mod state;
-pub mod tail_service;
-pub mod topic_config;
 pub mod wal;
 
 pub use broker::{Ingest, IngestError, IngestParts};

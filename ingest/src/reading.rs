@@ -7,11 +7,11 @@ use chronik_format::batch::{self, BatchHeader};
 use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_peers::cold::{ColdError, SharedColdReader};
 
-use crate::command::{Append, Command, CommandError};
 use crate::lane::LaneHandle;
 use crate::lane::stretch::Stretch;
 use crate::lane::tail::{BatchBytes, BelowTail, TailRead, TopicView};
 use crate::metrics::FetchMetrics;
+use crate::state::command::{Append, Command, CommandError};
 use crate::wal::{Frame, WalError, WalReader};
 
 /// Bytes of records that are read at once to see when they happened, unless a single batch is larger.

@@ -60,6 +60,7 @@ def test_a_broker_that_was_stopped_meanwhile_acknowledges_nothing_that_the_new_o
         first = start("first", ship_max_age="1s", **bucket | {"S3_ENDPOINT": its_way.url})
         load = Load(first)
         until(lambda: len(load.acknowledged) > 1000, "1000 records are acknowledged")
+        until(lambda: first.metrics()["chronik_segments_total"] > 0, "some of them are shipped")
         first.process.send_signal(signal.SIGSTOP)
         second = start("second", take_over="true", **bucket)
         load.end()

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 use super::{BROKER_ID, Broker, answer, topic_name};
-use crate::command::{Command, CreateTopic};
 use crate::lane::LaneError;
 use crate::state::apply::Refusal;
-use crate::topic_config::{ConfigError, TopicConfig};
+use crate::state::command::{Command, CreateTopic};
+use crate::state::topic_config::{ConfigError, TopicConfig};
 
 /// The most partitions that a topic, and all topics of one request, can have.
 pub const PARTITIONS_MAX: i32 = 10_000;

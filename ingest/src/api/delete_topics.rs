@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::error::ApiError;
 use super::{Broker, answer};
 use crate::clock::now_ms;
-use crate::command::{Command, DeleteTopic};
 use crate::lane::tail::TopicView;
+use crate::state::command::{Command, DeleteTopic};
 
 /// See [`Handler`](chronik_net::Handler).
 pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {

@@ -8,7 +8,7 @@ use super::topic_name::TopicNameError;
 use crate::lane::{LaneError, LaneGone};
 use crate::reading::ReadError;
 use crate::state::apply::Refusal;
-use crate::topic_config::ConfigError;
+use crate::state::topic_config::ConfigError;
 
 /// Why a request, or a part of it, was refused.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use super::{BROKER_ID, Broker, answer, topic_name};
 use crate::lane::LaneError;
 use crate::lane::tail::TopicView;
 use crate::state::apply::Refusal;
-use crate::topic_config::TopicConfig;
+use crate::state::topic_config::TopicConfig;
 
 /// Topics can be asked for by id from this version on; before, ids are ignored.
 const IDS_FROM: i16 = 12;

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::place::Place;
 use crate::lane::tail::TopicView;
 use crate::lane::{Appended, ProducedBatch};
-use crate::topic_config::TimestampType;
+use crate::state::topic_config::TimestampType;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
 const STORAGE_ERROR_FROM: i16 = 4;

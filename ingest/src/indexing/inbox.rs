@@ -8,8 +8,8 @@ use chronik_service::failpoint;
 
 use super::Desk;
 use crate::clock::now_ms;
-use crate::command::{ArchiveFacts, Command, RegisterResult, Unreadable};
 use crate::lane::LaneGone;
+use crate::state::command::{ArchiveFacts, Command, RegisterResult, Unreadable};
 
 /// Why a result was not taken in.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,10 @@
-//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`gather`]), remembers
-//! what is out ([`outbox`]), takes in the results from `inbox/` ([`inbox`]). The queue is a hint: what is pending is in the
+//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]), remembers
+//! what is out ([`jobs_in_flight`]), takes in the results from `inbox/` ([`inbox`]). The queue is a hint: what is pending is in the
 //! state, and what was lost is sent again.
 
-mod gather;
 mod inbox;
-mod outbox;
+mod job_planner;
+mod jobs_in_flight;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::clock::now_ms;
-use crate::command::{Command, GiveUp, Unreadable};
 use crate::lane::{LaneError, LaneGone, LaneHandle, Progress};
 use crate::metrics::ShipMetrics;
+use crate::state::command::{Command, GiveUp, Unreadable};
 
-use self::gather::{Batching, PendingRun};
-use self::outbox::Outbox;
+use self::job_planner::{Batching, PendingRun};
+use self::jobs_in_flight::Outbox;
 
-pub use self::gather::JobOrigin;
+pub use self::job_planner::JobOrigin;
 
 /// How often the inbox is looked at while jobs are out.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -178,13 +178,13 @@ impl Desk {
 
     /// Sends what is due, or everything.
     async fn send_jobs(&mut self, everything: bool) -> Result<Sending, LaneGone> {
-        let pending = gather::pending_runs(&self.indexing.lane.snapshot().await?);
+        let pending = job_planner::pending_runs(&self.indexing.lane.snapshot().await?);
         let lag = pending.iter().map(|run| run.registered_at).min().map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
         self.outbox.keep_losses_of(pending.iter().map(PendingRun::key));
         let out = self.outbox.runs();
         let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
-        let Batching { batches, next_due } = gather::batch(waiting, self.indexing.limits, now_ms(), everything);
+        let Batching { batches, next_due } = job_planner::batch(waiting, self.indexing.limits, now_ms(), everything);
         for batch in batches {
             let (exhausted, fresh): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|run| self.outbox.is_exhausted(&run.key()));
@@ -205,7 +205,7 @@ impl Desk {
         let mut waiting = vec![runs];
         while let Some(runs) = waiting.pop() {
             let id = Ulid::new().to_string();
-            let Some(job) = gather::job(&self.indexing.origin, &id, &runs) else {
+            let Some(job) = job_planner::job(&self.indexing.origin, &id, &runs) else {
                 continue;
             };
             let body = serde_json::to_string(&job).unwrap_or_default();

@@ -4,12 +4,12 @@ use bytes::{Bytes, BytesMut};
 use chronik_format::batch;
 use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 
-use super::border::FrameWeight;
+use super::ship_policy::FrameWeight;
 use super::stage::Stamp;
 use super::tail::BatchBytes;
 use super::{Appended, LaneError, ProducedBatch, Reply};
-use crate::command::{Append, Command, Producer};
 use crate::state::apply::Applied;
+use crate::state::command::{Append, Command, Producer};
 use crate::wal::Frame;
 
 /// Bytes of commands and batches that go into one frame; what is larger has one of its own.

@@ -2,13 +2,14 @@
 //!
 //! A request enters through a [`LaneHandle`]. The [`owner`] task stages it ([`stage`]), puts it into a frame, and hands the frame to
 //! the write-ahead log; once the log says that the frame is durable, the owner applies it to the state, publishes what
-//! others may see ([`tail`]), and answers. It also draws the borders between segments ([`border`]).
+//! others may see ([`tail`]), and answers. It also draws the borders between segments ([`ship_policy`]).
 
-pub mod border;
 mod frame;
 mod memory;
 pub mod owner;
+pub mod presence;
 pub mod replay;
+pub mod ship_policy;
 pub mod stage;
 pub mod stretch;
 pub mod tail;
@@ -24,10 +25,10 @@ use chronik_format::batch::BatchHeader;
 use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::command::{Append, Command};
-use crate::ownership::presence::Presence;
+use crate::lane::presence::Presence;
 use crate::state::LaneState;
 use crate::state::apply::{Applied, Refusal};
+use crate::state::command::{Append, Command};
 use crate::wal::WalReader;
 
 use self::tail::TopicTable;

@@ -9,21 +9,21 @@ use chronik_format::ids::{Incarnation, LogIndex, PartitionId, TopicId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::border::{ShipLimits, Unshipped};
 use super::frame::{Answer, InFlight, OpenFrame};
 use super::memory::TailMemory;
 use super::replay::Replayed;
+use super::ship_policy::{ShipLimits, Unshipped};
 use super::stage::Stage;
 use super::stretch::FrameSpan;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
 use super::waiting::{Arrival, Waiting};
 use super::{Appended, Checkpoint, LaneError, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
 use crate::clock::now_ms;
-use crate::command::{Append, Command};
+use crate::lane::presence::Presence;
 use crate::metrics::LaneMetrics;
-use crate::ownership::presence::Presence;
 use crate::state::LaneState;
 use crate::state::apply::Applied;
+use crate::state::command::{Append, Command};
 use crate::wal::{NoRoom, Purpose, WalError, WalHandle, WalReader, Written};
 
 /// What a command takes in the log besides its batch, the frame's header included, generously.

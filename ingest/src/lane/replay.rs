@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 
-use super::border::FrameWeight;
+use super::ship_policy::FrameWeight;
 use super::stretch::{StretchMemory, Stretches};
 use super::tail::TopicTable;
-use crate::command::{Command, CommandError};
 use crate::state::LaneState;
+use crate::state::command::{Command, CommandError};
 use crate::wal::{Frame, FramePlace};
 
 /// Memory for where the log has which batches, bytes, until the owner sets its own limit.

@@ -76,8 +76,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::command::{Command, CreateTopic};
-    use crate::topic_config::TopicConfig;
+    use crate::state::command::{Command, CreateTopic};
+    use crate::state::topic_config::TopicConfig;
 
     const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
 

@@ -10,11 +10,11 @@ use imbl::{HashMap, Vector};
 use tokio::sync::Notify;
 
 use super::stretch::{FrameSpan, Stretch, Stretches};
-use crate::command::Append;
 use crate::state::LaneState;
+use crate::state::command::Append;
 use crate::state::partition::Partition;
 use crate::state::topic::Topic;
-use crate::topic_config::TopicConfig;
+use crate::state::topic_config::TopicConfig;
 
 /// Stretches of the log that one read looks into at most.
 const STRETCHES_READ: usize = 64;

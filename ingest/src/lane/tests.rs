@@ -10,16 +10,16 @@ use chronik_format::batch::{self, BatchBuilder, Codec};
 use chronik_format::ids::{Incarnation, Lane};
 use proptest::prelude::*;
 
-use super::border::{FrameWeight, ShipLimits, Unshipped};
 use super::memory::TailMemory;
 use super::replay::Replay;
+use super::ship_policy::{FrameWeight, ShipLimits, Unshipped};
 use super::stretch::{FrameSpan, StretchMemory};
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TailRead};
 use super::*;
-use crate::command::{Append, CreateTopic};
 use crate::disk::memory::MemoryDisk;
 use crate::reading::{LogRead, ReadError};
-use crate::topic_config::TopicConfig;
+use crate::state::command::{Append, CreateTopic};
+use crate::state::topic_config::TopicConfig;
 use crate::wal::{self, Floor, Frame, Purpose, WalError, WalHandle, WalOptions, Written};
 
 const PARTITIONS: usize = 4;

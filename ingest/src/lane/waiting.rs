@@ -60,15 +60,15 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio_util::sync::{CancellationToken, DropGuard};
 
-    use super::super::border::ShipLimits;
     use super::super::owner::{LaneLog, LaneSettings, Owner};
     use super::super::replay::Replay;
+    use super::super::ship_policy::ShipLimits;
     use super::super::{Appended, LaneError, LaneHandle, ProducedBatch};
-    use crate::command::{Command, CreateTopic, ForgetTombstones};
     use crate::disk::memory::MemoryDisk;
     use crate::metrics::LaneMetrics;
     use crate::state::LaneState;
-    use crate::topic_config::TopicConfig;
+    use crate::state::command::{Command, CreateTopic, ForgetTombstones};
+    use crate::state::topic_config::TopicConfig;
     use crate::wal::{self, Floor, WalOptions};
 
     const INCARNATION: Incarnation = Incarnation(1);

@@ -1,15 +1,15 @@
 //! One owner of the bucket at a time, between machines.
 //!
-//! A new one makes sure that the last one is gone ([`vacancy`]), claims the bucket, and from then on shows that it lives
-//! ([`beat`]). It asks for the claim above its own again and again ([`Ownership`]); once there is one, it stops at once and
-//! says what it leaves behind ([`last_words`], [`remains`]). While it can't know, because it was suspended, it acknowledges
+//! A new one makes sure that the last one is gone ([`takeover`]), claims the bucket, and from then on shows that it lives
+//! ([`heartbeat`]). It asks for the claim above its own again and again ([`Ownership`]); once there is one, it stops at once and
+//! says what it leaves behind ([`farewell`], [`fenced`]). While it can't know, because it was suspended, it acknowledges
 //! nothing ([`presence`]).
 
-pub mod beat;
-pub mod last_words;
-pub mod presence;
-pub mod remains;
-pub mod vacancy;
+pub mod claim;
+pub mod farewell;
+pub mod fenced;
+pub mod heartbeat;
+pub mod takeover;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use self::presence::Presence;
-use crate::claim::{self, ClaimError};
+use self::claim::ClaimError;
+use crate::lane::presence::Presence;
 
 /// The times by which owners of a bucket tell each other apart. All brokers on a bucket must have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

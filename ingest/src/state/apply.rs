@@ -6,14 +6,14 @@ use chronik_format::catalog::ArchiveRun;
 use chronik_format::ids::{LogIndex, Offset, TopicId};
 use chronik_format::job::CoveredRun;
 
+use super::command::{
+    Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp, RegisterResult,
+    RegisterSegment, Unreadable,
+};
 use super::partition::{Indexed, Partition};
 use super::segments::{Archive, NAMED_AGO_MS_MAX, Tombstone};
 use super::topic::Topic;
 use super::{LaneState, leader_epoch};
-use crate::command::{
-    Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp, RegisterResult,
-    RegisterSegment, Unreadable,
-};
 
 /// What a command has done, for who proposed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod checkpoint;
+pub mod command;
 mod decode;
 pub mod partition;
 mod pending;
@@ -12,6 +13,7 @@ pub mod segments;
 #[cfg(test)]
 mod tests;
 pub mod topic;
+pub mod topic_config;
 
 use std::sync::Arc;
 

@@ -6,8 +6,8 @@ use chronik_format::ids::{LogIndex, Offset, Timestamp};
 use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
+use super::command::SegmentRun;
 use super::segments::{SegmentId, Segments};
-use crate::command::SegmentRun;
 
 /// One partition of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

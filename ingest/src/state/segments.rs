@@ -6,7 +6,7 @@ use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use crate::command::RegisterSegment;
+use super::command::RegisterSegment;
 
 /// Objects named longer ago are refused for registration: by then they may be taken for orphans.
 pub(super) const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;

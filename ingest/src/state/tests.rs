@@ -9,14 +9,14 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::apply::Refusal;
-use super::partition::Indexed;
-use super::pending::PendingRuns;
-use super::{LaneState, checkpoint};
-use crate::command::{
+use super::command::{
     Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
     Producer, RegisterResult, RegisterSegment, SegmentRun, Unreadable,
 };
-use crate::topic_config::{ConfigError, TopicConfig};
+use super::partition::Indexed;
+use super::pending::PendingRuns;
+use super::topic_config::{ConfigError, TopicConfig};
+use super::{LaneState, checkpoint};
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
 const LANE: Lane = Lane(0);
@@ -331,9 +331,9 @@ fn any_command() -> impl Strategy<Value = Command> {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        crate::command::fuzz_commands(&bytes);
+        crate::state::command::fuzz_commands(&bytes);
         checkpoint::fuzz_state(&bytes);
-        crate::claim::fuzz_documents(&bytes);
+        crate::ownership::claim::fuzz_documents(&bytes);
         crate::data_dir::fuzz_identity(&bytes);
         crate::data_dir::fuzz_writers(&bytes);
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::partition::Partition;
 use super::segments::Archive;
-use crate::topic_config::TopicConfig;
+use super::topic_config::TopicConfig;
 
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use super::files::{Files, LogFile};
 use super::frame::{FRAME_BYTES_MAX, Frame};
 use super::header::FileName;
 use super::mark::Mark;
-use super::room::{Place, Purpose, Room, Spare};
+use super::space::{Place, Purpose, Room, Spare};
 
 /// What handle, writer and readers have in common.
 pub(super) struct Shared {

@@ -15,7 +15,6 @@
 
 mod directory;
 mod error;
-mod evidence;
 mod files;
 mod frame;
 mod handle;
@@ -24,10 +23,11 @@ mod mark;
 mod reader;
 mod recovery;
 mod renewal;
-mod room;
 mod scan;
+mod space;
 #[cfg(test)]
 mod tests;
+mod torn_check;
 mod writer;
 
 use std::path::PathBuf;
@@ -41,8 +41,8 @@ pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame};
 pub use handle::{WalHandle, WalStats};
 pub use reader::{Frames, WalReader};
 pub use recovery::TornTail;
-pub use room::Purpose;
 pub use scan::wal_scan;
+pub use space::Purpose;
 pub use writer::WalWriter;
 
 use crate::disk::Disk;
@@ -50,7 +50,7 @@ use directory::Directory;
 use handle::Shared;
 use header::FRAMES_START;
 use mark::Mark;
-use room::Room;
+use space::Room;
 
 /// Where a frame lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

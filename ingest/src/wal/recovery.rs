@@ -7,14 +7,14 @@ use chronik_format::ids::{Incarnation, LogIndex};
 
 use super::directory::Directory;
 use super::error::{Damage, WalError};
-use super::evidence::BadFrame;
 use super::files::LogFile;
 use super::frame::Frame;
 use super::header::{FRAMES_START, FileHeader, FileName, VERSION};
 use super::mark::{Mark, Reached};
 use super::renewal::{renew, spare_for};
-use super::room::Spare;
 use super::scan::{Scan, read_header};
+use super::space::Spare;
+use super::torn_check::BadFrame;
 use super::{Floor, FramePlace, WalOptions};
 use crate::disk::DiskFile;
 

@@ -9,7 +9,7 @@ use super::error::WalError;
 use super::files::LogFile;
 use super::frame::Frame;
 use super::header::{FRAMES_START, FileHeader, FileName};
-use super::room::Spare;
+use super::space::Spare;
 use super::{FramePlace, WalOptions};
 use crate::disk::write_all_at;
 

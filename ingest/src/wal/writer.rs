@@ -10,7 +10,7 @@ use super::files::LogFile;
 use super::frame::{FRAME_BYTES_MAX, Frame};
 use super::handle::{Shared, WalHandle, Work};
 use super::header::{FRAMES_START, FileHeader, FileName};
-use super::room::{Place, Spare};
+use super::space::{Place, Spare};
 use super::{FramePlace, Written};
 use crate::disk::write_all_at;
 

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| chronik_ingest::command::fuzz_commands(bytes));
+fuzz_target!(|bytes: &[u8]| chronik_ingest::state::command::fuzz_commands(bytes));

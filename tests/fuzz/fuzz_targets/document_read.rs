@@ -6,5 +6,5 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     chronik_ingest::data_dir::fuzz_identity(bytes);
     chronik_ingest::data_dir::fuzz_writers(bytes);
-    chronik_ingest::claim::fuzz_documents(bytes);
+    chronik_ingest::ownership::claim::fuzz_documents(bytes);
 });

@@ -33,15 +33,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{AnswerRoom, Broker, table};
 use crate::data_dir::DataDir;
-use crate::export::{Exporter, ExporterParts};
 use crate::lane::LaneHandle;
-use crate::lane::border::ShipLimits;
 use crate::lane::owner::{LaneSettings, Owner};
+use crate::lane::ship_policy::ShipLimits;
 use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
+use crate::publish::catalog::{Exporter, ExporterParts};
+use crate::publish::segments::Shipper;
 use crate::reading::RecordReader;
 use crate::settings::IngestSettings;
-use crate::ship::Shipper;
-use crate::start::{Started, start};
+use crate::startup::{Started, start};
 
 const LANE: Lane = Lane(0);
 /// Longer than any test takes: who waits so long was not woken.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::continuity::ContinuityError;
+use crate::startup::continuity::ContinuityError;
 
 impl World {
     pub(super) fn copy_data_dir(&self) -> tempfile::TempDir {

@@ -22,10 +22,10 @@ use clap::Parser;
 use uuid::Uuid;
 
 use super::*;
-use crate::command::{Command, CreateTopic};
 use crate::lane::{Appended, LaneError, ProducedBatch, ShipOrder};
 use crate::ownership::Rhythm;
-use crate::topic_config::TopicConfig;
+use crate::state::command::{Command, CreateTopic};
+use crate::state::topic_config::TopicConfig;
 
 #[derive(Parser)]
 struct Line {

@@ -6,9 +6,9 @@ use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader, S
 use ulid::Ulid;
 
 use super::*;
-use crate::claim;
-use crate::command::{Append, RegisterSegment};
-use crate::recover::{self, RecoverError};
+use crate::ownership::claim;
+use crate::startup::recover::{self, RecoverError};
+use crate::state::command::{Append, RegisterSegment};
 
 impl World {
     /// The segments in the bucket in the order of their indices.

@@ -3,7 +3,7 @@
 use chronik_format::catalog::Latest;
 use chronik_format::ids::{Incarnation, Lane};
 use chronik_format::names;
-use chronik_ingest::claim::{self, ClaimError};
+use chronik_ingest::ownership::claim::{self, ClaimError};
 use chronik_store::SharedStore;
 use futures::TryStreamExt;
 use serde::Serialize;

@@ -6,7 +6,7 @@ use chronik_store::{SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::chain::longest_chain;
-use crate::command::Command;
+use crate::state::command::Command;
 
 /// Listings at the same time.
 pub(super) const LISTINGS_AT_ONCE: usize = 16;

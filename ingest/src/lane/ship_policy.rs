@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chronik_format::ids::LogIndex;
 
-use crate::command::Command;
+use crate::state::command::Command;
 
 /// Other commands than appends wait longer than records do.
 const OTHER_AGE_MAX: Duration = Duration::from_secs(60);

@@ -21,22 +21,24 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
 use uuid::Uuid;
 
-use super::super::checkpoints::Checkpoints;
-use super::super::{Deletion, DeletionParts, GRACE_MS, MINUTE_MS};
-use crate::claim;
-use crate::command::{ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment};
 use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
-use crate::export::{Exporter, ExporterParts};
-use crate::lane::border::ShipLimits;
+use crate::gc::checkpoints::Checkpoints;
+use crate::gc::{Deletion, DeletionParts, GRACE_MS, MINUTE_MS};
 use crate::lane::owner::{LaneLog, LaneSettings, Owner};
 use crate::lane::replay::Replay;
+use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{LaneHandle, ProducedBatch, ShipOrder};
 use crate::metrics::{DeletionMetrics, LaneMetrics, ShipMetrics};
-use crate::ownership::beat::Beat;
+use crate::ownership::claim;
+use crate::ownership::heartbeat::Heartbeat;
 use crate::ownership::{Ownership, Rhythm};
-use crate::recover;
-use crate::ship::{Shipper, runs_of};
+use crate::publish::catalog::{Exporter, ExporterParts};
+use crate::publish::segments::Shipper;
+use crate::startup::recover;
+use crate::state::command::{
+    ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment, SegmentRun,
+};
 use crate::state::{LaneState, checkpoint};
 use crate::wal::{self, Floor, WalOptions};
 
@@ -155,7 +157,7 @@ impl World {
             directory_position: built.directory_position,
             named_at: self.now(),
             at: self.now(),
-            runs: runs_of(&built.directory),
+            runs: SegmentRun::all_of(&built.directory),
         }
     }
 
@@ -407,7 +409,7 @@ impl Broker {
         tokio::spawn(owner.run(stop.clone()));
         let ownership = Ownership::new(store.clone(), cluster, incarnation);
         let rhythm = Rhythm::default();
-        let beat = Beat::start(store.clone(), LANE, ownership.clone(), rhythm, None);
+        let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), rhythm, None);
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 0));
         let data_dir = tempfile::tempdir().unwrap();
         let opened = Arc::new(DataDir::open(data_dir.path()).unwrap());

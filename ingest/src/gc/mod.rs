@@ -29,13 +29,13 @@ use uuid::Uuid;
 use self::checkpoints::Checkpoints;
 use self::object::Object;
 use self::tombstones::Settled;
-use crate::claim::ClaimError;
 use crate::clock::now_ms;
-use crate::command::Command;
 use crate::lane::{LaneError, LaneGone, LaneHandle};
 use crate::metrics::DeletionMetrics;
 use crate::ownership::Ownership;
+use crate::ownership::claim::ClaimError;
 use crate::state::checkpoint::CheckpointError;
+use crate::state::command::Command;
 
 const MINUTE_MS: i64 = 60 * 1000;
 /// How long something stays that nobody needs any more, for readers that don't know yet.

@@ -1,5 +1,8 @@
 //! From a data directory and a bucket to a lane that can run: a first start, a restart, or a recovery.
 
+pub mod continuity;
+pub mod recover;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +14,16 @@ use chronik_store::{PatientStore, SharedStore, StoreError};
 use tokio::sync::mpsc;
 use ulid::Ulid;
 
-use crate::claim::{self, ClaimError};
-use crate::continuity::{ContinuityError, LogEnd};
+use self::continuity::{ContinuityError, LogEnd};
+use self::recover::RecoverError;
 use crate::data_dir::{DataDir, DataDirError, Identity, Stored};
 use crate::disk::LocalDisk;
 use crate::lane::owner::LaneLog;
 use crate::lane::replay::{Replay, Replayed};
-use crate::ownership::beat::{self, Beat, Hold};
-use crate::ownership::vacancy::{self, VacancyError};
+use crate::ownership::claim::{self, ClaimError};
+use crate::ownership::heartbeat::{self, Heartbeat, Hold};
+use crate::ownership::takeover::{self, TakeoverError};
 use crate::ownership::{Ownership, Rhythm};
-use crate::recover::{self, RecoverError};
 use crate::settings::IngestSettings;
 use crate::state::LaneState;
 use crate::state::checkpoint::{self, CheckpointError};
@@ -51,7 +54,7 @@ pub enum StartError {
     Continuity(#[from] ContinuityError),
     /// The bucket's last owner may still be at work.
     #[error(transparent)]
-    Vacancy(#[from] VacancyError),
+    Vacancy(#[from] TakeoverError),
     /// The data directory can't be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -107,7 +110,7 @@ pub struct Started {
     /// The right to the bucket.
     pub ownership: Ownership,
     /// The sign of life in the bucket.
-    pub beat: Beat,
+    pub beat: Heartbeat,
     /// Where the log ends.
     pub log_end: LogEnd,
     /// Whether the bucket has confirmed the claim, and that this is where its own log ends. If not, it could not be
@@ -238,7 +241,7 @@ async fn is_continuous(log_end: &LogEnd, store: &SharedStore) -> Result<bool, Co
 /// The bucket, taken up again or claimed.
 struct Held {
     ownership: Ownership,
-    beat: Beat,
+    beat: Heartbeat,
     /// What `latest` said of our claim before this process wrote to it.
     former: Option<Latest>,
     confirmed: bool,
@@ -262,7 +265,7 @@ async fn resume(
         let error = match hold(data_dir, store, lane, &ownership, rhythm).await {
             Ok(Hold { latest, former }) => {
                 return Ok(Held {
-                    beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, latest),
+                    beat: Heartbeat::start(store.clone(), lane, ownership.clone(), rhythm, latest),
                     former,
                     ownership,
                     confirmed: true,
@@ -284,7 +287,7 @@ async fn resume(
             );
             note_writer(data_dir, known, &ownership);
             return Ok(Held {
-                beat: Beat::start(store.clone(), lane, ownership.clone(), rhythm, None),
+                beat: Heartbeat::start(store.clone(), lane, ownership.clone(), rhythm, None),
                 former: None,
                 ownership,
                 confirmed: false,
@@ -312,7 +315,7 @@ async fn hold(
     ownership.check().await?;
     let latest = watch_for_copy(lane, ownership, rhythm).await?;
     note_writer(data_dir, latest.into_iter().map(|latest| latest.writer).collect(), ownership);
-    let hold = beat::hold(store, lane, ownership).await?;
+    let hold = heartbeat::hold(store, lane, ownership).await?;
     ownership.check().await?;
     Ok(hold)
 }
@@ -321,12 +324,12 @@ async fn hold(
 /// the two would end each other in turn.
 async fn watch_for_copy(lane: Lane, ownership: &Ownership, rhythm: Rhythm) -> Result<Option<Latest>, ClaimError> {
     let (store, own) = (ownership.store(), ownership.incarnation());
-    let latest = beat::read(store, lane).await?;
+    let latest = heartbeat::read(store, lane).await?;
     if latest.as_ref().is_some_and(|latest| !ownership.follows(latest)) {
         tracing::warn!("a process that did not run on this data directory has written to the bucket under its claim");
-        match vacancy::wait(store, lane, own, rhythm).await {
-            Err(VacancyError::InUse { .. }) => return Err(ClaimError::Copied { own }),
-            Err(VacancyError::Claim(error)) => return Err(error),
+        match takeover::wait(store, lane, own, rhythm).await {
+            Err(TakeoverError::InUse { .. }) => return Err(ClaimError::Copied { own }),
+            Err(TakeoverError::Claim(error)) => return Err(error),
             Ok(_) => {}
         }
     }
@@ -364,7 +367,7 @@ async fn begin(
     let ownership =
         Ownership::new(store.clone(), cluster, incarnation).in_rhythm(settings.rhythm, settings.strict_lease);
     note_writer(data_dir, Vec::new(), &ownership);
-    let beat = Beat::start(store.clone(), lane, ownership.clone(), settings.rhythm, None);
+    let beat = Heartbeat::start(store.clone(), lane, ownership.clone(), settings.rhythm, None);
     tokio::time::sleep(notice).await;
     let state = match highest {
         None => LaneState::new(incarnation),
@@ -424,9 +427,9 @@ async fn succeed(
 ) -> Result<(Incarnation, Duration), StartError> {
     let Rhythm { notice, .. } = settings.rhythm;
     if !settings.take_over {
-        let seen = vacancy::wait(store, lane, owner, settings.rhythm).await?;
+        let seen = takeover::wait(store, lane, owner, settings.rhythm).await?;
         let incarnation = claim::claim_after(store, Some(owner)).await?;
-        if !vacancy::came_back(store, lane, owner, &seen).await? {
+        if !takeover::came_back(store, lane, owner, &seen).await? {
             return Ok((incarnation, Duration::ZERO));
         }
         tracing::warn!(
@@ -652,7 +655,7 @@ mod tests {
             say(&store, latest(own, "ours", 7, released)).await;
             let refused = start(&settings(), &data_dir, &store, LANE).await.err();
             assert!(matches!(refused, Some(StartError::NoCheckpoint { .. })), "{refused:?}");
-            let said = beat::read(&store, LANE).await.unwrap().unwrap();
+            let said = heartbeat::read(&store, LANE).await.unwrap().unwrap();
             assert_eq!(said, latest(own, "ours", 9, released));
         }
     }

@@ -138,8 +138,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
-    use crate::topic_config::TopicConfig;
+    use crate::state::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
+    use crate::state::topic_config::TopicConfig;
 
     const LANE: Lane = Lane(0);
     const OWN: Incarnation = Incarnation(1);

@@ -7,8 +7,8 @@ use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 use super::checkpoints::Checkpoints;
 use super::object::Object;
 use super::{BATCH, Deletion, DeletionError, GRACE_MS, MINUTE_MS};
-use crate::command::{Command, ForgetResults, ForgetTombstones};
 use crate::state::LaneState;
+use crate::state::command::{Command, ForgetResults, ForgetTombstones};
 
 /// A lane at rest writes no checkpoints. If something waits for one that long, it is asked for.
 const CHECKPOINT_WAIT_MS: i64 = 10 * MINUTE_MS;

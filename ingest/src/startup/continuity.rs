@@ -14,7 +14,7 @@ use chronik_format::segment::{self, SegmentError, SegmentHeader, SegmentReader};
 use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
 
-use crate::ship::{self, ShipError};
+use crate::publish::segments::{self, ShipError};
 use crate::wal::WalReader;
 
 /// Why nothing may be shipped from the data directory.
@@ -167,7 +167,7 @@ impl LogEnd {
         };
         let frames = self.log.clone();
         let ours = tokio::task::spawn_blocking(move || {
-            let (partitions, log) = ship::read_range(&frames, header.first, header.last)?;
+            let (partitions, log) = segments::read_range(&frames, header.first, header.last)?;
             Ok::<_, ShipError>((segment::build(header, partitions, &log)?, log))
         });
         let (ours, log) = ours.await.map_err(|_| crate::lane::LaneGone).map_err(ShipError::from)??;

@@ -10,7 +10,7 @@ use chronik_store::faulty::{Fault, Operation};
 
 use self::world::World;
 use super::DeletionError;
-use crate::claim::ClaimError;
+use crate::ownership::claim::ClaimError;
 use crate::state::LaneState;
 
 /// A topic with one archived run that was exported, and the archive's key.

@@ -14,7 +14,7 @@ use chronik_format::segment::{LogEntry, SegmentReader};
 
 use super::segments::Segments;
 use super::{Bucket, RecoverError, decode};
-use crate::command::Command;
+use crate::state::command::Command;
 
 /// Bytes of batches that are compared at a time.
 const COMPARED_BYTES: usize = 4 << 20;

@@ -8,7 +8,7 @@ use chronik_store::SharedStore;
 use tokio_util::sync::CancellationToken;
 
 use super::Ownership;
-use super::remains::{Above, Ends, Remains, above_cut, ends};
+use super::fenced::{Above, Ends, Remains, above_cut, ends};
 use crate::lane::LaneHandle;
 
 /// How long the next owner may take from its claim to its first checkpoint.
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What it takes to say them.
-pub struct LastWords {
+pub struct Farewell {
     /// The bucket.
     pub store: SharedStore,
     /// The right that was lost.
@@ -30,7 +30,7 @@ pub struct LastWords {
     pub data_dir: PathBuf,
 }
 
-impl LastWords {
+impl Farewell {
     /// To be said once nothing is acknowledged any more. Cut short when cancelled.
     pub async fn say(self, cancel: &CancellationToken) -> Remains {
         let own = self.ownership.incarnation();

@@ -1,5 +1,5 @@
 //! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds; `latest`, which
-//! [`Beat`] writes, comes last.
+//! [`Heartbeat`] writes, comes last.
 //!
 //! Once `latest` names a segment, the broker may let go of its records: the tail forgets them, and the write-ahead log's
 //! files are used anew after a local checkpoint.
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::data_dir::DataDir;
 use crate::lane::{LaneGone, LaneHandle};
-use crate::ownership::beat::{Beat, BeatError};
+use crate::ownership::heartbeat::{Heartbeat, HeartbeatError};
 use crate::state::partition::{Indexed, Partition};
 use crate::state::segments::{SegmentId, Segments};
 use crate::state::topic::Topic;
@@ -39,7 +39,7 @@ pub enum ExportError {
     Store(#[from] StoreError),
     /// `latest` could not be written.
     #[error(transparent)]
-    Beat(#[from] BeatError),
+    Heartbeat(#[from] HeartbeatError),
     /// The catalog can't be built or read back.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -65,7 +65,7 @@ pub struct ExporterParts {
     /// Where local checkpoints go.
     pub data_dir: Arc<DataDir>,
     /// Names what was exported.
-    pub beat: Beat,
+    pub beat: Heartbeat,
     /// Local checkpoints that could not be written.
     pub checkpoint_failures: IntCounter,
 }

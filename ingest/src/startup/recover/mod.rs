@@ -30,11 +30,10 @@ use uuid::Uuid;
 
 use self::segments::Segments;
 use crate::clock::{millis, now_ms};
-use crate::command::{Command, CommandError, RegisterSegment};
-use crate::ship::runs_of;
 use crate::state::LaneState;
 use crate::state::apply::Refusal;
 use crate::state::checkpoint::{self, CheckpointError};
+use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
 
 /// Why a bucket could not be recovered from.
 #[derive(Debug, thiserror::Error)]
@@ -355,7 +354,7 @@ impl<'a> Bucket<'a> {
                     directory_position: reader.directory_position(),
                     named_at: Timestamp::try_from(name.ulid.timestamp_ms()).unwrap_or(Timestamp::MAX),
                     at: millis(info.last_modified).min(now_ms()),
-                    runs: runs_of(reader.directory()),
+                    runs: SegmentRun::all_of(reader.directory()),
                 };
                 state.adopt_segment(&segment).map_err(|refusal| RecoverError::Refused { key, refusal })?;
                 adopted += 1;

@@ -12,15 +12,15 @@ use chronik_store::{SharedStore, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::claim::ClaimError;
 use super::{Ownership, Rhythm};
-use crate::claim::ClaimError;
 
 /// How soon a beat that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Why `latest` was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum BeatError {
+pub enum HeartbeatError {
     /// The bucket could not be reached, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -34,12 +34,12 @@ pub enum BeatError {
 
 /// Says in the bucket that the lane has an owner. Dropped, it falls silent without giving the bucket up.
 #[derive(Debug)]
-pub struct Beat {
+pub struct Heartbeat {
     orders: mpsc::Sender<Order>,
     _task: AbortOnDropHandle<()>,
 }
 
-type Reply = oneshot::Sender<Result<(), BeatError>>;
+type Reply = oneshot::Sender<Result<(), HeartbeatError>>;
 
 #[derive(Debug)]
 enum Order {
@@ -48,7 +48,7 @@ enum Order {
     Withdraw(Box<Latest>, Reply),
 }
 
-impl Beat {
+impl Heartbeat {
     /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export, or one
     /// without an export if there is nothing: a recovery may take long, and whoever looks meanwhile must see that it is
     /// under way.
@@ -59,25 +59,25 @@ impl Beat {
     }
 
     /// Has `latest` name an export that is in the bucket. Returns once it does.
-    pub async fn publish(&self, export: Latest) -> Result<(), BeatError> {
+    pub async fn publish(&self, export: Latest) -> Result<(), HeartbeatError> {
         self.order(|reply| Order::Publish(Box::new(export), reply)).await
     }
 
     /// Gives the bucket up: whoever comes next need not wait. It is silent from then on, whatever the outcome.
-    pub async fn release(&self) -> Result<(), BeatError> {
+    pub async fn release(&self) -> Result<(), HeartbeatError> {
         self.order(Order::Release).await
     }
 
     /// Puts back what `latest` said before, for a process that turns out not to serve: the one that wrote that may. It is
     /// silent from then on, whatever the outcome.
-    pub async fn withdraw(&self, former: Latest) -> Result<(), BeatError> {
+    pub async fn withdraw(&self, former: Latest) -> Result<(), HeartbeatError> {
         self.order(|reply| Order::Withdraw(Box::new(former), reply)).await
     }
 
-    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), BeatError> {
+    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), HeartbeatError> {
         let (reply, answer) = oneshot::channel();
-        self.orders.send(order(reply)).await.map_err(|_| BeatError::Ended)?;
-        answer.await.unwrap_or(Err(BeatError::Ended))
+        self.orders.send(order(reply)).await.map_err(|_| HeartbeatError::Ended)?;
+        answer.await.unwrap_or(Err(HeartbeatError::Ended))
     }
 }
 
@@ -136,7 +136,7 @@ impl Heart {
 
     /// Readers see the same export, or none as before; whoever wants the bucket sees that it was written. What a process
     /// with a copy of the data directory wrote stays until that one is known to be gone.
-    async fn keep(&mut self) -> Result<(), BeatError> {
+    async fn keep(&mut self) -> Result<(), HeartbeatError> {
         self.ownership.check().await?;
         match self.undisputed().await? {
             None => self.overwrite(&Latest::claimed(self.ownership.incarnation(), self.lane)).await?,
@@ -167,14 +167,14 @@ impl Heart {
         overwrite(&self.store, self.lane, &self.ownership, latest).await
     }
 
-    async fn release(&mut self) -> Result<(), BeatError> {
+    async fn release(&mut self) -> Result<(), HeartbeatError> {
         let Some(latest) = self.latest.clone() else {
             return Ok(());
         };
         self.write(Latest { released: true, ..latest }).await
     }
 
-    async fn withdraw(&mut self, former: &Latest) -> Result<(), BeatError> {
+    async fn withdraw(&mut self, former: &Latest) -> Result<(), HeartbeatError> {
         self.ownership.check().await?;
         if let Some(latest) = self.undisputed().await? {
             let former = Latest { beat: latest.beat.wrapping_add(1), ..former.clone() };
@@ -185,7 +185,7 @@ impl Heart {
 
     /// A former owner must not write over the name of a newer export, so the claims are asked first; nor may one of two
     /// with the same claim.
-    async fn write(&mut self, latest: Latest) -> Result<(), BeatError> {
+    async fn write(&mut self, latest: Latest) -> Result<(), HeartbeatError> {
         self.ownership.check().await?;
         self.undisputed().await?;
         failpoint!("latest-checked");
@@ -270,7 +270,7 @@ mod tests {
     use chronik_store::memory;
 
     use super::*;
-    use crate::claim;
+    use crate::ownership::claim;
 
     const LANE: Lane = Lane(0);
 
@@ -313,7 +313,7 @@ mod tests {
         let faulty = Arc::new(FaultyStore::new(memory()));
         let store: SharedStore = faulty.clone();
         let ownership = owner(&store).await;
-        let beat = Beat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
         beat.publish(export(ownership.incarnation(), 7)).await.unwrap();
         let first = read(&store, LANE).await.unwrap();
         let began = tokio::time::Instant::now();
@@ -329,7 +329,7 @@ mod tests {
         beat.release().await.unwrap();
         let released = read(&store, LANE).await.unwrap().unwrap();
         assert!(released.released && released.beat == 4);
-        assert!(matches!(beat.publish(export(ownership.incarnation(), 10)).await, Err(BeatError::Ended)));
+        assert!(matches!(beat.publish(export(ownership.incarnation(), 10)).await, Err(HeartbeatError::Ended)));
         tokio::time::sleep(Duration::from_secs(300)).await;
         assert_eq!(read(&store, LANE).await.unwrap().unwrap(), released, "nothing comes after that");
     }
@@ -338,13 +338,13 @@ mod tests {
     async fn a_former_owner_neither_beats_nor_releases() {
         let store = memory();
         let former = owner(&store).await;
-        let beat = Beat::start(store.clone(), LANE, former.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, former.clone(), Rhythm::default(), None);
         beat.publish(export(former.incarnation(), 7)).await.unwrap();
         owner(&store).await;
         let last = read(&store, LANE).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert!(former.fenced().is_cancelled());
-        assert!(matches!(beat.release().await, Err(BeatError::Claim(ClaimError::Fenced { .. }))));
+        assert!(matches!(beat.release().await, Err(HeartbeatError::Claim(ClaimError::Fenced { .. }))));
         assert_eq!(read(&store, LANE).await.unwrap(), last);
     }
 
@@ -356,7 +356,7 @@ mod tests {
             Latest { writer: former.writer().to_owned(), released: true, beat: 5, ..export(former.incarnation(), 7) };
         overwrite(&store, LANE, &former, &left).await.unwrap();
         let new = owner(&store).await;
-        let beat = Beat::start(store.clone(), LANE, new.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, new.clone(), Rhythm::default(), None);
         let began = tokio::time::Instant::now();
         let mut kept = Some(left.clone());
         for times in 1..=3 {
@@ -375,7 +375,7 @@ mod tests {
         let store = memory();
         owner(&store).await;
         let own = owner(&store).await;
-        let beat = Beat::start(store.clone(), LANE, own.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, own.clone(), Rhythm::default(), None);
         let first = next(&store, &None).await;
         assert_eq!((first.incarnation, first.names_export()), (own.incarnation(), false));
         let second = next(&store, &Some(first)).await;
@@ -428,18 +428,18 @@ mod tests {
     async fn of_two_processes_with_one_claim_the_earlier_ends_within_a_beat() {
         let store = memory();
         let ownership = owner(&store).await;
-        let earlier = Beat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        let earlier = Heartbeat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
         earlier.publish(export(ownership.incarnation(), 7)).await.unwrap();
 
         let copy = Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
         let Hold { latest, .. } = hold(&store, LANE, &copy).await.unwrap();
-        let later = Beat::start(store.clone(), LANE, copy.clone(), Rhythm::default(), latest);
+        let later = Heartbeat::start(store.clone(), LANE, copy.clone(), Rhythm::default(), latest);
         let doubled = tokio::time::timeout(Duration::from_secs(31), ownership.lost()).await;
         assert!(matches!(doubled, Ok(ClaimError::Doubled { .. })), "{doubled:?}");
         assert!(matches!(ownership.check().await, Err(ClaimError::Doubled { .. })));
 
         let released = earlier.release().await;
-        assert!(matches!(released, Err(BeatError::Claim(ClaimError::Doubled { .. }))), "{released:?}");
+        assert!(matches!(released, Err(HeartbeatError::Claim(ClaimError::Doubled { .. }))), "{released:?}");
         later.publish(export(copy.incarnation(), 9)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert!(!copy.fenced().is_cancelled());
@@ -451,17 +451,17 @@ mod tests {
     async fn a_restart_that_could_not_ask_the_bucket_goes_on_from_what_its_predecessor_wrote() {
         let store = memory();
         let ownership = owner(&store).await;
-        let beat = Beat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
         beat.publish(export(ownership.incarnation(), 7)).await.unwrap();
         drop(beat);
         let again = || Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
-        let copy = Beat::start(store.clone(), LANE, again(), Rhythm::default(), None);
+        let copy = Heartbeat::start(store.clone(), LANE, again(), Rhythm::default(), None);
         let before = read(&store, LANE).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert_eq!(read(&store, LANE).await.unwrap(), before, "nothing of a copy is written over unasked");
         drop(copy);
         let again = again().after(vec![ownership.writer().to_owned()]);
-        let beat = Beat::start(store.clone(), LANE, again.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, again.clone(), Rhythm::default(), None);
         beat.publish(export(again.incarnation(), 9)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert_eq!(read(&store, LANE).await.unwrap().unwrap().writer, again.writer());

@@ -21,14 +21,14 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use crate::claim::ClaimError;
 use crate::clock::now_ms;
-use crate::command::{Command, CommandError, RegisterSegment, SegmentRun};
 use crate::lane::{Checkpoint, LaneError, LaneGone, LaneHandle, ShipOrder};
 use crate::metrics::ShipMetrics;
 use crate::ownership::Ownership;
+use crate::ownership::claim::ClaimError;
 use crate::state::apply::Refusal;
 use crate::state::checkpoint;
+use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
 use crate::wal::{Frame, WalError, WalReader};
 
 /// Segments that are uploaded at the same time; each is held in memory meanwhile. While uploads fail none is built ahead.
@@ -198,7 +198,7 @@ impl Shipper {
             directory_position: built.directory_position,
             named_at: i64::try_from(name.timestamp_ms()).unwrap_or(i64::MAX),
             at: now_ms(),
-            runs: runs_of(&built.directory),
+            runs: SegmentRun::all_of(&built.directory),
         })
     }
 
@@ -342,21 +342,6 @@ pub fn read_range(
         .map(|((topic, partition), batches)| PartitionBatches { topic, partition, batches })
         .collect();
     Ok((partitions, log))
-}
-
-/// What a segment's directory says of its runs.
-pub fn runs_of(directory: &segment::Directory) -> Vec<SegmentRun> {
-    let run = |row: &segment::DirectoryRow| SegmentRun {
-        topic: row.topic,
-        partition: row.partition,
-        first: row.first,
-        last: row.last,
-        position: row.position,
-        length: row.length,
-        min_timestamp: row.min_timestamp,
-        max_timestamp: row.max_timestamp,
-    };
-    directory.rows.iter().map(run).collect()
 }
 
 fn contiguous(frame: &Frame) -> Bytes {

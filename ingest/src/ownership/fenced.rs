@@ -9,13 +9,29 @@ use std::path::PathBuf;
 
 use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
 use chronik_format::names::CheckpointName;
-use chronik_store::SharedStore;
+use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
 
 use super::Ownership;
 use crate::lane::tail::TopicTable;
-use crate::recover::RecoverError;
+use crate::state::checkpoint::CheckpointError;
 use crate::state::{LaneState, checkpoint, leader_epoch};
+
+/// Why it is not known where the next owner begins.
+#[derive(Debug, thiserror::Error)]
+pub enum CutError {
+    /// The bucket could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The next owner's first checkpoint can't be read.
+    #[error("checkpoint {key}: {source}")]
+    Checkpoint {
+        /// The object's name.
+        key: String,
+        /// What does not fit.
+        source: CheckpointError,
+    },
+}
 
 /// A partition's end as acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +78,7 @@ pub async fn above_cut(
     ownership: &Ownership,
     lane: Lane,
     ends: &Ends,
-) -> Result<Option<Vec<Above>>, RecoverError> {
+) -> Result<Option<Vec<Above>>, CutError> {
     let own = ownership.incarnation();
     let Some(state) = first_state_after(store, ownership.cluster(), lane, own).await? else {
         return Ok(None);
@@ -79,7 +95,7 @@ async fn first_state_after(
     cluster: Uuid,
     lane: Lane,
     own: Incarnation,
-) -> Result<Option<LaneState>, RecoverError> {
+) -> Result<Option<LaneState>, CutError> {
     let objects = store.list(&CheckpointName::prefix(lane)).await?;
     let first = objects
         .iter()
@@ -90,7 +106,7 @@ async fn first_state_after(
     let key = first.to_string();
     let bytes = store.read(&key, None).await?;
     let state = checkpoint::decode(&key, bytes, cluster, lane);
-    state.map(Some).map_err(|source| RecoverError::Checkpoint { key, source })
+    state.map(Some).map_err(|source| CutError::Checkpoint { key, source })
 }
 
 /// Where the partition's first epoch after ours starts; a topic that the later owner does not know is ours from its start.
@@ -160,8 +176,8 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
-    use crate::command::{Append, Command, CreateTopic};
-    use crate::topic_config::TopicConfig;
+    use crate::state::command::{Append, Command, CreateTopic};
+    use crate::state::topic_config::TopicConfig;
 
     const LANE: Lane = Lane(0);
 

@@ -14,12 +14,12 @@ use chronik_store::{SharedStore, StoreError};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::{Rhythm, beat};
-use crate::claim::{self, ClaimError};
+use super::claim::{self, ClaimError};
+use super::{Rhythm, heartbeat};
 
 /// Why the bucket was not claimed.
 #[derive(Debug, thiserror::Error)]
-pub enum VacancyError {
+pub enum TakeoverError {
     /// The bucket could not be asked.
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -35,7 +35,7 @@ pub enum VacancyError {
     },
 }
 
-impl From<StoreError> for VacancyError {
+impl From<StoreError> for TakeoverError {
     fn from(error: StoreError) -> Self {
         Self::Claim(error.into())
     }
@@ -43,7 +43,7 @@ impl From<StoreError> for VacancyError {
 
 /// Returns once the holder of `claim`, the highest on the bucket, has given the bucket up or must be gone, and what it
 /// showed of itself last.
-pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: Rhythm) -> Result<Sign, VacancyError> {
+pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: Rhythm) -> Result<Sign, TakeoverError> {
     let first = Sign::read(store, lane, claim).await?;
     if first.released {
         return Ok(first);
@@ -69,7 +69,7 @@ pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: R
             return Ok(sign);
         }
         if sign != first {
-            return Err(VacancyError::InUse { owner });
+            return Err(TakeoverError::InUse { owner });
         }
         if Instant::now() >= gone_at {
             tracing::warn!("{owner} did not give the bucket up, but gave no sign of life any more");
@@ -102,7 +102,7 @@ impl Sign {
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let latest = beat::read(store, lane).await?;
+        let latest = heartbeat::read(store, lane).await?;
         Ok(Self {
             at: written_at.map_or(claimed_at.last_modified, |at| at.max(claimed_at.last_modified)),
             // What an earlier owner released says nothing about this one.
@@ -162,7 +162,7 @@ mod tests {
         store.overwrite(&names::latest(LANE), latest.encode().into()).await.unwrap();
     }
 
-    async fn waited(store: &SharedStore, claim: Incarnation) -> (Result<Sign, VacancyError>, u64) {
+    async fn waited(store: &SharedStore, claim: Incarnation) -> (Result<Sign, TakeoverError>, u64) {
         let began = Instant::now();
         let outcome = wait(store, LANE, claim, Rhythm::default()).await;
         assert!(store.list(names::PROBES).await.unwrap().is_empty(), "probes are removed");

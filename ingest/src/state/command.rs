@@ -8,9 +8,10 @@ use bytes::Bytes;
 use chronik_format::batch::BatchHeader;
 use chronik_format::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
+use chronik_format::segment::{Directory, DirectoryRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::topic_config::TopicConfig;
+use super::topic_config::TopicConfig;
 
 /// One change of a lane's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +138,23 @@ pub struct SegmentRun {
     pub min_timestamp: Timestamp,
     /// Latest timestamp of the records, ms; the greatest there is if not all can be read.
     pub max_timestamp: Timestamp,
+}
+
+impl SegmentRun {
+    /// What a segment's directory says of its runs.
+    pub fn all_of(directory: &Directory) -> Vec<Self> {
+        let run = |row: &DirectoryRow| Self {
+            topic: row.topic,
+            partition: row.partition,
+            first: row.first,
+            last: row.last,
+            position: row.position,
+            length: row.length,
+            min_timestamp: row.min_timestamp,
+            max_timestamp: row.max_timestamp,
+        };
+        directory.rows.iter().map(run).collect()
+    }
 }
 
 /// The verified content of an object in `inbox/`.

@@ -1,0 +1,4 @@
+//! What the broker puts into the bucket for readers: the log as segments, and the catalog that names them.
+
+pub mod catalog;
+pub mod segments;
