@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and how a refusal is worded.
 
 use anyhow::Result;
-use chronik_service::program::{Refusal, refuse_absent};
+use chronik_service::cli::{Refusal, refuse_absent};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::Output;

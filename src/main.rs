@@ -13,7 +13,7 @@ mod tool;
 
 use std::process::ExitCode;
 
-use chronik_service::program::{arguments, finish, told};
+use chronik_service::cli::{arguments, finish, told};
 
 fn main() -> ExitCode {
     match arguments().and_then(command::read) {

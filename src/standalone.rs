@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use chronik_format::ids::Lane;
+use chronik_format::ids::LaneId;
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_ingest::{Ingest, IngestParts};
 use chronik_peers::cold;
@@ -29,7 +29,7 @@ async fn work(settings: StandaloneSettings, process: &Process) -> Result<()> {
     let queue = settings.queue.open(metrics).await?;
     let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
     let memory = settings.cache.shares(Uses::Search);
-    let (catalog, cold) = cold::readers(&store, Lane::SOLE, &memory);
+    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory);
     let cancel = process.cancel.clone();
     let starting = Ingest::start(IngestParts {
         settings: settings.ingest,

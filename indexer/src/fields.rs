@@ -8,7 +8,7 @@ use tantivy::schema::{BytesOptions, Field, IndexRecordOption, Schema, TextFieldI
 use tantivy::tokenizer::{TextAnalyzer, TokenizerManager};
 use tantivy::{Index, IndexBuilder, IndexSettings as TantivySettings, TantivyDocument};
 
-use crate::words::Words;
+use crate::tokenizer::Words;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Fields {

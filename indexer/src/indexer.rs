@@ -5,8 +5,8 @@ use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
 use chronik_store::queue::SharedQueue;
 
-use crate::bench::Bench;
 use crate::error::IndexError;
+use crate::job_runner::Bench;
 
 /// What an indexer works with.
 #[derive(Clone, Debug)]

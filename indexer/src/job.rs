@@ -4,7 +4,7 @@ use chronik_format::job::{Job, JobResult, VERSION};
 use chronik_store::queue::MESSAGE_BYTES_MAX;
 use serde::Deserialize;
 
-use crate::survey::unreadable;
+use crate::decode::unreadable;
 
 /// What every version and kind of job has.
 #[derive(Deserialize)]

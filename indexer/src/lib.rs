@@ -1,18 +1,19 @@
 //! The indexer: turns runs of records into archives.
 //!
 //! A worker takes a [`Job`](chronik_format::job::Job) from the queue, reads its runs from their segments, checks and
-//! decodes every batch (`survey`), fills Tantivy indexes within a memory limit (`draft`, `made`), creates the
+//! decodes every batch (`decode`), fills Tantivy indexes within a memory limit (`index_builder`), creates the
 //! archives under names of their own, puts a result into the lane's inbox, and acknowledges the job last. It keeps
 //! nothing: a worker that dies leaves at most objects that nobody names.
 
 mod aside;
-mod bench;
-mod draft;
+mod decode;
 mod error;
 mod fields;
 mod files;
+mod index_builder;
 mod indexer;
 mod job;
+mod job_runner;
 pub mod lambda;
 mod metrics;
 mod patience;
@@ -20,8 +21,7 @@ mod reader;
 mod report;
 mod run;
 mod settings;
-mod survey;
-mod words;
+mod tokenizer;
 mod worker;
 
 pub use error::IndexError;

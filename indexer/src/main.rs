@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    chronik_service::program::main(
+    chronik_service::cli::main(
         "chronik-indexer",
         "An indexer: takes jobs from the queue and builds archives in the bucket.",
         chronik_indexer::run,

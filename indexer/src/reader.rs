@@ -9,9 +9,9 @@ use chronik_store::{SharedStore, StoreError};
 use prometheus::IntCounter;
 
 use crate::aside::Aside;
+use crate::decode::{Limits, Run, is_possible, unreadable};
 use crate::error::IndexError;
 use crate::patience::patiently;
-use crate::survey::{Limits, Run, is_possible, unreadable};
 
 /// Bytes that are read at a time, unless a run alone has more.
 const READ_BYTES: u64 = 8 << 20;

@@ -8,9 +8,9 @@ use chronik_store::queue::RECEIVES_MAX;
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use crate::bench::Bench;
 use crate::error::IndexError;
 use crate::job::{failed, run_count};
+use crate::job_runner::Bench;
 use crate::patience::patiently;
 
 impl Bench {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use chronik_format::catalog::reader::CatalogReader;
-use chronik_format::ids::{Lane, LogIndex};
+use chronik_format::ids::{LaneId, LogIndex};
 use chronik_net::{Limits, NetStats, Server};
 use chronik_peers::cold::SharedColdReader;
 use chronik_peers::tail::{self, SharedTail};
@@ -29,7 +29,7 @@ use crate::http::tail::TailService;
 use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
 use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::ship_policy::ShipLimits;
-use crate::lane::{LaneGone, LaneHandle};
+use crate::lane::{Lane, LaneGone};
 use crate::metrics::{DeletionMetrics, FetchMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
 use crate::ownership::Ownership;
 use crate::ownership::claim::ClaimError;
@@ -43,7 +43,7 @@ use crate::startup::{StartError, Started, confirm, start};
 use crate::wal::WalError;
 
 /// Standalone has one lane.
-const LANE: Lane = Lane(0);
+const LANE: LaneId = LaneId(0);
 /// Bytes of requests that are being answered; clients wait beyond it. The `balanced` produce profile.
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// Bytes of records in answers that are not sent yet. The less is free, the less a connection gets of it.
@@ -124,7 +124,7 @@ pub struct Ingest {
     kafka_addr: SocketAddr,
     tail: SharedTail,
     tail_answer_bytes: IntGauge,
-    lane: LaneHandle,
+    lane: Lane,
     indexing: IndexingHandle,
     store: SharedStore,
     ownership: Ownership,
@@ -455,7 +455,7 @@ fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> Re
 }
 
 /// Ships everything acknowledged, with a checkpoint unless an earlier one is still on its way; returns the last index.
-async fn ship_all(lane: &LaneHandle, exporter: &mut Exporter) -> Result<LogIndex, ExportError> {
+async fn ship_all(lane: &Lane, exporter: &mut Exporter) -> Result<LogIndex, ExportError> {
     let border = lane.cut(true).await?;
     lane.shipped(border).await?;
     exporter.export_if_changed().await?;
@@ -464,7 +464,7 @@ async fn ship_all(lane: &LaneHandle, exporter: &mut Exporter) -> Result<LogIndex
 
 /// Waits for a checkpoint at `border`, or behind it where an earlier one was on its way as that was drawn.
 async fn store_checkpoint(
-    lane: &LaneHandle,
+    lane: &Lane,
     exporter: &mut Exporter,
     stored: &watch::Receiver<LogIndex>,
     border: LogIndex,
@@ -500,7 +500,7 @@ async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationT
     }
 }
 
-async fn follow_gauges(lane: LaneHandle, metrics: ShipMetrics, stop: CancellationToken) -> Result<(), IngestError> {
+async fn follow_gauges(lane: Lane, metrics: ShipMetrics, stop: CancellationToken) -> Result<(), IngestError> {
     let progress = lane.progress();
     while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
         let progress = *progress.borrow();

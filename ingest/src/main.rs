@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    chronik_service::program::main(
+    chronik_service::cli::main(
         "chronik-ingest",
         "The Kafka broker: acknowledges records and ships them to the bucket.",
         chronik_ingest::run,

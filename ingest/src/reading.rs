@@ -7,7 +7,7 @@ use chronik_format::batch::{self, BatchHeader};
 use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_peers::cold::{ColdError, SharedColdReader};
 
-use crate::lane::LaneHandle;
+use crate::lane::Lane;
 use crate::lane::stretch::Stretch;
 use crate::lane::tail::{BatchBytes, BelowTail, TailRead, TopicView};
 use crate::metrics::FetchMetrics;
@@ -53,14 +53,14 @@ pub enum ReadError {
 /// Reads partitions of one lane.
 #[derive(Clone)]
 pub struct RecordReader {
-    lane: LaneHandle,
+    lane: Lane,
     cold: SharedColdReader,
     metrics: FetchMetrics,
 }
 
 impl RecordReader {
     /// Reads what `lane` holds, and older records through `cold`.
-    pub fn new(lane: LaneHandle, cold: SharedColdReader, metrics: FetchMetrics) -> Self {
+    pub fn new(lane: Lane, cold: SharedColdReader, metrics: FetchMetrics) -> Self {
         Self { lane, cold, metrics }
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use chronik_format::ids::Lane;
+use chronik_format::ids::LaneId;
 use chronik_peers::cold::{self, RemoteReaders, SharedColdReader};
-use chronik_service::client::HttpClient;
+use chronik_service::http_client::HttpClient;
 use chronik_service::process::{Process, ServiceError, reachable};
 use chronik_service::setting::Uses;
 use chronik_store::Access;
@@ -48,7 +48,7 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), RunError>
     let opened = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await;
     let store = opened.map_err(ServiceError::from)?;
     let memory = settings.cache.shares(Uses::Broker);
-    let (catalog, local) = cold::readers(&store, Lane::SOLE, &memory);
+    let (catalog, local) = cold::readers(&store, LaneId::SOLE, &memory);
     let cold: SharedColdReader = match &settings.workers.query_endpoints {
         Some(endpoints) => {
             let token = settings.http.token().map_err(ServiceError::from)?;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::CatalogReader;
-use chronik_format::ids::Lane;
+use chronik_format::ids::LaneId;
 use chronik_peers::cold;
 use chronik_peers::tail::{FollowLimits, FollowedTail, RemoteTail, SharedTail};
-use chronik_service::client::HttpClient;
+use chronik_service::http_client::HttpClient;
 use chronik_service::process::{Process, ServiceError};
 use chronik_service::setting::Uses;
 use chronik_store::Access;
@@ -31,7 +31,7 @@ pub async fn run(settings: RunSettings) -> Result<(), ServiceError> {
 async fn serve(settings: RunSettings, process: &Process) -> Result<(), ServiceError> {
     let store = settings.bucket.open(&settings.data_dir, Access::Reader).await?;
     let memory = settings.cache.shares(Uses::Search);
-    let (catalog, cold) = cold::readers(&store, Lane::SOLE, &memory);
+    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory);
     let service = QueryService::new(QueryParts {
         store,
         catalog: catalog.clone(),

@@ -4,8 +4,8 @@ use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use tokio::time::{Instant, timeout_at};
 
 use super::deadline::Deadline;
-use crate::bench::Bench;
 use crate::job::parse;
+use crate::job_runner::Bench;
 
 /// Where SQS says how often it has handed a message out.
 const RECEIVES: &str = "ApproximateReceiveCount";

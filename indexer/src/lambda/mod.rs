@@ -23,7 +23,7 @@ use tracing::Instrument;
 use self::batch::work;
 use self::deadline::Deadline;
 use self::settings::{LambdaSettings, StartError};
-use crate::bench::Bench;
+use crate::job_runner::Bench;
 
 /// Runs the function until Lambda ends the process, and says on standard error why it could not start.
 pub fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec, Header, Record, stamp, verify};
-use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobResult, JobRun, VERSION};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_service::telemetry::Metrics;
@@ -54,7 +54,7 @@ pub fn job(inputs: Vec<JobInput>, settings: IndexSettings) -> Job {
         kind: JobKind::Index,
         cluster: "01900000-0000-7000-8000-000000000000".to_owned(),
         incarnation: Incarnation(1),
-        lane: Lane(0),
+        lane: LaneId(0),
         id: "01HF7YAT00000000000000000A".to_owned(),
         topic: "logs".to_owned(),
         topic_id: TopicId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),

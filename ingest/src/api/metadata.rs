@@ -107,7 +107,7 @@ async fn create_missing(broker: &Broker, asked: &[Ask]) -> HashMap<String, ApiEr
     let create = |name: String| async move {
         let new = NewTopic { name: name.clone(), partitions: broker.num_partitions, config: TopicConfig::default() };
         match create(broker, new).await {
-            Ok(_) | Err(ApiError::Lane(LaneError::Refused(Refusal::TopicExists))) => None,
+            Ok(_) | Err(ApiError::LaneId(LaneError::Refused(Refusal::TopicExists))) => None,
             Err(error) => Some((name, error)),
         }
     };

@@ -29,7 +29,7 @@ use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
 pub use self::fetch::AnswerRoom;
-use crate::lane::LaneHandle;
+use crate::lane::Lane;
 use crate::reading::RecordReader;
 
 /// The number that clients know the broker by.
@@ -38,7 +38,7 @@ const BROKER_ID: i32 = 1;
 /// What the handlers share.
 pub struct Broker {
     /// The way to the lane.
-    pub lane: LaneHandle,
+    pub lane: Lane,
     /// Reads records wherever they lie.
     pub reader: RecordReader,
     /// Room for the records of answers.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
 use super::{DataDirError, io_error};
 use crate::disk::{Disk, DiskFile, Head, UnknownVersion, read_full_at, write_all_at};
@@ -25,7 +25,7 @@ const GROWTH_BYTES: u64 = 1 << 20;
 pub struct Checkpoints {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
-    lane: Lane,
+    lane: LaneId,
 }
 
 /// A whole checkpoint.
@@ -50,7 +50,7 @@ enum Place {
 }
 
 impl Checkpoints {
-    pub(super) fn new(disk: Arc<dyn Disk>, directory: PathBuf, lane: Lane) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, directory: PathBuf, lane: LaneId) -> Self {
         Self { disk, directory, lane }
     }
 
@@ -183,7 +183,7 @@ mod tests {
     const OWN: Incarnation = Incarnation(3);
 
     fn places(disk: &MemoryDisk) -> Checkpoints {
-        Checkpoints::new(Arc::new(disk.clone()), "/data/checkpoints/0".into(), Lane(0))
+        Checkpoints::new(Arc::new(disk.clone()), "/data/checkpoints/0".into(), LaneId(0))
     }
 
     /// A checkpoint whose bytes tell which one it is.

@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chronik_format::ids::Lane;
+use chronik_format::ids::LaneId;
 
 use crate::disk::{Disk, LocalDisk};
 pub use checkpoints::{Checkpoints, Stored};
@@ -114,18 +114,18 @@ impl DataDir {
     }
 
     /// The directory of a lane's write-ahead log.
-    pub fn wal(&self, lane: Lane) -> PathBuf {
+    pub fn wal(&self, lane: LaneId) -> PathBuf {
         self.path.join("wal").join(lane.to_string())
     }
 
     /// The file that says how far a lane's write-ahead log had come. It is not with the log: a volume that holds that one
     /// may not be mounted.
-    pub fn wal_mark(&self, lane: Lane) -> PathBuf {
+    pub fn wal_mark(&self, lane: LaneId) -> PathBuf {
         self.checkpoint_directory(lane).join("wal.mark")
     }
 
     /// Bytes that a lane's log may take of its volume: what is free, and what the log has taken already.
-    pub fn log_bytes_max(&self, lane: Lane) -> Result<u64, DataDirError> {
+    pub fn log_bytes_max(&self, lane: LaneId) -> Result<u64, DataDirError> {
         let volume = rustix::fs::statvfs(&self.path).map_err(|errno| io_error("look at", &self.path)(errno.into()))?;
         let mut bytes = volume.f_bavail.saturating_mul(volume.f_frsize);
         for file in files_in(&self.wal(lane))? {
@@ -183,11 +183,11 @@ impl DataDir {
     }
 
     /// A lane's local checkpoints.
-    pub fn checkpoints(&self, lane: Lane) -> Checkpoints {
+    pub fn checkpoints(&self, lane: LaneId) -> Checkpoints {
         Checkpoints::new(Arc::new(LocalDisk), self.checkpoint_directory(lane), lane)
     }
 
-    fn checkpoint_directory(&self, lane: Lane) -> PathBuf {
+    fn checkpoint_directory(&self, lane: LaneId) -> PathBuf {
         self.path.join("checkpoints").join(lane.to_string())
     }
 }
@@ -241,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    const LANE: Lane = Lane(0);
+    const LANE: LaneId = LaneId(0);
 
     fn opened() -> (tempfile::TempDir, DataDir) {
         let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@
 use std::io;
 
 use bytes::Buf;
-use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::ids::{Incarnation, LaneId};
 
 use super::{ReadAt, read_full_at};
 
@@ -23,7 +23,7 @@ pub const VERSION: u32 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The lane.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
     /// Counts the writes.
@@ -61,7 +61,7 @@ impl Head {
         };
         match rest.get_u32_le() {
             VERSION => Ok(Some(Self {
-                lane: Lane(rest.get_u32_le()),
+                lane: LaneId(rest.get_u32_le()),
                 incarnation: Incarnation(rest.get_u32_le()),
                 number: rest.get_u64_le(),
                 fields: std::array::from_fn(|_| rest.get_u64_le()),
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn golden_file() {
         let head = Head {
-            lane: Lane(1),
+            lane: LaneId(1),
             incarnation: Incarnation(2),
             number: 3,
             fields: [4, 0x0102_0304_0506_0708, u64::MAX],
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn another_version_is_not_damage_and_another_kind_of_place_is_none_of_ours() {
-        let head = Head { lane: Lane(0), incarnation: Incarnation(1), number: 1, fields: [0; 3] };
+        let head = Head { lane: LaneId(0), incarnation: Incarnation(1), number: 1, fields: [0; 3] };
         let mut bytes = head.encode(&MAGIC);
         assert_eq!(Head::decode(b"ChronikY", &bytes), Ok(None));
         bytes[8] = 1;
@@ -131,7 +131,7 @@ mod tests {
         fn a_head_is_read_back_and_any_flipped_bit_is_noticed(
             lane: u32, incarnation: u32, number: u64, fields: [u64; 3], bit in 0..HEAD_BYTES * 8,
         ) {
-            let head = Head { lane: Lane(lane), incarnation: Incarnation(incarnation), number, fields };
+            let head = Head { lane: LaneId(lane), incarnation: Incarnation(incarnation), number, fields };
             let mut bytes = head.encode(&MAGIC);
             prop_assert_eq!(Head::decode(&MAGIC, &bytes), Ok(Some(head)));
             bytes[bit / 8] ^= 1 << (bit % 8);

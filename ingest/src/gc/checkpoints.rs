@@ -1,6 +1,6 @@
 //! The lane's checkpoints in the bucket.
 
-use chronik_format::ids::{Lane, LogIndex, Timestamp};
+use chronik_format::ids::{LaneId, LogIndex, Timestamp};
 use chronik_format::names::CheckpointName;
 use chronik_store::{Store, StoreError};
 
@@ -16,7 +16,7 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// Looks into the bucket.
-    pub async fn list(store: &dyn Store, lane: Lane) -> Result<Self, StoreError> {
+    pub async fn list(store: &dyn Store, lane: LaneId) -> Result<Self, StoreError> {
         let objects = store.list(&CheckpointName::prefix(lane)).await?;
         let mut names: Vec<CheckpointName> = objects.iter().filter_map(|object| object.key.parse().ok()).collect();
         names.sort_by_key(|name| (name.incarnation, name.index, name.ulid));

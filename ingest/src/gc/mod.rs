@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::{CatalogError, CatalogReader};
-use chronik_format::ids::{Incarnation, Lane, LogIndex, Timestamp};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, Timestamp};
 use chronik_service::failpoint;
 use chronik_store::{SharedStore, StoreError};
 use futures::{StreamExt, stream};
@@ -30,7 +30,7 @@ use self::checkpoints::Checkpoints;
 use self::object::Object;
 use self::tombstones::Settled;
 use crate::clock::now_ms;
-use crate::lane::{LaneError, LaneGone, LaneHandle};
+use crate::lane::{Lane, LaneError, LaneGone};
 use crate::metrics::DeletionMetrics;
 use crate::ownership::Ownership;
 use crate::ownership::claim::ClaimError;
@@ -86,9 +86,9 @@ pub struct DeletionParts {
     /// The claim under which it deletes.
     pub incarnation: Incarnation,
     /// The lane.
-    pub lane_id: Lane,
+    pub lane_id: LaneId,
     /// The lane's owner.
-    pub lane: LaneHandle,
+    pub lane: Lane,
     /// The bucket.
     pub store: SharedStore,
     /// Asked before anything is deleted.

@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use crate::clock::now_ms;
 use crate::indexing::{FlushError, IndexingHandle};
-use crate::lane::{LaneGone, LaneHandle};
+use crate::lane::{Lane, LaneGone};
 use crate::state::LaneState;
 
 /// What the routes work on.
 pub struct Desk {
     /// The lane.
-    pub lane: LaneHandle,
+    pub lane: Lane,
     /// The sender of jobs.
     pub indexing: IndexingHandle,
 }

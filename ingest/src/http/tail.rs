@@ -11,19 +11,19 @@ use chronik_peers::tail::{Tail, TailError, TailPartition, TailTopic};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::lane::LaneHandle;
+use crate::lane::Lane;
 use crate::lane::tail::{BatchBytes, PartitionTail, TopicView};
 use crate::reading::RecordReader;
 
 /// Serves what the lane holds.
 pub struct TailService {
-    lane: LaneHandle,
+    lane: Lane,
     reader: RecordReader,
 }
 
 impl TailService {
     /// Of one lane.
-    pub fn new(lane: LaneHandle, reader: RecordReader) -> Self {
+    pub fn new(lane: Lane, reader: RecordReader) -> Self {
         Self { lane, reader }
     }
 

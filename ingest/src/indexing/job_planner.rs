@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ pub struct JobOrigin {
     /// The owner's claim.
     pub incarnation: Incarnation,
     /// The lane, into whose inbox results go.
-    pub lane: Lane,
+    pub lane: LaneId,
 }
 
 /// A run without an archive.
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_job_names_each_segment_once() {
-        let origin = JobOrigin { cluster: Uuid::from_u128(9), incarnation: Incarnation(1), lane: Lane(0) };
+        let origin = JobOrigin { cluster: Uuid::from_u128(9), incarnation: Incarnation(1), lane: LaneId(0) };
         let runs = [run(1, "a", 0, 1, 0), run(1, "b", 1, 1, 0), run(1, "a", 2, 1, 0)];
         let job = job(&origin, "id", &runs).unwrap();
         let inputs: Vec<_> = job.inputs.iter().map(|input| (input.key.as_str(), input.runs.len())).collect();

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::clock::now_ms;
-use crate::lane::{LaneError, LaneGone, LaneHandle, Progress};
+use crate::lane::{Lane, LaneError, LaneGone, Progress};
 use crate::metrics::ShipMetrics;
 use crate::state::command::{Command, GiveUp, Unreadable};
 
@@ -54,7 +54,7 @@ pub struct Indexing {
     /// Who sends.
     pub origin: JobOrigin,
     /// The lane's owner.
-    pub lane: LaneHandle,
+    pub lane: Lane,
     /// The bucket.
     pub store: SharedStore,
     /// Where jobs go.

@@ -1,6 +1,6 @@
 //! The lane: one ordered log of commands and the state that results from it.
 //!
-//! A request enters through a [`LaneHandle`]. The [`owner`] task stages it ([`stage`]), puts it into a frame, and hands the frame to
+//! A request enters through a [`Lane`]. The [`owner`] task stages it ([`stage`]), puts it into a frame, and hands the frame to
 //! the write-ahead log; once the log says that the frame is durable, the owner applies it to the state, publishes what
 //! others may see ([`tail`]), and answers. It also draws the borders between segments ([`ship_policy`]).
 
@@ -150,7 +150,7 @@ enum Request {
 /// Its inbox has no limit of its own: batches in it are counted by the connections' limit of bytes in flight, and all
 /// else is asked by few tasks that wait for their answer.
 #[derive(Clone)]
-pub struct LaneHandle {
+pub struct Lane {
     requests: mpsc::UnboundedSender<Request>,
     topics: Arc<ArcSwap<TopicTable>>,
     progress: watch::Receiver<Progress>,
@@ -159,7 +159,7 @@ pub struct LaneHandle {
     presence: Arc<Presence>,
 }
 
-impl LaneHandle {
+impl Lane {
     /// The same way, on which nothing is acknowledged unless the owner is known to be there.
     pub fn acknowledged_by(self, presence: Arc<Presence>) -> Self {
         Self { presence, ..self }

@@ -17,7 +17,7 @@ use super::stage::Stage;
 use super::stretch::FrameSpan;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
 use super::waiting::{Arrival, Waiting};
-use super::{Appended, Checkpoint, LaneError, LaneHandle, ProducedBatch, Progress, Reply, Request, ShipOrder};
+use super::{Appended, Checkpoint, Lane, LaneError, ProducedBatch, Progress, Reply, Request, ShipOrder};
 use crate::clock::now_ms;
 use crate::lane::presence::Presence;
 use crate::metrics::LaneMetrics;
@@ -87,14 +87,14 @@ impl Owner {
         log: LaneLog,
         ship: mpsc::UnboundedSender<ShipOrder>,
         metrics: LaneMetrics,
-    ) -> (Self, LaneHandle) {
+    ) -> (Self, Lane) {
         let state = replayed.state;
         let (requests, inbox) = mpsc::unbounded_channel();
         let topics = Arc::new(ArcSwap::from_pointee(replayed.topics));
         let begin = Progress { applied: state.applied, catalog: state.applied, ..Progress::default() };
         let (progress, progress_seen) = watch::channel(begin);
         let checkpoint_turn = Arc::new(Semaphore::new(1));
-        let handle = LaneHandle {
+        let handle = Lane {
             requests,
             topics: topics.clone(),
             progress: progress_seen,

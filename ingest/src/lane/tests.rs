@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use chronik_format::batch::{self, BatchBuilder, Codec};
-use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::ids::{Incarnation, LaneId};
 use proptest::prelude::*;
 
 use super::memory::TailMemory;
@@ -29,7 +29,7 @@ fn options() -> WalOptions {
     WalOptions {
         file_bytes: 8 << 10,
         max_bytes: 8 << 20,
-        ..WalOptions::new("/wal", "/wal.mark", Lane(0), Incarnation(1))
+        ..WalOptions::new("/wal", "/wal.mark", LaneId(0), Incarnation(1))
     }
 }
 

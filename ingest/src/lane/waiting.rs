@@ -54,7 +54,7 @@ mod tests {
     use std::time::Duration;
 
     use chronik_format::batch::{self, BatchBuilder, Codec};
-    use chronik_format::ids::{Incarnation, Lane, TopicId};
+    use chronik_format::ids::{Incarnation, LaneId, TopicId};
     use chronik_service::telemetry::Metrics;
     use futures::poll;
     use tokio::sync::mpsc;
@@ -63,7 +63,7 @@ mod tests {
     use super::super::owner::{LaneLog, LaneSettings, Owner};
     use super::super::replay::Replay;
     use super::super::ship_policy::ShipLimits;
-    use super::super::{Appended, LaneError, LaneHandle, ProducedBatch};
+    use super::super::{Appended, Lane, LaneError, ProducedBatch};
     use crate::disk::memory::MemoryDisk;
     use crate::metrics::LaneMetrics;
     use crate::state::LaneState;
@@ -82,7 +82,7 @@ mod tests {
     /// A lane over a disk in memory, with one topic.
     struct World {
         disk: MemoryDisk,
-        lane: LaneHandle,
+        lane: Lane,
         _orders: mpsc::UnboundedReceiver<super::super::ShipOrder>,
         _stop: DropGuard,
     }
@@ -91,7 +91,7 @@ mod tests {
         async fn new() -> Self {
             let disk = MemoryDisk::default();
             let options =
-                WalOptions { file_bytes: FILE_BYTES, ..WalOptions::new("/wal", "/wal.mark", Lane(0), INCARNATION) };
+                WalOptions { file_bytes: FILE_BYTES, ..WalOptions::new("/wal", "/wal.mark", LaneId(0), INCARNATION) };
             wal::create(&disk, &options, 0).unwrap();
             let opened = wal::open(Arc::new(disk.clone()), options, Floor::default(), &mut |_, _| Ok(())).unwrap();
             let (sender, written) = mpsc::unbounded_channel();

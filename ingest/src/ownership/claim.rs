@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use chronik_format::ids::{Incarnation, Lane, Timestamp};
+use chronik_format::ids::{Incarnation, LaneId, Timestamp};
 use chronik_format::names::{self, ClaimName, SegmentName};
 use chronik_format::segment::SegmentReader;
 use chronik_store::{SharedStore, StoreError};
@@ -205,7 +205,7 @@ async fn any_below(store: &SharedStore, prefixes: &[&str]) -> Result<Option<Stri
 
 /// What `cluster.json` has to say, by a segment near by.
 async fn hint(store: &SharedStore, found: &str) -> String {
-    let segment = match any_below(store, &[&SegmentName::prefix(Lane(0))]).await {
+    let segment = match any_below(store, &[&SegmentName::prefix(LaneId(0))]).await {
         Ok(segment) => segment,
         Err(error) => {
             tracing::debug!("no segment near {found} tells the cluster: {error}");

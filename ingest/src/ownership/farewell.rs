@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chronik_format::ids::Lane;
+use chronik_format::ids::LaneId;
 use chronik_store::SharedStore;
 use tokio_util::sync::CancellationToken;
 
 use super::Ownership;
 use super::fenced::{Above, Ends, Remains, above_cut, ends};
-use crate::lane::LaneHandle;
+use crate::lane::Lane;
 
 /// How long the next owner may take from its claim to its first checkpoint.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,9 +23,9 @@ pub struct Farewell {
     /// The right that was lost.
     pub ownership: Ownership,
     /// The lane.
-    pub lane_id: Lane,
+    pub lane_id: LaneId,
     /// What it held.
-    pub lane: LaneHandle,
+    pub lane: Lane,
     /// Where it still is.
     pub data_dir: PathBuf,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 use chronik_format::names::CheckpointName;
 use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
@@ -76,7 +76,7 @@ pub struct Above {
 pub async fn above_cut(
     store: &SharedStore,
     ownership: &Ownership,
-    lane: Lane,
+    lane: LaneId,
     ends: &Ends,
 ) -> Result<Option<Vec<Above>>, CutError> {
     let own = ownership.incarnation();
@@ -93,7 +93,7 @@ pub async fn above_cut(
 async fn first_state_after(
     store: &SharedStore,
     cluster: Uuid,
-    lane: Lane,
+    lane: LaneId,
     own: Incarnation,
 ) -> Result<Option<LaneState>, CutError> {
     let objects = store.list(&CheckpointName::prefix(lane)).await?;
@@ -179,7 +179,7 @@ mod tests {
     use crate::state::command::{Append, Command, CreateTopic};
     use crate::state::topic_config::TopicConfig;
 
-    const LANE: Lane = Lane(0);
+    const LANE: LaneId = LaneId(0);
 
     fn topic(number: u128) -> TopicId {
         TopicId(Uuid::from_u128(number))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_format::catalog::{self, CatalogError, Latest};
-use chronik_format::ids::Lane;
+use chronik_format::ids::LaneId;
 use chronik_format::names;
 use chronik_service::failpoint;
 use chronik_store::{SharedStore, StoreError};
@@ -52,7 +52,13 @@ impl Heartbeat {
     /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export, or one
     /// without an export if there is nothing: a recovery may take long, and whoever looks meanwhile must see that it is
     /// under way.
-    pub fn start(store: SharedStore, lane: Lane, ownership: Ownership, rhythm: Rhythm, latest: Option<Latest>) -> Self {
+    pub fn start(
+        store: SharedStore,
+        lane: LaneId,
+        ownership: Ownership,
+        rhythm: Rhythm,
+        latest: Option<Latest>,
+    ) -> Self {
         let (orders, ordered) = mpsc::channel(1);
         let heart = Heart { store, lane, ownership, has_written: latest.is_some(), latest };
         Self { orders, _task: AbortOnDropHandle::new(tokio::spawn(heart.run(ordered, rhythm.beat))) }
@@ -83,7 +89,7 @@ impl Heartbeat {
 
 struct Heart {
     store: SharedStore,
-    lane: Lane,
+    lane: LaneId,
     ownership: Ownership,
     /// As last written.
     latest: Option<Latest>,
@@ -207,7 +213,7 @@ pub struct Hold {
 }
 
 /// Marks the bucket as held by an owner that starts again.
-pub async fn hold(store: &SharedStore, lane: Lane, ownership: &Ownership) -> Result<Hold, ClaimError> {
+pub async fn hold(store: &SharedStore, lane: LaneId, ownership: &Ownership) -> Result<Hold, ClaimError> {
     let Some(latest) = read(store, lane).await? else {
         return Ok(Hold::default());
     };
@@ -225,7 +231,7 @@ fn held(latest: Latest) -> Latest {
 
 /// What `latest` says; `None` before the first sign of life. A damaged one says as much as the newest export does: that nobody
 /// gave the bucket up.
-pub async fn read(store: &SharedStore, lane: Lane) -> Result<Option<Latest>, ClaimError> {
+pub async fn read(store: &SharedStore, lane: LaneId) -> Result<Option<Latest>, ClaimError> {
     let key = names::latest(lane);
     let bytes = match store.read(&key, None).await {
         Ok(bytes) => bytes,
@@ -250,7 +256,12 @@ fn unreadable(key: &str, error: CatalogError) -> ClaimError {
     }
 }
 
-async fn overwrite(store: &SharedStore, lane: Lane, ownership: &Ownership, latest: &Latest) -> Result<(), StoreError> {
+async fn overwrite(
+    store: &SharedStore,
+    lane: LaneId,
+    ownership: &Ownership,
+    latest: &Latest,
+) -> Result<(), StoreError> {
     let begun = ownership.presence().begin();
     let latest = Latest { writer: ownership.writer().to_owned(), ..latest.clone() };
     store.overwrite(&names::latest(lane), Bytes::from(latest.encode())).await?;
@@ -272,7 +283,7 @@ mod tests {
     use super::*;
     use crate::ownership::claim;
 
-    const LANE: Lane = Lane(0);
+    const LANE: LaneId = LaneId(0);
 
     fn export(incarnation: Incarnation, index: u64) -> Latest {
         Latest {

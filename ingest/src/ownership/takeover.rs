@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use chronik_format::catalog::Latest;
-use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::names::{self, ClaimName, ProbeName};
 use chronik_store::{SharedStore, StoreError};
 use tokio::time::Instant;
@@ -43,7 +43,12 @@ impl From<StoreError> for TakeoverError {
 
 /// Returns once the holder of `claim`, the highest on the bucket, has given the bucket up or must be gone, and what it
 /// showed of itself last.
-pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: Rhythm) -> Result<Sign, TakeoverError> {
+pub async fn wait(
+    store: &SharedStore,
+    lane: LaneId,
+    claim: Incarnation,
+    rhythm: Rhythm,
+) -> Result<Sign, TakeoverError> {
     let first = Sign::read(store, lane, claim).await?;
     if first.released {
         return Ok(first);
@@ -80,7 +85,7 @@ pub async fn wait(store: &SharedStore, lane: Lane, claim: Incarnation, rhythm: R
 
 /// Whether the holder of `claim` has shown itself since `seen`: it may have come back between the look and a claim above
 /// its own, and goes on until it sees that one.
-pub async fn came_back(store: &SharedStore, lane: Lane, claim: Incarnation, seen: &Sign) -> Result<bool, ClaimError> {
+pub async fn came_back(store: &SharedStore, lane: LaneId, claim: Incarnation, seen: &Sign) -> Result<bool, ClaimError> {
     Ok(Sign::read(store, lane, claim).await? != *seen)
 }
 
@@ -95,7 +100,7 @@ pub struct Sign {
 
 impl Sign {
     /// The time is read before the content: should the owner write in between, the next sign differs from this one.
-    async fn read(store: &SharedStore, lane: Lane, claim: Incarnation) -> Result<Self, ClaimError> {
+    async fn read(store: &SharedStore, lane: LaneId, claim: Incarnation) -> Result<Self, ClaimError> {
         let claimed_at = store.info(&ClaimName { incarnation: claim }.to_string()).await?;
         let written_at = match store.info(&names::latest(lane)).await {
             Ok(info) => Some(info.last_modified),
@@ -136,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    const LANE: Lane = Lane(0);
+    const LANE: LaneId = LaneId(0);
     const OWN: Incarnation = Incarnation(1);
 
     async fn claimed() -> SharedStore {

@@ -12,7 +12,7 @@ use chronik_format::catalog::reader::CatalogReader;
 use chronik_format::catalog::{
     self, ArchiveEntry, CatalogError, CatalogRoot, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
 };
-use chronik_format::ids::{Incarnation, Lane, LogIndex, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use chronik_format::names::ExportName;
 use chronik_service::failpoint;
 use chronik_store::{SharedStore, StoreError};
@@ -22,7 +22,7 @@ use ulid::Ulid;
 use uuid::Uuid;
 
 use crate::data_dir::DataDir;
-use crate::lane::{LaneGone, LaneHandle};
+use crate::lane::{Lane, LaneGone};
 use crate::ownership::heartbeat::{Heartbeat, HeartbeatError};
 use crate::state::partition::{Indexed, Partition};
 use crate::state::segments::{SegmentId, Segments};
@@ -55,9 +55,9 @@ pub struct ExporterParts {
     /// The claim under which it writes.
     pub incarnation: Incarnation,
     /// Whose catalog it is.
-    pub lane_id: Lane,
+    pub lane_id: LaneId,
     /// The lane itself.
-    pub lane: LaneHandle,
+    pub lane: Lane,
     /// The bucket.
     pub store: SharedStore,
     /// The broker's own view of the catalog, refreshed before anything is let go of.

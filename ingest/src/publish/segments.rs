@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chronik_format::ids::{Incarnation, Lane, LogIndex, PartitionId, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, PartitionId, TopicId};
 use chronik_format::names::{CheckpointName, SegmentName};
 use chronik_format::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
 use chronik_service::failpoint;
@@ -22,7 +22,7 @@ use ulid::Ulid;
 use uuid::Uuid;
 
 use crate::clock::now_ms;
-use crate::lane::{Checkpoint, LaneError, LaneGone, LaneHandle, ShipOrder};
+use crate::lane::{Checkpoint, Lane, LaneError, LaneGone, ShipOrder};
 use crate::metrics::ShipMetrics;
 use crate::ownership::Ownership;
 use crate::ownership::claim::ClaimError;
@@ -81,9 +81,9 @@ pub struct Shipper {
     /// The claim it ships under.
     pub incarnation: Incarnation,
     /// The lane.
-    pub lane_id: Lane,
+    pub lane_id: LaneId,
     /// The lane's owner.
-    pub lane: LaneHandle,
+    pub lane: Lane,
     /// The bucket.
     pub store: SharedStore,
     /// Asked before every registration.

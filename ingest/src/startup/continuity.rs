@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 use chronik_format::names::{CheckpointName, ExportName, SegmentName};
 use chronik_format::segment::{self, SegmentError, SegmentHeader, SegmentReader};
 use chronik_store::{SharedStore, StoreError};
@@ -87,7 +87,7 @@ pub struct LogEnd {
     /// The claim under which it was written.
     pub incarnation: Incarnation,
     /// The lane.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// The last index in a segment that it knows of.
     pub shipped: LogIndex,
     /// The last index.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::Latest;
-use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::names::CheckpointName;
 use chronik_service::setting::ByteSize;
 use chronik_store::{PatientStore, SharedStore, StoreError};
@@ -127,7 +127,7 @@ pub async fn start(
     settings: &IngestSettings,
     data_dir: &Arc<DataDir>,
     store: &SharedStore,
-    lane: Lane,
+    lane: LaneId,
 ) -> Result<Started, StartError> {
     let Held { ownership, beat, former, confirmed } = match data_dir.identity()? {
         Some(identity) => resume(settings, data_dir, store, lane, identity).await?,
@@ -154,7 +154,7 @@ async fn take_up(
     settings: &IngestSettings,
     data_dir: &Arc<DataDir>,
     store: &SharedStore,
-    lane: Lane,
+    lane: LaneId,
     identity: &Identity,
     confirmed: bool,
 ) -> Result<(Replayed, LaneLog, LogEnd, bool), StartError> {
@@ -253,7 +253,7 @@ async fn resume(
     settings: &IngestSettings,
     data_dir: &DataDir,
     store: &SharedStore,
-    lane: Lane,
+    lane: LaneId,
     identity: Identity,
 ) -> Result<Held, StartError> {
     let rhythm = settings.rhythm;
@@ -308,7 +308,7 @@ async fn resume(
 async fn hold(
     data_dir: &DataDir,
     store: &SharedStore,
-    lane: Lane,
+    lane: LaneId,
     ownership: &Ownership,
     rhythm: Rhythm,
 ) -> Result<Hold, ClaimError> {
@@ -322,7 +322,7 @@ async fn hold(
 
 /// What `latest` says, once no process with a copy of the data directory lives: one that does is not taken the place of, or
 /// the two would end each other in turn.
-async fn watch_for_copy(lane: Lane, ownership: &Ownership, rhythm: Rhythm) -> Result<Option<Latest>, ClaimError> {
+async fn watch_for_copy(lane: LaneId, ownership: &Ownership, rhythm: Rhythm) -> Result<Option<Latest>, ClaimError> {
     let (store, own) = (ownership.store(), ownership.incarnation());
     let latest = heartbeat::read(store, lane).await?;
     if latest.as_ref().is_some_and(|latest| !ownership.follows(latest)) {
@@ -351,7 +351,7 @@ async fn begin(
     settings: &IngestSettings,
     data_dir: &Arc<DataDir>,
     store: &SharedStore,
-    lane: Lane,
+    lane: LaneId,
 ) -> Result<Held, StartError> {
     check_space(settings, data_dir, lane)?;
     let patient: SharedStore = Arc::new(PatientStore::new(store.clone()));
@@ -388,7 +388,7 @@ async fn begin(
 
 /// A broker whose log can't hold anything would own the bucket and refuse every record. One that has a log starts even on a
 /// full disk: shipping makes room.
-fn check_space(settings: &IngestSettings, data_dir: &DataDir, lane: Lane) -> Result<(), StartError> {
+fn check_space(settings: &IngestSettings, data_dir: &DataDir, lane: LaneId) -> Result<(), StartError> {
     let (free, needed) = (data_dir.log_bytes_max(lane)?, settings.wal_bytes_min());
     if free >= needed {
         return Ok(());
@@ -404,7 +404,7 @@ fn check_space(settings: &IngestSettings, data_dir: &DataDir, lane: Lane) -> Res
 async fn recovered(
     settings: &IngestSettings,
     store: &SharedStore,
-    lane: Lane,
+    lane: LaneId,
     ownership: &Ownership,
 ) -> Result<LaneState, StartError> {
     let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
@@ -422,7 +422,7 @@ async fn recovered(
 async fn succeed(
     settings: &IngestSettings,
     store: &SharedStore,
-    lane: Lane,
+    lane: LaneId,
     owner: Incarnation,
 ) -> Result<(Incarnation, Duration), StartError> {
     let Rhythm { notice, .. } = settings.rhythm;
@@ -446,7 +446,7 @@ async fn succeed(
     Ok((incarnation, notice))
 }
 
-fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<LaneState, StartError> {
+fn local_state(data_dir: &DataDir, identity: &Identity, lane: LaneId) -> Result<LaneState, StartError> {
     let checkpoints = data_dir.checkpoints(lane);
     for stray in checkpoints.strays()? {
         tracing::warn!("{} is none of the two local checkpoints: it is left alone", stray.display());
@@ -470,7 +470,7 @@ fn local_state(data_dir: &DataDir, identity: &Identity, lane: Lane) -> Result<La
 fn wal_options(
     settings: &IngestSettings,
     data_dir: &DataDir,
-    lane: Lane,
+    lane: LaneId,
     incarnation: Incarnation,
 ) -> Result<WalOptions, StartError> {
     let max_bytes = match settings.wal_max_bytes {
@@ -511,7 +511,7 @@ mod tests {
 
     use super::*;
 
-    const LANE: Lane = Lane(0);
+    const LANE: LaneId = LaneId(0);
 
     #[derive(Parser)]
     struct Line {

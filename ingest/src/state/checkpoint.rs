@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_format::checkpoint::{self, Checkpoint, CheckpointHeader, Section};
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 use imbl::OrdMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,7 +46,7 @@ pub enum CheckpointError {
         /// Its cluster.
         cluster: Uuid,
         /// Its lane.
-        lane: Lane,
+        lane: LaneId,
     },
     /// A section is missing, unknown, or can't be decoded.
     #[error("section {kind}: {reason}")]
@@ -59,7 +59,7 @@ pub enum CheckpointError {
 }
 
 /// The state at its applied index.
-pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
+pub fn encode(state: &LaneState, cluster: Uuid, lane: LaneId) -> Bytes {
     let topics: Vec<&Arc<Topic>> = state.topics.values().collect();
     let sections = vec![
         section(INCARNATION, &state.incarnation),
@@ -73,7 +73,7 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: Lane) -> Bytes {
 }
 
 /// The state that `bytes` hold; `file` names them in errors.
-pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: Lane) -> Result<LaneState, CheckpointError> {
+pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<LaneState, CheckpointError> {
     let Checkpoint { header, sections } = checkpoint::decode(file, bytes)?;
     if (header.cluster, header.lane) != (cluster, lane) {
         return Err(CheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
@@ -127,9 +127,9 @@ pub fn fuzz_state(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let sections = SECTIONS.map(|(kind, version)| Section { kind, version, bytes: bytes.clone() });
     let header =
-        CheckpointHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: Lane(0), index: LogIndex::MAX };
+        CheckpointHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0), index: LogIndex::MAX };
     let whole = checkpoint::encode(&Checkpoint { header, sections: sections.to_vec() });
-    let _ = decode("fuzz", whole, Uuid::nil(), Lane(0));
+    let _ = decode("fuzz", whole, Uuid::nil(), LaneId(0));
     let _ = fields::<Segments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());
     let _ = map_of::<LogIndex>(&sections, RESULTS);
     let _ = map_of::<Tombstone>(&sections, TOMBSTONES);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_format::ids::{Incarnation, Lane, LogIndex, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use chronik_format::job::CoveredRun;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use super::topic_config::{ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
-const LANE: Lane = Lane(0);
+const LANE: LaneId = LaneId(0);
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
 fn topic(number: u128) -> TopicId {
@@ -309,7 +309,7 @@ fn unknown_or_damaged_commands_are_errors() {
 fn a_checkpoint_of_another_cluster_is_refused() {
     let bytes = checkpoint::encode(&shipped(), CLUSTER, LANE);
     assert!(checkpoint::decode("x", bytes.clone(), Uuid::from_u128(8), LANE).is_err());
-    assert!(checkpoint::decode("x", bytes, CLUSTER, Lane(1)).is_err());
+    assert!(checkpoint::decode("x", bytes, CLUSTER, LaneId(1)).is_err());
 }
 
 /// Commands that hit few topics and offsets, so that accepting and refusing both happen.

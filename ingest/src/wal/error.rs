@@ -2,7 +2,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
 /// What ends the log, or keeps it from opening. Each names the file, and says what can be done where something can.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ pub enum WalError {
         /// The file.
         file: PathBuf,
         /// The lane it names.
-        lane: Lane,
+        lane: LaneId,
         /// The incarnation it names.
         incarnation: Incarnation,
         /// The sequence it names.

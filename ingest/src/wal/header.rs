@@ -6,7 +6,7 @@
 //! `crc` is CRC-32C over everything before it; every version keeps these 44 bytes. Frames begin at
 //! [`FRAMES_START`], so that writing them never touches the header's page again.
 
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
 use super::WalOptions;
 
@@ -21,7 +21,7 @@ const MAGIC: [u8; 8] = *b"ChronikW";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
     pub version: u32,
-    pub lane: Lane,
+    pub lane: LaneId,
     pub incarnation: Incarnation,
     pub sequence: u64,
     /// The index of the first frame. All frames before it are durable: that is when the header is written.
@@ -65,7 +65,7 @@ impl FileHeader {
         }
         Some(Self {
             version: u32::from_le_bytes(field(bytes, 8)),
-            lane: Lane(u32::from_le_bytes(field(bytes, 12))),
+            lane: LaneId(u32::from_le_bytes(field(bytes, 12))),
             incarnation: Incarnation(u32::from_le_bytes(field(bytes, 16))),
             sequence: u64::from_le_bytes(field(bytes, 20)),
             first: u64::from_le_bytes(field(bytes, 28)),
@@ -119,7 +119,7 @@ mod tests {
             lane: u32, incarnation: u32, sequence: u64, first: u64, salt: u32, bit in 0..HEADER_BYTES * 8,
         ) {
             let header = FileHeader {
-                version: VERSION, lane: Lane(lane), incarnation: Incarnation(incarnation), sequence, first, salt,
+                version: VERSION, lane: LaneId(lane), incarnation: Incarnation(incarnation), sequence, first, salt,
             };
             let mut bytes = header.encode();
             prop_assert_eq!(FileHeader::decode(&bytes), Some(header));

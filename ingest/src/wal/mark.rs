@@ -114,13 +114,13 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use chronik_format::ids::{Incarnation, Lane};
+    use chronik_format::ids::{Incarnation, LaneId};
 
     use super::*;
     use crate::disk::memory::MemoryDisk;
 
     fn options() -> WalOptions {
-        WalOptions::new("/data/wal/0", "/data/checkpoints/0/wal.mark", Lane(0), Incarnation(3))
+        WalOptions::new("/data/wal/0", "/data/checkpoints/0/wal.mark", LaneId(0), Incarnation(3))
     }
 
     #[test]

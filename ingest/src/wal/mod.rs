@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
 pub use error::{Damage, NoRoom, WalError};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame};
@@ -82,7 +82,7 @@ pub struct WalOptions {
     /// The file that says how far the log had come; not in the log's own directory, so that it outlives that.
     pub mark: PathBuf,
     /// Whose log it is.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// Who writes it; files of another incarnation are refused.
     pub incarnation: Incarnation,
     /// The size of one file, at least 8 KiB. A frame that needs more gets a file of its own length.
@@ -99,7 +99,12 @@ pub struct WalOptions {
 
 impl WalOptions {
     /// Files of 64 MiB, 16 of them, 96 MiB in memory, and a mark each second.
-    pub fn new(directory: impl Into<PathBuf>, mark: impl Into<PathBuf>, lane: Lane, incarnation: Incarnation) -> Self {
+    pub fn new(
+        directory: impl Into<PathBuf>,
+        mark: impl Into<PathBuf>,
+        lane: LaneId,
+        incarnation: Incarnation,
+    ) -> Self {
         Self {
             directory: directory.into(),
             mark: mark.into(),

@@ -9,7 +9,7 @@ mod documents;
 mod error;
 mod file;
 mod opened;
-mod plan;
+mod query_plan;
 mod select;
 mod spelling;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tantivy::{Index, ReloadPolicy, Searcher, TantivyError};
 use super::directory::ArchiveDirectory;
 use super::documents::Documents;
 use super::file::{BlockCache, RangedFile};
-use super::plan::{Built, Fields, Plan};
+use super::query_plan::{Built, Fields, Plan};
 use super::select::select;
 use super::{CandidateBatch, Candidates, LeafError, at_work};
 

@@ -6,7 +6,7 @@ use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader, TERMINATED, Term};
 
 use super::documents::Documents;
-use super::plan::Selection;
+use super::query_plan::Selection;
 use super::spelling::Spelling;
 
 /// The selected documents of an index of at most one segment. Blocks while the store is read.

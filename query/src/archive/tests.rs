@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec, Header, LOG_APPEND_TIME, Record, records, stamp, verify};
 use chronik_format::catalog::ArchiveRun;
-use chronik_format::ids::{Incarnation, Lane, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, TopicId};
 use chronik_format::job::{ArchiveMade, Job, JobInput, JobKind, JobResult, JobRun, VERSION, ValueFormat};
 use chronik_format::search::{Matcher, Phrase, parse};
 use chronik_indexer::{Indexer, IndexerParts};
@@ -65,7 +65,7 @@ async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Buck
         kind: JobKind::Index,
         cluster: "c".to_owned(),
         incarnation: Incarnation(1),
-        lane: Lane(0),
+        lane: LaneId(0),
         id: "job".to_owned(),
         topic: "logs".to_owned(),
         topic_id: TopicId::default(),

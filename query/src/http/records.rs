@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::render::record;
-use crate::search::{PartitionStanding, SearchError};
+use crate::search::{PartitionLayout, SearchError};
 use crate::service::QueryService;
 
 /// Records in an answer, if the request doesn't say, and at most.
@@ -101,7 +101,7 @@ async fn read(
 async fn batches_at(
     service: &QueryService,
     topic: &chronik_format::ids::TopicId,
-    place: &PartitionStanding,
+    place: &PartitionLayout,
     offset: Offset,
 ) -> Result<Vec<Bytes>, SearchError> {
     if let Some(tail) = &service.searcher.sources.tail

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chronik_format::archive::Undecodable;
 
 use super::order::Span;
-use super::plan::{BatchGroup, Plan, Scope, Unit, Work};
 use super::scan::{BATCH_BYTES_MAX, unreadable};
+use super::work_plan::{BatchGroup, Plan, Scope, Unit, Work};
 use super::{Cause, Missing};
 use crate::archive::{CandidateBatch, Candidates};
 

@@ -12,10 +12,10 @@ use chronik_store::{SharedStore, StoreError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::order::Place;
-use super::page::{Hit, Page};
-use super::plan::{BatchGroup, Scope};
 use super::runs::{READ_BYTES, RunGroup, RunWork};
+use super::top_hits::{Hit, TopHits};
 use super::unreadable::{BatchName, Unreadable};
+use super::work_plan::{BatchGroup, Scope};
 use super::{Cause, Missing, SearchError};
 use crate::archive::CandidateBatch;
 use crate::cpu::Cpu;
@@ -40,12 +40,12 @@ pub(crate) struct Scanner {
 
 /// Hits of a unit, and what could not be looked at.
 pub(crate) struct Found {
-    pub(crate) page: Page,
+    pub(crate) page: TopHits,
     pub(crate) missing: Vec<Missing>,
 }
 
 impl Found {
-    pub(crate) fn nothing(page: Page) -> Self {
+    pub(crate) fn nothing(page: TopHits) -> Self {
         Self { page, missing: Vec::new() }
     }
 }
@@ -67,7 +67,7 @@ struct Sweep {
 
 impl Scanner {
     /// All records of runs that no archive covers: by one read, or one alone in pieces.
-    pub(crate) async fn runs(&self, scope: Arc<Scope>, group: RunGroup, page: Page) -> Result<Found, SearchError> {
+    pub(crate) async fn runs(&self, scope: Arc<Scope>, group: RunGroup, page: TopHits) -> Result<Found, SearchError> {
         let mut found = Found::nothing(page);
         if group.runs.len() > 1 {
             let length = group.range.end - group.range.start;
@@ -133,7 +133,7 @@ impl Scanner {
     }
 
     /// All records of one run, however large.
-    async fn run(&self, scope: Arc<Scope>, run: RunWork, page: Page) -> Result<Found, SearchError> {
+    async fn run(&self, scope: Arc<Scope>, run: RunWork, page: TopHits) -> Result<Found, SearchError> {
         let mut sweep = Sweep::new(scope, self.unreadable.clone(), run.partition, run.offsets.clone(), run.last, page);
         let mut position = run.range.start;
         while position < run.range.end && sweep.from() < run.offsets.end {
@@ -161,7 +161,7 @@ impl Scanner {
         scope: Arc<Scope>,
         partition: PartitionId,
         offsets: Range<Offset>,
-        page: Page,
+        page: TopHits,
     ) -> Result<Found, SearchError> {
         let topic = scope.id;
         let mut sweep = Sweep::new(scope, self.unreadable.clone(), partition, offsets.clone(), Offset::MAX, page);
@@ -195,7 +195,12 @@ impl Scanner {
     }
 
     /// Candidates of an archive.
-    pub(crate) async fn batches(&self, scope: Arc<Scope>, group: BatchGroup, page: Page) -> Result<Found, SearchError> {
+    pub(crate) async fn batches(
+        &self,
+        scope: Arc<Scope>,
+        group: BatchGroup,
+        page: TopHits,
+    ) -> Result<Found, SearchError> {
         let length = group.range.end - group.range.start;
         let held = self.memory.hold(length as usize).await;
         let bytes = match self.store.read(&group.segment, Some(group.range.clone())).await {
@@ -278,7 +283,7 @@ impl Sweep {
         partition: PartitionId,
         offsets: Range<Offset>,
         last: Offset,
-        page: Page,
+        page: TopHits,
     ) -> Self {
         Self { scope, unreadable, partition, offsets, last, next: Offset::MIN, found: Found::nothing(page), records: 0 }
     }
@@ -373,7 +378,7 @@ fn look_at(
     partition: PartitionId,
     batch: &Bytes,
     wanted: impl Fn(&Offset) -> bool,
-    page: &mut Page,
+    page: &mut TopHits,
 ) -> Result<u64, BatchError> {
     let mut compared = 0;
     let mut matching = Vec::new();
@@ -401,7 +406,7 @@ fn look_at_candidates(
     bytes: &Bytes,
     start: u64,
     batch: &CandidateBatch,
-    page: &mut Page,
+    page: &mut TopHits,
 ) -> Result<u64, Unsearched> {
     let cut_off = BatchError::Corrupt { reason: "it does not lie where the archive says" };
     let from = batch.position.checked_sub(start).ok_or(cut_off.clone())? as usize;

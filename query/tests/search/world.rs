@@ -12,7 +12,7 @@ use chronik_format::catalog::{
     ArchiveEntry, ArchiveRun, CatalogReader, CatalogRoot, PartitionPage, RunEntry, SegmentEntry, TopicPage,
     build_export,
 };
-use chronik_format::ids::{Incarnation, Lane, Offset, PartitionId, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
 use chronik_format::names;
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
@@ -28,7 +28,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-const LANE: Lane = Lane(0);
+const LANE: LaneId = LaneId(0);
 const INCARNATION: Incarnation = Incarnation(1);
 
 pub struct Topic {

@@ -15,7 +15,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use crate::ids::{Incarnation, Lane, LogIndex};
+use crate::ids::{Incarnation, LaneId, LogIndex};
 
 /// The container's format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
@@ -61,7 +61,7 @@ pub struct CheckpointHeader {
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
     /// The lane.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// The last index applied.
     pub index: LogIndex,
 }
@@ -125,7 +125,7 @@ pub fn decode(object: &str, bytes: Bytes) -> Result<Checkpoint, CheckpointError>
     let header = CheckpointHeader {
         cluster: Uuid::from_bytes(cluster),
         incarnation: Incarnation(fields.get_u32_le()),
-        lane: Lane(fields.get_u32_le()),
+        lane: LaneId(fields.get_u32_le()),
         index: fields.get_u64_le(),
     };
     let (count, length, header_crc) = (fields.get_u32_le(), fields.get_u64_le(), fields.get_u32_le());
@@ -207,7 +207,7 @@ mod tests {
     fn example() -> Checkpoint {
         let section = |kind, bytes: &'static [u8]| Section { kind, version: 2, bytes: Bytes::from_static(bytes) };
         let header =
-            CheckpointHeader { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: Lane(0), index: 99 };
+            CheckpointHeader { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: LaneId(0), index: 99 };
         Checkpoint { header, sections: vec![section(1, b"topics"), section(0xffff, b""), section(2, b"groups")] }
     }
 

@@ -18,14 +18,14 @@ pub type Timestamp = i64;
 /// One ordered log of commands; standalone has lane 0 only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Lane(pub u32);
+pub struct LaneId(pub u32);
 
-impl Lane {
+impl LaneId {
     /// The lane of a system that has one.
     pub const SOLE: Self = Self(0);
 }
 
-impl fmt::Display for Lane {
+impl fmt::Display for LaneId {
     /// Eight hex digits, as in object names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)

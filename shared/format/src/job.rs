@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Incarnation, Lane, Offset, PartitionId, Timestamp, TopicId};
+use crate::ids::{Incarnation, LaneId, Offset, PartitionId, Timestamp, TopicId};
 
 /// The version of both messages that this program writes and reads.
 pub const VERSION: u32 = 0;
@@ -29,7 +29,7 @@ pub struct Job {
     /// Of the lane's owner when it sent the job.
     pub incarnation: Incarnation,
     /// Whose inbox the result belongs into.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// A ulid; results repeat it.
     pub id: String,
     /// The topic's name.
@@ -113,7 +113,7 @@ pub struct JobResult {
     /// As in the job.
     pub incarnation: Incarnation,
     /// As in the job.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// The job's id.
     pub job: String,
     /// As in the job.

@@ -20,7 +20,7 @@ use std::str::FromStr;
 
 use ulid::Ulid;
 
-use crate::ids::{Incarnation, Lane, LogIndex, TopicId};
+use crate::ids::{Incarnation, LaneId, LogIndex, TopicId};
 
 /// Says which cluster the bucket belongs to.
 pub const CLUSTER: &str = "cluster.json";
@@ -34,7 +34,7 @@ pub const LANES: &str = "lanes/";
 pub const TOPICS: &str = "topics/";
 
 /// Where a lane's newest catalog export is named.
-pub fn latest(lane: Lane) -> String {
+pub fn latest(lane: LaneId) -> String {
     format!("catalog/{lane}/latest")
 }
 
@@ -52,7 +52,7 @@ pub struct NameError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SegmentName {
     /// Whose log it holds.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
     /// First index of the log in it.
@@ -65,12 +65,12 @@ pub struct SegmentName {
 
 impl SegmentName {
     /// Where the lane's segments are.
-    pub fn prefix(lane: Lane) -> String {
+    pub fn prefix(lane: LaneId) -> String {
         format!("lanes/{lane}/segments/")
     }
 
     /// Where the lane's segments are that begin at `first`, or a multiple of 256 from it.
-    pub fn folder(lane: Lane, first: LogIndex) -> String {
+    pub fn folder(lane: LaneId, first: LogIndex) -> String {
         format!("lanes/{lane}/segments/{:02x}/", first & 0xff)
     }
 
@@ -92,7 +92,7 @@ impl fmt::Display for SegmentName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CheckpointName {
     /// Whose state it holds.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
     /// The last index applied.
@@ -103,7 +103,7 @@ pub struct CheckpointName {
 
 impl CheckpointName {
     /// Where the lane's checkpoints are; their names sort by incarnation, then index.
-    pub fn prefix(lane: Lane) -> String {
+    pub fn prefix(lane: LaneId) -> String {
         format!("lanes/{lane}/checkpoints/")
     }
 }
@@ -145,7 +145,7 @@ impl fmt::Display for ArchiveName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ResultName {
     /// Whose inbox it is in.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// As in the job.
     pub incarnation: Incarnation,
     /// Unique, and when it was named.
@@ -154,7 +154,7 @@ pub struct ResultName {
 
 impl ResultName {
     /// The lane's inbox.
-    pub fn prefix(lane: Lane) -> String {
+    pub fn prefix(lane: LaneId) -> String {
         format!("inbox/{lane}/")
     }
 }
@@ -183,7 +183,7 @@ impl fmt::Display for ProbeName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExportName {
     /// Whose catalog it is.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
     /// The applied index at the export.
@@ -194,7 +194,7 @@ pub struct ExportName {
 
 impl ExportName {
     /// Where the lane's exports and `latest` are; exports sort by incarnation, then index.
-    pub fn prefix(lane: Lane) -> String {
+    pub fn prefix(lane: LaneId) -> String {
         format!("catalog/{lane}/")
     }
 }
@@ -238,14 +238,14 @@ macro_rules! parse_name {
 }
 
 parse_name!(SegmentName, "segment", |parts| Self {
-    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    lane: LaneId(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.nth(2))?.try_into().ok()?),
     first: hex(parts.next())?,
     last: hex(parts.next())?,
     ulid: ulid(parts.next())?,
 });
 parse_name!(CheckpointName, "checkpoint", |parts| Self {
-    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    lane: LaneId(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.nth(1))?.try_into().ok()?),
     index: hex(parts.next())?,
     ulid: ulid(parts.next())?,
@@ -257,13 +257,13 @@ parse_name!(ArchiveName, "archive", |parts| Self {
     ulid: ulid(parts.next())?,
 });
 parse_name!(ResultName, "result", |parts| Self {
-    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    lane: LaneId(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
     ulid: ulid(parts.next())?,
 });
 parse_name!(ProbeName, "probe", |parts| Self { ulid: ulid(parts.nth(1))? });
 parse_name!(ExportName, "catalog export", |parts| Self {
-    lane: Lane(hex(parts.nth(1))?.try_into().ok()?),
+    lane: LaneId(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
     index: hex(parts.next())?,
     ulid: ulid(parts.next())?,
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn names_are_as_the_format_says() {
-        let (lane, incarnation) = (Lane(0), Incarnation(0x1f));
+        let (lane, incarnation) = (LaneId(0), Incarnation(0x1f));
         let ulid = Ulid::from_parts(1_700_000_000_000, 0xabc);
         let topic = TopicId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
         reads_back(
@@ -329,10 +329,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_segment_name_reads_back(lane: u32, incarnation: u32, first: u64, last: u64, ulid: u128) {
-            let name = SegmentName { lane: Lane(lane), incarnation: Incarnation(incarnation), first, last, ulid: Ulid(ulid) };
+            let name = SegmentName { lane: LaneId(lane), incarnation: Incarnation(incarnation), first, last, ulid: Ulid(ulid) };
             prop_assert_eq!(name.to_string().parse(), Ok(name));
-            prop_assert!(name.to_string().starts_with(&SegmentName::prefix(Lane(lane))));
-            let folder = SegmentName::folder(Lane(lane), first);
+            prop_assert!(name.to_string().starts_with(&SegmentName::prefix(LaneId(lane))));
+            let folder = SegmentName::folder(LaneId(lane), first);
             prop_assert!(name.to_string().starts_with(&folder));
             prop_assert!(name.to_string() > SegmentName::before(&folder, Incarnation(incarnation), first));
             let after = first.saturating_add(256);

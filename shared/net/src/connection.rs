@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::end::End;
+use crate::close_reason::CloseReason;
 use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -39,7 +39,7 @@ async fn run<S: Service>(
     service: Arc<S>,
     shared: &Arc<Shared>,
     cancel: CancellationToken,
-) -> End {
+) -> CloseReason {
     if let Err(error) = stream.set_nodelay(true) {
         return error.into();
     }
@@ -61,17 +61,17 @@ async fn run<S: Service>(
         tokio::select! {
             Err(end) = &mut writing => end,
             end = reader.run(&cancel) => match end {
-                End::Io(_) => end,
+                CloseReason::Io(_) => end,
                 _ => match timeout(shared.limits.drain_timeout, writing).await {
                     Ok(Ok(())) => end,
                     Ok(Err(refused)) => refused,
-                    Err(_) => End::Drain,
+                    Err(_) => CloseReason::Drain,
                 },
             },
         }
     };
     tokio::select! {
         end = served => end,
-        () = deadline => End::Drain,
+        () = deadline => CloseReason::Drain,
     }
 }

@@ -11,9 +11,9 @@
 mod admission;
 mod answers;
 mod api_table;
+mod close_reason;
 mod connection;
 mod delivery;
-mod end;
 mod limits;
 mod outgoing;
 mod reader;

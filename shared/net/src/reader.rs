@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{ConnectionRoom, OWN_BYTES, RequestRoom};
 use crate::answers::{Pending, Reply};
-use crate::end::End;
+use crate::close_reason::CloseReason;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::{Delivery, Limits, NetStats, Outcome, Request, Service};
@@ -51,9 +51,9 @@ struct Patience {
 }
 
 impl Patience {
-    async fn wait<T>(&mut self, read: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+    async fn wait<T>(&mut self, read: impl Future<Output = io::Result<T>>) -> Result<T, CloseReason> {
         let begun = Instant::now();
-        let read = timeout(self.left.min(self.gap), read).await.map_err(|_| End::Stalled)??;
+        let read = timeout(self.left.min(self.gap), read).await.map_err(|_| CloseReason::Stalled)??;
         self.left = self.left.saturating_sub(begun.elapsed());
         Ok(read)
     }
@@ -75,11 +75,11 @@ impl<'a, S: Service> Reader<'a, S> {
     }
 
     /// Reads requests until the connection ends, calls the service with each, and passes on what it returns.
-    pub async fn run(mut self, cancel: &CancellationToken) -> End {
+    pub async fn run(mut self, cancel: &CancellationToken) -> CloseReason {
         loop {
             let frame = tokio::select! {
                 biased;
-                () = cancel.cancelled() => return End::Shutdown,
+                () = cancel.cancelled() => return CloseReason::Shutdown,
                 frame = self.frame() => frame,
             };
             let pending = match frame {
@@ -90,7 +90,7 @@ impl<'a, S: Service> Reader<'a, S> {
                 Ok(pending) => {
                     self.in_progress.fetch_add(1, Ordering::Relaxed);
                     if self.requests.send(pending).await.is_err() {
-                        return End::Client;
+                        return CloseReason::Client;
                     }
                 }
                 Err(end) => return end,
@@ -98,14 +98,14 @@ impl<'a, S: Service> Reader<'a, S> {
         }
     }
 
-    async fn frame(&mut self) -> Result<(Bytes, RequestRoom), End> {
+    async fn frame(&mut self) -> Result<(Bytes, RequestRoom), CloseReason> {
         self.arrival().await?;
         let Limits { stall_timeout, frame_rate_min, frame_bytes_max: max, .. } = self.shared.limits;
         let mut patience = Patience { left: stall_timeout, gap: stall_timeout };
         let length = patience.wait(self.socket.read_i32()).await?;
         let bytes = match usize::try_from(length) {
             Ok(bytes) if (1..=max).contains(&bytes) => bytes,
-            _ => return Err(End::FrameLength { length, max }),
+            _ => return Err(CloseReason::FrameLength { length, max }),
         };
         patience.left += Duration::from_secs_f64(bytes as f64 / frame_rate_min as f64);
         let mut room = self.room.request();
@@ -114,19 +114,24 @@ impl<'a, S: Service> Reader<'a, S> {
     }
 
     /// Waits for the first byte of a frame.
-    async fn arrival(&mut self) -> Result<(), End> {
+    async fn arrival(&mut self) -> Result<(), CloseReason> {
         loop {
             match timeout(self.shared.limits.idle_timeout, self.socket.fill_buf()).await {
-                Ok(buffered) => return if buffered?.is_empty() { Err(End::Client) } else { Ok(()) },
+                Ok(buffered) => return if buffered?.is_empty() { Err(CloseReason::Client) } else { Ok(()) },
                 // A client that waits for an answer is not idle.
                 Err(_) if self.in_progress.load(Ordering::Relaxed) > 0 => {}
-                Err(_) => return Err(End::Idle),
+                Err(_) => return Err(CloseReason::Idle),
             }
         }
     }
 
     /// Reads a frame in steps that grow with what has come: neither room nor memory is taken for what is announced.
-    async fn body(&mut self, bytes: usize, room: &mut RequestRoom, patience: &mut Patience) -> Result<Bytes, End> {
+    async fn body(
+        &mut self,
+        bytes: usize,
+        room: &mut RequestRoom,
+        patience: &mut Patience,
+    ) -> Result<Bytes, CloseReason> {
         let mut frame = BytesMut::new();
         while frame.len() < bytes {
             let step = frame.len().clamp(OWN_BYTES, STEP_BYTES_MAX).min(bytes - frame.len());
@@ -137,7 +142,7 @@ impl<'a, S: Service> Reader<'a, S> {
                 let left = end - frame.len();
                 let mut rest = (&mut frame).limit(left);
                 if patience.wait(self.socket.read_buf(&mut rest)).await? == 0 {
-                    return Err(End::Client);
+                    return Err(CloseReason::Client);
                 }
             }
         }
@@ -146,7 +151,7 @@ impl<'a, S: Service> Reader<'a, S> {
     }
 
     /// Calls the service. An API that nobody knows, or a panic, ends the connection in its turn.
-    fn call(&self, frame: Bytes, room: RequestRoom) -> Result<Pending, End> {
+    fn call(&self, frame: Bytes, room: RequestRoom) -> Result<Pending, CloseReason> {
         let frame_bytes = frame.len();
         let mut body = frame;
         let header = RequestHeader::decode(&mut body)?;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::answers::{Answers, Pending, Reply};
-use crate::end::End;
+use crate::close_reason::CloseReason;
 use crate::outgoing::Outgoing;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -44,7 +44,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Sends answers until the reader has ended and all are sent.
-    pub async fn run(mut self) -> Result<(), End> {
+    pub async fn run(mut self) -> Result<(), CloseReason> {
         let mut open = true;
         while open || !self.answers.is_empty() {
             let room = self.has_room();
@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Sends an answer and those behind it that are finished too.
-    async fn send(&mut self, first: (Reply, Outcome)) -> Result<(), End> {
+    async fn send(&mut self, first: (Reply, Outcome)) -> Result<(), CloseReason> {
         let mut next = Some(first);
         while let Some((reply, outcome)) = next {
             self.in_progress.fetch_sub(1, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl<'a> Writer<'a> {
                 }
                 Outcome::Close { reason } => {
                     self.flush().await?;
-                    return Err(End::Refused(reason));
+                    return Err(CloseReason::Refused(reason));
                 }
             }
             next = if self.outgoing.remaining() < WRITE_BYTES { self.answers.take_finished() } else { None };
@@ -87,14 +87,14 @@ impl<'a> Writer<'a> {
         self.flush().await
     }
 
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self) -> Result<(), CloseReason> {
         while self.outgoing.has_remaining() {
             self.delivery.offered();
             let write = timeout(self.shared.limits.stall_timeout, self.socket.write_buf(&mut self.outgoing));
             let written = tokio::select! {
                 biased;
-                () = self.delivery.given_up() => return Err(End::Unread),
-                written = write => written.map_err(|_| End::Unread)??,
+                () = self.delivery.given_up() => return Err(CloseReason::Unread),
+                written = write => written.map_err(|_| CloseReason::Unread)??,
             };
             count(&self.shared.stats.bytes_written, written);
         }

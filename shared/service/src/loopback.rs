@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::client::HttpClient;
+use crate::http_client::HttpClient;
 use crate::setting::Endpoints;
 
 /// A server that ends when dropped.

@@ -13,12 +13,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::client::HttpError;
 use crate::handles;
+use crate::http_client::HttpError;
+use crate::http_server::{ListenError, Readiness, Web};
 use crate::setting::{EarlierName, HttpPlace, HttpRefused, earlier_names_in};
 use crate::shutdown::stop_on_signal;
 use crate::telemetry::{Metrics, log_to_stderr};
-use crate::web::{ListenError, Readiness, Web};
 
 /// How long a stop takes at most, if the work ends in its own time; who starts processes kills them after 30 s.
 const STOP_WITHIN: Duration = Duration::from_secs(28);

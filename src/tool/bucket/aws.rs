@@ -9,7 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use chronik_service::program::told;
+use chronik_service::cli::told;
 use chronik_store::sdk_config;
 use chronik_store::setting::S3Place;
 

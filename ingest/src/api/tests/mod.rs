@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec};
 use chronik_format::catalog::CatalogReader;
-use chronik_format::ids::Lane;
+use chronik_format::ids::LaneId;
 use chronik_net::{ApiTable, Outcome, Request, Service};
 use chronik_peers::cold::BucketReader;
 use chronik_service::telemetry::Metrics;
@@ -33,7 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{AnswerRoom, Broker, table};
 use crate::data_dir::DataDir;
-use crate::lane::LaneHandle;
+use crate::lane::Lane;
 use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::ship_policy::ShipLimits;
 use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
@@ -43,7 +43,7 @@ use crate::reading::RecordReader;
 use crate::settings::IngestSettings;
 use crate::startup::{Started, start};
 
-const LANE: Lane = Lane(0);
+const LANE: LaneId = LaneId(0);
 /// Longer than any test takes: who waits so long was not woken.
 const LONG_MS: i32 = 600_000;
 
@@ -56,7 +56,7 @@ struct CommandLine {
 /// The API table over a lane that lives as long as this value.
 struct Served {
     table: ApiTable<Broker>,
-    lane: LaneHandle,
+    lane: Lane,
     exporter: Exporter,
     answer_bytes: IntGauge,
     _stop: DropGuard,

@@ -151,7 +151,7 @@ fn batch(number: usize) -> Bytes {
     builder.finish()
 }
 
-async fn append(lane: &LaneHandle, topic: TopicId, bytes: &Bytes) -> Result<Appended, LaneError> {
+async fn append(lane: &Lane, topic: TopicId, bytes: &Bytes) -> Result<Appended, LaneError> {
     let produced = ProducedBatch {
         topic,
         partition: 0,

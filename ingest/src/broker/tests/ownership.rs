@@ -352,7 +352,7 @@ async fn what_was_on_its_way_when_the_owner_was_suspended_is_held_back() {
     world.produce(&running, 1).await;
     world.claim_by_another().await;
     let (lane, ownership) = (running.ingest.lane.clone(), running.ingest.ownership.clone());
-    let end = |lane: &LaneHandle| lane.topics().get(running.topic).unwrap().partitions[0].bounds().end;
+    let end = |lane: &Lane| lane.topics().get(running.topic).unwrap().partitions[0].bounds().end;
     let bytes = batch(1);
     let answer = append(&lane, running.topic, &bytes);
     tokio::pin!(answer);

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
 use chronik_format::catalog::{Catalog, CatalogReader};
-use chronik_format::ids::{Incarnation, Lane, LogIndex, Timestamp, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
 use chronik_service::telemetry::Metrics;
@@ -28,7 +28,7 @@ use crate::gc::{Deletion, DeletionParts, GRACE_MS, MINUTE_MS};
 use crate::lane::owner::{LaneLog, LaneSettings, Owner};
 use crate::lane::replay::Replay;
 use crate::lane::ship_policy::ShipLimits;
-use crate::lane::{LaneHandle, ProducedBatch, ShipOrder};
+use crate::lane::{Lane, ProducedBatch, ShipOrder};
 use crate::metrics::{DeletionMetrics, LaneMetrics, ShipMetrics};
 use crate::ownership::claim;
 use crate::ownership::heartbeat::Heartbeat;
@@ -42,7 +42,7 @@ use crate::state::command::{
 use crate::state::{LaneState, checkpoint};
 use crate::wal::{self, Floor, WalOptions};
 
-pub const LANE: Lane = Lane(0);
+pub const LANE: LaneId = LaneId(0);
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
 /// The bucket, what readers may still hold, and the broker of the moment.
@@ -59,7 +59,7 @@ pub struct World {
 
 /// A broker whose uploads, registrations and exports happen when the test says so.
 pub struct Broker {
-    pub lane: LaneHandle,
+    pub lane: Lane,
     pub deletion: Deletion,
     pub metrics: DeletionMetrics,
     incarnation: Incarnation,

@@ -28,14 +28,14 @@ pub fn longest_chain(segments: &[SegmentName], from: LogIndex) -> Vec<SegmentNam
 
 #[cfg(test)]
 mod tests {
-    use chronik_format::ids::{Incarnation, Lane};
+    use chronik_format::ids::{Incarnation, LaneId};
     use ulid::Ulid;
 
     use super::*;
 
     fn names(ranges: &[(LogIndex, LogIndex)]) -> Vec<SegmentName> {
         let name = |(at, &(first, last)): (usize, &(LogIndex, LogIndex))| SegmentName {
-            lane: Lane(0),
+            lane: LaneId(0),
             incarnation: Incarnation(1),
             first,
             last,

@@ -22,7 +22,7 @@ pub use report::Report;
 pub use unreachable::Unreachable;
 
 use chronik_format::catalog::{self, CatalogError};
-use chronik_format::ids::{Incarnation, Lane, LogIndex, Timestamp};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, Timestamp};
 use chronik_format::names::{CheckpointName, SegmentName};
 use chronik_format::segment::{LogEntry, SegmentError, SegmentHeader, SegmentReader};
 use chronik_store::{SharedStore, StoreError};
@@ -74,7 +74,7 @@ pub enum RecoverError {
         /// The segments' incarnation.
         incarnation: Incarnation,
         /// The lane.
-        lane: Lane,
+        lane: LaneId,
     },
     /// Records that the bucket once had are missing.
     #[error(
@@ -87,7 +87,7 @@ pub enum RecoverError {
         /// What shows that there was more.
         evidence: String,
         /// The lane.
-        lane: Lane,
+        lane: LaneId,
     },
     /// Registered segments are gone, or are not what was uploaded.
     #[error(
@@ -99,7 +99,7 @@ pub enum RecoverError {
         /// What is not there.
         unreachable: Unreachable,
         /// The lane.
-        lane: Lane,
+        lane: LaneId,
     },
     /// Two segments of one owner hold different records for the same indices.
     #[error(
@@ -123,7 +123,7 @@ pub enum RecoverError {
         /// What shows that something is missing.
         evidence: String,
         /// The lane.
-        lane: Lane,
+        lane: LaneId,
     },
     /// A segment is not what its name says.
     #[error("segment {key} is not what its name says, but of {range}: remove it")]
@@ -162,7 +162,7 @@ pub enum RecoverError {
 pub async fn from_bucket(
     store: &SharedStore,
     cluster: Uuid,
-    lane: Lane,
+    lane: LaneId,
     accept_loss: bool,
 ) -> Result<(LaneState, Report), RecoverError> {
     let (state, mut report) = newest_state(Bucket::list(store, cluster, lane, accept_loss).await?).await?;
@@ -214,7 +214,7 @@ fn is_whole(state: &LaneState) -> bool {
 struct Bucket<'a> {
     store: &'a SharedStore,
     cluster: Uuid,
-    lane: Lane,
+    lane: LaneId,
     accept_loss: bool,
     /// Newest first.
     checkpoints: Vec<CheckpointName>,
@@ -231,7 +231,12 @@ struct Rebuilt {
 }
 
 impl<'a> Bucket<'a> {
-    async fn list(store: &'a SharedStore, cluster: Uuid, lane: Lane, accept_loss: bool) -> Result<Self, RecoverError> {
+    async fn list(
+        store: &'a SharedStore,
+        cluster: Uuid,
+        lane: LaneId,
+        accept_loss: bool,
+    ) -> Result<Self, RecoverError> {
         let checkpoints = store.list(&CheckpointName::prefix(lane)).await?;
         let mut checkpoints: Vec<CheckpointName> = checkpoints.iter().filter_map(|o| o.key.parse().ok()).collect();
         checkpoints.sort_by_key(|name| std::cmp::Reverse((name.incarnation, name.index, name.ulid)));

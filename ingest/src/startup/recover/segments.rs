@@ -1,6 +1,6 @@
 //! The segments above a state, as their names tell.
 
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 use chronik_format::names::SegmentName;
 use chronik_store::{SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -26,7 +26,12 @@ pub struct Segments {
 impl Segments {
     /// Lists from `first` on. A store lists a page of 1,000 after the other: folders are listed side by side, each from
     /// there on, so that a long history costs nothing.
-    pub async fn list(store: &SharedStore, lane: Lane, own: Incarnation, first: LogIndex) -> Result<Self, StoreError> {
+    pub async fn list(
+        store: &SharedStore,
+        lane: LaneId,
+        own: Incarnation,
+        first: LogIndex,
+    ) -> Result<Self, StoreError> {
         let objects = if store.is_locked() {
             store.list(&SegmentName::prefix(lane)).await?
         } else {
@@ -137,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    const LANE: Lane = Lane(0);
+    const LANE: LaneId = LaneId(0);
 
     #[tokio::test]
     async fn all_folders_are_listed_from_there_on() {

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use chronik_format::ids::{Lane, Offset, PartitionId};
+use chronik_format::ids::{LaneId, Offset, PartitionId};
 use chronik_format::names::SegmentName;
 use chronik_store::{ObjectInfo, SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -37,7 +37,7 @@ struct Listed {
 
 impl Unreachable {
     /// Compares the state's segments with what the bucket lists; `None` if all are there.
-    pub async fn of(store: &SharedStore, lane: Lane, state: &LaneState) -> Result<Option<Self>, StoreError> {
+    pub async fn of(store: &SharedStore, lane: LaneId, state: &LaneState) -> Result<Option<Self>, StoreError> {
         let mut folders = vec![Vec::new(); FOLDERS as usize];
         let mut registered = 0;
         for (id, segment) in state.segments.iter() {
@@ -141,7 +141,7 @@ mod tests {
     use crate::state::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
     use crate::state::topic_config::TopicConfig;
 
-    const LANE: Lane = Lane(0);
+    const LANE: LaneId = LaneId(0);
     const OWN: Incarnation = Incarnation(1);
     const SIZE: u64 = 7;
     const TOPIC: TopicId = TopicId(Uuid::from_u128(1));

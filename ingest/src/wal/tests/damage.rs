@@ -330,7 +330,7 @@ fn files_of_others_are_refused_by_name() {
     let (disk, _) = written_log(3, 100);
     let older = WalOptions { incarnation: Incarnation(2), ..options() };
     let newer = WalOptions { incarnation: Incarnation(4), ..options() };
-    let other_lane = WalOptions { lane: Lane(1), ..options() };
+    let other_lane = WalOptions { lane: LaneId(1), ..options() };
     for options in [older, newer, other_lane] {
         let error = open_on(&disk, options, Floor::default()).err().unwrap();
         assert!(matches!(error, WalError::Foreign { incarnation: INCARNATION, .. }), "{error}");

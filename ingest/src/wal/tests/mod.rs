@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
-use chronik_format::ids::{Incarnation, Lane, LogIndex};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
 use super::header::FileName;
 use super::*;
@@ -25,7 +25,7 @@ fn options() -> WalOptions {
         max_bytes: 1 << 20,
         // Never, in the time that a test takes.
         mark_after: Duration::from_secs(3600),
-        ..WalOptions::new("/data/wal/00000000", "/data/checkpoints/00000000/wal.mark", Lane(0), INCARNATION)
+        ..WalOptions::new("/data/wal/00000000", "/data/checkpoints/00000000/wal.mark", LaneId(0), INCARNATION)
     }
 }
 

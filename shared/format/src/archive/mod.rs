@@ -32,7 +32,7 @@ mod write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Incarnation, Lane, TopicId};
+use crate::ids::{Incarnation, LaneId, TopicId};
 use crate::job::IndexSettings;
 use chronik_store::StoreError;
 
@@ -57,7 +57,7 @@ pub struct Description {
     /// Of the lane's owner when it asked for the archive.
     pub incarnation: Incarnation,
     /// The lane whose segments were indexed.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// The topic's name.
     pub topic: String,
     /// The topic's identity.

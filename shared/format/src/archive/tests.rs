@@ -40,7 +40,7 @@ fn description(records: u32) -> Description {
     Description {
         v: VERSION,
         incarnation: Incarnation(1),
-        lane: Lane(0),
+        lane: LaneId(0),
         topic: "logs".to_owned(),
         topic_id: TopicId(Uuid::from_u128(7)),
         analysis: "words".to_owned(),

@@ -1,7 +1,7 @@
 //! The last member: where the table of contents is.
 
 use super::{ArchiveError, VERSION};
-use crate::ids::{Incarnation, Lane};
+use crate::ids::{Incarnation, LaneId};
 
 /// Bytes of the trailer.
 pub const TRAILER_BYTES: usize = 512;
@@ -17,7 +17,7 @@ pub struct Trailer {
     /// Of the lane's owner when it asked for the archive.
     pub incarnation: Incarnation,
     /// The lane whose segments were indexed.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// Where the table of contents starts, bytes.
     pub toc_position: u64,
     /// Bytes of the table of contents.
@@ -60,7 +60,7 @@ impl Trailer {
         }
         Ok(Self {
             incarnation: Incarnation(u32_at(12)),
-            lane: Lane(u32_at(16)),
+            lane: LaneId(u32_at(16)),
             toc_length: u32_at(20),
             toc_position: u64::from(u32_at(24)) | u64::from(u32_at(28)) << 32,
             toc_crc: u32_at(32),

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{CatalogError, CatalogRoot, Latest, PageEntry, TopicPage};
-use crate::ids::{Incarnation, Lane};
+use crate::ids::{Incarnation, LaneId};
 
 /// The format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
@@ -144,7 +144,7 @@ pub(super) fn decode_trailer(object: &str, trailer: &[u8]) -> Result<(Uuid, Late
     let latest = Latest {
         v: VERSION.into(),
         incarnation: Incarnation(fields.get_u32_le()),
-        lane: Lane(fields.get_u32_le()),
+        lane: LaneId(fields.get_u32_le()),
         index: fields.get_u64_le(),
         export: object.to_owned(),
         root_position: fields.get_u64_le(),

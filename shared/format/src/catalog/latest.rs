@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CatalogError, VERSION};
-use crate::ids::{Incarnation, Lane, LogIndex};
+use crate::ids::{Incarnation, LaneId, LogIndex};
 
 /// `catalog/{lane}/latest`, JSON: names the newest export. It is the one object that is written again and again, by
 /// its owner, also as a sign of life.
@@ -12,7 +12,7 @@ pub struct Latest {
     /// Of the lane's owner.
     pub incarnation: Incarnation,
     /// The lane.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// The applied index at the export.
     pub index: LogIndex,
     /// The export object's name; empty as long as there is none, but an owner that shows that it lives.
@@ -34,7 +34,7 @@ pub struct Latest {
 
 impl Latest {
     /// The first sign of life of an owner where nobody has exported anything yet.
-    pub fn claimed(incarnation: Incarnation, lane: Lane) -> Self {
+    pub fn claimed(incarnation: Incarnation, lane: LaneId) -> Self {
         Self {
             v: VERSION.into(),
             incarnation,

@@ -19,7 +19,7 @@ pub use reader::{Catalog, CatalogReader};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Incarnation, Lane, LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use crate::ids::{Incarnation, LaneId, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use crate::job::IndexSettings;
 
 /// One topic as of one export. Serialised with bincode inside the export object.
@@ -128,7 +128,7 @@ pub struct CatalogRoot {
     /// Of the lane's owner.
     pub incarnation: Incarnation,
     /// The lane.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// The applied index at the export.
     pub index: LogIndex,
     /// The last index that lies in a registered segment.

@@ -3,13 +3,13 @@
 
 use super::export::{PART_BYTES_MAX, TRAILER_LENGTH, decode_root, decode_trailer};
 use super::{CatalogError, CatalogRoot, Latest};
-use crate::ids::Lane;
+use crate::ids::LaneId;
 use crate::names::ExportName;
 use chronik_store::Store;
 
 /// The lane's export with the highest incarnation and index that can be read, as `latest` would name it, and its root;
 /// `None` if there is none. A damaged one is passed over, and named in the log.
-pub async fn newest_export(store: &dyn Store, lane: Lane) -> Result<Option<(Latest, CatalogRoot)>, CatalogError> {
+pub async fn newest_export(store: &dyn Store, lane: LaneId) -> Result<Option<(Latest, CatalogRoot)>, CatalogError> {
     let objects = store.list(&ExportName::prefix(lane)).await?;
     let mut exports: Vec<(ExportName, u64)> =
         objects.iter().filter_map(|object| Some((object.key.parse().ok()?, object.size))).collect();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::export::{PART_BYTES_MAX, TRAILER_LENGTH, decode_page, decode_root};
 use super::{CatalogError, CatalogRoot, Latest, PageEntry, TopicPage};
-use crate::ids::{Incarnation, Lane, LogIndex, TopicId};
+use crate::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use crate::names;
 use chronik_store::{SharedStore, StoreError};
 
@@ -23,7 +23,7 @@ type Pages = Cache<(String, u64), Arc<TopicPage>>;
 /// A lane's catalog as it moves on. It never goes back to an older export, whatever `latest` says.
 #[derive(Debug)]
 pub struct CatalogReader {
-    lane: Lane,
+    lane: LaneId,
     store: SharedStore,
     pages: Pages,
     current: ArcSwap<Catalog>,
@@ -41,7 +41,7 @@ pub struct Catalog {
 
 impl CatalogReader {
     /// An empty catalog until the first refresh. Decoded pages are kept in up to about `cache_bytes`.
-    pub fn new(store: SharedStore, lane: Lane, cache_bytes: u64) -> Self {
+    pub fn new(store: SharedStore, lane: LaneId, cache_bytes: u64) -> Self {
         let weigh = |key: &(String, u64), page: &Arc<TopicPage>| {
             let bytes = key.0.len() as u64 + memory_bytes(page);
             u32::try_from(bytes).unwrap_or(u32::MAX)

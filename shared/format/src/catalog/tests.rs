@@ -13,7 +13,7 @@ use crate::names::{self, ExportName};
 use chronik_store::faulty::{Fault, FaultyStore, Operation};
 use chronik_store::{SharedStore, memory};
 
-const LANE: Lane = Lane(0);
+const LANE: LaneId = LaneId(0);
 
 fn page(number: u128, runs: i64) -> TopicPage {
     let run = |first: i64| RunEntry {

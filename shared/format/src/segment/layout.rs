@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use uuid::Uuid;
 
 use super::SegmentError;
-use crate::ids::{Incarnation, Lane, LogIndex};
+use crate::ids::{Incarnation, LaneId, LogIndex};
 
 /// The format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
@@ -26,7 +26,7 @@ pub struct SegmentHeader {
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
     /// The lane.
-    pub lane: Lane,
+    pub lane: LaneId,
     /// First index of the log.
     pub first: LogIndex,
     /// Last index of the log, inclusive.
@@ -72,7 +72,7 @@ impl SegmentHeader {
         let header = Self {
             cluster: Uuid::from_bytes(cluster),
             incarnation: Incarnation(fields.get_u32_le()),
-            lane: Lane(fields.get_u32_le()),
+            lane: LaneId(fields.get_u32_le()),
             first: fields.get_u64_le(),
             last: fields.get_u64_le(),
         };

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::directory::DIRECTORY_BYTES_MAX;
 use super::layout::Trailer;
 use super::{Directory, HEADER_LENGTH, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
-use crate::ids::{Incarnation, Lane};
+use crate::ids::{Incarnation, LaneId};
 
 /// The most bytes of a command log that a reader accepts.
 const LOG_BYTES_MAX: u64 = 256 << 20;
@@ -66,7 +66,8 @@ fn fuzz_directory(mut bytes: &[u8]) {
     let Some(bytes) = bytes.get(..Directory::encoded_length(topics, rows, chunks) as usize) else {
         return;
     };
-    let header = SegmentHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: Lane(0), first: 1, last: 1 };
+    let header =
+        SegmentHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0), first: 1, last: 1 };
     let trailer = Trailer {
         header,
         log_position,

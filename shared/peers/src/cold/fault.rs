@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::ColdError;
 use chronik_format::catalog::CatalogError;
 use chronik_format::ids::{Offset, PartitionId, TopicId};
-use chronik_service::client::ToldProblem;
+use chronik_service::http_client::ToldProblem;
 use chronik_service::problem::Problem;
 use chronik_store::{Cause, StoreError};
 

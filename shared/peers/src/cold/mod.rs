@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use chronik_format::catalog::CatalogReader;
-use chronik_format::ids::{Lane, Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::ids::{LaneId, Offset, PartitionId, Timestamp, TopicId};
 use chronik_service::setting::Shares;
 use chronik_store::SharedStore;
 
@@ -30,7 +30,7 @@ use chronik_store::SharedStore;
 pub type SharedColdReader = Arc<dyn ColdReader>;
 
 /// What a lane has in the bucket: its catalog, empty until it is refreshed, and its old records.
-pub fn readers(store: &SharedStore, lane: Lane, memory: &Shares) -> (Arc<CatalogReader>, Arc<BucketReader>) {
+pub fn readers(store: &SharedStore, lane: LaneId, memory: &Shares) -> (Arc<CatalogReader>, Arc<BucketReader>) {
     let catalog = Arc::new(CatalogReader::new(store.clone(), lane, memory.catalog as u64));
     let cold = BucketReader::new(store.clone(), catalog.clone(), memory.directories as u64);
     (catalog, Arc::new(cold))

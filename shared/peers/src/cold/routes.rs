@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use super::SharedColdReader;
 use chronik_format::batch::{CONTENT_TYPE_BATCHES, pack};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
+use chronik_service::admission::Turns;
 use chronik_service::problem::Problem;
-use chronik_service::turns::Turns;
 
 /// Bytes of batches in an answer, but at least one batch.
 pub(super) const FETCH_BYTES_MAX: usize = 8 << 20;

@@ -14,14 +14,14 @@ use chronik_format::batch::{BatchBuilder, BatchHeader, Codec, stamp};
 use chronik_format::catalog::{
     CatalogReader, CatalogRoot, PartitionPage, RunEntry, SegmentEntry, TopicPage, build_export,
 };
-use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::job::IndexSettings;
 use chronik_format::names::{self, ExportName, SegmentName};
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
 use chronik_store::faulty::{Fault, FaultyStore, Operation};
 use chronik_store::{SharedStore, Store, StoreError, memory};
 
-const LANE: Lane = Lane(0);
+const LANE: LaneId = LaneId(0);
 const INCARNATION: Incarnation = Incarnation(1);
 const TOPIC: TopicId = TopicId(Uuid::from_u128(5));
 

@@ -11,7 +11,7 @@ use super::routes::{READ_BYTES_MAX, TopicNames, WAIT_MAX};
 use super::{Tail, TailError, TailTopic};
 use chronik_format::batch::{BATCH_BYTES_MAX, TRANSFER_HEADER_LENGTH, unpack};
 use chronik_format::ids::{Offset, PartitionId, TopicId};
-use chronik_service::client::{HttpClient, HttpError, ToldProblem};
+use chronik_service::http_client::{HttpClient, HttpError, ToldProblem};
 use chronik_service::setting::{Endpoint, Endpoints};
 
 /// How long a position may take to come, beyond the time for which it was asked to wait.

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use super::{SharedTail, TailError, TailTopic};
 use chronik_format::batch::{CONTENT_TYPE_BATCHES, pack};
 use chronik_format::ids::{Offset, PartitionId, TopicId};
+use chronik_service::admission::Turns;
 use chronik_service::problem::Problem;
-use chronik_service::turns::Turns;
 
 /// Bytes of batches in an answer, but at least one batch.
 pub(super) const READ_BYTES_MAX: usize = 8 << 20;

@@ -15,7 +15,7 @@ use super::memory::MemoryTail;
 use super::suite::{TailOwner, batch_at, tail_suite};
 use super::*;
 use chronik_format::batch::pack;
-use chronik_service::client::HttpClient;
+use chronik_service::http_client::HttpClient;
 use chronik_service::loopback::{Loopback, client, endpoints};
 use chronik_service::problem::Problem;
 use chronik_service::telemetry::Metrics;

@@ -1,7 +1,7 @@
 //! What is in the bucket already.
 
 use chronik_format::catalog::Latest;
-use chronik_format::ids::{Incarnation, Lane};
+use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::names;
 use chronik_ingest::ownership::claim::{self, ClaimError};
 use chronik_store::SharedStore;
@@ -59,7 +59,7 @@ impl Contents {
 
 /// Who has given the bucket up, if anybody has.
 async fn released_by(store: &SharedStore) -> Option<Incarnation> {
-    let key = names::latest(Lane::SOLE);
+    let key = names::latest(LaneId::SOLE);
     let latest = Latest::decode(&key, &store.read(&key, None).await.ok()?).ok()?;
     latest.released.then_some(latest.incarnation)
 }

@@ -23,7 +23,7 @@ pub(super) use self::worker::{Worker, WorkerError};
 use super::routes::{FetchAsked, TimeAsked};
 use super::{ColdError, ColdReader, SharedColdReader};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
-use chronik_service::client::HttpClient;
+use chronik_service::http_client::HttpClient;
 use chronik_service::setting::Endpoints;
 use chronik_service::telemetry::Metrics;
 

@@ -10,7 +10,7 @@ use super::super::routes::{FETCH_BYTES_MAX, FetchAsked, TimeAsked, TimeFound};
 use super::super::{ColdError, fault};
 use chronik_format::batch::{BATCH_BYTES_MAX, BatchHeader, TRANSFER_HEADER_LENGTH, unpack};
 use chronik_format::ids::{Offset, Timestamp};
-use chronik_service::client::{HttpClient, HttpError};
+use chronik_service::http_client::{HttpClient, HttpError};
 use chronik_service::setting::Endpoint;
 
 /// How long an answer may take.

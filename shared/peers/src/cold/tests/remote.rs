@@ -7,7 +7,7 @@ use super::super::remote::{Worker, WorkerError};
 use super::super::routes::{FetchAsked, TimeAsked};
 use super::*;
 use chronik_format::batch::pack;
-use chronik_service::client::HttpClient;
+use chronik_service::http_client::HttpClient;
 use chronik_service::loopback::{Loopback, client, endpoints};
 use chronik_service::telemetry::Metrics;
 

@@ -19,7 +19,7 @@ pub(crate) struct Sources {
 
 /// A topic and where its records are.
 #[derive(Clone, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct TopicLayout {
     pub(crate) name: Arc<str>,
     pub(crate) id: TopicId,
     pub(crate) search_enabled: bool,
@@ -27,12 +27,12 @@ pub(crate) struct Standing {
     pub(crate) settings: IndexSettings,
     /// `None` if the topic is too new to be in the catalog.
     pub(crate) page: Option<Arc<TopicPage>>,
-    pub(crate) partitions: Vec<PartitionStanding>,
+    pub(crate) partitions: Vec<PartitionLayout>,
 }
 
 /// A partition's readable offsets: `bucket` and behind it `tail`. Between the two lie at most offsets that no record has, or a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PartitionStanding {
+pub(crate) struct PartitionLayout {
     pub(crate) partition: PartitionId,
     /// Offsets to be read from segments.
     pub(crate) bucket: Range<Offset>,
@@ -59,7 +59,7 @@ enum Told {
     Silent(String),
 }
 
-impl PartitionStanding {
+impl PartitionLayout {
     /// All readable offsets.
     pub(crate) fn range(&self) -> Range<Offset> {
         self.bucket.start..self.tail.end
@@ -79,7 +79,7 @@ impl Sources {
     }
 
     /// Where a topic stands, or `None` if there is none of this name.
-    pub(crate) async fn standing(&self, name: &str) -> Result<Option<Standing>, SearchError> {
+    pub(crate) async fn standing(&self, name: &str) -> Result<Option<TopicLayout>, SearchError> {
         let told = match &self.tail {
             None => Told::Nothing,
             Some(tail) => match tail.topic(name).await {
@@ -121,7 +121,7 @@ fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&Partition
     page.partitions.get(at)
 }
 
-fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Option<&str>) -> Option<Standing> {
+fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Option<&str>) -> Option<TopicLayout> {
     let (id, search_enabled, settings, partitions) = match (told, &page) {
         (Told::Position(topic), _) => {
             let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));
@@ -142,10 +142,10 @@ fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Opti
             page.partitions.iter().map(|page| bucket_only(page, Some(why))).collect(),
         ),
     };
-    Some(Standing { name: name.into(), id, search_enabled, settings, page, partitions })
+    Some(TopicLayout { name: name.into(), id, search_enabled, settings, page, partitions })
 }
 
-fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Option<&str>) -> PartitionStanding {
+fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Option<&str>) -> PartitionLayout {
     let start = tail.log_start.max(page.map_or(0, |page| page.log_start));
     let end = tail.end.max(start);
     let split = page.map_or(start, |page| page.shipped_to).clamp(start, end);
@@ -156,13 +156,13 @@ fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Opt
         to: Some(resumed),
         reason: why.to_owned(),
     });
-    PartitionStanding { partition: tail.partition, bucket: start..split, tail: resumed..end, gap }
+    PartitionLayout { partition: tail.partition, bucket: start..split, tail: resumed..end, gap }
 }
 
-fn bucket_only(page: &PartitionPage, why_no_tail: Option<&String>) -> PartitionStanding {
+fn bucket_only(page: &PartitionPage, why_no_tail: Option<&String>) -> PartitionLayout {
     let end = page.shipped_to.min(page.last_stable).max(page.log_start);
     let gap = why_no_tail.map(|why| Gap { from: end, to: None, reason: why.clone() });
-    PartitionStanding { partition: page.partition, bucket: page.log_start..end, tail: end..end, gap }
+    PartitionLayout { partition: page.partition, bucket: page.log_start..end, tail: end..end, gap }
 }
 
 #[cfg(test)]

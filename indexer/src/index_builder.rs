@@ -14,10 +14,10 @@ use tantivy::indexer::SingleSegmentIndexWriter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::decode::Run;
 use crate::error::IndexError;
 use crate::fields::Fields;
 use crate::files;
-use crate::survey::Run;
 
 /// Only sizes Tantivy's first hash table; how much a writer takes is measured, and limited by [`Budget`].
 const FIRST_TABLE_BYTES: usize = 32 << 20;
@@ -184,7 +184,7 @@ mod tests {
     use chronik_format::job::{IndexSettings, JobKind};
 
     use super::*;
-    use crate::survey::Limits;
+    use crate::decode::Limits;
 
     /// A run of records that have nothing in common, so that its index takes a known amount of memory at least.
     fn run(partition: i32, records: usize) -> Run {

@@ -6,7 +6,7 @@ use chronik_wire::DecodeError;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum End {
+pub enum CloseReason {
     #[error("closed by the client")]
     Client,
     #[error("the server stops")]
@@ -29,7 +29,7 @@ pub enum End {
     Drain,
 }
 
-impl End {
+impl CloseReason {
     /// Whether the client sent what it should not have.
     pub fn is_fault(&self) -> bool {
         matches!(self, Self::Stalled | Self::Unread | Self::FrameLength { .. } | Self::Header(_) | Self::Refused(_))

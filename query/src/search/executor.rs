@@ -10,12 +10,12 @@ use futures::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::candidates::proposed;
+use super::coverage::covered;
 use super::cursor::Cursor;
-use super::missing::covered;
-use super::page::Page;
-use super::plan::{Plan, Scope, Unit, Work};
 use super::scan::{Found, Scanner};
-use super::standing::{Sources, Standing};
+use super::top_hits::TopHits;
+use super::topic_layout::{Sources, TopicLayout};
+use super::work_plan::{Plan, Scope, Unit, Work};
 use super::{Cause, Covered, Hit, Missing, SearchError, SearchRequest};
 use crate::archive::{ArchiveLeaf, Candidates, LeafError};
 
@@ -105,7 +105,7 @@ impl Searcher {
         let plan = self.plan(request).await?;
         failpoint!("search-planned");
         let after = request.cursor.as_ref().map(Cursor::place);
-        let mut page = Page::new(request.sort, request.limit, PAGE_BYTES, after);
+        let mut page = TopHits::new(request.sort, request.limit, PAGE_BYTES, after);
         let mut missing = plan.missing;
         let counted = self.walk(request, plan.units, &mut page, &mut missing).await?;
         Ok(answer(request, page, counted, plan.ranges, missing))
@@ -131,7 +131,7 @@ impl Searcher {
     }
 
     /// Where the topics to be searched stand. Those that are named have to exist and be searchable.
-    async fn standings(&self, request: &SearchRequest) -> Result<Vec<Standing>, SearchError> {
+    async fn standings(&self, request: &SearchRequest) -> Result<Vec<TopicLayout>, SearchError> {
         let mut standings = Vec::new();
         if request.topics.is_empty() {
             for topic in self.sources.topics().await? {
@@ -155,7 +155,7 @@ impl Searcher {
         &self,
         request: &SearchRequest,
         units: Vec<Unit>,
-        page: &mut Page,
+        page: &mut TopHits,
         missing: &mut Vec<Missing>,
     ) -> Result<bool, SearchError> {
         let mut agenda = Agenda::default();
@@ -197,7 +197,7 @@ impl Searcher {
         }
     }
 
-    async fn work(&self, unit: Unit, page: Page) -> Result<Outcome, SearchError> {
+    async fn work(&self, unit: Unit, page: TopHits) -> Result<Outcome, SearchError> {
         let scope = unit.scope;
         let found = match unit.work {
             Work::Archive(archive) => return Ok(Outcome::More(self.open(&scope, archive).await)),
@@ -264,7 +264,7 @@ impl Unit {
     }
 
     /// Matches in it, all behind the page's cursor, if that is known without reading.
-    fn countable(&self, page: &Page) -> Option<u64> {
+    fn countable(&self, page: &TopHits) -> Option<u64> {
         match &self.work {
             Work::Batches(group) if page.is_all_ahead(self.span) => group.exact,
             _ => None,
@@ -272,7 +272,13 @@ impl Unit {
     }
 }
 
-fn answer(request: &SearchRequest, page: Page, counted: bool, ranges: Vec<Covered>, missing: Vec<Missing>) -> Answer {
+fn answer(
+    request: &SearchRequest,
+    page: TopHits,
+    counted: bool,
+    ranges: Vec<Covered>,
+    missing: Vec<Missing>,
+) -> Answer {
     let seen = request.cursor.as_ref().map_or(0, |cursor| cursor.seen);
     let more = !counted || page.matched() > page.len() as u64;
     let behind = seen + page.len() as u64;

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use crate::aside::Aside;
-use crate::draft::{Budget, Filled, Made, fill};
+use crate::decode::{Limits, Run, unreadable};
 use crate::error::IndexError;
+use crate::index_builder::{Budget, Filled, Made, fill};
 use crate::job::result;
 use crate::metrics::IndexerMetrics;
 use crate::patience::patiently;
 use crate::reader::{Reader, Surveyed, length_of};
-use crate::survey::{Limits, Run, unreadable};
 
 /// Less memory does not hold the largest batch and an index beside it.
 const MEMORY_BYTES_MIN: usize = 64 << 20;

@@ -9,10 +9,10 @@ use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::IndexSettings;
 use chronik_format::search::{Matcher, Query};
 
-use super::missing::{Cause, subtract};
+use super::coverage::{Cause, subtract};
 use super::order::Span;
 use super::runs::{RunGroup, RunWork, neighbours};
-use super::standing::{PartitionStanding, Standing};
+use super::topic_layout::{PartitionLayout, TopicLayout};
 use super::{Covered, Missing, SearchRequest};
 use crate::archive::CandidateBatch;
 
@@ -76,7 +76,7 @@ pub(crate) struct Plan {
 }
 
 impl Scope {
-    fn new(standing: &Standing, partitions: &[PartitionStanding], request: &SearchRequest) -> Self {
+    fn new(standing: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) -> Self {
         let settings = standing.settings;
         Self {
             topic: Arc::clone(&standing.name),
@@ -133,7 +133,7 @@ impl Scope {
 
 impl Plan {
     /// Adds what is to be done for the given partitions of a topic.
-    pub(crate) fn add(&mut self, standing: &Standing, partitions: &[PartitionStanding], request: &SearchRequest) {
+    pub(crate) fn add(&mut self, standing: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) {
         let scope = Arc::new(Scope::new(standing, partitions, request));
         for partition in partitions {
             let Range { start: from, end: to } = partition.range();

@@ -23,7 +23,7 @@ pub(crate) struct Hit {
 /// What does not fit is dropped from the end and nothing behind it gets in, so that what is here is always the beginning of
 /// what was offered.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
+pub(crate) struct TopHits {
     sort: Sort,
     limit: usize,
     bytes_max: usize,
@@ -60,7 +60,7 @@ impl PartialEq for Ranked {
 }
 impl Eq for Ranked {}
 
-impl Page {
+impl TopHits {
     pub(crate) fn new(sort: Sort, limit: usize, bytes_max: usize, after: Option<Place>) -> Self {
         Self { sort, limit, bytes_max, after, hits: BTreeMap::new(), bytes: 0, cut: None, fence: None, matched: 0 }
     }
@@ -201,7 +201,7 @@ mod tests {
         Place { timestamp, partition: 0, offset, topic: "t".into() }
     }
 
-    fn offer(page: &mut Page, place: &Place, bytes: usize) {
+    fn offer(page: &mut TopHits, place: &Place, bytes: usize) {
         let record = Record {
             offset: place.offset,
             timestamp: place.timestamp,
@@ -228,7 +228,7 @@ mod tests {
             expected.sort_by(|a, b| sort.compare(a, b));
             let (mut seen, mut after) = (Vec::new(), None);
             loop {
-                let mut page = Page::new(sort, limit, bytes_max, after.clone());
+                let mut page = TopHits::new(sort, limit, bytes_max, after.clone());
                 for piece in records.chunks(records.len().div_ceil(pieces).max(1)) {
                     let mut fork = page.fork();
                     piece.iter().for_each(|(place, bytes)| offer(&mut fork, place, *bytes));
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_full_page_is_closed_to_what_comes_later_only() {
-        let mut page = Page::new(Sort::Newest, 1, 1_000, Some(place(9, 0)));
+        let mut page = TopHits::new(Sort::Newest, 1, 1_000, Some(place(9, 0)));
         assert!(!page.is_closed_to(Span { earliest: 0, latest: 0 }));
         offer(&mut page, &place(9, 5), 0);
         assert_eq!((page.len(), page.matched()), (0, 0), "the cursor is at an earlier place");
