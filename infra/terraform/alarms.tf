@@ -2,7 +2,7 @@
 locals {
   alarms = {
     dead-letters = {
-      about      = "Jobs that nobody could work on. Their records are scanned instead; move the messages back once indexers know them."
+      about      = "Messages moved to the dead letters. Their records are scanned instead; move the messages back once indexers know them."
       namespace  = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible", statistic = "Maximum"
       dimensions = { QueueName = aws_sqs_queue.dead.name }
       above      = 0, minutes = 5, missing = "notBreaching"

@@ -19,7 +19,7 @@ output "queue_url" {
 }
 
 output "dead_letter_queue_url" {
-  description = "Jobs that nobody could work on."
+  description = "Messages moved to the dead letters."
   value       = aws_sqs_queue.dead.url
 }
 

@@ -219,11 +219,11 @@ impl ShipMetrics {
             pending_jobs: metrics.gauge("chronik_pending_jobs", "Index jobs sent and not answered."),
             queue_visible: metrics.gauge(
                 "chronik_queue_visible",
-                "Messages in the job queue that nobody works on yet, every 30 s.",
+                "Messages in the job queue that wait for an indexer, every 30 s.",
             ),
             queue_in_flight: metrics.gauge(
                 "chronik_queue_in_flight",
-                "Messages in the job queue that somebody works on, every 30 s.",
+                "Messages in the job queue that indexers are working on, every 30 s.",
             ),
             queue_failures: metrics.counter(
                 "chronik_queue_failures_total",
@@ -258,10 +258,10 @@ impl DeletionMetrics {
         Self {
             deleted: metrics.counters("chronik_deleted_objects_total", "Objects deleted from the bucket.", "kind"),
             tombstones: metrics
-                .gauge("chronik_tombstones", "Objects in the bucket that were let go of and wait for their deletion."),
+                .gauge("chronik_tombstones", "Tombstoned objects in the bucket that wait for their deletion."),
             orphans: metrics.gauge(
                 "chronik_orphans",
-                "Objects that nobody had known for a day, as the last daily look through the bucket found them.",
+                "Objects unknown to the state for a day, as of the last daily scan of the bucket.",
             ),
         }
     }

@@ -177,8 +177,8 @@ def test_clients_that_take_nothing_leave_room_for_the_answers_of_others(start):
         for _ in range(60):
             held.enter_context(connect(server)).sendall(struct.pack(">i", len(request)) + request)
         until(lambda: server.metrics()["chronik_fetch_answer_bytes"] > 240 * MIB, "all room is taken")
-        # Those who take nothing are closed after 30 s in any case. An answer within this wait, of less than half of that,
-        # had room because others lost theirs earlier.
+        # Those who take nothing are closed after 30 s in any case. An answer within less than half of that had
+        # room because others lost theirs earlier.
         for _ in range(5):
             answer = ask(server.bootstrap, 1, 4, fetch_body(b"large", 0, max_wait=12_000, max_bytes=most))
             assert len(answer) > large, "an empty answer"

@@ -107,7 +107,7 @@ impl Deletion {
         }
         let count = orphans.len();
         self.parts.ownership.check().await?;
-        self.delete("objects that nobody knew for a day", orphans).await;
+        self.delete("objects unknown to the state for a day", orphans).await;
         tokio::time::sleep(self.pause).await;
         Ok(count)
     }

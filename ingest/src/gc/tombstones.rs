@@ -83,7 +83,7 @@ impl Deletion {
                 };
             }
             let asked = tombstones.ripe.len();
-            let objects = self.delete("archives that were let go of", tombstones.ripe).await;
+            let objects = self.delete("tombstoned archives", tombstones.ripe).await;
             let gone = objects.len();
             if gone > 0 {
                 self.propose(Command::ForgetTombstones(ForgetTombstones { objects })).await?;
@@ -109,7 +109,7 @@ impl Deletion {
         loop {
             let results = results_taken_in(&self.parts.lane.snapshot().await?);
             let asked = results.len();
-            let results = self.delete("results that were taken in", results).await;
+            let results = self.delete("registered results", results).await;
             let gone = results.len();
             if gone > 0 {
                 self.propose(Command::ForgetResults(ForgetResults { results })).await?;

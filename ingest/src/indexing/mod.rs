@@ -246,7 +246,7 @@ impl Desk {
         match self.indexing.lane.propose(command).await {
             Err(LaneError::Gone(gone)) => Err(gone),
             Err(error) => {
-                tracing::warn!("what indexing found out was not taken in: {error}");
+                tracing::warn!("an indexing command was not applied, trying again: {error}");
                 Ok(())
             }
             Ok(_) => Ok(()),

@@ -123,8 +123,8 @@ impl Presence {
         if gap > self.away {
             times.gaps += 1;
             tracing::warn!(
-                "this broker may have been suspended for {} s: it acknowledges nothing until the bucket has answered that \
-                 nobody else claimed it meanwhile",
+                "this broker may have been suspended for {} s: it acknowledges nothing until the bucket has confirmed that \
+                 no other broker claimed it",
                 gap.as_secs()
             );
         }

@@ -433,14 +433,14 @@ async fn succeed(
             return Ok((incarnation, Duration::ZERO));
         }
         tracing::warn!(
-            "the broker of incarnation {owner} came back as the bucket was claimed: it gets {} s to notice",
+            "the broker of incarnation {owner} came back as the bucket was claimed: it has {} s to see the claim",
             notice.as_secs()
         );
         return Ok((incarnation, notice));
     }
     let incarnation = claim::claim_after(store, Some(owner)).await?;
     tracing::warn!(
-        "the bucket is taken over from incarnation {owner}, whether its broker lives or not: it gets {} s to notice",
+        "the bucket is taken over from incarnation {owner}, whether its broker lives or not: that broker has {} s to see the claim",
         notice.as_secs()
     );
     Ok((incarnation, notice))
@@ -449,7 +449,7 @@ async fn succeed(
 fn local_state(data_dir: &DataDir, identity: &Identity, lane: LaneId) -> Result<LaneState, StartError> {
     let checkpoints = data_dir.checkpoints(lane);
     for stray in checkpoints.strays()? {
-        tracing::warn!("{} is none of the two local checkpoints: it is left alone", stray.display());
+        tracing::warn!("{} is neither of the two local checkpoints: it is ignored", stray.display());
     }
     let (stored, lost) = checkpoints.of(identity.incarnation)?;
     let Some(Stored { path, bytes, .. }) = stored.into_iter().next() else {
@@ -458,7 +458,7 @@ fn local_state(data_dir: &DataDir, identity: &Identity, lane: LaneId) -> Result<
     };
     for lost in lost {
         tracing::warn!(
-            "the local checkpoint {} is missing or damaged: {} has its place, and it is written again with the next one",
+            "the local checkpoint {} is missing or damaged: {} is used instead, and it is written again with the next one",
             lost.display(),
             path.display()
         );

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn only_builds_for_tests_have_fail_points() {
-        failpoint!("a point that nobody names");
+        failpoint!("a point that is not named");
         let refused = absent_setting_in([], [VARIABLE.to_owned()]);
         assert_eq!(refused.is_some(), cfg!(not(feature = "failpoints")));
     }

@@ -53,7 +53,10 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
     };
     let follower = asked.replica_id.max(asked.replica_state.replica_id);
     if follower >= 0 {
-        return ready(Outcome::close(format!("broker {follower} fetches as a follower, which nobody is here"))).boxed();
+        return ready(Outcome::close(format!(
+            "broker {follower} fetches as a follower; this cluster has no followers"
+        )))
+        .boxed();
     }
     let client = Client { peer: request.peer, delivery: request.delivery };
     async move {

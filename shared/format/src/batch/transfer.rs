@@ -76,7 +76,7 @@ pub fn unpack(mut body: Bytes, from: Offset) -> Result<Vec<Bytes>, TransferError
         return Err(TransferError::UnknownVersion { version });
     }
     if header.get_u16_le() != 0 {
-        return Err(TransferError::Damaged { reason: "it has flags that nobody knows" });
+        return Err(TransferError::Damaged { reason: "it has unknown flags" });
     }
     let (count, crc, length) = (header.get_u32_le(), header.get_u32_le(), header.get_u64_le());
     if length != body.len() as u64 {

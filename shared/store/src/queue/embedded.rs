@@ -74,7 +74,7 @@ impl EmbeddedQueue {
 
     /// As [`Self::new`]; the count of dead letters shows among `metrics`.
     pub fn with_metrics(bytes_max: usize, metrics: &Metrics) -> Self {
-        let buried = metrics.counter("chronik_queue_buried_total", "Jobs that nobody could work on.");
+        let buried = metrics.counter("chronik_queue_buried_total", "Messages moved to the dead letters.");
         Self { bytes_max, state: Mutex::default(), sooner: Notify::new(), buried }
     }
 

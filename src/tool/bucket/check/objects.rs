@@ -31,8 +31,8 @@ const READ: Finding = Finding::ok("read", "serves old records, and recovers");
 const RANGE: Finding = Finding::ok("read a range", "reads parts of segments and archives");
 const ONCE: Finding = Finding::ok("create once", "keeps two brokers apart");
 const OVERWRITE: Finding = Finding::ok("overwrite", "tells readers of what is new, and that the owner lives");
-const DELETE: Finding = Finding::ok("delete", "clears away what nobody needs any more");
-const CLOCK: Finding = Finding::ok("clock", "tells the age of objects that nobody knows");
+const DELETE: Finding = Finding::ok("delete", "deletes superseded objects");
+const CLOCK: Finding = Finding::ok("clock", "dates objects unknown to the state");
 
 /// Does everything; what can't be done stops only what depends on it. If the bucket can't even be asked, nothing is.
 pub async fn check(store: &SharedStore, place: &Place) -> Vec<Finding> {
@@ -197,7 +197,7 @@ fn clock(skew: Duration) -> Finding {
         return CLOCK;
     }
     let found = format!("the clocks of the store and of this machine differ by {} s", skew.as_secs());
-    CLOCK.warning(found).remedy("set the clock that is wrong; until then objects that nobody knows are kept")
+    CLOCK.warning(found).remedy("set the clock that is wrong; until then unknown objects are kept")
 }
 
 #[cfg(test)]

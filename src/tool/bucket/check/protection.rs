@@ -9,9 +9,9 @@ use crate::tool::bucket::lifecycle::Lifecycle;
 use crate::tool::bucket::public_access::blocked;
 use crate::tool::bucket::right::Right;
 
-const UPLOADS: Finding = Finding::ok("unfinished uploads", "nobody pays for uploads that broke off");
+const UPLOADS: Finding = Finding::ok("unfinished uploads", "unfinished uploads are removed");
 const EXPIRY: Finding = Finding::ok("no expiry", "history stays until Chronik deletes it");
-const PUBLIC: Finding = Finding::ok("no public access", "nobody opens the bucket to the world by mistake");
+const PUBLIC: Finding = Finding::ok("no public access", "the bucket can't become public by mistake");
 const VERSIONS: Finding = Finding::ok("versions", "what is deleted by mistake can be brought back");
 
 const LIFECYCLE_RIGHT: &str = "s3:GetLifecycleConfiguration";

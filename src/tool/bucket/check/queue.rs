@@ -10,7 +10,7 @@ use crate::tool::bucket::aws::Refusal;
 use crate::tool::bucket::right::Right;
 
 const QUEUE: Finding = Finding::ok("queue", "jobs reach indexers");
-const DEAD: Finding = Finding::ok("dead letters", "what is no job is kept, and is in nobody's way");
+const DEAD: Finding = Finding::ok("dead letters", "unknown messages leave the queue");
 const RECEIVES: Finding = Finding::ok("receives", "a job that keeps failing is reported, not lost");
 const HIDDEN: Finding = Finding::ok("visibility", "a job is not given to two indexers at a time");
 const KEPT: Finding = Finding::ok("retention", "jobs and dead letters wait for indexers and for people");

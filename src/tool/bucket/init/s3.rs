@@ -123,7 +123,7 @@ async fn versions(client: &Client, bucket: &str) -> Part {
     match asked.map_err(Refusal::from) {
         Ok(answer) => match answer.status {
             Some(BucketVersioningStatus::Enabled) => return Part::kept(VERSIONS),
-            Some(_) => return Part::different(VERSIONS, "somebody has suspended them"),
+            Some(_) => return Part::different(VERSIONS, "versioning is suspended"),
             None => {}
         },
         Err(refusal) => return Part::refused(VERSIONS, refusal),

@@ -103,7 +103,7 @@ impl RemoteReaders {
                         asked.retain(|other| !std::ptr::eq(*other, worker));
                         self.metrics.failovers.inc();
                         if worker.failed(Instant::now()) {
-                            tracing::warn!("a query worker is left alone for a while, others read in its place: {error}");
+                            tracing::warn!("a query worker is not asked for a while, others read in its place: {error}");
                         }
                         if asking.is_empty() {
                             let next = choices.next()?;

@@ -74,7 +74,7 @@ impl SqsQueue {
             client: sqs_client(address, endpoint).await?,
             address: address.clone(),
             policy: OnceCell::new(),
-            buried: metrics.counter("chronik_queue_buried_total", "Jobs that nobody could work on."),
+            buried: metrics.counter("chronik_queue_buried_total", "Messages moved to the dead letters."),
         };
         match queue.policy().await {
             Ok(policy) if policy.receives_max < RECEIVES_MAX => tracing::warn!(
