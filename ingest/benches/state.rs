@@ -1,5 +1,4 @@
 //! What the lane's owner does between two writes of the log, on a state with a long history: `cargo bench --bench state`.
-#![allow(missing_docs)]
 
 use std::hint::black_box;
 

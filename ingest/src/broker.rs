@@ -94,7 +94,6 @@ pub enum IngestError {
          (CHRONIK_KAFKA_PORT) or address with --bind-addr (CHRONIK_BIND_ADDR)"
     )]
     Bind {
-        /// The address.
         address: SocketAddr,
         /// The system's own words.
         source: std::io::Error,

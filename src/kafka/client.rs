@@ -28,7 +28,6 @@ const BATCH_BYTES_MAX: usize = 512 << 20;
 /// A topic and who leads its partitions.
 #[derive(Clone, Debug)]
 pub struct Topic {
-    /// The name.
     pub name: String,
     /// By partition number: the leader's address.
     pub leaders: Vec<String>,
@@ -37,7 +36,6 @@ pub struct Topic {
 /// What a fetch of one partition brought.
 #[derive(Debug)]
 pub struct Read {
-    /// The partition.
     pub partition: PartitionId,
     /// From the offset asked for onward.
     pub records: Vec<Record>,

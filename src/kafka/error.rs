@@ -61,9 +61,7 @@ pub enum KafkaError {
          chronik consume {topic} --partition {partition} --from {next}"
     )]
     Batch {
-        /// The topic.
         topic: String,
-        /// The partition.
         partition: i32,
         /// The batch's first offset that was asked for.
         offset: i64,

@@ -14,7 +14,6 @@ use crate::server::Server;
 /// `chronik consume`
 #[derive(Args, Debug)]
 pub struct Consume {
-    /// The topic.
     topic: String,
     /// Where to start: beginning, end, or an offset.
     #[arg(long, value_name = "WHERE", default_value = "beginning", value_parser = start)]

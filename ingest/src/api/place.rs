@@ -11,7 +11,6 @@ use crate::lane::tail::{PartitionTail, TopicView};
 /// A partition of a living topic.
 #[derive(Clone)]
 pub struct Place {
-    /// The topic.
     pub topic: Arc<TopicView>,
     /// The partition's number.
     pub partition: PartitionId,

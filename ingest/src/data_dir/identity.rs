@@ -14,7 +14,6 @@ const VERSION: u32 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     v: u32,
-    /// The cluster.
     pub cluster: Uuid,
     /// The claim under which it was written.
     pub incarnation: Incarnation,

@@ -72,7 +72,6 @@ pub enum DataDirError {
          directory.display(), found.display()
     )]
     Orphaned {
-        /// The directory.
         directory: PathBuf,
         /// The first file that is somebody's.
         found: PathBuf,

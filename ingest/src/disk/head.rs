@@ -22,7 +22,6 @@ pub const VERSION: u32 = 0;
 /// Whose place it is, and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The lane.
     pub lane: LaneId,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,

@@ -85,7 +85,6 @@ pub struct DeletionParts {
     pub cluster: Uuid,
     /// The claim under which it deletes.
     pub incarnation: Incarnation,
-    /// The lane.
     pub lane_id: LaneId,
     /// The lane's owner.
     pub lane: Lane,

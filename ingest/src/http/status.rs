@@ -17,7 +17,6 @@ use crate::state::LaneState;
 
 /// What the routes work on.
 pub struct Desk {
-    /// The lane.
     pub lane: Lane,
     /// The sender of jobs.
     pub indexing: IndexingHandle,

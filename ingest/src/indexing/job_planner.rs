@@ -20,7 +20,6 @@ const SMALL_BATCH_PATIENCE: u32 = 10;
 /// Who sends jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct JobOrigin {
-    /// The cluster.
     pub cluster: Uuid,
     /// The owner's claim.
     pub incarnation: Incarnation,
@@ -31,7 +30,6 @@ pub struct JobOrigin {
 /// A run without an archive.
 #[derive(Clone, Debug)]
 pub struct PendingRun {
-    /// The topic.
     pub topic: TopicId,
     /// The topic's name.
     pub topic_name: Arc<str>,
@@ -39,9 +37,7 @@ pub struct PendingRun {
     pub index_epoch: u32,
     /// How the topic is indexed.
     pub settings: IndexSettings,
-    /// The partition.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -49,7 +45,6 @@ pub struct PendingRun {
     pub position: u64,
     /// Bytes of the batches.
     pub length: u64,
-    /// The segment.
     pub segment: Arc<Segment>,
     /// When it was registered, ms since the epoch.
     pub registered_at: Timestamp,

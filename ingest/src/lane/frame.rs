@@ -27,9 +27,7 @@ pub struct OpenFrame {
 
 /// A frame between write-ahead log and application.
 pub struct InFlight {
-    /// Its index.
     pub index: LogIndex,
-    /// Its commands.
     pub commands: Vec<Command>,
     /// Who waits for each command's outcome.
     pub answers: Vec<Answer>,

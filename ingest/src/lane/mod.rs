@@ -41,11 +41,8 @@ pub struct LaneGone;
 /// A batch that passed the produce checks.
 #[derive(Debug)]
 pub struct ProducedBatch {
-    /// The topic.
     pub topic: TopicId,
-    /// The partition.
     pub partition: PartitionId,
-    /// Its header.
     pub header: BatchHeader,
     /// The whole batch as it came.
     pub bytes: Bytes,
@@ -118,9 +115,7 @@ pub struct Progress {
 /// A range of the log that is to become a segment.
 #[derive(Debug)]
 pub struct ShipOrder {
-    /// First index.
     pub first: LogIndex,
-    /// Last index.
     pub last: LogIndex,
     /// The state at `last`, if a checkpoint is due.
     pub checkpoint: Option<Checkpoint>,
@@ -129,7 +124,6 @@ pub struct ShipOrder {
 /// A state that is to go into the bucket. There is one at most: the next one is taken once this one is dropped.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The state.
     pub state: LaneState,
     /// Given back to the lane when dropped.
     pub _turn: OwnedSemaphorePermit,

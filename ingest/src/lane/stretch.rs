@@ -13,7 +13,6 @@ const STRETCH_BYTES: u64 = 256 << 10;
 /// Where a frame lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameSpan {
-    /// Its index.
     pub index: LogIndex,
     /// Where it starts in its file, bytes.
     pub position: u64,

@@ -31,7 +31,6 @@ pub struct TopicTable {
 pub struct TopicView {
     /// Its identity.
     pub id: TopicId,
-    /// Its name.
     pub name: Arc<str>,
     /// Its settings.
     pub config: TopicConfig,
@@ -96,7 +95,6 @@ pub struct TailBatch {
     pub last_offset: Offset,
     /// The frame that holds it.
     pub frame: FrameSpan,
-    /// Its bytes.
     pub bytes: BatchBytes,
 }
 

@@ -22,7 +22,6 @@ pub struct Farewell {
     pub store: SharedStore,
     /// The right that was lost.
     pub ownership: Ownership,
-    /// The lane.
     pub lane_id: LaneId,
     /// What it held.
     pub lane: Lane,

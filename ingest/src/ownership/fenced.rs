@@ -64,7 +64,6 @@ pub fn ends(topics: &TopicTable) -> Ends {
 pub struct Above {
     /// The topic's name.
     pub topic: String,
-    /// The partition.
     pub partition: PartitionId,
     /// The first of them: the next owner's cut.
     pub from: Offset,

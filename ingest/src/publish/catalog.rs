@@ -50,7 +50,6 @@ pub enum ExportError {
 
 /// What an exporter works with.
 pub struct ExporterParts {
-    /// The cluster.
     pub cluster: Uuid,
     /// The claim under which it writes.
     pub incarnation: Incarnation,

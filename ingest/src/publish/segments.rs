@@ -80,7 +80,6 @@ pub struct Shipper {
     pub cluster: Uuid,
     /// The claim it ships under.
     pub incarnation: Incarnation,
-    /// The lane.
     pub lane_id: LaneId,
     /// The lane's owner.
     pub lane: Lane,

@@ -86,7 +86,6 @@ pub struct LogEnd {
     pub cluster: Uuid,
     /// The claim under which it was written.
     pub incarnation: Incarnation,
-    /// The lane.
     pub lane: LaneId,
     /// The last index in a segment that it knows of.
     pub shipped: LogIndex,

@@ -44,7 +44,6 @@ pub enum StartError {
     /// The bucket is not the data directory's any more, or never was.
     #[error("data directory {directory}: {source}")]
     NotOurs {
-        /// The directory.
         directory: String,
         /// Why.
         source: ClaimError,
@@ -73,7 +72,6 @@ pub enum StartError {
          empty one to recover from the bucket, which loses what was not shipped"
     )]
     Checkpoint {
-        /// The file.
         file: String,
         /// Why.
         source: CheckpointError,
@@ -85,7 +83,6 @@ pub enum StartError {
          it needs four; --wal-max-bytes (CHRONIK_WAL_MAX_BYTES) may be as low as that"
     )]
     NoSpace {
-        /// The directory.
         directory: String,
         /// What is free, or is the log's already.
         free: ByteSize,

@@ -42,12 +42,7 @@ pub enum CheckpointError {
     Container(#[from] checkpoint::CheckpointError),
     /// It is another cluster's or lane's.
     #[error("it belongs to cluster {cluster}, lane {lane}")]
-    Foreign {
-        /// Its cluster.
-        cluster: Uuid,
-        /// Its lane.
-        lane: LaneId,
-    },
+    Foreign { cluster: Uuid, lane: LaneId },
     /// A section is missing, unknown, or can't be decoded.
     #[error("section {kind}: {reason}")]
     Section {

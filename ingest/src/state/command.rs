@@ -37,9 +37,7 @@ pub enum Command {
 /// A batch as it was staged: stamped, and placed in the frame's batch bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append {
-    /// The topic.
     pub topic: TopicId,
-    /// The partition.
     pub partition: PartitionId,
     /// Offset of the first record.
     pub base_offset: Offset,
@@ -88,7 +86,6 @@ pub struct CreateTopic {
 /// See [`Command::DeleteTopic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteTopic {
-    /// The topic.
     pub id: TopicId,
     /// When the command was proposed, ms since the epoch.
     pub at: Timestamp,
@@ -99,9 +96,7 @@ pub struct DeleteTopic {
 pub struct RegisterSegment {
     /// Of the owner that wrote the object.
     pub incarnation: Incarnation,
-    /// First index in it.
     pub first: LogIndex,
-    /// Last index in it.
     pub last: LogIndex,
     /// The object's name.
     pub key: String,
@@ -122,11 +117,8 @@ pub struct RegisterSegment {
 /// Consecutive batches of one partition in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentRun {
-    /// The topic.
     pub topic: TopicId,
-    /// The partition.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -183,7 +175,6 @@ pub struct ArchiveFacts {
     pub size: u64,
     /// CRC-32C of its table of contents.
     pub crc: u32,
-    /// Records in it.
     pub records: u64,
     /// When the object was named, ms since the epoch.
     pub named_at: Timestamp,
@@ -196,9 +187,7 @@ pub struct ArchiveFacts {
 pub struct Unreadable {
     /// The segment's object name.
     pub segment: String,
-    /// The partition.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Why, for the operator.
     pub reason: String,
@@ -207,9 +196,7 @@ pub struct Unreadable {
 /// See [`Command::GiveUp`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GiveUp {
-    /// The topic.
     pub topic: TopicId,
-    /// The runs.
     pub runs: Vec<Unreadable>,
 }
 
@@ -233,9 +220,7 @@ pub enum CommandError {
     /// Written by a newer program, or not a command at all.
     #[error("command kind {kind} version {version} at byte {position} is not known to this version of Chronik")]
     Unknown {
-        /// The kind.
         kind: u16,
-        /// The version.
         version: u16,
         /// Where it starts in the commands' bytes.
         position: usize,

@@ -29,7 +29,6 @@ pub struct Partition {
 /// Consecutive batches of the partition in one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,

@@ -39,9 +39,7 @@ struct StoredSegments {
 pub struct Segment {
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
-    /// First index in it.
     pub first: LogIndex,
-    /// Last index in it.
     pub last: LogIndex,
     /// The object's name.
     pub key: Arc<str>,
@@ -62,7 +60,6 @@ pub struct Archive {
     pub size: u64,
     /// CRC-32C of its table of contents.
     pub crc: u32,
-    /// Records in it.
     pub records: u64,
     /// The runs it covers.
     pub runs: Vec<chronik_format::catalog::ArchiveRun>,

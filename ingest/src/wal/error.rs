@@ -44,7 +44,6 @@ pub enum WalError {
     Hole {
         /// The oldest file.
         file: PathBuf,
-        /// Its first index.
         first: LogIndex,
         /// The last index that is not needed.
         needed: LogIndex,
@@ -79,19 +78,13 @@ pub enum WalError {
     },
     /// A file of a format that this program does not know.
     #[error("{} has format version {version}; this program reads version 0: start the one that wrote it", file.display())]
-    Version {
-        /// The file.
-        file: PathBuf,
-        /// Its version.
-        version: u32,
-    },
+    Version { file: PathBuf, version: u32 },
     /// A file of another lane or incarnation, or under another's name.
     #[error(
         "{} belongs to lane {lane}, incarnation {incarnation}, sequence {sequence}, and is not part of this log: \
          move it out of the directory", file.display()
     )]
     Foreign {
-        /// The file.
         file: PathBuf,
         /// The lane it names.
         lane: LaneId,

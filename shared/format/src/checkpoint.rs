@@ -60,7 +60,6 @@ pub struct CheckpointHeader {
     pub cluster: Uuid,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
-    /// The lane.
     pub lane: LaneId,
     /// The last index applied.
     pub index: LogIndex,

@@ -62,7 +62,6 @@ pub struct JobInput {
 pub struct JobRun {
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -148,7 +147,6 @@ pub struct CoveredRun {
     pub segment: String,
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -165,7 +163,6 @@ pub struct UnreadableRun {
     pub segment: String,
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,

@@ -42,7 +42,6 @@ pub fn latest(lane: LaneId) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} is not the name of a {kind}")]
 pub struct NameError {
-    /// The key.
     pub key: String,
     /// `segment`, `checkpoint`, ...
     pub kind: &'static str,
@@ -55,7 +54,6 @@ pub struct SegmentName {
     pub lane: LaneId,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
-    /// First index of the log in it.
     pub first: LogIndex,
     /// Last index of the log in it, inclusive.
     pub last: LogIndex,

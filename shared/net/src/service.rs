@@ -14,7 +14,6 @@ use crate::Delivery;
 pub struct Request {
     /// The API of the header.
     pub api: ApiKey,
-    /// The header.
     pub header: RequestHeader,
     /// What follows the header: a slice of the frame.
     pub body: Bytes,

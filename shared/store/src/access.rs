@@ -27,10 +27,7 @@ pub enum BucketError {
     Local(#[from] LocalBucketError),
     /// Requests to S3 are signed for a region.
     #[error("S3_REGION is not set, and the AWS environment names no region either: set it to the region of {bucket}")]
-    NoRegion {
-        /// The bucket.
-        bucket: String,
-    },
+    NoRegion { bucket: String },
     /// The client of a store does not accept its settings or its environment.
     #[error("the bucket's settings are not accepted by the client of {backend}: {source}")]
     Refused {

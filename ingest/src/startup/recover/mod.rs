@@ -73,7 +73,6 @@ pub enum RecoverError {
     NoCheckpoint {
         /// The segments' incarnation.
         incarnation: Incarnation,
-        /// The lane.
         lane: LaneId,
     },
     /// Records that the bucket once had are missing.
@@ -86,7 +85,6 @@ pub enum RecoverError {
         end: LogIndex,
         /// What shows that there was more.
         evidence: String,
-        /// The lane.
         lane: LaneId,
     },
     /// Registered segments are gone, or are not what was uploaded.
@@ -98,7 +96,6 @@ pub enum RecoverError {
     Unreachable {
         /// What is not there.
         unreachable: Unreachable,
-        /// The lane.
         lane: LaneId,
     },
     /// Two segments of one owner hold different records for the same indices.
@@ -122,7 +119,6 @@ pub enum RecoverError {
     Hopeless {
         /// What shows that something is missing.
         evidence: String,
-        /// The lane.
         lane: LaneId,
     },
     /// A segment is not what its name says.

@@ -22,7 +22,6 @@ pub struct Inspection {
     pub description: Description,
     /// The members, in file order.
     pub sections: Vec<SectionInspection>,
-    /// The runs it covers.
     pub runs: Vec<CoveredRun>,
     /// What is in the runs and in no document.
     pub undecodable: Vec<Undecodable>,

@@ -25,7 +25,6 @@ pub struct Run {
     pub segment: u32,
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -69,7 +68,6 @@ impl Batch {
 pub struct Undecodable {
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -94,9 +92,7 @@ impl Undecodable {
 /// Where a document's record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located<'a> {
-    /// The run.
     pub run: &'a Run,
-    /// The batch.
     pub batch: &'a Batch,
     /// Number of the batch in the archive.
     pub batch_number: usize,

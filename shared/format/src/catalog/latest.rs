@@ -11,7 +11,6 @@ pub struct Latest {
     pub v: u32,
     /// Of the lane's owner.
     pub incarnation: Incarnation,
-    /// The lane.
     pub lane: LaneId,
     /// The applied index at the export.
     pub index: LogIndex,

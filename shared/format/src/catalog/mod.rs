@@ -74,7 +74,6 @@ pub struct PartitionPage {
 /// Consecutive batches of one partition in one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEntry {
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -101,7 +100,6 @@ pub struct ArchiveEntry {
     pub size: u64,
     /// CRC-32C of its table of contents.
     pub crc: u32,
-    /// Records in it.
     pub records: u64,
     /// The runs it covers.
     pub runs: Vec<ArchiveRun>,
@@ -112,7 +110,6 @@ pub struct ArchiveEntry {
 pub struct ArchiveRun {
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
@@ -127,7 +124,6 @@ pub struct ArchiveRun {
 pub struct CatalogRoot {
     /// Of the lane's owner.
     pub incarnation: Incarnation,
-    /// The lane.
     pub lane: LaneId,
     /// The applied index at the export.
     pub index: LogIndex,

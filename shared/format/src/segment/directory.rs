@@ -20,11 +20,9 @@ const CHUNK_LENGTH: u64 = 28;
 /// One partition's batches in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryRow {
-    /// The topic.
     pub topic: TopicId,
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,

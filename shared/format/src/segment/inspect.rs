@@ -20,7 +20,6 @@ pub struct SegmentDescription {
     pub cluster: String,
     /// Of the owner that wrote it.
     pub incarnation: u32,
-    /// The lane.
     pub lane: u32,
     /// First index of the log.
     pub first_index: u64,
@@ -43,7 +42,6 @@ pub struct SegmentDescription {
 pub struct TopicDescription {
     /// The topic's id.
     pub id: String,
-    /// Its partitions.
     pub partitions: Vec<PartitionDescription>,
 }
 
@@ -52,7 +50,6 @@ pub struct TopicDescription {
 pub struct PartitionDescription {
     /// The partition's number.
     pub partition: PartitionId,
-    /// First offset.
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,

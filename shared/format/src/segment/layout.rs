@@ -25,9 +25,7 @@ pub struct SegmentHeader {
     pub cluster: Uuid,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
-    /// The lane.
     pub lane: LaneId,
-    /// First index of the log.
     pub first: LogIndex,
     /// Last index of the log, inclusive.
     pub last: LogIndex,

@@ -17,7 +17,6 @@ const CHUNK_BYTES: u64 = 64 << 10;
 /// may be missing between two batches.
 #[derive(Clone, Debug)]
 pub struct PartitionBatches {
-    /// The topic.
     pub topic: TopicId,
     /// The partition's number.
     pub partition: PartitionId,

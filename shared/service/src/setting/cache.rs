@@ -22,7 +22,6 @@ pub struct Shares {
     pub directories: usize,
     /// The newest records: a broker's for consumers, a query worker's copy of them.
     pub tail: usize,
-    /// Archives.
     pub archives: usize,
     /// What is being searched through.
     pub scans: usize,

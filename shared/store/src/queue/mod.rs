@@ -53,7 +53,6 @@ pub enum QueueError {
     Full {
         /// Bytes of the messages that wait.
         bytes: usize,
-        /// The limit.
         limit: usize,
     },
     /// The message is larger than any job.
@@ -61,7 +60,6 @@ pub enum QueueError {
     TooLarge {
         /// Bytes of the message.
         bytes: usize,
-        /// The limit.
         limit: usize,
     },
     /// The queue has nowhere to put dead letters, so the message stays in it.

@@ -28,7 +28,6 @@ pub struct AzureSettings {
 pub struct AzurePlace {
     /// The storage account; the emulator has one of its own.
     pub account: Option<String>,
-    /// The container.
     pub container: String,
     /// Whether it is the emulator's.
     pub emulator: bool,

@@ -79,7 +79,6 @@ pub enum BucketSettingsError {
     /// A value that is nothing of its kind.
     #[error("{setting} is {value:?}: {reason}")]
     Wrong {
-        /// The setting.
         setting: &'static str,
         /// What was given.
         value: String,

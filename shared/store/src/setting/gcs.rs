@@ -22,7 +22,6 @@ pub struct GcsSettings {
 /// A bucket on Google Cloud Storage, checked.
 #[derive(Clone, Debug)]
 pub struct GcsPlace {
-    /// The bucket.
     pub bucket: String,
     /// Without slashes at its ends.
     pub prefix: Option<String>,

@@ -41,7 +41,6 @@ pub struct S3Place {
     pub endpoint: Option<String>,
     /// As it was given.
     pub region: Option<String>,
-    /// The bucket.
     pub bucket: String,
     /// Access key and secret key; none for the standard chain.
     pub keys: Option<(Secret, Secret)>,
