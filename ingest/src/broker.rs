@@ -1,5 +1,7 @@
 //! Everything that makes a broker, started together and stopped together.
 
+mod tasks;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use chronik_format::catalog::reader::CatalogReader;
 use chronik_format::ids::{LaneId, LogIndex};
-use chronik_net::{Limits, NetStats, Server};
+use chronik_net::{Limits, Server};
 use chronik_peers::cold::SharedColdReader;
 use chronik_peers::tail::{self, SharedTail};
 use chronik_service::handles;
@@ -15,31 +17,28 @@ use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
 use chronik_store::queue::SharedQueue;
 use prometheus::IntGauge;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::tasks::{Stops, Tasks};
 use crate::api::{self, AnswerRoom, Broker};
-use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, Identity};
-use crate::gc::{Deletion, DeletionParts};
 use crate::http::status;
 use crate::http::tail::TailService;
-use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
-use crate::lane::owner::{LaneSettings, Owner};
-use crate::lane::ship_policy::ShipLimits;
+use crate::indexing::IndexingHandle;
 use crate::lane::{Lane, LaneGone};
-use crate::metrics::{DeletionMetrics, FetchMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::FetchMetrics;
 use crate::ownership::Ownership;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::farewell::Farewell;
 use crate::ownership::fenced::Remains;
-use crate::publish::catalog::{ExportError, Exporter, ExporterParts};
-use crate::publish::segments::{ShipError, Shipper};
+use crate::publish::catalog::{ExportError, Exporter};
+use crate::publish::segments::ShipError;
 use crate::reading::RecordReader;
-use crate::settings::{IngestSettings, SettingsError};
-use crate::startup::{StartError, Started, confirm, start};
+use crate::settings::{IngestSettings, Listener, SettingsError};
+use crate::startup::{self, StartError};
 use crate::wal::WalError;
 
 /// Standalone has one lane.
@@ -53,10 +52,6 @@ const ANSWERS_BYTES_MAX: usize = 256 << 20;
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 /// How much of that is kept for giving the bucket up, whatever becomes of the last checkpoint.
 const GIVE_UP_TIME: Duration = Duration::from_secs(5);
-/// How soon the claims are asked for again while nothing is acknowledged before they answer.
-const DOUBT_RETRY: Duration = Duration::from_millis(500);
-/// How often gauges follow what they measure.
-const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
 /// What the broker is given by who starts it.
 pub struct IngestParts {
@@ -138,192 +133,58 @@ pub struct Ingest {
     tasks: JoinSet<Result<(), IngestError>>,
 }
 
-/// A stop goes from the outside in: clients first, the lane last.
-#[derive(Default)]
-struct Stops {
-    clients: CancellationToken,
-    exporter: CancellationToken,
-    lane: CancellationToken,
-    /// Not in good order: the lane answers nothing any more.
-    at_once: CancellationToken,
-}
-
 impl Ingest {
     /// Opens or recovers the lane, and serves Kafka clients when this returns.
     pub async fn start(parts: IngestParts) -> Result<Self, IngestError> {
-        let settings = &parts.settings;
-        settings.validate()?;
-        let listener = settings.listener()?;
-        let limits = Limits::default();
-        let limits = Limits {
-            in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
-            connections_max: handles::for_clients(limits.connections_max),
-            ..limits
-        };
-        let server = Server::bind(listener.bind, limits)
-            .await
-            .map_err(|source| IngestError::Bind { address: listener.bind, source })?;
-        let bound = server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })?;
-        let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
-        let Started { ownership, beat, log_end, confirmed, replayed, log } =
-            start(settings, &data_dir, &parts.store, LANE).await?;
+        parts.settings.validate()?;
+        let listener = parts.settings.listener()?;
+        // The port is had before anything is claimed.
+        let server = bind(&listener).await?;
+        let data_dir = Arc::new(DataDir::open(&parts.settings.data_dir)?);
+        let started = startup::start(&parts.settings, &data_dir, &parts.store, LANE).await?;
 
-        let stops = Stops { at_once: ownership.fenced().child_token(), ..Stops::default() };
-        let mut tasks = JoinSet::new();
-        let (confirmation, confirmed) = watch::channel(confirmed);
-        if !*confirmed.borrow() {
-            let (data_dir, ownership, stop) = (data_dir.clone(), ownership.clone(), stops.lane.clone());
-            let rhythm = settings.rhythm;
-            tasks.spawn(async move {
-                let asked = confirm(&data_dir, &ownership, &log_end, rhythm);
-                if let Some(answered) = stop.run_until_cancelled(asked).await {
-                    answered?;
-                    confirmation.send_replace(true);
-                    stop.cancelled().await;
-                }
-                Ok(())
-            });
-        }
-        let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
-        let ship_metrics = ShipMetrics::new(&parts.metrics);
-        let (orders, ordered) = mpsc::unbounded_channel();
-        let lane_settings = LaneSettings {
-            incarnation,
-            ship: ShipLimits { bytes: settings.ship_max_bytes.0, age: settings.ship_max_age.0 },
-            tail_bytes_max: parts.tail_bytes_max,
-        };
-        let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, LaneMetrics::new(&parts.metrics));
-        let owner = owner.until(stops.at_once.clone());
-        let lane = lane.acknowledged_by(ownership.presence().clone());
-        // On a thread of its own, so that what encodes and decodes on the shared runtime can't delay acknowledgements.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|error| IngestError::Fault(format!("the lane's thread could not start: {error}")))?;
-        tasks.spawn_blocking({
-            let stop = stops.lane.clone();
-            move || Ok(runtime.block_on(owner.run(stop))?)
-        });
-        let (checkpoints, checkpoints_stored) = watch::channel(0);
-        let shipper = Shipper {
-            cluster,
-            incarnation,
-            lane_id: LANE,
-            lane: lane.clone(),
-            store: parts.store.clone(),
-            ownership: ownership.clone(),
-            checkpoints,
-            metrics: ship_metrics.clone(),
-        };
-        tasks.spawn({
-            let (stop, confirmed) = (stops.lane.clone(), confirmed.clone());
-            async move {
-                if is_confirmed(confirmed, &stop).await {
-                    shipper.run(ordered, stop).await?;
-                }
-                Ok(())
-            }
-        });
-        let indexing = Indexing {
-            origin: JobOrigin { cluster, incarnation, lane: LANE },
-            lane: lane.clone(),
-            store: parts.store.clone(),
-            queue: parts.queue.clone(),
-            limits: IndexLimits { bytes: settings.index_batch_bytes.0, age: settings.index_batch_age.0 },
-            metrics: ship_metrics.clone(),
-        };
-        let (indexing, run_indexing) = indexing.start();
-        let indexing_runs = run_indexing(stops.lane.clone());
-        tasks.spawn(async move {
-            indexing_runs.await;
-            Ok(())
-        });
-        let deletion = Deletion::new(DeletionParts {
-            cluster,
-            incarnation,
-            lane_id: LANE,
-            lane: lane.clone(),
-            store: parts.store.clone(),
-            ownership: ownership.clone(),
-            catalog: parts.catalog.clone(),
-            metrics: DeletionMetrics::new(&parts.metrics),
-        });
-        tasks.spawn({
-            let (stop, confirmed, stored) = (stops.lane.clone(), confirmed.clone(), checkpoints_stored.clone());
-            async move {
-                if is_confirmed(confirmed, &stop).await {
-                    deletion.run_always(stored, stop).await?;
-                }
-                Ok(())
-            }
-        });
-        tasks.spawn(watch_claims(ownership.clone(), settings.rhythm.check, stops.lane.clone()));
-        tasks.spawn({
-            let (presence, stop) = (ownership.presence().clone(), stops.lane.clone());
-            async move {
-                stop.run_until_cancelled(presence.keep_looking()).await;
-                Ok(())
-            }
-        });
-        tasks.spawn(follow_gauges(lane.clone(), ship_metrics.clone(), stops.lane.clone()));
-        tasks.spawn(follow_clients(server.stats(), KafkaMetrics::new(&parts.metrics), stops.lane.clone()));
-        let mut exporter = Exporter::new(ExporterParts {
-            cluster,
-            incarnation,
-            lane_id: LANE,
-            lane: lane.clone(),
-            store: parts.store.clone(),
-            reader: parts.catalog.clone(),
-            data_dir: data_dir.clone(),
-            beat,
-            checkpoint_failures: ship_metrics.checkpoint_failures,
-        });
+        let mut tasks = Tasks::new(&parts, &data_dir, &started.ownership);
+        let confirmed = tasks.confirm(started.confirmed, started.log_end);
+        let (lane, orders) = tasks.own_lane(started.replayed, started.log)?;
+        let checkpoints = tasks.ship(&lane, orders, &confirmed);
+        let indexing = tasks.index(&lane);
+        tasks.delete(&lane, &confirmed, &checkpoints);
+        tasks.watch(&lane, server.stats());
         // What was recovered is read through the catalog, so clients come after it.
-        if *confirmed.borrow()
-            && let Err(error) = exporter.export_if_changed().await
-        {
-            tracing::warn!("the catalog was not exported yet: {error}");
-        }
-        let exporter = tokio::spawn({
-            let (stop, confirmed) = (stops.exporter.clone(), confirmed.clone());
-            async move {
-                if is_confirmed(confirmed, &stop).await {
-                    return exporter.run(stop).await;
-                }
-                exporter
-            }
-        });
+        let exporter = tasks.export(&lane, started.beat, &confirmed).await;
 
         let fetch_metrics = FetchMetrics::new(&parts.metrics);
         let answers = AnswerRoom::new(ANSWERS_BYTES_MAX, fetch_metrics.answer_bytes.clone());
         let tail_answer_bytes = fetch_metrics.tail_answer_bytes.clone();
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), fetch_metrics);
+        let kafka_addr = address_of(&server, &listener)?;
         let broker = Broker {
             lane: lane.clone(),
             reader: reader.clone(),
             answers,
-            cluster,
+            cluster: started.ownership.cluster(),
             advertised_host: listener.advertised_host,
-            advertised_port: listener.advertised_port.unwrap_or(bound.port()),
-            auto_create_topics: settings.auto_create_topics,
-            num_partitions: settings.num_partitions,
+            advertised_port: listener.advertised_port.unwrap_or(kafka_addr.port()),
+            auto_create_topics: parts.settings.auto_create_topics,
+            num_partitions: parts.settings.num_partitions,
         };
+        let Tasks { stops, running, .. } = tasks;
         let clients = tokio::spawn(server.serve(Arc::new(api::table(broker)), stops.clients.clone()));
         Ok(Self {
-            kafka_addr: bound,
+            kafka_addr,
             tail: Arc::new(TailService::new(lane.clone(), reader)),
             tail_answer_bytes,
             lane,
             indexing,
             store: parts.store,
-            ownership,
+            ownership: started.ownership,
             confirmed,
-            checkpoints: checkpoints_stored,
+            checkpoints,
             data_dir,
             exporter,
             stops,
             clients,
-            tasks,
+            tasks: running,
         })
     }
 
@@ -426,14 +287,18 @@ impl Ingest {
     }
 }
 
-/// Waits for the bucket's answer; `false` once stopped. An answer that ends the broker is told by who asked.
-async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationToken) -> bool {
-    let answer = async {
-        if confirmed.wait_for(|confirmed| *confirmed).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+async fn bind(listener: &Listener) -> Result<Server, IngestError> {
+    let limits = Limits::default();
+    let limits = Limits {
+        in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
+        connections_max: handles::for_clients(limits.connections_max),
+        ..limits
     };
-    stop.run_until_cancelled(answer).await.is_some()
+    Server::bind(listener.bind, limits).await.map_err(|source| IngestError::Bind { address: listener.bind, source })
+}
+
+fn address_of(server: &Server, listener: &Listener) -> Result<SocketAddr, IngestError> {
+    server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })
 }
 
 /// Why the bucket is not ours any more, and what that leaves behind.
@@ -472,51 +337,6 @@ async fn store_checkpoint(
     if *stored.borrow() < border {
         ship_all(lane, exporter).await?;
         lane.checkpoint_settled().await;
-    }
-    Ok(())
-}
-
-/// Looks for a claim above our own, until there is one; at once where only the answer lets the broker acknowledge again.
-async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationToken) -> Result<(), IngestError> {
-    loop {
-        match stop.run_until_cancelled(ownership.check()).await {
-            None => return Ok(()),
-            Some(Err(ClaimError::Store(error))) => tracing::warn!("the claims can't be read: {error}"),
-            Some(checked) => checked?,
-        }
-        let pause = async {
-            if ownership.presence().is_in_doubt() {
-                return tokio::time::sleep(DOUBT_RETRY.min(every)).await;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = ownership.presence().in_doubt() => {}
-            }
-        };
-        if stop.run_until_cancelled(pause).await.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-async fn follow_gauges(lane: Lane, metrics: ShipMetrics, stop: CancellationToken) -> Result<(), IngestError> {
-    let progress = lane.progress();
-    while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
-        let progress = *progress.borrow();
-        metrics.unshipped_bytes.set(progress.unshipped_bytes as i64);
-        let since = progress.unshipped_since.map_or(0, |since| (now_ms() - since).max(0));
-        metrics.unshipped_seconds.set(since as f64 / 1000.0);
-    }
-    Ok(())
-}
-
-async fn follow_clients(
-    stats: Arc<NetStats>,
-    metrics: KafkaMetrics,
-    stop: CancellationToken,
-) -> Result<(), IngestError> {
-    while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
-        metrics.follow(&stats);
     }
     Ok(())
 }

@@ -19,11 +19,14 @@ use chronik_store::faulty::{Fault, FaultyStore, Operation};
 use chronik_store::queue::EmbeddedQueue;
 use chronik_store::{Store, memory};
 use clap::Parser;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::*;
 use crate::lane::{Appended, LaneError, ProducedBatch, ShipOrder};
+use crate::metrics::ShipMetrics;
 use crate::ownership::Rhythm;
+use crate::publish::segments::Shipper;
 use crate::state::command::{Command, CreateTopic};
 use crate::state::topic_config::TopicConfig;
 

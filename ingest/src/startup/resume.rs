@@ -1,0 +1,120 @@
+//! A data directory with an owner's identity: the bucket is taken up again.
+
+use std::time::Duration;
+
+use chronik_format::catalog::Latest;
+use chronik_format::ids::LaneId;
+use chronik_store::SharedStore;
+
+use super::confirm::refuse;
+use super::{Held, StartError};
+use crate::data_dir::{DataDir, Identity};
+use crate::ownership::claim::ClaimError;
+use crate::ownership::heartbeat::{self, Heartbeat, Hold};
+use crate::ownership::takeover::{self, TakeoverError};
+use crate::ownership::{Ownership, Rhythm};
+use crate::settings::IngestSettings;
+
+/// How often a bucket that can't be reached is asked again.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was given
+/// up: then somebody else may own it by now.
+pub(super) async fn resume(
+    settings: &IngestSettings,
+    data_dir: &DataDir,
+    store: &SharedStore,
+    lane: LaneId,
+    identity: Identity,
+) -> Result<Held, StartError> {
+    let rhythm = settings.rhythm;
+    let known = data_dir.writers().known();
+    let ownership = Ownership::new(store.clone(), identity.cluster, identity.incarnation)
+        .in_rhythm(rhythm, settings.strict_lease)
+        .after(known.clone());
+    loop {
+        let error = match hold(data_dir, store, lane, &ownership, rhythm).await {
+            Ok(Hold { latest, former }) => {
+                return Ok(Held {
+                    beat: Heartbeat::start(store.clone(), lane, ownership.clone(), rhythm, latest),
+                    former,
+                    ownership,
+                    confirmed: true,
+                });
+            }
+            Err(ClaimError::Store(error)) => error,
+            Err(source) => {
+                if let ClaimError::Copied { .. } = source {
+                    refuse(data_dir, &ownership);
+                }
+                let directory = data_dir.path().display().to_string();
+                return Err(StartError::NotOurs { directory, source });
+            }
+        };
+        if !identity.released {
+            tracing::warn!(
+                "the bucket can't be reached, so this broker serves from its data directory and asks later whether the \
+                 bucket is still its own: {error}"
+            );
+            note_writer(data_dir, known, &ownership);
+            return Ok(Held {
+                beat: Heartbeat::start(store.clone(), lane, ownership.clone(), rhythm, None),
+                former: None,
+                ownership,
+                confirmed: false,
+            });
+        }
+        if !error.is_passing() {
+            return Err(error.into());
+        }
+        tracing::warn!(
+            "the bucket can't be reached, and the last stop gave it up: another broker may own it by now, so this one \
+             waits until it can ask: {error}"
+        );
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// `latest` is marked as held before the claims are looked at: who comes after that look sees the mark.
+async fn hold(
+    data_dir: &DataDir,
+    store: &SharedStore,
+    lane: LaneId,
+    ownership: &Ownership,
+    rhythm: Rhythm,
+) -> Result<Hold, ClaimError> {
+    ownership.check().await?;
+    let latest = watch_for_copy(lane, ownership, rhythm).await?;
+    note_writer(data_dir, latest.into_iter().map(|latest| latest.writer).collect(), ownership);
+    let hold = heartbeat::hold(store, lane, ownership).await?;
+    ownership.check().await?;
+    Ok(hold)
+}
+
+/// What `latest` says, once no process with a copy of the data directory lives: one that does is not taken the place of, or
+/// the two would end each other in turn.
+pub(super) async fn watch_for_copy(
+    lane: LaneId,
+    ownership: &Ownership,
+    rhythm: Rhythm,
+) -> Result<Option<Latest>, ClaimError> {
+    let (store, own) = (ownership.store(), ownership.incarnation());
+    let latest = heartbeat::read(store, lane).await?;
+    if latest.as_ref().is_some_and(|latest| !ownership.follows(latest)) {
+        tracing::warn!("a process that did not run on this data directory has written to the bucket under its claim");
+        match takeover::wait(store, lane, own, rhythm).await {
+            Err(TakeoverError::InUse { .. }) => return Err(ClaimError::Copied { own }),
+            Err(TakeoverError::Claim(error)) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Ok(latest)
+}
+
+/// To be called before anything is written to `latest`. Without the note the next start can't tell this process from one
+/// with a copy of the data directory, and waits until it is silent.
+pub(super) fn note_writer(data_dir: &DataDir, seen: Vec<String>, ownership: &Ownership) {
+    if let Err(error) = data_dir.writers().note(seen, ownership.writer()) {
+        tracing::warn!("{error}: unless this broker stops in good order, its next start waits");
+    }
+}
