@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from records import Record, produce
 from scan import Word, tokens
 
@@ -127,6 +128,35 @@ def test_a_search_can_be_posted(shared):
     answer = shared.request("POST", "/v1/search", json={"topic": ["posted"], "q": "needle", "limit": 2})
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["hits"]) == 2 and answer.json()["total"]["value"] == 4
+
+
+def test_parameters_that_would_not_count_are_refused(shared):
+    shared.tool("topic", "create", "posted-strictly")
+    parameters = {"topic": "posted-strictly"}
+    for request in [
+        {"params": parameters, "json": {"limit": 0}},
+        {"data": b'{"limit": 1, "limit": 2}', "headers": {"Content-Type": "application/json"}},
+    ]:
+        answer = shared.request("POST", "/v1/search", **request)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter"), answer.text
+
+
+def test_a_total_does_not_count_what_a_deleted_topic_had(shared):
+    def page(**cursor):
+        answer = shared.search("anew", "needle", limit=7, sort="oldest", **cursor)
+        return answer["total"], answer["cursor"], len(answer["hits"])
+
+    made(shared, "anew", 100, partitions=1)
+    total, cursor, _ = page()
+    assert total == {"value": 20, "relation": "eq"}
+    admin = AdminClient({"bootstrap.servers": shared.bootstrap})
+    admin.delete_topics(["anew"])["anew"].result(30)
+    shared.tool("topic", "create", "anew")
+    assert page(cursor=cursor) == ({"value": 0, "relation": "gte"}, None, 0)
+    made(shared, "anew", 100, partitions=1, first=100)
+    total, cursor, found = page(cursor=cursor)
+    assert (total, found) == ({"value": 20, "relation": "gte"}, 7)
+    assert page(cursor=cursor)[0] == {"value": 13, "relation": "gte"}
 
 
 def test_a_topic_without_search_is_not_searched(shared):

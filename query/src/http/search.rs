@@ -1,13 +1,15 @@
 //! `GET|POST /v1/search`
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Query, RawQuery, State};
 use axum::response::{IntoResponse, Json, Response};
 use chronik_service::problem::Problem;
-use serde_json::{Map, Value, json};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::render::record;
@@ -23,8 +25,15 @@ pub(crate) async fn search_get(
     answer(&service, parameters).await
 }
 
-/// The same parameters as members of a JSON object; repeated ones as an array.
-pub(crate) async fn search_post(State(service): State<Arc<QueryService>>, body: Bytes) -> Result<Response, Problem> {
+/// The same parameters as members of a JSON object, and nothing in the query string; repeated ones as an array.
+pub(crate) async fn search_post(
+    State(service): State<Arc<QueryService>>,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    if query.is_some_and(|query| !query.is_empty()) {
+        return Err(SearchError::parameter("query string", "a POST has its parameters in its body").into());
+    }
     answer(&service, parameters_of(&body)?).await
 }
 
@@ -57,10 +66,10 @@ fn hit(hit: Hit) -> Value {
 }
 
 fn parameters_of(body: &[u8]) -> Result<Vec<(String, String)>, SearchError> {
-    let object: Map<String, Value> = serde_json::from_slice(body)
+    let Members(members) = serde_json::from_slice(body)
         .map_err(|error| SearchError::parameter("body", format!("not a JSON object: {error}")))?;
     let mut parameters = Vec::new();
-    for (name, value) in object {
+    for (name, value) in members {
         match value {
             Value::Array(values) => {
                 for value in values {
@@ -72,6 +81,33 @@ fn parameters_of(body: &[u8]) -> Result<Vec<(String, String)>, SearchError> {
         }
     }
     Ok(parameters)
+}
+
+/// A JSON object's members, also those of one name: whether that may be is up to the parameter.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = object.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        decoder.deserialize_map(Object)
+    }
 }
 
 fn scalar(name: &str, value: Value) -> Result<String, SearchError> {
@@ -102,6 +138,8 @@ mod tests {
             ("topic", "b"),
         ];
         assert_eq!(parameters, expected.map(|(name, value)| (name.to_string(), value.to_string())));
+        let twice = parameters_of(br#"{"q":"a","q":"b"}"#).unwrap();
+        assert_eq!(twice, [("q", "a"), ("q", "b")].map(|(name, value)| (name.to_string(), value.to_string())));
         for body in [&b""[..], b"[]", b"{\"q\":{}}", b"{\"topic\":[[1]]}", b"\xff"] {
             assert!(matches!(parameters_of(body), Err(SearchError::Parameter { .. })));
         }

@@ -15,8 +15,10 @@ pub(crate) struct Cursor {
     v: u32,
     /// Of the search that it belongs to; limit and `partial` may change between pages.
     search: u32,
-    /// Hits on the pages so far.
-    pub(crate) seen: u64,
+    /// Of the topics that were searched: others may have come, or have their names, by the next page.
+    topics: u32,
+    /// Hits on the pages so far; not known if the topics changed between them.
+    seen: Option<u64>,
     timestamp: Timestamp,
     partition: PartitionId,
     offset: Offset,
@@ -24,16 +26,22 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    pub(crate) fn behind(last: &Place, seen: u64, search: u32) -> Self {
+    pub(crate) fn behind(last: &Place, seen: Option<u64>, topics: u32, search: u32) -> Self {
         Self {
             v: VERSION,
             search,
+            topics,
             seen,
             timestamp: last.timestamp,
             partition: last.partition,
             offset: last.offset,
             topic: last.topic.to_string(),
         }
+    }
+
+    /// Hits on the pages so far, if the same topics are still searched.
+    pub(crate) fn seen_of(&self, topics: u32) -> Option<u64> {
+        self.seen.filter(|_| self.topics == topics)
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -76,10 +84,11 @@ mod tests {
     #[test]
     fn a_cursor_comes_back_for_its_own_search_only() {
         let place = Place { timestamp: -1, partition: 3, offset: i64::MAX, topic: "t \"ä".into() };
-        let cursor = Cursor::behind(&place, 40, 7);
+        let cursor = Cursor::behind(&place, Some(40), 3, 7);
         let text = cursor.text();
         assert_eq!(Cursor::parse(&text, 7).unwrap(), cursor);
         assert_eq!(cursor.place(), place);
+        assert_eq!((cursor.seen_of(3), cursor.seen_of(4)), (Some(40), None));
         assert!(matches!(Cursor::parse(&text, 8), Err(SearchError::Cursor { reason: "belongs to another search" })));
         for damaged in ["", "%%", "e30", &text[1..]] {
             assert!(

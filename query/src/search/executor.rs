@@ -108,7 +108,7 @@ impl Searcher {
         let mut page = TopHits::new(request.sort, request.limit, PAGE_BYTES, after);
         let mut missing = plan.missing;
         let counted = self.walk(request, plan.units, &mut page, &mut missing).await?;
-        Ok(answer(request, page, counted, plan.ranges, missing))
+        Ok(answer(request, plan.topics, page, counted, plan.ranges, missing))
     }
 
     async fn plan(&self, request: &SearchRequest) -> Result<Plan, SearchError> {
@@ -120,6 +120,7 @@ impl Searcher {
             let partitions: Vec<_> =
                 standing.partitions.iter().filter(|standing| wanted(&standing.partition)).cloned().collect();
             known_partition |= !partitions.is_empty();
+            plan.topics = crc32c::crc32c_append(plan.topics, standing.id.0.as_bytes());
             plan.add(&standing, &partitions, request);
         }
         match (request.partitions.first(), request.topics.is_empty()) {
@@ -274,18 +275,20 @@ impl Unit {
 
 fn answer(
     request: &SearchRequest,
+    topics: u32,
     page: TopHits,
     counted: bool,
     ranges: Vec<Covered>,
     missing: Vec<Missing>,
 ) -> Answer {
-    let seen = request.cursor.as_ref().map_or(0, |cursor| cursor.seen);
+    // What was seen of topics that are gone since counts no more: what is from here on is at least there.
+    let seen = request.cursor.as_ref().map_or(Some(0), |cursor| cursor.seen_of(topics));
     let more = !counted || page.matched() > page.len() as u64;
-    let behind = seen + page.len() as u64;
-    let cursor = page.last().filter(|_| more).map(|last| Cursor::behind(last, behind, request.fingerprint));
+    let behind = seen.map(|seen| seen + page.len() as u64);
+    let cursor = page.last().filter(|_| more).map(|last| Cursor::behind(last, behind, topics, request.fingerprint));
     Answer {
-        total: seen + page.matched(),
-        counted,
+        total: seen.unwrap_or(0) + page.matched(),
+        counted: counted && seen.is_some(),
         coverage: covered(ranges, &missing),
         missing,
         cursor,

@@ -187,7 +187,7 @@ mod tests {
     fn a_cursor_fits_the_same_search_with_another_limit() {
         let first = request(&[("topic", "b"), ("topic", "a"), ("q", "x")]).unwrap();
         let place = super::super::order::Place { timestamp: 1, partition: 0, offset: 4, topic: "a".into() };
-        let text = Cursor::behind(&place, 1, first.fingerprint).text();
+        let text = Cursor::behind(&place, Some(1), 0, first.fingerprint).text();
         let next = [("topic", "a"), ("topic", "b"), ("q", " X "), ("limit", "3"), ("cursor", &text)];
         assert_eq!(request(&next).unwrap().cursor.unwrap().place(), place);
         assert!(matches!(request(&[("q", "x"), ("cursor", &text)]), Err(SearchError::Cursor { .. })));

@@ -70,6 +70,8 @@ pub(crate) struct BatchGroup {
 /// All that a search has to do, and the ranges it will have answered for.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
+    /// Names the topics.
+    pub(crate) topics: u32,
     pub(crate) units: Vec<Unit>,
     pub(crate) ranges: Vec<Covered>,
     pub(crate) missing: Vec<Missing>,
