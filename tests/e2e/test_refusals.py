@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from chronik import BINARY, PATIENCE, Chronik, program, run_tool, until
@@ -289,6 +290,22 @@ def small_volume(tmp_path):
     subprocess.run(["umount", "--lazy", path], check=True)
 
 
+def test_a_log_that_can_not_be_written_ends_nothing(tmp_path):
+    server = Chronik(tmp_path / "server", log="debug", ship_max_age="1s")
+    kept, server.log = server.log, Path("/dev/full")
+    server.spawn()
+    server.log = kept
+    try:
+        server.wait_ready()
+        server.tool("produce", "t", stdin=b"said by nobody\n")
+        server.wait_shipped()
+        assert server.tool("consume", "t") == b"said by nobody\n"
+        assert server.metrics()["chronik_kafka_panics_total"] == 0
+        assert server.stop() == 0
+    finally:
+        server.process.kill()
+
+
 def test_a_full_disk_at_the_start(small_volume, tmp_path):
     (small_volume / "filler").write_bytes(bytes(24 << 20 if free(small_volume) > 24 << 20 else free(small_volume)))
     refused(Chronik(tmp_path / "server", data_dir=small_volume / "data"), small_volume)
@@ -362,6 +379,9 @@ def test_a_disk_that_others_fill_up_stops_neither_producers_nor_checkpoints_nor_
     )
     assert server.running(), server.tail()
     server.tool("produce", "t", stdin=b"still full\n")
+    with pytest.raises(AssertionError):
+        produce(server.bootstrap, "more", [Record(os.urandom(50_000))] * 200, message_timeout_ms=2000)
+    assert server.log.read_text().count("could be allocated in") == 1, "the operator is told, once"
     server.kill()
     server.start()
     assert server.metrics()["chronik_checkpoint_failures_total"] == 0

@@ -105,7 +105,10 @@ pub enum ClaimError {
         bucket: String,
     },
     /// A document that this program does not know.
-    #[error("{key} in the bucket can't be read by this version of Chronik: {reason}")]
+    #[error(
+        "{key} in the bucket can't be read: {reason}. It is damaged, or a newer version of Chronik wrote it: put the object \
+         back from a copy or an earlier version of it, or start that version"
+    )]
     Unknown {
         /// The document's name.
         key: String,

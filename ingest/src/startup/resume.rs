@@ -101,7 +101,10 @@ pub(super) async fn watch_for_copy(
     let (store, own) = (ownership.store(), ownership.incarnation());
     let latest = heartbeat::read(store, lane).await?;
     if latest.as_ref().is_some_and(|latest| !ownership.follows(latest)) {
-        tracing::warn!("a process that did not run on this data directory has written to the bucket under its claim");
+        tracing::warn!(
+            "the last process that wrote to the bucket under this claim is not in the data directory's file `writers`: it runs \
+             on a copy of the directory, or that file was lost; this start waits to see whether it lives"
+        );
         match takeover::wait(store, lane, own, rhythm).await {
             Err(TakeoverError::InUse { .. }) => return Err(ClaimError::Copied { own }),
             Err(TakeoverError::Claim(error)) => return Err(error),

@@ -47,6 +47,8 @@ pub(super) struct Queue {
     /// The last index of which the mark says so.
     marked: LogIndex,
     stage: Stage,
+    /// The last file that was wanted could not be allocated.
+    is_disk_full: bool,
     /// Somebody closed the log and waits for its end.
     closed: bool,
 }
@@ -88,6 +90,7 @@ impl Shared {
             durable,
             marked: durable,
             stage: Stage::Open,
+            is_disk_full: false,
             closed: false,
         };
         Self {
@@ -225,6 +228,9 @@ impl Shared {
         let path = self.directory.path(FileName::Spare { number });
         match self.directory.disk.create(&path, bytes) {
             Ok(file) => {
+                if std::mem::take(&mut self.lock().is_disk_full) {
+                    tracing::info!("files can be allocated in {} again", self.directory.path.display());
+                }
                 let outgrown = self.add(Spare { number, file, allocated: bytes, former_salt: None });
                 if let Some(Spare { number, .. }) = outgrown
                     && let Err(error) = self.directory.remove(FileName::Spare { number })
@@ -234,6 +240,13 @@ impl Shared {
             }
             Err(source) => {
                 let mut queue = self.lock();
+                if !std::mem::replace(&mut queue.is_disk_full, true) {
+                    let directory = self.directory.path.display();
+                    tracing::warn!(
+                        "no file of {bytes} bytes could be allocated in {directory}, and producers are refused once the log's \
+                         files are full: {source}"
+                    );
+                }
                 queue.room.refuse(bytes);
                 if queue.room.give_up() {
                     queue.refusal = Some(NoRoom::Disk { bytes, directory: self.directory.path.clone(), source });

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 
 use crate::process::variables;
 use crate::setting::{AbsentSetting, absent_setting_in};
+use crate::telemetry::tell;
 
 /// The program failed at its work.
 const FAILED: u8 = 1;
@@ -42,7 +43,7 @@ pub fn finish<E>(
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("{program}: the system gives no threads: {error}");
+            tell(format_args!("{program}: the system gives no threads: {error}"));
             return ExitCode::from(FAILED);
         }
     };
@@ -51,7 +52,7 @@ pub fn finish<E>(
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {}", told(&error));
+            tell(format_args!("{program}: {}", told(&error)));
             ExitCode::from(FAILED)
         }
     }
@@ -128,12 +129,12 @@ impl Refusal {
     /// Says it, on standard error unless it was asked for, and gives the program's exit code.
     pub fn end(&self, program: &str) -> ExitCode {
         match self {
-            Self::Absent(absent) => eprintln!("{program}: {absent}"),
+            Self::Absent(absent) => tell(format_args!("{program}: {absent}")),
             Self::Unclear { error, variable } => {
                 // A failure to print leaves nobody to tell.
                 let _ = error.print();
                 if let Some(variable) = variable {
-                    eprintln!("The value comes from {variable} in the environment.");
+                    tell(format_args!("The value comes from {variable} in the environment."));
                 }
                 if !error.use_stderr() {
                     return ExitCode::SUCCESS;

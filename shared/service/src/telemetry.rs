@@ -1,6 +1,7 @@
 //! What the process tells about itself: log lines on standard error, metrics as text.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 
 use prometheus::core::Collector;
 use prometheus::{Registry, TextEncoder};
@@ -22,12 +23,33 @@ pub fn log_to_stderr(default: &str) {
     };
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Unfailing(std::io::stderr()))
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
     if let (Ok(()), Some((text, error))) = (started, refused) {
         tracing::warn!("the log filter {text:?} is not understood ({error}); using {default:?}");
     }
+}
+
+/// Where log lines go. One that can't be written, as on a full volume or where nothing reads it any more, is dropped: a
+/// process does not end because of its log.
+struct Unfailing<W>(W);
+
+impl<W: Write> Write for Unfailing<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = self.0.write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
+/// Says something on standard error, if that can be written to.
+pub fn tell(words: impl Display) {
+    let _ = writeln!(io::stderr(), "{words}");
 }
 
 /// The process's metrics: parts register theirs, `/metrics` shows all. Cloning gives another handle on the same.

@@ -137,7 +137,7 @@ impl Answer {
     }
 
     fn lacks_bucket(&self) -> bool {
-        matches!(self.code.as_str(), "NoSuchBucket" | "ContainerNotFound")
+        matches!(self.code.as_str(), "NoSuchBucket" | "InvalidBucketName" | "ContainerNotFound")
     }
 
     fn is_refusal(&self) -> bool {
@@ -232,6 +232,7 @@ mod tests {
             ("403 Forbidden", "", "this machine's clock"),
             ("403 Forbidden", "RequestTimeTooSkewed", "set this machine's"),
             ("404 Not Found", "NoSuchBucket", "S3_BUCKET"),
+            ("400 Bad Request", "InvalidBucketName", "S3_BUCKET"),
             ("400 Bad Request", "AuthorizationHeaderMalformed", "S3_REGION"),
         ] {
             let told = told(answered(status, code));
@@ -253,6 +254,7 @@ mod tests {
             ("403 Forbidden", "RequestTimeTooSkewed", Cause::Setting),
             ("401 Unauthorized", "", Cause::Setting),
             ("404 Not Found", "NoSuchBucket", Cause::Setting),
+            ("400 Bad Request", "InvalidBucketName", Cause::Setting),
             ("301 Moved Permanently", "PermanentRedirect", Cause::Setting),
             ("503 Service Unavailable", "SlowDown", Cause::Passing),
             ("500 Internal Server Error", "InternalError", Cause::Passing),
