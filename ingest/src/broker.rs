@@ -53,6 +53,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 /// How much of that is kept for giving the bucket up, whatever becomes of the last checkpoint.
 const GIVE_UP_TIME: Duration = Duration::from_secs(5);
 
+/// How long the reason of a part that failed may take longer than the end of what depends on it.
+const REASON_WAIT: Duration = Duration::from_secs(1);
+
 /// What the broker is given by who starts it.
 pub struct IngestParts {
     /// What the operator set.
@@ -222,8 +225,8 @@ impl Ingest {
                 let stopped = self.stop().await;
                 return if fenced.is_cancelled() { Err(farewell(last_words, &cancel).await) } else { stopped };
             }
-            ended = self.tasks.join_next() => failure(ended.unwrap_or(Ok(Ok(())))),
-            ended = &mut self.exporter => failure(ended.map(|_| Ok(()))),
+            ended = self.tasks.join_next() => reason(ended.unwrap_or(Ok(Ok(()))), &mut self.tasks).await,
+            ended = &mut self.exporter => reason(ended.map(|_| Ok(())), &mut self.tasks).await,
         };
         self.end().await;
         if fenced.is_cancelled() {
@@ -309,7 +312,22 @@ async fn farewell(last_words: Farewell, cancel: &CancellationToken) -> IngestErr
     }
 }
 
-/// Why a task that should not end did.
+/// Why tasks end that should not: one that returns does so because another failed, whose reason may be a moment late.
+async fn reason(
+    mut ended: Result<Result<(), IngestError>, tokio::task::JoinError>,
+    tasks: &mut JoinSet<Result<(), IngestError>>,
+) -> Result<(), IngestError> {
+    let failed = async {
+        while let Ok(Ok(())) = ended
+            && let Some(next) = tasks.join_next().await
+        {
+            ended = next;
+        }
+    };
+    let _ = tokio::time::timeout(REASON_WAIT, failed).await;
+    failure(ended)
+}
+
 fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> Result<(), IngestError> {
     Err(match ended {
         Ok(Ok(())) => IngestError::Fault("a task returned".into()),

@@ -372,3 +372,15 @@ async fn nothing_is_built_ahead_of_a_segment_that_the_bucket_refuses() {
     assert_eq!(metrics.upload_bytes.get(), 0);
     running.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_reason_of_an_end_is_told_though_what_depends_on_it_ends_first() {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { Ok(()) });
+    tasks.spawn(async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Err(IngestError::Fault("the disk".into()))
+    });
+    let told = reason(Ok(Ok(())), &mut tasks).await.unwrap_err();
+    assert!(told.to_string().ends_with(": the disk"), "{told}");
+}
