@@ -1,7 +1,7 @@
 //! The tool's way to search, status and seal.
 
 use anyhow::{Result, anyhow, bail};
-use chronik_service::setting::Secret;
+use chronik_service::setting::{Endpoint, Secret};
 use serde_json::Value;
 
 use crate::server::Server;
@@ -9,29 +9,25 @@ use crate::server::Server;
 /// A client of one HTTP address.
 #[derive(Debug)]
 pub struct Http {
-    base: String,
+    endpoint: Endpoint,
     token: Option<Secret>,
     client: reqwest::Client,
 }
 
 impl Http {
-    /// For the address that the command line names; `host:port` is taken for `http://host:port`.
+    /// For the address that the command line names.
     pub fn new(server: &Server) -> Self {
-        let base = match server.http.contains("://") {
-            true => server.http.trim_end_matches('/').to_owned(),
-            false => format!("http://{}", server.http.trim_end_matches('/')),
-        };
-        Self { base, token: server.http_token.clone(), client: reqwest::Client::new() }
+        Self { endpoint: server.http.clone(), token: server.http_token.clone(), client: reqwest::Client::new() }
     }
 
     /// GET with a query, to a JSON document.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
-        self.answer(self.client.get(format!("{}{path}", self.base)).query(query)).await
+        self.answer(self.client.get(self.endpoint.at(path)).query(query)).await
     }
 
     /// POST without a body, to a JSON document.
     pub async fn post(&self, path: &str) -> Result<Value> {
-        self.answer(self.client.post(format!("{}{path}", self.base))).await
+        self.answer(self.client.post(self.endpoint.at(path))).await
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
@@ -42,7 +38,7 @@ impl Http {
         let response = request.send().await.map_err(|error| {
             anyhow!(
                 "no server answers on {} ({}); start one with `chronik`, or name it with --http URL",
-                self.base,
+                self.endpoint,
                 root_cause(&error)
             )
         })?;
@@ -50,11 +46,11 @@ impl Http {
         let body = response
             .bytes()
             .await
-            .map_err(|error| anyhow!("the answer of {} broke off: {}", self.base, root_cause(&error)))?;
+            .map_err(|error| anyhow!("the answer of {} broke off: {}", self.endpoint, root_cause(&error)))?;
         let document: Value = match serde_json::from_slice(&body) {
             Ok(document) => document,
             Err(_) if status.is_success() && body.is_empty() => Value::Null,
-            Err(_) => bail!("{} does not answer like a Chronik server (status {status})", self.base),
+            Err(_) => bail!("{} does not answer like a Chronik server (status {status})", self.endpoint),
         };
         if status.is_success() {
             return Ok(document);

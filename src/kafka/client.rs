@@ -88,6 +88,9 @@ impl Client {
             let code = answer.topics.first().map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, first_error);
             tries -= 1;
             if tries == 0 || !is_passing(code) {
+                if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
+                    return Err(KafkaError::UnknownTopic { name: name.to_owned() });
+                }
                 KafkaError::check(code, None, || format!("topic {name}"))?;
                 return Ok(topics_of(answer).swap_remove(0));
             }

@@ -45,6 +45,12 @@ pub enum KafkaError {
         /// What was to be asked.
         api: ApiKey,
     },
+    /// No topic has this name.
+    #[error("there is no topic {name}; `chronik topic list` names those that are there")]
+    UnknownTopic {
+        /// What was asked for.
+        name: String,
+    },
     /// The broker said no.
     #[error("{what} was refused: {code}{}", message.as_ref().map(|text| format!(", {text}")).unwrap_or_default())]
     Refused {

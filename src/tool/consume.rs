@@ -15,7 +15,7 @@ use crate::server::Server;
 #[derive(Args, Debug)]
 pub struct Consume {
     topic: String,
-    /// Where to start: beginning, end, or an offset.
+    /// Where to start: beginning, end, or an offset, which needs --partition where there are several.
     #[arg(long, value_name = "WHERE", default_value = "beginning", value_parser = start)]
     from: Start,
     /// Only this partition; may be repeated.
@@ -49,6 +49,13 @@ impl Consume {
     async fn print(&self, server: &Server, output: &Output) -> Result<()> {
         let mut client = Client::connect(&server.bootstrap).await?;
         let topic = client.topic(&self.topic, false).await?;
+        if let (Start::At(offset), [], 2..) = (self.from, &self.partitions[..], topic.leaders.len()) {
+            bail!(
+                "an offset is one partition's, and {} has {} of them: name it, as in --partition 0 --from {offset}",
+                topic.name,
+                topic.leaders.len()
+            );
+        }
         let mut left = self.count.unwrap_or(u64::MAX);
         let (mut from, ends) = self.ranges(&mut client, &topic).await?;
         while left > 0 && !from.is_empty() {

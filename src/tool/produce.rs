@@ -37,7 +37,8 @@ pub struct Produce {
     /// How batches are compressed.
     #[arg(long, value_name = "CODEC", default_value = "none")]
     codec: CodecName,
-    /// The partition [default: by the key, or in turns].
+    /// The partition [default: by the key; lines without one go to one partition a batch, and the next batch to the next,
+    /// as Kafka's own producers send them].
     #[arg(long, value_name = "NUMBER")]
     partition: Option<PartitionId>,
 }

@@ -90,6 +90,15 @@ def test_a_fixed_partition(shared):
     assert done.returncode == 1 and b"it has 3 partitions" in done.stderr
 
 
+def test_an_offset_is_one_partitions(shared):
+    produced(shared, "spread", "--partition", 2, partitions=3)
+    done = run_tool("--bootstrap", shared.bootstrap, "consume", "spread", "--from", 48)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"spread has 3 of them" in done.stderr and b"--partition 0 --from 48" in done.stderr, done.stderr
+    at = ("spread", "--partition", 2, "--from", 48)
+    assert shared.tool("consume", *at) == b"".join(LINES.splitlines(True)[48:])
+
+
 def test_following_prints_what_comes(shared):
     shared.tool("produce", "followed", stdin=b"before\n")
     shared.tool("produce", "followed", stdin=b"after\n")
@@ -184,9 +193,15 @@ def test_nobody_there():
     assert done.returncode == 1 and b"127.0.0.1:1" in done.stderr and b"--http" in done.stderr
 
 
+def test_what_is_no_address():
+    for address, told in [("ftp://x", b"neither http nor https"), ("http://", b"is not a URL")]:
+        done = run_tool("--http", address, "status")
+        assert done.returncode == 2 and told in done.stderr and b"http://10.0.0.5:8080" in done.stderr, done.stderr
+
+
 def test_unknown_topic(shared):
     done = run_tool("--bootstrap", shared.bootstrap, "consume", "never-made")
-    assert done.returncode == 1 and b"never-made" in done.stderr and b"UNKNOWN_TOPIC_OR_PARTITION" in done.stderr
+    assert done.returncode == 1 and b"there is no topic never-made" in done.stderr
     assert "never-made" not in [topic["topic"] for topic in shared.tool_json("topic", "list")["topics"]]
     done = run_tool("--http", shared.http, "search", "never-made", "x")
     assert done.returncode == 1 and b"never-made" in done.stderr and b"unknown_topic" in done.stderr
