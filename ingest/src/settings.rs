@@ -74,15 +74,15 @@ pub struct IngestSettings {
     #[arg(long, env = "CHRONIK_NUM_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub num_partitions: i32,
     /// Serve although the bucket lacks records that it once had; they are lost then
-    #[arg(long, env = "CHRONIK_ACCEPT_LOSS", default_value_t = false, action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "CHRONIK_ACCEPT_LOSS", default_value_t = false, action = clap::ArgAction::SetTrue, value_parser = setting::switch)]
     pub accept_loss: bool,
     /// Take the bucket from the broker that owns it, for the start with an empty data directory; what that one has not
     /// shipped is lost to the bucket
-    #[arg(long, env = "CHRONIK_TAKE_OVER", default_value_t = false, action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "CHRONIK_TAKE_OVER", default_value_t = false, action = clap::ArgAction::SetTrue, value_parser = setting::switch)]
     pub take_over: bool,
     /// Acknowledge only while the last sign of life in the bucket is younger than another broker waits before it takes the
     /// bucket: nothing acknowledged is lost to a successor that was too early, but an outage of the bucket stops producers
-    #[arg(long, env = "CHRONIK_STRICT_LEASE", default_value_t = false, action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "CHRONIK_STRICT_LEASE", default_value_t = false, action = clap::ArgAction::SetTrue, value_parser = setting::switch)]
     pub strict_lease: bool,
     /// The same for all brokers, so not for the operator to set.
     #[arg(skip)]

@@ -34,6 +34,10 @@ def test_a_used_port(tmp_path, name):
         refused(server, port, "in use", f"CHRONIK_{name.upper()}")
 
 
+def test_flags_take_what_other_switches_take(start):
+    start(take_over="1", strict_lease="on", accept_loss="no")
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "accepted"),
     [
