@@ -76,6 +76,26 @@ def test_records_as_json_wherever_they_lie(start):
     assert problem(server, "GET", "/v1/topics/no/partitions/0/records", params={"offset": 0})[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "parameter", "told"),
+    [
+        ("/v1/topics/here/partitions/x/records", "partition", '"x"'),
+        ("/v1/topics/here/partitions/0/records?offset=-1", "offset", '"-1"'),
+        ("/v1/topics/here/partitions/0/records?ofset=500", "ofset", "offset and limit"),
+        ("/v1/status?topic=here", "topic", "no parameters"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_named(shared, path, parameter, told):
+    produce(shared.bootstrap, "here", [Record(b"x")])
+    status, document = problem(shared, "GET", path)
+    assert (status, document["code"], document["parameter"]) == (400, "invalid_parameter", parameter)
+    assert told in document["detail"] and "parse" not in document["detail"], document["detail"]
+
+
+def test_seal_takes_no_parameters(shared):
+    assert problem(shared, "POST", "/v1/seal?topic=here")[1]["parameter"] == "topic"
+
+
 def test_status_has_its_fields(shared):
     produce(shared.bootstrap, "stands", [Record(b"x")])
     status = shared.status()

@@ -159,6 +159,12 @@ def test_a_total_does_not_count_what_a_deleted_topic_had(shared):
     assert page(cursor=cursor)[0] == {"value": 13, "relation": "gte"}
 
 
+@pytest.mark.parametrize("declared", ["text/plain", "application/xml", "application/x-www-form-urlencoded", "", None])
+def test_a_search_that_is_not_posted_as_json_is_refused(shared, declared):
+    answer = shared.request("POST", "/v1/search", data=b'{"q":"needle"}', headers={"Content-Type": declared})
+    assert (answer.status_code, answer.json()["code"]) == (415, "wrong_media_type")
+
+
 def test_a_topic_without_search_is_not_searched(shared):
     shared.tool("topic", "create", "unsearched", "--config", "search.enabled=false")
     produce(shared.bootstrap, "unsearched", [Record(b"secret")])

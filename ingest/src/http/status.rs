@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, Request, State};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -56,7 +57,22 @@ pub struct Sealed {
 
 /// The routes.
 pub fn routes(desk: Desk) -> Router {
-    Router::new().route("/v1/status", get(status)).route("/v1/seal", post(seal)).with_state(Arc::new(desk))
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/seal", post(seal))
+        .route_layer(from_fn(without_parameters))
+        .with_state(Arc::new(desk))
+}
+
+/// A parameter that is not known may be one that is misspelled.
+async fn without_parameters(Query(given): Query<Vec<(String, String)>>, request: Request, next: Next) -> Response {
+    match given.first() {
+        None => next.run(request).await,
+        Some((name, _)) => {
+            let detail = format!("{name}: {} takes no parameters", request.uri().path());
+            Problem::new(400, "invalid_parameter", detail).with("parameter", name.as_str()).into_response()
+        }
+    }
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {

@@ -1,6 +1,8 @@
 //! `GET /v1/topics/{topic}/partitions/{partition}/records?offset=&limit=`
 
+use std::fmt::Display;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -11,7 +13,6 @@ use chronik_format::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Rec
 use chronik_format::ids::{Offset, PartitionId};
 use chronik_peers::tail::TailError;
 use chronik_service::problem::Problem;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::render::record;
@@ -26,8 +27,8 @@ const ANSWER_BYTES: usize = 8 << 20;
 /// Bytes of batches that are read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct Parameters {
+#[derive(Debug, Default)]
+struct Parameters {
     /// The first one that is there, by default.
     offset: Option<Offset>,
     limit: Option<usize>,
@@ -36,19 +37,44 @@ pub(crate) struct Parameters {
 /// `{"records":[...],"next_offset"}`: records in offset order from `offset` on; the next page begins at `next_offset`.
 pub(crate) async fn records(
     State(service): State<Arc<QueryService>>,
-    path: Result<Path<(String, PartitionId)>, PathRejection>,
-    query: Result<Query<Parameters>, QueryRejection>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Path((topic, partition)) = path.map_err(|error| SearchError::parameter("partition", error.body_text()))?;
-    let Query(parameters) = query.map_err(|error| SearchError::parameter("offset, limit", error.body_text()))?;
+    let Path((topic, partition)) = path.map_err(|error| SearchError::parameter("path", error.body_text()))?;
+    let partition = number("partition", &partition, PartitionId::MAX)?;
+    let Query(given) = query.map_err(|error| SearchError::parameter("query string", error.body_text()))?;
+    let parameters = Parameters::read(&given)?;
     let limit = parameters.limit.unwrap_or(LIMIT);
-    if limit > LIMIT_MAX {
-        return Err(SearchError::parameter("limit", format!("{limit} is more than {LIMIT_MAX}")).into());
-    }
     let _turn = service.searcher.turn().await?;
     let (records, next) = read(&service, &topic, partition, parameters.offset, limit).await?;
     let list: Vec<Value> = records.iter().map(|found| record(&topic, partition, found).into()).collect();
     Ok(Json(json!({"records": list, "next_offset": next})))
+}
+
+impl Parameters {
+    fn read(given: &[(String, String)]) -> Result<Self, SearchError> {
+        let mut parameters = Self::default();
+        for (name, value) in given {
+            let twice = match name.as_str() {
+                "offset" => parameters.offset.replace(number(name, value, Offset::MAX)?).is_some(),
+                "limit" => parameters.limit.replace(number(name, value, LIMIT_MAX)?).is_some(),
+                _ => {
+                    return Err(SearchError::parameter(name, "is no parameter of records; those are offset and limit"));
+                }
+            };
+            if twice {
+                return Err(SearchError::parameter(name, "may be given once only"));
+            }
+        }
+        Ok(parameters)
+    }
+}
+
+/// A number from 0 to `max`.
+fn number<T: FromStr + PartialOrd + Default + Display>(name: &str, text: &str, max: T) -> Result<T, SearchError> {
+    let fits = |number: &T| (&T::default()..=&max).contains(&number);
+    let number = text.parse().ok().filter(fits);
+    number.ok_or_else(|| SearchError::parameter(name, format!("{text:?} is not accepted; accepted are 0 to {max}")))
 }
 
 async fn read(

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
 use chronik_service::problem::Problem;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -29,8 +31,14 @@ pub(crate) async fn search_get(
 pub(crate) async fn search_post(
     State(service): State<Arc<QueryService>>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    let media_type = headers.get(CONTENT_TYPE).map_or("nothing", |given| given.to_str().unwrap_or("bytes"));
+    if !is_json(media_type) {
+        let detail = format!("the body is declared as {media_type:?}; accepted is Content-Type: application/json");
+        return Err(Problem::new(415, "wrong_media_type", detail));
+    }
     if query.is_some_and(|query| !query.is_empty()) {
         return Err(SearchError::parameter("query string", "a POST has its parameters in its body").into());
     }
@@ -63,6 +71,12 @@ fn hit(hit: Hit) -> Value {
     let highlights: Vec<Value> = hit.highlights.iter().map(|range| json!([range.start, range.end])).collect();
     object.insert("highlights".into(), highlights.into());
     object.into()
+}
+
+/// `application/json`, or another type with the suffix `+json`; parameters such as a charset don't matter.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
 }
 
 fn parameters_of(body: &[u8]) -> Result<Vec<(String, String)>, SearchError> {

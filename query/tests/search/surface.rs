@@ -67,8 +67,10 @@ async fn an_answer_is_as_documented() {
 #[tokio::test]
 async fn post_and_get_ask_the_same() {
     let service = world().await.service(true);
-    let request =
-        Request::post("/v1/search").body(Body::from(r#"{"topic":"t","limit":1,"sort":"oldest","from":1001}"#)).unwrap();
+    let request = Request::post("/v1/search")
+        .header("content-type", "application/json")
+        .body(Body::from(r#"{"topic":"t","limit":1,"sort":"oldest","from":1001}"#))
+        .unwrap();
     let (status, document) = answer(&service, request).await;
     assert_eq!((status.as_u16(), places(&document)), (200, vec![("t".to_owned(), 0, 1)]));
     assert_eq!(document["hits"][0]["key"], Value::Null);
@@ -79,6 +81,30 @@ async fn post_and_get_ask_the_same() {
     let (_, document) = get(&service, "/v1/search", &next).await;
     assert_eq!(places(&document), [("t".to_owned(), 0, 2), ("t".to_owned(), 0, 3)]);
     assert_eq!((&document["total"]["value"], &document["cursor"]), (&json!(3), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_body_is_declared_as_json() {
+    let service = world().await.service(true);
+    for (media_type, status) in [
+        (Some("application/json"), 200),
+        (Some("Application/JSON; charset=utf-8"), 200),
+        (Some("application/vnd.chronik+json"), 200),
+        (Some("text/plain"), 415),
+        (Some("application/xml"), 415),
+        (Some("application/x-www-form-urlencoded"), 415),
+        (Some("application/jsonl"), 415),
+        (Some(""), 415),
+        (None, 415),
+    ] {
+        let mut request = Request::post("/v1/search");
+        if let Some(media_type) = media_type {
+            request = request.header("content-type", media_type);
+        }
+        let (found, document) = answer(&service, request.body(Body::from(r#"{"topic":"t"}"#)).unwrap()).await;
+        assert_eq!(found.as_u16(), status, "{media_type:?}: {document}");
+        assert_eq!(document["code"] == "wrong_media_type", status == 415, "{media_type:?}: {document}");
+    }
 }
 
 #[tokio::test]
@@ -138,10 +164,21 @@ async fn records_are_read_wherever_they_lie() {
     assert_eq!((status.as_u16(), &problem["code"], &problem["to"]), (404, &json!("offset_out_of_range"), &json!(4)));
     let (status, problem) = get(&service, "/v1/topics/t/partitions/7/records", &[]).await;
     assert_eq!((status.as_u16(), &problem["code"]), (404, &json!("unknown_partition")));
-    for path in ["/v1/topics/t/partitions/one/records", "/v1/topics/t/partitions/0/records?offset=first"] {
-        let request = Request::get(path).body(Body::empty()).unwrap();
+    for (path, name, given) in [
+        ("one/records", "partition", "\"one\""),
+        ("-1/records", "partition", "\"-1\""),
+        ("9999999999/records", "partition", "0 to 2147483647"),
+        ("0/records?offset=first", "offset", "\"first\""),
+        ("0/records?offset=-1", "offset", "\"-1\""),
+        ("0/records?offset=1&offset=2", "offset", "once"),
+        ("0/records?limit=10001", "limit", "0 to 10000"),
+        ("0/records?ofset=2", "ofset", "offset and limit"),
+    ] {
+        let request = Request::get(format!("/v1/topics/t/partitions/{path}")).body(Body::empty()).unwrap();
         let (status, problem) = answer(&service, request).await;
         assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("invalid_parameter")), "{path}");
+        assert_eq!(problem["parameter"], name);
+        assert!(problem["detail"].as_str().unwrap().contains(given), "{problem}");
     }
 }
 
