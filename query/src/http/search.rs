@@ -34,9 +34,9 @@ pub(crate) async fn search_post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let media_type = headers.get(CONTENT_TYPE).map_or("nothing", |given| given.to_str().unwrap_or("bytes"));
+    let media_type = headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
     if !is_json(media_type) {
-        let detail = format!("the body is declared as {media_type:?}; accepted is Content-Type: application/json");
+        let detail = format!("a body needs Content-Type: application/json, and this one has {media_type:?}");
         return Err(Problem::new(415, "wrong_media_type", detail));
     }
     if query.is_some_and(|query| !query.is_empty()) {
