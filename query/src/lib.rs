@@ -4,11 +4,13 @@
 //! and from the broker's tail, candidates from archives. `search` has the walk of a search, `http` what goes over the wire,
 //! and [`run`] makes a process of it.
 
+mod answer_room;
 mod archive;
 mod cpu;
 mod http;
 mod memory;
 mod metrics;
+mod record_copy;
 mod run;
 mod search;
 mod service;

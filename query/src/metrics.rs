@@ -14,6 +14,7 @@ pub(crate) struct SearchMetrics {
     pub(crate) records: IntCounter,
     pub(crate) unreadable: IntCounter,
     pub(crate) cold_answer_bytes: IntGauge,
+    pub(crate) http_answer_bytes: IntGauge,
 }
 
 impl SearchMetrics {
@@ -22,6 +23,10 @@ impl SearchMetrics {
             searches: metrics.counter("chronik_search_requests_total", "Searches begun."),
             cold_answer_bytes: metrics
                 .gauge("chronik_cold_answer_bytes", "Bytes of batches in answers to brokers that are not sent yet."),
+            http_answer_bytes: metrics.gauge(
+                "chronik_http_answer_bytes",
+                "Bytes of answers with records that are in the making or not sent yet.",
+            ),
             incomplete: metrics
                 .counter("chronik_search_incomplete_total", "Searches that could not look at all of their range."),
             refused: metrics.counter("chronik_search_refused_total", "Searches refused because too many were waiting."),

@@ -8,6 +8,7 @@ use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
 use tokio::sync::Semaphore;
 
+use crate::answer_room::AnswerRoom;
 use crate::archive::ArchiveLeaf;
 use crate::cpu::Cpu;
 use crate::memory::Memory;
@@ -38,6 +39,8 @@ pub struct QueryLimits {
     pub cache_bytes: u64,
     /// Bytes of segments and tail that are held, compressed, while they are searched.
     pub read_bytes: usize,
+    /// Bytes of answers that clients have not taken yet; beside them one that needs more.
+    pub answer_bytes: usize,
     /// Searches at a time; others wait.
     pub searches: usize,
     /// Searches that may wait; more are refused with `busy`.
@@ -52,9 +55,15 @@ impl QueryLimits {
 }
 
 impl Default for QueryLimits {
-    /// 128 MiB of cache, 64 MiB of reads, 8 searches, 64 waiting.
+    /// 128 MiB of cache, 64 MiB of reads, 128 MiB of answers, 8 searches, 64 waiting.
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20, read_bytes: 64 << 20, searches: 8, waiting_searches: 64 }
+        Self {
+            cache_bytes: 128 << 20,
+            read_bytes: 64 << 20,
+            answer_bytes: 128 << 20,
+            searches: 8,
+            waiting_searches: 64,
+        }
     }
 }
 
@@ -62,6 +71,7 @@ impl Default for QueryLimits {
 pub struct QueryService {
     pub(crate) searcher: Searcher,
     pub(crate) cold: SharedColdReader,
+    pub(crate) answers: Arc<AnswerRoom>,
 }
 
 impl QueryService {
@@ -70,6 +80,7 @@ impl QueryService {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = parts.limits;
         let metrics = SearchMetrics::register(&parts.metrics);
+        let answers = AnswerRoom::new(limits.answer_bytes, metrics.http_answer_bytes.clone());
         let scanner = Scanner {
             store: Arc::clone(&parts.store),
             tail: parts.tail.clone(),
@@ -86,6 +97,6 @@ impl QueryService {
             turns: Semaphore::new(limits.searches),
             places: Semaphore::new(limits.searches + limits.waiting_searches),
         };
-        Arc::new(Self { searcher, cold: parts.cold })
+        Arc::new(Self { searcher, cold: parts.cold, answers })
     }
 }

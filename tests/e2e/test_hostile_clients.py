@@ -36,9 +36,15 @@ def check_served(server):
     assert "panicked" not in server.tail(10_000)
 
 
-def connect(server, http=False):
+def connect(server, http=False, buffer=None):
+    """With a buffer of so many bytes, what the client does not take stays with the server."""
     host, port = (server.http.removeprefix("http://") if http else server.bootstrap).split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    connection = socket.socket()
+    if buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    connection.settimeout(30)
+    connection.connect((host, int(port)))
+    return connection
 
 
 def send_as_far_as_taken(connection, data):
@@ -184,6 +190,35 @@ def test_clients_that_take_nothing_leave_room_for_the_answers_of_others(start):
             assert len(answer) > large, "an empty answer"
         assert "takes nothing of its answers" in server.tail()
     until(lambda: server.metrics()["chronik_fetch_answer_bytes"] == 0, "all room is given back")
+    check_served(server)
+
+
+@pytest.mark.parametrize("path", ["/v1/search?topic=large", "/v1/topics/large/partitions/0/records?limit=1"])
+@pytest.mark.parametrize(("clients", "large"), [(5, 40 * MIB), (24, 7 * MIB)], ids=["40 MiB", "7 MiB"])
+def test_http_clients_that_take_nothing_leave_room_for_the_answers_of_others(start, path, clients, large):
+    server, limit = start(), 128 * MIB
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    admin.create_topics([NewTopic(name, 1, 1) for name in ("large", "small")])["large"].result(30)
+    produce(server.bootstrap, "large", [Record(b"x" * large, timestamp=1)], codec="gzip", message_max_bytes=200 * MIB)
+    produce(server.bootstrap, "small", [Record(b"small", timestamp=1)])
+
+    def asked(connection):
+        """Its answer begins: this waits for the first byte, and takes no other."""
+        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+        connection.settimeout(120)
+        return connection.recv(12)[-3:]
+
+    with contextlib.ExitStack() as held, ThreadPoolExecutor(clients) as asking:
+        connections = [held.enter_context(connect(server, http=True, buffer=64 << 10)) for _ in range(clients)]
+        answers = list(asking.map(asked, connections))
+        assert set(answers) == {b"200", b"503"}
+        assert large <= server.metrics()["chronik_http_answer_bytes"] <= limit
+        assert [hit["value"] for hit in server.get("/v1/search", topic="small")["hits"]] == ["small"]
+        refused = server.request("GET", path)
+        assert (refused.status_code, refused.json()["code"], refused.json()["limit_bytes"]) == (503, "busy", limit)
+    until(lambda: server.metrics()["chronik_http_answer_bytes"] == 0, "all room is given back")
+    answer = server.request("GET", path)
+    assert answer.status_code == 200 and len(answer.content) > large
     check_served(server)
 
 

@@ -7,22 +7,24 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::response::Json;
+use axum::response::Response;
 use bytes::Bytes;
 use chronik_format::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, records as records_of};
 use chronik_format::ids::{Offset, PartitionId};
 use chronik_peers::tail::TailError;
 use chronik_service::problem::Problem;
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::render::record;
-use crate::search::{PartitionLayout, SearchError};
+use super::render::{self, RecordDocument};
+use crate::answer_room::HeldRoom;
+use crate::record_copy::{bytes_of, copy_of};
+use crate::search::{Cause, Missing, PartitionLayout, SearchError};
 use crate::service::QueryService;
 
 /// Records in an answer, if the request doesn't say, and at most.
 const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
-/// Bytes of records in an answer, at least one record.
+/// Bytes of records in an answer, or one record that is larger.
 const ANSWER_BYTES: usize = 8 << 20;
 /// Bytes of batches that are read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -39,16 +41,22 @@ pub(crate) async fn records(
     State(service): State<Arc<QueryService>>,
     path: Result<Path<(String, String)>, PathRejection>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Path((topic, partition)) = path.map_err(|error| SearchError::parameter("path", error.body_text()))?;
     let partition = number("partition", &partition, PartitionId::MAX)?;
     let Query(given) = query.map_err(|error| SearchError::parameter("query string", error.body_text()))?;
     let parameters = Parameters::read(&given)?;
     let limit = parameters.limit.unwrap_or(LIMIT);
-    let _turn = service.searcher.turn().await?;
-    let (records, next) = read(&service, &topic, partition, parameters.offset, limit).await?;
-    let list: Vec<Value> = records.iter().map(|found| record(&topic, partition, found).into()).collect();
-    Ok(Json(json!({"records": list, "next_offset": next})))
+    let turn = service.searcher.turn().await?;
+    let mut room = service.answers.answer();
+    let (records, next_offset) = read(&service, &topic, partition, parameters.offset, limit, &mut room).await?;
+    let write = move || {
+        let records = records.iter().map(|found| RecordDocument::new(&topic, partition, found)).collect();
+        render::answer(&RecordsDocument { records, next_offset }, room)
+    };
+    let written = service.searcher.scanner.cpu.run(write).await.map_err(SearchError::from)?;
+    drop(turn);
+    Ok(written?)
 }
 
 impl Parameters {
@@ -77,12 +85,41 @@ fn number<T: FromStr + PartialOrd + Default + Display>(name: &str, text: &str, m
     number.ok_or_else(|| SearchError::parameter(name, format!("{text:?} is not accepted; accepted are 0 to {max}")))
 }
 
+#[derive(Serialize)]
+struct RecordsDocument<'a> {
+    records: Vec<RecordDocument<'a>>,
+    next_offset: Offset,
+}
+
+/// One record, of which a search knows that it is there.
+pub(super) async fn record_at(
+    service: &QueryService,
+    topic: &str,
+    partition: PartitionId,
+    offset: Offset,
+    room: &mut HeldRoom,
+) -> Result<Record, SearchError> {
+    let records = match read(service, topic, partition, Some(offset), 1, room).await {
+        Ok((records, _)) => records,
+        Err(SearchError::OutOfRange { .. }) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let found = records.into_iter().next().filter(|record| record.offset == offset);
+    found.ok_or_else(|| {
+        let (topic, reason) = (topic.into(), "its record was deleted during the search".to_owned());
+        let gone = Missing { topic, partition, from: offset, to: Some(offset + 1), reason, cause: Cause::Stale };
+        SearchError::Incomplete { missing: vec![gone] }
+    })
+}
+
+/// Records from `offset` on, and where the next page begins. A first one that is larger than a page is read once it has `room`.
 async fn read(
     service: &QueryService,
     topic: &str,
     partition: PartitionId,
     offset: Option<Offset>,
     limit: usize,
+    room: &mut HeldRoom,
 ) -> Result<(Vec<Record>, Offset), SearchError> {
     let unknown_topic = SearchError::UnknownTopic { topic: topic.to_owned() };
     let standing = service.searcher.sources.standing(topic).await?.ok_or(unknown_topic)?;
@@ -93,7 +130,7 @@ async fn read(
     if !(range.start..=range.end).contains(&next) {
         return Err(SearchError::OutOfRange { offset: next, from: range.start, to: range.end });
     }
-    let mut page = RecordPage { records: Vec::new(), limit, bytes_left: ANSWER_BYTES };
+    let mut page = RecordPage { records: Vec::new(), limit, bytes_left: ANSWER_BYTES, too_large: None };
     while next < range.end && !page.is_full() {
         if place.gap.is_none() && (place.bucket.end..place.tail.start).contains(&next) {
             next = place.tail.start;
@@ -112,6 +149,14 @@ async fn read(
             })
             .await?;
         page = taken.page;
+        if page.records.is_empty()
+            && let Some(bytes) = page.too_large.take()
+        {
+            room.resize(bytes)?;
+            page.bytes_left = bytes;
+            next = taken.next;
+            continue;
+        }
         match taken.unreadable {
             Some(_) if !page.records.is_empty() => return Ok((page.records, taken.next)),
             Some((last, source)) => {
@@ -145,6 +190,8 @@ struct RecordPage {
     records: Vec<Record>,
     limit: usize,
     bytes_left: usize,
+    /// The page ends before a record of so many bytes, for which there are not enough left.
+    too_large: Option<usize>,
 }
 
 /// What was taken from batches.
@@ -158,7 +205,7 @@ struct Taken {
 
 impl RecordPage {
     fn is_full(&self) -> bool {
-        self.records.len() >= self.limit || (self.bytes_left == 0 && !self.records.is_empty())
+        self.records.len() >= self.limit || self.too_large.is_some()
     }
 
     /// Takes wanted records until the page is full, or up to a batch that can't be read.
@@ -198,29 +245,18 @@ impl RecordPage {
                 if self.is_full() {
                     return Ok(());
                 }
+                let bytes = bytes_of(&record);
+                if bytes > self.bytes_left {
+                    *next = record.offset;
+                    self.too_large = Some(bytes);
+                    return Ok(());
+                }
                 *next = record.offset + 1;
-                self.bytes_left = self.bytes_left.saturating_sub(bytes_of(&record));
-                self.records.push(own(record));
+                self.bytes_left -= bytes;
+                self.records.push(copy_of(&record));
             }
         }
         *next = last.saturating_add(1).clamp(wanted.start, wanted.end);
         Ok(())
     }
-}
-
-fn bytes_of(record: &Record) -> usize {
-    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-    let headers: usize = record.headers.iter().map(|header| header.key.len() + length(&header.value) + 64).sum();
-    length(&record.key) + length(&record.value) + headers + 64
-}
-
-/// Copied, so that it does not keep its batch in memory.
-fn own(mut record: Record) -> Record {
-    let own = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
-    record.key.iter_mut().chain(record.value.iter_mut()).for_each(own);
-    for header in &mut record.headers {
-        own(&mut header.key);
-        header.value.iter_mut().for_each(own);
-    }
-    record
 }

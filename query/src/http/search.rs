@@ -8,14 +8,16 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Response;
 use chronik_service::problem::Problem;
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::render::record;
-use crate::search::{Answer, Covered, Hit, Missing, SearchError, SearchRequest};
+use super::records::record_at;
+use super::render::{self, RecordDocument};
+use crate::search::{Answer, Covered, Cursor, Missing, SearchError, SearchRequest};
 use crate::service::QueryService;
 
 /// Parameters in the query string.
@@ -48,29 +50,47 @@ pub(crate) async fn search_post(
 async fn answer(service: &QueryService, parameters: Vec<(String, String)>) -> Result<Response, Problem> {
     let begun = Instant::now();
     let request = SearchRequest::from_parameters(parameters)?;
-    let answer = service.searcher.search(&request).await;
-    let took = begun.elapsed();
-    service.searcher.scanner.metrics.seconds.observe(took.as_secs_f64());
-    Ok(Json(document(answer?, took.as_millis() as u64)).into_response())
+    let answer = search(service, &request, begun).await;
+    service.searcher.scanner.metrics.seconds.observe(begun.elapsed().as_secs_f64());
+    Ok(answer?)
 }
 
-fn document(answer: Answer, took_ms: u64) -> Value {
-    json!({
-        "hits": answer.hits.into_iter().map(hit).collect::<Vec<_>>(),
-        "total": {"value": answer.total, "relation": if answer.counted { "eq" } else { "gte" }},
-        "coverage": answer.coverage.iter().map(Covered::json).collect::<Vec<_>>(),
-        "not_searched": answer.missing.iter().map(Missing::json).collect::<Vec<_>>(),
-        "cursor": answer.cursor.map(|cursor| cursor.text()),
-        "took_ms": took_ms,
-    })
+/// Has its turn until the answer is written, and the answer's room until it is sent.
+async fn search(service: &QueryService, request: &SearchRequest, begun: Instant) -> Result<Response, SearchError> {
+    let turn = service.searcher.turn().await?;
+    let mut answer = service.searcher.search(request).await?;
+    let mut room = service.answers.answer();
+    for hit in &mut answer.hits {
+        if hit.left_out.is_some() {
+            hit.record = record_at(service, &hit.topic, hit.partition, hit.record.offset, &mut room).await?;
+        }
+    }
+    let took_ms = begun.elapsed().as_millis() as u64;
+    let write = move || render::answer(&document(&answer, took_ms), room);
+    let written = service.searcher.scanner.cpu.run(write).await?;
+    drop(turn);
+    written
 }
 
-/// A record and `highlights`: [from, to) byte ranges of its value.
-fn hit(hit: Hit) -> Value {
-    let mut object = record(&hit.topic, hit.partition, &hit.record);
-    let highlights: Vec<Value> = hit.highlights.iter().map(|range| json!([range.start, range.end])).collect();
-    object.insert("highlights".into(), highlights.into());
-    object.into()
+#[derive(Serialize)]
+struct SearchDocument<'a> {
+    hits: Vec<RecordDocument<'a>>,
+    total: Value,
+    coverage: Vec<Value>,
+    not_searched: Vec<Value>,
+    cursor: Option<String>,
+    took_ms: u64,
+}
+
+fn document(answer: &Answer, took_ms: u64) -> SearchDocument<'_> {
+    SearchDocument {
+        hits: answer.hits.iter().map(RecordDocument::of_hit).collect(),
+        total: json!({"value": answer.total, "relation": if answer.counted { "eq" } else { "gte" }}),
+        coverage: answer.coverage.iter().map(Covered::json).collect(),
+        not_searched: answer.missing.iter().map(Missing::json).collect(),
+        cursor: answer.cursor.as_ref().map(Cursor::text),
+        took_ms,
+    }
 }
 
 /// `application/json`, or another type with the suffix `+json`; parameters such as a charset don't matter.

@@ -6,6 +6,7 @@ use chronik_peers::tail::TailError;
 use chronik_service::problem::Problem;
 
 use super::Missing;
+use crate::answer_room::NoRoom;
 use crate::cpu::CpuError;
 
 /// Why a search or a read of records is not answered.
@@ -27,6 +28,15 @@ pub(crate) enum SearchError {
     OutOfRange { offset: Offset, from: Offset, to: Offset },
     #[error("too many searches are waiting; try again later")]
     Busy,
+    #[error(
+        "an answer of {} bytes finds no room beside those that clients have not taken yet (they have {}, and one \
+         that needs more is let in at a time); try again later",
+        .0.bytes,
+        .0.bytes_max
+    )]
+    NoRoom(NoRoom),
+    #[error("the answer can't be written: {0}")]
+    Json(#[from] serde_json::Error),
     #[error("{} of the ranges to be searched could not be; partial=true answers from the rest", missing.len())]
     Incomplete { missing: Vec<Missing> },
     #[error("the catalog can't be read: {0}")]
@@ -43,6 +53,12 @@ pub(crate) enum SearchError {
     },
     #[error(transparent)]
     Cpu(#[from] CpuError),
+}
+
+impl From<NoRoom> for SearchError {
+    fn from(none: NoRoom) -> Self {
+        Self::NoRoom(none)
+    }
 }
 
 impl SearchError {
@@ -68,6 +84,7 @@ impl From<SearchError> for Problem {
                 problem(404, "offset_out_of_range").with("from", *from).with("to", *to)
             }
             SearchError::Busy => problem(503, "busy"),
+            SearchError::NoRoom(room) => problem(503, "busy").with("limit_bytes", room.bytes_max),
             SearchError::Incomplete { missing } => {
                 let list: Vec<_> = missing.iter().map(Missing::json).collect();
                 problem(503, "incomplete").with("not_searched", list)
@@ -76,7 +93,7 @@ impl From<SearchError> for Problem {
                 problem(503, "storage_unavailable")
             }
             SearchError::Batch { .. } => problem(500, "damaged_records"),
-            SearchError::Cpu(_) => problem(500, "internal"),
+            SearchError::Cpu(_) | SearchError::Json(_) => problem(500, "internal"),
         }
     }
 }

@@ -72,9 +72,8 @@ enum Outcome {
 }
 
 impl Searcher {
-    /// Runs a search when it is its turn. If the catalog turns out to be older than the bucket, it is refreshed once and all is done again.
+    /// Runs a search whose turn it is. If the catalog turns out to be older than the bucket, it is refreshed once and all is done again.
     pub(crate) async fn search(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
-        let _turn = self.turn().await?;
         let metrics = &self.scanner.metrics;
         metrics.searches.inc();
         let mut answer = self.attempt(request).await?;

@@ -22,6 +22,7 @@ mod unreadable;
 mod work_plan;
 
 pub(crate) use coverage::{Cause, Covered, Missing};
+pub(crate) use cursor::Cursor;
 pub(crate) use error::SearchError;
 pub(crate) use executor::{Answer, Searcher};
 pub(crate) use request::SearchRequest;

@@ -395,7 +395,9 @@ fn look_at(
     for record in matching {
         let place =
             Place { timestamp: record.timestamp, partition, offset: record.offset, topic: Arc::clone(&scope.topic) };
-        page.offer(place, || Hit::new(&scope.topic, partition, &record, scope.matcher.highlights(&record)));
+        page.offer(place, |bytes_max| {
+            Hit::new(&scope.topic, partition, &record, scope.matcher.highlights(&record), bytes_max)
+        });
     }
     Ok(compared)
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use chronik_format::batch::{Header, Record};
+use chronik_format::batch::Record;
 
 use super::order::{Place, Sort, Span};
+use crate::record_copy::{self, copy_of};
 
 /// A record that the matcher has confirmed.
 #[derive(Clone, Debug)]
@@ -17,6 +17,9 @@ pub(crate) struct Hit {
     pub(crate) partition: i32,
     pub(crate) record: Record,
     pub(crate) highlights: Vec<Range<usize>>,
+    /// A record that is larger than a page stays where it lies until there is room for an answer with it: it has no key,
+    /// value and headers here, but so many bytes of them.
+    pub(crate) left_out: Option<usize>,
 }
 
 /// The hits that come first after a cursor: at most `limit`, and at most about `bytes_max` bytes but at least one hit.
@@ -71,8 +74,9 @@ impl TopHits {
         Self { fence, ..Self::new(self.sort, self.limit, self.bytes_max, self.after.clone()) }
     }
 
-    /// Counts a matching record unless it lies at or before the cursor; `hit` is made only if it gets in.
-    pub(crate) fn offer(&mut self, place: Place, hit: impl FnOnce() -> Hit) {
+    /// Counts a matching record unless it lies at or before the cursor; `hit` is made, for a page of so many
+    /// bytes, only if it gets in.
+    pub(crate) fn offer(&mut self, place: Place, hit: impl FnOnce(usize) -> Hit) {
         if self.after.as_ref().is_some_and(|after| !self.sort.is_before(after, &place)) {
             return;
         }
@@ -82,7 +86,8 @@ impl TopHits {
         if ends.into_iter().flatten().any(behind) || (self.is_full() && self.last().is_none_or(behind)) {
             return;
         }
-        self.insert(Ranked { sort: self.sort, place }, hit());
+        let hit = hit(self.bytes_max);
+        self.insert(Ranked { sort: self.sort, place }, hit);
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
@@ -170,25 +175,25 @@ impl TopHits {
 }
 
 impl Hit {
-    /// Copies the record, which else would keep all of its batch in memory.
-    pub(crate) fn new(topic: &Arc<str>, partition: i32, record: &Record, highlights: Vec<Range<usize>>) -> Self {
-        let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-        let headers =
-            record.headers.iter().map(|header| Header { key: own(&header.key), value: header.value.as_ref().map(own) });
-        let record = Record {
-            key: record.key.as_ref().map(own),
-            value: record.value.as_ref().map(own),
-            headers: headers.collect(),
-            ..*record
+    /// Copies the record, which else would keep all of its batch in memory, unless it has more than `bytes_max`.
+    pub(crate) fn new(
+        topic: &Arc<str>,
+        partition: i32,
+        record: &Record,
+        highlights: Vec<Range<usize>>,
+        bytes_max: usize,
+    ) -> Self {
+        let left_out = Some(record_copy::bytes_of(record)).filter(|bytes| *bytes > bytes_max);
+        let record = match left_out {
+            None => copy_of(record),
+            Some(_) => Record { key: None, value: None, headers: Vec::new(), ..*record },
         };
-        Self { topic: Arc::clone(topic), partition, record, highlights }
+        Self { topic: Arc::clone(topic), partition, record, highlights, left_out }
     }
 }
 
 fn bytes_of(hit: &Hit) -> usize {
-    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-    let headers: usize = hit.record.headers.iter().map(|header| 72 + header.key.len() + length(&header.value)).sum();
-    256 + length(&hit.record.key) + length(&hit.record.value) + headers + 16 * hit.highlights.len()
+    256 + hit.left_out.unwrap_or_else(|| record_copy::bytes_of(&hit.record)) + 16 * hit.highlights.len()
 }
 
 #[cfg(test)]
@@ -209,7 +214,7 @@ mod tests {
             value: Some(vec![0; bytes].into()),
             headers: Vec::new(),
         };
-        page.offer(place.clone(), || Hit::new(&place.topic, 0, &record, Vec::new()));
+        page.offer(place.clone(), |bytes_max| Hit::new(&place.topic, 0, &record, Vec::new(), bytes_max));
     }
 
     proptest! {
@@ -242,6 +247,16 @@ mod tests {
             }
             prop_assert_eq!(seen, expected);
         }
+    }
+
+    #[test]
+    fn a_record_larger_than_a_page_is_named_and_left_where_it_lies() {
+        let mut page = TopHits::new(Sort::Oldest, 10, 1_000, None);
+        offer(&mut page, &place(1, 0), 5_000);
+        offer(&mut page, &place(2, 1), 10);
+        let hits: Vec<_> = page.into_hits().collect();
+        assert_eq!(hits.len(), 1);
+        assert!(hits[0].record.value.is_none() && hits[0].left_out.is_some_and(|bytes| bytes >= 5_000));
     }
 
     #[test]

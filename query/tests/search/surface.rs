@@ -6,6 +6,7 @@ use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec, Header, stamp};
 use chronik_query::QueryLimits;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use crate::world::{World, answer, get, parameters, places};
 
@@ -202,4 +203,39 @@ async fn pages_of_large_records_are_cut_short_and_lose_nothing() {
         cursor = document["cursor"].as_str().map(str::to_owned);
     }
     assert_eq!((found, cursor), (vec![4, 3, 2, 1, 0], None));
+}
+
+#[tokio::test]
+async fn a_record_larger_than_a_page_is_a_page_of_its_own_while_there_is_room() {
+    let (small, large) = ("small".to_owned(), "x".repeat(9 << 20));
+    let list = [&small, &large, &small];
+    let list = (0..).zip(list).map(|(n, value)| batch(n, &[(n, None, Some(value.as_bytes()))])).collect();
+    let mut world = World::new();
+    world.add_topic("t", vec![list]);
+    world.ship(2).await;
+    world.export(0).await;
+    let service = world.service_within(QueryLimits { answer_bytes: 1 << 20, ..QueryLimits::default() }, true);
+    let path = "/v1/topics/t/partitions/0/records";
+    for offset in 0..3 {
+        let (_, document) = get(&service, path, &parameters([("offset", &offset.to_string())])).await;
+        let values: Vec<_> =
+            document["records"].as_array().unwrap().iter().map(|record| record["value"].as_str().unwrap()).collect();
+        let expected = [&small, &large, &small][offset];
+        assert!(values == [expected.as_str()] && document["next_offset"] == offset + 1, "{offset}");
+    }
+    let search = "/v1/search?topic=t&sort=oldest&from=1&limit=5";
+    let untaken = service.clone().oneshot(Request::get(search).body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(untaken.status(), 200);
+    for path in [search, "/v1/topics/t/partitions/0/records?offset=1"] {
+        let (status, problem) = answer(&service, Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(
+            (status.as_u16(), &problem["code"], &problem["limit_bytes"]),
+            (503, &json!("busy"), &json!(1 << 20))
+        );
+    }
+    let (status, _) = get(&service, path, &parameters([("offset", "2")])).await;
+    assert_eq!(status, 200, "a small answer has room");
+    drop(untaken);
+    let (status, document) = answer(&service, Request::get(search).body(Body::empty()).unwrap()).await;
+    assert_eq!((status.as_u16(), document["hits"][0]["value"].as_str()), (200, Some(&*large)));
 }
