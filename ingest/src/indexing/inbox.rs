@@ -120,7 +120,7 @@ impl Desk {
         }
         self.propose(Command::RegisterResult(result)).await?;
         failpoint!("result-registered");
-        self.outbox.answered(job);
+        self.in_flight.answered(job);
         Ok(())
     }
 }

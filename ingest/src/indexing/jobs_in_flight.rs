@@ -18,7 +18,7 @@ const LOSSES_MAX: u32 = 3;
 
 /// A restart forgets it, and everything that has no archive is sent again.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct JobsInFlight {
     jobs: HashMap<String, JobOut>,
     losses: HashMap<RunKey, u32>,
 }
@@ -31,7 +31,7 @@ struct JobOut {
     missing_since: Option<Instant>,
 }
 
-impl Outbox {
+impl JobsInFlight {
     /// The queue has taken a job.
     pub fn sent(&mut self, id: String, runs: Vec<RunKey>, now: Instant) {
         let job = JobOut { runs, sent_at: now, missing_since: None };
@@ -114,15 +114,15 @@ mod tests {
     const WAITING: Option<Depth> = Some(Depth { visible: 1, in_flight: 0 });
     const WORKED_ON: Option<Depth> = Some(Depth { visible: 0, in_flight: 1 });
 
-    /// An outbox on a clock of its own, seconds.
+    /// Jobs in flight on a clock of their own, seconds.
     struct World {
-        outbox: Outbox,
+        in_flight: JobsInFlight,
         start: Instant,
     }
 
     impl World {
         fn new() -> Self {
-            Self { outbox: Outbox::default(), start: Instant::now() }
+            Self { in_flight: JobsInFlight::default(), start: Instant::now() }
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -131,12 +131,12 @@ mod tests {
 
         fn send(&mut self, id: &str, run: i64, seconds: u64) {
             let now = self.at(seconds);
-            self.outbox.sent(id.into(), vec![key(run)], now);
+            self.in_flight.sent(id.into(), vec![key(run)], now);
         }
 
         fn compare(&mut self, depth: Option<Depth>, seconds: u64) -> usize {
             let now = self.at(seconds);
-            self.outbox.compare(depth, now)
+            self.in_flight.compare(depth, now)
         }
     }
 
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(world.compare(EMPTY, 60), 0);
         assert_eq!(world.compare(EMPTY, 89), 0);
         assert_eq!(world.compare(EMPTY, 90), 1);
-        assert!(world.outbox.runs().is_empty());
+        assert!(world.in_flight.runs().is_empty());
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         world.compare(EMPTY, 30);
         world.send("b", 2, 60);
         assert_eq!(world.compare(EMPTY, 90), 1);
-        assert_eq!(world.outbox.runs(), HashSet::from([key(2)]));
+        assert_eq!(world.in_flight.runs(), HashSet::from([key(2)]));
         assert_eq!(world.compare(EMPTY, 120), 0);
         assert_eq!(world.compare(EMPTY, 150), 1);
     }
@@ -199,18 +199,18 @@ mod tests {
             world.send("b", 2, at);
             world.compare(WORKED_ON, at + 1);
             if round == 2 {
-                world.outbox.answered("b");
+                world.in_flight.answered("b");
             }
-            assert!(!world.outbox.is_exhausted(&key(1)));
+            assert!(!world.in_flight.is_exhausted(&key(1)));
             world.compare(EMPTY, at + 30);
             world.compare(EMPTY, at + 90);
         }
-        assert!(world.outbox.is_exhausted(&key(1)));
-        assert!(!world.outbox.is_exhausted(&key(2)));
-        world.outbox.keep_losses_of([key(1)].into_iter());
-        assert!(world.outbox.is_exhausted(&key(1)));
-        world.outbox.keep_losses_of([key(2)].into_iter());
-        assert!(!world.outbox.is_exhausted(&key(1)));
+        assert!(world.in_flight.is_exhausted(&key(1)));
+        assert!(!world.in_flight.is_exhausted(&key(2)));
+        world.in_flight.keep_losses_of([key(1)].into_iter());
+        assert!(world.in_flight.is_exhausted(&key(1)));
+        world.in_flight.keep_losses_of([key(2)].into_iter());
+        assert!(!world.in_flight.is_exhausted(&key(1)));
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
             world.send("a", 1, at);
             assert_eq!(world.compare(WAITING, at + 6 * hours - 1), 0);
             assert_eq!(world.compare(if round % 2 == 0 { WAITING } else { None }, at + 6 * hours), 1);
-            assert!(!world.outbox.is_exhausted(&key(1)));
+            assert!(!world.in_flight.is_exhausted(&key(1)));
         }
     }
 
@@ -234,17 +234,17 @@ mod tests {
             world.send("a", 1, round * 6 * hours);
             assert_eq!(world.compare(WORKED_ON, (round + 1) * 6 * hours), 1);
         }
-        assert!(world.outbox.is_exhausted(&key(1)));
+        assert!(world.in_flight.is_exhausted(&key(1)));
     }
 
     #[test]
     fn results_of_unknown_and_repeated_jobs_change_nothing() {
         let mut world = World::new();
         world.send("a", 1, 0);
-        world.outbox.answered("b");
-        assert_eq!(world.outbox.len(), 1);
-        world.outbox.answered("a");
-        world.outbox.answered("a");
-        assert!(world.outbox.is_empty());
+        world.in_flight.answered("b");
+        assert_eq!(world.in_flight.len(), 1);
+        world.in_flight.answered("a");
+        world.in_flight.answered("a");
+        assert!(world.in_flight.is_empty());
     }
 }

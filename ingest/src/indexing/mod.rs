@@ -27,7 +27,7 @@ use crate::metrics::ShipMetrics;
 use crate::state::command::{Command, GiveUp, Unreadable};
 
 use self::job_planner::{Batching, PendingRun};
-use self::jobs_in_flight::Outbox;
+use self::jobs_in_flight::JobsInFlight;
 
 pub use self::job_planner::JobOrigin;
 
@@ -100,7 +100,7 @@ impl IndexingHandle {
 /// The task's own memory.
 struct Desk {
     indexing: Indexing,
-    outbox: Outbox,
+    in_flight: JobsInFlight,
     ignored: HashSet<String>,
     pending: Arc<AtomicUsize>,
 }
@@ -118,8 +118,12 @@ impl Indexing {
     pub fn start(self) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
         let (flush, flushes) = mpsc::channel(16);
         let pending = Arc::new(AtomicUsize::new(0));
-        let desk =
-            Desk { indexing: self, outbox: Outbox::default(), ignored: HashSet::new(), pending: pending.clone() };
+        let desk = Desk {
+            indexing: self,
+            in_flight: JobsInFlight::default(),
+            ignored: HashSet::new(),
+            pending: pending.clone(),
+        };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
                 // Nothing that is cut off here is lost: what has no archive is sent again by whoever comes next.
@@ -181,13 +185,13 @@ impl Desk {
         let pending = job_planner::pending_runs(&self.indexing.lane.snapshot().await?);
         let lag = pending.iter().map(|run| run.registered_at).min().map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
-        self.outbox.keep_losses_of(pending.iter().map(PendingRun::key));
-        let out = self.outbox.runs();
+        self.in_flight.keep_losses_of(pending.iter().map(PendingRun::key));
+        let out = self.in_flight.runs();
         let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
         let Batching { batches, next_due } = job_planner::batch(waiting, self.indexing.limits, now_ms(), everything);
         for batch in batches {
             let (exhausted, fresh): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(|run| self.outbox.is_exhausted(&run.key()));
+                batch.into_iter().partition(|run| self.in_flight.is_exhausted(&run.key()));
             self.give_up(exhausted).await?;
             if let Err(error) = self.send(fresh).await {
                 tracing::warn!("a job was not sent, trying again: {error}");
@@ -217,7 +221,7 @@ impl Desk {
             self.indexing.queue.send(body).await?;
             failpoint!("job-sent");
             let keys = runs.iter().map(PendingRun::key).collect();
-            self.outbox.sent(id, keys, Instant::now());
+            self.in_flight.sent(id, keys, Instant::now());
         }
         Ok(())
     }
@@ -267,7 +271,7 @@ impl Desk {
                 None
             }
         };
-        let lost = self.outbox.compare(depth, Instant::now());
+        let lost = self.in_flight.compare(depth, Instant::now());
         if lost > 0 {
             tracing::warn!("{lost} jobs have no result and seem to be lost: sending them again");
         }
@@ -276,12 +280,12 @@ impl Desk {
     }
 
     fn sweep_every(&self) -> Duration {
-        if self.outbox.is_empty() { SWEEP_AT_REST } else { SWEEP_EVERY }
+        if self.in_flight.is_empty() { SWEEP_AT_REST } else { SWEEP_EVERY }
     }
 
     fn count(&self) {
-        self.pending.store(self.outbox.len(), Ordering::Relaxed);
-        self.indexing.metrics.pending_jobs.set(self.outbox.len() as i64);
+        self.pending.store(self.in_flight.len(), Ordering::Relaxed);
+        self.indexing.metrics.pending_jobs.set(self.in_flight.len() as i64);
     }
 }
 

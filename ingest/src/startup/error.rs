@@ -30,7 +30,7 @@ pub enum StartError {
     Continuity(#[from] ContinuityError),
     /// The bucket's last owner may still be at work.
     #[error(transparent)]
-    Vacancy(#[from] TakeoverError),
+    Takeover(#[from] TakeoverError),
     /// The data directory can't be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),

@@ -1,5 +1,5 @@
-//! From a data directory and a bucket to a lane that can run: a restart ([`resume`]), or a first start or a recovery
-//! ([`begin`]); then the log is [opened](open), and [compared](confirm) with the bucket's.
+//! From a data directory and a bucket to a lane that can run: a restart ([`mod@resume`]), or a first start or a recovery
+//! ([`mod@begin`]); then the log is [opened](open), and [compared](mod@confirm) with the bucket's.
 
 mod begin;
 mod confirm;
@@ -40,7 +40,7 @@ pub struct Started {
     /// Where the log ends.
     pub log_end: LogEnd,
     /// Whether the bucket has confirmed the claim, and that this is where its own log ends. If not, it could not be
-    /// reached: [`confirm`] asks it, and nothing may be written to it before.
+    /// reached: [`confirm()`] asks it, and nothing may be written to it before.
     pub confirmed: bool,
     /// The lane's state and tail.
     pub replayed: Replayed,

@@ -1,7 +1,7 @@
 //! The Tantivy leaf of a search: which records of an archive may match a query.
 //!
 //! An archive is opened with one read of its end, or of all of it if it is small, and kept within a byte limit. The
-//! query becomes a [plan](plan) that may select too much and never too little; the documents it selects lead to
+//! query becomes a [plan](query_plan) that may select too much and never too little; the documents it selects lead to
 //! batches in segments by the archive's tables. Everything that is read is checked against the table of contents.
 
 mod directory;

@@ -122,8 +122,8 @@ async fn read(
     room: &mut HeldRoom,
 ) -> Result<(Vec<Record>, Offset), SearchError> {
     let unknown_topic = SearchError::UnknownTopic { topic: topic.to_owned() };
-    let standing = service.searcher.sources.standing(topic).await?.ok_or(unknown_topic)?;
-    let found = standing.partitions.iter().find(|standing| standing.partition == partition);
+    let layout = service.searcher.sources.layout(topic).await?.ok_or(unknown_topic)?;
+    let found = layout.partitions.iter().find(|layout| layout.partition == partition);
     let place = found.ok_or_else(|| SearchError::UnknownPartition { topic: topic.to_owned(), partition })?;
     let range = place.range();
     let mut next = offset.unwrap_or(range.start);
@@ -137,7 +137,7 @@ async fn read(
             continue;
         }
         let held = service.searcher.scanner.memory.hold(READ_BYTES).await;
-        let batches = batches_at(service, &standing.id, place, next).await?;
+        let batches = batches_at(service, &layout.id, place, next).await?;
         let wanted = next..range.end;
         let taken = service
             .searcher

@@ -113,14 +113,14 @@ impl Searcher {
     async fn plan(&self, request: &SearchRequest) -> Result<Plan, SearchError> {
         let mut plan = Plan::default();
         let mut known_partition = false;
-        for standing in self.standings(request).await? {
+        for layout in self.layouts(request).await? {
             let wanted =
                 |partition| request.partitions.is_empty() || request.partitions.binary_search(partition).is_ok();
             let partitions: Vec<_> =
-                standing.partitions.iter().filter(|standing| wanted(&standing.partition)).cloned().collect();
+                layout.partitions.iter().filter(|layout| wanted(&layout.partition)).cloned().collect();
             known_partition |= !partitions.is_empty();
-            plan.topics = crc32c::crc32c_append(plan.topics, standing.id.0.as_bytes());
-            plan.add(&standing, &partitions, request);
+            plan.topics = crc32c::crc32c_append(plan.topics, layout.id.0.as_bytes());
+            plan.add(&layout, &partitions, request);
         }
         match (request.partitions.first(), request.topics.is_empty()) {
             (Some(&partition), false) if !known_partition => {
@@ -131,22 +131,22 @@ impl Searcher {
     }
 
     /// Where the topics to be searched stand. Those that are named have to exist and be searchable.
-    async fn standings(&self, request: &SearchRequest) -> Result<Vec<TopicLayout>, SearchError> {
-        let mut standings = Vec::new();
+    async fn layouts(&self, request: &SearchRequest) -> Result<Vec<TopicLayout>, SearchError> {
+        let mut layouts = Vec::new();
         if request.topics.is_empty() {
             for topic in self.sources.topics().await? {
-                let standing = self.sources.standing(&topic).await?;
-                standings.extend(standing.filter(|standing| standing.search_enabled));
+                let layout = self.sources.layout(&topic).await?;
+                layouts.extend(layout.filter(|layout| layout.search_enabled));
             }
         }
         for topic in &request.topics {
-            match self.sources.standing(topic).await? {
-                Some(standing) if standing.search_enabled => standings.push(standing),
+            match self.sources.layout(topic).await? {
+                Some(layout) if layout.search_enabled => layouts.push(layout),
                 Some(_) => return Err(SearchError::SearchDisabled { topic: topic.clone() }),
                 None => return Err(SearchError::UnknownTopic { topic: topic.clone() }),
             }
         }
-        Ok(standings)
+        Ok(layouts)
     }
 
     /// Takes units in the order of their timestamps. What can't get onto the page any more is only counted, as long as that needs

@@ -79,7 +79,7 @@ impl Sources {
     }
 
     /// Where a topic stands, or `None` if there is none of this name.
-    pub(crate) async fn standing(&self, name: &str) -> Result<Option<TopicLayout>, SearchError> {
+    pub(crate) async fn layout(&self, name: &str) -> Result<Option<TopicLayout>, SearchError> {
         let told = match &self.tail {
             None => Told::Nothing,
             Some(tail) => match tail.topic(name).await {
@@ -91,9 +91,11 @@ impl Sources {
         match self.page_for(name, &told).await {
             // Whether there is such a topic only the broker could tell.
             Ok(None) if let Told::Silent(message) = told => Err(TailError::Unavailable { message }.into()),
-            Ok(page) => Ok(stand(name, &told, page, None)),
+            Ok(page) => Ok(layout_of(name, &told, page, None)),
             // The tail can be searched without a catalog; what is not in it shows as a gap.
-            Err(error) if matches!(told, Told::Position(_)) => Ok(stand(name, &told, None, Some(&error.to_string()))),
+            Err(error) if matches!(told, Told::Position(_)) => {
+                Ok(layout_of(name, &told, None, Some(&error.to_string())))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -121,7 +123,7 @@ fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&Partition
     page.partitions.get(at)
 }
 
-fn stand(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Option<&str>) -> Option<TopicLayout> {
+fn layout_of(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Option<&str>) -> Option<TopicLayout> {
     let (id, search_enabled, settings, partitions) = match (told, &page) {
         (Told::Position(topic), _) => {
             let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));

@@ -78,18 +78,18 @@ pub(crate) struct Plan {
 }
 
 impl Scope {
-    fn new(standing: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) -> Self {
-        let settings = standing.settings;
+    fn new(layout: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) -> Self {
+        let settings = layout.settings;
         Self {
-            topic: Arc::clone(&standing.name),
-            id: standing.id,
-            page: standing.page.clone(),
+            topic: Arc::clone(&layout.name),
+            id: layout.id,
+            page: layout.page.clone(),
             settings,
             query: request.query.clone(),
             matcher: Matcher::new(&request.query, settings),
             from: request.from.unwrap_or(Timestamp::MIN),
             to: request.to,
-            bucket: partitions.iter().map(|standing| (standing.partition, standing.bucket.clone())).collect(),
+            bucket: partitions.iter().map(|layout| (layout.partition, layout.bucket.clone())).collect(),
         }
     }
 
@@ -135,8 +135,8 @@ impl Scope {
 
 impl Plan {
     /// Adds what is to be done for the given partitions of a topic.
-    pub(crate) fn add(&mut self, standing: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) {
-        let scope = Arc::new(Scope::new(standing, partitions, request));
+    pub(crate) fn add(&mut self, layout: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) {
+        let scope = Arc::new(Scope::new(layout, partitions, request));
         for partition in partitions {
             let Range { start: from, end: to } = partition.range();
             self.ranges.push(Covered { topic: Arc::clone(&scope.topic), partition: partition.partition, from, to });

@@ -131,7 +131,7 @@ async fn a_second_broker_is_refused_until_the_first_one_gives_the_bucket_up() {
     world.produce(&running, 20).await;
     let mut second = world.neighbour();
     second.rhythm = PATIENT;
-    let Err(IngestError::Start(StartError::Vacancy(refusal @ TakeoverError::InUse { .. }))) = second.try_start().await
+    let Err(IngestError::Start(StartError::Takeover(refusal @ TakeoverError::InUse { .. }))) = second.try_start().await
     else {
         panic!("the first one lives");
     };
@@ -260,7 +260,7 @@ impl World {
         let refused = third.try_start().await.map(|_| ());
         let in_use = matches!(
             &refused,
-            Err(IngestError::Start(StartError::Vacancy(TakeoverError::InUse { owner }))) if owner.contains("00000002")
+            Err(IngestError::Start(StartError::Takeover(TakeoverError::InUse { owner }))) if owner.contains("00000002")
         );
         assert!(in_use, "{refused:?}");
         self.bucket.heal();
