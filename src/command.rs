@@ -1,11 +1,11 @@
 //! The command line: what there is to say, and how a refusal is worded.
 
 use anyhow::Result;
-use chronik_service::cli::{Refusal, refuse_absent};
+use chronik_service::cli::{CommandLineError, refuse_absent};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::output::Output;
-use crate::server::Server;
+use crate::output::CommandOutput;
+use crate::server::ServerOptions;
 use crate::settings::StandaloneSettings;
 use crate::{standalone, tool};
 
@@ -18,7 +18,7 @@ pub struct Chronik {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    server: Server,
+    server: ServerOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -33,32 +33,32 @@ enum Command {
     Query(Box<chronik_query::RunSettings>),
     /// Create and list topics.
     #[command(subcommand)]
-    Topic(tool::topic::Topic),
+    Topic(tool::topic::TopicCommand),
     /// Write the lines of standard input into a topic.
-    Produce(tool::produce::Produce),
+    Produce(tool::produce::ProduceCommand),
     /// Print the records of a topic.
-    Consume(tool::consume::Consume),
+    Consume(tool::consume::ConsumeCommand),
     /// Find records.
-    Search(tool::search::Search),
+    Search(tool::search::SearchCommand),
     /// Show where every partition stands.
     Status,
     /// Ship everything that is acknowledged, and send it to be indexed.
     Seal,
     /// Check and make the bucket, and a queue.
     #[command(subcommand)]
-    Bucket(tool::bucket::Bucket),
+    Bucket(tool::bucket::BucketCommand),
     /// Look into a segment.
     #[command(subcommand)]
-    Segment(tool::inspect::Segment),
+    Segment(tool::inspect::SegmentCommand),
     /// Look into an archive.
     #[command(subcommand)]
-    Archive(tool::inspect::Archive),
+    Archive(tool::inspect::ArchiveCommand),
     /// Print the version.
     Version,
 }
 
 /// Reads a command line, with the program's name, and the environment.
-pub fn read(mut arguments: Vec<String>) -> Result<Chronik, Refusal> {
+pub fn read(mut arguments: Vec<String>) -> Result<Chronik, CommandLineError> {
     let mut chronik = Chronik::try_parse_from(&arguments);
     if chronik.as_ref().is_err_and(lacks_command) && arguments.get(1).is_none_or(|first| first.starts_with('-')) {
         arguments.insert(1, "standalone".to_owned());
@@ -67,7 +67,7 @@ pub fn read(mut arguments: Vec<String>) -> Result<Chronik, Refusal> {
     if ["standalone", "ingest", "indexer", "query"].contains(&arguments[1].as_str()) {
         refuse_absent(arguments.into_iter().skip(2))?;
     }
-    chronik.map_err(|error| Refusal::unclear(error, &Chronik::command()))
+    chronik.map_err(|error| CommandLineError::unclear(error, &Chronik::command()))
 }
 
 /// Whether a command line was refused that could be one of `standalone`.
@@ -80,7 +80,7 @@ impl Chronik {
     /// Does what was asked.
     pub async fn run(self) -> Result<()> {
         let Self { command, server } = self;
-        let output = Output::new(server.json);
+        let output = CommandOutput::new(server.json);
         match command {
             Command::Standalone(settings) => standalone::run(*settings).await,
             Command::Ingest(settings) => Ok(chronik_ingest::run(*settings).await?),
@@ -105,7 +105,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    fn given(line: &str) -> Result<Chronik, Refusal> {
+    fn given(line: &str) -> Result<Chronik, CommandLineError> {
         let arguments = std::iter::once("chronik").chain(line.split_whitespace());
         read(arguments.map(String::from).collect())
     }
@@ -120,7 +120,7 @@ mod tests {
         for line in ["", "--data-dir x", "--http-token t --kafka-port 1", "--http-token t"] {
             assert!(matches!(given(line).unwrap().command, Command::Standalone(_)), "{line}");
         }
-        assert!(matches!(given("--raft"), Err(Refusal::Absent(_))));
+        assert!(matches!(given("--raft"), Err(CommandLineError::Absent(_))));
         for line in ["x", "--json x", "-x", "--help", "produce --data-dir x"] {
             assert!(given(line).is_err(), "{line}");
         }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn settings_of_what_is_absent_are_refused_before_anything_starts() {
         for line in ["standalone --raft", "ingest --kafka-port 1 --raft", "query --listeners=x"] {
-            assert!(matches!(given(line), Err(Refusal::Absent(_))), "{line}");
+            assert!(matches!(given(line), Err(CommandLineError::Absent(_))), "{line}");
         }
     }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow, bail};
 use chronik_service::setting::{Endpoint, Secret};
 use serde_json::Value;
 
-use crate::server::Server;
+use crate::server::ServerOptions;
 
 /// A client of one HTTP address.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Http {
 
 impl Http {
     /// For the address that the command line names.
-    pub fn new(server: &Server) -> Self {
+    pub fn new(server: &ServerOptions) -> Self {
         Self { endpoint: server.http.clone(), token: server.http_token.clone(), client: reqwest::Client::new() }
     }
 

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 /// Where answers go.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub struct CommandOutput {
     /// Whether answers are JSON.
     pub json: bool,
     /// Whether a person reads them, at a terminal.
     pub terminal: bool,
 }
 
-impl Output {
+impl CommandOutput {
     /// Answers on standard output.
     pub fn new(json: bool) -> Self {
         Self { json, terminal: io::stdout().is_terminal() }

@@ -6,7 +6,7 @@ use clap::Args;
 /// Where the tool finds the server, and how it answers.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "For every command")]
-pub struct Server {
+pub struct ServerOptions {
     /// Answer in JSON.
     #[arg(long, global = true)]
     pub json: bool,

@@ -1,4 +1,5 @@
-//! Broker, indexer and search in one process. They share it, and nothing else but store, queue and what `chronik-peers` has them ask of each other.
+//! Broker, indexer and search in one process. They share it, and nothing else but store, queue and what `chronik-peers`
+//! has them ask of each other.
 
 use std::net::SocketAddr;
 
@@ -8,9 +9,9 @@ use chronik_indexer::{Indexer, IndexerParts};
 use chronik_ingest::{Ingest, IngestParts};
 use chronik_peers::cold;
 use chronik_query::{QueryLimits, QueryParts, QueryService};
-use chronik_service::process::{Process, reachable};
-use chronik_service::setting::Uses;
-use chronik_store::Access;
+use chronik_service::process::{ServiceProcess, reachable};
+use chronik_service::setting::CacheUses;
+use chronik_store::BucketAccess;
 
 use crate::settings::StandaloneSettings;
 
@@ -20,15 +21,15 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
     settings.bucket.check()?;
     settings.queue.check()?;
     let place = settings.http.place(settings.ingest.listener()?.bind.ip())?;
-    let process = Process::begin(place).await?;
+    let process = ServiceProcess::begin(place).await?;
     process.run(async |process| work(settings, process).await).await
 }
 
-async fn work(settings: StandaloneSettings, process: &Process) -> Result<()> {
+async fn work(settings: StandaloneSettings, process: &ServiceProcess) -> Result<()> {
     let metrics = &process.metrics;
     let queue = settings.queue.open(metrics).await?;
-    let store = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await?;
-    let memory = settings.cache.shares(Uses::Search);
+    let store = settings.bucket.open(&settings.ingest.data_dir, BucketAccess::Owner).await?;
+    let memory = settings.cache.shares(CacheUses::Search);
     let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory);
     let cancel = process.cancel.clone();
     let starting = Ingest::start(IngestParts {

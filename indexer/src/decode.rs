@@ -2,7 +2,7 @@
 //! nothing back.
 
 use bytes::Bytes;
-use chronik_format::archive::{Batch, REASON_BYTES_MAX, UNDECODABLE_MAX, Undecodable};
+use chronik_format::archive::{REASON_BYTES_MAX, RunBatch, UNDECODABLE_MAX, UndecodableBatches};
 use chronik_format::batch::{
     BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, check_unpacks, records, split, verify,
 };
@@ -11,28 +11,28 @@ use chronik_format::job::{JobRun, UnreadableRun};
 
 /// A run that can be indexed.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct DecodedRun {
     pub segment: String,
     pub place: JobRun,
     /// The batches that have records, with what the archive says about them.
-    pub batches: Vec<(Bytes, Batch)>,
+    pub batches: Vec<(Bytes, RunBatch)>,
     pub documents: u64,
     /// What no program can decode; at most [`UNDECODABLE_MAX`].
-    pub undecodable: Vec<Undecodable>,
+    pub undecodable: Vec<UndecodableBatches>,
 }
 
 /// What a run may take once it is decoded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct RunLimits {
     /// Bytes that one batch may have, decompressed.
     pub batch_bytes: usize,
     /// Records of a run.
     pub documents: u64,
 }
 
-impl Run {
+impl DecodedRun {
     /// Surveys the bytes of a run in a segment, or says why it can't be indexed.
-    pub(crate) fn survey(segment: &str, place: JobRun, bytes: Bytes, limits: Limits) -> Result<Self, UnreadableRun> {
+    pub(crate) fn survey(segment: &str, place: JobRun, bytes: Bytes, limits: RunLimits) -> Result<Self, UnreadableRun> {
         let mut run =
             Self { segment: segment.to_owned(), place, batches: Vec::new(), documents: 0, undecodable: Vec::new() };
         match run.take(bytes, limits) {
@@ -43,13 +43,14 @@ impl Run {
 
     /// Bytes of the run, as long as it is held.
     pub(crate) fn weight(&self) -> usize {
-        let undecodable = self.undecodable.len() * (size_of::<Undecodable>() + REASON_BYTES_MAX);
-        let deltas = |batch: &Batch| batch.offset_deltas.as_ref().map_or(0, |deltas| deltas.len() * size_of::<u32>());
-        let batches: usize = self.batches.iter().map(|(_, batch)| size_of::<(Bytes, Batch)>() + deltas(batch)).sum();
+        let undecodable = self.undecodable.len() * (size_of::<UndecodableBatches>() + REASON_BYTES_MAX);
+        let deltas =
+            |batch: &RunBatch| batch.offset_deltas.as_ref().map_or(0, |deltas| deltas.len() * size_of::<u32>());
+        let batches: usize = self.batches.iter().map(|(_, batch)| size_of::<(Bytes, RunBatch)>() + deltas(batch)).sum();
         self.place.length as usize + batches + undecodable
     }
 
-    fn take(&mut self, bytes: Bytes, limits: Limits) -> Result<(), String> {
+    fn take(&mut self, bytes: Bytes, limits: RunLimits) -> Result<(), String> {
         let place = self.place;
         let (mut position, mut next) = (place.position, place.first);
         for batch in split(bytes) {
@@ -92,7 +93,7 @@ impl Run {
         let mut reason = error.to_string();
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         let span = header.time_span();
-        let noted = Undecodable {
+        let noted = UndecodableBatches {
             partition: self.place.partition,
             first: header.base_offset,
             last: header.last_offset(),
@@ -100,7 +101,8 @@ impl Run {
             max_timestamp: span.latest,
             reason,
         };
-        let about = |batches: &Undecodable| (batches.min_timestamp, batches.max_timestamp, batches.reason.clone());
+        let about =
+            |batches: &UndecodableBatches| (batches.min_timestamp, batches.max_timestamp, batches.reason.clone());
         match self.undecodable.last_mut() {
             Some(before) if before.last + 1 == noted.first && about(before) == about(&noted) => {
                 before.last = noted.last
@@ -137,8 +139,8 @@ fn for_all_programs(batch: &[u8], error: BatchError) -> Result<BatchError, Batch
 }
 
 /// What the archive says about a batch; `None` if it has no records.
-fn row(header: &BatchHeader, position: u64, batch: &Bytes, batch_bytes: usize) -> Result<Option<Batch>, BatchError> {
-    let mut row: Option<Batch> = None;
+fn row(header: &BatchHeader, position: u64, batch: &Bytes, batch_bytes: usize) -> Result<Option<RunBatch>, BatchError> {
+    let mut row: Option<RunBatch> = None;
     let mut deltas = Vec::new();
     for record in records(batch, batch_bytes)? {
         let Record { offset, timestamp, .. } = record?;
@@ -146,7 +148,7 @@ fn row(header: &BatchHeader, position: u64, batch: &Bytes, batch_bytes: usize) -
         deltas.push(delta as u32);
         match &mut row {
             None => {
-                row = Some(Batch {
+                row = Some(RunBatch {
                     base_offset: header.base_offset,
                     position,
                     length: batch.len() as u32,
@@ -164,7 +166,7 @@ fn row(header: &BatchHeader, position: u64, batch: &Bytes, batch_bytes: usize) -
         }
     }
     let dense = (0..).zip(&deltas).all(|(n, delta)| n == *delta);
-    Ok(row.map(|row| Batch { offset_deltas: (!dense).then(|| deltas.into()), ..row }))
+    Ok(row.map(|row| RunBatch { offset_deltas: (!dense).then(|| deltas.into()), ..row }))
 }
 
 /// Whether a job's run is one at all.

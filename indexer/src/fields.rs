@@ -8,10 +8,10 @@ use tantivy::schema::{BytesOptions, Field, IndexRecordOption, Schema, TextFieldI
 use tantivy::tokenizer::{TextAnalyzer, TokenizerManager};
 use tantivy::{Index, IndexBuilder, IndexSettings as TantivySettings, TantivyDocument};
 
-use crate::tokenizer::Words;
+use crate::tokenizer::WordTokenizer;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Fields {
+pub(crate) struct IndexFields {
     schema: Schema,
     key: Field,
     value: Field,
@@ -19,7 +19,7 @@ pub(crate) struct Fields {
     values: ValueFormat,
 }
 
-impl Fields {
+impl IndexFields {
     pub(crate) fn new(settings: IndexSettings) -> Self {
         let words =
             TextFieldIndexing::default().set_tokenizer(ANALYSIS).set_fieldnorms(false).set_index_option(match settings
@@ -38,7 +38,7 @@ impl Fields {
     /// An index of these fields, in which one thread does everything.
     pub(crate) fn index(&self) -> IndexBuilder {
         let tokenizers = TokenizerManager::default();
-        tokenizers.register(ANALYSIS, TextAnalyzer::from(Words::new(self.values)));
+        tokenizers.register(ANALYSIS, TextAnalyzer::from(WordTokenizer::new(self.values)));
         let settings = TantivySettings { docstore_compress_dedicated_thread: false, ..Default::default() };
         Index::builder().schema(self.schema.clone()).settings(settings).tokenizers(tokenizers)
     }

@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use chronik_format::archive::Member;
+use chronik_format::archive::IndexFile;
 use tantivy::directory::{Directory, RamDirectory};
 use tantivy::index::SegmentId;
 use tantivy::{Index, TantivyDocument, TantivyError};
 
 use crate::error::IndexError;
-use crate::fields::Fields;
+use crate::fields::IndexFields;
 
 const META: &str = "meta.json";
 const STORE: &str = "store";
@@ -21,16 +21,16 @@ const SEGMENT_ID: &str = "00000000000000000000000000000000";
 const SMALLEST_TABLE_BYTES: usize = 15 << 20;
 
 /// The files of an index of one segment; of `directory`, because the index's own view hides their footers.
-pub(crate) fn of(index: &Index, directory: &RamDirectory, fields: &Fields) -> Result<Vec<Member>, IndexError> {
+pub(crate) fn of(index: &Index, directory: &RamDirectory, fields: &IndexFields) -> Result<Vec<IndexFile>, IndexError> {
     let segment = segment_id(index)?;
     let meta = directory.atomic_read(Path::new(META)).map_err(TantivyError::from)?;
-    let mut members = vec![Member { name: META.to_owned(), data: anonymous(&meta, &segment).into() }];
+    let mut members = vec![IndexFile { name: META.to_owned(), data: anonymous(&meta, &segment).into() }];
     for extension in ORDER {
         let name = format!("{SEGMENT_ID}.{extension}");
         if extension == STORE {
-            members.push(Member { name, data: empty_store(fields)? });
+            members.push(IndexFile { name, data: empty_store(fields)? });
         } else if let Some(data) = read(directory, &segment, extension)? {
-            members.push(Member { name, data });
+            members.push(IndexFile { name, data });
         }
     }
     Ok(members)
@@ -56,7 +56,7 @@ fn read(directory: &RamDirectory, segment: &SegmentId, extension: &str) -> Resul
 
 /// Tantivy writes a store even of documents of which nothing is stored, 2.5 bytes for each. That of an index without
 /// documents opens as well, and nobody asks it for one.
-fn empty_store(fields: &Fields) -> Result<Bytes, IndexError> {
+fn empty_store(fields: &IndexFields) -> Result<Bytes, IndexError> {
     let directory = RamDirectory::create();
     let index = fields
         .index()

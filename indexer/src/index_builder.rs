@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chronik_format::archive::{
-    ArchiveError, BuiltArchive, Description, RunTable, UNDECODABLE_MAX, Undecodable, VERSION, build,
+    ArchiveDescription, ArchiveError, BuiltArchive, RunTable, UNDECODABLE_MAX, UndecodableBatches, VERSION, build,
 };
 use chronik_format::batch::records;
 use chronik_format::job::{CoveredRun, Job, JobRun};
@@ -14,12 +14,12 @@ use tantivy::indexer::SingleSegmentIndexWriter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::Run;
+use crate::decode::DecodedRun;
 use crate::error::IndexError;
-use crate::fields::Fields;
+use crate::fields::IndexFields;
 use crate::files;
 
-/// Only sizes Tantivy's first hash table; how much a writer takes is measured, and limited by [`Budget`].
+/// Only sizes Tantivy's first hash table; how much a writer takes is measured, and limited by [`IndexBudget`].
 const FIRST_TABLE_BYTES: usize = 32 << 20;
 /// What a document takes beside what Tantivy accounts for: its own log of documents, the offset.
 const DOCUMENT_BYTES: usize = 24;
@@ -30,7 +30,7 @@ const DOCUMENTS_MAX: u64 = 1 << 30;
 
 /// Memory and time that an index may take while it is filled.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
+pub(crate) struct IndexBudget {
     /// From here on no further run is begun, bytes.
     pub full: usize,
     /// A run that leads beyond this is not indexed together with those before, bytes.
@@ -41,7 +41,7 @@ pub(crate) struct Budget {
     pub enough: Option<Instant>,
 }
 
-impl Budget {
+impl IndexBudget {
     /// Records that fit in, whatever they are.
     pub(crate) fn documents(&self) -> u64 {
         (self.most / DOCUMENT_BYTES) as u64
@@ -49,17 +49,17 @@ impl Budget {
 }
 
 /// An archive that has no name yet.
-pub(crate) struct Made {
+pub(crate) struct UnnamedArchive {
     pub archive: BuiltArchive,
     pub records: u64,
     pub runs: Vec<CoveredRun>,
-    pub undecodable: Vec<Undecodable>,
+    pub undecodable: Vec<UndecodableBatches>,
 }
 
 /// What became of the first of some runs.
-pub(crate) enum Filled {
+pub(crate) enum FillOutcome {
     /// So many of them are in an archive.
-    Archive(Box<Made>, usize),
+    Archive(Box<UnnamedArchive>, usize),
     /// The very first does not fit, even alone.
     TooLarge,
 }
@@ -67,17 +67,17 @@ pub(crate) enum Filled {
 /// Makes one archive of as many of the first runs as fit, unless `abandoned` before.
 pub(crate) fn fill(
     job: &Arc<Job>,
-    runs: &[Run],
-    budget: Budget,
+    runs: &[DecodedRun],
+    budget: IndexBudget,
     abandoned: &CancellationToken,
-) -> Result<Filled, IndexError> {
+) -> Result<FillOutcome, IndexError> {
     let mut runs = runs;
     loop {
         let mut draft = Draft::new(job)?;
         let fitting = draft.add_all(runs, budget, abandoned)?;
         match fitting {
-            Fitting::All(count) => return Ok(Filled::Archive(Box::new(draft.finish(job)?), count)),
-            Fitting::Overflow(0) => return Ok(Filled::TooLarge),
+            Fitting::All(count) => return Ok(FillOutcome::Archive(Box::new(draft.finish(job)?), count)),
+            Fitting::Overflow(0) => return Ok(FillOutcome::TooLarge),
             // What was added can't be taken out again: another draft ends before the run that was too much.
             Fitting::Overflow(before) => runs = &runs[..before],
         }
@@ -92,7 +92,7 @@ enum Fitting {
 }
 
 struct Draft {
-    fields: Fields,
+    fields: IndexFields,
     directory: RamDirectory,
     writer: SingleSegmentIndexWriter,
     table: RunTable,
@@ -101,7 +101,7 @@ struct Draft {
 
 impl Draft {
     fn new(job: &Job) -> Result<Self, IndexError> {
-        let fields = Fields::new(job.settings);
+        let fields = IndexFields::new(job.settings);
         let directory = RamDirectory::create();
         let writer = fields.index().single_segment_index_writer(directory.clone(), FIRST_TABLE_BYTES)?;
         Ok(Self { fields, directory, writer, table: RunTable::default(), documents: 0 })
@@ -111,7 +111,12 @@ impl Draft {
         self.writer.mem_usage() + self.documents as usize * DOCUMENT_BYTES
     }
 
-    fn add_all(&mut self, runs: &[Run], budget: Budget, abandoned: &CancellationToken) -> Result<Fitting, IndexError> {
+    fn add_all(
+        &mut self,
+        runs: &[DecodedRun],
+        budget: IndexBudget,
+        abandoned: &CancellationToken,
+    ) -> Result<Fitting, IndexError> {
         for (before, run) in runs.iter().enumerate() {
             let full = self.memory() >= budget.full
                 || self.documents + run.documents > DOCUMENTS_MAX
@@ -128,7 +133,12 @@ impl Draft {
     }
 
     /// Adds a run; false if it is too much.
-    fn add(&mut self, run: &Run, budget: Budget, abandoned: &CancellationToken) -> Result<bool, IndexError> {
+    fn add(
+        &mut self,
+        run: &DecodedRun,
+        budget: IndexBudget,
+        abandoned: &CancellationToken,
+    ) -> Result<bool, IndexError> {
         for (batch, _) in &run.batches {
             let undecodable = |error| ArchiveError::Unwritable { reason: format!("a batch that was decoded: {error}") };
             for (n, record) in (0..).zip(records(batch, budget.batch_bytes).map_err(undecodable)?) {
@@ -151,11 +161,11 @@ impl Draft {
         Ok(true)
     }
 
-    fn finish(self, job: &Job) -> Result<Made, IndexError> {
+    fn finish(self, job: &Job) -> Result<UnnamedArchive, IndexError> {
         failpoint!("indexer-building");
         let index = self.writer.finalize()?;
         let members = files::of(&index, &self.directory, &self.fields)?;
-        let description = Description {
+        let description = ArchiveDescription {
             v: VERSION,
             incarnation: job.incarnation,
             lane: job.lane,
@@ -166,7 +176,7 @@ impl Draft {
             records: self.documents,
         };
         let archive = build(description, members, &self.table)?;
-        Ok(Made {
+        Ok(UnnamedArchive {
             archive,
             records: self.documents,
             runs: self.table.covered(),
@@ -184,10 +194,10 @@ mod tests {
     use chronik_format::job::{IndexSettings, JobKind};
 
     use super::*;
-    use crate::decode::Limits;
+    use crate::decode::RunLimits;
 
     /// A run of records that have nothing in common, so that its index takes a known amount of memory at least.
-    fn run(partition: i32, records: usize) -> Run {
+    fn run(partition: i32, records: usize) -> DecodedRun {
         let mut builder = BatchBuilder::new(Codec::None);
         for n in 0..records {
             builder.push(0, None, Some(format!("{partition}x{n:x} {n:x}y{partition}").as_bytes()), &[]);
@@ -195,7 +205,7 @@ mod tests {
         let bytes: Bytes = builder.finish();
         let length = bytes.len() as u64;
         let place = JobRun { partition, first: 0, last: records as i64 - 1, position: 0, length };
-        Run::survey("s", place, bytes, Limits { batch_bytes: 1 << 20, documents: 1 << 20 }).unwrap()
+        DecodedRun::survey("s", place, bytes, RunLimits { batch_bytes: 1 << 20, documents: 1 << 20 }).unwrap()
     }
 
     fn job() -> Arc<Job> {
@@ -215,17 +225,17 @@ mod tests {
     }
 
     /// How many runs each archive has; 0 for a run that fits into none.
-    fn counts(mut runs: Vec<Run>, budget: Budget) -> Vec<usize> {
+    fn counts(mut runs: Vec<DecodedRun>, budget: IndexBudget) -> Vec<usize> {
         let mut counts = Vec::new();
         while !runs.is_empty() {
             match fill(&job(), &runs, budget, &CancellationToken::new()).unwrap() {
-                Filled::Archive(made, count) => {
+                FillOutcome::Archive(made, count) => {
                     let expected: u64 = runs[..count].iter().map(|run| run.documents).sum();
                     assert_eq!((made.records, made.runs.len()), (expected, count));
                     runs.drain(..count);
                     counts.push(count);
                 }
-                Filled::TooLarge => {
+                FillOutcome::TooLarge => {
                     runs.remove(0);
                     counts.push(0);
                 }
@@ -234,13 +244,13 @@ mod tests {
         counts
     }
 
-    fn memory_with(runs: &[Run]) -> usize {
+    fn memory_with(runs: &[DecodedRun]) -> usize {
         let mut draft = Draft::new(&job()).unwrap();
         draft.add_all(runs, ROOMY, &CancellationToken::new()).unwrap();
         draft.memory()
     }
 
-    const ROOMY: Budget = Budget { full: usize::MAX, most: usize::MAX, batch_bytes: 1 << 20, enough: None };
+    const ROOMY: IndexBudget = IndexBudget { full: usize::MAX, most: usize::MAX, batch_bytes: 1 << 20, enough: None };
 
     #[test]
     fn archives_end_between_runs_when_the_memory_is_full() {
@@ -248,13 +258,13 @@ mod tests {
         assert_eq!(counts(runs(), ROOMY), [4]);
         for (full_with, expected) in [(0, vec![1, 1, 1, 1]), (1, vec![1, 1, 1, 1]), (2, vec![2, 2]), (3, vec![3, 1])] {
             let full = memory_with(&runs()[..full_with]);
-            assert_eq!(counts(runs(), Budget { full, ..ROOMY }), expected);
+            assert_eq!(counts(runs(), IndexBudget { full, ..ROOMY }), expected);
         }
     }
 
     #[test]
     fn archives_end_between_runs_when_the_time_is_up() {
-        let late = Budget { enough: Some(Instant::now()), ..ROOMY };
+        let late = IndexBudget { enough: Some(Instant::now()), ..ROOMY };
         assert_eq!(counts((0..3).map(|partition| run(partition, 10)).collect(), late), [1, 1, 1]);
     }
 
@@ -268,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_run_that_is_too_much_goes_into_the_next_archive_or_into_none() {
-        let tight = Budget { most: memory_with(&[run(0, 3000)]), ..ROOMY };
+        let tight = IndexBudget { most: memory_with(&[run(0, 3000)]), ..ROOMY };
         assert_eq!(counts(vec![run(0, 3000), run(1, 3000), run(2, 30_000), run(3, 10)], tight), [1, 1, 0, 1]);
     }
 }

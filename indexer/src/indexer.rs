@@ -1,4 +1,4 @@
-//! The indexer as a worker: a bench, and the queue that brings it jobs.
+//! The indexer as a worker: a job runner, and the queue that brings it jobs.
 
 use chronik_format::job::{Job, JobResult};
 use chronik_service::telemetry::Metrics;
@@ -6,7 +6,7 @@ use chronik_store::SharedStore;
 use chronik_store::queue::SharedQueue;
 
 use crate::error::IndexError;
-use crate::job_runner::Bench;
+use crate::job_runner::JobRunner;
 
 /// What an indexer works with.
 #[derive(Clone, Debug)]
@@ -25,18 +25,18 @@ pub struct IndexerParts {
 #[derive(Debug)]
 pub struct Indexer {
     pub(crate) queue: SharedQueue,
-    pub(crate) bench: Bench,
+    pub(crate) runner: JobRunner,
 }
 
 impl Indexer {
     /// An indexer that is not at work yet.
     pub fn new(parts: IndexerParts) -> Self {
-        Self { queue: parts.queue, bench: Bench::new(parts.store, parts.memory_bytes, &parts.metrics) }
+        Self { queue: parts.queue, runner: JobRunner::new(parts.store, parts.memory_bytes, &parts.metrics) }
     }
 
     /// Does a job: the archives are in the store when it returns, the result is not. Runs that can't be indexed are
     /// named in the result and do not keep the others from it.
     pub async fn index(&self, job: Job) -> Result<JobResult, IndexError> {
-        self.bench.index(job, None).await
+        self.runner.index(job, None).await
     }
 }

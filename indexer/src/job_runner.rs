@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_format::archive::Undecodable;
+use chronik_format::archive::UndecodableBatches;
 use chronik_format::batch::DECOMPRESSED_BYTES_MAX;
 use chronik_format::job::{ArchiveMade, Job, JobResult};
 use chronik_format::names::ArchiveName;
@@ -12,47 +12,47 @@ use chronik_store::SharedStore;
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use crate::aside::Aside;
-use crate::decode::{Limits, Run, unreadable};
+use crate::decode::{DecodedRun, RunLimits, unreadable};
 use crate::error::IndexError;
-use crate::index_builder::{Budget, Filled, Made, fill};
+use crate::index_builder::{FillOutcome, IndexBudget, UnnamedArchive, fill};
 use crate::job::result;
 use crate::metrics::IndexerMetrics;
 use crate::patience::patiently;
-use crate::reader::{Reader, Surveyed, length_of};
+use crate::reader::{RunReader, SurveyedRun, length_of};
+use crate::work_thread::WorkThread;
 
 /// Less memory does not hold the largest batch and an index beside it.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
 
 /// Does jobs within a limit of memory, one at a time. Nothing is ever written to a local disk.
 #[derive(Debug)]
-pub(crate) struct Bench {
+pub(crate) struct JobRunner {
     pub store: SharedStore,
     pub metrics: IndexerMetrics,
-    budget: Budget,
-    reader: Reader,
-    aside: Aside,
+    budget: IndexBudget,
+    reader: RunReader,
+    thread: WorkThread,
 }
 
-impl Bench {
-    /// A bench for jobs that may take about so many bytes of memory, at least 64 MiB.
+impl JobRunner {
+    /// A runner for jobs that may take about so many bytes of memory, at least 64 MiB.
     pub(crate) fn new(store: SharedStore, memory_bytes: usize, metrics: &Metrics) -> Self {
         let memory = memory_bytes.max(MEMORY_BYTES_MIN);
-        let budget = Budget {
+        let budget = IndexBudget {
             full: memory / 8 * 3,
             most: memory / 2,
             batch_bytes: DECOMPRESSED_BYTES_MAX.min(memory / 8),
             enough: None,
         };
-        let (metrics, aside) = (IndexerMetrics::new(metrics), Aside::default());
-        let reader = Reader {
+        let (metrics, thread) = (IndexerMetrics::new(metrics), WorkThread::default());
+        let reader = RunReader {
             store: store.clone(),
-            aside: aside.clone(),
+            thread: thread.clone(),
             held_bytes_max: memory / 4,
-            limits: Limits { batch_bytes: budget.batch_bytes, documents: budget.documents() },
+            limits: RunLimits { batch_bytes: budget.batch_bytes, documents: budget.documents() },
             bytes_read: metrics.bytes_read.clone(),
         };
-        Self { store, metrics, budget, reader, aside }
+        Self { store, metrics, budget, reader, thread }
     }
 
     /// Does a job: the archives are in the store when it returns, the result is not. Runs that can't be indexed are
@@ -84,18 +84,18 @@ impl Bench {
     /// Makes archives of the runs that wait, as few as the memory allows.
     async fn archive(&self, job: &Arc<Job>, round: &mut Round) -> Result<(), IndexError> {
         let mut runs = round.waiting_runs();
-        let budget = Budget { enough: round.enough, ..self.budget };
+        let budget = IndexBudget { enough: round.enough, ..self.budget };
         while !(runs.is_empty() || round.is_late() && round.has_shown()) {
             let job_again = job.clone();
             let filled;
             (filled, runs) =
-                self.aside.run(move |abandoned| (fill(&job_again, &runs, budget, abandoned), runs)).await?;
+                self.thread.run(move |abandoned| (fill(&job_again, &runs, budget, abandoned), runs)).await?;
             match filled? {
-                Filled::Archive(made, count) => {
+                FillOutcome::Archive(made, count) => {
                     runs.drain(..count);
                     round.result.archives.push(self.create(job, *made).await?);
                 }
-                Filled::TooLarge => {
+                FillOutcome::TooLarge => {
                     let run = runs.remove(0);
                     let reason = format!("its index needs more than {} bytes of memory", budget.most);
                     round.result.unreadable.push(unreadable(&run.segment, run.place, reason));
@@ -105,7 +105,7 @@ impl Bench {
         Ok(())
     }
 
-    async fn create(&self, job: &Job, made: Made) -> Result<ArchiveMade, IndexError> {
+    async fn create(&self, job: &Job, made: UnnamedArchive) -> Result<ArchiveMade, IndexError> {
         let name = ArchiveName { topic: job.topic_id, incarnation: job.incarnation, ulid: Ulid::new() };
         let key = name.to_string();
         let (size, records, undecodable) = (made.archive.size, made.records, made.undecodable.len());
@@ -113,7 +113,7 @@ impl Bench {
         failpoint!("indexer-archived");
         tracing::info!(job = job.id, archive = key, bytes = size, records, "an archive is made");
         for batches in made.undecodable {
-            let Undecodable { partition, first, last, reason, .. } = batches;
+            let UndecodableBatches { partition, first, last, reason, .. } = batches;
             tracing::warn!(
                 job = job.id,
                 archive = key,
@@ -131,14 +131,14 @@ impl Bench {
 /// How far a job is.
 struct Round {
     result: JobResult,
-    waiting: Vec<Run>,
+    waiting: Vec<DecodedRun>,
     /// Bytes of the runs that wait.
     held: usize,
     enough: Option<Instant>,
 }
 
 impl Round {
-    fn take(&mut self, surveyed: Surveyed) {
+    fn take(&mut self, surveyed: SurveyedRun) {
         match surveyed {
             Ok(run) => {
                 self.held += run.weight();
@@ -148,7 +148,7 @@ impl Round {
         }
     }
 
-    fn waiting_runs(&mut self) -> Vec<Run> {
+    fn waiting_runs(&mut self) -> Vec<DecodedRun> {
         self.held = 0;
         std::mem::take(&mut self.waiting)
     }

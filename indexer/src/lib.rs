@@ -3,9 +3,8 @@
 //! A worker takes a [`Job`](chronik_format::job::Job) from the queue, reads its runs from their segments, checks and
 //! decodes every batch (`decode`), fills Tantivy indexes within a memory limit (`index_builder`), creates the
 //! archives under names of their own, puts a result into the lane's inbox, and acknowledges the job last. It keeps
-//! nothing: a worker that dies leaves at most objects that nobody names.
+//! nothing: a worker that dies leaves at most objects that no result names.
 
-mod aside;
 mod decode;
 mod error;
 mod fields;
@@ -22,6 +21,7 @@ mod report;
 mod run;
 mod settings;
 mod tokenizer;
+mod work_thread;
 mod worker;
 
 pub use error::IndexError;

@@ -1,5 +1,5 @@
-//! From the runs that a job names to runs that can be indexed. The partitions of a topic lie side by side in a segment, so
-//! that a job's runs are few reads, however many partitions there are.
+//! From the runs that a job names to runs that can be indexed. The partitions of a topic lie side by side in a segment,
+//! so that a job's runs are few reads, however many partitions there are.
 
 use std::ops::Range;
 
@@ -8,16 +8,16 @@ use chronik_format::job::{JobRun, UnreadableRun};
 use chronik_store::{SharedStore, StoreError};
 use prometheus::IntCounter;
 
-use crate::aside::Aside;
-use crate::decode::{Limits, Run, is_possible, unreadable};
+use crate::decode::{DecodedRun, RunLimits, is_possible, unreadable};
 use crate::error::IndexError;
 use crate::patience::patiently;
+use crate::work_thread::WorkThread;
 
 /// Bytes that are read at a time, unless a run alone has more.
 const READ_BYTES: u64 = 8 << 20;
 
 /// A run that can be indexed, or why it can't.
-pub(crate) type Surveyed = Result<Run, UnreadableRun>;
+pub(crate) type SurveyedRun = Result<DecodedRun, UnreadableRun>;
 
 /// Why the bytes of runs were not read.
 #[derive(Debug, thiserror::Error)]
@@ -30,24 +30,24 @@ enum Unread {
 
 /// Reads the runs of jobs.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct RunReader {
     pub store: SharedStore,
-    pub aside: Aside,
+    pub thread: WorkThread,
     /// Bytes of runs that are held at a time.
     pub held_bytes_max: usize,
     /// What a run may take.
-    pub limits: Limits,
+    pub limits: RunLimits,
     pub bytes_read: IntCounter,
 }
 
-impl Reader {
+impl RunReader {
     /// Divides the runs of one segment into those that are [read](Self::read) at a time.
     pub(crate) fn neighbours<'a>(&self, runs: &'a [JobRun]) -> impl Iterator<Item = &'a [JobRun]> + use<'a> {
         neighbours(runs, self.held_bytes_max as u64)
     }
 
     /// Reads runs that lie side by side, and surveys each.
-    pub(crate) async fn read(&self, segment: &str, places: &[JobRun]) -> Result<Vec<Surveyed>, IndexError> {
+    pub(crate) async fn read(&self, segment: &str, places: &[JobRun]) -> Result<Vec<SurveyedRun>, IndexError> {
         match self.bytes(segment, places).await {
             Ok(bytes) => self.survey(segment, places, bytes).await,
             Err(Unread::Store(error @ StoreError::Unavailable { .. })) => Err(error.into()),
@@ -80,14 +80,14 @@ impl Reader {
         Ok(patiently(|| self.store.read(segment, Some(range.clone()))).await?)
     }
 
-    async fn survey(&self, segment: &str, places: &[JobRun], bytes: Bytes) -> Result<Vec<Surveyed>, IndexError> {
+    async fn survey(&self, segment: &str, places: &[JobRun], bytes: Bytes) -> Result<Vec<SurveyedRun>, IndexError> {
         self.bytes_read.inc_by(bytes.len() as u64);
         let (segment, places, limits) = (segment.to_owned(), places.to_vec(), self.limits);
-        let surveyed = self.aside.run(move |_| {
+        let surveyed = self.thread.run(move |_| {
             let start = bytes_of(&places).start;
             let survey = |place: &JobRun| {
                 let at = (place.position - start) as usize;
-                Run::survey(&segment, *place, bytes.slice(at..at + place.length as usize), limits)
+                DecodedRun::survey(&segment, *place, bytes.slice(at..at + place.length as usize), limits)
             };
             places.iter().map(survey).collect()
         });

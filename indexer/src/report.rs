@@ -10,10 +10,10 @@ use ulid::Ulid;
 
 use crate::error::IndexError;
 use crate::job::{failed, run_count};
-use crate::job_runner::Bench;
+use crate::job_runner::JobRunner;
 use crate::patience::patiently;
 
-impl Bench {
+impl JobRunner {
     /// Does the job, or gives it up, and puts the result into the inbox. From `enough` on no further run is begun.
     pub(crate) async fn report(&self, job: Job, receives: u32, enough: Option<Instant>) -> Result<(), IndexError> {
         let name = ResultName { lane: job.lane, incarnation: job.incarnation, ulid: Ulid::new() };

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use chronik_format::names;
-use chronik_service::process::{Process, ServiceError};
+use chronik_service::process::{ServiceError, ServiceProcess};
 use chronik_store::queue::SharedQueue;
 use chronik_store::setting::QueueKind;
-use chronik_store::{Access, SharedStore, StoreError};
+use chronik_store::{BucketAccess, SharedStore, StoreError};
 
 use crate::indexer::{Indexer, IndexerParts};
 use crate::settings::RunSettings;
@@ -37,12 +37,12 @@ pub async fn run(settings: RunSettings) -> Result<(), RunError> {
     settings.bucket.check().map_err(ServiceError::from)?;
     settings.queue.check().map_err(ServiceError::from)?;
     let place = settings.http.place(Ipv4Addr::LOCALHOST.into());
-    let process = Process::begin(place.map_err(ServiceError::from)?).await?;
+    let process = ServiceProcess::begin(place.map_err(ServiceError::from)?).await?;
     process.run(async |process| Ok(work(settings, process).await?)).await
 }
 
-async fn work(settings: RunSettings, process: &Process) -> Result<(), ServiceError> {
-    let store = settings.bucket.open(&settings.data_dir, Access::Worker).await?;
+async fn work(settings: RunSettings, process: &ServiceProcess) -> Result<(), ServiceError> {
+    let store = settings.bucket.open(&settings.data_dir, BucketAccess::Worker).await?;
     let queue = settings.queue.open(&process.metrics).await?;
     let indexer = Indexer::new(IndexerParts {
         store: store.clone(),
@@ -59,7 +59,7 @@ async fn work(settings: RunSettings, process: &Process) -> Result<(), ServiceErr
 }
 
 /// Waits until bucket and queue answer.
-async fn until_reached(store: &SharedStore, queue: &SharedQueue, process: &Process) {
+async fn until_reached(store: &SharedStore, queue: &SharedQueue, process: &ServiceProcess) {
     while let Err(told) = reach(store, queue).await {
         tracing::warn!("jobs can't be worked on yet, trying again: {told}");
         process.readiness.unready(told);

@@ -6,18 +6,18 @@ use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 
 /// Gives the words of [`value_words`], each at its position.
 #[derive(Clone)]
-pub(crate) struct Words {
+pub(crate) struct WordTokenizer {
     format: ValueFormat,
     token: Token,
 }
 
-impl Words {
+impl WordTokenizer {
     pub(crate) fn new(format: ValueFormat) -> Self {
         Self { format, token: Token::default() }
     }
 }
 
-impl Tokenizer for Words {
+impl Tokenizer for WordTokenizer {
     type TokenStream<'a> = WordStream<'a>;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
@@ -27,7 +27,7 @@ impl Tokenizer for Words {
 }
 
 pub(crate) struct WordStream<'a> {
-    words: search::Words<'a>,
+    words: search::ValueWords<'a>,
     token: &'a mut Token,
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use chronik_store::queue::{Delivery, QueueError};
+use chronik_store::queue::{QueueDelivery, QueueError};
 use tokio_util::sync::CancellationToken;
 
 use crate::indexer::Indexer;
@@ -37,7 +37,7 @@ impl Indexer {
 
     /// The next jobs; `None` once cancelled. A wait at a server is not cut short, so that a job that it hands out
     /// meanwhile can be handed back.
-    async fn receive(&self, cancel: &CancellationToken) -> Option<Result<Vec<Delivery>, QueueError>> {
+    async fn receive(&self, cancel: &CancellationToken) -> Option<Result<Vec<QueueDelivery>, QueueError>> {
         let received = self.queue.receive(1, VISIBILITY, WAIT);
         match self.queue.waits_at_server() {
             true if cancel.is_cancelled() => None,
@@ -46,7 +46,7 @@ impl Indexer {
         }
     }
 
-    async fn work_on(&self, deliveries: Vec<Delivery>, cancel: &CancellationToken) -> Result<(), QueueError> {
+    async fn work_on(&self, deliveries: Vec<QueueDelivery>, cancel: &CancellationToken) -> Result<(), QueueError> {
         for delivery in deliveries {
             tokio::select! {
                 biased;
@@ -58,7 +58,7 @@ impl Indexer {
         Ok(())
     }
 
-    async fn hand_back(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    async fn hand_back(&self, delivery: &QueueDelivery) -> Result<(), QueueError> {
         let released = tokio::time::timeout(HAND_BACK, self.queue.release(&delivery.receipt));
         released.await.unwrap_or_else(|_| {
             Err(QueueError::Unavailable { message: format!("it did not take a job back within {HAND_BACK:?}") })
@@ -66,7 +66,7 @@ impl Indexer {
     }
 
     /// Keeps a job hidden from others, for ever. If that fails somebody else may do the job too, which is harmless.
-    async fn keep(&self, delivery: &Delivery) -> Infallible {
+    async fn keep(&self, delivery: &QueueDelivery) -> Infallible {
         loop {
             tokio::time::sleep(EXTENSION).await;
             if let Err(error) = self.queue.extend(&delivery.receipt, VISIBILITY).await {
@@ -75,22 +75,22 @@ impl Indexer {
         }
     }
 
-    async fn answer(&self, delivery: &Delivery) -> Result<(), QueueError> {
+    async fn answer(&self, delivery: &QueueDelivery) -> Result<(), QueueError> {
         let job = match parse(&delivery.body) {
             Ok(job) => job,
             Err(reason) => {
                 tracing::error!("a message is put with the dead letters: {reason}");
-                self.bench.metrics.jobs_refused.inc();
+                self.runner.metrics.jobs_refused.inc();
                 return self.queue.bury(delivery, &reason).await;
             }
         };
         let id = job.id.clone();
-        match self.bench.report(job, delivery.receives, None).await {
+        match self.runner.report(job, delivery.receives, None).await {
             Ok(()) => self.queue.acknowledge(&delivery.receipt).await,
             Err(error) => {
                 // It comes again when its visibility is over, which is the pause that it needs.
                 tracing::warn!(job = id, receives = delivery.receives, "a job is left for later: {error}");
-                self.bench.metrics.jobs_interrupted.inc();
+                self.runner.metrics.jobs_interrupted.inc();
                 Ok(())
             }
         }

@@ -10,12 +10,12 @@ use chronik_format::archive::{UNDECODABLE_MAX, inspect};
 use chronik_format::batch::{CONTROL, Codec, HEADER_LENGTH, forged};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobResult, JobRun};
 use chronik_format::names::ArchiveName;
-use chronik_store::faulty::{Fault, FaultyStore, Line, Operation};
+use chronik_store::faulty::{FaultyStore, ScriptLine, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, memory};
 use kit::{batch, embedded, indexer, job, record, segment};
 
-/// One of everything: keys, headers, a tombstone, a gap, every codec, a control batch, a batch that can't be decoded, two
-/// partitions and segments.
+/// One of everything: keys, headers, a tombstone, a gap, every codec, a control batch, a batch that can't be decoded,
+/// two partitions and segments.
 async fn one_of_everything(store: &SharedStore) -> Job {
     let first = vec![
         batch(Codec::None, 100, 0, &[(0, record(1_000, Some("a key"), Some("ERROR blk_12 lost"), &[]))]),
@@ -191,12 +191,12 @@ async fn partitions_that_lie_side_by_side_are_one_read() {
     let faulty = Arc::new(FaultyStore::new(memory()));
     let store: SharedStore = faulty.clone();
     let input = three_partitions(&store).await;
-    faulty.add(Line {
-        operation: Operation::Read,
+    faulty.add(ScriptLine {
+        operation: StoreOperation::Read,
         key_part: "segments/".into(),
         after: 1,
         times: usize::MAX,
-        fault: Fault::Missing,
+        fault: StoreFault::Missing,
     });
     let job = job(vec![input.clone()], IndexSettings::default());
     let result = indexer(&store, embedded()).index(job).await.unwrap();

@@ -12,7 +12,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use chronik_format::batch::Codec;
 use chronik_format::job::{IndexSettings, JobResult};
 use chronik_service::telemetry::Metrics;
-use chronik_store::queue::{Depth, RECEIVES_MAX, SharedQueue, SqsQueue};
+use chronik_store::queue::{QueueDepth, RECEIVES_MAX, SharedQueue, SqsQueue};
 use chronik_store::{SharedStore, memory};
 use kit::{batch, indexer, job, record, results, segment};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ async fn send_small_job(store: &SharedStore, queue: &SharedQueue) {
 async fn work_off(store: &SharedStore, queue: &SharedQueue) -> Vec<JobResult> {
     let cancel = CancellationToken::new();
     let stop = async {
-        while queue.depth().await.unwrap() != Depth::default() {
+        while queue.depth().await.unwrap() != QueueDepth::default() {
             tokio::time::sleep(TICK).await;
         }
         cancel.cancel();

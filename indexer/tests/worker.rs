@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronik_format::batch::Codec;
 use chronik_format::job::{IndexSettings, Job};
-use chronik_store::faulty::{Fault, FaultyStore, Operation};
-use chronik_store::queue::{Delivery, Depth, EmbeddedQueue, Queue, QueueError};
+use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
+use chronik_store::queue::{EmbeddedQueue, Queue, QueueDelivery, QueueDepth, QueueError};
 use chronik_store::{LocalBucket, SharedStore, memory};
 use kit::{batch, embedded, indexer, job, record, results, segment};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ async fn work_off(store: &SharedStore, queue: &Arc<EmbeddedQueue>) {
     let indexer =
         indexer(store, Arc::new(UntilEmpty { queue: queue.clone(), cancel: cancel.clone(), takes_back: true }));
     indexer.run(cancel).await;
-    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::default());
 }
 
 /// A queue that stops its worker when it is empty; it may be silent when a job is handed back.
@@ -40,8 +40,8 @@ struct UntilEmpty {
 
 #[async_trait]
 impl Queue for UntilEmpty {
-    async fn receive(&self, most: usize, hidden: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        if self.queue.depth().await? == Depth::default() {
+    async fn receive(&self, most: usize, hidden: Duration, wait: Duration) -> Result<Vec<QueueDelivery>, QueueError> {
+        if self.queue.depth().await? == QueueDepth::default() {
             self.cancel.cancel();
         }
         self.queue.receive(most, hidden, wait).await
@@ -61,10 +61,10 @@ impl Queue for UntilEmpty {
             false => std::future::pending().await,
         }
     }
-    async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
+    async fn bury(&self, delivery: &QueueDelivery, reason: &str) -> Result<(), QueueError> {
         self.queue.bury(delivery, reason).await
     }
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         self.queue.depth().await
     }
 }
@@ -114,17 +114,17 @@ async fn a_job_that_is_interrupted_is_handed_back_at_once() {
     let store: SharedStore = faulty.clone();
     let queue = embedded();
     queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
-    faulty.fail(Operation::Read, "segments/", Fault::Before, usize::MAX);
+    faulty.fail(StoreOperation::Read, "segments/", StoreFault::Before, usize::MAX);
     let cancel = CancellationToken::new();
     let stop = async {
         // The worker waits for the store by now.
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(queue.depth().await.unwrap(), Depth { visible: 0, in_flight: 1 });
+        assert_eq!(queue.depth().await.unwrap(), QueueDepth { visible: 0, in_flight: 1 });
         cancel.cancel();
     };
     let indexer = indexer(&store, queue.clone());
     tokio::join!(indexer.run(cancel.clone()), stop);
-    assert_eq!(queue.depth().await.unwrap(), Depth { visible: 1, in_flight: 0 });
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth { visible: 1, in_flight: 0 });
     faulty.heal();
     work_off(&store, &queue).await;
     assert_eq!(results(&store).await.len(), 1);
@@ -136,7 +136,7 @@ async fn a_queue_that_is_silent_does_not_hold_up_a_stop() {
     let store: SharedStore = faulty.clone();
     let queue = embedded();
     queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
-    faulty.fail(Operation::Read, "segments/", Fault::Before, usize::MAX);
+    faulty.fail(StoreOperation::Read, "segments/", StoreFault::Before, usize::MAX);
     let cancel = CancellationToken::new();
     let silent = UntilEmpty { queue: queue.clone(), cancel: cancel.clone(), takes_back: false };
     let stop = async {
@@ -151,13 +151,13 @@ async fn a_queue_that_is_silent_does_not_hold_up_a_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_store_is_waited_for() {
-    for operation in [Operation::Read, Operation::Create] {
+    for operation in [StoreOperation::Read, StoreOperation::Create] {
         let inner = memory();
         let faulty = Arc::new(FaultyStore::new(inner.clone()));
         let store: SharedStore = faulty.clone();
         let queue = embedded();
         queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
-        faulty.fail(operation, "", Fault::Before, 8);
+        faulty.fail(operation, "", StoreFault::Before, 8);
         work_off(&store, &queue).await;
         let [result] = &results(&store).await[..] else { panic!("one result is expected") };
         assert_eq!((result.archives.len(), result.unreadable.len()), (1, 0));
@@ -171,8 +171,8 @@ async fn a_job_that_takes_longer_than_its_visibility_stays_with_its_worker() {
     let queue = embedded();
     queue.send(serde_json::to_string(&small_job(&store).await).unwrap()).await.unwrap();
     // Waiting for either takes a minute and a half.
-    faulty.fail(Operation::Read, "segments/", Fault::Before, 9);
-    faulty.fail(Operation::Create, "topics/", Fault::Before, 9);
+    faulty.fail(StoreOperation::Read, "segments/", StoreFault::Before, 9);
+    faulty.fail(StoreOperation::Create, "topics/", StoreFault::Before, 9);
     let begun = tokio::time::Instant::now();
     tokio::join!(work_off(&store, &queue), work_off(&store, &queue));
     assert!(begun.elapsed() > Duration::from_secs(180));
@@ -187,7 +187,7 @@ async fn a_job_that_never_ends_is_reported_the_fifth_time() {
     let queue = embedded();
     let job = small_job(&store).await;
     queue.send(serde_json::to_string(&job).unwrap()).await.unwrap();
-    faulty.fail(Operation::Create, "topics/", Fault::Before, usize::MAX);
+    faulty.fail(StoreOperation::Create, "topics/", StoreFault::Before, usize::MAX);
     work_off(&store, &queue).await;
     let [result] = &results(&store).await[..] else { panic!("one result is expected") };
     assert_eq!((result.archives.len(), result.unreadable.len()), (0, 1));

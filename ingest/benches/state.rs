@@ -1,4 +1,5 @@
-//! What the lane's owner does between two writes of the log, on a state with a long history: `cargo bench -p chronik-ingest --bench state`.
+//! What the lane's owner does between two writes of the log, on a state with a long history: `cargo bench -p
+//! chronik-ingest --bench state`.
 
 use std::hint::black_box;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use chronik_format::catalog::reader::CatalogReader;
 use chronik_format::ids::{LaneId, LogIndex};
-use chronik_net::{Limits, Server};
+use chronik_net::{KafkaServer, NetLimits};
 use chronik_peers::cold::SharedColdReader;
 use chronik_peers::tail::{self, SharedTail};
 use chronik_service::handles;
@@ -290,17 +290,19 @@ impl Ingest {
     }
 }
 
-async fn bind(listener: &Listener) -> Result<Server, IngestError> {
-    let limits = Limits::default();
-    let limits = Limits {
+async fn bind(listener: &Listener) -> Result<KafkaServer, IngestError> {
+    let limits = NetLimits::default();
+    let limits = NetLimits {
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
         connections_max: handles::for_clients(limits.connections_max),
         ..limits
     };
-    Server::bind(listener.bind, limits).await.map_err(|source| IngestError::Bind { address: listener.bind, source })
+    KafkaServer::bind(listener.bind, limits)
+        .await
+        .map_err(|source| IngestError::Bind { address: listener.bind, source })
 }
 
-fn address_of(server: &Server, listener: &Listener) -> Result<SocketAddr, IngestError> {
+fn address_of(server: &KafkaServer, listener: &Listener) -> Result<SocketAddr, IngestError> {
     server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })
 }
 

@@ -96,8 +96,8 @@ impl RecordReader {
         Ok(batches.into_iter().map(BatchBytes::from_whole).collect())
     }
 
-    /// Offset and timestamp of the first record at or after the log start whose timestamp is at least `timestamp`. What is not in
-    /// the bucket yet is read through.
+    /// Offset and timestamp of the first record at or after the log start whose timestamp is at least `timestamp`. What
+    /// is not in the bucket yet is read through.
     pub async fn offset_for_time(
         &self,
         topic: &TopicView,
@@ -192,9 +192,9 @@ impl LogRead {
         Self { topic, partition, from, max_bytes, next: from, batches: Vec::new(), bytes: 0, damage: None }
     }
 
-    /// Whole batches, the first one containing `from`, from stretches that hold it; at most about `max_bytes`, but at least
-    /// one; what comes before a failure, which is an error only for who asks for what lies in it: what lies before the one
-    /// asked for does not matter. `None` if the log has been let go of there meanwhile.
+    /// Whole batches, the first one containing `from`, from stretches that hold it; at most about `max_bytes`, but at
+    /// least one; what comes before a failure, which is an error only for who asks for what lies in it: what lies
+    /// before the one asked for does not matter. `None` if the log has been let go of there meanwhile.
     pub(crate) fn run(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Option<Vec<BatchBytes>>, ReadError> {
         match self.look_through(wal, stretches) {
             _ if !self.batches.is_empty() => Ok(Some(std::mem::take(&mut self.batches))),

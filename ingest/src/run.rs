@@ -5,9 +5,9 @@ use std::sync::Arc;
 use chronik_format::ids::LaneId;
 use chronik_peers::cold::{self, RemoteReaders, SharedColdReader};
 use chronik_service::http_client::HttpClient;
-use chronik_service::process::{Process, ServiceError, reachable};
-use chronik_service::setting::Uses;
-use chronik_store::Access;
+use chronik_service::process::{ServiceError, ServiceProcess, reachable};
+use chronik_service::setting::CacheUses;
+use chronik_store::BucketAccess;
 use chronik_store::setting::QueueKind;
 
 use crate::broker::{Ingest, IngestError, IngestParts};
@@ -33,11 +33,11 @@ pub async fn run(settings: RunSettings) -> Result<(), RunError> {
     settings.bucket.check().map_err(ServiceError::from)?;
     settings.queue.check().map_err(ServiceError::from)?;
     let kafka = settings.ingest.listener()?.bind.ip();
-    let process = Process::begin(settings.http.place(kafka).map_err(ServiceError::from)?).await?;
+    let process = ServiceProcess::begin(settings.http.place(kafka).map_err(ServiceError::from)?).await?;
     process.run(async |process| serve(settings, process).await).await
 }
 
-async fn serve(settings: RunSettings, process: &Process) -> Result<(), RunError> {
+async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), RunError> {
     if settings.queue.queue == QueueKind::Embedded {
         tracing::warn!(
             "no indexer can take jobs from a queue within this process: searches will scan the segments; set \
@@ -45,9 +45,9 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), RunError>
         );
     }
     let queue = settings.queue.open(&process.metrics).await.map_err(ServiceError::from)?;
-    let opened = settings.bucket.open(&settings.ingest.data_dir, Access::Owner).await;
+    let opened = settings.bucket.open(&settings.ingest.data_dir, BucketAccess::Owner).await;
     let store = opened.map_err(ServiceError::from)?;
-    let memory = settings.cache.shares(Uses::Broker);
+    let memory = settings.cache.shares(CacheUses::Broker);
     let (catalog, local) = cold::readers(&store, LaneId::SOLE, &memory);
     let cold: SharedColdReader = match &settings.workers.query_endpoints {
         Some(endpoints) => {

@@ -52,7 +52,8 @@ pub struct IngestSettings {
     /// Size of one write-ahead log file
     #[arg(long, env = "CHRONIK_WAL_ROTATION_SIZE", default_value = "64MiB")]
     pub wal_rotation_size: ByteSize,
-    /// The most disk space the write-ahead log takes; by default 80 % of what is free at the start and what it has taken
+    /// The most disk space the write-ahead log takes; by default 80 % of what is free at the start and what it has
+    /// taken
     #[arg(long, env = "CHRONIK_WAL_MAX_BYTES")]
     pub wal_max_bytes: Option<ByteSize>,
     /// A segment is shipped once so much is unshipped; 64MiB is the most
@@ -80,8 +81,9 @@ pub struct IngestSettings {
     /// shipped is lost to the bucket
     #[arg(long, env = "CHRONIK_TAKE_OVER", default_value_t = false, action = clap::ArgAction::SetTrue, value_parser = setting::switch)]
     pub take_over: bool,
-    /// Acknowledge only while the last sign of life in the bucket is younger than another broker waits before it takes the
-    /// bucket: nothing acknowledged is lost to a successor that was too early, but an outage of the bucket stops producers
+    /// Acknowledge only while the last sign of life in the bucket is younger than another broker waits before it takes
+    /// the bucket: nothing acknowledged is lost to a successor that was too early, but an outage of the bucket stops
+    /// producers
     #[arg(long, env = "CHRONIK_STRICT_LEASE", default_value_t = false, action = clap::ArgAction::SetTrue, value_parser = setting::switch)]
     pub strict_lease: bool,
     /// The same for all brokers, so not for the operator to set.

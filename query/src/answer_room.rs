@@ -7,9 +7,9 @@ use prometheus::IntGauge;
 
 /// How many bytes of answers may be held until they are sent.
 ///
-/// An answer gets at most half of what is free, so that small ones get in beside clients that take nothing of large ones. One
-/// answer at a time has what it needs beside the room, however large it is: a page is never smaller than one record, and
-/// a reader would never get past it. So what is held is at most all room and one answer.
+/// An answer gets at most half of what is free, so that small ones get in beside clients that take nothing of large
+/// ones. One answer at a time has what it needs beside the room, however large it is: a page is never smaller than one
+/// record, and a reader would never get past it. So what is held is at most all room and one answer.
 #[derive(Debug)]
 pub(crate) struct AnswerRoom {
     bytes_max: usize,

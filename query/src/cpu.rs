@@ -4,7 +4,7 @@ use tokio::sync::Semaphore;
 
 /// Where decompressing and matching happens: off the async runtime, on as many threads at a time as there are cores.
 #[derive(Clone, Debug)]
-pub(crate) struct Cpu {
+pub(crate) struct CpuPool {
     threads: Arc<Semaphore>,
 }
 
@@ -13,7 +13,7 @@ pub(crate) struct Cpu {
 #[error("a search task failed: {0}")]
 pub(crate) struct CpuError(String);
 
-impl Cpu {
+impl CpuPool {
     pub(crate) fn new(threads: usize) -> Self {
         Self { threads: Arc::new(Semaphore::new(threads)) }
     }

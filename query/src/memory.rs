@@ -6,12 +6,12 @@ const UNIT_BYTES: usize = 1024;
 
 /// Bytes that all searches together may hold of segments and tail while they look through them.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
+pub(crate) struct ScanMemory {
     units: Arc<Semaphore>,
     total: u32,
 }
 
-impl Memory {
+impl ScanMemory {
     pub(crate) fn new(bytes: usize) -> Self {
         let total = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
         Self { units: Arc::new(Semaphore::new(total as usize)), total }

@@ -1,7 +1,7 @@
 //! What records that are kept take in memory.
 
 use bytes::Bytes;
-use chronik_format::batch::{Header, Record};
+use chronik_format::batch::{Record, RecordHeader};
 
 /// About as many bytes as the copy of a record takes.
 pub(crate) fn bytes_of(record: &Record) -> usize {
@@ -13,8 +13,10 @@ pub(crate) fn bytes_of(record: &Record) -> usize {
 /// A copy: the record itself would keep all of its batch in memory.
 pub(crate) fn copy_of(record: &Record) -> Record {
     let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-    let headers =
-        record.headers.iter().map(|header| Header { key: own(&header.key), value: header.value.as_ref().map(own) });
+    let headers = record
+        .headers
+        .iter()
+        .map(|header| RecordHeader { key: own(&header.key), value: header.value.as_ref().map(own) });
     Record {
         key: record.key.as_ref().map(own),
         value: record.value.as_ref().map(own),

@@ -9,9 +9,9 @@ use chronik_format::ids::LaneId;
 use chronik_peers::cold;
 use chronik_peers::tail::{FollowLimits, FollowedTail, RemoteTail, SharedTail};
 use chronik_service::http_client::HttpClient;
-use chronik_service::process::{Process, ServiceError};
-use chronik_service::setting::Uses;
-use chronik_store::Access;
+use chronik_service::process::{ServiceError, ServiceProcess};
+use chronik_service::setting::CacheUses;
+use chronik_store::BucketAccess;
 
 use crate::http::routes;
 use crate::service::{QueryLimits, QueryParts, QueryService};
@@ -24,13 +24,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn run(settings: RunSettings) -> Result<(), ServiceError> {
     settings.bucket.check()?;
     let place = settings.http.place(Ipv4Addr::LOCALHOST.into())?;
-    let process = Process::begin(place).await?;
+    let process = ServiceProcess::begin(place).await?;
     process.run(async |process| serve(settings, process).await).await
 }
 
-async fn serve(settings: RunSettings, process: &Process) -> Result<(), ServiceError> {
-    let store = settings.bucket.open(&settings.data_dir, Access::Reader).await?;
-    let memory = settings.cache.shares(Uses::Search);
+async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), ServiceError> {
+    let store = settings.bucket.open(&settings.data_dir, BucketAccess::Reader).await?;
+    let memory = settings.cache.shares(CacheUses::Search);
     let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory);
     let service = QueryService::new(QueryParts {
         store,
@@ -51,7 +51,11 @@ async fn serve(settings: RunSettings, process: &Process) -> Result<(), ServiceEr
 }
 
 /// A copy of what the brokers have not shipped, of at most so many bytes, if there are brokers to ask.
-fn followed_tail(settings: &RunSettings, bytes: usize, process: &Process) -> Result<Option<SharedTail>, ServiceError> {
+fn followed_tail(
+    settings: &RunSettings,
+    bytes: usize,
+    process: &ServiceProcess,
+) -> Result<Option<SharedTail>, ServiceError> {
     let Some(endpoints) = &settings.brokers.ingest_endpoints else {
         return Ok(None);
     };
@@ -65,7 +69,7 @@ fn followed_tail(settings: &RunSettings, bytes: usize, process: &Process) -> Res
 }
 
 /// Waits until the catalog could be read once: before that nothing can be answered.
-async fn first_catalog(catalog: &CatalogReader, process: &Process) {
+async fn first_catalog(catalog: &CatalogReader, process: &ServiceProcess) {
     while let Err(error) = catalog.refresh().await {
         tracing::warn!("the catalog can't be read yet, trying again: {error}");
         process.readiness.unready(format!("the catalog can't be read: {error}"));

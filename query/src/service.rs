@@ -3,17 +3,17 @@ use std::sync::Arc;
 use chronik_format::catalog::CatalogReader;
 use chronik_peers::cold::SharedColdReader;
 use chronik_peers::tail::SharedTail;
-use chronik_service::setting::Shares;
+use chronik_service::setting::CacheShares;
 use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
 use tokio::sync::Semaphore;
 
 use crate::answer_room::AnswerRoom;
 use crate::archive::ArchiveLeaf;
-use crate::cpu::Cpu;
-use crate::memory::Memory;
+use crate::cpu::CpuPool;
+use crate::memory::ScanMemory;
 use crate::metrics::SearchMetrics;
-use crate::search::{Scanner, Searcher, Sources, Unreadable};
+use crate::search::{LayoutSources, RecordScanner, SearchExecutor, UnreadableBatches};
 
 /// What a query service works with.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ pub struct QueryLimits {
 
 impl QueryLimits {
     /// The usual limits, within a share of the process's memory.
-    pub fn within(memory: &Shares) -> Self {
+    pub fn within(memory: &CacheShares) -> Self {
         Self { cache_bytes: memory.archives as u64, read_bytes: memory.scans, ..Self::default() }
     }
 }
@@ -69,7 +69,7 @@ impl Default for QueryLimits {
 
 /// Answers searches and reads of records; holds no state but caches.
 pub struct QueryService {
-    pub(crate) searcher: Searcher,
+    pub(crate) searcher: SearchExecutor,
     pub(crate) cold: SharedColdReader,
     pub(crate) answers: Arc<AnswerRoom>,
 }
@@ -81,16 +81,16 @@ impl QueryService {
         let limits = parts.limits;
         let metrics = SearchMetrics::register(&parts.metrics);
         let answers = AnswerRoom::new(limits.answer_bytes, metrics.http_answer_bytes.clone());
-        let scanner = Scanner {
+        let scanner = RecordScanner {
             store: Arc::clone(&parts.store),
             tail: parts.tail.clone(),
-            cpu: Cpu::new(threads),
-            memory: Memory::new(limits.read_bytes),
-            unreadable: Unreadable::new(metrics.unreadable.clone()),
+            cpu: CpuPool::new(threads),
+            memory: ScanMemory::new(limits.read_bytes),
+            unreadable: UnreadableBatches::new(metrics.unreadable.clone()),
             metrics,
         };
-        let searcher = Searcher {
-            sources: Sources { catalog: parts.catalog, tail: parts.tail },
+        let searcher = SearchExecutor {
+            sources: LayoutSources { catalog: parts.catalog, tail: parts.tail },
             leaf: ArchiveLeaf::new(parts.store, limits.cache_bytes),
             scanner,
             breadth: threads.clamp(2, 8),

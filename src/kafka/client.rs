@@ -13,7 +13,7 @@ use chronik_wire::{
 };
 
 use super::KafkaError;
-use super::connection::{Connection, is_passing};
+use super::connection::{BrokerConnection, is_passing};
 
 /// The last version of Fetch that names topics.
 const FETCH_VERSION_MAX: i16 = 12;
@@ -27,7 +27,7 @@ const BATCH_BYTES_MAX: usize = 512 << 20;
 
 /// A topic and who leads its partitions.
 #[derive(Clone, Debug)]
-pub struct Topic {
+pub struct TopicLeaders {
     pub name: String,
     /// By partition number: the leader's address.
     pub leaders: Vec<String>,
@@ -35,7 +35,7 @@ pub struct Topic {
 
 /// What a fetch of one partition brought.
 #[derive(Debug)]
-pub struct Read {
+pub struct FetchedRecords {
     pub partition: PartitionId,
     /// From the offset asked for onward.
     pub records: Vec<Record>,
@@ -47,21 +47,21 @@ pub struct Read {
 
 /// A client of one cluster.
 #[derive(Debug)]
-pub struct Client {
+pub struct KafkaClient {
     bootstrap: String,
-    connections: HashMap<String, Connection>,
+    connections: HashMap<String, BrokerConnection>,
 }
 
-impl Client {
+impl KafkaClient {
     /// Connects to any broker of the cluster.
     pub async fn connect(bootstrap: &str) -> Result<Self, KafkaError> {
-        let connection = Connection::open(bootstrap).await?;
+        let connection = BrokerConnection::open(bootstrap).await?;
         Ok(Self { bootstrap: bootstrap.to_owned(), connections: HashMap::from([(bootstrap.to_owned(), connection)]) })
     }
 
-    async fn at(&mut self, address: &str) -> Result<&mut Connection, KafkaError> {
+    async fn at(&mut self, address: &str) -> Result<&mut BrokerConnection, KafkaError> {
         if !self.connections.contains_key(address) {
-            let connection = Connection::open(address).await?;
+            let connection = BrokerConnection::open(address).await?;
             self.connections.insert(address.to_owned(), connection);
         }
         self.connections.get_mut(address).ok_or_else(|| KafkaError::Unreachable {
@@ -70,13 +70,13 @@ impl Client {
         })
     }
 
-    async fn home(&mut self) -> Result<&mut Connection, KafkaError> {
+    async fn home(&mut self) -> Result<&mut BrokerConnection, KafkaError> {
         let bootstrap = self.bootstrap.clone();
         self.at(&bootstrap).await
     }
 
     /// A topic by name; `create` lets the broker create it if it does that for clients.
-    pub async fn topic(&mut self, name: &str, create: bool) -> Result<Topic, KafkaError> {
+    pub async fn topic(&mut self, name: &str, create: bool) -> Result<TopicLeaders, KafkaError> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() }]),
             allow_auto_topic_creation: create,
@@ -99,7 +99,7 @@ impl Client {
     }
 
     /// All topics, by name.
-    pub async fn topics(&mut self) -> Result<Vec<Topic>, KafkaError> {
+    pub async fn topics(&mut self) -> Result<Vec<TopicLeaders>, KafkaError> {
         let request = MetadataRequest { topics: None, ..Default::default() };
         let mut topics = topics_of(self.home().await?.call(i16::MAX, &request).await?);
         topics.sort_by(|a, b| a.name.cmp(&b.name));
@@ -135,7 +135,12 @@ impl Client {
     }
 
     /// Appends a batch, durably; returns the offset of its first record.
-    pub async fn append(&mut self, topic: &Topic, partition: PartitionId, batch: Bytes) -> Result<Offset, KafkaError> {
+    pub async fn append(
+        &mut self,
+        topic: &TopicLeaders,
+        partition: PartitionId,
+        batch: Bytes,
+    ) -> Result<Offset, KafkaError> {
         let request = ProduceRequest {
             acks: -1,
             timeout_ms: 30_000,
@@ -164,7 +169,7 @@ impl Client {
     /// partition without a record that young gets -1.
     pub async fn offsets(
         &mut self,
-        topic: &Topic,
+        topic: &TopicLeaders,
         partitions: &[PartitionId],
         time: Timestamp,
     ) -> Result<HashMap<PartitionId, Offset>, KafkaError> {
@@ -190,8 +195,13 @@ impl Client {
         Ok(offsets)
     }
 
-    /// Records of some partitions, each from its offset onward up to what can't be read; waits a moment if there are none.
-    pub async fn fetch(&mut self, topic: &Topic, from: &HashMap<PartitionId, Offset>) -> Result<Vec<Read>, KafkaError> {
+    /// Records of some partitions, each from its offset onward up to what can't be read; waits a moment if there are
+    /// none.
+    pub async fn fetch(
+        &mut self,
+        topic: &TopicLeaders,
+        from: &HashMap<PartitionId, Offset>,
+    ) -> Result<Vec<FetchedRecords>, KafkaError> {
         let mut wanted: Vec<_> = from.keys().copied().collect();
         wanted.sort_unstable();
         let mut reads = Vec::new();
@@ -221,7 +231,7 @@ impl Client {
                 let what = || format!("reading partition {partition} of {} at offset {start}", topic.name);
                 reads.push(match KafkaError::check(data.error_code, None, what) {
                     Ok(()) => open(&topic.name, partition, start, joined(data.records.0)),
-                    Err(error) => Read { partition, records: Vec::new(), next: start, failure: Some(error) },
+                    Err(error) => FetchedRecords { partition, records: Vec::new(), next: start, failure: Some(error) },
                 });
             }
         }
@@ -229,7 +239,7 @@ impl Client {
     }
 }
 
-impl Topic {
+impl TopicLeaders {
     fn leader(&self, partition: PartitionId) -> Result<&str, KafkaError> {
         let leader = usize::try_from(partition).ok().and_then(|number| self.leaders.get(number));
         leader.map(String::as_str).ok_or_else(|| KafkaError::Refused {
@@ -257,7 +267,7 @@ fn first_error(topic: &chronik_wire::MetadataResponseTopic) -> ErrorCode {
     std::iter::once(topic.error_code).chain(of_partitions).find(|code| !code.is_none()).unwrap_or(ErrorCode::NONE)
 }
 
-fn topics_of(answer: MetadataResponse) -> Vec<Topic> {
+fn topics_of(answer: MetadataResponse) -> Vec<TopicLeaders> {
     let address = |host: &str, port: i32| match host.contains(':') {
         true => format!("[{host}]:{port}"),
         false => format!("{host}:{port}"),
@@ -270,7 +280,7 @@ fn topics_of(answer: MetadataResponse) -> Vec<Topic> {
         .map(|mut topic| {
             topic.partitions.sort_by_key(|partition| partition.partition_index);
             let leaders = topic.partitions.iter().map(|p| brokers.get(&p.leader_id).cloned().unwrap_or_default());
-            Topic { name: topic.name.clone().unwrap_or_default(), leaders: leaders.collect() }
+            TopicLeaders { name: topic.name.clone().unwrap_or_default(), leaders: leaders.collect() }
         })
         .collect()
 }
@@ -282,10 +292,10 @@ fn joined(mut chunks: Vec<Bytes>) -> Bytes {
     chunks.iter().flatten().copied().collect::<BytesMut>().freeze()
 }
 
-/// The records of consecutive batches from `start` on, up to the first that can't be read. The last batch may be cut off,
-/// as Kafka allows.
-fn open(topic: &str, partition: PartitionId, start: Offset, bytes: Bytes) -> Read {
-    let mut read = Read { partition, records: Vec::new(), next: start, failure: None };
+/// The records of consecutive batches from `start` on, up to the first that can't be read. The last batch may be cut
+/// off, as Kafka allows.
+fn open(topic: &str, partition: PartitionId, start: Offset, bytes: Bytes) -> FetchedRecords {
+    let mut read = FetchedRecords { partition, records: Vec::new(), next: start, failure: None };
     for batch in batch::split(bytes) {
         let (after, records) = match batch {
             Err(_) if read.next > start => break,
@@ -365,7 +375,7 @@ mod tests {
     #[test]
     fn partitions_are_grouped_by_their_leaders() {
         let leaders = ["a:1", "b:1", "a:1"].map(String::from).to_vec();
-        let topic = Topic { name: "t".to_owned(), leaders };
+        let topic = TopicLeaders { name: "t".to_owned(), leaders };
         let groups = topic.by_leader(&[0, 1, 2]).unwrap();
         assert_eq!(groups, [("a:1".to_owned(), vec![0, 2]), ("b:1".to_owned(), vec![1])]);
         assert!(topic.by_leader(&[3]).unwrap_err().to_string().contains("it has 3 partitions"));

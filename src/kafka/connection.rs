@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chronik_wire::{ApiVersionsRequest, ApiVersionsResponse, ErrorCode, Request, frame};
+use chronik_wire::{ApiVersionsRequest, ApiVersionsResponse, ErrorCode, RequestMessage, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,7 +21,7 @@ const CLIENT_ID: &str = "chronik";
 
 /// An open connection to one broker.
 #[derive(Debug)]
-pub struct Connection {
+pub struct BrokerConnection {
     address: String,
     stream: TcpStream,
     /// API number → versions that the broker serves.
@@ -29,7 +29,7 @@ pub struct Connection {
     last_correlation_id: i32,
 }
 
-impl Connection {
+impl BrokerConnection {
     /// Connects and asks what the broker serves.
     pub async fn open(address: &str) -> Result<Self, KafkaError> {
         let unreachable = |source| KafkaError::Unreachable { address: address.to_owned(), source };
@@ -49,7 +49,7 @@ impl Connection {
     }
 
     /// Asks in the highest version that both sides know, at most `version_max`.
-    pub async fn call<R: Request>(&mut self, version_max: i16, request: &R) -> Result<R::Response, KafkaError> {
+    pub async fn call<R: RequestMessage>(&mut self, version_max: i16, request: &R) -> Result<R::Response, KafkaError> {
         let ours = R::VERSIONS;
         let (lowest, highest) = self.versions.get(&R::API.key()).copied().unwrap_or((0, -1));
         let version = highest.min(version_max).min(*ours.end());
@@ -59,7 +59,7 @@ impl Connection {
         self.exchange(version, request).await
     }
 
-    async fn exchange<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, KafkaError> {
+    async fn exchange<R: RequestMessage>(&mut self, version: i16, request: &R) -> Result<R::Response, KafkaError> {
         self.last_correlation_id = self.last_correlation_id.wrapping_add(1);
         let chunks = frame::request(self.last_correlation_id, Some(CLIENT_ID), version, request);
         let answer = timeout(ANSWER_TIME_MAX, self.round_trip(chunks))

@@ -6,6 +6,6 @@ mod connection;
 mod error;
 mod partitioner;
 
-pub use client::{Client, Topic};
+pub use client::{KafkaClient, TopicLeaders};
 pub use error::KafkaError;
 pub use partitioner::partition_of_key;

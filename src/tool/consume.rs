@@ -7,13 +7,13 @@ use chronik_format::ids::{Offset, PartitionId};
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use clap::Args;
 
-use crate::kafka::{Client, Topic};
-use crate::output::{Output, record_document};
-use crate::server::Server;
+use crate::kafka::{KafkaClient, TopicLeaders};
+use crate::output::{CommandOutput, record_document};
+use crate::server::ServerOptions;
 
 /// `chronik consume`
 #[derive(Args, Debug)]
-pub struct Consume {
+pub struct ConsumeCommand {
     topic: String,
     /// Where to start: beginning, end, or an offset, which needs --partition where there are several.
     #[arg(long, value_name = "WHERE", default_value = "beginning", value_parser = start)]
@@ -36,9 +36,9 @@ enum Start {
     At(Offset),
 }
 
-impl Consume {
+impl ConsumeCommand {
     /// Prints values line by line, byte for byte, or whole records as JSON.
-    pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
+    pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
         tokio::select! {
             result = self.print(server, output) => result,
             // The usual way to end `--follow`.
@@ -46,8 +46,8 @@ impl Consume {
         }
     }
 
-    async fn print(&self, server: &Server, output: &Output) -> Result<()> {
-        let mut client = Client::connect(&server.bootstrap).await?;
+    async fn print(&self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
+        let mut client = KafkaClient::connect(&server.bootstrap).await?;
         let topic = client.topic(&self.topic, false).await?;
         if let (Start::At(offset), [], 2..) = (self.from, &self.partitions[..], topic.leaders.len()) {
             bail!(
@@ -88,8 +88,8 @@ impl Consume {
     /// Where to read from, and the ends as they are now.
     async fn ranges(
         &self,
-        client: &mut Client,
-        topic: &Topic,
+        client: &mut KafkaClient,
+        topic: &TopicLeaders,
     ) -> Result<(HashMap<PartitionId, Offset>, HashMap<PartitionId, Offset>)> {
         let all: Vec<PartitionId> = (0..topic.leaders.len() as PartitionId).collect();
         let partitions = if self.partitions.is_empty() { &all } else { &self.partitions };
@@ -113,7 +113,7 @@ impl Consume {
     }
 }
 
-fn print_record(output: &Output, topic: &str, partition: PartitionId, record: &Record) -> Result<()> {
+fn print_record(output: &CommandOutput, topic: &str, partition: PartitionId, record: &Record) -> Result<()> {
     if output.json {
         return output.document(&record_document(topic, partition, record));
     }

@@ -4,29 +4,29 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use chronik_format::{archive, segment};
 use chronik_store::setting::BucketSettings;
-use chronik_store::{Access, LocalBucket, SharedStore};
+use chronik_store::{BucketAccess, LocalBucket, SharedStore};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::output::{Output, shown};
+use crate::output::{CommandOutput, shown};
 
 /// `chronik segment`
 #[derive(Debug, Subcommand)]
-pub enum Segment {
+pub enum SegmentCommand {
     /// Describe a segment, and check every byte of it.
-    Inspect(Box<Object>),
+    Inspect(Box<InspectOptions>),
 }
 
 /// `chronik archive`
 #[derive(Debug, Subcommand)]
-pub enum Archive {
+pub enum ArchiveCommand {
     /// Describe an archive, and check every byte of it.
-    Inspect(Box<Object>),
+    Inspect(Box<InspectOptions>),
 }
 
 /// An object, wherever it lies.
 #[derive(Args, Debug)]
-pub struct Object {
+pub struct InspectOptions {
     /// A file, or an object's name in the bucket.
     #[arg(value_name = "FILE|KEY")]
     object: String,
@@ -37,8 +37,8 @@ pub struct Object {
     bucket: BucketSettings,
 }
 
-impl Segment {
-    pub async fn run(self, output: &Output) -> Result<()> {
+impl SegmentCommand {
+    pub async fn run(self, output: &CommandOutput) -> Result<()> {
         let Self::Inspect(object) = self;
         let (store, key) = object.locate().await?;
         let description = serde_json::to_value(segment::inspect(store, &key).await?)?;
@@ -65,8 +65,8 @@ impl Segment {
 
 const COLUMNS: [&str; 6] = ["partition", "first", "last", "batches", "position", "length"];
 
-impl Archive {
-    pub async fn run(self, output: &Output) -> Result<()> {
+impl ArchiveCommand {
+    pub async fn run(self, output: &CommandOutput) -> Result<()> {
         let Self::Inspect(object) = self;
         let (store, key) = object.locate().await?;
         let description = serde_json::to_value(archive::inspect(store.as_ref(), &key).await?)?;
@@ -86,7 +86,7 @@ impl Archive {
     }
 }
 
-impl Object {
+impl InspectOptions {
     /// The store that has it, opened for reading alone, and its name there.
     async fn locate(&self) -> Result<(SharedStore, String)> {
         let file = Path::new(&self.object);
@@ -95,7 +95,7 @@ impl Object {
             let name = name.to_str().context("the file's name is not UTF-8")?;
             return Ok((Arc::new(LocalBucket::view(directory)?), name.to_owned()));
         }
-        let bucket = self.bucket.open(&self.data_dir, Access::Reader).await;
+        let bucket = self.bucket.open(&self.data_dir, BucketAccess::Reader).await;
         let bucket = bucket.with_context(|| {
             format!("{} is no file, and the bucket for an object of this name can't be opened", self.object)
         })?;
@@ -104,7 +104,7 @@ impl Object {
 }
 
 /// The single values of a description, one a line.
-fn facts(output: &Output, description: &Value) -> Result<()> {
+fn facts(output: &CommandOutput, description: &Value) -> Result<()> {
     let members = description.as_object().into_iter().flatten();
     for (name, value) in members.filter(|(_, value)| !value.is_array() && !value.is_object()) {
         output.line(&format!("{:<20} {}", name.replace('_', " "), shown(value)))?;

@@ -3,16 +3,16 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use chronik_format::batch::{BatchBuilder, Codec, Header};
+use chronik_format::batch::{BatchBuilder, Codec, RecordHeader};
 use chronik_format::ids::{Offset, PartitionId};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::clock::now_ms;
-use crate::kafka::{Client, Topic, partition_of_key};
-use crate::output::Output;
-use crate::server::Server;
+use crate::kafka::{KafkaClient, TopicLeaders, partition_of_key};
+use crate::output::CommandOutput;
+use crate::server::ServerOptions;
 
 /// What a broker of ours accepts in one batch at most; a longer line could never be stored.
 const LINE_BYTES_MAX: usize = 32 << 20;
@@ -25,7 +25,7 @@ type Lines = Vec<Vec<u8>>;
 
 /// `chronik produce`
 #[derive(Args, Debug)]
-pub struct Produce {
+pub struct ProduceCommand {
     /// The topic; a broker that creates topics on use creates it.
     topic: String,
     /// What stands between key and value in a line; a line without it has no key.
@@ -33,12 +33,12 @@ pub struct Produce {
     key_separator: Option<String>,
     /// A header for every record; may be repeated.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    headers: Vec<Header>,
+    headers: Vec<RecordHeader>,
     /// How batches are compressed.
     #[arg(long, value_name = "CODEC", default_value = "none")]
     codec: CodecName,
-    /// The partition [default: by the key; lines without one go to one partition a batch, and the next batch to the next,
-    /// as Kafka's own producers send them].
+    /// The partition [default: by the key; lines without one go to one partition a batch, and the next batch to the
+    /// next, as Kafka's own producers send them].
     #[arg(long, value_name = "NUMBER")]
     partition: Option<PartitionId>,
 }
@@ -60,11 +60,11 @@ struct Appended {
     records: u64,
 }
 
-impl Produce {
+impl ProduceCommand {
     /// Every line of standard input, without its line feed, becomes a record. Lines that are there go out together;
     /// nothing waits for more.
-    pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
-        let mut client = Client::connect(&server.bootstrap).await?;
+    pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
+        let mut client = KafkaClient::connect(&server.bootstrap).await?;
         let topic = client.topic(&self.topic, true).await?;
         let mut groups = lines_of_stdin();
         let mut appended = BTreeMap::new();
@@ -105,7 +105,7 @@ impl Produce {
         }
     }
 
-    fn report(&self, output: &Output, appended: &BTreeMap<PartitionId, Appended>) -> Result<()> {
+    fn report(&self, output: &CommandOutput, appended: &BTreeMap<PartitionId, Appended>) -> Result<()> {
         if !output.json {
             return output.line(&format!("{} in {}", told_so_far(appended), self.topic));
         }
@@ -119,8 +119,8 @@ impl Produce {
 }
 
 async fn send(
-    client: &mut Client,
-    topic: &Topic,
+    client: &mut KafkaClient,
+    topic: &TopicLeaders,
     partition: PartitionId,
     builder: BatchBuilder,
     appended: &mut BTreeMap<PartitionId, Appended>,
@@ -199,11 +199,14 @@ impl CodecName {
     }
 }
 
-fn header(text: &str) -> Result<Header> {
+fn header(text: &str) -> Result<RecordHeader> {
     let Some((name, value)) = text.split_once('=') else {
         bail!("{text:?} is not NAME=VALUE");
     };
-    Ok(Header { key: Bytes::copy_from_slice(name.as_bytes()), value: Some(Bytes::copy_from_slice(value.as_bytes())) })
+    Ok(RecordHeader {
+        key: Bytes::copy_from_slice(name.as_bytes()),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+    })
 }
 
 #[cfg(test)]
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_key_ends_at_the_first_separator() {
-        let produce = Produce {
+        let produce = ProduceCommand {
             topic: String::new(),
             key_separator: Some("::".to_owned()),
             headers: Vec::new(),

@@ -1,11 +1,11 @@
 use anyhow::Result;
 
 use crate::http::Http;
-use crate::output::Output;
-use crate::server::Server;
+use crate::output::CommandOutput;
+use crate::server::ServerOptions;
 
 /// `chronik seal`
-pub async fn run(server: &Server, output: &Output) -> Result<()> {
+pub async fn run(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
     let answer = Http::new(server).post("/v1/seal").await?;
     match output.json {
         true => output.document(&answer),

@@ -4,12 +4,12 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::http::Http;
-use crate::output::{Output, shown};
-use crate::server::Server;
+use crate::output::{CommandOutput, shown};
+use crate::server::ServerOptions;
 
 /// `chronik search`
 #[derive(Args, Debug)]
-pub struct Search {
+pub struct SearchCommand {
     /// The topic; several are joined by commas.
     topic: String,
     /// What to look for: words, AND, OR, NOT, parentheses, "a phrase", key:K, headers.NAME:WORD; empty for all.
@@ -44,8 +44,8 @@ enum Sort {
     Oldest,
 }
 
-impl Search {
-    pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
+impl SearchCommand {
+    pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
         let answer = Http::new(server).get("/v1/search", &self.parameters()).await?;
         if output.json {
             return output.document(&answer);
@@ -90,7 +90,7 @@ fn row(hit: &Value, terminal: bool) -> Vec<String> {
     ]
 }
 
-fn summarise(answer: &Value, hits: usize, output: &Output) -> Result<()> {
+fn summarise(answer: &Value, hits: usize, output: &CommandOutput) -> Result<()> {
     let total = answer["total"]["value"].as_u64().unwrap_or(0);
     let more = if answer["total"]["relation"] == "gte" { " or more" } else { "" };
     output.line(&format!("{hits} of {total}{more} found in {} ms", answer["took_ms"]))?;

@@ -2,11 +2,11 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::http::Http;
-use crate::output::{Output, shown};
-use crate::server::Server;
+use crate::output::{CommandOutput, shown};
+use crate::server::ServerOptions;
 
 /// `chronik status`
-pub async fn run(server: &Server, output: &Output) -> Result<()> {
+pub async fn run(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
     let status = Http::new(server).get("/v1/status", &[]).await?;
     if output.json {
         return output.document(&status);

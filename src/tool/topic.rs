@@ -2,13 +2,13 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::kafka::Client;
-use crate::output::Output;
-use crate::server::Server;
+use crate::kafka::KafkaClient;
+use crate::output::CommandOutput;
+use crate::server::ServerOptions;
 
 /// `chronik topic`
 #[derive(Debug, Subcommand)]
-pub enum Topic {
+pub enum TopicCommand {
     /// Create a topic.
     Create {
         /// The topic's name.
@@ -24,9 +24,9 @@ pub enum Topic {
     List,
 }
 
-impl Topic {
-    pub async fn run(self, server: &Server, output: &Output) -> Result<()> {
-        let mut client = Client::connect(&server.bootstrap).await?;
+impl TopicCommand {
+    pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
+        let mut client = KafkaClient::connect(&server.bootstrap).await?;
         match self {
             Self::Create { topic, partitions, configs } => {
                 let partitions = client.create_topic(&topic, partitions, &configs).await?;

@@ -1,10 +1,10 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::output::Output;
+use crate::output::CommandOutput;
 
 /// `chronik version`
-pub fn run(output: &Output) -> Result<()> {
+pub fn run(output: &CommandOutput) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     match output.json {
         true => output.document(&json!({"version": version})),

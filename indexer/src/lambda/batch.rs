@@ -3,9 +3,9 @@
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use tokio::time::{Instant, timeout_at};
 
-use super::deadline::Deadline;
+use super::deadline::InvocationDeadline;
 use crate::job::parse;
-use crate::job_runner::Bench;
+use crate::job_runner::JobRunner;
 
 /// Where SQS says how often it has handed a message out.
 const RECEIVES: &str = "ApproximateReceiveCount";
@@ -19,14 +19,18 @@ pub(super) enum EventError {
 }
 
 /// Works the messages, and names those that are to come again.
-pub(super) async fn work(bench: &Bench, event: SqsEvent, deadline: Deadline) -> Result<SqsBatchResponse, EventError> {
+pub(super) async fn work(
+    runner: &JobRunner,
+    event: SqsEvent,
+    deadline: InvocationDeadline,
+) -> Result<SqsBatchResponse, EventError> {
     let started = Instant::now();
     let messages = event.records.len();
     let named = event.records.into_iter().map(|mut message| Some((message.message_id.take()?, message)));
     let named: Vec<_> = named.collect::<Option<_>>().ok_or(EventError::Nameless)?;
     let mut response = SqsBatchResponse::default();
     for (id, message) in named {
-        if !is_done(bench, &message, deadline).await {
+        if !is_done(runner, &message, deadline).await {
             response.add_failure(id);
         }
     }
@@ -40,13 +44,13 @@ pub(super) async fn work(bench: &Bench, event: SqsEvent, deadline: Deadline) -> 
 }
 
 /// Whether the message is done with.
-async fn is_done(bench: &Bench, message: &SqsMessage, deadline: Deadline) -> bool {
+async fn is_done(runner: &JobRunner, message: &SqsMessage, deadline: InvocationDeadline) -> bool {
     let receives = receives(message);
     let job = match parse(message.body.as_deref().unwrap_or_default()) {
         Ok(job) => job,
         Err(reason) => {
             tracing::error!(receives, "a message is left to the dead letters: {reason}");
-            bench.metrics.jobs_refused.inc();
+            runner.metrics.jobs_refused.inc();
             return false;
         }
     };
@@ -54,17 +58,17 @@ async fn is_done(bench: &Bench, message: &SqsMessage, deadline: Deadline) -> boo
     // A future that is given no time at all could still do a step.
     if Instant::now() >= deadline.end {
         tracing::warn!(job = id, receives, "a job is given back: the batch left no time for it");
-        bench.metrics.jobs_interrupted.inc();
+        runner.metrics.jobs_interrupted.inc();
         return false;
     }
-    let reported = bench.report(job, receives, Some(deadline.enough));
+    let reported = runner.report(job, receives, Some(deadline.enough));
     let told = match timeout_at(deadline.end, reported).await {
         Ok(Ok(())) => return true,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the invocation's time is up".to_owned(),
     };
     tracing::warn!(job = id, receives, "a job is given back: {told}");
-    bench.metrics.jobs_interrupted.inc();
+    runner.metrics.jobs_interrupted.inc();
     false
 }
 
@@ -111,8 +115,8 @@ mod tests {
 
     async fn failures(event: SqsEvent, time: Duration) -> (Vec<String>, Vec<JobResult>) {
         let store = memory();
-        let bench = Bench::new(store.clone(), 1 << 28, &Metrics::new());
-        let response = work(&bench, event, Deadline::of(time)).await.unwrap();
+        let runner = JobRunner::new(store.clone(), 1 << 28, &Metrics::new());
+        let response = work(&runner, event, InvocationDeadline::of(time)).await.unwrap();
         let mut results = Vec::new();
         for object in store.list("inbox/").await.unwrap() {
             results.push(serde_json::from_slice(&store.read(&object.key, None).await.unwrap()).unwrap());
@@ -143,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_can_not_be_named_fails_the_event() {
         let nameless = serde_json::from_value(json!({"Records": [{"body": "x", "attributes": {}}]})).unwrap();
-        let bench = Bench::new(memory(), 1 << 28, &Metrics::new());
-        assert!(work(&bench, nameless, Deadline::of(Duration::from_secs(9))).await.is_err());
+        let runner = JobRunner::new(memory(), 1 << 28, &Metrics::new());
+        assert!(work(&runner, nameless, InvocationDeadline::of(Duration::from_secs(9))).await.is_err());
     }
 }

@@ -11,14 +11,14 @@ const MARGIN_MAX: Duration = Duration::from_secs(5);
 
 /// Two moments of an invocation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
+pub(super) struct InvocationDeadline {
     /// From here on nothing is begun that can be left for another time: what follows takes about as long as what was.
     pub enough: Instant,
     /// Here all work is left, so that the answer still goes out.
     pub end: Instant,
 }
 
-impl Deadline {
+impl InvocationDeadline {
     /// For an invocation that begins now and is ended by force at `time`.
     #[allow(clippy::disallowed_methods)]
     pub(super) fn until(time: SystemTime) -> Self {
@@ -41,7 +41,7 @@ mod tests {
     async fn time_is_kept_for_the_answer() {
         let now = Instant::now();
         for (seconds, end) in [(0.1, 0.0), (1.0, 0.7), (20.0, 18.0), (900.0, 895.0)] {
-            let deadline = Deadline::of(Duration::from_secs_f64(seconds));
+            let deadline = InvocationDeadline::of(Duration::from_secs_f64(seconds));
             assert_eq!((deadline.end - now).as_secs_f64(), end);
             assert_eq!((deadline.enough - now).as_secs_f64(), end / 2.0);
         }
@@ -49,6 +49,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_that_has_passed_leaves_no_time() {
-        assert!(Deadline::until(SystemTime::UNIX_EPOCH).end <= Instant::now());
+        assert!(InvocationDeadline::until(SystemTime::UNIX_EPOCH).end <= Instant::now());
     }
 }

@@ -4,9 +4,9 @@
 //! (`ReportBatchItemFailures` has to be on). So a message is acknowledged as in the loop: when its result is in the
 //! inbox. A message that nobody can work fails each time, until the queue moves it to its dead letters.
 //!
-//! Time is respected by the [`Deadline`]: at half of it no further run is begun, and what there is becomes the result;
-//! shortly before its end the rest is given back. Memory is respected by the bench, whose limit follows the function's
-//! size, and `/tmp` by never writing to it.
+//! Time is respected by the [`InvocationDeadline`]: at half of it no further run is begun, and what there is becomes
+//! the result; shortly before its end the rest is given back. Memory is respected by the runner, whose limit follows
+//! the function's size, and `/tmp` by never writing to it.
 
 mod batch;
 mod deadline;
@@ -21,9 +21,9 @@ use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 use tracing::Instrument;
 
 use self::batch::work;
-use self::deadline::Deadline;
+use self::deadline::InvocationDeadline;
 use self::settings::{LambdaSettings, StartError};
-use crate::job_runner::Bench;
+use crate::job_runner::JobRunner;
 
 /// Runs the function until Lambda ends the process, and says on standard error why it could not start.
 pub fn main() -> ExitCode {
@@ -45,16 +45,16 @@ fn start() -> Result<(), StartError> {
 
 async fn serve(settings: LambdaSettings) -> Result<(), StartError> {
     let memory_bytes = settings.memory_bytes()?;
-    let bench = Bench::new(settings.open_store().await?, memory_bytes, &Metrics::new());
+    let runner = JobRunner::new(settings.open_store().await?, memory_bytes, &Metrics::new());
     tracing::info!(memory_bytes, "the function is ready");
-    let bench = &bench;
-    let handler = service_fn(move |event| handle(bench, event));
+    let runner = &runner;
+    let handler = service_fn(move |event| handle(runner, event));
     Runtime::new(handler).run().await.map_err(StartError::Runtime)
 }
 
-async fn handle(bench: &Bench, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, lambda_runtime::Error> {
+async fn handle(runner: &JobRunner, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, lambda_runtime::Error> {
     let (event, context) = event.into_parts();
-    let deadline = Deadline::until(context.deadline());
+    let deadline = InvocationDeadline::until(context.deadline());
     let span = tracing::info_span!("invocation", request_id = context.request_id);
-    Ok(work(bench, event, deadline).instrument(span).await?)
+    Ok(work(runner, event, deadline).instrument(span).await?)
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use chronik_service::setting::{AbsentSetting, ByteSize, absent_setting_in};
-use chronik_store::setting::{Backend, BucketSettings};
-use chronik_store::{Access, BucketError, SharedStore};
+use chronik_store::setting::{BucketKind, BucketSettings};
+use chronik_store::{BucketAccess, BucketError, SharedStore};
 use clap::Parser;
 
 /// What a function needs beside the work: the program, its runtime, connections.
@@ -92,10 +92,10 @@ impl LambdaSettings {
 
     /// The bucket, to read segments from and to add archives and results to.
     pub(super) async fn open_store(&self) -> Result<SharedStore, StartError> {
-        if self.bucket.object_store_backend == Backend::Local && self.bucket.local_storage_path.is_none() {
+        if self.bucket.object_store_backend == BucketKind::Local && self.bucket.local_storage_path.is_none() {
             return Err(StartError::NoBucket);
         }
-        Ok(self.bucket.open(Path::new("."), Access::Worker).await?)
+        Ok(self.bucket.open(Path::new("."), BucketAccess::Worker).await?)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_format::batch::{BatchBuilder, Codec, Header, Record, stamp, verify};
+use chronik_format::batch::{BatchBuilder, Codec, Record, RecordHeader, stamp, verify};
 use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobResult, JobRun, VERSION};
 use chronik_indexer::{Indexer, IndexerParts};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub fn record(timestamp: i64, key: Option<&str>, value: Option<&str>, headers: &[(&str, &str)]) -> Record {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let headers = headers.iter().map(|(name, value)| Header { key: bytes(name), value: Some(bytes(value)) });
+    let headers = headers.iter().map(|(name, value)| RecordHeader { key: bytes(name), value: Some(bytes(value)) });
     Record { offset: 0, timestamp, key: key.map(bytes), value: value.map(bytes), headers: headers.collect() }
 }
 

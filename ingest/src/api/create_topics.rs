@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chronik_format::ids::TopicId;
-use chronik_net::{Outcome, Request};
+use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
     CreateTopicsResponse,
@@ -41,8 +41,8 @@ pub struct NewTopic {
     pub config: TopicConfig,
 }
 
-/// See [`Handler`](chronik_net::Handler).
-pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+/// See [`ApiHandler`](chronik_net::ApiHandler).
+pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
     answer(&request, move |asked| async move { create_all(&broker, asked, version).await })
 }

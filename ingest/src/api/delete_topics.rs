@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chronik_format::ids::TopicId;
-use chronik_net::{Outcome, Request};
+use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use futures::future::{BoxFuture, join_all};
 use uuid::Uuid;
@@ -15,8 +15,8 @@ use crate::clock::now_ms;
 use crate::lane::tail::TopicView;
 use crate::state::command::{Command, DeleteTopic};
 
-/// See [`Handler`](chronik_net::Handler).
-pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+/// See [`ApiHandler`](chronik_net::ApiHandler).
+pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let broker = broker.clone();
     answer(&request, |asked| async move { delete_all(&broker, asked).await })
 }

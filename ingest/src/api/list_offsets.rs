@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use chronik_format::ids::{Offset, Timestamp};
-use chronik_net::{Outcome, Request};
+use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition,
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse, MAX_TIMESTAMP,
@@ -20,8 +20,8 @@ use crate::state::partition::Partition;
 /// An end has no timestamp of its own.
 const NO_TIMESTAMP: Timestamp = -1;
 
-/// See [`Handler`](chronik_net::Handler).
-pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+/// See [`ApiHandler`](chronik_net::ApiHandler).
+pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
     answer(&request, move |asked| async move { list(&broker, asked, version).await })
 }
@@ -109,8 +109,8 @@ async fn youngest(broker: &Broker, place: &Place) -> Result<Option<(Offset, Time
     }
 }
 
-/// The latest timestamp of the runs that tell it, and the offsets whose records have to be asked: those of runs that hold
-/// something unreadable or begin before the log, and what is not in the bucket yet.
+/// The latest timestamp of the runs that tell it, and the offsets whose records have to be asked: those of runs that
+/// hold something unreadable or begin before the log, and what is not in the bucket yet.
 fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>, Vec<Range<Offset>>) {
     let (mut latest, mut unknown) = (None, Vec::new());
     for run in partition.runs.iter().filter(|run| run.last >= log_start) {

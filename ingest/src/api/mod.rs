@@ -19,7 +19,7 @@ mod topic_name;
 
 use std::sync::Arc;
 
-use chronik_net::{Api, ApiTable, Outcome, Request};
+use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
 use chronik_wire::{
     ApiKey, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, Message, MetadataRequest,
     OffsetForLeaderEpochRequest, ProduceRequest,
@@ -59,26 +59,30 @@ pub struct Broker {
 pub fn table(broker: Broker) -> ApiTable<Broker> {
     let rows = [
         // librdkafka before 2.11 compresses only for a broker that names Produce 0 (KAFKA-18659).
-        Api::new(ApiKey::Produce, ProduceRequest::VERSIONS, produce::handle).advertised_from(0),
-        Api::new(ApiKey::Fetch, FetchRequest::VERSIONS, fetch::handle),
-        Api::new(ApiKey::ListOffsets, ListOffsetsRequest::VERSIONS, list_offsets::handle),
-        Api::new(ApiKey::Metadata, MetadataRequest::VERSIONS, metadata::handle),
-        Api::new(ApiKey::CreateTopics, CreateTopicsRequest::VERSIONS, create_topics::handle),
-        Api::new(ApiKey::DeleteTopics, DeleteTopicsRequest::VERSIONS, delete_topics::handle),
-        Api::new(ApiKey::OffsetForLeaderEpoch, OffsetForLeaderEpochRequest::VERSIONS, offset_for_leader_epoch::handle),
+        ApiRow::new(ApiKey::Produce, ProduceRequest::VERSIONS, produce::handle).advertised_from(0),
+        ApiRow::new(ApiKey::Fetch, FetchRequest::VERSIONS, fetch::handle),
+        ApiRow::new(ApiKey::ListOffsets, ListOffsetsRequest::VERSIONS, list_offsets::handle),
+        ApiRow::new(ApiKey::Metadata, MetadataRequest::VERSIONS, metadata::handle),
+        ApiRow::new(ApiKey::CreateTopics, CreateTopicsRequest::VERSIONS, create_topics::handle),
+        ApiRow::new(ApiKey::DeleteTopics, DeleteTopicsRequest::VERSIONS, delete_topics::handle),
+        ApiRow::new(
+            ApiKey::OffsetForLeaderEpoch,
+            OffsetForLeaderEpochRequest::VERSIONS,
+            offset_for_leader_epoch::handle,
+        ),
     ];
     ApiTable::new(Arc::new(broker), rows)
 }
 
 /// Decodes a request and answers with the response that `respond` makes of it.
-fn answer<M, F>(request: &Request, respond: impl FnOnce(M) -> F) -> BoxFuture<'static, Outcome>
+fn answer<M, F>(request: &KafkaRequest, respond: impl FnOnce(M) -> F) -> BoxFuture<'static, RequestOutcome>
 where
-    M: chronik_wire::Request,
+    M: chronik_wire::RequestMessage,
     F: Future<Output = M::Response> + Send + 'static,
 {
     let version = request.version();
     match request.decode() {
-        Ok(asked) => respond(asked).map(move |response| Outcome::answer(&response, version)).boxed(),
+        Ok(asked) => respond(asked).map(move |response| RequestOutcome::answer(&response, version)).boxed(),
         Err(error) => ready(error.into()).boxed(),
     }
 }

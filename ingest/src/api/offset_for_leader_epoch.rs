@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_net::{Outcome, Request};
+use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderPartitionResult, OffsetForLeaderTopicResult,
@@ -12,8 +12,8 @@ use futures::future::{BoxFuture, ready};
 use super::error::ApiError;
 use super::{Broker, answer, epochs};
 
-/// See [`Handler`](chronik_net::Handler).
-pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+/// See [`ApiHandler`](chronik_net::ApiHandler).
+pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     answer(&request, |asked: OffsetForLeaderEpochRequest| {
         let topics = asked.topics.into_iter().map(|asked| {
             let partitions = asked.partitions.iter().map(|partition| result(broker, &asked.topic, partition)).collect();

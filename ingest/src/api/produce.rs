@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_format::batch::{Codec, check_produced};
-use chronik_net::{Outcome, Request};
+use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
@@ -29,8 +29,8 @@ struct Checked {
     batch: Result<ProducedBatch, ApiError>,
 }
 
-/// See [`Handler`](chronik_net::Handler).
-pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+/// See [`ApiHandler`](chronik_net::ApiHandler).
+pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let version = request.version();
     let asked = match request.decode::<ProduceRequest>() {
         Ok(asked) => asked,
@@ -59,7 +59,7 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
             }
             response.responses.push(TopicProduceResponse { name, partition_responses });
         }
-        if acks == 0 { without_answer(&response) } else { Outcome::answer(&response, version) }
+        if acks == 0 { without_answer(&response) } else { RequestOutcome::answer(&response, version) }
     }
     .boxed()
 }
@@ -142,15 +142,15 @@ fn partition_response(index: i32, appended: Result<Appended, ApiError>, version:
 }
 
 /// A producer that wants no answer learns of an error by the end of its connection.
-fn without_answer(response: &ProduceResponse) -> Outcome {
+fn without_answer(response: &ProduceResponse) -> RequestOutcome {
     let mut partitions = response
         .responses
         .iter()
         .flat_map(|topic| topic.partition_responses.iter().map(move |partition| (&topic.name, partition)));
     match partitions.find(|(_, partition)| !partition.error_code.is_none()) {
-        None => Outcome::NoAnswer,
+        None => RequestOutcome::NoAnswer,
         Some((topic, PartitionProduceResponse { index, error_code, .. })) => {
-            Outcome::close(format!("Produce without acks to {topic:?}, partition {index}: {error_code}"))
+            RequestOutcome::close(format!("Produce without acks to {topic:?}, partition {index}: {error_code}"))
         }
     }
 }

@@ -238,7 +238,8 @@ async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationT
     stop.run_until_cancelled(answer).await.is_some()
 }
 
-/// Looks for a claim above our own, until there is one; at once where only the answer lets the broker acknowledge again.
+/// Looks for a claim above our own, until there is one; at once where only the answer lets the broker acknowledge
+/// again.
 async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationToken) -> Result<(), IngestError> {
     loop {
         match stop.run_until_cancelled(ownership.check()).await {

@@ -1,9 +1,9 @@
 //! A lane's local checkpoints: two places of which each holds the newest state, so that one may be damaged, and one is
 //! whole while the other is written.
 //!
-//! A place is a [head](Head), zeros up to 4096, and the checkpoint. The head's fields are the checkpoint's index, its length
-//! and its CRC-32C. A place is allocated for twice of what it holds, so that a full disk does not keep a checkpoint from
-//! being written.
+//! A place is a [head](Head), zeros up to 4096, and the checkpoint. The head's fields are the checkpoint's index, its
+//! length and its CRC-32C. A place is allocated for twice of what it holds, so that a full disk does not keep a
+//! checkpoint from being written.
 
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ impl Checkpoints {
         Self { disk, directory, lane }
     }
 
-    /// Writes a checkpoint into both places, durably. If that fails, one that was there stays, and it may be tried again.
+    /// Writes a checkpoint into both places, durably. If that fails, one that was there stays, and it may be tried
+    /// again.
     pub fn put(&self, incarnation: Incarnation, index: LogIndex, checkpoint: &[u8]) -> Result<(), DataDirError> {
         let created = self.disk.create_directory(&self.directory);
         created.map_err(io_error("create", &self.directory))?;
@@ -70,8 +71,8 @@ impl Checkpoints {
             }
             places.push((written, self.open(&path, checkpoint.len() as u64)?, path));
         }
-        // A place that is damaged, or else the one written last, comes first: only that one may not have reached the disk,
-        // and the other one stays until it has.
+        // A place that is damaged, or else the one written last, comes first: only that one may not have reached the
+        // disk, and the other one stays until it has.
         places.sort_by_key(|(written, ..)| std::cmp::Reverse(*written));
         for ((_, file, path), number) in places.into_iter().zip(number + 1..) {
             let fields = [index, checkpoint.len() as u64, crc32c::crc32c(checkpoint).into()];
@@ -178,7 +179,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-    use crate::disk::memory::{MemoryDisk, Operation};
+    use crate::disk::memory::{DiskOperation, MemoryDisk};
 
     const OWN: Incarnation = Incarnation(3);
 
@@ -264,7 +265,7 @@ mod tests {
             for _ in 0..8 {
                 match random.random_range(0..3) {
                     0 => disk.cut_power_at(disk.operations() + random.random_range(1..12)),
-                    1 => disk.fail(Operation::Sync, random.random_range(0..3), Errno::IO),
+                    1 => disk.fail(DiskOperation::Sync, random.random_range(0..3), Errno::IO),
                     _ => {}
                 }
                 for _ in 0..random.random_range(1..4) {

@@ -2,9 +2,9 @@
 //!
 //! `lock`, `identity.json`, `writers`, `checkpoints/{lane}/{0,1}.ckpt`, `wal/{lane}/`
 //! and its mark, `checkpoints/{lane}/wal.mark`. The identity comes first: it is
-//! written when the bucket is claimed, marked as complete once all else is there, and only then is anything served. So a
-//! start that was cut off is known by its identity, and a directory with a log or checkpoints but without an identity is
-//! damaged. It is never taken for an empty one.
+//! written when the bucket is claimed, marked as complete once all else is there, and only then is anything served. So
+//! a start that was cut off is known by its identity, and a directory with a log or checkpoints but without an identity
+//! is damaged. It is never taken for an empty one.
 
 mod checkpoints;
 mod identity;
@@ -117,8 +117,8 @@ impl DataDir {
         self.path.join("wal").join(lane.to_string())
     }
 
-    /// The file that says how far a lane's write-ahead log had come. It is not with the log: a volume that holds that one
-    /// may not be mounted.
+    /// The file that says how far a lane's write-ahead log had come. It is not with the log: a volume that holds that
+    /// one may not be mounted.
     pub fn wal_mark(&self, lane: LaneId) -> PathBuf {
         self.checkpoint_directory(lane).join("wal.mark")
     }

@@ -1,8 +1,9 @@
-//! Which processes have written to the bucket from this data directory: by their names a start tells its predecessor from a
-//! process with a copy of the directory.
+//! Which processes have written to the bucket from this data directory: by their names a start tells its predecessor
+//! from a process with a copy of the directory.
 //!
-//! JSON, then blanks up to 4096 bytes: allocated ahead and written in place, so that a full disk keeps no start from noting
-//! its name. If it is torn or missing no name is known, and the next start waits until the last writer is silent.
+//! JSON, then blanks up to 4096 bytes: allocated ahead and written in place, so that a full disk keeps no start from
+//! noting its name. If it is torn or missing no name is known, and the next start waits until the last writer is
+//! silent.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::PathBuf;
@@ -57,8 +58,8 @@ impl Writers {
         }
     }
 
-    /// Puts these names, and `own`, into the place of those that are there, durably. Of too many, the first stays: it is
-    /// the last one that was seen in the bucket.
+    /// Puts these names, and `own`, into the place of those that are there, durably. Of too many, the first stays: it
+    /// is the last one that was seen in the bucket.
     pub fn note(&self, mut names: Vec<String>, own: &str) -> Result<(), DataDirError> {
         names.push(own.to_owned());
         if names.len() > NAMES_MAX {

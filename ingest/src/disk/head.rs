@@ -1,5 +1,5 @@
-//! What stands at the start of a place that is written again and again: of several, the whole one with the highest number is
-//! the newest.
+//! What stands at the start of a place that is written again and again: of several, the whole one with the highest
+//! number is the newest.
 //!
 //! ```text
 //! magic [8] | version u32 | lane u32 | incarnation u32 | number u64 | fields 3 × u64 | crc u32 of what precedes

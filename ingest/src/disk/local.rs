@@ -67,7 +67,8 @@ impl Disk for LocalDisk {
     }
 }
 
-/// Reserves the file's blocks from `start` up to `length`. Where the file system can't, zeros do it, so that no later write finds the disk full.
+/// Reserves the file's blocks from `start` up to `length`. Where the file system can't, zeros do it, so that no later
+/// write finds the disk full.
 fn allocate(file: &File, start: u64, length: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), start, length.saturating_sub(start)) {

@@ -13,9 +13,9 @@ use super::{Disk, DiskFile, ReadAt};
 
 const SECTOR_BYTES: usize = 512;
 
-/// Keeps what was synced; of the rest, [`MemoryDisk::crash`] keeps any part in any order. Fails where it is told to. After
-/// a failed sync of a file, what it should have written is read back as if it were there, no later sync writes it, and
-/// a crash takes it.
+/// Keeps what was synced; of the rest, [`MemoryDisk::crash`] keeps any part in any order. Fails where it is told to.
+/// After a failed sync of a file, what it should have written is read back as if it were there, no later sync writes
+/// it, and a crash takes it.
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
@@ -25,7 +25,7 @@ pub struct MemoryDisk {
 
 /// What changes the disk. Each is counted, and may be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum DiskOperation {
     /// A file's creation, or growth.
     Create,
     /// Another name for a file.
@@ -51,7 +51,7 @@ struct State {
     operations: u64,
     cut_at: Option<u64>,
     /// The operation, how many of its kind still go well, and what it then says.
-    fault: Option<(Operation, u32, Errno)>,
+    fault: Option<(DiskOperation, u32, Errno)>,
     capacity: Option<u64>,
     most_per_write: Option<usize>,
     /// Files are not created for now.
@@ -91,7 +91,7 @@ impl MemoryDisk {
     }
 
     /// After `well` more operations of a kind, the next one fails.
-    pub fn fail(&self, operation: Operation, well: u32, errno: Errno) {
+    pub fn fail(&self, operation: DiskOperation, well: u32, errno: Errno) {
         self.lock().fault = Some((operation, well, errno));
     }
 
@@ -179,7 +179,7 @@ impl State {
         }
     }
 
-    fn begin(&mut self, operation: Operation) -> io::Result<()> {
+    fn begin(&mut self, operation: DiskOperation) -> io::Result<()> {
         self.powered()?;
         self.operations += 1;
         match &mut self.fault {
@@ -287,7 +287,7 @@ impl Disk for MemoryDisk {
     fn create(&self, path: &Path, length: u64) -> io::Result<Arc<dyn DiskFile>> {
         let held = self.allocating.wait_while(self.lock(), |state| state.holds_allocations);
         let mut state = held.unwrap_or_else(PoisonError::into_inner);
-        state.begin(Operation::Create)?;
+        state.begin(DiskOperation::Create)?;
         if state.names.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -310,21 +310,21 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.begin(Operation::Rename)?;
+        state.begin(DiskOperation::Rename)?;
         let id = state.find(from)?;
         state.change_names(NameChange::Rename(from.to_owned(), to.to_owned(), id))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.begin(Operation::Remove)?;
+        state.begin(DiskOperation::Remove)?;
         state.find(path)?;
         state.change_names(NameChange::Remove(path.to_owned()))
     }
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.begin(Operation::SyncDirectory)?;
+        state.begin(DiskOperation::SyncDirectory)?;
         state.powered()?;
         state.durable_names = state.names.clone();
         state.unsynced_names.clear();
@@ -352,7 +352,7 @@ impl ReadAt for MemoryFile {
 impl DiskFile for MemoryFile {
     fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.disk.lock();
-        state.begin(Operation::Write)?;
+        state.begin(DiskOperation::Write)?;
         let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         if let Some(most) = state.most_per_write {
             if state.operations.is_multiple_of(2) {
@@ -370,7 +370,7 @@ impl DiskFile for MemoryFile {
 
     fn extend(&self, length: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.begin(Operation::Create)?;
+        state.begin(DiskOperation::Create)?;
         let more = length.saturating_sub(state.files[self.id].current.len() as u64);
         if state.capacity.is_some_and(|capacity| state.used() + more > capacity) {
             return Err(Errno::NOSPC.into());
@@ -385,7 +385,7 @@ impl DiskFile for MemoryFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
         state.powered()?;
-        if let Err(error) = state.begin(Operation::Sync) {
+        if let Err(error) = state.begin(DiskOperation::Sync) {
             state.files[self.id].unsynced.clear();
             return Err(error);
         }
@@ -396,7 +396,7 @@ impl DiskFile for MemoryFile {
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.begin(Operation::Truncate)?;
+        state.begin(DiskOperation::Truncate)?;
         let change = Change::Length(length as usize);
         let file = &mut state.files[self.id];
         change.apply(&mut file.current);

@@ -2,9 +2,9 @@
 //! were never taken in, probes that were left.
 //!
 //! A registration refuses what was named six hours ago, so after a day nobody can come to know an object any more; both
-//! ages are told by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a segment
-//! of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as registered:
-//! no recovery looks there.
+//! ages are told by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a
+//! segment of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as
+//! registered: no recovery looks there.
 
 use bytes::Bytes;
 use chronik_format::ids::{LogIndex, Timestamp};

@@ -16,7 +16,8 @@ const CHECKPOINT_WAIT_MS: i64 = 10 * MINUTE_MS;
 /// Which catalogs have been there for the grace time: no reader goes by an older one.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// Indices of catalogs and when they were first seen, ascending; the first is the newest that is settled, if any is.
+    /// Indices of catalogs and when they were first seen, ascending; the first is the newest that is settled, if any
+    /// is.
     seen: VecDeque<(LogIndex, Timestamp)>,
 }
 

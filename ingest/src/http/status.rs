@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chronik_format::ids::{Offset, PartitionId};
-use chronik_service::problem::Problem;
+use chronik_service::problem::HttpProblem;
 use serde::Serialize;
 
 use crate::clock::now_ms;
@@ -70,7 +70,7 @@ async fn without_parameters(Query(given): Query<Vec<(String, String)>>, request:
         None => next.run(request).await,
         Some((name, _)) => {
             let detail = format!("{name}: {} takes no parameters", request.uri().path());
-            Problem::new(400, "invalid_parameter", detail).with("parameter", name.as_str()).into_response()
+            HttpProblem::new(400, "invalid_parameter", detail).with("parameter", name.as_str()).into_response()
         }
     }
 }
@@ -96,7 +96,7 @@ async fn seal(State(desk): State<Arc<Desk>>) -> Response {
     };
     match sealed.await {
         Err(error @ FlushError::Queue(_)) => {
-            Problem::new(503, "queue_unavailable", format!("everything is shipped, but {error}")).into_response()
+            HttpProblem::new(503, "queue_unavailable", format!("everything is shipped, but {error}")).into_response()
         }
         Err(FlushError::Gone(gone)) => respond::<Sealed>(Err(gone)),
         Ok(sealed) => respond(Ok(sealed)),
@@ -131,6 +131,6 @@ fn topics_of(state: &LaneState) -> Vec<TopicStatus> {
 fn respond<T: Serialize>(answer: Result<T, LaneGone>) -> Response {
     match answer {
         Ok(answer) => Json(answer).into_response(),
-        Err(gone) => Problem::new(503, "stopping", gone.to_string()).into_response(),
+        Err(gone) => HttpProblem::new(503, "stopping", gone.to_string()).into_response(),
     }
 }

@@ -23,7 +23,8 @@ enum ResultError {
 }
 
 impl Desk {
-    /// Takes in every result that is not known yet. One that can't be used is left where it is, for a person to look at.
+    /// Takes in every result that is not known yet. One that can't be used is left where it is, for a person to look
+    /// at.
     pub(super) async fn sweep_inbox(&mut self) -> Result<(), LaneGone> {
         let objects = match self.indexing.store.list(&ResultName::prefix(self.indexing.origin.lane)).await {
             Ok(objects) => objects,

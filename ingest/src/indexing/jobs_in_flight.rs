@@ -1,10 +1,10 @@
-//! Jobs that were sent and not answered yet, and when they count as lost. A pure machine: it is told the time and how full
-//! the queue is.
+//! Jobs that were sent and not answered yet, and when they count as lost. A pure machine: it is told the time and how
+//! full the queue is.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use chronik_store::queue::Depth;
+use chronik_store::queue::QueueDepth;
 use tokio::time::Instant;
 
 use crate::state::RunKey;
@@ -48,11 +48,11 @@ impl JobsInFlight {
 
     /// Compares with the queue, `None` if it did not answer; returns how many jobs count as not sent from now on.
     ///
-    /// A job is lost if nothing was in the queue at any look for a minute. One that is merely old may be lost too: it is sent
-    /// again, but that is held against its runs only if nothing waits in the queue, for otherwise it may be that
-    /// nobody works on jobs at all.
-    pub fn compare(&mut self, depth: Option<Depth>, now: Instant) -> usize {
-        let empty = depth == Some(Depth::default());
+    /// A job is lost if nothing was in the queue at any look for a minute. One that is merely old may be lost too: it
+    /// is sent again, but that is held against its runs only if nothing waits in the queue, for otherwise it may be
+    /// that nobody works on jobs at all.
+    pub fn compare(&mut self, depth: Option<QueueDepth>, now: Instant) -> usize {
+        let empty = depth == Some(QueueDepth::default());
         let worked_on = depth.is_some_and(|depth| depth.visible == 0);
 
         let mut gone = 0;
@@ -110,9 +110,9 @@ mod tests {
 
     use super::*;
 
-    const EMPTY: Option<Depth> = Some(Depth { visible: 0, in_flight: 0 });
-    const WAITING: Option<Depth> = Some(Depth { visible: 1, in_flight: 0 });
-    const WORKED_ON: Option<Depth> = Some(Depth { visible: 0, in_flight: 1 });
+    const EMPTY: Option<QueueDepth> = Some(QueueDepth { visible: 0, in_flight: 0 });
+    const WAITING: Option<QueueDepth> = Some(QueueDepth { visible: 1, in_flight: 0 });
+    const WORKED_ON: Option<QueueDepth> = Some(QueueDepth { visible: 0, in_flight: 1 });
 
     /// Jobs in flight on a clock of their own, seconds.
     struct World {
@@ -134,7 +134,7 @@ mod tests {
             self.in_flight.sent(id.into(), vec![key(run)], now);
         }
 
-        fn compare(&mut self, depth: Option<Depth>, seconds: u64) -> usize {
+        fn compare(&mut self, depth: Option<QueueDepth>, seconds: u64) -> usize {
             let now = self.at(seconds);
             self.in_flight.compare(depth, now)
         }

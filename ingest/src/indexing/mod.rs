@@ -1,6 +1,6 @@
-//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]), remembers
-//! what is out ([`jobs_in_flight`]), takes in the results from `inbox/` ([`inbox`]). The queue is a hint: what is pending is in the
-//! state, and what was lost is sent again.
+//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]),
+//! remembers what is out ([`jobs_in_flight`]), takes in the results from `inbox/` ([`inbox`]). The queue is a hint:
+//! what is pending is in the state, and what was lost is sent again.
 
 mod inbox;
 mod job_planner;

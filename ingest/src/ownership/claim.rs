@@ -1,7 +1,7 @@
 //! Who owns the bucket: the holder of the highest claim.
 //!
-//! `cluster.json` says which cluster the bucket belongs to; `claims/{incarnation}.json` who has used it. Both are created
-//! once and never deleted. A broker that finds a claim above its own stops.
+//! `cluster.json` says which cluster the bucket belongs to; `claims/{incarnation}.json` who has used it. Both are
+//! created once and never deleted. A broker that finds a claim above its own stops.
 
 use std::time::{Duration, SystemTime};
 
@@ -296,7 +296,7 @@ pub fn fuzz_documents(bytes: &[u8]) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
     use chronik_store::{PatientStore, memory};
 
     use super::*;
@@ -366,7 +366,7 @@ mod tests {
     #[tokio::test]
     async fn a_claim_of_unknown_outcome_is_none_of_ours() {
         let faulty = std::sync::Arc::new(FaultyStore::new(memory()));
-        faulty.fail(Operation::Create, "claims/", Fault::After, 1);
+        faulty.fail(StoreOperation::Create, "claims/", StoreFault::After, 1);
         let store: SharedStore = faulty;
         assert!(matches!(claim_after(&store, None).await, Err(ClaimError::Store(_))));
         assert_eq!(highest(&store).await.unwrap(), Some(Incarnation(1)));
@@ -376,9 +376,9 @@ mod tests {
     async fn who_asks_again_knows_its_own_claim_from_anothers() {
         let faulty = std::sync::Arc::new(FaultyStore::new(memory()));
         let store: SharedStore = std::sync::Arc::new(PatientStore::new(faulty.clone()));
-        faulty.fail(Operation::Create, "claims/", Fault::After, 2);
+        faulty.fail(StoreOperation::Create, "claims/", StoreFault::After, 2);
         assert_eq!(claim_after(&store, None).await.unwrap(), Incarnation(1));
-        faulty.fail(Operation::Create, "claims/", Fault::Before, 5);
+        faulty.fail(StoreOperation::Create, "claims/", StoreFault::Before, 5);
         let late = claim_after(&store, None).await;
         assert!(matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })), "{late:?}");
     }

@@ -1,7 +1,7 @@
 //! What an owner that lost the bucket leaves behind: records that it acknowledged and the next owner does not have.
 //!
-//! The next owner starts every partition's new leader epoch at its cut, and its first checkpoint says so. What lies above
-//! is on this machine's disk alone.
+//! The next owner starts every partition's new leader epoch at its cut, and its first checkpoint says so. What lies
+//! above is on this machine's disk alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -108,7 +108,8 @@ async fn first_state_after(
     state.map(Some).map_err(|source| CutError::Checkpoint { key, source })
 }
 
-/// Where the partition's first epoch after ours starts; a topic that the later owner does not know is ours from its start.
+/// Where the partition's first epoch after ours starts; a topic that the later owner does not know is ours from its
+/// start.
 fn cut_of(state: &LaneState, topic: TopicId, partition: PartitionId, own: Incarnation) -> Offset {
     let known = state.topics.get(&topic);
     let known = known.and_then(|topic| topic.partitions.get(usize::try_from(partition).ok()?));

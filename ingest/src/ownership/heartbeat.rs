@@ -49,9 +49,9 @@ enum Order {
 }
 
 impl Heartbeat {
-    /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export, or one
-    /// without an export if there is nothing: a recovery may take long, and whoever looks meanwhile must see that it is
-    /// under way.
+    /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export, or
+    /// one without an export if there is nothing: a recovery may take long, and whoever looks meanwhile must see that
+    /// it is under way.
     pub fn start(
         store: SharedStore,
         lane: LaneId,
@@ -74,8 +74,8 @@ impl Heartbeat {
         self.order(Order::Release).await
     }
 
-    /// Puts back what `latest` said before, for a process that turns out not to serve: the one that wrote that may. It is
-    /// silent from then on, whatever the outcome.
+    /// Puts back what `latest` said before, for a process that turns out not to serve: the one that wrote that may. It
+    /// is silent from then on, whatever the outcome.
     pub async fn withdraw(&self, former: Latest) -> Result<(), HeartbeatError> {
         self.order(|reply| Order::Withdraw(Box::new(former), reply)).await
     }
@@ -140,8 +140,8 @@ impl Heart {
         }
     }
 
-    /// Readers see the same export, or none as before; whoever wants the bucket sees that it was written. What a process
-    /// with a copy of the data directory wrote stays until that one is known to be gone.
+    /// Readers see the same export, or none as before; whoever wants the bucket sees that it was written. What a
+    /// process with a copy of the data directory wrote stays until that one is known to be gone.
     async fn keep(&mut self) -> Result<(), HeartbeatError> {
         self.ownership.check().await?;
         match self.undisputed().await? {
@@ -152,8 +152,8 @@ impl Heart {
         Ok(())
     }
 
-    /// What `latest` says, unless another process with our claim has written to it since we did: it started later, from a
-    /// copy of our data directory.
+    /// What `latest` says, unless another process with our claim has written to it since we did: it started later, from
+    /// a copy of our data directory.
     async fn undisputed(&self) -> Result<Option<Latest>, ClaimError> {
         let latest = read(&self.store, self.lane).await?;
         let is_anothers = |latest: &Latest| {
@@ -229,8 +229,8 @@ fn held(latest: Latest) -> Latest {
     Latest { beat: latest.beat.wrapping_add(1), released: false, ..latest }
 }
 
-/// What `latest` says; `None` before the first sign of life. A damaged one says as much as the newest export does: that nobody
-/// gave the bucket up.
+/// What `latest` says; `None` before the first sign of life. A damaged one says as much as the newest export does: that
+/// nobody gave the bucket up.
 pub async fn read(store: &SharedStore, lane: LaneId) -> Result<Option<Latest>, ClaimError> {
     let key = names::latest(lane);
     let bytes = match store.read(&key, None).await {
@@ -277,7 +277,7 @@ mod tests {
 
     use chronik_format::catalog::VERSION;
     use chronik_format::ids::Incarnation;
-    use chronik_store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
     use chronik_store::memory;
 
     use super::*;
@@ -331,7 +331,7 @@ mod tests {
         let second = next(&store, &first).await;
         assert!(began.elapsed() <= Duration::from_secs(31));
         assert_eq!((second.export.as_str(), second.beat, second.released), ("export 7", 1, false));
-        faulty.fail(Operation::Overwrite, "latest", Fault::Before, 1);
+        faulty.fail(StoreOperation::Overwrite, "latest", StoreFault::Before, 1);
         let third = next(&store, &Some(second)).await;
         assert!(third.beat == 2 && began.elapsed() <= Duration::from_secs(67), "a beat that failed is made up for");
         beat.publish(export(ownership.incarnation(), 9)).await.unwrap();

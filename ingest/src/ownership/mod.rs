@@ -1,9 +1,9 @@
 //! One owner of the bucket at a time, between machines.
 //!
-//! A new one makes sure that the last one is gone ([`takeover`]), claims the bucket, and from then on shows that it lives
-//! ([`heartbeat`]). It asks for the claim above its own again and again ([`Ownership`]); once there is one, it stops at once and
-//! says what it leaves behind ([`farewell`], [`fenced`]). While it can't know, because it was suspended, it acknowledges
-//! nothing ([`Presence`]).
+//! A new one makes sure that the last one is gone ([`takeover`]), claims the bucket, and from then on shows that it
+//! lives ([`heartbeat`]). It asks for the claim above its own again and again ([`Ownership`]); once there is one, it
+//! stops at once and says what it leaves behind ([`farewell`], [`fenced`]). While it can't know, because it was
+//! suspended, it acknowledges nothing ([`Presence`]).
 
 pub mod claim;
 pub mod farewell;
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use chronik_format::catalog::Latest;
 use chronik_format::ids::Incarnation;
 use chronik_format::names::ClaimName;
-use chronik_store::{Cause, SharedStore, StoreError};
+use chronik_store::{ErrorCause, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
@@ -46,8 +46,8 @@ pub struct Rhythm {
 }
 
 impl Rhythm {
-    /// How old an owner's last beat may be while nobody else can have the bucket yet: what a successor waits, and a margin
-    /// for the store's clock, which counts in seconds.
+    /// How old an owner's last beat may be while nobody else can have the bucket yet: what a successor waits, and a
+    /// margin for the store's clock, which counts in seconds.
     pub fn lease(&self) -> Duration {
         self.quiet - self.quiet / 9
     }
@@ -124,8 +124,9 @@ impl Ownership {
         Self { predecessors: predecessors.into(), ..self }
     }
 
-    /// Whether who wrote `latest` is gone, as far as its name tells. Under our claim it may be another process than ours and
-    /// those before it, if a copy of the data directory was started; where the bucket is locked, that one is gone too.
+    /// Whether who wrote `latest` is gone, as far as its name tells. Under our claim it may be another process than
+    /// ours and those before it, if a copy of the data directory was started; where the bucket is locked, that one is
+    /// gone too.
     pub fn follows(&self, latest: &Latest) -> bool {
         let writer = &latest.writer;
         let is_known = || **writer == *self.writer || self.predecessors.contains(writer);
@@ -202,8 +203,8 @@ impl Ownership {
         self.loss().unwrap_or(ClaimError::Doubled { own: self.incarnation })
     }
 
-    /// Asks for our own claim and for the next one's name: as long as the bucket holds the one and nobody has the other, it
-    /// is ours. The first time, also whether it is our cluster's bucket at all.
+    /// Asks for our own claim and for the next one's name: as long as the bucket holds the one and nobody has the
+    /// other, it is ours. The first time, also whether it is our cluster's bucket at all.
     pub async fn check(&self) -> Result<(), ClaimError> {
         if let Some(loss) = self.loss() {
             return Err(loss);
@@ -224,8 +225,8 @@ impl Ownership {
         }
     }
 
-    /// Whether this is the bucket that was claimed: claims are never deleted and never change. Without ours, the true one
-    /// may be back later, like one that can't be reached.
+    /// Whether this is the bucket that was claimed: claims are never deleted and never change. Without ours, the true
+    /// one may be back later, like one that can't be reached.
     pub async fn check_claim(&self) -> Result<(), StoreError> {
         let key = ClaimName { incarnation: self.incarnation }.to_string();
         let lacks = match self.store.read(&key, None).await {
@@ -241,7 +242,7 @@ impl Ownership {
                 "the bucket {lacks}: was it emptied, unmounted or replaced? Until the one that was claimed is back, nothing \
                  is written to it, and what is acknowledged stays in the data directory"
             ),
-            cause: Cause::Setting,
+            cause: ErrorCause::Setting,
         })
     }
 
@@ -267,7 +268,7 @@ impl Ownership {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use chronik_store::faulty::{Fault, FaultyStore, Operation};
+    use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
     use chronik_store::memory;
 
     use super::*;
@@ -282,12 +283,12 @@ mod tests {
         let other = ownership.clone();
         ownership.check().await.unwrap();
         let by = claim::claim_after(&shared, Some(own)).await.unwrap();
-        store.fail(Operation::Info, "claims/", Fault::Before, 1);
+        store.fail(StoreOperation::Info, "claims/", StoreFault::Before, 1);
         assert!(matches!(other.check().await, Err(ClaimError::Store(_))));
         assert!(!ownership.fenced().is_cancelled(), "a bucket that does not answer takes nothing away");
         assert!(matches!(other.check().await, Err(ClaimError::Fenced { .. })));
         assert!(ownership.fenced().is_cancelled() && ownership.fenced_by() == Some(by));
-        store.fail(Operation::Info, "", Fault::Missing, usize::MAX);
+        store.fail(StoreOperation::Info, "", StoreFault::Missing, usize::MAX);
         assert!(matches!(ownership.check().await, Err(ClaimError::Fenced { .. })));
     }
 

@@ -1,8 +1,8 @@
 //! Whether the bucket's last owner is gone, asked before the bucket is claimed. Where a lock answers that already
 //! ([`Store::is_locked`](chronik_store::Store::is_locked)) nobody asks.
 //!
-//! An owner that stopped in good order has said so in `latest`. Of any other the last sign of life must be old enough, by
-//! the store's own clock: a probe object tells its time, so that no clock of any machine matters.
+//! An owner that stopped in good order has said so in `latest`. Of any other the last sign of life must be old enough,
+//! by the store's own clock: a probe object tells its time, so that no clock of any machine matters.
 
 use std::time::SystemTime;
 
@@ -83,8 +83,8 @@ pub async fn wait(
     }
 }
 
-/// Whether the holder of `claim` has shown itself since `seen`: it may have come back between the look and a claim above
-/// its own, and goes on until it sees that one.
+/// Whether the holder of `claim` has shown itself since `seen`: it may have come back between the look and a claim
+/// above its own, and goes on until it sees that one.
 pub async fn came_back(store: &SharedStore, lane: LaneId, claim: Incarnation, seen: &Sign) -> Result<bool, ClaimError> {
     Ok(Sign::read(store, lane, claim).await? != *seen)
 }

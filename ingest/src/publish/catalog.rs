@@ -1,8 +1,8 @@
 //! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds; `latest`, which
 //! [`Heartbeat`] writes, comes last.
 //!
-//! Once `latest` names a segment, the broker may let go of its records: the tail forgets them, and the write-ahead log's
-//! files are used anew after a local checkpoint.
+//! Once `latest` names a segment, the broker may let go of its records: the tail forgets them, and the write-ahead
+//! log's files are used anew after a local checkpoint.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,8 +94,8 @@ impl Exporter {
         Self { parts, pages: BTreeMap::new(), exported: None, named: 0, recycled: 0 }
     }
 
-    /// Exports until cancelled. A bucket that can't be reached, or a local checkpoint that can't be written, is tried again
-    /// with the next export.
+    /// Exports until cancelled. A bucket that can't be reached, or a local checkpoint that can't be written, is tried
+    /// again with the next export.
     pub async fn run(mut self, cancel: CancellationToken) -> Self {
         let mut progress = self.parts.lane.progress();
         loop {

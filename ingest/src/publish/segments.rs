@@ -1,7 +1,7 @@
 //! From log to bucket: builds a segment of each range that the lane orders, creates it, verifies it, and registers it.
 //!
-//! Uploads overlap, registrations are in order. Every step can be repeated: a failed one is, until it works, while the log
-//! keeps what is not registered.
+//! Uploads overlap, registrations are in order. Every step can be repeated: a failed one is, until it works, while the
+//! log keeps what is not registered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ use crate::state::checkpoint;
 use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
 use crate::wal::{Frame, WalError, WalReader};
 
-/// Segments that are uploaded at the same time; each is held in memory meanwhile. While uploads fail none is built ahead.
+/// Segments that are uploaded at the same time; each is held in memory meanwhile. While uploads fail none is built
+/// ahead.
 const UPLOADS_MAX: usize = 2;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(15);
@@ -157,8 +158,8 @@ impl Shipper {
         last: LogIndex,
         failing: &watch::Sender<bool>,
     ) -> Result<RegisterSegment, ShipError> {
-        // A later claim does not matter yet: who takes over adopts what is uploaded in time. Asked before anything is built:
-        // for a bucket that can't be reached nothing need be in memory.
+        // A later claim does not matter yet: who takes over adopts what is uploaded in time. Asked before anything is
+        // built: for a bucket that can't be reached nothing need be in memory.
         let is_the_bucket = || async { Ok(self.ownership.check_claim().await?) };
         self.asked("the bucket can't be asked", is_the_bucket).await?;
         let this = self.clone();
@@ -214,8 +215,8 @@ impl Shipper {
         Ok(segment::build(header, partitions, &log)?)
     }
 
-    /// Registers a segment. One that could not be for so long that it may be taken for an orphan is uploaded again under
-    /// a new name, as is one that went into what was not the bucket.
+    /// Registers a segment. One that could not be for so long that it may be taken for an orphan is uploaded again
+    /// under a new name, as is one that went into what was not the bucket.
     pub(crate) async fn register_in_time(&self, mut segment: RegisterSegment) -> Result<(), ShipError> {
         while !self.register(&segment).await? {
             tracing::warn!(

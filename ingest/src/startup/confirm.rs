@@ -9,8 +9,8 @@ use crate::data_dir::{DataDir, Identity};
 use crate::ownership::claim::ClaimError;
 use crate::ownership::{Ownership, Rhythm};
 
-/// Asks a bucket that could not be reached at the start until it answers: whose it is, and whether its log ends where the
-/// local one did.
+/// Asks a bucket that could not be reached at the start until it answers: whose it is, and whether its log ends where
+/// the local one did.
 pub async fn confirm(
     data_dir: &DataDir,
     ownership: &Ownership,
@@ -42,8 +42,8 @@ pub(super) fn refuse(data_dir: &DataDir, ownership: &Ownership) {
     }
 }
 
-/// Whether the bucket's log ends where the local one does, and no process with a copy of the data directory lives; `false`
-/// if the bucket did not answer.
+/// Whether the bucket's log ends where the local one does, and no process with a copy of the data directory lives;
+/// `false` if the bucket did not answer.
 async fn agrees(log_end: &LogEnd, ownership: &Ownership, rhythm: Rhythm) -> Result<bool, StartError> {
     if !is_continuous(log_end, ownership.store()).await? {
         return Ok(false);

@@ -1,9 +1,9 @@
 //! Whether the local log goes on where the bucket's log of the same incarnation stands.
 //!
-//! An older copy of a data directory, put back, would give the same offsets out a second time and ship other records for
-//! the same indices. Whoever went on from that copy's end has left something in the bucket: an export or a checkpoint of a
-//! later index, or the segment that follows the last one that the copy knows. What is looked at does not grow with
-//! history: the names of exports and checkpoints, and the segments from there on.
+//! An older copy of a data directory, put back, would give the same offsets out a second time and ship other records
+//! for the same indices. Whoever went on from that copy's end has left something in the bucket: an export or a
+//! checkpoint of a later index, or the segment that follows the last one that the copy knows. What is looked at does
+//! not grow with history: the names of exports and checkpoints, and the segments from there on.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -96,7 +96,8 @@ pub struct LogEnd {
 }
 
 impl LogEnd {
-    /// Compares with what the bucket has. Every segment that was uploaded and not registered must hold what the log does.
+    /// Compares with what the bucket has. Every segment that was uploaded and not registered must hold what the log
+    /// does.
     pub async fn compare(&self, store: &SharedStore) -> Result<(), ContinuityError> {
         self.compare_names(store).await?;
         let mut next = BTreeSet::from([self.shipped + 1]);

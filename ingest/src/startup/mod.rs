@@ -1,5 +1,5 @@
-//! From a data directory and a bucket to a lane that can run: a restart ([`mod@resume`]), or a first start or a recovery
-//! ([`mod@begin`]); then the log is [opened](open), and [compared](mod@confirm) with the bucket's.
+//! From a data directory and a bucket to a lane that can run: a restart ([`mod@resume`]), or a first start or a
+//! recovery ([`mod@begin`]); then the log is [opened](open), and [compared](mod@confirm) with the bucket's.
 
 mod begin;
 mod confirm;

@@ -18,8 +18,8 @@ use crate::settings::IngestSettings;
 /// How often a bucket that can't be reached is asked again.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was given
-/// up: then somebody else may own it by now.
+/// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was
+/// given up: then somebody else may own it by now.
 pub(super) async fn resume(
     settings: &IngestSettings,
     data_dir: &DataDir,
@@ -91,8 +91,8 @@ async fn hold(
     Ok(hold)
 }
 
-/// What `latest` says, once no process with a copy of the data directory lives: one that does is not taken the place of, or
-/// the two would end each other in turn.
+/// What `latest` says, once no process with a copy of the data directory lives: one that does is not taken the place
+/// of, or the two would end each other in turn.
 pub(super) async fn watch_for_copy(
     lane: LaneId,
     ownership: &Ownership,
@@ -114,8 +114,8 @@ pub(super) async fn watch_for_copy(
     Ok(latest)
 }
 
-/// To be called before anything is written to `latest`. Without the note the next start can't tell this process from one
-/// with a copy of the data directory, and waits until it is silent.
+/// To be called before anything is written to `latest`. Without the note the next start can't tell this process from
+/// one with a copy of the data directory, and waits until it is silent.
 pub(super) fn note_writer(data_dir: &DataDir, seen: Vec<String>, ownership: &Ownership) {
     if let Err(error) = data_dir.writers().note(seen, ownership.writer()) {
         tracing::warn!("{error}: unless this broker stops in good order, its next start waits");

@@ -8,7 +8,7 @@ use chronik_format::ids::Incarnation;
 use chronik_format::names;
 use chronik_service::setting::ByteSize;
 use chronik_store::clocked::ClockedStore;
-use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::memory;
 use clap::Parser;
 
@@ -35,7 +35,7 @@ async fn owned() -> (tempfile::TempDir, DataDir, SharedStore, Identity) {
     let store: SharedStore = faulty.clone();
     let cluster = claim::found_cluster(&store).await.unwrap();
     let incarnation = claim::claim_after(&store, None).await.unwrap();
-    faulty.fail(Operation::Read, "cluster.json", Fault::Before, 3);
+    faulty.fail(StoreOperation::Read, "cluster.json", StoreFault::Before, 3);
     let folder = tempfile::tempdir().unwrap();
     let data_dir = DataDir::open(folder.path()).unwrap();
     (folder, data_dir, store, Identity::held(cluster, incarnation))
@@ -174,7 +174,7 @@ async fn begun_after(comes_back: bool) -> (Incarnation, Duration) {
     claim::found_cluster(&store).await.unwrap();
     let incarnation = claim::claim_after(&store, None).await.unwrap();
     say(&store, latest(incarnation, "", 5, true)).await;
-    faulty.fail(Operation::Create, "claims/", Fault::Before, 1);
+    faulty.fail(StoreOperation::Create, "claims/", StoreFault::Before, 1);
     let owner = store.clone();
     let life = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_format::checkpoint::{self, Checkpoint, CheckpointHeader, Section};
+use chronik_format::checkpoint::{self, Checkpoint, CheckpointHeader, StateSection};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 use imbl::OrdMap;
 use serde::Serialize;
@@ -90,14 +90,14 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<L
     })
 }
 
-fn section((kind, version): SectionTag, fields: &impl Serialize) -> Section {
+fn section((kind, version): SectionTag, fields: &impl Serialize) -> StateSection {
     let encoded = bincode::serde::encode_to_vec(fields, bincode::config::standard());
     debug_assert!(encoded.is_ok(), "plain data always serialises");
-    Section { kind, version, bytes: Bytes::from(encoded.unwrap_or_default()) }
+    StateSection { kind, version, bytes: Bytes::from(encoded.unwrap_or_default()) }
 }
 
 /// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
-fn fields<T: DeserializeOwned>(sections: &[Section], (kind, _): SectionTag) -> Result<T, CheckpointError> {
+fn fields<T: DeserializeOwned>(sections: &[StateSection], (kind, _): SectionTag) -> Result<T, CheckpointError> {
     const SECTION_BYTES_MAX: usize = 2 << 30;
     let config = bincode::config::standard().with_limit::<SECTION_BYTES_MAX>();
     let section = sections
@@ -111,7 +111,7 @@ fn fields<T: DeserializeOwned>(sections: &[Section], (kind, _): SectionTag) -> R
 
 /// What is kept by object name.
 fn map_of<T: DeserializeOwned + Clone>(
-    sections: &[Section],
+    sections: &[StateSection],
     tag: SectionTag,
 ) -> Result<OrdMap<String, T>, CheckpointError> {
     fields::<BTreeMap<String, T>>(sections, tag).map(|map| map.into_iter().collect())
@@ -120,7 +120,7 @@ fn map_of<T: DeserializeOwned + Clone>(
 /// Reads any bytes as every section of a state, for fuzzing; whatever comes out, nothing panics.
 pub fn fuzz_state(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let sections = SECTIONS.map(|(kind, version)| Section { kind, version, bytes: bytes.clone() });
+    let sections = SECTIONS.map(|(kind, version)| StateSection { kind, version, bytes: bytes.clone() });
     let header =
         CheckpointHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0), index: LogIndex::MAX };
     let whole = checkpoint::encode(&Checkpoint { header, sections: sections.to_vec() });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chronik_format::batch::BatchHeader;
 use chronik_format::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
-use chronik_format::segment::{Directory, DirectoryRow};
+use chronik_format::segment::{DirectoryRow, SegmentDirectory};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::topic_config::TopicConfig;
@@ -134,7 +134,7 @@ pub struct SegmentRun {
 
 impl SegmentRun {
     /// What a segment's directory says of its runs.
-    pub fn all_of(directory: &Directory) -> Vec<Self> {
+    pub fn all_of(directory: &SegmentDirectory) -> Vec<Self> {
         let run = |row: &DirectoryRow| Self {
             topic: row.topic,
             partition: row.partition,

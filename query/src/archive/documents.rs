@@ -2,13 +2,13 @@
 
 /// A bit for each document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Documents {
+pub(super) struct DocumentSet {
     words: Vec<u64>,
     /// How many documents the archive has.
     count: u32,
 }
 
-impl Documents {
+impl DocumentSet {
     /// None of `count` documents.
     pub(super) fn none(count: u32) -> Self {
         Self { words: vec![0; (count as usize).div_ceil(64)], count }
@@ -77,7 +77,7 @@ mod tests {
         ) {
             let within = |set: BTreeSet<u32>| -> BTreeSet<u32> { set.into_iter().filter(|n| *n < count).collect() };
             let bits = |set: &BTreeSet<u32>| {
-                let mut documents = Documents::none(count);
+                let mut documents = DocumentSet::none(count);
                 set.iter().for_each(|n| documents.insert(*n));
                 documents
             };
@@ -92,7 +92,7 @@ mod tests {
             any.unite(&second);
             prop_assert!(any.iter().eq(one.union(&two).copied()));
             prop_assert!(first.complement().iter().eq((0..count).filter(|n| !one.contains(n))));
-            prop_assert!(Documents::all(count).iter().eq(0..count));
+            prop_assert!(DocumentSet::all(count).iter().eq(0..count));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chronik_format::archive::{ArchiveError, BLOCK_BYTES, Opened, Section};
+use chronik_format::archive::{ArchiveError, BLOCK_BYTES, OpenedArchive, TocSection};
 use chronik_store::SharedStore;
 use futures::future::try_join_all;
 use moka::future::Cache;
@@ -22,14 +22,14 @@ pub(super) type BlockCache = Cache<(Arc<str>, u64), Bytes>;
 pub(super) struct RangedFile {
     store: SharedStore,
     key: Arc<str>,
-    archive: Arc<Opened>,
-    section: Section,
+    archive: Arc<OpenedArchive>,
+    section: TocSection,
     cache: BlockCache,
     runtime: Handle,
 }
 
 impl RangedFile {
-    pub(super) fn new(store: SharedStore, archive: Arc<Opened>, section: Section, cache: BlockCache) -> Self {
+    pub(super) fn new(store: SharedStore, archive: Arc<OpenedArchive>, section: TocSection, cache: BlockCache) -> Self {
         let key = archive.key.as_str().into();
         Self { store, key, archive, section, cache, runtime: Handle::current() }
     }

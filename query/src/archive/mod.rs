@@ -17,7 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use chronik_format::archive::Undecodable;
+use chronik_format::archive::UndecodableBatches;
 use chronik_format::catalog::ArchiveEntry;
 use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use chronik_format::job::IndexSettings;
@@ -28,19 +28,19 @@ use tokio::sync::Semaphore;
 
 pub use error::LeafError;
 use file::BlockCache;
-use opened::{OpenedArchive, ReadAhead};
+use opened::{ReadAhead, SearchableArchive};
 
 const READ_AHEAD: ReadAhead = ReadAhead { whole_bytes: 4 << 20, tail_bytes: 2 << 20, file_bytes: 256 << 10 };
 
 /// The records of an archive that may match.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidates {
+pub struct CandidateRecords {
     /// By run in the archive's order, then by offset.
     pub batches: Vec<CandidateBatch>,
     /// Whether all of them match, so that they need not be read to be counted.
     pub exact: bool,
     /// What no program can decode, whatever is looked for.
-    pub undecodable: Vec<Undecodable>,
+    pub undecodable: Vec<UndecodableBatches>,
 }
 
 /// A batch with records that may match.
@@ -69,7 +69,7 @@ pub struct CandidateBatch {
 pub struct ArchiveLeaf {
     store: SharedStore,
     ahead: ReadAhead,
-    archives: Cache<String, Arc<OpenedArchive>>,
+    archives: Cache<String, Arc<SearchableArchive>>,
     blocks: BlockCache,
     searches: Arc<Semaphore>,
 }
@@ -81,7 +81,7 @@ impl ArchiveLeaf {
     }
 
     fn reading_ahead(store: SharedStore, cache_bytes: u64, ahead: ReadAhead) -> Self {
-        let archive_weight = |_: &String, archive: &Arc<OpenedArchive>| as_weight(archive.weight());
+        let archive_weight = |_: &String, archive: &Arc<SearchableArchive>| as_weight(archive.weight());
         let block_weight = |_: &(Arc<str>, u64), block: &bytes::Bytes| as_weight(block.len());
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -100,7 +100,7 @@ impl ArchiveLeaf {
         entry: &ArchiveEntry,
         query: &Query,
         settings: IndexSettings,
-    ) -> Result<Candidates, LeafError> {
+    ) -> Result<CandidateRecords, LeafError> {
         let archive = self.open(entry).await?;
         let plan = archive.plan(query, settings);
         archive.warm_up(&plan).await?;
@@ -113,8 +113,8 @@ impl ArchiveLeaf {
         .await?
     }
 
-    async fn open(&self, entry: &ArchiveEntry) -> Result<Arc<OpenedArchive>, LeafError> {
-        let open = async { OpenedArchive::open(&self.store, &self.blocks, self.ahead, entry).await.map(Arc::new) };
+    async fn open(&self, entry: &ArchiveEntry) -> Result<Arc<SearchableArchive>, LeafError> {
+        let open = async { SearchableArchive::open(&self.store, &self.blocks, self.ahead, entry).await.map(Arc::new) };
         self.archives.try_get_with_by_ref(&entry.key, open).await.map_err(|error| LeafError::clone(&error))
     }
 }
@@ -128,7 +128,7 @@ async fn at_work<T: Send + 'static>(archive: &str, work: impl FnOnce() -> T + Se
     tokio::task::spawn_blocking(work).await.map_err(|error| LeafError::failed(archive, error))
 }
 
-impl std::fmt::Debug for OpenedArchive {
+impl std::fmt::Debug for SearchableArchive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "archive {}", self.key)
     }

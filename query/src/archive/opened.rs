@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chronik_format::archive::terms::{HEADERS, KEY, VALUE};
-use chronik_format::archive::{Opened, RunTable, open};
+use chronik_format::archive::{OpenedArchive, RunTable, open};
 use chronik_format::catalog::ArchiveEntry;
 use chronik_format::job::IndexSettings;
 use chronik_format::search::{ANALYSIS, ANALYSIS_LOWER_CASED, Query};
@@ -15,11 +15,11 @@ use tantivy::directory::{FileHandle, OwnedBytes};
 use tantivy::{Index, ReloadPolicy, Searcher, TantivyError};
 
 use super::directory::ArchiveDirectory;
-use super::documents::Documents;
+use super::documents::DocumentSet;
 use super::file::{BlockCache, RangedFile};
-use super::query_plan::{Built, Fields, Plan};
+use super::query_plan::{ArchiveAnalysis, IndexFields, QueryPlan};
 use super::select::select;
-use super::{CandidateBatch, Candidates, LeafError, at_work};
+use super::{CandidateBatch, CandidateRecords, LeafError, at_work};
 
 /// How much of an archive is read before it is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -35,19 +35,19 @@ pub(super) struct ReadAhead {
 /// What Tantivy keeps of an open index beside its files, about.
 const INDEX_BYTES: usize = 32 << 10;
 
-pub(super) struct OpenedArchive {
+pub(super) struct SearchableArchive {
     pub key: String,
-    built: Built,
+    built: ArchiveAnalysis,
     runs: RunTable,
     /// Bytes of files in memory.
     loaded: usize,
-    fields: Fields,
+    fields: IndexFields,
     searcher: Searcher,
     /// Whether some files are still in the bucket.
     ranged: bool,
 }
 
-impl OpenedArchive {
+impl SearchableArchive {
     pub(super) async fn open(
         store: &SharedStore,
         cache: &BlockCache,
@@ -58,7 +58,7 @@ impl OpenedArchive {
         let first = if entry.size <= ahead.whole_bytes { entry.size } else { ahead.tail_bytes };
         let archive = open(store.as_ref(), &entry.key, entry.size, Some(entry.crc), first).await.map_err(failed)?;
         let description = &archive.toc.description;
-        let built = Built {
+        let built = ArchiveAnalysis {
             settings: description.settings,
             folded: match description.analysis.as_str() {
                 ANALYSIS => true,
@@ -83,12 +83,12 @@ impl OpenedArchive {
         self.loaded + self.runs.weight() + INDEX_BYTES
     }
 
-    pub(super) fn plan(&self, query: &Query, settings: IndexSettings) -> Plan {
-        Plan::new(query, self.fields, settings, self.built)
+    pub(super) fn plan(&self, query: &Query, settings: IndexSettings) -> QueryPlan {
+        QueryPlan::new(query, self.fields, settings, self.built)
     }
 
     /// Reads what the plan will ask for, all at once, into the cache.
-    pub(super) async fn warm_up(&self, plan: &Plan) -> Result<(), LeafError> {
+    pub(super) async fn warm_up(&self, plan: &QueryPlan) -> Result<(), LeafError> {
         if !self.ranged {
             return Ok(());
         }
@@ -105,15 +105,15 @@ impl OpenedArchive {
     }
 
     /// The records that the plan selects. Blocks while the store is read.
-    pub(super) fn search(&self, plan: &Plan) -> Result<Candidates, LeafError> {
+    pub(super) fn search(&self, plan: &QueryPlan) -> Result<CandidateRecords, LeafError> {
         let failed = |error| LeafError::of_tantivy(&self.key, error);
         let documents = select(&plan.selection, &self.searcher, self.runs.documents()).map_err(failed)?;
         let undecodable = self.runs.undecodable().to_vec();
-        Ok(Candidates { batches: self.batches(&documents)?, exact: plan.exact, undecodable })
+        Ok(CandidateRecords { batches: self.batches(&documents)?, exact: plan.exact, undecodable })
     }
 
     /// Leads from documents to the records.
-    fn batches(&self, documents: &Documents) -> Result<Vec<CandidateBatch>, LeafError> {
+    fn batches(&self, documents: &DocumentSet) -> Result<Vec<CandidateBatch>, LeafError> {
         let mut batches: Vec<CandidateBatch> = Vec::new();
         let mut current = None;
         for document in documents.iter() {
@@ -154,7 +154,7 @@ impl Files {
         store: &SharedStore,
         cache: &BlockCache,
         ahead: ReadAhead,
-        archive: Opened,
+        archive: OpenedArchive,
     ) -> Result<Self, LeafError> {
         let small = |section: &&_| archive.is_at_hand(section) || section.length <= ahead.file_bytes;
         let loads = archive.toc.index_files().map(|(_, section)| section).filter(small).map(|section| async {
@@ -180,7 +180,7 @@ impl Files {
     }
 
     /// Opens the index. Blocks while the store is read.
-    fn searcher(self, archive: &str, records: u64) -> Result<(Fields, Searcher), LeafError> {
+    fn searcher(self, archive: &str, records: u64) -> Result<(IndexFields, Searcher), LeafError> {
         let failed = |error| LeafError::of_tantivy(archive, error);
         let index = Index::open(ArchiveDirectory::new(self.by_path)).map_err(failed)?;
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).doc_store_cache_num_blocks(0);
@@ -196,7 +196,7 @@ impl Files {
             return Err(LeafError::Damaged { archive: archive.to_owned(), reason });
         }
         let field = |name| index.schema().get_field(name).map_err(failed);
-        let fields = Fields { key: field(KEY)?, value: field(VALUE)?, headers: field(HEADERS)? };
+        let fields = IndexFields { key: field(KEY)?, value: field(VALUE)?, headers: field(HEADERS)? };
         for segment in searcher.segment_readers() {
             for field in [fields.key, fields.value, fields.headers] {
                 segment.inverted_index(field).map_err(failed)?;

@@ -6,11 +6,11 @@ use chronik_format::search::{Phrase, Query};
 use tantivy::Term;
 use tantivy::schema::Field;
 
-use super::spelling::Spelling;
+use super::spelling::SpellingAutomaton;
 
 /// The index's fields, as [`chronik_format::archive::terms`] names them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields {
+pub(super) struct IndexFields {
     pub key: Field,
     pub value: Field,
     pub headers: Field,
@@ -18,13 +18,14 @@ pub(super) struct Fields {
 
 /// How an archive's text was analysed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Built {
+pub(super) struct ArchiveAnalysis {
     pub settings: IndexSettings,
-    /// Whether case was folded and JSON decoded, where the settings say so; otherwise words were lower-cased and JSON was text.
+    /// Whether case was folded and JSON decoded, where the settings say so; otherwise words were lower-cased and JSON
+    /// was text.
     pub folded: bool,
 }
 
-impl Built {
+impl ArchiveAnalysis {
     fn decodes_json(self) -> bool {
         self.folded && self.settings.value_format.decodes_json()
     }
@@ -32,20 +33,20 @@ impl Built {
 
 /// A set of documents, by their terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Selection {
+pub(super) enum TermSelection {
     All,
     Nothing,
     Term(Term),
     /// Any term that may stand for a word.
-    Spelled(Field, Spelling),
+    Spelled(Field, SpellingAutomaton),
     /// At least two terms in consecutive positions.
     Phrase(Vec<Term>),
-    AllOf(Vec<Selection>),
-    AnyOf(Vec<Selection>),
-    Not(Box<Selection>),
+    AllOf(Vec<TermSelection>),
+    AnyOf(Vec<TermSelection>),
+    Not(Box<TermSelection>),
 }
 
-impl Selection {
+impl TermSelection {
     /// Every term that is known before it is looked up, and whether its positions are wanted.
     pub(super) fn terms(&self) -> Vec<(&Term, bool)> {
         match self {
@@ -59,8 +60,8 @@ impl Selection {
 }
 
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub selection: Selection,
+pub(super) struct QueryPlan {
+    pub selection: TermSelection,
     /// Whether it selects exactly what the matcher would.
     pub exact: bool,
 }
@@ -81,9 +82,9 @@ impl Bound {
     }
 }
 
-impl Plan {
+impl QueryPlan {
     /// For a topic that is searched as `settings` say, in an archive that was built as `built` says.
-    pub(super) fn new(query: &Query, fields: Fields, settings: IndexSettings, built: Built) -> Self {
+    pub(super) fn new(query: &Query, fields: IndexFields, settings: IndexSettings, built: ArchiveAnalysis) -> Self {
         let mut planner = Planner { fields, settings, built, exact: true };
         let selection = planner.part(query, Bound::Upper);
         Self { selection, exact: planner.exact }
@@ -91,16 +92,16 @@ impl Plan {
 }
 
 struct Planner {
-    fields: Fields,
+    fields: IndexFields,
     settings: IndexSettings,
-    built: Built,
+    built: ArchiveAnalysis,
     exact: bool,
 }
 
 impl Planner {
-    fn part(&mut self, query: &Query, bound: Bound) -> Selection {
+    fn part(&mut self, query: &Query, bound: Bound) -> TermSelection {
         match query {
-            Query::All => Selection::All,
+            Query::All => TermSelection::All,
             Query::Key(key) => {
                 let term = key_term(key);
                 let exact = term.exact;
@@ -108,17 +109,17 @@ impl Planner {
             }
             Query::Header { name, phrase } => self.header(name, phrase, bound),
             Query::Value(phrase) => self.value(phrase, bound),
-            Query::And(parts) => Selection::AllOf(self.parts(parts, bound)),
-            Query::Or(parts) => Selection::AnyOf(self.parts(parts, bound)),
-            Query::Not(part) => Selection::Not(Box::new(self.part(part, bound.opposite()))),
+            Query::And(parts) => TermSelection::AllOf(self.parts(parts, bound)),
+            Query::Or(parts) => TermSelection::AnyOf(self.parts(parts, bound)),
+            Query::Not(part) => TermSelection::Not(Box::new(self.part(part, bound.opposite()))),
         }
     }
 
-    fn parts(&mut self, parts: &[Query], bound: Bound) -> Vec<Selection> {
+    fn parts(&mut self, parts: &[Query], bound: Bound) -> Vec<TermSelection> {
         parts.iter().map(|part| self.part(part, bound)).collect()
     }
 
-    fn header(&mut self, name: &str, phrase: &Phrase, bound: Bound) -> Selection {
+    fn header(&mut self, name: &str, phrase: &Phrase, bound: Bound) -> TermSelection {
         if !self.built.folded {
             let prefix = header_term(name.as_bytes(), "").bytes;
             return self.spelled(self.fields.headers, &prefix, phrase, false, bound);
@@ -129,16 +130,16 @@ impl Planner {
         self.with_terms(bound, exact, terms)
     }
 
-    fn value(&mut self, phrase: &Phrase, bound: Bound) -> Selection {
+    fn value(&mut self, phrase: &Phrase, bound: Bound) -> TermSelection {
         if self.settings.value_format == ValueFormat::None {
-            return Selection::Nothing;
+            return TermSelection::Nothing;
         }
         if self.built.settings.value_format == ValueFormat::None {
-            return self.inexact(bound, Selection::All);
+            return self.inexact(bound, TermSelection::All);
         }
         match (self.settings.value_format.decodes_json(), self.built.decodes_json()) {
             // What stood in escapes can't be told from decoded words.
-            (false, true) => return self.inexact(bound, Selection::All),
+            (false, true) => return self.inexact(bound, TermSelection::All),
             (decodes, built) if decodes != built || !self.built.folded => {
                 return self.spelled(self.fields.value, b"", phrase, decodes, bound);
             }
@@ -146,38 +147,38 @@ impl Planner {
         }
         let terms: Vec<_> = phrase.tokens.iter().map(|token| Term::from_field_text(self.fields.value, token)).collect();
         if terms.len() > 1 && self.built.settings.positions {
-            return Selection::Phrase(terms);
+            return TermSelection::Phrase(terms);
         }
         self.with_terms(bound, terms.len() <= 1, terms)
     }
 
     /// Stands for records that have all words in a way that another analysis may have spelled them.
-    fn spelled(&mut self, field: Field, prefix: &[u8], phrase: &Phrase, escapes: bool, bound: Bound) -> Selection {
-        let word = |token: &String| match Spelling::new(prefix, token, escapes) {
-            Some(spelling) => Selection::Spelled(field, spelling),
-            None => Selection::All,
+    fn spelled(&mut self, field: Field, prefix: &[u8], phrase: &Phrase, escapes: bool, bound: Bound) -> TermSelection {
+        let word = |token: &String| match SpellingAutomaton::new(prefix, token, escapes) {
+            Some(spelling) => TermSelection::Spelled(field, spelling),
+            None => TermSelection::All,
         };
         let words = phrase.tokens.iter().map(word).collect();
-        self.inexact(bound, Selection::AllOf(words))
+        self.inexact(bound, TermSelection::AllOf(words))
     }
 
     /// Stands for records that have all of the terms, and, unless that is `exact`, something else besides.
-    fn with_terms(&mut self, bound: Bound, exact: bool, terms: Vec<Term>) -> Selection {
-        let mut terms: Vec<_> = terms.into_iter().map(Selection::Term).collect();
+    fn with_terms(&mut self, bound: Bound, exact: bool, terms: Vec<Term>) -> TermSelection {
+        let mut terms: Vec<_> = terms.into_iter().map(TermSelection::Term).collect();
         let all = match terms.len() {
-            0 => return Selection::Nothing,
+            0 => return TermSelection::Nothing,
             1 => terms.remove(0),
-            _ => Selection::AllOf(terms),
+            _ => TermSelection::AllOf(terms),
         };
         if exact { all } else { self.inexact(bound, all) }
     }
 
     /// Stands for some of the records that `upper` selects: for none, where too much would be wrong.
-    fn inexact(&mut self, bound: Bound, upper: Selection) -> Selection {
+    fn inexact(&mut self, bound: Bound, upper: TermSelection) -> TermSelection {
         self.exact = false;
         match bound {
             Bound::Upper => upper,
-            Bound::Lower => Selection::Nothing,
+            Bound::Lower => TermSelection::Nothing,
         }
     }
 }

@@ -5,21 +5,21 @@ use tantivy::query::PhraseQuery;
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader, TERMINATED, Term};
 
-use super::documents::Documents;
-use super::query_plan::Selection;
-use super::spelling::Spelling;
+use super::documents::DocumentSet;
+use super::query_plan::TermSelection;
+use super::spelling::SpellingAutomaton;
 
 /// The selected documents of an index of at most one segment. Blocks while the store is read.
-pub(super) fn select(selection: &Selection, searcher: &Searcher, count: u32) -> tantivy::Result<Documents> {
+pub(super) fn select(selection: &TermSelection, searcher: &Searcher, count: u32) -> tantivy::Result<DocumentSet> {
     match selection {
-        Selection::All => Ok(Documents::all(count)),
-        Selection::Nothing => Ok(Documents::none(count)),
-        Selection::Term(term) => with_term(term, searcher, count),
-        Selection::Spelled(field, spelling) => spelled(*field, spelling, searcher, count),
-        Selection::Phrase(terms) => searcher.search(&PhraseQuery::new(terms.clone()), &Collected { count }),
-        Selection::Not(part) => Ok(select(part, searcher, count)?.complement()),
-        Selection::AllOf(parts) => {
-            let mut documents = Documents::all(count);
+        TermSelection::All => Ok(DocumentSet::all(count)),
+        TermSelection::Nothing => Ok(DocumentSet::none(count)),
+        TermSelection::Term(term) => with_term(term, searcher, count),
+        TermSelection::Spelled(field, spelling) => spelled(*field, spelling, searcher, count),
+        TermSelection::Phrase(terms) => searcher.search(&PhraseQuery::new(terms.clone()), &Collected { count }),
+        TermSelection::Not(part) => Ok(select(part, searcher, count)?.complement()),
+        TermSelection::AllOf(parts) => {
+            let mut documents = DocumentSet::all(count);
             for part in parts {
                 documents.intersect(&select(part, searcher, count)?);
                 if documents.is_empty() {
@@ -28,8 +28,8 @@ pub(super) fn select(selection: &Selection, searcher: &Searcher, count: u32) -> 
             }
             Ok(documents)
         }
-        Selection::AnyOf(parts) => {
-            let mut documents = Documents::none(count);
+        TermSelection::AnyOf(parts) => {
+            let mut documents = DocumentSet::none(count);
             for part in parts {
                 documents.unite(&select(part, searcher, count)?);
             }
@@ -38,8 +38,8 @@ pub(super) fn select(selection: &Selection, searcher: &Searcher, count: u32) -> 
     }
 }
 
-fn with_term(term: &Term, searcher: &Searcher, count: u32) -> tantivy::Result<Documents> {
-    let mut documents = Documents::none(count);
+fn with_term(term: &Term, searcher: &Searcher, count: u32) -> tantivy::Result<DocumentSet> {
+    let mut documents = DocumentSet::none(count);
     for segment in searcher.segment_readers() {
         let index = segment.inverted_index(term.field())?;
         if let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? {
@@ -52,8 +52,13 @@ fn with_term(term: &Term, searcher: &Searcher, count: u32) -> tantivy::Result<Do
     Ok(documents)
 }
 
-fn spelled(field: Field, spelling: &Spelling, searcher: &Searcher, count: u32) -> tantivy::Result<Documents> {
-    let mut documents = Documents::none(count);
+fn spelled(
+    field: Field,
+    spelling: &SpellingAutomaton,
+    searcher: &Searcher,
+    count: u32,
+) -> tantivy::Result<DocumentSet> {
+    let mut documents = DocumentSet::none(count);
     for segment in searcher.segment_readers() {
         let index = segment.inverted_index(field)?;
         let mut terms = index.terms().search(spelling).into_stream()?;
@@ -73,33 +78,33 @@ struct Collected {
     count: u32,
 }
 
-struct SegmentCollected(Documents);
+struct SegmentCollected(DocumentSet);
 
 impl Collector for Collected {
-    type Fruit = Documents;
+    type Fruit = DocumentSet;
     type Child = SegmentCollected;
 
     fn for_segment(&self, _: SegmentOrdinal, _: &SegmentReader) -> tantivy::Result<SegmentCollected> {
-        Ok(SegmentCollected(Documents::none(self.count)))
+        Ok(SegmentCollected(DocumentSet::none(self.count)))
     }
 
     fn requires_scoring(&self) -> bool {
         false
     }
 
-    fn merge_fruits(&self, segments: Vec<Documents>) -> tantivy::Result<Documents> {
-        Ok(segments.into_iter().next().unwrap_or(Documents::none(self.count)))
+    fn merge_fruits(&self, segments: Vec<DocumentSet>) -> tantivy::Result<DocumentSet> {
+        Ok(segments.into_iter().next().unwrap_or(DocumentSet::none(self.count)))
     }
 }
 
 impl SegmentCollector for SegmentCollected {
-    type Fruit = Documents;
+    type Fruit = DocumentSet;
 
     fn collect(&mut self, document: DocId, _: Score) {
         self.0.insert(document);
     }
 
-    fn harvest(self) -> Documents {
+    fn harvest(self) -> DocumentSet {
         self.0
     }
 }

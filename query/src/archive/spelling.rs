@@ -8,7 +8,7 @@ const TOKEN_BYTES_MAX: usize = 64;
 
 /// The terms that may stand for a word: an automaton over their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spelling {
+pub(super) struct SpellingAutomaton {
     /// From each node by a byte within bounds to another.
     edges: Vec<Vec<(u8, u8, usize)>>,
     start: Vec<usize>,
@@ -17,11 +17,11 @@ pub(super) struct Spelling {
     anything: usize,
 }
 
-impl Spelling {
-    /// Of a token of the current analysis, behind `prefix`, in an archive of lower-cased words. With `escapes` the words were
-    /// those of undecoded JSON: the letter of an escape like `\n` is glued to the word that follows, and a word with a `\uXXXX`
-    /// in it or before it has a part that begins with `uXXXX`, of which nothing more is known. `None` if the word may be left
-    /// out of the archive for its length.
+impl SpellingAutomaton {
+    /// Of a token of the current analysis, behind `prefix`, in an archive of lower-cased words. With `escapes` the
+    /// words were those of undecoded JSON: the letter of an escape like `\n` is glued to the word that follows, and a
+    /// word with a `\uXXXX` in it or before it has a part that begins with `uXXXX`, of which nothing more is known.
+    /// `None` if the word may be left out of the archive for its length.
     pub(super) fn new(prefix: &[u8], token: &str, escapes: bool) -> Option<Self> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
@@ -82,7 +82,7 @@ impl Spelling {
 }
 
 /// A state is the nodes that it may be at, ascending.
-impl Automaton for Spelling {
+impl Automaton for SpellingAutomaton {
     type State = Vec<usize>;
 
     fn start(&self) -> Vec<usize> {
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    fn accepts(spelling: &Spelling, term: &[u8]) -> bool {
+    fn accepts(spelling: &SpellingAutomaton, term: &[u8]) -> bool {
         let state = term.iter().fold(spelling.start(), |state, byte| spelling.accept(&state, *byte));
         spelling.is_match(&state)
     }
@@ -147,7 +147,7 @@ mod tests {
             ("strasse", &["strasse", "straße", "ſtraße"], &["strase", "straßse"]),
             ("σίσυφοσ", &["σίσυφος", "σίσυφοσ"], &["σίσυφο"]),
         ] {
-            let spelling = Spelling::new(b"", token, true).unwrap();
+            let spelling = SpellingAutomaton::new(b"", token, true).unwrap();
             for term in terms {
                 assert!(accepts(&spelling, term.as_bytes()), "{token} {term}");
             }
@@ -155,10 +155,10 @@ mod tests {
                 assert!(!accepts(&spelling, term.as_bytes()), "{token} {term}");
             }
         }
-        let header = Spelling::new(b"name\xff", "as", false).unwrap();
+        let header = SpellingAutomaton::new(b"name\xff", "as", false).unwrap();
         assert!(accepts(&header, b"name\xffas") && accepts(&header, &[b"name\xff", "aſ".as_bytes()].concat()));
         assert!(!accepts(&header, b"as") && !accepts(&header, b"name\xffnas") && !accepts(&header, b"name\xff"));
-        assert!(Spelling::new(b"", &"x".repeat(65), false).is_none());
+        assert!(SpellingAutomaton::new(b"", &"x".repeat(65), false).is_none());
     }
 
     proptest! {
@@ -171,7 +171,7 @@ mod tests {
             for (format, escapes) in [(ValueFormat::Auto, true), (ValueFormat::Text, false)] {
                 let terms = lower_cased(&value);
                 for token in value_words(value.as_bytes(), format) {
-                    let spelling = Spelling::new(b"", &token.text, escapes).unwrap();
+                    let spelling = SpellingAutomaton::new(b"", &token.text, escapes).unwrap();
                     prop_assert!(terms.iter().any(|term| accepts(&spelling, term.as_bytes())), "{} in {}", token.text, value);
                 }
             }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use bytes::Bytes;
-use chronik_format::batch::{BatchBuilder, Codec, Header, LOG_APPEND_TIME, Record, records, stamp, verify};
+use chronik_format::batch::{BatchBuilder, Codec, LOG_APPEND_TIME, Record, RecordHeader, records, stamp, verify};
 use chronik_format::catalog::ArchiveRun;
 use chronik_format::ids::{Incarnation, LaneId, TopicId};
 use chronik_format::job::{ArchiveMade, Job, JobInput, JobKind, JobResult, JobRun, VERSION, ValueFormat};
-use chronik_format::search::{Matcher, Phrase, parse};
+use chronik_format::search::{Phrase, RecordMatcher, parse};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_service::telemetry::Metrics;
 use chronik_store::memory;
@@ -119,7 +119,7 @@ async fn lines(values: &[&str], settings: IndexSettings) -> Bucket {
     bucket(vec![vec![SegmentRun { partition: 0, batches: vec![batch(Codec::Zstd, 0, 0, &list)] }]], settings).await
 }
 
-fn offsets(candidates: &Candidates) -> Vec<Offset> {
+fn offsets(candidates: &CandidateRecords) -> Vec<Offset> {
     candidates.batches.iter().flat_map(|batch| batch.offsets.clone()).collect()
 }
 
@@ -221,8 +221,8 @@ async fn golden(name: &str) -> (SharedStore, ArchiveEntry) {
     (store, entry)
 }
 
-/// Every word of the golden archives is found where it was when the format was fixed; in the one of an older analysis by
-/// terms that may stand for it.
+/// Every word of the golden archives is found where it was when the format was fixed; in the one of an older analysis
+/// by terms that may stand for it.
 #[tokio::test]
 async fn golden_archives_are_searched() {
     for (name, exact) in [("archive-v0.ckx", true), ("archive-words-1.ckx", false)] {
@@ -289,7 +289,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn record() -> impl Strategy<Value = (i32, Record)> {
-    let header = (name(), prop::option::of(text())).prop_map(|(key, value)| Header { key: key.into(), value });
+    let header = (name(), prop::option::of(text())).prop_map(|(key, value)| RecordHeader { key: key.into(), value });
     let headers = prop::collection::vec(header, 0..3);
     (0..3_i32, any::<i32>(), prop::option::of(key()), prop::option::of(text()), headers).prop_map(
         |(gap, timestamp, key, value, headers)| {
@@ -405,7 +405,7 @@ async fn agrees(
     query: &Query,
     settings: IndexSettings,
 ) -> Result<(), TestCaseError> {
-    let matcher = Matcher::new(query, settings);
+    let matcher = RecordMatcher::new(query, settings);
     let found = leaf.candidates(&bucket.entries[0], query, settings).await.unwrap();
     let mut proposed = Vec::new();
     for batch in &found.batches {

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use chronik_format::batch::{BatchError, BatchHeader, DECOMPRESSED_BYTES_MAX, Record, records as records_of};
 use chronik_format::ids::{Offset, PartitionId};
 use chronik_peers::tail::TailError;
-use chronik_service::problem::Problem;
+use chronik_service::problem::HttpProblem;
 use serde::Serialize;
 
 use super::render::{self, RecordDocument};
 use crate::answer_room::HeldRoom;
 use crate::record_copy::{bytes_of, copy_of};
-use crate::search::{Cause, Missing, PartitionLayout, SearchError};
+use crate::search::{MissingCause, MissingRange, PartitionLayout, SearchError};
 use crate::service::QueryService;
 
 /// Records in an answer, if the request doesn't say, and at most.
@@ -41,7 +41,7 @@ pub(crate) async fn records(
     State(service): State<Arc<QueryService>>,
     path: Result<Path<(String, String)>, PathRejection>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, HttpProblem> {
     let Path((topic, partition)) = path.map_err(|error| SearchError::parameter("path", error.body_text()))?;
     let partition = number("partition", &partition, PartitionId::MAX)?;
     let Query(given) = query.map_err(|error| SearchError::parameter("query string", error.body_text()))?;
@@ -107,12 +107,14 @@ pub(super) async fn record_at(
     let found = records.into_iter().next().filter(|record| record.offset == offset);
     found.ok_or_else(|| {
         let (topic, reason) = (topic.into(), "its record was deleted during the search".to_owned());
-        let gone = Missing { topic, partition, from: offset, to: Some(offset + 1), reason, cause: Cause::Stale };
+        let gone =
+            MissingRange { topic, partition, from: offset, to: Some(offset + 1), reason, cause: MissingCause::Stale };
         SearchError::Incomplete { missing: vec![gone] }
     })
 }
 
-/// Records from `offset` on, and where the next page begins. A first one that is larger than a page is read once it has `room`.
+/// Records from `offset` on, and where the next page begins. A first one that is larger than a page is read once it has
+/// `room`.
 async fn read(
     service: &QueryService,
     topic: &str,

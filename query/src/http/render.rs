@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use chronik_format::batch::{Header, Record};
+use chronik_format::batch::{Record, RecordHeader};
 use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use serde::{Serialize, Serializer};
 
@@ -28,7 +28,7 @@ pub(super) struct RecordDocument<'a> {
     key: Option<Text<'a>>,
     value: Option<Text<'a>>,
     #[serde(serialize_with = "headers")]
-    headers: &'a [Header],
+    headers: &'a [RecordHeader],
     #[serde(skip_serializing_if = "Option::is_none")]
     highlights: Option<Vec<(usize, usize)>>,
 }
@@ -59,7 +59,7 @@ struct HeaderDocument<'a> {
     value: Option<Text<'a>>,
 }
 
-fn headers<S: Serializer>(headers: &[Header], serializer: S) -> Result<S::Ok, S::Error> {
+fn headers<S: Serializer>(headers: &[RecordHeader], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(
         headers.iter().map(|header| HeaderDocument { key: Text(&header.key), value: header.value.as_ref().map(Text) }),
     )
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn nulls_texts_and_bytes_are_told_apart() {
-        let header = |key: &'static [u8], value: Option<&'static [u8]>| Header {
+        let header = |key: &'static [u8], value: Option<&'static [u8]>| RecordHeader {
             key: Bytes::from_static(key),
             value: value.map(Bytes::from_static),
         };

@@ -9,7 +9,7 @@ use axum::extract::{Query, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
-use chronik_service::problem::Problem;
+use chronik_service::problem::HttpProblem;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json};
@@ -17,14 +17,14 @@ use tokio::time::Instant;
 
 use super::records::record_at;
 use super::render::{self, RecordDocument};
-use crate::search::{Answer, Covered, Cursor, Missing, SearchError, SearchRequest};
+use crate::search::{CoveredRange, MissingRange, PageCursor, SearchAnswer, SearchError, SearchRequest};
 use crate::service::QueryService;
 
 /// Parameters in the query string.
 pub(crate) async fn search_get(
     State(service): State<Arc<QueryService>>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, HttpProblem> {
     let Query(parameters) = query.map_err(|error| SearchError::parameter("query string", error.body_text()))?;
     answer(&service, parameters).await
 }
@@ -35,11 +35,11 @@ pub(crate) async fn search_post(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Problem> {
+) -> Result<Response, HttpProblem> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
     if !is_json(media_type) {
         let detail = format!("a body needs Content-Type: application/json, and this one has {media_type:?}");
-        return Err(Problem::new(415, "wrong_media_type", detail));
+        return Err(HttpProblem::new(415, "wrong_media_type", detail));
     }
     if query.is_some_and(|query| !query.is_empty()) {
         return Err(SearchError::parameter("query string", "a POST has its parameters in its body").into());
@@ -47,7 +47,7 @@ pub(crate) async fn search_post(
     answer(&service, parameters_of(&body)?).await
 }
 
-async fn answer(service: &QueryService, parameters: Vec<(String, String)>) -> Result<Response, Problem> {
+async fn answer(service: &QueryService, parameters: Vec<(String, String)>) -> Result<Response, HttpProblem> {
     let begun = Instant::now();
     let request = SearchRequest::from_parameters(parameters)?;
     let answer = search(service, &request, begun).await;
@@ -82,13 +82,13 @@ struct SearchDocument<'a> {
     took_ms: u64,
 }
 
-fn document(answer: &Answer, took_ms: u64) -> SearchDocument<'_> {
+fn document(answer: &SearchAnswer, took_ms: u64) -> SearchDocument<'_> {
     SearchDocument {
         hits: answer.hits.iter().map(RecordDocument::of_hit).collect(),
         total: json!({"value": answer.total, "relation": if answer.counted { "eq" } else { "gte" }}),
-        coverage: answer.coverage.iter().map(Covered::json).collect(),
-        not_searched: answer.missing.iter().map(Missing::json).collect(),
-        cursor: answer.cursor.as_ref().map(Cursor::text),
+        coverage: answer.coverage.iter().map(CoveredRange::json).collect(),
+        not_searched: answer.missing.iter().map(MissingRange::json).collect(),
+        cursor: answer.cursor.as_ref().map(PageCursor::text),
         took_ms,
     }
 }

@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 
 /// Offsets that should have been searched and were not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Missing {
+pub(crate) struct MissingRange {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: PartitionId,
     pub(crate) from: Offset,
     /// Exclusive; `None` if nobody knows how far the records go.
     pub(crate) to: Option<Offset>,
     pub(crate) reason: String,
-    pub(crate) cause: Cause,
+    pub(crate) cause: MissingCause,
 }
 
 /// What can be done about offsets that were not searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum MissingCause {
     /// A newer catalog may help.
     Stale,
     /// It may be searched the next time, or once somebody has mended something.
@@ -31,7 +31,7 @@ pub(crate) enum Cause {
 
 /// Offsets that were searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Covered {
+pub(crate) struct CoveredRange {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: PartitionId,
     pub(crate) from: Offset,
@@ -39,7 +39,7 @@ pub(crate) struct Covered {
     pub(crate) to: Offset,
 }
 
-impl Missing {
+impl MissingRange {
     pub(crate) fn json(&self) -> Value {
         json!({"topic": &*self.topic, "partition": self.partition, "from": self.from, "to": self.to, "reason": self.reason,
             "permanent": self.is_permanent()})
@@ -47,18 +47,18 @@ impl Missing {
 
     /// Whether asking again can't help, so that an answer without these offsets is all that there is.
     pub(crate) fn is_permanent(&self) -> bool {
-        self.cause == Cause::Unreadable
+        self.cause == MissingCause::Unreadable
     }
 }
 
-impl Covered {
+impl CoveredRange {
     pub(crate) fn json(&self) -> Value {
         json!({"topic": &*self.topic, "partition": self.partition, "from": self.from, "to": self.to})
     }
 }
 
 /// What is left of the ranges when the missing ones are taken out. A partition without records keeps its empty range.
-pub(crate) fn covered(ranges: Vec<Covered>, missing: &[Missing]) -> Vec<Covered> {
+pub(crate) fn covered(ranges: Vec<CoveredRange>, missing: &[MissingRange]) -> Vec<CoveredRange> {
     let mut holes: BTreeMap<(&str, PartitionId), Vec<(Offset, Offset)>> = BTreeMap::new();
     for hole in missing {
         let list = holes.entry((&hole.topic, hole.partition)).or_default();
@@ -71,7 +71,7 @@ pub(crate) fn covered(ranges: Vec<Covered>, missing: &[Missing]) -> Vec<Covered>
             left.push(range);
             continue;
         }
-        left.extend(subtract(range.from..range.to, holes).into_iter().map(|(from, to)| Covered {
+        left.extend(subtract(range.from..range.to, holes).into_iter().map(|(from, to)| CoveredRange {
             from,
             to,
             ..range.clone()
@@ -123,17 +123,20 @@ mod tests {
     #[test]
     fn an_open_hole_reaches_to_the_end() {
         let topic: Arc<str> = "t".into();
-        let range = Covered { topic: topic.clone(), partition: 1, from: 2, to: 9 };
-        let hole = Missing {
+        let range = CoveredRange { topic: topic.clone(), partition: 1, from: 2, to: 9 };
+        let hole = MissingRange {
             topic: topic.clone(),
             partition: 1,
             from: 5,
             to: None,
             reason: String::new(),
-            cause: Cause::Failure,
+            cause: MissingCause::Failure,
         };
-        assert_eq!(covered(vec![range.clone()], std::slice::from_ref(&hole)), [Covered { to: 5, ..range.clone() }]);
-        let other = Missing { partition: 0, ..hole };
+        assert_eq!(
+            covered(vec![range.clone()], std::slice::from_ref(&hole)),
+            [CoveredRange { to: 5, ..range.clone() }]
+        );
+        let other = MissingRange { partition: 0, ..hole };
         assert_eq!(covered(vec![range.clone()], &[other]), [range]);
     }
 }

@@ -4,14 +4,14 @@ use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::SearchError;
-use super::order::Place;
+use super::order::SortKey;
 
 const VERSION: u32 = 0;
 
 /// Where the next page begins: behind the last hit of this one. Opaque to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Cursor {
+pub(crate) struct PageCursor {
     v: u32,
     /// Of the search that it belongs to; limit and `partial` may change between pages.
     search: u32,
@@ -25,8 +25,8 @@ pub(crate) struct Cursor {
     topic: String,
 }
 
-impl Cursor {
-    pub(crate) fn behind(last: &Place, seen: Option<u64>, topics: u32, search: u32) -> Self {
+impl PageCursor {
+    pub(crate) fn behind(last: &SortKey, seen: Option<u64>, topics: u32, search: u32) -> Self {
         Self {
             v: VERSION,
             search,
@@ -44,8 +44,8 @@ impl Cursor {
         self.seen.filter(|_| self.topics == topics)
     }
 
-    pub(crate) fn place(&self) -> Place {
-        Place {
+    pub(crate) fn place(&self) -> SortKey {
+        SortKey {
             timestamp: self.timestamp,
             partition: self.partition,
             offset: self.offset,
@@ -83,16 +83,19 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_for_its_own_search_only() {
-        let place = Place { timestamp: -1, partition: 3, offset: i64::MAX, topic: "t \"ä".into() };
-        let cursor = Cursor::behind(&place, Some(40), 3, 7);
+        let place = SortKey { timestamp: -1, partition: 3, offset: i64::MAX, topic: "t \"ä".into() };
+        let cursor = PageCursor::behind(&place, Some(40), 3, 7);
         let text = cursor.text();
-        assert_eq!(Cursor::parse(&text, 7).unwrap(), cursor);
+        assert_eq!(PageCursor::parse(&text, 7).unwrap(), cursor);
         assert_eq!(cursor.place(), place);
         assert_eq!((cursor.seen_of(3), cursor.seen_of(4)), (Some(40), None));
-        assert!(matches!(Cursor::parse(&text, 8), Err(SearchError::Cursor { reason: "belongs to another search" })));
+        assert!(matches!(
+            PageCursor::parse(&text, 8),
+            Err(SearchError::Cursor { reason: "belongs to another search" })
+        ));
         for damaged in ["", "%%", "e30", &text[1..]] {
             assert!(
-                matches!(Cursor::parse(damaged, 7), Err(SearchError::Cursor { reason: "is not one of ours" })),
+                matches!(PageCursor::parse(damaged, 7), Err(SearchError::Cursor { reason: "is not one of ours" })),
                 "{damaged}"
             );
         }

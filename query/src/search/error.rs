@@ -3,9 +3,9 @@ use chronik_format::ids::{Offset, PartitionId};
 use chronik_format::search::ParseError;
 use chronik_peers::cold::ColdError;
 use chronik_peers::tail::TailError;
-use chronik_service::problem::Problem;
+use chronik_service::problem::HttpProblem;
 
-use super::Missing;
+use super::MissingRange;
 use crate::answer_room::NoRoom;
 use crate::cpu::CpuError;
 
@@ -38,7 +38,7 @@ pub(crate) enum SearchError {
     #[error("the answer can't be written: {0}")]
     Json(#[from] serde_json::Error),
     #[error("{} of the ranges to be searched could not be; partial=true answers from the rest", missing.len())]
-    Incomplete { missing: Vec<Missing> },
+    Incomplete { missing: Vec<MissingRange> },
     #[error("the catalog can't be read: {0}")]
     Catalog(#[from] CatalogError),
     #[error(transparent)]
@@ -67,10 +67,10 @@ impl SearchError {
     }
 }
 
-impl From<SearchError> for Problem {
+impl From<SearchError> for HttpProblem {
     /// The one place where errors become HTTP.
     fn from(error: SearchError) -> Self {
-        let problem = |status, code| Problem::new(status, code, error.to_string());
+        let problem = |status, code| HttpProblem::new(status, code, error.to_string());
         match &error {
             SearchError::Parameter { name, .. } => problem(400, "invalid_parameter").with("parameter", name.as_str()),
             SearchError::Query(ParseError { position, .. }) => {
@@ -86,7 +86,7 @@ impl From<SearchError> for Problem {
             SearchError::Busy => problem(503, "busy"),
             SearchError::NoRoom(room) => problem(503, "busy").with("limit_bytes", room.bytes_max),
             SearchError::Incomplete { missing } => {
-                let list: Vec<_> = missing.iter().map(Missing::json).collect();
+                let list: Vec<_> = missing.iter().map(MissingRange::json).collect();
                 problem(503, "incomplete").with("not_searched", list)
             }
             SearchError::Catalog(_) | SearchError::Cold(_) | SearchError::Tail(_) => {

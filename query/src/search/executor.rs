@@ -11,13 +11,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::candidates::proposed;
 use super::coverage::covered;
-use super::cursor::Cursor;
-use super::scan::{Found, Scanner};
+use super::cursor::PageCursor;
+use super::scan::{RecordScanner, UnitHits};
 use super::top_hits::TopHits;
-use super::topic_layout::{Sources, TopicLayout};
-use super::work_plan::{Plan, Scope, Unit, Work};
-use super::{Cause, Covered, Hit, Missing, SearchError, SearchRequest};
-use crate::archive::{ArchiveLeaf, Candidates, LeafError};
+use super::topic_layout::{LayoutSources, TopicLayout};
+use super::work_plan::{TopicScope, UnitSource, WorkPlan, WorkUnit};
+use super::{CoveredRange, Hit, MissingCause, MissingRange, SearchError, SearchRequest};
+use crate::archive::{ArchiveLeaf, CandidateRecords, LeafError};
 
 /// Bytes of records that a page holds, and that each of the units being searched at a time may hold for it.
 const PAGE_BYTES: usize = 8 << 20;
@@ -27,10 +27,10 @@ const COUNT_MAX: u64 = 10_000;
 const STORE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 
 /// Answers searches.
-pub(crate) struct Searcher {
-    pub(crate) sources: Sources,
+pub(crate) struct SearchExecutor {
+    pub(crate) sources: LayoutSources,
     pub(crate) leaf: ArchiveLeaf,
-    pub(crate) scanner: Scanner,
+    pub(crate) scanner: RecordScanner,
     /// Units of one search that are searched at a time.
     pub(crate) breadth: usize,
     /// Searches at work.
@@ -40,19 +40,19 @@ pub(crate) struct Searcher {
 }
 
 /// What a search found.
-pub(crate) struct Answer {
+pub(crate) struct SearchAnswer {
     pub(crate) hits: Vec<Hit>,
     /// Matching records: so many, or, unless `counted`, at least so many.
     pub(crate) total: u64,
     pub(crate) counted: bool,
-    pub(crate) coverage: Vec<Covered>,
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) coverage: Vec<CoveredRange>,
+    pub(crate) missing: Vec<MissingRange>,
     /// `None` if there is nothing more.
-    pub(crate) cursor: Option<Cursor>,
+    pub(crate) cursor: Option<PageCursor>,
 }
 
 /// The right to read; given back when dropped.
-pub(crate) struct Turn<'a> {
+pub(crate) struct SearchTurn<'a> {
     _place: SemaphorePermit<'a>,
     _turn: SemaphorePermit<'a>,
 }
@@ -60,28 +60,29 @@ pub(crate) struct Turn<'a> {
 /// Units that wait, the most urgent first.
 #[derive(Default)]
 struct Agenda {
-    units: BTreeMap<(i128, u64), Unit>,
+    units: BTreeMap<(i128, u64), WorkUnit>,
     added: u64,
 }
 
 /// What came of a unit.
 enum Outcome {
-    Found(Found),
+    Found(UnitHits),
     /// An archive was opened, or given up: this is to be done now.
-    More(Plan),
+    More(WorkPlan),
 }
 
-impl Searcher {
-    /// Runs a search whose turn it is. If the catalog turns out to be older than the bucket, it is refreshed once and all is done again.
-    pub(crate) async fn search(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
+impl SearchExecutor {
+    /// Runs a search whose turn it is. If the catalog turns out to be older than the bucket, it is refreshed once and
+    /// all is done again.
+    pub(crate) async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
         let metrics = &self.scanner.metrics;
         metrics.searches.inc();
         let mut answer = self.attempt(request).await?;
-        if answer.missing.iter().any(|missing| missing.cause == Cause::Stale) {
+        if answer.missing.iter().any(|missing| missing.cause == MissingCause::Stale) {
             self.sources.catalog.refresh().await?;
             answer = self.attempt(request).await?;
         }
-        if !answer.missing.iter().all(Missing::is_permanent) {
+        if !answer.missing.iter().all(MissingRange::is_permanent) {
             metrics.incomplete.inc();
             if !request.partial {
                 return Err(SearchError::Incomplete { missing: answer.missing });
@@ -91,27 +92,27 @@ impl Searcher {
     }
 
     /// Waits to be let in, unless too many wait already. Whoever reads much takes a turn.
-    pub(crate) async fn turn(&self) -> Result<Turn<'_>, SearchError> {
+    pub(crate) async fn turn(&self) -> Result<SearchTurn<'_>, SearchError> {
         let Ok(place) = self.places.try_acquire() else {
             self.scanner.metrics.refused.inc();
             return Err(SearchError::Busy);
         };
         let turn = self.turns.acquire().await.map_err(|_| SearchError::Busy)?;
-        Ok(Turn { _place: place, _turn: turn })
+        Ok(SearchTurn { _place: place, _turn: turn })
     }
 
-    async fn attempt(&self, request: &SearchRequest) -> Result<Answer, SearchError> {
+    async fn attempt(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
         let plan = self.plan(request).await?;
         failpoint!("search-planned");
-        let after = request.cursor.as_ref().map(Cursor::place);
+        let after = request.cursor.as_ref().map(PageCursor::place);
         let mut page = TopHits::new(request.sort, request.limit, PAGE_BYTES, after);
         let mut missing = plan.missing;
         let counted = self.walk(request, plan.units, &mut page, &mut missing).await?;
         Ok(answer(request, plan.topics, page, counted, plan.ranges, missing))
     }
 
-    async fn plan(&self, request: &SearchRequest) -> Result<Plan, SearchError> {
-        let mut plan = Plan::default();
+    async fn plan(&self, request: &SearchRequest) -> Result<WorkPlan, SearchError> {
+        let mut plan = WorkPlan::default();
         let mut known_partition = false;
         for layout in self.layouts(request).await? {
             let wanted =
@@ -149,14 +150,14 @@ impl Searcher {
         Ok(layouts)
     }
 
-    /// Takes units in the order of their timestamps. What can't get onto the page any more is only counted, as long as that needs
-    /// no records (a page without hits wants nothing but the count). Whether all matches were counted.
+    /// Takes units in the order of their timestamps. What can't get onto the page any more is only counted, as long as
+    /// that needs no records (a page without hits wants nothing but the count). Whether all matches were counted.
     async fn walk(
         &self,
         request: &SearchRequest,
-        units: Vec<Unit>,
+        units: Vec<WorkUnit>,
         page: &mut TopHits,
-        missing: &mut Vec<Missing>,
+        missing: &mut Vec<MissingRange>,
     ) -> Result<bool, SearchError> {
         let mut agenda = Agenda::default();
         agenda.add(request, units);
@@ -197,22 +198,22 @@ impl Searcher {
         }
     }
 
-    async fn work(&self, unit: Unit, page: TopHits) -> Result<Outcome, SearchError> {
+    async fn work(&self, unit: WorkUnit, page: TopHits) -> Result<Outcome, SearchError> {
         let scope = unit.scope;
         let found = match unit.work {
-            Work::Archive(archive) => return Ok(Outcome::More(self.open(&scope, archive).await)),
-            Work::Batches(group) => self.scanner.batches(scope, group, page).await?,
-            Work::Runs(group) => self.scanner.runs(scope, group, page).await?,
-            Work::Tail { partition, offsets } => self.scanner.tail(scope, partition, offsets, page).await?,
+            UnitSource::Archive(archive) => return Ok(Outcome::More(self.open(&scope, archive).await)),
+            UnitSource::Batches(group) => self.scanner.batches(scope, group, page).await?,
+            UnitSource::Runs(group) => self.scanner.runs(scope, group, page).await?,
+            UnitSource::Tail { partition, offsets } => self.scanner.tail(scope, partition, offsets, page).await?,
         };
         Ok(Outcome::Found(found))
     }
 
-    /// The candidates of an archive and what can't be decoded; its runs, if it is of no use; nothing, if the store does not give it now. Reading all of
-    /// its records instead would then only ask more of a store that fails.
-    async fn open(&self, scope: &Arc<Scope>, archive: usize) -> Plan {
+    /// The candidates of an archive and what can't be decoded; its runs, if it is of no use; nothing, if the store does
+    /// not give it now. Reading all of its records instead would then only ask more of a store that fails.
+    async fn open(&self, scope: &Arc<TopicScope>, archive: usize) -> WorkPlan {
         let Some(entry) = scope.archive(archive) else {
-            return Plan::default();
+            return WorkPlan::default();
         };
         self.scanner.metrics.archives.inc();
         let reason = match self.candidates(entry, scope).await {
@@ -221,17 +222,17 @@ impl Searcher {
                 None => format!("archive {} names batches that are too large", entry.key),
             },
             Err(error @ LeafError::Store { .. }) => {
-                return Plan::without_offsets_of(scope, entry, &error.to_string());
+                return WorkPlan::without_offsets_of(scope, entry, &error.to_string());
             }
             Err(error) => error.to_string(),
         };
         self.scanner.metrics.archives_failed.inc();
         tracing::warn!("an archive is not used, its records are read instead: {reason}");
-        Plan::without_archive(scope, entry)
+        WorkPlan::without_archive(scope, entry)
     }
 
     /// The candidates of an archive; the store is asked again a few times if it fails.
-    async fn candidates(&self, entry: &ArchiveEntry, scope: &Scope) -> Result<Candidates, LeafError> {
+    async fn candidates(&self, entry: &ArchiveEntry, scope: &TopicScope) -> Result<CandidateRecords, LeafError> {
         let mut pauses = STORE_PAUSES.iter();
         loop {
             match self.leaf.candidates(entry, &scope.query, scope.settings).await {
@@ -246,27 +247,27 @@ impl Searcher {
 }
 
 impl Agenda {
-    fn add(&mut self, request: &SearchRequest, units: Vec<Unit>) {
+    fn add(&mut self, request: &SearchRequest, units: Vec<WorkUnit>) {
         for unit in units {
             self.units.insert((request.sort.urgency(unit.span), self.added), unit);
             self.added += 1;
         }
     }
 
-    fn next(&mut self) -> Option<Unit> {
+    fn next(&mut self) -> Option<WorkUnit> {
         self.units.pop_first().map(|(_, unit)| unit)
     }
 }
 
-impl Unit {
+impl WorkUnit {
     fn is_archive(&self) -> bool {
-        matches!(self.work, Work::Archive(_))
+        matches!(self.work, UnitSource::Archive(_))
     }
 
     /// Matches in it, all behind the page's cursor, if that is known without reading.
     fn countable(&self, page: &TopHits) -> Option<u64> {
         match &self.work {
-            Work::Batches(group) if page.is_all_ahead(self.span) => group.exact,
+            UnitSource::Batches(group) if page.is_all_ahead(self.span) => group.exact,
             _ => None,
         }
     }
@@ -277,15 +278,15 @@ fn answer(
     topics: u32,
     page: TopHits,
     counted: bool,
-    ranges: Vec<Covered>,
-    missing: Vec<Missing>,
-) -> Answer {
+    ranges: Vec<CoveredRange>,
+    missing: Vec<MissingRange>,
+) -> SearchAnswer {
     // What was seen of topics that are gone since counts no more: what is from here on is at least there.
     let seen = request.cursor.as_ref().map_or(Some(0), |cursor| cursor.seen_of(topics));
     let more = !counted || page.matched() > page.len() as u64;
     let behind = seen.map(|seen| seen + page.len() as u64);
-    let cursor = page.last().filter(|_| more).map(|last| Cursor::behind(last, behind, topics, request.fingerprint));
-    Answer {
+    let cursor = page.last().filter(|_| more).map(|last| PageCursor::behind(last, behind, topics, request.fingerprint));
+    SearchAnswer {
         total: seen.unwrap_or(0) + page.matched(),
         counted: counted && seen.is_some(),
         coverage: covered(ranges, &missing),

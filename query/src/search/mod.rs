@@ -1,10 +1,10 @@
 //! A search, step by step:
 //!
-//! `request` reads what is asked. `topic_layout` asks the broker where its tail begins, then the catalog, and settles for each
-//! partition which offsets come from the bucket and which from the tail. `work_plan` makes units of work of that: an archive, `runs`
-//! without one, a tail. `executor` takes them in the order of their timestamps; archives propose batches (`candidates`), `scan`
-//! reads batches and asks the matcher of every record, `top_hits` keeps the best. What could not be read is told by `coverage`;
-//! batches that no program can read are remembered as `unreadable`.
+//! `request` reads what is asked. `topic_layout` asks the broker where its tail begins, then the catalog, and settles
+//! for each partition which offsets come from the bucket and which from the tail. `work_plan` makes units of work of
+//! that: an archive, `runs` without one, a tail. `executor` takes them in the order of their timestamps; archives
+//! propose batches (`candidates`), `scan` reads batches and asks the matcher of every record, `top_hits` keeps the
+//! best. What could not be read is told by `coverage`; batches that no program can read are remembered as `unreadable`.
 
 mod candidates;
 mod coverage;
@@ -21,12 +21,12 @@ mod topic_layout;
 mod unreadable;
 mod work_plan;
 
-pub(crate) use coverage::{Cause, Covered, Missing};
-pub(crate) use cursor::Cursor;
+pub(crate) use coverage::{CoveredRange, MissingCause, MissingRange};
+pub(crate) use cursor::PageCursor;
 pub(crate) use error::SearchError;
-pub(crate) use executor::{Answer, Searcher};
+pub(crate) use executor::{SearchAnswer, SearchExecutor};
 pub(crate) use request::SearchRequest;
-pub(crate) use scan::Scanner;
+pub(crate) use scan::RecordScanner;
 pub(crate) use top_hits::Hit;
-pub(crate) use topic_layout::{PartitionLayout, Sources};
-pub(crate) use unreadable::Unreadable;
+pub(crate) use topic_layout::{LayoutSources, PartitionLayout};
+pub(crate) use unreadable::UnreadableBatches;

@@ -6,32 +6,32 @@ use chronik_format::ids::{Offset, PartitionId, Timestamp};
 
 /// In which order hits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum HitOrder {
     /// By timestamp, partition, offset, topic, all descending.
     Newest,
     /// The reverse.
     Oldest,
 }
 
-/// Where a record stands among all others; the order of the fields is that of [`Sort::Oldest`].
+/// Where a record stands among all others; the order of the fields is that of [`HitOrder::Oldest`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct SortKey {
     pub(crate) timestamp: Timestamp,
     pub(crate) partition: PartitionId,
     pub(crate) offset: Offset,
     pub(crate) topic: Arc<str>,
 }
 
-impl Sort {
+impl HitOrder {
     /// `Less` if `a` comes first.
-    pub(crate) fn compare(self, a: &Place, b: &Place) -> Ordering {
+    pub(crate) fn compare(self, a: &SortKey, b: &SortKey) -> Ordering {
         match self {
             Self::Newest => b.cmp(a),
             Self::Oldest => a.cmp(b),
         }
     }
 
-    pub(crate) fn is_before(self, a: &Place, b: &Place) -> bool {
+    pub(crate) fn is_before(self, a: &SortKey, b: &SortKey) -> bool {
         self.compare(a, b) == Ordering::Less
     }
 

@@ -4,8 +4,8 @@ use chronik_format::ids::{PartitionId, Timestamp};
 use chronik_format::search::{Query, parse};
 
 use super::SearchError;
-use super::cursor::Cursor;
-use super::order::Sort;
+use super::cursor::PageCursor;
+use super::order::HitOrder;
 use super::time;
 
 /// Hits on a page, if the request doesn't say.
@@ -28,8 +28,8 @@ pub(crate) struct SearchRequest {
     /// Exclusive.
     pub(crate) to: Option<Timestamp>,
     pub(crate) limit: usize,
-    pub(crate) sort: Sort,
-    pub(crate) cursor: Option<Cursor>,
+    pub(crate) sort: HitOrder,
+    pub(crate) cursor: Option<PageCursor>,
     /// Whether an answer that leaves something out is welcome.
     pub(crate) partial: bool,
     /// Names the search, so that a cursor is not used with another one.
@@ -50,7 +50,7 @@ impl SearchRequest {
                 "limit" => given.limit.replace(limit(&name, &value)?).is_some(),
                 "sort" => given
                     .sort
-                    .replace(one_of(&name, &value, &[("newest", Sort::Newest), ("oldest", Sort::Oldest)])?)
+                    .replace(one_of(&name, &value, &[("newest", HitOrder::Newest), ("oldest", HitOrder::Oldest)])?)
                     .is_some(),
                 "partial" => {
                     given.partial.replace(one_of(&name, &value, &[("true", true), ("false", false)])?).is_some()
@@ -74,7 +74,7 @@ struct Given {
     from: Option<Timestamp>,
     to: Option<Timestamp>,
     limit: Option<usize>,
-    sort: Option<Sort>,
+    sort: Option<HitOrder>,
     cursor: Option<String>,
     partial: Option<bool>,
 }
@@ -91,7 +91,7 @@ impl Given {
             return Err(SearchError::parameter("from", format!("{from} ms is later than to, which is {to} ms")));
         }
         let query = parse(self.query.as_deref().unwrap_or_default())?;
-        let sort = self.sort.unwrap_or(Sort::Newest);
+        let sort = self.sort.unwrap_or(HitOrder::Newest);
         let identity = format!("{:?}", (&self.topics, &self.partitions, &query, self.from, self.to, sort));
         let fingerprint = crc32c::crc32c(identity.as_bytes());
         Ok(SearchRequest {
@@ -102,7 +102,7 @@ impl Given {
             to: self.to,
             limit: self.limit.unwrap_or(LIMIT),
             sort,
-            cursor: self.cursor.map(|text| Cursor::parse(&text, fingerprint)).transpose()?,
+            cursor: self.cursor.map(|text| PageCursor::parse(&text, fingerprint)).transpose()?,
             partial: self.partial.unwrap_or(false),
             fingerprint,
         })
@@ -155,7 +155,7 @@ mod tests {
         assert!(
             request.topics.is_empty() && request.partitions.is_empty() && request.cursor.is_none() && !request.partial
         );
-        assert_eq!((request.query, request.limit, request.sort), (Query::All, 10, Sort::Newest));
+        assert_eq!((request.query, request.limit, request.sort), (Query::All, 10, HitOrder::Newest));
     }
 
     #[test]
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn a_cursor_fits_the_same_search_with_another_limit() {
         let first = request(&[("topic", "b"), ("topic", "a"), ("q", "x")]).unwrap();
-        let place = super::super::order::Place { timestamp: 1, partition: 0, offset: 4, topic: "a".into() };
-        let text = Cursor::behind(&place, Some(1), 0, first.fingerprint).text();
+        let place = super::super::order::SortKey { timestamp: 1, partition: 0, offset: 4, topic: "a".into() };
+        let text = PageCursor::behind(&place, Some(1), 0, first.fingerprint).text();
         let next = [("topic", "a"), ("topic", "b"), ("q", " X "), ("limit", "3"), ("cursor", &text)];
         assert_eq!(request(&next).unwrap().cursor.unwrap().place(), place);
         assert!(matches!(request(&[("q", "x"), ("cursor", &text)]), Err(SearchError::Cursor { .. })));

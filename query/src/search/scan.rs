@@ -11,15 +11,15 @@ use chronik_peers::tail::{SharedTail, TailError};
 use chronik_store::{SharedStore, StoreError};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::order::Place;
+use super::order::SortKey;
 use super::runs::{READ_BYTES, RunGroup, RunWork};
 use super::top_hits::{Hit, TopHits};
-use super::unreadable::{BatchName, Unreadable};
-use super::work_plan::{BatchGroup, Scope};
-use super::{Cause, Missing, SearchError};
+use super::unreadable::{BatchName, UnreadableBatches};
+use super::work_plan::{BatchGroup, TopicScope};
+use super::{MissingCause, MissingRange, SearchError};
 use crate::archive::CandidateBatch;
-use crate::cpu::Cpu;
-use crate::memory::Memory;
+use crate::cpu::CpuPool;
+use crate::memory::ScanMemory;
 use crate::metrics::SearchMetrics;
 
 /// Bytes of the tail that are asked for at a time.
@@ -29,22 +29,22 @@ pub(crate) const BATCH_BYTES_MAX: u64 = 40 << 20;
 
 /// What the units of a search read with.
 #[derive(Clone)]
-pub(crate) struct Scanner {
+pub(crate) struct RecordScanner {
     pub(crate) store: SharedStore,
     pub(crate) tail: Option<SharedTail>,
-    pub(crate) cpu: Cpu,
-    pub(crate) memory: Memory,
-    pub(crate) unreadable: Unreadable,
+    pub(crate) cpu: CpuPool,
+    pub(crate) memory: ScanMemory,
+    pub(crate) unreadable: UnreadableBatches,
     pub(crate) metrics: SearchMetrics,
 }
 
 /// Hits of a unit, and what could not be looked at.
-pub(crate) struct Found {
+pub(crate) struct UnitHits {
     pub(crate) page: TopHits,
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<MissingRange>,
 }
 
-impl Found {
+impl UnitHits {
     pub(crate) fn nothing(page: TopHits) -> Self {
         Self { page, missing: Vec::new() }
     }
@@ -52,23 +52,29 @@ impl Found {
 
 /// Consecutive batches of a partition, being looked through.
 struct Sweep {
-    scope: Arc<Scope>,
-    unreadable: Unreadable,
+    scope: Arc<TopicScope>,
+    unreadable: UnreadableBatches,
     partition: PartitionId,
     /// Records outside are not wanted.
     offsets: Range<Offset>,
     /// No batch goes beyond this, inclusive.
     last: Offset,
-    /// One past the last batch. The first one may begin before what is wanted; between two may lie offsets that no record has.
+    /// One past the last batch. The first one may begin before what is wanted; between two may lie offsets that no
+    /// record has.
     next: Offset,
-    found: Found,
+    found: UnitHits,
     records: u64,
 }
 
-impl Scanner {
+impl RecordScanner {
     /// All records of runs that no archive covers: by one read, or one alone in pieces.
-    pub(crate) async fn runs(&self, scope: Arc<Scope>, group: RunGroup, page: TopHits) -> Result<Found, SearchError> {
-        let mut found = Found::nothing(page);
+    pub(crate) async fn runs(
+        &self,
+        scope: Arc<TopicScope>,
+        group: RunGroup,
+        page: TopHits,
+    ) -> Result<UnitHits, SearchError> {
+        let mut found = UnitHits::nothing(page);
         if group.runs.len() > 1 {
             let length = group.range.end - group.range.start;
             let held = self.memory.hold(length as usize).await;
@@ -81,7 +87,7 @@ impl Scanner {
                     let missing = group
                         .runs
                         .into_iter()
-                        .map(|run| scope.missing(run.partition, run.offsets, &error, Cause::Failure));
+                        .map(|run| scope.missing(run.partition, run.offsets, &error, MissingCause::Failure));
                     found.missing.extend(missing);
                     return Ok(found);
                 }
@@ -100,12 +106,12 @@ impl Scanner {
     /// Looks through runs that were read together.
     async fn neighbours(
         &self,
-        scope: Arc<Scope>,
+        scope: Arc<TopicScope>,
         group: RunGroup,
         bytes: Bytes,
         held: Option<OwnedSemaphorePermit>,
-        mut found: Found,
-    ) -> Result<Found, SearchError> {
+        mut found: UnitHits,
+    ) -> Result<UnitHits, SearchError> {
         let (metrics, unreadable) = (self.metrics.clone(), self.unreadable.clone());
         let look = move || {
             let _held = held;
@@ -133,7 +139,7 @@ impl Scanner {
     }
 
     /// All records of one run, however large.
-    async fn run(&self, scope: Arc<Scope>, run: RunWork, page: TopHits) -> Result<Found, SearchError> {
+    async fn run(&self, scope: Arc<TopicScope>, run: RunWork, page: TopHits) -> Result<UnitHits, SearchError> {
         let mut sweep = Sweep::new(scope, self.unreadable.clone(), run.partition, run.offsets.clone(), run.last, page);
         let mut position = run.range.start;
         while position < run.range.end && sweep.from() < run.offsets.end {
@@ -158,11 +164,11 @@ impl Scanner {
     /// The broker's tail.
     pub(crate) async fn tail(
         &self,
-        scope: Arc<Scope>,
+        scope: Arc<TopicScope>,
         partition: PartitionId,
         offsets: Range<Offset>,
         page: TopHits,
-    ) -> Result<Found, SearchError> {
+    ) -> Result<UnitHits, SearchError> {
         let topic = scope.id;
         let mut sweep = Sweep::new(scope, self.unreadable.clone(), partition, offsets.clone(), Offset::MAX, page);
         let Some(tail) = &self.tail else { return Ok(sweep.found) };
@@ -171,13 +177,13 @@ impl Scanner {
             let from = sweep.from();
             let batches = match tail.read(topic, partition, from, TAIL_BYTES).await {
                 Ok(batches) if batches.is_empty() => {
-                    sweep.give_up("the tail ended before the position that the broker told", Cause::Stale);
+                    sweep.give_up("the tail ended before the position that the broker told", MissingCause::Stale);
                     return Ok(sweep.found);
                 }
                 Ok(batches) => batches,
                 Err(error) => {
                     let failure = matches!(error, TailError::Unavailable { .. });
-                    sweep.give_up(&error, if failure { Cause::Failure } else { Cause::Stale });
+                    sweep.give_up(&error, if failure { MissingCause::Failure } else { MissingCause::Stale });
                     return Ok(sweep.found);
                 }
             };
@@ -187,7 +193,7 @@ impl Scanner {
                 return Ok(sweep.found);
             }
             if sweep.from() <= from {
-                sweep.give_up("the tail answered with other offsets than were asked for", Cause::Failure);
+                sweep.give_up("the tail answered with other offsets than were asked for", MissingCause::Failure);
                 return Ok(sweep.found);
             }
         }
@@ -197,10 +203,10 @@ impl Scanner {
     /// Candidates of an archive.
     pub(crate) async fn batches(
         &self,
-        scope: Arc<Scope>,
+        scope: Arc<TopicScope>,
         group: BatchGroup,
         page: TopHits,
-    ) -> Result<Found, SearchError> {
+    ) -> Result<UnitHits, SearchError> {
         let length = group.range.end - group.range.start;
         let held = self.memory.hold(length as usize).await;
         let bytes = match self.store.read(&group.segment, Some(group.range.clone())).await {
@@ -211,14 +217,14 @@ impl Scanner {
                     .iter()
                     .filter_map(|batch| missing_batch(&scope, batch, &error, cause_of(&error)))
                     .collect();
-                return Ok(Found { page, missing });
+                return Ok(UnitHits { page, missing });
             }
         };
         self.metrics.read_bytes.inc_by(length);
         let (metrics, known) = (self.metrics.clone(), self.unreadable.clone());
         let look = move || {
             let _held = held;
-            let mut found = Found::nothing(page);
+            let mut found = UnitHits::nothing(page);
             for batch in &group.batches {
                 match look_at_candidates(&known, &scope, &bytes, group.range.start, batch, &mut found.page) {
                     Ok(records) => metrics.records.inc_by(records),
@@ -278,21 +284,30 @@ impl Scanner {
 
 impl Sweep {
     fn new(
-        scope: Arc<Scope>,
-        unreadable: Unreadable,
+        scope: Arc<TopicScope>,
+        unreadable: UnreadableBatches,
         partition: PartitionId,
         offsets: Range<Offset>,
         last: Offset,
         page: TopHits,
     ) -> Self {
-        Self { scope, unreadable, partition, offsets, last, next: Offset::MIN, found: Found::nothing(page), records: 0 }
+        Self {
+            scope,
+            unreadable,
+            partition,
+            offsets,
+            last,
+            next: Offset::MIN,
+            found: UnitHits::nothing(page),
+            records: 0,
+        }
     }
 
     /// Looks at batches; false if it had to give up.
     fn all(&mut self, mut batches: impl Iterator<Item = Result<Bytes, BatchError>>) -> bool {
         let looked = batches.try_for_each(|batch| self.batch(&batch?));
         if let Err(error) = &looked {
-            self.give_up(error, Cause::Failure);
+            self.give_up(error, MissingCause::Failure);
         }
         looked.is_ok()
     }
@@ -320,7 +335,7 @@ impl Sweep {
                     self.partition,
                     offsets,
                     unreadable(&error),
-                    Cause::Unreadable,
+                    MissingCause::Unreadable,
                 ));
             }
         }
@@ -333,7 +348,7 @@ impl Sweep {
     }
 
     /// Everything from the next batch on is missing.
-    fn give_up(&mut self, reason: impl ToString, cause: Cause) {
+    fn give_up(&mut self, reason: impl ToString, cause: MissingCause) {
         let offsets = self.from()..self.offsets.end;
         if !offsets.is_empty() {
             self.found.missing.push(self.scope.missing(self.partition, offsets, reason, cause));
@@ -342,20 +357,20 @@ impl Sweep {
 
     /// Nothing follows; what has not come by now is missing.
     fn end_of_run(&mut self) {
-        self.give_up("the run ends before its last offset", Cause::Failure);
+        self.give_up("the run ends before its last offset", MissingCause::Failure);
     }
 }
 
 /// Why a batch was not searched.
 struct Unsearched {
     reason: String,
-    cause: Cause,
+    cause: MissingCause,
 }
 
 impl From<BatchError> for Unsearched {
     /// Something happened to the bytes since they were acknowledged: a good copy may be put back.
     fn from(error: BatchError) -> Self {
-        Self { reason: error.to_string(), cause: Cause::Failure }
+        Self { reason: error.to_string(), cause: MissingCause::Failure }
     }
 }
 
@@ -364,17 +379,17 @@ pub(super) fn unreadable(error: impl Display) -> String {
     format!("its batch is as the producer sent it and can't be decoded: {error}")
 }
 
-fn cause_of(error: &StoreError) -> Cause {
+fn cause_of(error: &StoreError) -> MissingCause {
     match error {
-        StoreError::NotFound { .. } => Cause::Stale,
-        _ => Cause::Failure,
+        StoreError::NotFound { .. } => MissingCause::Stale,
+        _ => MissingCause::Failure,
     }
 }
 
-/// Offers the records of a checked batch that are wanted and match. All of them are decoded first: a batch that turns out to be
-/// damaged in the middle gives no hits, for it is reported as not searched.
+/// Offers the records of a checked batch that are wanted and match. All of them are decoded first: a batch that turns
+/// out to be damaged in the middle gives no hits, for it is reported as not searched.
 fn look_at(
-    scope: &Scope,
+    scope: &TopicScope,
     partition: PartitionId,
     batch: &Bytes,
     wanted: impl Fn(&Offset) -> bool,
@@ -394,7 +409,7 @@ fn look_at(
     }
     for record in matching {
         let place =
-            Place { timestamp: record.timestamp, partition, offset: record.offset, topic: Arc::clone(&scope.topic) };
+            SortKey { timestamp: record.timestamp, partition, offset: record.offset, topic: Arc::clone(&scope.topic) };
         page.offer(place, |bytes_max| {
             Hit::new(&scope.topic, partition, &record, scope.matcher.highlights(&record), bytes_max)
         });
@@ -403,8 +418,8 @@ fn look_at(
 }
 
 fn look_at_candidates(
-    known: &Unreadable,
-    scope: &Scope,
+    known: &UnreadableBatches,
+    scope: &TopicScope,
     bytes: &Bytes,
     start: u64,
     batch: &CandidateBatch,
@@ -421,11 +436,16 @@ fn look_at_candidates(
     let wanted = |offset: &Offset| batch.offsets.binary_search(offset).is_ok();
     let name = BatchName::new(scope.id, batch.partition, &header);
     let read = known.read(name, || look_at(scope, batch.partition, &bytes, wanted, page));
-    read.map_err(|error| Unsearched { reason: unreadable(&error), cause: Cause::Unreadable })
+    read.map_err(|error| Unsearched { reason: unreadable(&error), cause: MissingCause::Unreadable })
 }
 
 /// The candidates of a batch as a range.
-fn missing_batch(scope: &Scope, batch: &CandidateBatch, reason: &impl ToString, cause: Cause) -> Option<Missing> {
+fn missing_batch(
+    scope: &TopicScope,
+    batch: &CandidateBatch,
+    reason: &impl ToString,
+    cause: MissingCause,
+) -> Option<MissingRange> {
     let (first, last) = (batch.offsets.first()?, batch.offsets.last()?);
     Some(scope.missing(batch.partition, *first..last + 1, reason.to_string(), cause))
 }

@@ -4,7 +4,8 @@ use chronik_format::ids::Timestamp;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Milliseconds since the epoch, as such or as an RFC 3339 date and time with its offset. Fractions below a millisecond are cut off.
+/// Milliseconds since the epoch, as such or as an RFC 3339 date and time with its offset. Fractions below a millisecond
+/// are cut off.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| rfc3339(text))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chronik_format::batch::Record;
 
-use super::order::{Place, Sort, Span};
+use super::order::{HitOrder, SortKey, Span};
 use crate::record_copy::{self, copy_of};
 
 /// A record that the matcher has confirmed.
@@ -17,33 +17,33 @@ pub(crate) struct Hit {
     pub(crate) partition: i32,
     pub(crate) record: Record,
     pub(crate) highlights: Vec<Range<usize>>,
-    /// A record that is larger than a page stays where it lies until there is room for an answer with it: it has no key,
-    /// value and headers here, but so many bytes of them.
+    /// A record that is larger than a page stays where it lies until there is room for an answer with it: it has no
+    /// key, value and headers here, but so many bytes of them.
     pub(crate) left_out: Option<usize>,
 }
 
 /// The hits that come first after a cursor: at most `limit`, and at most about `bytes_max` bytes but at least one hit.
-/// What does not fit is dropped from the end and nothing behind it gets in, so that what is here is always the beginning of
-/// what was offered.
+/// What does not fit is dropped from the end and nothing behind it gets in, so that what is here is always the
+/// beginning of what was offered.
 #[derive(Clone, Debug)]
 pub(crate) struct TopHits {
-    sort: Sort,
+    sort: HitOrder,
     limit: usize,
     bytes_max: usize,
-    after: Option<Place>,
+    after: Option<SortKey>,
     hits: BTreeMap<Ranked, Hit>,
     bytes: usize,
     /// For want of bytes the page ends before this.
-    cut: Option<Place>,
+    cut: Option<SortKey>,
     /// The page that this one will be merged into has no room from here on.
-    fence: Option<Place>,
+    fence: Option<SortKey>,
     matched: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Ranked {
-    sort: Sort,
-    place: Place,
+    sort: HitOrder,
+    place: SortKey,
 }
 
 impl Ord for Ranked {
@@ -64,7 +64,7 @@ impl PartialEq for Ranked {
 impl Eq for Ranked {}
 
 impl TopHits {
-    pub(crate) fn new(sort: Sort, limit: usize, bytes_max: usize, after: Option<Place>) -> Self {
+    pub(crate) fn new(sort: HitOrder, limit: usize, bytes_max: usize, after: Option<SortKey>) -> Self {
         Self { sort, limit, bytes_max, after, hits: BTreeMap::new(), bytes: 0, cut: None, fence: None, matched: 0 }
     }
 
@@ -76,12 +76,12 @@ impl TopHits {
 
     /// Counts a matching record unless it lies at or before the cursor; `hit` is made, for a page of so many
     /// bytes, only if it gets in.
-    pub(crate) fn offer(&mut self, place: Place, hit: impl FnOnce(usize) -> Hit) {
+    pub(crate) fn offer(&mut self, place: SortKey, hit: impl FnOnce(usize) -> Hit) {
         if self.after.as_ref().is_some_and(|after| !self.sort.is_before(after, &place)) {
             return;
         }
         self.matched += 1;
-        let behind = |end: &Place| !self.sort.is_before(&place, end);
+        let behind = |end: &SortKey| !self.sort.is_before(&place, end);
         let ends = [self.cut.as_ref(), self.fence.as_ref()];
         if ends.into_iter().flatten().any(behind) || (self.is_full() && self.last().is_none_or(behind)) {
             return;
@@ -131,7 +131,7 @@ impl TopHits {
         self.hits.len()
     }
 
-    pub(crate) fn last(&self) -> Option<&Place> {
+    pub(crate) fn last(&self) -> Option<&SortKey> {
         self.hits.last_key_value().map(|(ranked, _)| &ranked.place)
     }
 
@@ -157,13 +157,13 @@ impl TopHits {
         }
     }
 
-    fn drop_last(&mut self) -> Option<Place> {
+    fn drop_last(&mut self) -> Option<SortKey> {
         let (ranked, hit) = self.hits.pop_last()?;
         self.bytes -= bytes_of(&hit);
         Some(ranked.place)
     }
 
-    fn cut_at(&mut self, place: Option<Place>) {
+    fn cut_at(&mut self, place: Option<SortKey>) {
         let Some(place) = place else { return };
         if self.cut.as_ref().is_none_or(|cut| self.sort.is_before(&place, cut)) {
             while self.last().is_some_and(|last| !self.sort.is_before(last, &place)) {
@@ -202,11 +202,11 @@ mod tests {
 
     use super::*;
 
-    fn place(timestamp: i64, offset: i64) -> Place {
-        Place { timestamp, partition: 0, offset, topic: "t".into() }
+    fn place(timestamp: i64, offset: i64) -> SortKey {
+        SortKey { timestamp, partition: 0, offset, topic: "t".into() }
     }
 
-    fn offer(page: &mut TopHits, place: &Place, bytes: usize) {
+    fn offer(page: &mut TopHits, place: &SortKey, bytes: usize) {
         let record = Record {
             offset: place.offset,
             timestamp: place.timestamp,
@@ -227,7 +227,7 @@ mod tests {
             pieces in 1usize..5,
             newest: bool,
         ) {
-            let sort = if newest { Sort::Newest } else { Sort::Oldest };
+            let sort = if newest { HitOrder::Newest } else { HitOrder::Oldest };
             let records: Vec<_> = records.into_iter().enumerate().map(|(offset, (time, bytes))| (place(time, offset as i64), bytes)).collect();
             let mut expected: Vec<_> = records.iter().map(|(place, _)| place.clone()).collect();
             expected.sort_by(|a, b| sort.compare(a, b));
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_record_larger_than_a_page_is_named_and_left_where_it_lies() {
-        let mut page = TopHits::new(Sort::Oldest, 10, 1_000, None);
+        let mut page = TopHits::new(HitOrder::Oldest, 10, 1_000, None);
         offer(&mut page, &place(1, 0), 5_000);
         offer(&mut page, &place(2, 1), 10);
         let hits: Vec<_> = page.into_hits().collect();
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_full_page_is_closed_to_what_comes_later_only() {
-        let mut page = TopHits::new(Sort::Newest, 1, 1_000, Some(place(9, 0)));
+        let mut page = TopHits::new(HitOrder::Newest, 1, 1_000, Some(place(9, 0)));
         assert!(!page.is_closed_to(Span { earliest: 0, latest: 0 }));
         offer(&mut page, &place(9, 5), 0);
         assert_eq!((page.len(), page.matched()), (0, 0), "the cursor is at an earlier place");

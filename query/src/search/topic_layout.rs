@@ -12,7 +12,7 @@ use super::SearchError;
 
 /// What to ask for positions: the catalog, and the broker if there is one.
 #[derive(Clone)]
-pub(crate) struct Sources {
+pub(crate) struct LayoutSources {
     pub(crate) catalog: Arc<CatalogReader>,
     pub(crate) tail: Option<SharedTail>,
 }
@@ -30,7 +30,8 @@ pub(crate) struct TopicLayout {
     pub(crate) partitions: Vec<PartitionLayout>,
 }
 
-/// A partition's readable offsets: `bucket` and behind it `tail`. Between the two lie at most offsets that no record has, or a gap.
+/// A partition's readable offsets: `bucket` and behind it `tail`. Between the two lie at most offsets that no record
+/// has, or a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionLayout {
     pub(crate) partition: PartitionId,
@@ -38,12 +39,12 @@ pub(crate) struct PartitionLayout {
     pub(crate) bucket: Range<Offset>,
     /// Offsets to be read from the broker.
     pub(crate) tail: Range<Offset>,
-    pub(crate) gap: Option<Gap>,
+    pub(crate) gap: Option<LayoutGap>,
 }
 
 /// Offsets that are neither in the catalog nor in the tail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Gap {
+pub(crate) struct LayoutGap {
     pub(crate) from: Offset,
     /// Exclusive; `None` if nobody knows.
     pub(crate) to: Option<Offset>,
@@ -66,7 +67,7 @@ impl PartitionLayout {
     }
 }
 
-impl Sources {
+impl LayoutSources {
     /// The names of all topics, and why they may be too few.
     pub(crate) async fn topics(&self) -> Result<Vec<String>, SearchError> {
         if let Some(tail) = &self.tail
@@ -153,7 +154,7 @@ fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Opt
     let split = page.map_or(start, |page| page.shipped_to).clamp(start, end);
     let resumed = tail.start.clamp(split, end);
     // Offsets that neither has were used up by appends that were refused, unless the catalog could not be read.
-    let gap = why_behind.filter(|_| split < resumed).map(|why| Gap {
+    let gap = why_behind.filter(|_| split < resumed).map(|why| LayoutGap {
         from: split,
         to: Some(resumed),
         reason: why.to_owned(),
@@ -163,7 +164,7 @@ fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Opt
 
 fn bucket_only(page: &PartitionPage, why_no_tail: Option<&String>) -> PartitionLayout {
     let end = page.shipped_to.min(page.last_stable).max(page.log_start);
-    let gap = why_no_tail.map(|why| Gap { from: end, to: None, reason: why.clone() });
+    let gap = why_no_tail.map(|why| LayoutGap { from: end, to: None, reason: why.clone() });
     PartitionLayout { partition: page.partition, bucket: page.log_start..end, tail: end..end, gap }
 }
 
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn what_was_shipped_is_missing_if_the_catalog_could_not_be_read() {
         let found = with_tail(&tail(2, 5, 9), None, Some("unplugged"));
-        assert_eq!(found.gap, Some(Gap { from: 2, to: Some(5), reason: "unplugged".into() }));
+        assert_eq!(found.gap, Some(LayoutGap { from: 2, to: Some(5), reason: "unplugged".into() }));
         assert_eq!(with_tail(&tail(5, 5, 9), None, Some("unplugged")).gap, None);
     }
 
@@ -210,6 +211,6 @@ mod tests {
         assert_eq!(bucket_only(&page(2, 9, 7), None).range(), 2..7);
         assert_eq!(bucket_only(&page(9, 9, 7), None).range(), 9..9);
         let gap = bucket_only(&page(2, 9, 9), Some(&"away".into())).gap;
-        assert_eq!(gap, Some(Gap { from: 9, to: None, reason: "away".into() }));
+        assert_eq!(gap, Some(LayoutGap { from: 9, to: None, reason: "away".into() }));
     }
 }

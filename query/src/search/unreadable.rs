@@ -11,10 +11,10 @@ use prometheus::IntCounter;
 /// Batches that are remembered, about 128 bytes each.
 const BATCHES_MAX: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 
-/// Remembers, for all searches, which batches give no records, and why: to unpack one may take as long as to search a hundred
-/// others. The longest unasked are forgotten first.
+/// Remembers, for all searches, which batches give no records, and why: to unpack one may take as long as to search a
+/// hundred others. The longest unasked are forgotten first.
 #[derive(Clone, Debug)]
-pub(crate) struct Unreadable {
+pub(crate) struct UnreadableBatches {
     known: Arc<Mutex<LruCache<BatchName, BatchError>>>,
     /// How often a batch was tried in vain.
     tried: IntCounter,
@@ -37,7 +37,7 @@ impl BatchName {
     }
 }
 
-impl Unreadable {
+impl UnreadableBatches {
     /// Knows none yet.
     pub(crate) fn new(tried: IntCounter) -> Self {
         Self::of_at_most(BATCHES_MAX, tried)
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn an_unreadable_batch_is_tried_once_and_others_as_often_as_they_are_asked_for() {
         let tried = IntCounter::new("tried", "tried").unwrap();
-        let unreadable = Unreadable::new(tried.clone());
+        let unreadable = UnreadableBatches::new(tried.clone());
         for _ in 0..3 {
             assert_eq!(unreadable.clone().read::<()>(name(1, 1), || Err(ERROR)), Err(ERROR));
             for readable in [name(1, 2), name(2, 1)] {
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn the_longest_unasked_are_forgotten() {
         let tried = IntCounter::new("tried", "tried").unwrap();
-        let unreadable = Unreadable::of_at_most(NonZeroUsize::new(2).unwrap(), tried.clone());
+        let unreadable = UnreadableBatches::of_at_most(NonZeroUsize::new(2).unwrap(), tried.clone());
         let ask = |offset| {
             unreadable.read::<()>(name(offset, 0), || Err(ERROR)).unwrap_err();
             tried.get()

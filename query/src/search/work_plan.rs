@@ -7,26 +7,26 @@ use std::sync::Arc;
 use chronik_format::catalog::{ArchiveEntry, ArchiveRun, TopicPage};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::IndexSettings;
-use chronik_format::search::{Matcher, Query};
+use chronik_format::search::{Query, RecordMatcher};
 
-use super::coverage::{Cause, subtract};
+use super::coverage::{MissingCause, subtract};
 use super::order::Span;
 use super::runs::{RunGroup, RunWork, neighbours};
 use super::topic_layout::{PartitionLayout, TopicLayout};
-use super::{Covered, Missing, SearchRequest};
+use super::{CoveredRange, MissingRange, SearchRequest};
 use crate::archive::CandidateBatch;
 
 const NO_SEGMENT: &str = "the catalog names no segment for them";
 
 /// A topic as far as it is searched, and what is looked for.
 #[derive(Debug)]
-pub(crate) struct Scope {
+pub(crate) struct TopicScope {
     pub(crate) topic: Arc<str>,
     pub(crate) id: TopicId,
     pub(crate) page: Option<Arc<TopicPage>>,
     pub(crate) settings: IndexSettings,
     pub(crate) query: Query,
-    pub(crate) matcher: Matcher,
+    pub(crate) matcher: RecordMatcher,
     /// Inclusive.
     pub(crate) from: Timestamp,
     /// Exclusive; `None` is no bound.
@@ -37,15 +37,15 @@ pub(crate) struct Scope {
 
 /// Something to be searched on its own.
 #[derive(Debug)]
-pub(crate) struct Unit {
-    pub(crate) scope: Arc<Scope>,
+pub(crate) struct WorkUnit {
+    pub(crate) scope: Arc<TopicScope>,
     /// Bounds of the timestamps in it.
     pub(crate) span: Span,
-    pub(crate) work: Work,
+    pub(crate) work: UnitSource,
 }
 
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum UnitSource {
     /// Ask an archive (an index into the page's) for candidates.
     Archive(usize),
     /// Read candidates.
@@ -69,15 +69,15 @@ pub(crate) struct BatchGroup {
 
 /// All that a search has to do, and the ranges it will have answered for.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct WorkPlan {
     /// Names the topics.
     pub(crate) topics: u32,
-    pub(crate) units: Vec<Unit>,
-    pub(crate) ranges: Vec<Covered>,
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) units: Vec<WorkUnit>,
+    pub(crate) ranges: Vec<CoveredRange>,
+    pub(crate) missing: Vec<MissingRange>,
 }
 
-impl Scope {
+impl TopicScope {
     fn new(layout: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) -> Self {
         let settings = layout.settings;
         Self {
@@ -86,7 +86,7 @@ impl Scope {
             page: layout.page.clone(),
             settings,
             query: request.query.clone(),
-            matcher: Matcher::new(&request.query, settings),
+            matcher: RecordMatcher::new(&request.query, settings),
             from: request.from.unwrap_or(Timestamp::MIN),
             to: request.to,
             bucket: partitions.iter().map(|layout| (layout.partition, layout.bucket.clone())).collect(),
@@ -126,27 +126,33 @@ impl Scope {
         partition: PartitionId,
         offsets: Range<Offset>,
         reason: impl ToString,
-        cause: Cause,
-    ) -> Missing {
+        cause: MissingCause,
+    ) -> MissingRange {
         let (from, to) = (offsets.start, Some(offsets.end));
-        Missing { topic: Arc::clone(&self.topic), partition, from, to, reason: reason.to_string(), cause }
+        MissingRange { topic: Arc::clone(&self.topic), partition, from, to, reason: reason.to_string(), cause }
     }
 }
 
-impl Plan {
+impl WorkPlan {
     /// Adds what is to be done for the given partitions of a topic.
     pub(crate) fn add(&mut self, layout: &TopicLayout, partitions: &[PartitionLayout], request: &SearchRequest) {
-        let scope = Arc::new(Scope::new(layout, partitions, request));
+        let scope = Arc::new(TopicScope::new(layout, partitions, request));
         for partition in partitions {
             let Range { start: from, end: to } = partition.range();
-            self.ranges.push(Covered { topic: Arc::clone(&scope.topic), partition: partition.partition, from, to });
+            self.ranges.push(CoveredRange {
+                topic: Arc::clone(&scope.topic),
+                partition: partition.partition,
+                from,
+                to,
+            });
             if let Some(gap) = &partition.gap {
-                let missing = scope.missing(partition.partition, gap.from..Offset::MAX, &gap.reason, Cause::Failure);
-                self.missing.push(Missing { to: gap.to, ..missing });
+                let missing =
+                    scope.missing(partition.partition, gap.from..Offset::MAX, &gap.reason, MissingCause::Failure);
+                self.missing.push(MissingRange { to: gap.to, ..missing });
             }
             if !partition.tail.is_empty() {
-                let work = Work::Tail { partition: partition.partition, offsets: partition.tail.clone() };
-                self.units.push(Unit { scope: Arc::clone(&scope), span: Span::ANY, work });
+                let work = UnitSource::Tail { partition: partition.partition, offsets: partition.tail.clone() };
+                self.units.push(WorkUnit { scope: Arc::clone(&scope), span: Span::ANY, work });
             }
         }
         let Some(page) = &scope.page else { return };
@@ -156,7 +162,7 @@ impl Plan {
                 archived.entry(run.partition).or_default().push((run.first, run.last.saturating_add(1)));
             }
             if let Some(span) = span_of(&scope, archive) {
-                self.units.push(Unit { scope: Arc::clone(&scope), span, work: Work::Archive(at) });
+                self.units.push(WorkUnit { scope: Arc::clone(&scope), span, work: UnitSource::Archive(at) });
             }
         }
         let mut runs = Vec::new();
@@ -170,7 +176,7 @@ impl Plan {
     }
 
     /// What to do instead of asking an archive: read all of its runs.
-    pub(crate) fn without_archive(scope: &Arc<Scope>, archive: &ArchiveEntry) -> Self {
+    pub(crate) fn without_archive(scope: &Arc<TopicScope>, archive: &ArchiveEntry) -> Self {
         let mut plan = Self::default();
         let mut runs = Vec::new();
         for (partition, offsets) in scope.offsets_of(archive) {
@@ -181,25 +187,26 @@ impl Plan {
     }
 
     /// An archive that may be there the next time: its offsets are not searched.
-    pub(crate) fn without_offsets_of(scope: &Arc<Scope>, archive: &ArchiveEntry, reason: &str) -> Self {
+    pub(crate) fn without_offsets_of(scope: &Arc<TopicScope>, archive: &ArchiveEntry, reason: &str) -> Self {
         let missing = scope
             .offsets_of(archive)
-            .map(|(partition, offsets)| scope.missing(partition, offsets, reason, Cause::Failure))
+            .map(|(partition, offsets)| scope.missing(partition, offsets, reason, MissingCause::Failure))
             .collect();
         Self { missing, ..Self::default() }
     }
 
     /// Adds runs as units, those that lie close together in one.
-    fn scan(&mut self, scope: &Arc<Scope>, runs: Vec<RunWork>) {
-        self.units.extend(neighbours(runs).map(|group| Unit {
+    fn scan(&mut self, scope: &Arc<TopicScope>, runs: Vec<RunWork>) {
+        self.units.extend(neighbours(runs).map(|group| WorkUnit {
             scope: Arc::clone(scope),
             span: group.span,
-            work: Work::Runs(group),
+            work: UnitSource::Runs(group),
         }));
     }
 
-    /// The runs to read offsets from. Between two runs may lie offsets that no record has; behind the last one, something is missing.
-    fn runs(&mut self, scope: &Scope, partition: PartitionId, offsets: Range<Offset>) -> Vec<RunWork> {
+    /// The runs to read offsets from. Between two runs may lie offsets that no record has; behind the last one,
+    /// something is missing.
+    fn runs(&mut self, scope: &TopicScope, partition: PartitionId, offsets: Range<Offset>) -> Vec<RunWork> {
         let mut found = Vec::new();
         let Some(page) = scope.page.as_deref() else {
             return found;
@@ -210,7 +217,7 @@ impl Plan {
             let span = Span { earliest: run.min_timestamp, latest: run.max_timestamp };
             let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
             match page.segments.get(run.segment as usize) {
-                None => self.missing.push(scope.missing(partition, offsets, NO_SEGMENT, Cause::Stale)),
+                None => self.missing.push(scope.missing(partition, offsets, NO_SEGMENT, MissingCause::Stale)),
                 Some(_) if !scope.may_admit(span) => {}
                 Some(segment) => {
                     let range = run.position..run.position.saturating_add(run.length);
@@ -227,14 +234,14 @@ impl Plan {
         }
         let known = runs.last().map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
         if known < offsets.end {
-            self.missing.push(scope.missing(partition, known..offsets.end, NO_SEGMENT, Cause::Stale));
+            self.missing.push(scope.missing(partition, known..offsets.end, NO_SEGMENT, MissingCause::Stale));
         }
         found
     }
 }
 
 /// Bounds of the records of an archive that may be wanted; `None` if there are none.
-fn span_of(scope: &Scope, archive: &ArchiveEntry) -> Option<Span> {
+fn span_of(scope: &TopicScope, archive: &ArchiveEntry) -> Option<Span> {
     let wanted = |run: &ArchiveRun| {
         let bucket = scope.bucket(run.partition);
         let span = Span { earliest: run.min_timestamp?, latest: run.max_timestamp? };

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chronik_format::archive::{Description, Member, build, open};
+use chronik_format::archive::{ArchiveDescription, IndexFile, build, open};
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec, forged, stamp};
 use chronik_format::ids::Offset;
 use chronik_format::search::ANALYSIS;
 use chronik_query::QueryLimits;
 use chronik_service::telemetry::Metrics;
-use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::{ObjectInfo, SharedStore, Store, StoreError};
 use serde_json::{Value, json};
 
@@ -191,9 +191,9 @@ async fn analyse_as(world: &mut World, analysis: &str) {
     let mut index = Vec::new();
     for (name, section) in archive.toc.index_files() {
         let (name, data) = (name.to_owned(), archive.section(store, section).await.unwrap());
-        index.push(Member { name, data });
+        index.push(IndexFile { name, data });
     }
-    let description = Description { analysis: analysis.to_owned(), ..archive.toc.description.clone() };
+    let description = ArchiveDescription { analysis: analysis.to_owned(), ..archive.toc.description.clone() };
     let runs = archive.runs(store).await.unwrap();
     let built = build(description, index, &runs).unwrap();
     store.overwrite(&entry.key, built.parts.concat().into()).await.unwrap();
@@ -235,10 +235,10 @@ async fn an_archive_that_the_store_does_not_give_is_not_searched_and_its_records
     let store = Arc::new(FaultyStore::new(world.store.clone()));
     world.store = store.clone();
     let search = parameters([("topic", "t"), ("q", "even")]);
-    store.fail(Operation::Read, "archives/", Fault::Before, 2);
+    store.fail(StoreOperation::Read, "archives/", StoreFault::Before, 2);
     let (status, document) = get(&world.service(true), "/v1/search", &search).await;
     assert_eq!((status.as_u16(), offsets(&document)), (200, vec![10, 8, 6, 4, 2, 0]));
-    store.fail(Operation::Read, "archives/", Fault::Before, usize::MAX);
+    store.fail(StoreOperation::Read, "archives/", StoreFault::Before, usize::MAX);
     let (status, problem) = get(&world.service(true), "/v1/search", &search).await;
     assert_eq!((status.as_u16(), missing(&problem)), (503, vec![(0, Some(4))]));
     assert_eq!(problem["not_searched"][0]["permanent"], false, "{problem}");

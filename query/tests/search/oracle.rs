@@ -1,9 +1,9 @@
 //! Searches find exactly what a scan of all records finds, in the same order, whatever lies where, and while it moves.
 
 use bytes::Bytes;
-use chronik_format::batch::{BatchBuilder, Codec, Header, Record, forged, stamp, stamp_log_append_time};
+use chronik_format::batch::{BatchBuilder, Codec, Record, RecordHeader, forged, stamp, stamp_log_append_time};
 use chronik_format::ids::{PartitionId, Timestamp};
-use chronik_format::search::{Matcher, Query, parse};
+use chronik_format::search::{Query, RecordMatcher, parse};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ fn record() -> impl Strategy<Value = Record> {
     let json = prop::collection::vec(prop::sample::select(&STRINGS[..]), 0..4)
         .prop_map(|strings| Bytes::from(format!("{{\"log\":[\"{}\"]}}", strings.join("\",\""))));
     let key = prop::option::of(prop::sample::select(&["k1", "k2"][..]).prop_map(Bytes::from));
-    let header = text().prop_map(|value| Header { key: Bytes::from("h"), value: Some(value) });
+    let header = text().prop_map(|value| RecordHeader { key: Bytes::from("h"), value: Some(value) });
     (
         prop_oneof![20 => 0i64..40, 1 => Just(-1), 1 => Just(-7), 1 => Just(i64::MIN), 1 => Just(i64::MAX)],
         key,
@@ -66,7 +66,8 @@ fn record() -> impl Strategy<Value = Record> {
         .prop_map(|(timestamp, key, value, headers)| Record { offset: 0, timestamp, key, value, headers })
 }
 
-/// What a batch's header says beside the truth. The broker checks none of it, but for the time of the append, which it sets.
+/// What a batch's header says beside the truth. The broker checks none of it, but for the time of the append, which it
+/// sets.
 #[derive(Clone, Copy, Debug)]
 enum Claim {
     Truth,
@@ -179,7 +180,7 @@ impl Asked {
                 && self.partition.is_none_or(|number| number == *partition)
                 && self.from.is_none_or(|from| record.timestamp >= from)
                 && self.to.is_none_or(|to| record.timestamp < to)
-                && Matcher::new(&query, topic.settings).matches(record)
+                && RecordMatcher::new(&query, topic.settings).matches(record)
         };
         let mut found: Vec<_> = world.records().into_iter().filter(wanted).collect();
         found.sort_by(|a, b| {

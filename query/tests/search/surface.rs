@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
-use chronik_format::batch::{BatchBuilder, Codec, Header, stamp};
+use chronik_format::batch::{BatchBuilder, Codec, RecordHeader, stamp};
 use chronik_query::QueryLimits;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -16,7 +16,7 @@ type Plain<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>);
 fn batch(base: i64, records: &[Plain<'_>]) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::Lz4);
     for (timestamp, key, value) in records {
-        let header = Header { key: Bytes::from("trace"), value: Some(Bytes::from("ab-1")) };
+        let header = RecordHeader { key: Bytes::from("trace"), value: Some(Bytes::from("ab-1")) };
         builder.push(*timestamp, *key, *value, &[header]);
     }
     let mut bytes = builder.finish().to_vec();

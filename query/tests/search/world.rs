@@ -1,4 +1,5 @@
-//! Topics whose records move from the tail into segments and from there into archives, as the lane's owner and indexers would do it.
+//! Topics whose records move from the tail into segments and from there into archives, as the lane's owner and indexers
+//! would do it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -71,12 +71,12 @@ pub struct Checkpoint {
     /// Whose state, and as of when.
     pub header: CheckpointHeader,
     /// The state, in the owner's order.
-    pub sections: Vec<Section>,
+    pub sections: Vec<StateSection>,
 }
 
 /// A part of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
+pub struct StateSection {
     /// What it is.
     pub kind: u16,
     /// Of its shape.
@@ -142,7 +142,7 @@ pub fn decode(object: &str, bytes: Bytes) -> Result<Checkpoint, CheckpointError>
     let mut rest = bytes.slice(HEADER_LENGTH..body_end);
     let mut sections = Vec::new();
     for _ in 0..count {
-        sections.push(Section::decode(&mut rest).map_err(damaged)?);
+        sections.push(StateSection::decode(&mut rest).map_err(damaged)?);
     }
     if !rest.is_empty() {
         return Err(damaged("bytes are left over"));
@@ -150,7 +150,7 @@ pub fn decode(object: &str, bytes: Bytes) -> Result<Checkpoint, CheckpointError>
     Ok(Checkpoint { header, sections })
 }
 
-impl Section {
+impl StateSection {
     fn encode(&self, out: &mut BytesMut) {
         out.put_u16_le(self.kind);
         out.put_u16_le(self.version);
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     fn example() -> Checkpoint {
-        let section = |kind, bytes: &'static [u8]| Section { kind, version: 2, bytes: Bytes::from_static(bytes) };
+        let section = |kind, bytes: &'static [u8]| StateSection { kind, version: 2, bytes: Bytes::from_static(bytes) };
         let header =
             CheckpointHeader { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: LaneId(0), index: 99 };
         Checkpoint { header, sections: vec![section(1, b"topics"), section(0xffff, b""), section(2, b"groups")] }
@@ -240,7 +240,7 @@ mod tests {
             sections in prop::collection::vec((any::<u16>(), any::<u16>(), prop::collection::vec(any::<u8>(), 0..200)), 0..9),
             index: u64,
         ) {
-            let section = |(kind, version, bytes): (u16, u16, Vec<u8>)| Section { kind, version, bytes: bytes.into() };
+            let section = |(kind, version, bytes): (u16, u16, Vec<u8>)| StateSection { kind, version, bytes: bytes.into() };
             let header = CheckpointHeader { index, ..example().header };
             let checkpoint = Checkpoint { header, sections: sections.into_iter().map(section).collect() };
             prop_assert_eq!(decode("x", encode(&checkpoint)).unwrap(), checkpoint);

@@ -16,8 +16,8 @@ pub enum JobKind {
     Index,
 }
 
-/// A queue message, at most [`MESSAGE_BYTES_MAX`](chronik_store::queue::MESSAGE_BYTES_MAX) as JSON: what would be larger
-/// becomes several jobs.
+/// A queue message, at most [`MESSAGE_BYTES_MAX`](chronik_store::queue::MESSAGE_BYTES_MAX) as JSON: what would be
+/// larger becomes several jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// [`VERSION`].

@@ -1,5 +1,5 @@
-//! What Chronik keeps and how: identifiers and object names, record batches, segments, archives, the catalog, checkpoints and
-//! jobs, and the query language with the analysis of text that indexer and search share.
+//! What Chronik keeps and how: identifiers and object names, record batches, segments, archives, the catalog,
+//! checkpoints and jobs, and the query language with the analysis of text that indexer and search share.
 //!
 //! Bytes at rest carry magic, version and checksum; integers are little-endian unless they are Kafka's.
 

@@ -21,7 +21,7 @@ pub const OWN_BYTES: usize = 16 << 10;
 const SHARE: usize = 4;
 
 /// The room of a server.
-pub struct Admission {
+pub struct RequestAdmission {
     share: usize,
     books: Mutex<Books>,
     stats: Arc<NetStats>,
@@ -51,7 +51,7 @@ enum Grant {
     Beyond,
 }
 
-impl Admission {
+impl RequestAdmission {
     /// `bytes` for all connections together, besides what each has of its own.
     pub fn new(bytes: usize, stats: Arc<NetStats>) -> Arc<Self> {
         let books = Books { free: bytes, is_exceeded: false, next: 0, waiting: BTreeMap::new() };
@@ -90,12 +90,12 @@ impl Books {
 
 /// What one connection has.
 pub struct ConnectionRoom {
-    admission: Arc<Admission>,
+    admission: Arc<RequestAdmission>,
     own_in_use: Arc<AtomicUsize>,
 }
 
 impl ConnectionRoom {
-    pub fn new(admission: Arc<Admission>) -> Self {
+    pub fn new(admission: Arc<RequestAdmission>) -> Self {
         Self { admission, own_in_use: Arc::default() }
     }
 
@@ -117,7 +117,7 @@ impl ConnectionRoom {
 
 /// The bytes of one request, from its first until it is answered.
 pub struct RequestRoom {
-    admission: Arc<Admission>,
+    admission: Arc<RequestAdmission>,
     number: u64,
     own_in_use: Arc<AtomicUsize>,
     own: usize,
@@ -191,12 +191,12 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn room(bytes: usize) -> (Arc<Admission>, Arc<NetStats>) {
+    fn room(bytes: usize) -> (Arc<RequestAdmission>, Arc<NetStats>) {
         let stats = Arc::<NetStats>::default();
-        (Admission::new(bytes, stats.clone()), stats)
+        (RequestAdmission::new(bytes, stats.clone()), stats)
     }
 
-    fn connection(admission: &Arc<Admission>) -> ConnectionRoom {
+    fn connection(admission: &Arc<RequestAdmission>) -> ConnectionRoom {
         ConnectionRoom::new(admission.clone())
     }
 

@@ -11,28 +11,28 @@ use chronik_wire::ApiKey;
 use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
 
-use crate::Outcome;
+use crate::RequestOutcome;
 
 /// Which request an answer belongs to.
 #[derive(Debug, Clone, Copy)]
-pub struct Reply {
+pub struct RequestKey {
     pub api: ApiKey,
     pub version: i16,
     pub correlation_id: i32,
 }
 
 /// A request that the service was called with.
-pub struct Pending {
-    pub reply: Reply,
+pub struct PendingAnswer {
+    pub reply: RequestKey,
     pub frame_bytes: usize,
-    pub outcome: BoxFuture<'static, Outcome>,
+    pub outcome: BoxFuture<'static, RequestOutcome>,
 }
 
 /// Requests in progress, oldest first.
 ///
 /// All are polled as they wake, but while finished answers that wait for an older one reach a limit, only
 /// the oldest is: a client that has many large answers coming holds one more than the limit of them.
-pub struct Answers {
+pub struct AnswerQueue {
     slots: VecDeque<Slot>,
     waiting_bytes: usize,
     waiting_bytes_max: usize,
@@ -41,7 +41,7 @@ pub struct Answers {
 }
 
 struct Slot {
-    reply: Reply,
+    reply: RequestKey,
     frame_bytes: usize,
     state: State,
     wake: Arc<SlotWake>,
@@ -49,8 +49,8 @@ struct Slot {
 }
 
 enum State {
-    Running(BoxFuture<'static, Outcome>),
-    Finished(Outcome),
+    Running(BoxFuture<'static, RequestOutcome>),
+    Finished(RequestOutcome),
 }
 
 /// Notes which request can go on, then wakes the connection.
@@ -70,7 +70,7 @@ impl Wake for SlotWake {
     }
 }
 
-impl Answers {
+impl AnswerQueue {
     pub fn new(waiting_bytes_max: usize) -> Self {
         Self {
             slots: VecDeque::new(),
@@ -94,8 +94,8 @@ impl Answers {
         self.request_bytes
     }
 
-    pub fn push(&mut self, pending: Pending) {
-        let Pending { reply, frame_bytes, outcome } = pending;
+    pub fn push(&mut self, pending: PendingAnswer) {
+        let PendingAnswer { reply, frame_bytes, outcome } = pending;
         let wake = Arc::new(SlotWake { woken: AtomicBool::new(true), connection: self.connection.clone() });
         let waker = Waker::from(wake.clone());
         self.request_bytes += frame_bytes;
@@ -103,12 +103,12 @@ impl Answers {
     }
 
     /// The outcome of the oldest request, once there is one.
-    pub async fn next(&mut self) -> (Reply, Outcome) {
+    pub async fn next(&mut self) -> (RequestKey, RequestOutcome) {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// The outcome of the oldest request, if it is there already.
-    pub fn take_finished(&mut self) -> Option<(Reply, Outcome)> {
+    pub fn take_finished(&mut self) -> Option<(RequestKey, RequestOutcome)> {
         if !matches!(self.slots.front()?.state, State::Finished(_)) {
             return None;
         }
@@ -123,7 +123,7 @@ impl Answers {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(Reply, Outcome)> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(RequestKey, RequestOutcome)> {
         // Registered before the flags are read, so that no wake falls between the two.
         self.connection.register(cx.waker());
         for (place, slot) in self.slots.iter_mut().enumerate() {
@@ -159,10 +159,10 @@ impl Slot {
     }
 }
 
-fn answer_bytes(outcome: &Outcome) -> usize {
+fn answer_bytes(outcome: &RequestOutcome) -> usize {
     match outcome {
-        Outcome::Answer(body) => body.iter().map(Bytes::len).sum(),
-        Outcome::NoAnswer | Outcome::Close { .. } => 0,
+        RequestOutcome::Answer(body) => body.iter().map(Bytes::len).sum(),
+        RequestOutcome::NoAnswer | RequestOutcome::Close { .. } => 0,
     }
 }
 
@@ -177,19 +177,19 @@ mod tests {
 
     use super::*;
 
-    fn pending(number: i32, outcome: BoxFuture<'static, Outcome>) -> Pending {
-        let reply = Reply { api: ApiKey::Fetch, version: 4, correlation_id: number };
-        Pending { reply, frame_bytes: 10, outcome }
+    fn pending(number: i32, outcome: BoxFuture<'static, RequestOutcome>) -> PendingAnswer {
+        let reply = RequestKey { api: ApiKey::Fetch, version: 4, correlation_id: number };
+        PendingAnswer { reply, frame_bytes: 10, outcome }
     }
 
-    fn kilobyte() -> Outcome {
-        Outcome::Answer(vec![Bytes::from_static(&[0; 1024])])
+    fn kilobyte() -> RequestOutcome {
+        RequestOutcome::Answer(vec![Bytes::from_static(&[0; 1024])])
     }
 
     #[test]
     fn while_waiting_answers_reach_the_limit_only_the_oldest_request_goes_on() {
         let finished = Arc::new(AtomicUsize::new(0));
-        let mut answers = Answers::new(3 * 1024);
+        let mut answers = AnswerQueue::new(3 * 1024);
         let (oldest, outcome) = oneshot::channel();
         answers.push(pending(0, outcome.map(|answer| answer.unwrap()).boxed()));
         for number in 1..10 {
@@ -218,7 +218,7 @@ mod tests {
     proptest! {
         #[test]
         fn answers_leave_in_order_of_arrival(order in Just((0..20).collect::<Vec<i32>>()).prop_shuffle()) {
-            let mut answers = Answers::new(usize::MAX);
+            let mut answers = AnswerQueue::new(usize::MAX);
             let mut senders = Vec::new();
             for number in 0..20 {
                 let (sender, outcome) = oneshot::channel();

@@ -9,28 +9,29 @@ use chronik_wire::{ApiKey, ApiVersion, ApiVersionsRequest, ApiVersionsResponse, 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
-use crate::{Outcome, Request, Service};
+use crate::{KafkaRequest, KafkaService, RequestOutcome};
 
 /// Answers one API's requests, of the versions that its row serves. `C` is what the service's handlers share.
-pub type Handler<C> = fn(&Arc<C>, Request) -> BoxFuture<'static, Outcome>;
+pub type ApiHandler<C> = fn(&Arc<C>, KafkaRequest) -> BoxFuture<'static, RequestOutcome>;
 
 /// A row of the table.
-pub struct Api<C> {
+pub struct ApiRow<C> {
     key: ApiKey,
     served: RangeInclusive<i16>,
     advertised_from: i16,
-    handler: Handler<C>,
+    handler: ApiHandler<C>,
 }
 
-impl<C> Api<C> {
+impl<C> ApiRow<C> {
     /// `key` in the versions `served`, which are also those advertised.
-    pub fn new(key: ApiKey, served: RangeInclusive<i16>, handler: Handler<C>) -> Self {
+    pub fn new(key: ApiKey, served: RangeInclusive<i16>, handler: ApiHandler<C>) -> Self {
         let advertised_from = *served.start();
         Self { key, served, advertised_from, handler }
     }
 
     /// Advertises versions from `version` on although those below `served` are refused: some clients take the
-    /// lowest version as a sign of a feature. (KAFKA-18659: librdkafka before 2.11 compresses only if it sees Produce 0.)
+    /// lowest version as a sign of a feature. (KAFKA-18659: librdkafka before 2.11 compresses only if it sees Produce
+    /// 0.)
     pub fn advertised_from(self, version: i16) -> Self {
         Self { advertised_from: version, ..self }
     }
@@ -40,13 +41,13 @@ impl<C> Api<C> {
 /// for what is not in the table.
 pub struct ApiTable<C> {
     context: Arc<C>,
-    rows: BTreeMap<ApiKey, Api<C>>,
+    rows: BTreeMap<ApiKey, ApiRow<C>>,
     advertised: Vec<ApiVersion>,
 }
 
 impl<C> ApiTable<C> {
     /// A table of these rows and one for ApiVersions.
-    pub fn new(context: Arc<C>, rows: impl IntoIterator<Item = Api<C>>) -> Self {
+    pub fn new(context: Arc<C>, rows: impl IntoIterator<Item = ApiRow<C>>) -> Self {
         let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row)).collect();
         let own = advertise(ApiKey::ApiVersions, *ApiVersionsRequest::VERSIONS.start(), &ApiVersionsRequest::VERSIONS);
         let mut advertised: Vec<_> =
@@ -56,7 +57,7 @@ impl<C> ApiTable<C> {
         Self { context, rows, advertised }
     }
 
-    fn api_versions(&self, request: &Request) -> Outcome {
+    fn api_versions(&self, request: &KafkaRequest) -> RequestOutcome {
         let version = request.version();
         if !ApiVersionsRequest::VERSIONS.contains(&version) {
             return self.api_versions_unsupported();
@@ -68,27 +69,27 @@ impl<C> ApiTable<C> {
         let ApiVersionsRequest { client_software_name, client_software_version } = &asked;
         if version >= 3 && !(is_software_name(client_software_name) && is_software_name(client_software_version)) {
             let refused = ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST, ..Default::default() };
-            return Outcome::answer(&refused, version);
+            return RequestOutcome::answer(&refused, version);
         }
         tracing::debug!(peer = %request.peer, client_software_name, client_software_version, "client");
         let answer = ApiVersionsResponse { api_keys: self.advertised.clone(), ..Default::default() };
-        Outcome::answer(&answer, version)
+        RequestOutcome::answer(&answer, version)
     }
 
     /// In version 0, which every client reads, with the versions that it can ask again with.
-    fn api_versions_unsupported(&self) -> Outcome {
+    fn api_versions_unsupported(&self) -> RequestOutcome {
         let own = self.advertised.iter().filter(|api| api.api_key == ApiKey::ApiVersions.key());
         let answer = ApiVersionsResponse {
             error_code: ErrorCode::UNSUPPORTED_VERSION,
             api_keys: own.cloned().collect(),
             ..Default::default()
         };
-        Outcome::answer(&answer, 0)
+        RequestOutcome::answer(&answer, 0)
     }
 }
 
-impl<C: Send + Sync + 'static> Service for ApiTable<C> {
-    fn call(&self, request: Request) -> BoxFuture<'static, Outcome> {
+impl<C: Send + Sync + 'static> KafkaService for ApiTable<C> {
+    fn call(&self, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
         if request.api == ApiKey::ApiVersions {
             return ready(self.api_versions(&request)).boxed();
         }
@@ -96,7 +97,7 @@ impl<C: Send + Sync + 'static> Service for ApiTable<C> {
             Some(row) if row.served.contains(&request.version()) => (row.handler)(&self.context, request),
             _ => {
                 let (api, version, client) = (request.api, request.version(), &request.header.client_id);
-                ready(Outcome::close(format!("{api} v{version} is not served, client {client:?}"))).boxed()
+                ready(RequestOutcome::close(format!("{api} v{version} is not served, client {client:?}"))).boxed()
             }
         }
     }
@@ -124,25 +125,31 @@ mod tests {
     use super::*;
 
     fn table() -> ApiTable<()> {
-        let answer: Handler<()> = |_, _| ready(Outcome::Answer(vec![])).boxed();
+        let answer: ApiHandler<()> = |_, _| ready(RequestOutcome::Answer(vec![])).boxed();
         let rows = [
-            Api::new(ApiKey::Metadata, MetadataRequest::VERSIONS, answer),
-            Api::new(ApiKey::Produce, 3..=11, answer).advertised_from(0),
+            ApiRow::new(ApiKey::Metadata, MetadataRequest::VERSIONS, answer),
+            ApiRow::new(ApiKey::Produce, 3..=11, answer).advertised_from(0),
         ];
         ApiTable::new(Arc::new(()), rows)
     }
 
-    fn call(api: ApiKey, version: i16, body: Vec<Bytes>) -> Outcome {
+    fn call(api: ApiKey, version: i16, body: Vec<Bytes>) -> RequestOutcome {
         let header = RequestHeader { api_key: api.key(), api_version: version, correlation_id: 1, client_id: None };
         let peer = ([127, 0, 0, 1], 9).into();
-        let request =
-            Request { api, header, body: body.concat().into(), frame_bytes: 0, peer, delivery: Default::default() };
+        let request = KafkaRequest {
+            api,
+            header,
+            body: body.concat().into(),
+            frame_bytes: 0,
+            peer,
+            delivery: Default::default(),
+        };
         table().call(request).now_or_never().unwrap()
     }
 
     fn api_versions(asked: i16, answered: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
         let body = request.encode(asked.clamp(0, 4));
-        let Outcome::Answer(body) = call(ApiKey::ApiVersions, asked, body) else { panic!("no answer") };
+        let RequestOutcome::Answer(body) = call(ApiKey::ApiVersions, asked, body) else { panic!("no answer") };
         ApiVersionsResponse::decode(body.concat().into(), answered).unwrap()
     }
 
@@ -191,8 +198,8 @@ mod tests {
         for (api, version) in
             [(ApiKey::Produce, 2), (ApiKey::Produce, 12), (ApiKey::Metadata, 13), (ApiKey::Heartbeat, 0)]
         {
-            assert!(matches!(call(api, version, vec![]), Outcome::Close { .. }), "{api} v{version}");
+            assert!(matches!(call(api, version, vec![]), RequestOutcome::Close { .. }), "{api} v{version}");
         }
-        assert!(matches!(call(ApiKey::Produce, 3, vec![]), Outcome::Answer(_)));
+        assert!(matches!(call(ApiKey::Produce, 3, vec![]), RequestOutcome::Answer(_)));
     }
 }

@@ -10,18 +10,18 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::close_reason::CloseReason;
-use crate::reader::Reader;
-use crate::shared::Shared;
+use crate::reader::RequestReader;
+use crate::server_context::ServerContext;
 use crate::stats::count;
-use crate::writer::Writer;
-use crate::{Delivery, Service};
+use crate::writer::AnswerWriter;
+use crate::{AnswerDelivery, KafkaService};
 
 /// Serves one connection to its end, and logs why it ended.
-pub async fn serve<S: Service>(
+pub async fn serve<S: KafkaService>(
     stream: TcpStream,
     peer: SocketAddr,
     service: Arc<S>,
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     cancel: CancellationToken,
 ) {
     let end = run(stream, peer, service, &shared, cancel).await;
@@ -33,11 +33,11 @@ pub async fn serve<S: Service>(
     }
 }
 
-async fn run<S: Service>(
+async fn run<S: KafkaService>(
     mut stream: TcpStream,
     peer: SocketAddr,
     service: Arc<S>,
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerContext>,
     cancel: CancellationToken,
 ) -> CloseReason {
     if let Err(error) = stream.set_nodelay(true) {
@@ -47,9 +47,9 @@ async fn run<S: Service>(
     // One request at a time goes across: what is bounded is the writer's queue.
     let (requests, pending) = mpsc::channel(1);
     let in_progress = AtomicUsize::new(0);
-    let delivery = Arc::<Delivery>::default();
-    let reader = Reader::new(read, peer, delivery.clone(), service, shared.clone(), requests, &in_progress);
-    let writer = Writer::new(write, delivery, shared, pending, &in_progress);
+    let delivery = Arc::<AnswerDelivery>::default();
+    let reader = RequestReader::new(read, peer, delivery.clone(), service, shared.clone(), requests, &in_progress);
+    let writer = AnswerWriter::new(write, delivery, shared, pending, &in_progress);
 
     let deadline = async {
         cancel.cancelled().await;

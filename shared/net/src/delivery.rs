@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 /// The way of a connection's answers to its client, for those who know what is kept in memory meanwhile.
 #[derive(Debug, Default)]
-pub struct Delivery {
+pub struct AnswerDelivery {
     /// When the client last took something, or the first byte was offered to it; `None` while it has taken everything.
     untaken_since: Mutex<Option<Instant>>,
     given_up: CancellationToken,
 }
 
-impl Delivery {
+impl AnswerDelivery {
     /// Since when the client has taken nothing of what is there for it.
     pub fn untaken_since(&self) -> Option<Instant> {
         *self.lock()

@@ -6,7 +6,7 @@ const MIB: usize = 1 << 20;
 
 /// Bounds on connections and on what they hold.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct NetLimits {
     /// Bytes of one frame after its length field. A longer one closes the connection.
     pub frame_bytes_max: usize,
     /// Bytes of all frames being read or answered, as far as they have arrived, over all connections. Beyond it only
@@ -30,7 +30,7 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for NetLimits {
     fn default() -> Self {
         Self {
             // socket.request.max.bytes, connections.max.idle.ms of Kafka

@@ -7,12 +7,12 @@ use bytes::{Buf, Bytes};
 
 /// Chunks that leave in one vectored write as far as the socket takes them.
 #[derive(Default)]
-pub struct Outgoing {
+pub struct OutgoingChunks {
     chunks: VecDeque<Bytes>,
     bytes: usize,
 }
 
-impl Outgoing {
+impl OutgoingChunks {
     pub fn extend(&mut self, chunks: Vec<Bytes>) {
         for chunk in chunks {
             if !chunk.is_empty() {
@@ -23,7 +23,7 @@ impl Outgoing {
     }
 }
 
-impl Buf for Outgoing {
+impl Buf for OutgoingChunks {
     fn remaining(&self) -> usize {
         self.bytes
     }
@@ -60,7 +60,7 @@ mod tests {
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20),
             takes in prop::collection::vec(1usize..30, 1..20),
         ) {
-            let mut outgoing = Outgoing::default();
+            let mut outgoing = OutgoingChunks::default();
             outgoing.extend(chunks.iter().cloned().map(Bytes::from).collect());
             let mut written: Vec<u8> = Vec::new();
             for take in takes.into_iter().cycle() {

@@ -20,11 +20,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{ConnectionRoom, OWN_BYTES, RequestRoom};
-use crate::answers::{Pending, Reply};
+use crate::answers::{PendingAnswer, RequestKey};
 use crate::close_reason::CloseReason;
-use crate::shared::Shared;
+use crate::server_context::ServerContext;
 use crate::stats::count;
-use crate::{Delivery, Limits, NetStats, Outcome, Request, Service};
+use crate::{AnswerDelivery, KafkaRequest, KafkaService, NetLimits, NetStats, RequestOutcome};
 
 /// Small requests are read together. A larger one goes straight to its own buffer, and even a small one is
 /// moved to one: what keeps a slice of a request must not keep its neighbours.
@@ -33,13 +33,13 @@ const BUFFER_BYTES: usize = 16 << 10;
 const STEP_BYTES_MAX: usize = 1 << 20;
 
 /// The reading half of a connection.
-pub struct Reader<'a, S> {
+pub struct RequestReader<'a, S> {
     socket: BufReader<ReadHalf<'a>>,
     peer: SocketAddr,
-    delivery: Arc<Delivery>,
+    delivery: Arc<AnswerDelivery>,
     service: Arc<S>,
-    shared: Arc<Shared>,
-    requests: mpsc::Sender<Pending>,
+    shared: Arc<ServerContext>,
+    requests: mpsc::Sender<PendingAnswer>,
     in_progress: &'a AtomicUsize,
     room: ConnectionRoom,
 }
@@ -59,14 +59,14 @@ impl Patience {
     }
 }
 
-impl<'a, S: Service> Reader<'a, S> {
+impl<'a, S: KafkaService> RequestReader<'a, S> {
     pub fn new(
         socket: ReadHalf<'a>,
         peer: SocketAddr,
-        delivery: Arc<Delivery>,
+        delivery: Arc<AnswerDelivery>,
         service: Arc<S>,
-        shared: Arc<Shared>,
-        requests: mpsc::Sender<Pending>,
+        shared: Arc<ServerContext>,
+        requests: mpsc::Sender<PendingAnswer>,
         in_progress: &'a AtomicUsize,
     ) -> Self {
         let socket = BufReader::with_capacity(BUFFER_BYTES, socket);
@@ -100,7 +100,7 @@ impl<'a, S: Service> Reader<'a, S> {
 
     async fn frame(&mut self) -> Result<(Bytes, RequestRoom), CloseReason> {
         self.arrival().await?;
-        let Limits { stall_timeout, frame_rate_min, frame_bytes_max: max, .. } = self.shared.limits;
+        let NetLimits { stall_timeout, frame_rate_min, frame_bytes_max: max, .. } = self.shared.limits;
         let mut patience = Patience { left: stall_timeout, gap: stall_timeout };
         let length = patience.wait(self.socket.read_i32()).await?;
         let bytes = match usize::try_from(length) {
@@ -151,7 +151,7 @@ impl<'a, S: Service> Reader<'a, S> {
     }
 
     /// Calls the service. An API that nobody knows, or a panic, ends the connection in its turn.
-    fn call(&self, frame: Bytes, room: RequestRoom) -> Result<Pending, CloseReason> {
+    fn call(&self, frame: Bytes, room: RequestRoom) -> Result<PendingAnswer, CloseReason> {
         let frame_bytes = frame.len();
         let mut body = frame;
         let header = RequestHeader::decode(&mut body)?;
@@ -159,8 +159,8 @@ impl<'a, S: Service> Reader<'a, S> {
             return Ok(unknown_api(&header, frame_bytes));
         };
         count(&self.shared.stats.requests, 1);
-        let reply = Reply { api, version: header.api_version, correlation_id: header.correlation_id };
-        let request = Request { api, header, body, frame_bytes, peer: self.peer, delivery: self.delivery.clone() };
+        let reply = RequestKey { api, version: header.api_version, correlation_id: header.correlation_id };
+        let request = KafkaRequest { api, header, body, frame_bytes, peer: self.peer, delivery: self.delivery.clone() };
         let stats = self.shared.stats.clone();
         let peer = self.peer;
         let outcome = match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
@@ -172,22 +172,22 @@ impl<'a, S: Service> Reader<'a, S> {
             drop(room);
             outcome.unwrap_or_else(|panic| panicked(&stats, peer, api, &*panic))
         };
-        Ok(Pending { reply, frame_bytes, outcome: outcome.boxed() })
+        Ok(PendingAnswer { reply, frame_bytes, outcome: outcome.boxed() })
     }
 }
 
-fn unknown_api(header: &RequestHeader, frame_bytes: usize) -> Pending {
+fn unknown_api(header: &RequestHeader, frame_bytes: usize) -> PendingAnswer {
     let reason = format!("unknown API {} v{}, client {:?}", header.api_key, header.api_version, header.client_id);
-    let outcome: BoxFuture<'static, Outcome> = ready(Outcome::close(reason)).boxed();
+    let outcome: BoxFuture<'static, RequestOutcome> = ready(RequestOutcome::close(reason)).boxed();
     // Nothing is sent for it, so the API named here has no meaning.
-    let reply = Reply { api: ApiKey::ApiVersions, version: 0, correlation_id: header.correlation_id };
-    Pending { reply, frame_bytes, outcome }
+    let reply = RequestKey { api: ApiKey::ApiVersions, version: 0, correlation_id: header.correlation_id };
+    PendingAnswer { reply, frame_bytes, outcome }
 }
 
-fn panicked(stats: &NetStats, peer: SocketAddr, api: ApiKey, panic: &(dyn Any + Send)) -> Outcome {
+fn panicked(stats: &NetStats, peer: SocketAddr, api: ApiKey, panic: &(dyn Any + Send)) -> RequestOutcome {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     count(&stats.panics, 1);
     tracing::error!(%peer, %api, message, "a handler panicked");
-    Outcome::close(format!("the handler of {api} panicked"))
+    RequestOutcome::close(format!("the handler of {api} panicked"))
 }

@@ -9,28 +9,28 @@ use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
+use crate::admission::RequestAdmission;
 use crate::connection;
-use crate::shared::Shared;
+use crate::server_context::ServerContext;
 use crate::stats::{count, uncount};
-use crate::{Limits, NetStats, Service};
+use crate::{KafkaService, NetLimits, NetStats};
 
 /// How long to wait when the system has no more sockets to give.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A bound port.
-pub struct Server {
+pub struct KafkaServer {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
 }
 
-impl Server {
+impl KafkaServer {
     /// Binds a port. Clients can connect from here on; they are answered once [`Self::serve`] runs.
-    pub async fn bind(address: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
+    pub async fn bind(address: impl ToSocketAddrs, limits: NetLimits) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let stats = Arc::<NetStats>::default();
-        let admission = Admission::new(limits.in_flight_bytes_max, stats.clone());
-        let shared = Arc::new(Shared { limits, stats, admission });
+        let admission = RequestAdmission::new(limits.in_flight_bytes_max, stats.clone());
+        let shared = Arc::new(ServerContext { limits, stats, admission });
         Ok(Self { listener, shared })
     }
 
@@ -45,8 +45,8 @@ impl Server {
     }
 
     /// Serves connections until `cancel`. Then none is accepted or read any more; returns when all outstanding
-    /// answers are sent, at the latest after [`Limits::drain_timeout`].
-    pub async fn serve<S: Service>(self, service: Arc<S>, cancel: CancellationToken) {
+    /// answers are sent, at the latest after [`NetLimits::drain_timeout`].
+    pub async fn serve<S: KafkaService>(self, service: Arc<S>, cancel: CancellationToken) {
         let connections = TaskTracker::new();
         let mut full = false;
         while let Some((stream, peer)) = self.accept(&cancel).await {

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use chronik_wire::{ApiKey, DecodeError, Message, RequestHeader};
 use futures::future::BoxFuture;
 
-use crate::Delivery;
+use crate::AnswerDelivery;
 
 /// One request, its body not decoded yet.
 #[derive(Debug)]
-pub struct Request {
+pub struct KafkaRequest {
     /// The API of the header.
     pub api: ApiKey,
     pub header: RequestHeader,
@@ -22,16 +22,16 @@ pub struct Request {
     /// Where the client is.
     pub peer: SocketAddr,
     /// How it takes its answers.
-    pub delivery: Arc<Delivery>,
+    pub delivery: Arc<AnswerDelivery>,
 }
 
-impl Request {
+impl KafkaRequest {
     /// The version of the body and of its answer.
     pub fn version(&self) -> i16 {
         self.header.api_version
     }
 
-    /// Decodes the body. An error becomes an [`Outcome`] with `?` or `into`.
+    /// Decodes the body. An error becomes an [`RequestOutcome`] with `?` or `into`.
     pub fn decode<M: Message>(&self) -> Result<M, DecodeError> {
         M::decode(self.body.clone(), self.version())
     }
@@ -39,7 +39,7 @@ impl Request {
 
 /// How a request ends.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// The body of an answer; the connection adds length and header.
     Answer(Vec<Bytes>),
     /// Nothing is sent, as for Produce with acks = 0.
@@ -51,7 +51,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Answers with `body` as `version` has it.
     pub fn answer(body: &impl Message, version: i16) -> Self {
         Self::Answer(body.encode(version))
@@ -64,16 +64,16 @@ impl Outcome {
 }
 
 /// Kafka closes the connection of a client whose request can't be read.
-impl From<DecodeError> for Outcome {
+impl From<DecodeError> for RequestOutcome {
     fn from(error: DecodeError) -> Self {
         Self::close(error.to_string())
     }
 }
 
 /// Answers requests.
-pub trait Service: Send + Sync + 'static {
+pub trait KafkaService: Send + Sync + 'static {
     /// Begins a request. Calls of one connection come one after the other, in the order in which its requests
     /// arrived, so what `call` itself does keeps that order. What it returns runs beside the futures of
     /// other requests, on the connection's task.
-    fn call(&self, request: Request) -> BoxFuture<'static, Outcome>;
+    fn call(&self, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome>;
 }

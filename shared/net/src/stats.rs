@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters of one [`Server`](crate::Server), for metrics. Gauges go up and down, all else only up.
+/// Counters of one [`KafkaServer`](crate::KafkaServer), for metrics. Gauges go up and down, all else only up.
 #[derive(Debug, Default)]
 pub struct NetStats {
     /// Gauge: connections that are open.

@@ -10,37 +10,45 @@ use tokio::net::tcp::WriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::answers::{Answers, Pending, Reply};
+use crate::answers::{AnswerQueue, PendingAnswer, RequestKey};
 use crate::close_reason::CloseReason;
-use crate::outgoing::Outgoing;
-use crate::shared::Shared;
+use crate::outgoing::OutgoingChunks;
+use crate::server_context::ServerContext;
 use crate::stats::count;
-use crate::{Delivery, Outcome};
+use crate::{AnswerDelivery, RequestOutcome};
 
 /// Finished answers are sent together up to about this many bytes.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// The writing half of a connection.
-pub struct Writer<'a> {
+pub struct AnswerWriter<'a> {
     socket: WriteHalf<'a>,
-    delivery: Arc<Delivery>,
-    shared: Arc<Shared>,
-    requests: mpsc::Receiver<Pending>,
+    delivery: Arc<AnswerDelivery>,
+    shared: Arc<ServerContext>,
+    requests: mpsc::Receiver<PendingAnswer>,
     in_progress: &'a AtomicUsize,
-    answers: Answers,
-    outgoing: Outgoing,
+    answers: AnswerQueue,
+    outgoing: OutgoingChunks,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> AnswerWriter<'a> {
     pub fn new(
         socket: WriteHalf<'a>,
-        delivery: Arc<Delivery>,
-        shared: &Arc<Shared>,
-        requests: mpsc::Receiver<Pending>,
+        delivery: Arc<AnswerDelivery>,
+        shared: &Arc<ServerContext>,
+        requests: mpsc::Receiver<PendingAnswer>,
         in_progress: &'a AtomicUsize,
     ) -> Self {
-        let answers = Answers::new(shared.limits.connection_bytes_max);
-        Self { socket, delivery, shared: shared.clone(), requests, in_progress, answers, outgoing: Outgoing::default() }
+        let answers = AnswerQueue::new(shared.limits.connection_bytes_max);
+        Self {
+            socket,
+            delivery,
+            shared: shared.clone(),
+            requests,
+            in_progress,
+            answers,
+            outgoing: OutgoingChunks::default(),
+        }
     }
 
     /// Sends answers until the reader has ended and all are sent.
@@ -67,17 +75,17 @@ impl<'a> Writer<'a> {
     }
 
     /// Sends an answer and those behind it that are finished too.
-    async fn send(&mut self, first: (Reply, Outcome)) -> Result<(), CloseReason> {
+    async fn send(&mut self, first: (RequestKey, RequestOutcome)) -> Result<(), CloseReason> {
         let mut next = Some(first);
         while let Some((reply, outcome)) = next {
             self.in_progress.fetch_sub(1, Ordering::Relaxed);
             match outcome {
-                Outcome::NoAnswer => {}
-                Outcome::Answer(body) => {
-                    let Reply { api, version, correlation_id } = reply;
+                RequestOutcome::NoAnswer => {}
+                RequestOutcome::Answer(body) => {
+                    let RequestKey { api, version, correlation_id } = reply;
                     self.outgoing.extend(frame::response(api, version, correlation_id, body));
                 }
-                Outcome::Close { reason } => {
+                RequestOutcome::Close { reason } => {
                     self.flush().await?;
                     return Err(CloseReason::Refused(reason));
                 }

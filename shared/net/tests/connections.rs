@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_net::{Limits, NetStats, Outcome, Request, Server, Service};
+use chronik_net::{KafkaRequest, KafkaServer, KafkaService, NetLimits, NetStats, RequestOutcome};
 use chronik_wire::{ApiKey, MetadataRequest, MetadataResponse, frame};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -25,8 +25,8 @@ const PANIC_IN_FUTURE: i32 = -11;
 struct ByHand(mpsc::UnboundedSender<Arrival>);
 
 struct Arrival {
-    request: Request,
-    outcome: oneshot::Sender<Outcome>,
+    request: KafkaRequest,
+    outcome: oneshot::Sender<RequestOutcome>,
 }
 
 impl Arrival {
@@ -36,19 +36,19 @@ impl Arrival {
 
     /// An answer of `bytes` bytes.
     fn answer(self, bytes: usize) {
-        let _ = self.outcome.send(Outcome::Answer(vec![Bytes::from(vec![self.request.body[0]; bytes])]));
+        let _ = self.outcome.send(RequestOutcome::Answer(vec![Bytes::from(vec![self.request.body[0]; bytes])]));
     }
 }
 
-impl Service for ByHand {
-    fn call(&self, request: Request) -> BoxFuture<'static, Outcome> {
+impl KafkaService for ByHand {
+    fn call(&self, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
         match request.header.correlation_id {
             PANIC_IN_CALL => panic!("in call"),
             PANIC_IN_FUTURE => async { panic!("in the future") }.boxed(),
             _ => {
                 let (outcome, decided) = oneshot::channel();
                 let _ = self.0.send(Arrival { request, outcome });
-                decided.map(|outcome| outcome.unwrap_or_else(|_| Outcome::close("left alone"))).boxed()
+                decided.map(|outcome| outcome.unwrap_or_else(|_| RequestOutcome::close("left alone"))).boxed()
             }
         }
     }
@@ -63,9 +63,9 @@ struct Harness {
 }
 
 impl Harness {
-    async fn start(limits: Limits) -> Self {
+    async fn start(limits: NetLimits) -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
-        let server = Server::bind("127.0.0.1:0", limits).await.unwrap();
+        let server = KafkaServer::bind("127.0.0.1:0", limits).await.unwrap();
         let (address, stats) = (server.local_addr().unwrap(), server.stats());
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(server.serve(Arc::new(ByHand(arrived)), cancel.clone()));
@@ -133,7 +133,7 @@ impl Client {
 
 #[tokio::test]
 async fn requests_overlap_and_answers_keep_their_order() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.send(&[request(1), request(2), request(3)].concat()).await;
     let (one, two, three) = (server.arrival().await, server.arrival().await, server.arrival().await);
@@ -152,7 +152,7 @@ async fn requests_overlap_and_answers_keep_their_order() {
 
 #[tokio::test]
 async fn a_request_is_handed_over_as_it_came() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.send(&request(7)).await;
     let arrival = server.arrival().await;
@@ -162,7 +162,7 @@ async fn a_request_is_handed_over_as_it_came() {
     assert_eq!(arrival.request.peer, client.0.local_addr().unwrap());
     assert_eq!(arrival.request.decode::<MetadataRequest>().unwrap(), MetadataRequest::default());
     let body = MetadataResponse { controller_id: 1, ..Default::default() };
-    arrival.outcome.send(Outcome::answer(&body, 1)).unwrap();
+    arrival.outcome.send(RequestOutcome::answer(&body, 1)).unwrap();
     let mut frame = vec![0; client.0.read_i32().await.unwrap() as usize];
     client.0.read_exact(&mut frame).await.unwrap();
     assert_eq!(frame::decode_response(frame.into(), 1).unwrap(), (7, body));
@@ -171,10 +171,10 @@ async fn a_request_is_handed_over_as_it_came() {
 
 #[tokio::test]
 async fn a_request_without_answer_leaves_no_bytes() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.send(&[request(1), request(2)].concat()).await;
-    server.arrival().await.outcome.send(Outcome::NoAnswer).unwrap();
+    server.arrival().await.outcome.send(RequestOutcome::NoAnswer).unwrap();
     server.arrival().await.answer(5);
     assert_eq!(client.answer().await, (2, 5));
     server.stop().await;
@@ -182,11 +182,11 @@ async fn a_request_without_answer_leaves_no_bytes() {
 
 #[tokio::test]
 async fn close_comes_after_the_answers_before_it() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.send(&[request(1), request(2)].concat()).await;
     let (one, two) = (server.arrival().await, server.arrival().await);
-    two.outcome.send(Outcome::close("enough")).unwrap();
+    two.outcome.send(RequestOutcome::close("enough")).unwrap();
     one.answer(5);
     assert_eq!(client.answer().await, (1, 5));
     assert!(client.is_closed().await);
@@ -195,7 +195,7 @@ async fn close_comes_after_the_answers_before_it() {
 
 #[tokio::test]
 async fn a_frame_in_single_bytes_is_one_request() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.0.set_nodelay(true).unwrap();
     for byte in request(9) {
@@ -208,7 +208,7 @@ async fn a_frame_in_single_bytes_is_one_request() {
 
 #[tokio::test]
 async fn a_connection_closed_within_a_frame_is_no_request() {
-    let server = Harness::start(Limits::default()).await;
+    let server = Harness::start(NetLimits::default()).await;
     for end in [2, 4, 10, request(1).len() - 1] {
         let mut client = server.connect().await;
         client.send(&request(1)[..end]).await;
@@ -220,7 +220,7 @@ async fn a_connection_closed_within_a_frame_is_no_request() {
 
 #[tokio::test]
 async fn a_client_that_only_stops_sending_gets_its_answers() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.send(&request(1)).await;
     client.0.shutdown().await.unwrap();
@@ -232,7 +232,7 @@ async fn a_client_that_only_stops_sending_gets_its_answers() {
 
 #[tokio::test]
 async fn frames_of_impossible_length_and_garbage_close_the_connection() {
-    let mut server = Harness::start(Limits { frame_bytes_max: 1000, ..Limits::default() }).await;
+    let mut server = Harness::start(NetLimits { frame_bytes_max: 1000, ..NetLimits::default() }).await;
     let garbage: [&[u8]; 6] = [
         &1001i32.to_be_bytes(),
         &i32::MAX.to_be_bytes(),
@@ -254,7 +254,7 @@ async fn frames_of_impossible_length_and_garbage_close_the_connection() {
 
 #[tokio::test]
 async fn the_largest_frame_allowed_is_read() {
-    let mut server = Harness::start(Limits { frame_bytes_max: 5 << 20, ..Limits::default() }).await;
+    let mut server = Harness::start(NetLimits { frame_bytes_max: 5 << 20, ..NetLimits::default() }).await;
     let mut client = server.connect().await;
     client.send(&large_request(1, 5 << 20)).await;
     let arrival = server.arrival().await;
@@ -266,7 +266,7 @@ async fn the_largest_frame_allowed_is_read() {
 
 #[tokio::test]
 async fn a_panic_costs_its_own_connection_only() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut neighbour = server.connect().await;
     for panic in [PANIC_IN_CALL, PANIC_IN_FUTURE] {
         let mut client = server.connect().await;
@@ -283,7 +283,7 @@ async fn a_panic_costs_its_own_connection_only() {
 async fn bytes_in_flight_stay_below_their_limit() {
     const LIMIT: usize = 1 << 20;
     const CLIENTS: i32 = 12;
-    let mut server = Harness::start(Limits { in_flight_bytes_max: LIMIT, ..Limits::default() }).await;
+    let mut server = Harness::start(NetLimits { in_flight_bytes_max: LIMIT, ..NetLimits::default() }).await;
     let mut clients = Vec::new();
     for id in 0..CLIENTS {
         let mut client = server.connect().await;
@@ -312,7 +312,7 @@ async fn bytes_in_flight_stay_below_their_limit() {
 
 #[tokio::test]
 async fn frames_larger_than_the_limit_in_flight_go_one_by_one_and_hold_up_nobody_small() {
-    let mut server = Harness::start(Limits { in_flight_bytes_max: 1000, ..Limits::default() }).await;
+    let mut server = Harness::start(NetLimits { in_flight_bytes_max: 1000, ..NetLimits::default() }).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     first.send(&large_request(1, 50_000)).await;
     let large = server.arrival().await;
@@ -329,7 +329,7 @@ async fn frames_larger_than_the_limit_in_flight_go_one_by_one_and_hold_up_nobody
 #[tokio::test]
 async fn what_is_announced_and_does_not_come_holds_up_nobody() {
     const LIMIT: usize = 4 << 20;
-    let mut server = Harness::start(Limits { in_flight_bytes_max: LIMIT, ..Limits::default() }).await;
+    let mut server = Harness::start(NetLimits { in_flight_bytes_max: LIMIT, ..NetLimits::default() }).await;
     let mut silent = Vec::new();
     for bytes in [90 << 20, 30 << 20, 30 << 20, 30 << 20].into_iter().chain([1 << 20; 70]) {
         let mut client = server.connect().await;
@@ -348,10 +348,10 @@ async fn what_is_announced_and_does_not_come_holds_up_nobody() {
 
 #[tokio::test]
 async fn a_frame_that_drips_closes_its_connection() {
-    let mut server = Harness::start(Limits {
+    let mut server = Harness::start(NetLimits {
         stall_timeout: Duration::from_millis(300),
         frame_rate_min: 10 << 20,
-        ..Limits::default()
+        ..NetLimits::default()
     })
     .await;
     let mut client = server.connect().await;
@@ -369,7 +369,7 @@ async fn a_frame_that_drips_closes_its_connection() {
 
 #[tokio::test]
 async fn a_connection_has_only_so_many_requests_in_progress() {
-    let limits = Limits { connection_requests_max: 4, ..Limits::default() };
+    let limits = NetLimits { connection_requests_max: 4, ..NetLimits::default() };
     let mut server = Harness::start(limits).await;
     let mut client = server.connect().await;
     let requests: Vec<u8> = (0..100).flat_map(request).collect();
@@ -392,7 +392,7 @@ async fn a_connection_has_only_so_many_requests_in_progress() {
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_gets_everything_in_the_end() {
-    let limits = Limits { connection_requests_max: 3, ..Limits::default() };
+    let limits = NetLimits { connection_requests_max: 3, ..NetLimits::default() };
     let mut server = Harness::start(limits).await;
     let mut client = server.connect().await;
     client.send(&(0..40).flat_map(request).collect::<Vec<_>>()).await;
@@ -415,7 +415,7 @@ async fn a_client_that_reads_slowly_gets_everything_in_the_end() {
 
 #[tokio::test]
 async fn more_connections_than_allowed_are_closed_at_once() {
-    let mut server = Harness::start(Limits { connections_max: 1, ..Limits::default() }).await;
+    let mut server = Harness::start(NetLimits { connections_max: 1, ..NetLimits::default() }).await;
     let mut first = server.connect().await;
     first.round_trip(&mut server, 1).await;
     let mut second = server.connect().await;
@@ -444,7 +444,7 @@ async fn more_connections_than_allowed_are_closed_at_once() {
 
 #[tokio::test]
 async fn a_stopping_server_sends_what_is_outstanding() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.send(&request(1)).await;
     let arrival = server.arrival().await;
@@ -457,7 +457,7 @@ async fn a_stopping_server_sends_what_is_outstanding() {
 
 #[tokio::test]
 async fn a_stopping_server_does_not_wait_for_ever() {
-    let mut server = Harness::start(Limits { drain_timeout: Duration::ZERO, ..Limits::default() }).await;
+    let mut server = Harness::start(NetLimits { drain_timeout: Duration::ZERO, ..NetLimits::default() }).await;
     let mut client = server.connect().await;
     client.send(&request(1)).await;
     let never_answered = server.arrival().await;
@@ -468,7 +468,7 @@ async fn a_stopping_server_does_not_wait_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed_but_not_one_that_waits_for_its_answer() {
-    let mut server = Harness::start(Limits::default()).await;
+    let mut server = Harness::start(NetLimits::default()).await;
     let mut idle = server.connect().await;
     let mut waiting = server.connect().await;
     waiting.send(&request(1)).await;
@@ -482,7 +482,7 @@ async fn an_idle_connection_is_closed_but_not_one_that_waits_for_its_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_stalls_closes_its_connection() {
-    let server = Harness::start(Limits::default()).await;
+    let server = Harness::start(NetLimits::default()).await;
     let mut client = server.connect().await;
     client.send(&request(1)[..9]).await;
     assert!(client.is_closed().await);

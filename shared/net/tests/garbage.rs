@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use chronik_net::{Api, ApiTable, Handler, Limits, Outcome, Server};
+use chronik_net::{ApiHandler, ApiRow, ApiTable, KafkaServer, NetLimits, RequestOutcome};
 use chronik_wire::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, Message, MetadataRequest, MetadataResponse, frame,
 };
@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-const METADATA: Handler<()> = |_, request| {
+const METADATA: ApiHandler<()> = |_, request| {
     let outcome = match request.decode::<MetadataRequest>() {
-        Ok(_) => Outcome::answer(&MetadataResponse::default(), request.version()),
+        Ok(_) => RequestOutcome::answer(&MetadataResponse::default(), request.version()),
         Err(error) => error.into(),
     };
     ready(outcome).boxed()
@@ -39,9 +39,9 @@ fn any_bytes_leave_the_server_serving() {
     let runtime = Runtime::new().unwrap();
     let cancel = CancellationToken::new();
     let (address, stats) = runtime.block_on(async {
-        let server = Server::bind("127.0.0.1:0", Limits::default()).await.unwrap();
+        let server = KafkaServer::bind("127.0.0.1:0", NetLimits::default()).await.unwrap();
         let bound = (server.local_addr().unwrap(), server.stats());
-        let rows = [Api::new(ApiKey::Metadata, MetadataRequest::VERSIONS, METADATA)];
+        let rows = [ApiRow::new(ApiKey::Metadata, MetadataRequest::VERSIONS, METADATA)];
         tokio::spawn(server.serve(Arc::new(ApiTable::new(Arc::new(()), rows)), cancel.clone()));
         bound
     });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::problem::Problem;
+use crate::problem::HttpProblem;
 
 /// Hands out turns.
 #[derive(Clone, Debug)]
@@ -42,8 +42,8 @@ impl Turns {
 }
 
 impl Turn {
-    /// Bytes that keep the turn until they are dropped, and are counted in `held`: a body that nobody takes counts as long
-    /// as it takes memory.
+    /// Bytes that keep the turn until they are dropped, and are counted in `held`: a body that nobody takes counts as
+    /// long as it takes memory.
     pub fn hold(self, bytes: Bytes, held: &IntGauge) -> Bytes {
         held.add(bytes.len() as i64);
         Bytes::from_owner(Held { bytes, held: held.clone(), _turn: self })
@@ -68,9 +68,9 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-impl From<Busy> for Problem {
+impl From<Busy> for HttpProblem {
     fn from(busy: Busy) -> Self {
-        Problem::new(503, "busy", busy.to_string())
+        HttpProblem::new(503, "busy", busy.to_string())
     }
 }
 

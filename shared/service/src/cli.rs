@@ -71,12 +71,12 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
 }
 
 /// The command line of this process, with the program's name.
-pub fn arguments() -> Result<Vec<String>, Refusal> {
+pub fn arguments() -> Result<Vec<String>, CommandLineError> {
     std::env::args_os().map(as_text).collect()
 }
 
-fn as_text(argument: OsString) -> Result<String, Refusal> {
-    argument.into_string().map_err(|argument| Refusal::Unclear {
+fn as_text(argument: OsString) -> Result<String, CommandLineError> {
+    argument.into_string().map_err(|argument| CommandLineError::Unclear {
         error: clap::Error::raw(ErrorKind::InvalidUtf8, format!("{argument:?} is not UTF-8\n")),
         variable: None,
     })
@@ -91,23 +91,23 @@ fn service_command<S: Args>(name: &'static str, about: &'static str) -> Command 
     )
 }
 
-fn settings<S: Args>(command: Command, arguments: Vec<String>) -> Result<S, Refusal> {
+fn settings<S: Args>(command: Command, arguments: Vec<String>) -> Result<S, CommandLineError> {
     let read = command.clone().try_get_matches_from(&arguments).and_then(|matches| S::from_arg_matches(&matches));
     refuse_absent(arguments.into_iter().skip(1))?;
-    read.map_err(|error| Refusal::unclear(error, &command))
+    read.map_err(|error| CommandLineError::unclear(error, &command))
 }
 
 /// Refuses flags, and variables of this process, that belong to what is not there yet.
-pub fn refuse_absent(flags: impl IntoIterator<Item = String>) -> Result<(), Refusal> {
+pub fn refuse_absent(flags: impl IntoIterator<Item = String>) -> Result<(), CommandLineError> {
     match absent_setting_in(flags, variables()) {
-        Some(absent) => Err(Refusal::Absent(absent)),
+        Some(absent) => Err(CommandLineError::Absent(absent)),
         None => Ok(()),
     }
 }
 
 /// A command line or an environment that is not understood.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum CommandLineError {
     /// By the words of clap.
     Unclear {
         /// What clap says, which is also the answer to `--help` and `--version`.
@@ -119,7 +119,7 @@ pub enum Refusal {
     Absent(AbsentSetting),
 }
 
-impl Refusal {
+impl CommandLineError {
     /// What clap refused to read as `command`.
     pub fn unclear(error: clap::Error, command: &Command) -> Self {
         let variable = variable_of(&error, command);
@@ -171,7 +171,7 @@ mod tests {
     use crate::process::ServiceError;
     use crate::setting::HttpSettings;
 
-    fn given(line: &str) -> Result<HttpSettings, Refusal> {
+    fn given(line: &str) -> Result<HttpSettings, CommandLineError> {
         let arguments = std::iter::once("chronik-test").chain(line.split_whitespace());
         let command = service_command::<HttpSettings>("chronik-test", "Tests.");
         settings(command, arguments.map(String::from).collect())
@@ -180,9 +180,9 @@ mod tests {
     #[test]
     fn settings_are_read_or_refused() {
         assert_eq!(given("--http-port 1").unwrap().http_port, 1);
-        assert!(matches!(given("--raft"), Err(Refusal::Absent(_))));
+        assert!(matches!(given("--raft"), Err(CommandLineError::Absent(_))));
         for line in ["--http-port many", "--no-such-setting", "--help", "--version"] {
-            assert!(matches!(given(line), Err(Refusal::Unclear { .. })), "{line}");
+            assert!(matches!(given(line), Err(CommandLineError::Unclear { .. })), "{line}");
         }
     }
 

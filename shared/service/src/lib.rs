@@ -1,5 +1,5 @@
-//! What every program of Chronik is around its work: typed settings and its command line, log and metrics, an HTTP server
-//! and client, and an end in good order. It knows nothing of records.
+//! What every program of Chronik is around its work: typed settings and its command line, log and metrics, an HTTP
+//! server and client, and an end in good order. It knows nothing of records.
 
 pub mod admission;
 pub mod cli;

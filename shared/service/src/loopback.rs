@@ -12,12 +12,12 @@ use crate::setting::Endpoints;
 
 /// A server that ends when dropped.
 #[derive(Debug)]
-pub struct Loopback {
+pub struct LoopbackServer {
     url: String,
     task: JoinHandle<()>,
 }
 
-impl Loopback {
+impl LoopbackServer {
     /// Serves routes.
     pub async fn serving(routes: Router) -> Self {
         let (listener, url) = bound().await;
@@ -88,15 +88,15 @@ impl Loopback {
     }
 }
 
-impl Drop for Loopback {
+impl Drop for LoopbackServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 /// The endpoints of servers, in their order.
-pub fn endpoints<'a>(servers: impl IntoIterator<Item = &'a Loopback>) -> Endpoints {
-    let urls: Vec<&str> = servers.into_iter().map(Loopback::url).collect();
+pub fn endpoints<'a>(servers: impl IntoIterator<Item = &'a LoopbackServer>) -> Endpoints {
+    let urls: Vec<&str> = servers.into_iter().map(LoopbackServer::url).collect();
     urls.join(",").parse().unwrap()
 }
 

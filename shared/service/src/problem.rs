@@ -12,7 +12,7 @@ pub const CONTENT_TYPE_PROBLEM: &str = "application/problem+json";
 
 /// An error as an HTTP client sees it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
+pub struct HttpProblem {
     /// The HTTP status; the document's `title` is its reason phrase.
     pub status: StatusCode,
     /// Names the kind of error; stable between releases.
@@ -22,7 +22,7 @@ pub struct Problem {
     members: Map<String, Value>,
 }
 
-impl Problem {
+impl HttpProblem {
     /// A problem with the given HTTP status; what is not a status counts as 500.
     pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -48,7 +48,7 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for HttpProblem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.document().to_string()));
         *response.status_mut() = self.status;
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_document_has_the_standard_members_and_its_own() {
-        let problem = Problem::new(503, "incomplete", "two ranges were not searched")
+        let problem = HttpProblem::new(503, "incomplete", "two ranges were not searched")
             .with("not_searched", serde_json::json!([1, 2]))
             .with("status", "tried to replace it");
         assert_eq!(
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_response_carries_status_type_and_document() {
-        let problem = Problem::new(404, "unknown_topic", "there is no topic x");
+        let problem = HttpProblem::new(404, "unknown_topic", "there is no topic x");
         let document = problem.document();
         let response = problem.into_response();
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
@@ -93,6 +93,6 @@ mod tests {
 
     #[test]
     fn what_is_not_a_status_counts_as_an_internal_error() {
-        assert_eq!(Problem::new(7, "odd", "").status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(HttpProblem::new(7, "odd", "").status, StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

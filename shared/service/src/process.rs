@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::handles;
 use crate::http_client::HttpError;
-use crate::http_server::{ListenError, Readiness, Web};
+use crate::http_server::{HttpServer, ListenError, Readiness};
 use crate::setting::{EarlierName, HttpPlace, HttpRefused, earlier_names_in};
 use crate::shutdown::stop_on_signal;
 use crate::telemetry::{Metrics, log_to_stderr};
@@ -53,14 +53,14 @@ pub enum ServiceError {
 
 /// A service's process, from its first line in the log to its last answer.
 #[derive(Debug)]
-pub struct Process {
+pub struct ServiceProcess {
     /// Where the service's parts count.
     pub metrics: Metrics,
     /// Whether the service can work.
     pub readiness: Readiness,
     /// Cancelled when the service is to stop.
     pub cancel: CancellationToken,
-    web: Web,
+    web: HttpServer,
     parts: TaskTracker,
     fallen: Fallen,
 }
@@ -68,7 +68,7 @@ pub struct Process {
 /// The first part that ended before it was told to.
 type Fallen = Arc<OnceLock<&'static str>>;
 
-impl Process {
+impl ServiceProcess {
     /// Starts to log, to listen to signals, and to answer on the HTTP port. Names of earlier systems in the
     /// environment are warned about.
     pub async fn begin(place: HttpPlace) -> Result<Self, ServiceError> {
@@ -80,7 +80,7 @@ impl Process {
         let cancel = stop_on_signal().map_err(ServiceError::Signals)?;
         let metrics = Metrics::new();
         let readiness = Readiness::new(cancel.clone());
-        let web = Web::start(place, metrics.clone(), readiness.clone()).await?;
+        let web = HttpServer::start(place, metrics.clone(), readiness.clone()).await?;
         Ok(Self { metrics, readiness, cancel, web, parts: TaskTracker::new(), fallen: Fallen::default() })
     }
 

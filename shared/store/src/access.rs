@@ -7,7 +7,7 @@ use crate::setting::BucketSettingsError;
 
 /// What a service does in the bucket. On a directory only its owner keeps others out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum BucketAccess {
     /// The broker: it owns the bucket, and a directory is locked while it does.
     Owner,
     /// The indexer: it adds objects beside the owner.

@@ -3,7 +3,7 @@
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::ClientConfigKey;
 
-use super::failure::Place;
+use super::failure::BucketLocation;
 use super::{BucketError, SharedStore, client};
 use crate::setting::AzurePlace;
 
@@ -26,7 +26,7 @@ pub(crate) fn open(place: &AzurePlace) -> Result<SharedStore, BucketError> {
         (Some(account), false) => format!("Azure account {account}"),
         (None, false) => "Azure".to_owned(),
     };
-    let told = Place {
+    let told = BucketLocation {
         name: format!("container {} at {account}", place.container),
         bucket_setting: "AZURE_CONTAINER",
         endpoint_setting: if place.emulator { "AZURITE_BLOB_STORAGE_URL" } else { "AZURE_ACCOUNT_NAME" },

@@ -7,7 +7,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
-use super::failure::Place;
+use super::failure::BucketLocation;
 use super::{BucketError, ObjectBucket, SharedStore};
 
 /// Options of the connections. A call has a deadline of its own, which grows with its size.
@@ -18,8 +18,8 @@ pub(super) fn options(allow_http: bool) -> ClientOptions {
         .with_allow_http(allow_http)
 }
 
-/// Tries after the first of a call that the store did not take (503 SlowDown, a connection refused): few enough that the
-/// store's own words come before the deadline. Whoever called tries again later.
+/// Tries after the first of a call that the store did not take (503 SlowDown, a connection refused): few enough that
+/// the store's own words come before the deadline. Whoever called tries again later.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
@@ -37,7 +37,7 @@ pub(super) fn bucket(
     backend: &'static str,
     objects: impl ObjectStore,
     prefix: Option<&str>,
-    place: Place,
+    place: BucketLocation,
 ) -> Result<SharedStore, BucketError> {
     let objects: Arc<dyn ObjectStore> = match prefix {
         None => Arc::new(objects),

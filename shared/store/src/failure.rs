@@ -7,11 +7,11 @@ use std::time::Duration;
 use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::{Cause, StoreError};
+use super::{ErrorCause, StoreError};
 
 /// Where a bucket is, and which settings say so.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct BucketLocation {
     /// The bucket with its store, for people.
     pub name: String,
     /// The setting that names the bucket.
@@ -23,7 +23,7 @@ pub(super) struct Place {
 }
 
 /// Why a call gave no result.
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     /// The backend said so.
     Store(Error),
     /// It said nothing in time.
@@ -31,22 +31,25 @@ pub(super) enum Failure {
 }
 
 /// Runs a call that moves `size` bytes: it gets 30 s, and a second for each megabyte.
-pub(super) async fn within<T>(size: u64, call: impl Future<Output = object_store::Result<T>>) -> Result<T, Failure> {
+pub(super) async fn within<T>(
+    size: u64,
+    call: impl Future<Output = object_store::Result<T>>,
+) -> Result<T, CallFailure> {
     let deadline = Duration::from_secs(30 + size / 1_000_000);
     match tokio::time::timeout(deadline, call).await {
-        Ok(result) => result.map_err(Failure::Store),
-        Err(_) => Err(Failure::Deadline(deadline)),
+        Ok(result) => result.map_err(CallFailure::Store),
+        Err(_) => Err(CallFailure::Deadline(deadline)),
     }
 }
 
-impl Failure {
+impl CallFailure {
     /// Whether the backend says that the name is taken.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Store(Error::AlreadyExists { .. } | Error::Precondition { .. }))
     }
 
     /// The error of an operation on one object that has to be there.
-    pub fn of_object(self, operation: &'static str, key: &str, place: Option<&Place>) -> StoreError {
+    pub fn of_object(self, operation: &'static str, key: &str, place: Option<&BucketLocation>) -> StoreError {
         match &self {
             Self::Store(error @ Error::NotFound { .. }) if !Answer::of(error).lacks_bucket() => {
                 StoreError::NotFound { key: key.to_owned() }
@@ -56,7 +59,7 @@ impl Failure {
     }
 
     /// The error of an operation that needs nothing but the bucket.
-    pub fn of_bucket(self, operation: &'static str, key: &str, place: Option<&Place>) -> StoreError {
+    pub fn of_bucket(self, operation: &'static str, key: &str, place: Option<&BucketLocation>) -> StoreError {
         let message = match (&self, place) {
             (Self::Deadline(after), _) => format!("no answer within {} s", after.as_secs()),
             (Self::Store(error), Some(place)) => place.explain(error),
@@ -65,26 +68,26 @@ impl Failure {
         StoreError::Unavailable { operation, key: key.to_owned(), message, cause: self.cause(place) }
     }
 
-    fn cause(&self, place: Option<&Place>) -> Cause {
+    fn cause(&self, place: Option<&BucketLocation>) -> ErrorCause {
         let Self::Store(error) = self else {
-            return Cause::Passing;
+            return ErrorCause::Passing;
         };
         let answer = Answer::of(error);
         if answer.lacks_a_right() || is_denied_by_the_system(error) {
-            return Cause::Right;
+            return ErrorCause::Right;
         }
         let lasts = answer.is_refusal()
             || answer.names_the_clock()
             || answer.names_region()
             || is_without_bucket(error, &answer);
         match place {
-            Some(_) if lasts => Cause::Setting,
-            _ => Cause::Passing,
+            Some(_) if lasts => ErrorCause::Setting,
+            _ => ErrorCause::Passing,
         }
     }
 }
 
-impl Place {
+impl BucketLocation {
     fn explain(&self, error: &Error) -> String {
         let answer = Answer::of(error);
         if is_without_bucket(error, &answer) {
@@ -201,8 +204,8 @@ fn root_cause(error: &Error) -> String {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn place() -> BucketLocation {
+        BucketLocation {
             name: "bucket b at http://h".into(),
             bucket_setting: "S3_BUCKET",
             endpoint_setting: "S3_ENDPOINT",
@@ -219,7 +222,7 @@ mod tests {
     }
 
     fn told(error: Error) -> String {
-        let error = Failure::Store(error).of_object("read", "k", Some(&place()));
+        let error = CallFailure::Store(error).of_object("read", "k", Some(&place()));
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
         error.to_string()
     }
@@ -247,34 +250,34 @@ mod tests {
     #[test]
     fn what_would_mend_it_is_told() {
         for (status, code, mended_by) in [
-            ("403 Forbidden", "AccessDenied", Cause::Right),
-            ("403 Forbidden", "", Cause::Right),
-            ("403 Forbidden", "SignatureDoesNotMatch", Cause::Setting),
-            ("403 Forbidden", "InvalidAccessKeyId", Cause::Setting),
-            ("403 Forbidden", "RequestTimeTooSkewed", Cause::Setting),
-            ("401 Unauthorized", "", Cause::Setting),
-            ("404 Not Found", "NoSuchBucket", Cause::Setting),
-            ("400 Bad Request", "InvalidBucketName", Cause::Setting),
-            ("301 Moved Permanently", "PermanentRedirect", Cause::Setting),
-            ("503 Service Unavailable", "SlowDown", Cause::Passing),
-            ("500 Internal Server Error", "InternalError", Cause::Passing),
-            ("429 Too Many Requests", "", Cause::Passing),
+            ("403 Forbidden", "AccessDenied", ErrorCause::Right),
+            ("403 Forbidden", "", ErrorCause::Right),
+            ("403 Forbidden", "SignatureDoesNotMatch", ErrorCause::Setting),
+            ("403 Forbidden", "InvalidAccessKeyId", ErrorCause::Setting),
+            ("403 Forbidden", "RequestTimeTooSkewed", ErrorCause::Setting),
+            ("401 Unauthorized", "", ErrorCause::Setting),
+            ("404 Not Found", "NoSuchBucket", ErrorCause::Setting),
+            ("400 Bad Request", "InvalidBucketName", ErrorCause::Setting),
+            ("301 Moved Permanently", "PermanentRedirect", ErrorCause::Setting),
+            ("503 Service Unavailable", "SlowDown", ErrorCause::Passing),
+            ("500 Internal Server Error", "InternalError", ErrorCause::Passing),
+            ("429 Too Many Requests", "", ErrorCause::Passing),
         ] {
-            let error = Failure::Store(answered(status, code)).of_bucket("create", "k", Some(&place()));
+            let error = CallFailure::Store(answered(status, code)).of_bucket("create", "k", Some(&place()));
             let told = matches!(error, StoreError::Unavailable { cause, .. } if cause == mended_by);
             assert!(told, "{status} {code}: {error:?}");
         }
-        let silent = Failure::Deadline(Duration::from_secs(30)).of_bucket("create", "k", Some(&place()));
+        let silent = CallFailure::Deadline(Duration::from_secs(30)).of_bucket("create", "k", Some(&place()));
         assert!(silent.is_passing());
     }
 
     #[test]
     fn a_bucket_that_is_gone_is_not_an_object_that_is_not_there() {
         let missing = |code: &str| Error::NotFound { path: "k".into(), source: answered("404 Not Found", code).into() };
-        let error = Failure::Store(missing("NoSuchKey")).of_object("read", "k", Some(&place()));
+        let error = CallFailure::Store(missing("NoSuchKey")).of_object("read", "k", Some(&place()));
         assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
         assert!(told(missing("NoSuchBucket")).contains("S3_BUCKET"));
-        let error = Failure::Store(missing("")).of_bucket("create", "k", Some(&place()));
+        let error = CallFailure::Store(missing("")).of_bucket("create", "k", Some(&place()));
         assert!(error.to_string().contains("S3_BUCKET"), "{error}");
     }
 }

@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Cause, ObjectInfo, SharedStore, Store, StoreError};
+use super::{ErrorCause, ObjectInfo, SharedStore, Store, StoreError};
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum StoreOperation {
     /// [`Store::create`].
     Create,
     /// [`Store::overwrite`].
@@ -28,7 +28,7 @@ pub enum Operation {
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum StoreFault {
     /// Nothing is done, and the call fails.
     Before,
     /// It is done, and the call fails nevertheless.
@@ -39,9 +39,9 @@ pub enum Fault {
 
 /// One line of the script.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct ScriptLine {
     /// The kind of call that it is about.
-    pub operation: Operation,
+    pub operation: StoreOperation,
     /// What the key has to contain; empty for any key.
     pub key_part: String,
     /// How many such calls go well first.
@@ -49,14 +49,14 @@ pub struct Line {
     /// How many of the following ones fail.
     pub times: usize,
     /// How they fail.
-    pub fault: Fault,
+    pub fault: StoreFault,
 }
 
 /// Wraps a store and fails the calls that its script names; the first line that matches a call decides.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: SharedStore,
-    script: Mutex<VecDeque<Line>>,
+    script: Mutex<VecDeque<ScriptLine>>,
 }
 
 impl FaultyStore {
@@ -66,13 +66,13 @@ impl FaultyStore {
     }
 
     /// Adds a line to the script.
-    pub fn add(&self, line: Line) {
+    pub fn add(&self, line: ScriptLine) {
         self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(line);
     }
 
     /// The next `times` calls of `operation` on keys that contain `key_part` fail.
-    pub fn fail(&self, operation: Operation, key_part: &str, fault: Fault, times: usize) {
-        self.add(Line { operation, key_part: key_part.to_owned(), after: 0, times, fault });
+    pub fn fail(&self, operation: StoreOperation, key_part: &str, fault: StoreFault, times: usize) {
+        self.add(ScriptLine { operation, key_part: key_part.to_owned(), after: 0, times, fault });
     }
 
     /// Drops the script: nothing fails any more.
@@ -80,7 +80,7 @@ impl FaultyStore {
         self.script.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn next(&self, operation: Operation, key: &str) -> Option<Fault> {
+    fn next(&self, operation: StoreOperation, key: &str) -> Option<StoreFault> {
         let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
         let line = script.iter_mut().find(|line| {
             line.operation == operation && key.contains(&line.key_part) && (line.after > 0 || line.times > 0)
@@ -95,20 +95,20 @@ impl FaultyStore {
 
     async fn call<T>(
         &self,
-        operation: Operation,
+        operation: StoreOperation,
         key: &str,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let key = key.to_owned();
         let failed = |key, message: &str| {
             let operation = "scripted call";
-            Err(StoreError::Unavailable { operation, key, message: message.to_owned(), cause: Cause::Passing })
+            Err(StoreError::Unavailable { operation, key, message: message.to_owned(), cause: ErrorCause::Passing })
         };
         match self.next(operation, &key) {
             None => call.await,
-            Some(Fault::Missing) => Err(StoreError::NotFound { key }),
-            Some(Fault::Before) => failed(key, "not done"),
-            Some(Fault::After) => {
+            Some(StoreFault::Missing) => Err(StoreError::NotFound { key }),
+            Some(StoreFault::Before) => failed(key, "not done"),
+            Some(StoreFault::After) => {
                 call.await?;
                 failed(key, "done, but the answer was lost")
             }
@@ -119,22 +119,22 @@ impl FaultyStore {
 #[async_trait]
 impl Store for FaultyStore {
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
-        self.call(Operation::Create, key, self.inner.create(key, parts)).await
+        self.call(StoreOperation::Create, key, self.inner.create(key, parts)).await
     }
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.call(Operation::Overwrite, key, self.inner.overwrite(key, bytes)).await
+        self.call(StoreOperation::Overwrite, key, self.inner.overwrite(key, bytes)).await
     }
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.call(Operation::Read, key, self.inner.read(key, range)).await
+        self.call(StoreOperation::Read, key, self.inner.read(key, range)).await
     }
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
-        self.call(Operation::Info, key, self.inner.info(key)).await
+        self.call(StoreOperation::Info, key, self.inner.info(key)).await
     }
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        self.call(Operation::List, prefix, self.inner.list(prefix)).await
+        self.call(StoreOperation::List, prefix, self.inner.list(prefix)).await
     }
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.call(Operation::Delete, key, self.inner.delete(key)).await
+        self.call(StoreOperation::Delete, key, self.inner.delete(key)).await
     }
     fn is_locked(&self) -> bool {
         self.inner.is_locked()
@@ -157,19 +157,19 @@ mod tests {
     #[tokio::test]
     async fn a_script_fails_the_calls_that_it_names() {
         let store = FaultyStore::new(memory());
-        store.fail(Operation::Create, "a", Fault::Before, 1);
-        store.fail(Operation::Create, "a", Fault::After, 1);
+        store.fail(StoreOperation::Create, "a", StoreFault::Before, 1);
+        store.fail(StoreOperation::Create, "a", StoreFault::After, 1);
         store.create("b", vec![]).await.unwrap();
         store.create("a", vec![]).await.unwrap_err();
         store.info("a").await.unwrap_err();
         store.create("a", vec![]).await.unwrap_err();
         store.info("a").await.unwrap();
-        store.add(Line {
-            operation: Operation::Read,
+        store.add(ScriptLine {
+            operation: StoreOperation::Read,
             key_part: String::new(),
             after: 1,
             times: 9,
-            fault: Fault::Missing,
+            fault: StoreFault::Missing,
         });
         store.read("a", None).await.unwrap();
         assert!(matches!(store.read("a", None).await, Err(StoreError::NotFound { .. })));

@@ -3,7 +3,7 @@
 use object_store::client::ClientConfigKey;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 
-use super::failure::Place;
+use super::failure::BucketLocation;
 use super::{BucketError, SharedStore, client};
 use crate::setting::GcsPlace;
 
@@ -17,7 +17,7 @@ pub(crate) fn open(place: &GcsPlace) -> Result<SharedStore, BucketError> {
         .with_retry(client::retries())
         .build()
         .map_err(|source| BucketError::Refused { backend: "gcs", source })?;
-    let told = Place {
+    let told = BucketLocation {
         name: format!("bucket {} at Google Cloud Storage", place.bucket),
         bucket_setting: "GCS_BUCKET",
         endpoint_setting: "the network",

@@ -1,7 +1,8 @@
-//! Where objects live, and the [`queue`] of jobs. Objects are created once and never rewritten, except the catalog's `latest`.
+//! Where objects live, and the [`queue`] of jobs. Objects are created once and never rewritten, except the catalog's
+//! `latest`.
 //!
-//! [`ObjectBucket`] speaks to any backend of `object_store`: S3, Google Cloud Storage, Azure; [`LocalBucket`] is one over
-//! a directory, locked against a second owner; [`memory`] is one without a disk. All of them pass the same suite.
+//! [`ObjectBucket`] speaks to any backend of `object_store`: S3, Google Cloud Storage, Azure; [`LocalBucket`] is one
+//! over a directory, locked against a second owner; [`memory`] is one without a disk. All of them pass the same suite.
 
 mod access;
 mod aws_chain;
@@ -23,7 +24,7 @@ pub mod faulty;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 
-pub use access::{Access, BucketError};
+pub use access::{BucketAccess, BucketError};
 pub use local::{LocalBucket, LocalBucketError};
 pub use object::{ObjectBucket, memory};
 pub use patient::PatientStore;
@@ -105,13 +106,13 @@ pub enum StoreError {
         /// The store's own words.
         message: String,
         /// What would mend it.
-        cause: Cause,
+        cause: ErrorCause,
     },
 }
 
 /// Why a store did not answer as it should: what would have to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum ErrorCause {
     /// Nothing but time, as far as anybody can tell: an outage, a store that is too busy, a full disk.
     Passing,
     /// The store knows who asks, and does not allow this to them.
@@ -123,7 +124,7 @@ pub enum Cause {
 impl StoreError {
     /// Whether waiting may mend it.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable { cause: Cause::Passing, .. })
+        matches!(self, Self::Unavailable { cause: ErrorCause::Passing, .. })
     }
 }
 
@@ -149,7 +150,8 @@ pub trait Store: Debug + Send + Sync {
         Ok(objects)
     }
     /// All objects below `prefix` (which ends in `/`), in no order, however many: in pages of up to
-    /// [`PAGE_OBJECTS_MAX`], each asked for when it is wanted. What is created or deleted meanwhile may be in it or not.
+    /// [`PAGE_OBJECTS_MAX`], each asked for when it is wanted. What is created or deleted meanwhile may be in it or
+    /// not.
     fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Vec<ObjectInfo>, StoreError>> {
         futures::stream::once(self.list(prefix)).boxed()
     }

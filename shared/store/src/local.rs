@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 
-use super::{Access, Cause, ObjectBucket, ObjectInfo, Store, StoreError};
+use super::{BucketAccess, ErrorCause, ObjectBucket, ObjectInfo, Store, StoreError};
 
 /// The file whose lock says that the bucket is in use.
 const LOCK_FILE: &str = ".lock";
@@ -65,11 +65,11 @@ pub struct LocalBucket {
 
 impl LocalBucket {
     /// Opens the directory as its owner, or beside the owner.
-    pub fn open_for(directory: &Path, access: Access) -> Result<Self, LocalBucketError> {
+    pub fn open_for(directory: &Path, access: BucketAccess) -> Result<Self, LocalBucketError> {
         match access {
-            Access::Owner => Self::open(directory),
-            Access::Worker => Self::beside(directory),
-            Access::Reader => Self::view(directory),
+            BucketAccess::Owner => Self::open(directory),
+            BucketAccess::Worker => Self::beside(directory),
+            BucketAccess::Reader => Self::view(directory),
         }
     }
 
@@ -122,7 +122,7 @@ impl LocalBucket {
             return Ok(());
         }
         let message = format!("{} was opened for reading alone", self.root.display());
-        Err(StoreError::Unavailable { operation, key: key.to_owned(), message, cause: Cause::Right })
+        Err(StoreError::Unavailable { operation, key: key.to_owned(), message, cause: ErrorCause::Right })
     }
 
     /// Creates the object's directory, durably up to the root. Done before the write, since a directory that
@@ -140,8 +140,8 @@ impl LocalBucket {
             key: key.to_owned(),
             message: format!("directory {}: {error}", directory.display()),
             cause: match error.kind() {
-                io::ErrorKind::PermissionDenied => Cause::Right,
-                _ => Cause::Passing,
+                io::ErrorKind::PermissionDenied => ErrorCause::Right,
+                _ => ErrorCause::Passing,
             },
         })?;
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);

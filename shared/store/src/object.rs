@@ -13,8 +13,8 @@ use object_store::{
     GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
-use super::failure::{Failure, Place, within};
-use super::{Cause, ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
+use super::failure::{BucketLocation, CallFailure, within};
+use super::{ErrorCause, ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
 
 /// Pauses between tries of a create that was refused for a name that turned out to be free: the other of two racing
 /// writers has not finished, or never will.
@@ -30,7 +30,7 @@ pub fn memory() -> SharedStore {
 #[derive(Debug)]
 pub struct ObjectBucket {
     objects: Arc<dyn ObjectStore>,
-    place: Option<Place>,
+    place: Option<BucketLocation>,
 }
 
 impl ObjectBucket {
@@ -40,15 +40,15 @@ impl ObjectBucket {
     }
 
     /// The same, whose failures name the settings that say where it is.
-    pub(super) fn at(objects: Arc<dyn ObjectStore>, place: Place) -> Self {
+    pub(super) fn at(objects: Arc<dyn ObjectStore>, place: BucketLocation) -> Self {
         Self { objects, place: Some(place) }
     }
 
-    fn object_error<'a>(&'a self, operation: &'static str, key: &'a str) -> impl Fn(Failure) -> StoreError + 'a {
+    fn object_error<'a>(&'a self, operation: &'static str, key: &'a str) -> impl Fn(CallFailure) -> StoreError + 'a {
         move |failure| failure.of_object(operation, key, self.place.as_ref())
     }
 
-    fn bucket_error<'a>(&'a self, operation: &'static str, key: &'a str) -> impl Fn(Failure) -> StoreError + 'a {
+    fn bucket_error<'a>(&'a self, operation: &'static str, key: &'a str) -> impl Fn(CallFailure) -> StoreError + 'a {
         move |failure| failure.of_bucket(operation, key, self.place.as_ref())
     }
 
@@ -151,7 +151,7 @@ impl Store for ObjectBucket {
             return Ok(bytes);
         }
         let message = format!("{} bytes came instead of {size}", bytes.len());
-        Err(StoreError::Unavailable { operation: "read", key: key.to_owned(), message, cause: Cause::Passing })
+        Err(StoreError::Unavailable { operation: "read", key: key.to_owned(), message, cause: ErrorCause::Passing })
     }
 
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
@@ -214,7 +214,7 @@ fn path(key: &str) -> Result<Path, StoreError> {
         operation: "naming",
         key: key.to_owned(),
         message: error.to_string(),
-        cause: Cause::Setting,
+        cause: ErrorCause::Setting,
     })
 }
 

@@ -101,7 +101,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::faulty::{Fault, FaultyStore, Operation};
+    use crate::faulty::{FaultyStore, StoreFault, StoreOperation};
     use crate::memory;
     use crate::suite::store_suite;
 
@@ -119,14 +119,14 @@ mod tests {
     async fn every_call_is_tried_again_until_it_goes_well() {
         let (faulty, store) = patient();
         for operation in [
-            Operation::Create,
-            Operation::Overwrite,
-            Operation::Read,
-            Operation::Info,
-            Operation::List,
-            Operation::Delete,
+            StoreOperation::Create,
+            StoreOperation::Overwrite,
+            StoreOperation::Read,
+            StoreOperation::Info,
+            StoreOperation::List,
+            StoreOperation::Delete,
         ] {
-            faulty.fail(operation, "", Fault::Before, 20);
+            faulty.fail(operation, "", StoreFault::Before, 20);
         }
         let bytes = Bytes::from_static(b"bytes");
         store.create("d/a", vec![bytes.clone()]).await.unwrap();
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(store.read("d/a", Some(1..3)).await.unwrap(), "yt");
         assert_eq!(store.info("d/b").await.unwrap().size, 5);
         assert_eq!(store.list("d/").await.unwrap().len(), 2);
-        faulty.fail(Operation::List, "", Fault::Before, 20);
+        faulty.fail(StoreOperation::List, "", StoreFault::Before, 20);
         assert_eq!(store.list_after("d/", "d/a").await.unwrap().len(), 1);
         store.delete("d/a").await.unwrap();
     }
@@ -142,10 +142,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_create_of_unknown_outcome_is_told_from_anothers() {
         let (faulty, store) = patient();
-        faulty.fail(Operation::Create, "", Fault::After, 1);
+        faulty.fail(StoreOperation::Create, "", StoreFault::After, 1);
         store.create("own", vec![Bytes::from_static(b"ours")]).await.unwrap();
         faulty.create("taken", vec![Bytes::from_static(b"others")]).await.unwrap();
-        faulty.fail(Operation::Create, "", Fault::Before, 3);
+        faulty.fail(StoreOperation::Create, "", StoreFault::Before, 3);
         let taken = store.create("taken", vec![Bytes::from_static(b"ours")]).await;
         assert!(matches!(taken, Err(StoreError::Exists { .. })), "{taken:?}");
     }
@@ -156,7 +156,7 @@ mod tests {
         let began = Instant::now();
         assert!(matches!(store.read("a", None).await, Err(StoreError::NotFound { .. })));
         assert_eq!(began.elapsed(), Duration::ZERO);
-        faulty.fail(Operation::Read, "", Fault::Before, usize::MAX);
+        faulty.fail(StoreOperation::Read, "", StoreFault::Before, usize::MAX);
         let told = store.read("a", None).await.unwrap_err().to_string();
         assert!(told.contains("for 10 min"), "{told}");
         let waited = began.elapsed().as_secs();

@@ -8,7 +8,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use object_store::aws::{AmazonS3Builder, Checksum};
 
 use super::aws_chain::AwsChain;
-use super::failure::Place;
+use super::failure::BucketLocation;
 use super::{BucketError, SharedStore, client};
 use crate::setting::S3Place;
 
@@ -88,12 +88,12 @@ fn address(endpoint: &str, place: &S3Place) -> String {
     }
 }
 
-fn place_of(place: &S3Place) -> Place {
+fn place_of(place: &S3Place) -> BucketLocation {
     let (endpoint, endpoint_setting) = match &place.endpoint {
         Some(endpoint) => (endpoint.as_str(), "S3_ENDPOINT"),
         None => ("Amazon S3", "S3_REGION, S3_BUCKET and the network"),
     };
-    Place {
+    BucketLocation {
         name: format!("bucket {} at {endpoint}", place.bucket),
         bucket_setting: "S3_BUCKET",
         endpoint_setting,

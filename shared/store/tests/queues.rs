@@ -1,5 +1,5 @@
-//! The queue over servers that speak SQS's protocol. `CHRONIK_TEST_ELASTICMQ` and `CHRONIK_TEST_MOTO` say where they are,
-//! as URLs; credentials come from the environment as for the product.
+//! The queue over servers that speak SQS's protocol. `CHRONIK_TEST_ELASTICMQ` and `CHRONIK_TEST_MOTO` say where they
+//! are, as URLs; credentials come from the environment as for the product.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 use chronik_service::telemetry::Metrics;
 use chronik_store::queue::suite::{BURIED, queue_suite};
-use chronik_store::queue::{Delivery, Queue, QueueAddress, QueueError, SqsError, SqsQueue};
+use chronik_store::queue::{Queue, QueueAddress, QueueDelivery, QueueError, SqsError, SqsQueue};
 use ulid::Ulid;
 
 const HELD: Duration = Duration::from_secs(600);
@@ -82,7 +82,7 @@ async fn moves_what_comes_too_often(variable: &str) {
     let queue = open(&jobs).await;
     queue.send("poison".into()).await.unwrap();
     for receives in 1..=5 {
-        let delivery: Delivery = queue.receive(1, HELD, WAIT).await.unwrap().remove(0);
+        let delivery: QueueDelivery = queue.receive(1, HELD, WAIT).await.unwrap().remove(0);
         assert_eq!(delivery.receives, receives);
         queue.release(&delivery.receipt).await.unwrap();
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use chronik_store::setting::BucketSettings;
 use chronik_store::suite::{large_store_suite, single_writer_suite, store_suite};
-use chronik_store::{Access, SharedStore, StoreError};
+use chronik_store::{BucketAccess, SharedStore, StoreError};
 use clap::Parser;
 use serde_json::json;
 use ulid::Ulid;
@@ -26,7 +26,7 @@ fn address(variable: &str) -> String {
 async fn bucket(flags: &str) -> SharedStore {
     let arguments = std::iter::once("program").chain(flags.split_whitespace());
     let settings = Program::parse_from(arguments).bucket;
-    settings.open(Path::new("."), Access::Owner).await.unwrap()
+    settings.open(Path::new("."), BucketAccess::Owner).await.unwrap()
 }
 
 /// Flags for the S3 server at an address; a later flag would be a second one, so that changes replace.

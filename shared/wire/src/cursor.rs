@@ -45,12 +45,12 @@ pub enum DecodeError {
 }
 
 /// A position in a body, and how many array elements may still come.
-pub struct Cursor {
+pub struct BodyCursor {
     bytes: Bytes,
     elements_left: usize,
 }
 
-impl Cursor {
+impl BodyCursor {
     pub fn new(bytes: Bytes) -> Self {
         Self { bytes, elements_left: ELEMENTS_MAX }
     }
@@ -134,8 +134,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    fn cursor(bytes: &'static [u8]) -> Cursor {
-        Cursor::new(Bytes::from_static(bytes))
+    fn cursor(bytes: &'static [u8]) -> BodyCursor {
+        BodyCursor::new(Bytes::from_static(bytes))
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
             (&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01], Err(DecodeError::VarintTooLong)),
             (&[0x80], Err(DecodeError::Truncated { needed: 1, left: 0 })),
         ] {
-            assert_eq!(Cursor::new(Bytes::copy_from_slice(bytes)).uvarint(), value, "{bytes:x?}");
+            assert_eq!(BodyCursor::new(Bytes::copy_from_slice(bytes)).uvarint(), value, "{bytes:x?}");
         }
     }
 
@@ -157,7 +157,7 @@ mod tests {
     fn elements_are_bounded_by_bytes_and_by_message() {
         assert_eq!(cursor(b"abc").elements(3), Ok(()));
         assert_eq!(cursor(b"abc").elements(4), Err(DecodeError::TooManyElements { count: 4, left: 3 }));
-        let mut long = Cursor::new(Bytes::from(vec![0; ELEMENTS_MAX + 2]));
+        let mut long = BodyCursor::new(Bytes::from(vec![0; ELEMENTS_MAX + 2]));
         assert_eq!(long.elements(ELEMENTS_MAX), Ok(()));
         assert_eq!(long.elements(1), Err(DecodeError::TooManyElements { count: 1, left: 0 }));
     }

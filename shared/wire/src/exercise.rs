@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     ApiKey, ApiVersionsRequest, CreateTopicsRequest, DecodeError, DeleteTopicsRequest, FetchRequest,
-    ListOffsetsRequest, Message, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, Request, RequestHeader,
+    ListOffsetsRequest, Message, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+    RequestMessage,
 };
 
 /// Decodes a request's frame (without its length) and the same body as a response of that API.
@@ -32,7 +33,7 @@ pub fn request(frame: &[u8]) -> Result<(), DecodeError> {
 
 fn both<R>(body: Bytes, version: i16) -> Result<(), DecodeError>
 where
-    R: Request + Debug + PartialEq,
+    R: RequestMessage + Debug + PartialEq,
     R::Response: Debug + PartialEq,
 {
     let request = round_trip::<R>(body.clone(), version);

@@ -7,9 +7,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::api::ApiKey;
-use crate::cursor::{Cursor, DecodeError};
-use crate::field::{At, Field};
-use crate::schema::{Message, Request};
+use crate::cursor::{BodyCursor, DecodeError};
+use crate::field::{FieldContext, WireField};
+use crate::schema::{Message, RequestMessage};
 use crate::sink::Sink;
 
 /// What every request begins with.
@@ -25,14 +25,14 @@ pub struct RequestHeader {
     pub client_id: Option<String>,
 }
 
-const LEGACY: At = At { version: 0, flexible: false, nullable: true };
+const LEGACY: FieldContext = FieldContext { version: 0, flexible: false, nullable: true };
 
 impl RequestHeader {
     /// Takes the header off a frame (without its length), so that the body is left.
     ///
     /// Of an API that is not in the table only the first eight bytes are sure.
     pub fn decode(frame: &mut Bytes) -> Result<Self, DecodeError> {
-        let mut input = Cursor::new(std::mem::take(frame));
+        let mut input = BodyCursor::new(std::mem::take(frame));
         let api_key = i16::read(&mut input, LEGACY)?;
         let api_version = i16::read(&mut input, LEGACY)?;
         let correlation_id = i32::read(&mut input, LEGACY)?;
@@ -57,7 +57,7 @@ impl RequestHeader {
 }
 
 /// A whole request, with its length, as chunks for a vectored write.
-pub fn request<R: Request>(correlation_id: i32, client_id: Option<&str>, version: i16, body: &R) -> Vec<Bytes> {
+pub fn request<R: RequestMessage>(correlation_id: i32, client_id: Option<&str>, version: i16, body: &R) -> Vec<Bytes> {
     let mut head = Head(BytesMut::with_capacity(32));
     R::API.key().write(&mut head, LEGACY);
     version.write(&mut head, LEGACY);
@@ -81,7 +81,7 @@ pub fn response(api: ApiKey, version: i16, correlation_id: i32, body: Vec<Bytes>
 
 /// Reads a response's frame (without its length): the correlation id and the body.
 pub fn decode_response<M: Message>(frame: Bytes, version: i16) -> Result<(i32, M), DecodeError> {
-    let mut input = Cursor::new(frame);
+    let mut input = BodyCursor::new(frame);
     let correlation_id = i32::read(&mut input, LEGACY)?;
     if M::API.response_header_version(version) >= 1 {
         skip_tagged_fields(&mut input)?;
@@ -89,7 +89,7 @@ pub fn decode_response<M: Message>(frame: Bytes, version: i16) -> Result<(i32, M
     Ok((correlation_id, M::decode(input.into_rest(), version)?))
 }
 
-fn skip_tagged_fields(input: &mut Cursor) -> Result<(), DecodeError> {
+fn skip_tagged_fields(input: &mut BodyCursor) -> Result<(), DecodeError> {
     for _ in 0..input.uvarint()? {
         input.uvarint()?;
         let length = input.uvarint()? as usize;

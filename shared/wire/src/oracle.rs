@@ -11,7 +11,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::field::At;
+use crate::field::FieldContext;
 use crate::*;
 
 const SAMPLES: u64 = 200;
@@ -31,7 +31,7 @@ where
     Theirs: Encodable + Decodable + Debug,
 {
     for version in Ours::VERSIONS {
-        let at = At { version, flexible: Ours::API.is_flexible(version), nullable: false };
+        let at = FieldContext { version, flexible: Ours::API.is_flexible(version), nullable: false };
         for seed in 0..SAMPLES {
             let sample = Ours::sample(&mut StdRng::seed_from_u64(seed), at);
             let chunks = sample.encode(version);

@@ -14,12 +14,12 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 use crate::api::ApiKey;
-use crate::cursor::{Cursor, DecodeError};
-use crate::field::{At, Field};
-use crate::sink::{Frames, Length};
+use crate::cursor::{BodyCursor, DecodeError};
+use crate::field::{FieldContext, WireField};
+use crate::sink::{FrameSink, LengthSink};
 
 /// A body: of a request or of a response.
-pub trait Message: Field {
+pub trait Message: WireField {
     /// The API it belongs to.
     const API: ApiKey;
     /// The versions that its table describes.
@@ -30,14 +30,14 @@ pub trait Message: Field {
         if !Self::VERSIONS.contains(&version) {
             return Err(DecodeError::UnsupportedVersion { api: Self::API, version });
         }
-        Self::read(&mut Cursor::new(body), at::<Self>(version))
+        Self::read(&mut BodyCursor::new(body), at::<Self>(version))
     }
 
     /// The body, as chunks for a vectored write. Fields that `version` does not have are left out.
     ///
     /// `version` is one of [`Self::VERSIONS`].
     fn encode(&self, version: i16) -> Vec<Bytes> {
-        let mut frames = Frames::with_capacity(self.measure(version).copied);
+        let mut frames = FrameSink::with_capacity(self.measure(version).copied);
         self.write(&mut frames, at::<Self>(version));
         frames.finish()
     }
@@ -48,27 +48,27 @@ pub trait Message: Field {
     }
 
     #[doc(hidden)]
-    fn measure(&self, version: i16) -> Length {
+    fn measure(&self, version: i16) -> LengthSink {
         debug_assert!(Self::VERSIONS.contains(&version), "{} v{version}", Self::API);
-        let mut length = Length::default();
+        let mut length = LengthSink::default();
         self.write(&mut length, at::<Self>(version));
         length
     }
 }
 
 /// The body of a request.
-pub trait Request: Message {
+pub trait RequestMessage: Message {
     /// The body of its answer.
     type Response: Message;
 }
 
-fn at<M: Message>(version: i16) -> At {
-    At { version, flexible: M::API.is_flexible(version), nullable: false }
+fn at<M: Message>(version: i16) -> FieldContext {
+    FieldContext { version, flexible: M::API.is_flexible(version), nullable: false }
 }
 
 /// Bytes that a tagged field's value takes.
-pub fn tagged_len(value: &impl Field, at: At) -> u32 {
-    let mut length = Length::default();
+pub fn tagged_len(value: &impl WireField, at: FieldContext) -> u32 {
+    let mut length = LengthSink::default();
     value.write(&mut length, at);
     length.total as u32
 }
@@ -90,10 +90,10 @@ macro_rules! schema {
             }
         }
 
-        impl $crate::field::Field for $name {
+        impl $crate::field::WireField for $name {
             fn read(
-                input: &mut $crate::cursor::Cursor,
-                at: $crate::field::At,
+                input: &mut $crate::cursor::BodyCursor,
+                at: $crate::field::FieldContext,
             ) -> Result<Self, $crate::cursor::DecodeError> {
                 let mut value = Self::default();
                 $($crate::schema::schema!(@read input, at, value.$field, $versions, [$($null)?], [$($tag)?]);)*
@@ -105,7 +105,7 @@ macro_rules! schema {
                             let _ = &input;
                             match tag {
                                 $($($tag if ($versions).contains(&at.version) => {
-                                    value.$field = $crate::field::Field::read(input, at.with_nullable(true))?;
+                                    value.$field = $crate::field::WireField::read(input, at.with_nullable(true))?;
                                 })?)*
                                 _ => {}
                             }
@@ -116,7 +116,7 @@ macro_rules! schema {
                 Ok(value)
             }
 
-            fn write(&self, out: &mut impl $crate::sink::Sink, at: $crate::field::At) {
+            fn write(&self, out: &mut impl $crate::sink::Sink, at: $crate::field::FieldContext) {
                 $($crate::schema::schema!(@write out, at, self.$field, $versions, [$($null)?], [$($tag)?]);)*
                 if at.flexible {
                     let tags: [bool; _] = [$($crate::schema::schema!(
@@ -128,11 +128,11 @@ macro_rules! schema {
             }
 
             #[cfg(test)]
-            fn sample(random: &mut rand::rngs::StdRng, at: $crate::field::At) -> Self {
+            fn sample(random: &mut rand::rngs::StdRng, at: $crate::field::FieldContext) -> Self {
                 let mut value = Self::default();
                 $(if ($versions).contains(&at.version) {
                     let nullable = true $(&& ($null).contains(&at.version))?;
-                    value.$field = $crate::field::Field::sample(random, at.with_nullable(nullable));
+                    value.$field = $crate::field::WireField::sample(random, at.with_nullable(nullable));
                 })*
                 value
             }
@@ -142,7 +142,7 @@ macro_rules! schema {
     (@read $input:ident, $at:ident, $value:ident.$field:ident, $versions:expr, [$($null:expr)?], []) => {
         if ($versions).contains(&$at.version) {
             let nullable = true $(&& ($null).contains(&$at.version))?;
-            $value.$field = $crate::field::Field::read($input, $at.with_nullable(nullable))?;
+            $value.$field = $crate::field::WireField::read($input, $at.with_nullable(nullable))?;
         }
     };
     (@read $input:ident, $at:ident, $value:ident.$field:ident, $versions:expr, $null:tt, [$tag:literal]) => {};
@@ -150,7 +150,7 @@ macro_rules! schema {
     (@write $out:ident, $at:ident, $this:ident.$field:ident, $versions:expr, [$($null:expr)?], []) => {
         if ($versions).contains(&$at.version) {
             let nullable = true $(&& ($null).contains(&$at.version))?;
-            $crate::field::Field::write(&$this.$field, $out, $at.with_nullable(nullable));
+            $crate::field::WireField::write(&$this.$field, $out, $at.with_nullable(nullable));
         }
     };
     (@write $out:ident, $at:ident, $this:ident.$field:ident, $versions:expr, $null:tt, [$tag:literal]) => {};
@@ -166,7 +166,7 @@ macro_rules! schema {
             let at = $at.with_nullable(true);
             $out.uvarint($tag);
             $out.uvarint($crate::schema::tagged_len(&$this.$field, at));
-            $crate::field::Field::write(&$this.$field, $out, at);
+            $crate::field::WireField::write(&$this.$field, $out, at);
         }
     };
 }
@@ -184,7 +184,7 @@ macro_rules! api {
             const VERSIONS: std::ops::RangeInclusive<i16> = $versions;
         }
 
-        impl $crate::Request for $request {
+        impl $crate::RequestMessage for $request {
             type Response = $response;
         }
     };

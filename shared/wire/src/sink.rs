@@ -25,14 +25,14 @@ pub trait Sink {
 
 /// Counts bytes.
 #[derive(Default)]
-pub struct Length {
+pub struct LengthSink {
     /// All of them.
     pub total: usize,
-    /// Those that [`Frames`] copies.
+    /// Those that [`FrameSink`] copies.
     pub copied: usize,
 }
 
-impl Sink for Length {
+impl Sink for LengthSink {
     fn put(&mut self, bytes: &[u8]) {
         self.total += bytes.len();
         self.copied += bytes.len();
@@ -47,13 +47,13 @@ impl Sink for Length {
 }
 
 /// Chunks for a vectored write: framing out of one allocation, long record bytes as they are.
-pub struct Frames {
+pub struct FrameSink {
     framing: BytesMut,
     chunks: Vec<Bytes>,
 }
 
-impl Frames {
-    /// `copied`: bytes of framing, as [`Length`] counts them.
+impl FrameSink {
+    /// `copied`: bytes of framing, as [`LengthSink`] counts them.
     pub fn with_capacity(copied: usize) -> Self {
         Self { framing: BytesMut::with_capacity(copied), chunks: Vec::new() }
     }
@@ -70,7 +70,7 @@ impl Frames {
     }
 }
 
-impl Sink for Frames {
+impl Sink for FrameSink {
     fn put(&mut self, bytes: &[u8]) {
         self.framing.put_slice(bytes);
     }
@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn long_bytes_are_taken_over_and_short_ones_copied() {
         let long = Bytes::from(vec![7; SPLICE_MIN]);
-        let mut length = Length::default();
-        let mut frames = Frames::with_capacity(9);
+        let mut length = LengthSink::default();
+        let mut frames = FrameSink::with_capacity(9);
         fn write(out: &mut impl Sink, long: &Bytes) {
             out.put(b"head");
             out.splice(long);

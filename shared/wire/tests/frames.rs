@@ -26,7 +26,13 @@ fn frame(file: &Path) -> Option<Bytes> {
     (bytes.len() - 4 == length as usize).then(|| Bytes::from(bytes).slice(4..))
 }
 
-fn check<R: Request>(header: &RequestHeader, body: Bytes, sent: &Bytes, answer: Option<Bytes>, file: &Path) -> bool {
+fn check<R: RequestMessage>(
+    header: &RequestHeader,
+    body: Bytes,
+    sent: &Bytes,
+    answer: Option<Bytes>,
+    file: &Path,
+) -> bool {
     let version = header.api_version;
     if !R::VERSIONS.contains(&version) {
         return false;

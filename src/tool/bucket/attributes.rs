@@ -6,14 +6,14 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 use chronik_store::queue::{QueueAddress, RedrivePolicy};
 
-use super::aws::Refusal;
+use super::aws::AwsRefusal;
 
 /// A queue's attributes, as far as its server has them.
 #[derive(Clone, Debug)]
-pub struct Attributes(HashMap<QueueAttributeName, String>);
+pub struct QueueAttributes(HashMap<QueueAttributeName, String>);
 
-impl Attributes {
-    pub async fn of(client: &Client, address: &QueueAddress) -> Result<Self, Refusal> {
+impl QueueAttributes {
+    pub async fn of(client: &Client, address: &QueueAddress) -> Result<Self, AwsRefusal> {
         let ask = client.get_queue_attributes().queue_url(address.as_str());
         let answer = ask.attribute_names(QueueAttributeName::All).send().await?;
         Ok(Self(answer.attributes.unwrap_or_default()))
@@ -32,7 +32,7 @@ impl Attributes {
     }
 }
 
-impl<const COUNT: usize> From<[(QueueAttributeName, String); COUNT]> for Attributes {
+impl<const COUNT: usize> From<[(QueueAttributeName, String); COUNT]> for QueueAttributes {
     fn from(pairs: [(QueueAttributeName, String); COUNT]) -> Self {
         Self(pairs.into())
     }

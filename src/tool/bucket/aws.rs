@@ -29,7 +29,7 @@ pub async fn s3_client(place: &S3Place) -> Result<(Client, String)> {
 
 /// A call that did not succeed.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct AwsRefusal {
     /// The server's own name of the error; empty if it gave none, or did not answer.
     pub code: String,
     /// None if the server did not answer.
@@ -37,7 +37,7 @@ pub struct Refusal {
     told: String,
 }
 
-impl<E> From<SdkError<E, HttpResponse>> for Refusal
+impl<E> From<SdkError<E, HttpResponse>> for AwsRefusal
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -54,7 +54,7 @@ where
     }
 }
 
-impl Refusal {
+impl AwsRefusal {
     /// Whether a right is missing.
     pub fn is_forbidden(&self) -> bool {
         self.code.starts_with("AccessDenied") || (self.status == Some(403) && self.code.is_empty())
@@ -65,13 +65,14 @@ impl Refusal {
         matches!(self.status, Some(405 | 501)) || matches!(self.code.as_str(), "NotImplemented" | "MethodNotAllowed")
     }
 
-    /// Whether there is no such queue. AWS's code is that of the protocol before this one; other servers have the new one.
+    /// Whether there is no such queue. AWS's code is that of the protocol before this one; other servers have the new
+    /// one.
     pub fn is_absent_queue(&self) -> bool {
         matches!(self.code.as_str(), "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist")
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for AwsRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.told)
     }

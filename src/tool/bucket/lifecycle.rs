@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{
     LifecycleRuleFilter, NoncurrentVersionExpiration, TransitionDefaultMinimumObjectSize,
 };
 
-use super::aws::Refusal;
+use super::aws::AwsRefusal;
 
 /// How long what is deleted or overwritten can be brought back.
 pub const UNDELETE_DAYS: i32 = 7;
@@ -17,18 +17,18 @@ pub const UPLOAD_DAYS: i32 = 1;
 
 /// The rules of a bucket, seen from a prefix of it, which is empty or ends in `/`.
 #[derive(Clone, Debug, Default)]
-pub struct Lifecycle {
+pub struct BucketLifecycle {
     prefix: String,
     rules: Vec<LifecycleRule>,
     /// From which size on objects change their storage class; written again as it is with every rule.
     size_min: Option<TransitionDefaultMinimumObjectSize>,
 }
 
-impl Lifecycle {
+impl BucketLifecycle {
     /// Asks for the rules; a bucket without any has none.
-    pub async fn of(client: &Client, bucket: &str, prefix: Option<&str>) -> Result<Self, Refusal> {
+    pub async fn of(client: &Client, bucket: &str, prefix: Option<&str>) -> Result<Self, AwsRefusal> {
         let asked = client.get_bucket_lifecycle_configuration().bucket(bucket).send().await;
-        let (rules, size_min) = match asked.map_err(Refusal::from) {
+        let (rules, size_min) = match asked.map_err(AwsRefusal::from) {
             Ok(answer) => (answer.rules.unwrap_or_default(), answer.transition_default_minimum_object_size),
             Err(refusal) if refusal.code == "NoSuchLifecycleConfiguration" => (Vec::new(), None),
             Err(refusal) => return Err(refusal),
@@ -38,7 +38,7 @@ impl Lifecycle {
     }
 
     /// Adds a rule to those of the bucket.
-    pub async fn add(&mut self, client: &Client, bucket: &str, rule: LifecycleRule) -> Result<(), Refusal> {
+    pub async fn add(&mut self, client: &Client, bucket: &str, rule: LifecycleRule) -> Result<(), AwsRefusal> {
         let rules = [self.rules.clone(), vec![rule]].concat();
         let configuration = BucketLifecycleConfiguration::builder().set_rules(Some(rules.clone()));
         let put = client.put_bucket_lifecycle_configuration().bucket(bucket);
@@ -137,8 +137,8 @@ mod tests {
 
     use super::*;
 
-    fn seen_from(prefix: &str, rules: &[LifecycleRule]) -> Lifecycle {
-        Lifecycle { prefix: prefix.into(), rules: rules.to_vec(), size_min: None }
+    fn seen_from(prefix: &str, rules: &[LifecycleRule]) -> BucketLifecycle {
+        BucketLifecycle { prefix: prefix.into(), rules: rules.to_vec(), size_min: None }
     }
 
     fn below(prefix: &str, mut rule: LifecycleRule) -> LifecycleRule {

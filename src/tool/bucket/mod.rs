@@ -14,26 +14,26 @@ mod right;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use chronik_store::setting::{Backend, BucketSettings, QueueSettings};
+use chronik_store::setting::{BucketKind, BucketSettings, QueueSettings};
 use clap::{Args, Subcommand};
 
-use crate::output::Output;
+use crate::output::CommandOutput;
 
 /// `chronik bucket`
 #[derive(Debug, Subcommand)]
-pub enum Bucket {
+pub enum BucketCommand {
     /// Check that a bucket, and a queue, have what Chronik relies on, and which rights are missing.
     ///
     /// It writes a small object, reads it and deletes it again, all with the rights of a broker, and asks a queue
     /// without touching its jobs. A broker may be at work on the bucket meanwhile.
-    Check(Box<Place>),
+    Check(Box<StorageOptions>),
     /// Make a bucket, and a queue with its dead letters. What is there already stays as it is.
-    Init(Box<Place>),
+    Init(Box<StorageOptions>),
 }
 
 /// Where history and jobs are, by the settings of the services.
 #[derive(Args, Debug)]
-pub struct Place {
+pub struct StorageOptions {
     /// Directory in which a bucket on a local directory lies, unless that is set itself.
     #[arg(long, env = "CHRONIK_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
@@ -43,8 +43,8 @@ pub struct Place {
     pub queue: QueueSettings,
 }
 
-impl Bucket {
-    pub async fn run(self, output: &Output) -> Result<()> {
+impl BucketCommand {
+    pub async fn run(self, output: &CommandOutput) -> Result<()> {
         let (Self::Check(place) | Self::Init(place)) = &self;
         place.bucket.check()?;
         place.queue.check()?;
@@ -55,23 +55,23 @@ impl Bucket {
     }
 }
 
-impl Place {
+impl StorageOptions {
     /// The bucket, in words.
     fn name(&self) -> Result<String> {
         let within =
             |prefix: &Option<String>| prefix.as_ref().map_or(String::new(), |prefix| format!(", prefix {prefix}"));
         Ok(match self.bucket.object_store_backend {
-            Backend::Local => format!("directory {}", self.bucket.directory(&self.data_dir).display()),
-            Backend::S3 => {
+            BucketKind::Local => format!("directory {}", self.bucket.directory(&self.data_dir).display()),
+            BucketKind::S3 => {
                 let place = self.bucket.s3.place()?;
                 let at = place.endpoint.as_deref().unwrap_or("Amazon S3");
                 format!("bucket {} at {at}{}", place.bucket, within(&place.prefix))
             }
-            Backend::Gcs => {
+            BucketKind::Gcs => {
                 let place = self.bucket.gcs.place()?;
                 format!("bucket {} at Google Cloud Storage{}", place.bucket, within(&place.prefix))
             }
-            Backend::Azure => {
+            BucketKind::Azure => {
                 let place = self.bucket.azure.place()?;
                 format!("container {} at Azure{}", place.container, within(&place.prefix))
             }

@@ -3,12 +3,12 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::PublicAccessBlockConfiguration;
 
-use super::aws::Refusal;
+use super::aws::AwsRefusal;
 
 /// Whether all four parts of a public access block are set; nothing if there is none.
-pub async fn blocked(client: &Client, bucket: &str) -> Result<Option<bool>, Refusal> {
+pub async fn blocked(client: &Client, bucket: &str) -> Result<Option<bool>, AwsRefusal> {
     let asked = client.get_public_access_block().bucket(bucket).send().await;
-    match asked.map_err(Refusal::from) {
+    match asked.map_err(AwsRefusal::from) {
         Ok(answer) => Ok(answer.public_access_block_configuration().map(blocks_all)),
         Err(refusal) if refusal.code == "NoSuchPublicAccessBlockConfiguration" => Ok(None),
         Err(refusal) => Err(refusal),
@@ -27,7 +27,7 @@ fn blocks_all(block: &PublicAccessBlockConfiguration) -> bool {
 }
 
 /// Sets all four parts.
-pub async fn block(client: &Client, bucket: &str) -> Result<(), Refusal> {
+pub async fn block(client: &Client, bucket: &str) -> Result<(), AwsRefusal> {
     let all = PublicAccessBlockConfiguration::builder()
         .block_public_acls(true)
         .ignore_public_acls(true)

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use chronik_store::setting::Backend;
+use chronik_store::setting::BucketKind;
 
-use super::Place;
+use super::StorageOptions;
 
 /// What is done with objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum BucketAction {
     List,
     Create,
     Overwrite,
@@ -18,16 +18,16 @@ pub enum Deed {
 
 /// A right, and what it has to be given for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Right {
+pub struct RequiredRight {
     /// `s3:PutObject`
     pub name: &'static str,
     /// `arn:aws:s3:::events/*`
     pub on: String,
 }
 
-impl Right {
+impl RequiredRight {
     /// The right to a deed on the objects of a bucket.
-    pub fn to(deed: Deed, place: &Place) -> Self {
+    pub fn to(deed: BucketAction, place: &StorageOptions) -> Self {
         let settings = &place.bucket;
         let given = |setting: &Option<String>| setting.clone().unwrap_or_default();
         let below = |prefix: &Option<String>| match given(prefix).trim_matches('/') {
@@ -35,17 +35,17 @@ impl Right {
             prefix => format!("{prefix}/"),
         };
         let (names, on) = match settings.object_store_backend {
-            Backend::Local => {
+            BucketKind::Local => {
                 let directory = settings.directory(&place.data_dir).display().to_string();
                 (["read", "write", "write", "read", "write"], directory)
             }
-            Backend::S3 => {
+            BucketKind::S3 => {
                 let names = ["s3:ListBucket", "s3:PutObject", "s3:PutObject", "s3:GetObject", "s3:DeleteObject"];
                 let bucket = format!("arn:aws:s3:::{}", given(&settings.s3.s3_bucket).trim());
                 let objects = format!("{bucket}/{}*", below(&settings.s3.s3_prefix));
-                (names, if deed == Deed::List { bucket } else { objects })
+                (names, if deed == BucketAction::List { bucket } else { objects })
             }
-            Backend::Gcs => {
+            BucketKind::Gcs => {
                 let names = [
                     "storage.objects.list",
                     "storage.objects.create",
@@ -55,7 +55,7 @@ impl Right {
                 ];
                 (names, format!("bucket {}", given(&settings.gcs.gcs_bucket)))
             }
-            Backend::Azure => {
+            BucketKind::Azure => {
                 let names = [
                     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
                     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write",
@@ -70,7 +70,7 @@ impl Right {
     }
 }
 
-impl fmt::Display for Right {
+impl fmt::Display for RequiredRight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}", self.name, self.on)
     }

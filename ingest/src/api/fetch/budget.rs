@@ -3,7 +3,8 @@ use crate::lane::tail::BatchBytes;
 /// How many bytes of batches an answer may have, given out in the request's order.
 pub struct Budget {
     max: usize,
-    /// Room there is for them. It is more than `max`, so that a batch that does not fit is known to have been read into it.
+    /// Room there is for them. It is more than `max`, so that a batch that does not fit is known to have been read into
+    /// it.
     granted: usize,
     taken: usize,
 }
@@ -36,8 +37,8 @@ impl Budget {
     }
 
     /// Bytes that a partition may take that has so many left, and whose next batch has up to `batch_bytes`; `None` if
-    /// reading it is of no use, or there is no room to look. Nothing at all has been taken: even 0 bytes are worth reading,
-    /// for an answer's first batch always fits.
+    /// reading it is of no use, or there is no room to look. Nothing at all has been taken: even 0 bytes are worth
+    /// reading, for an answer's first batch always fits.
     pub fn room(&self, partition_bytes: usize, batch_bytes: usize) -> Option<usize> {
         let room = partition_bytes.min(self.max.saturating_sub(self.taken));
         let fits = self.granted.saturating_sub(self.taken) >= batch_bytes;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::ids::TopicId;
-use chronik_net::{Outcome, Request};
+use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{ErrorCode, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, Message};
 use futures::future::{BoxFuture, ready};
 use futures::stream::FuturesUnordered;
@@ -30,7 +30,8 @@ use crate::lane::tail::PartitionTail;
 
 /// An answer has at most so many bytes of batches, whatever the client asks for (but for one batch larger than this).
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Who finds no room for an answer waits at least so long before it gets an empty one, so that nobody asks without pause.
+/// Who finds no room for an answer waits at least so long before it gets an empty one, so that nobody asks without
+/// pause.
 const ROOM_WAIT_MIN: Duration = Duration::from_millis(100);
 /// Topics are named by id from this version on.
 const IDS_FROM: i16 = 13;
@@ -44,8 +45,8 @@ struct TopicRead {
     partitions: Vec<PartitionRead>,
 }
 
-/// See [`Handler`](chronik_net::Handler).
-pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outcome> {
+/// See [`ApiHandler`](chronik_net::ApiHandler).
+pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
     let asked = match request.decode::<FetchRequest>() {
         Ok(asked) => asked,
@@ -53,7 +54,7 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
     };
     let follower = asked.replica_id.max(asked.replica_state.replica_id);
     if follower >= 0 {
-        return ready(Outcome::close(format!(
+        return ready(RequestOutcome::close(format!(
             "broker {follower} fetches as a follower; this cluster has no followers"
         )))
         .boxed();
@@ -62,7 +63,7 @@ pub fn handle(broker: &Arc<Broker>, request: Request) -> BoxFuture<'static, Outc
     async move {
         let (response, room) = fetch(&broker, asked, version, &client).await;
         let answer = response.encode(version);
-        Outcome::Answer(match room {
+        RequestOutcome::Answer(match room {
             Some(room) => room.until_sent(answer),
             None => answer,
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_net::Delivery;
+use chronik_net::AnswerDelivery;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -19,9 +19,9 @@ const UNTAKEN_MAX: Duration = Duration::from_secs(3);
 /// How many bytes of records may be in answers that are in the making or not yet sent.
 ///
 /// A connection's share shrinks with the square of what is free, so that n clients that take nothing of their answers
-/// leave 1 / (1 + n/4) of all room to others. Nobody waits for room as long as a first batch finds some, for without it a
-/// reader would never get past it; beyond that one answer at a time may have what is not there. Who has to wait, has the
-/// connections closed that hold room and take nothing, those first that have done so for the longest time.
+/// leave 1 / (1 + n/4) of all room to others. Nobody waits for room as long as a first batch finds some, for without it
+/// a reader would never get past it; beyond that one answer at a time may have what is not there. Who has to wait, has
+/// the connections closed that hold room and take nothing, those first that have done so for the longest time.
 pub struct AnswerRoom {
     bytes_max: usize,
     books: Mutex<Books>,
@@ -38,7 +38,7 @@ struct Books {
 /// A connection that has room.
 struct Holder {
     bytes: usize,
-    delivery: Arc<Delivery>,
+    delivery: Arc<AnswerDelivery>,
 }
 
 /// A connection that wants room for an answer.
@@ -47,7 +47,7 @@ pub struct Client {
     /// Its address.
     pub peer: SocketAddr,
     /// How it takes its answers.
-    pub delivery: Arc<Delivery>,
+    pub delivery: Arc<AnswerDelivery>,
 }
 
 /// Room that an answer or a part of it has, given back when it is dropped.

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 
-type Call = fn(&Served, i16, Bytes) -> BoxFuture<'static, Outcome>;
+type Call = fn(&Served, i16, Bytes) -> BoxFuture<'static, RequestOutcome>;
 
 /// A body that means something to its API in its version.
 #[derive(Clone)]
@@ -19,12 +19,16 @@ struct Seed {
     body: Vec<u8>,
 }
 
-fn call<R: chronik_wire::Request>(served: &Served, version: i16, body: Bytes) -> BoxFuture<'static, Outcome> {
+fn call<R: chronik_wire::RequestMessage>(
+    served: &Served,
+    version: i16,
+    body: Bytes,
+) -> BoxFuture<'static, RequestOutcome> {
     let frame_bytes = body.len();
     served.table.call(arrived::<R>(version, body, frame_bytes))
 }
 
-fn all_versions<R: chronik_wire::Request>(request: R) -> impl Iterator<Item = Seed> {
+fn all_versions<R: chronik_wire::RequestMessage>(request: R) -> impl Iterator<Item = Seed> {
     R::VERSIONS.map(move |version| Seed { call: call::<R>, version, body: request.encode(version).concat() })
 }
 

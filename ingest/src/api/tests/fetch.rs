@@ -136,10 +136,10 @@ async fn sessions_are_declined_and_followers_refused() {
         assert_eq!((answer.error_code, answer.session_id), (code, 0), "{session_id} {session_epoch}");
     }
     let follower = FetchRequest { replica_id: 2, ..fetch("t", &[(0, 0)]) };
-    assert!(matches!(served.call(12, &follower).await, Outcome::Close { .. }));
+    assert!(matches!(served.call(12, &follower).await, RequestOutcome::Close { .. }));
     let replica_state = ReplicaState { replica_id: 2, replica_epoch: 1 };
     let follower = FetchRequest { replica_state, ..fetch("t", &[(0, 0)]) };
-    assert!(matches!(served.call(15, &follower).await, Outcome::Close { .. }));
+    assert!(matches!(served.call(15, &follower).await, RequestOutcome::Close { .. }));
 }
 
 #[tokio::test]

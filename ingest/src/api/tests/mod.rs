@@ -15,7 +15,7 @@ use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec};
 use chronik_format::catalog::CatalogReader;
 use chronik_format::ids::LaneId;
-use chronik_net::{ApiTable, Outcome, Request, Service};
+use chronik_net::{ApiTable, KafkaRequest, KafkaService, RequestOutcome};
 use chronik_peers::cold::BucketReader;
 use chronik_service::telemetry::Metrics;
 use chronik_store::{LocalBucket, SharedStore};
@@ -132,12 +132,17 @@ impl Served {
     }
 
     /// Hands in a request; what comes back is its answer, once it is polled.
-    fn call<R: chronik_wire::Request>(&self, version: i16, request: &R) -> BoxFuture<'static, Outcome> {
+    fn call<R: chronik_wire::RequestMessage>(&self, version: i16, request: &R) -> BoxFuture<'static, RequestOutcome> {
         self.call_from(9, version, request)
     }
 
     /// As [`Self::call`], over the connection from a client's port.
-    fn call_from<R: chronik_wire::Request>(&self, port: u16, version: i16, request: &R) -> BoxFuture<'static, Outcome> {
+    fn call_from<R: chronik_wire::RequestMessage>(
+        &self,
+        port: u16,
+        version: i16,
+        request: &R,
+    ) -> BoxFuture<'static, RequestOutcome> {
         let body = Bytes::from(request.encode(version).concat());
         let frame_bytes = body.len();
         let mut request = arrived::<R>(version, body, frame_bytes);
@@ -145,7 +150,7 @@ impl Served {
         self.table.call(request)
     }
 
-    async fn ask<R: chronik_wire::Request>(&self, version: i16, request: R) -> R::Response {
+    async fn ask<R: chronik_wire::RequestMessage>(&self, version: i16, request: R) -> R::Response {
         response::<R>(version, self.call(version, &request).await)
     }
 
@@ -179,18 +184,18 @@ fn settings(folder: &Path) -> IngestSettings {
     CommandLine::parse_from(line).settings
 }
 
-fn arrived<R: Message>(version: i16, body: Bytes, frame_bytes: usize) -> Request {
+fn arrived<R: Message>(version: i16, body: Bytes, frame_bytes: usize) -> KafkaRequest {
     let header = RequestHeader {
         api_key: R::API.key(),
         api_version: version,
         correlation_id: 1,
         client_id: Some("test".into()),
     };
-    Request { api: R::API, header, body, frame_bytes, peer: ([127, 0, 0, 1], 9).into(), delivery: Arc::default() }
+    KafkaRequest { api: R::API, header, body, frame_bytes, peer: ([127, 0, 0, 1], 9).into(), delivery: Arc::default() }
 }
 
-fn response<R: chronik_wire::Request>(version: i16, outcome: Outcome) -> R::Response {
-    let Outcome::Answer(chunks) = outcome else { panic!("no answer: {outcome:?}") };
+fn response<R: chronik_wire::RequestMessage>(version: i16, outcome: RequestOutcome) -> R::Response {
+    let RequestOutcome::Answer(chunks) = outcome else { panic!("no answer: {outcome:?}") };
     R::Response::decode(chunks.concat().into(), version).unwrap()
 }
 

@@ -128,10 +128,10 @@ async fn without_acks_there_is_no_answer_and_an_error_ends_the_connection() {
     served.create("t", 1, &[]).await;
     let good = batch(&[(1, "a")]);
     let sent = served.call(9, &produce(0, "t", &[(0, &good)])).await;
-    assert!(matches!(sent, Outcome::NoAnswer), "{sent:?}");
+    assert!(matches!(sent, RequestOutcome::NoAnswer), "{sent:?}");
     assert_eq!(served.fetch(12, "t", 0).await.high_watermark, 1);
     let refused = served.call(9, &produce(0, "t", &[(0, &good), (5, &good)])).await;
-    assert!(matches!(&refused, Outcome::Close { reason } if reason.contains("partition 5")), "{refused:?}");
+    assert!(matches!(&refused, RequestOutcome::Close { reason } if reason.contains("partition 5")), "{refused:?}");
 }
 
 #[tokio::test]
@@ -158,7 +158,9 @@ async fn records_go_from_request_to_answer_without_a_copy_unless_they_would_keep
         let request = arrived::<ProduceRequest>(9, body.clone(), frame_bytes);
         let produced: ProduceResponse = response::<ProduceRequest>(9, served.table.call(request).await);
         let offset = produced.responses[0].partition_responses[0].base_offset;
-        let Outcome::Answer(chunks) = served.call(12, &fetch("t", &[(0, offset)])).await else { panic!("no answer") };
+        let RequestOutcome::Answer(chunks) = served.call(12, &fetch("t", &[(0, offset)])).await else {
+            panic!("no answer")
+        };
         let longest = chunks.iter().max_by_key(|chunk| chunk.len()).unwrap();
         assert!(longest.len() > 100_000);
         assert_eq!(frame.contains(&longest.as_ptr()), shares);

@@ -138,7 +138,7 @@ async fn a_stop_before_the_bucket_answered_leaves_the_bucket_alone() {
     world.put_back(&copy);
     world.bucket_is_gone();
     let running = world.start().await;
-    world.bucket.fail(Operation::Overwrite, "", Fault::Before, usize::MAX);
+    world.bucket.fail(StoreOperation::Overwrite, "", StoreFault::Before, usize::MAX);
     running.stop().await;
     world.bucket.heal();
     assert_eq!(world.bucket.list("").await.unwrap(), before);
@@ -152,7 +152,7 @@ async fn what_was_uploaded_and_not_registered_is_no_fork() {
     world.produce(&running, 10).await;
     running.ship().await;
     let shipped = world.segments().await.len();
-    world.bucket.fail(Operation::Info, "claims/", Fault::Before, usize::MAX);
+    world.bucket.fail(StoreOperation::Info, "claims/", StoreFault::Before, usize::MAX);
     world.produce(&running, 10).await;
     running.ingest.lane.cut(false).await.unwrap();
     while world.segments().await.len() == shipped {

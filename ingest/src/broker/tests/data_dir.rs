@@ -70,8 +70,8 @@ async fn a_log_that_lacks_a_file_or_all_of_them_is_refused_and_no_offset_is_give
     let running = world.start().await;
     world.produce(&running, 5).await;
     running.ship().await;
-    for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::Overwrite] {
-        world.bucket.fail(operation, "", Fault::Before, usize::MAX);
+    for operation in [StoreOperation::Create, StoreOperation::Read, StoreOperation::Info, StoreOperation::Overwrite] {
+        world.bucket.fail(operation, "", StoreFault::Before, usize::MAX);
     }
     world.produce(&running, 200).await;
     running.kill().await;

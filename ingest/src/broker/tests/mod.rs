@@ -1,5 +1,5 @@
-//! The broker over a bucket that fails, with kills and recoveries in between: what was acknowledged comes back, byte for
-//! byte and without a gap.
+//! The broker over a bucket that fails, with kills and recoveries in between: what was acknowledged comes back, byte
+//! for byte and without a gap.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod continuity;
@@ -15,7 +15,7 @@ use chronik_format::ids::{Offset, TopicId};
 use chronik_format::names::SegmentName;
 use chronik_peers::cold::BucketReader;
 use chronik_service::setting::{ByteSize, Period};
-use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::queue::EmbeddedQueue;
 use chronik_store::{Store, memory};
 use clap::Parser;
@@ -252,17 +252,17 @@ async fn what_was_shipped_survives_the_loss_of_the_machine_and_a_clean_stop_ship
 #[tokio::test(flavor = "multi_thread")]
 async fn every_step_of_shipping_may_fail_before_or_after_it_took_effect() {
     let steps = [
-        (Operation::Create, "/segments/"),
-        (Operation::Info, "/segments/"),
-        (Operation::Read, "/segments/"),
-        (Operation::Info, "claims/"),
-        (Operation::Create, "catalog/"),
-        (Operation::Overwrite, "latest"),
-        (Operation::Read, "latest"),
-        (Operation::Create, "/checkpoints/"),
+        (StoreOperation::Create, "/segments/"),
+        (StoreOperation::Info, "/segments/"),
+        (StoreOperation::Read, "/segments/"),
+        (StoreOperation::Info, "claims/"),
+        (StoreOperation::Create, "catalog/"),
+        (StoreOperation::Overwrite, "latest"),
+        (StoreOperation::Read, "latest"),
+        (StoreOperation::Create, "/checkpoints/"),
     ];
     for (operation, key_part) in steps {
-        for fault in [Fault::Before, Fault::After] {
+        for fault in [StoreFault::Before, StoreFault::After] {
             let mut world = World::new();
             let running = world.start().await;
             world.bucket.fail(operation, key_part, fault, 2);
@@ -283,8 +283,14 @@ async fn every_step_of_shipping_may_fail_before_or_after_it_took_effect() {
 async fn a_bucket_that_is_gone_costs_nothing_but_disk() {
     let mut world = World::new();
     let running = world.start().await;
-    for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::List, Operation::Overwrite] {
-        world.bucket.fail(operation, "", Fault::Before, usize::MAX);
+    for operation in [
+        StoreOperation::Create,
+        StoreOperation::Read,
+        StoreOperation::Info,
+        StoreOperation::List,
+        StoreOperation::Overwrite,
+    ] {
+        world.bucket.fail(operation, "", StoreFault::Before, usize::MAX);
     }
     world.produce(&running, 60).await;
     world.check(&running).await;
@@ -301,7 +307,7 @@ async fn a_bucket_that_is_gone_costs_nothing_but_disk() {
 async fn a_checkpoint_that_can_not_be_stored_holds_up_no_segment() {
     let mut world = World::new();
     let running = world.start().await;
-    world.bucket.fail(Operation::Create, "/checkpoints/", Fault::Before, usize::MAX);
+    world.bucket.fail(StoreOperation::Create, "/checkpoints/", StoreFault::Before, usize::MAX);
     for _ in 0..3 {
         world.produce(&running, 5).await;
         let border = running.ingest.lane.cut(true).await.unwrap();
@@ -345,7 +351,7 @@ async fn nothing_is_built_ahead_of_a_segment_that_the_bucket_refuses() {
     let mut world = World::new();
     let running = world.start().await;
     world.produce(&running, 10).await;
-    world.bucket.fail(Operation::Create, "/segments/", Fault::Before, usize::MAX);
+    world.bucket.fail(StoreOperation::Create, "/segments/", StoreFault::Before, usize::MAX);
     let shipper = running.shipper();
     let metrics = shipper.metrics.clone();
     let failed = async |times| {

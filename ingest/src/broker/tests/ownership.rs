@@ -26,8 +26,14 @@ impl World {
     }
 
     pub(super) fn bucket_is_gone(&self) {
-        for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::List, Operation::Overwrite] {
-            self.bucket.fail(operation, "", Fault::Before, usize::MAX);
+        for operation in [
+            StoreOperation::Create,
+            StoreOperation::Read,
+            StoreOperation::Info,
+            StoreOperation::List,
+            StoreOperation::Overwrite,
+        ] {
+            self.bucket.fail(operation, "", StoreFault::Before, usize::MAX);
         }
     }
 }
@@ -234,7 +240,7 @@ async fn a_new_owner_that_recovers_for_long_is_not_taken_for_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_is_one_whose_predecessor_never_exported_anything() {
     let mut world = World::new();
-    world.bucket.fail(Operation::Create, "catalog/", Fault::Before, usize::MAX);
+    world.bucket.fail(StoreOperation::Create, "catalog/", StoreFault::Before, usize::MAX);
     let running = world.start().await;
     world.produce(&running, 10).await;
     let border = running.ingest.lane.cut(true).await.unwrap();
@@ -249,7 +255,7 @@ impl World {
     /// The third broker sees the second one, which can't read any checkpoint.
     async fn long_recovery_is_noticed(&self) {
         let second = self.neighbour();
-        self.bucket.fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
+        self.bucket.fail(StoreOperation::Read, "/checkpoints/", StoreFault::Before, usize::MAX);
         let store: SharedStore = self.bucket.clone();
         let recovering = tokio::spawn(async move { second.start().await });
         while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {
@@ -275,7 +281,7 @@ async fn a_start_that_waits_for_the_bucket_ends_once_somebody_else_owns_it() {
     let world = World::new();
     world.start().await.stop().await;
     let second = world.neighbour();
-    world.bucket.fail(Operation::Read, "/checkpoints/", Fault::Before, usize::MAX);
+    world.bucket.fail(StoreOperation::Read, "/checkpoints/", StoreFault::Before, usize::MAX);
     let store: SharedStore = world.bucket.clone();
     let recovering = tokio::spawn(async move { second.try_start().await.map(|_| ()) });
     while claim::highest(&store).await.unwrap() != Some(Incarnation(2)) {

@@ -183,7 +183,7 @@ async fn what_was_uploaded_and_not_registered_is_adopted_also_if_the_bucket_was_
     world.produce(&running, 20).await;
     running.ship().await;
     let shipped = world.segments().await.len();
-    world.bucket.fail(Operation::Info, "claims/", Fault::Before, usize::MAX);
+    world.bucket.fail(StoreOperation::Info, "claims/", StoreFault::Before, usize::MAX);
     let store: SharedStore = world.bucket.clone();
     claim::claim_after(&store, Some(Incarnation(1))).await.unwrap();
     world.produce(&running, 8).await;
@@ -212,9 +212,15 @@ async fn a_bucket_that_refuses_every_request_for_a_while_is_waited_for() {
     running.ship().await;
     running.kill().await;
     world.lose_data_dir();
-    for operation in [Operation::Create, Operation::Read, Operation::Info, Operation::List, Operation::Delete] {
-        world.bucket.fail(operation, "", Fault::Before, 2);
-        world.bucket.fail(operation, "", Fault::After, 1);
+    for operation in [
+        StoreOperation::Create,
+        StoreOperation::Read,
+        StoreOperation::Info,
+        StoreOperation::List,
+        StoreOperation::Delete,
+    ] {
+        world.bucket.fail(operation, "", StoreFault::Before, 2);
+        world.bucket.fail(operation, "", StoreFault::After, 1);
     }
     let running = world.start().await;
     world.check(&running).await;
@@ -561,7 +567,7 @@ async fn a_clean_stop_waits_for_its_checkpoint() {
     for earlier in [false, true] {
         let mut world = World::new();
         let running = world.start().await;
-        world.bucket.fail(Operation::Create, "/checkpoints/", Fault::Before, 2);
+        world.bucket.fail(StoreOperation::Create, "/checkpoints/", StoreFault::Before, 2);
         if earlier {
             world.produce(&running, 5).await;
             let border = running.ingest.lane.cut(true).await.unwrap();

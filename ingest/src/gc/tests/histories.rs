@@ -1,6 +1,6 @@
 //! Random histories: nothing that somebody needs is ever deleted, and what nobody needs is deleted in the end.
 
-use chronik_store::faulty::{Fault, Operation};
+use chronik_store::faulty::{StoreFault, StoreOperation};
 use proptest::prelude::*;
 
 use super::world::World;
@@ -30,13 +30,13 @@ enum Step {
     },
     Run,
     LookThrough,
-    Fail(Operation, Fault, usize),
+    Fail(StoreOperation, StoreFault, usize),
     LoseMachine,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let pick = 0..64usize;
-    let operation = prop_oneof![3 => Just(Operation::Delete), 1 => Just(Operation::Info), 1 => Just(Operation::List)];
+    let operation = prop_oneof![3 => Just(StoreOperation::Delete), 1 => Just(StoreOperation::Info), 1 => Just(StoreOperation::List)];
     prop_oneof![
         1 => Just(Step::Create),
         6 => pick.clone().prop_map(Step::Append),
@@ -52,7 +52,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         5 => prop_oneof![4 => 1..90i64, 1 => 90..3000i64].prop_map(|minutes| Step::Wait { minutes }),
         5 => Just(Step::Run),
         2 => Just(Step::LookThrough),
-        1 => (operation, prop_oneof![Just(Fault::Before), Just(Fault::After)], 1..4usize)
+        1 => (operation, prop_oneof![Just(StoreFault::Before), Just(StoreFault::After)], 1..4usize)
             .prop_map(|(operation, fault, times)| Step::Fail(operation, fault, times)),
         1 => Just(Step::LoseMachine),
     ]
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// A run in which calls fail, in effect a crash after any of them.
-    async fn fail_deletion(&mut self, operation: Operation, fault: Fault, times: usize) {
+    async fn fail_deletion(&mut self, operation: StoreOperation, fault: StoreFault, times: usize) {
         self.faulty.fail(operation, "", fault, times);
         self.run().await;
         self.look_through().await;

@@ -6,7 +6,7 @@ mod world;
 use chronik_format::ids::Incarnation;
 use chronik_format::names::ClaimName;
 use chronik_store::Store;
-use chronik_store::faulty::{Fault, Operation};
+use chronik_store::faulty::{StoreFault, StoreOperation};
 
 use self::world::World;
 use super::DeletionError;
@@ -106,11 +106,11 @@ async fn a_lane_at_rest_is_asked_for_the_checkpoints_that_are_waited_for() {
 
 #[tokio::test]
 async fn a_deletion_that_failed_before_or_after_it_took_effect_is_done_again() {
-    for fault in [Fault::Before, Fault::After] {
+    for fault in [StoreFault::Before, StoreFault::After] {
         let (mut world, archive) = let_go_of().await;
-        world.faulty.fail(Operation::Delete, "topics/", fault, 1);
+        world.faulty.fail(StoreOperation::Delete, "topics/", fault, 1);
         world.run().await;
-        assert_eq!(world.objects().await.contains(&archive), fault == Fault::Before);
+        assert_eq!(world.objects().await.contains(&archive), fault == StoreFault::Before);
         assert!(world.state().await.tombstones.contains_key(&archive), "nobody knows that it is gone");
         world.run().await;
         assert!(!world.objects().await.contains(&archive));
@@ -120,9 +120,9 @@ async fn a_deletion_that_failed_before_or_after_it_took_effect_is_done_again() {
 
 #[tokio::test]
 async fn a_recovery_goes_on_with_what_was_let_go_of() {
-    for fault in [Fault::Before, Fault::After] {
+    for fault in [StoreFault::Before, StoreFault::After] {
         let (mut world, archive) = let_go_of().await;
-        world.faulty.fail(Operation::Delete, "topics/", fault, 1);
+        world.faulty.fail(StoreOperation::Delete, "topics/", fault, 1);
         world.run().await;
         world.lose_machine().await;
         assert!(world.state().await.tombstones.contains_key(&archive));

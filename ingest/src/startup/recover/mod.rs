@@ -1,16 +1,16 @@
 //! A lane's way back from the bucket alone.
 //!
 //! The newest checkpoint is the state at the end of some segment; the command logs of the segments above it bring it
-//! forward. What they registered is known by then; the segments behind the last registered one are adopted, whoever asks
-//! for them now and however old they are. Nothing here writes to the bucket.
+//! forward. What they registered is known by then; the segments behind the last registered one are adopted, whoever
+//! asks for them now and however old they are. Nothing here writes to the bucket.
 //!
 //! Every owner's first checkpoint lies at its cut, with everything below registered. So what is neither replayed nor
 //! registered was written by the checkpoint's own incarnation, and segments of any other are left alone: a former owner
 //! may have uploaded them late, for indices that mean something else since.
 //!
 //! A checkpoint or segment that is damaged is passed over, and named: an older checkpoint and the command logs above it
-//! lead to the same state. What could not be reached that way counts as loss, and is never passed over silently. Nor is a
-//! registered segment that is gone or cut ([`unreachable`]), however far below the checkpoint it lies.
+//! lead to the same state. What could not be reached that way counts as loss, and is never passed over silently. Nor is
+//! a registered segment that is gone or cut ([`unreachable`]), however far below the checkpoint it lies.
 
 mod chain;
 mod fork;
@@ -153,8 +153,8 @@ pub enum RecoverError {
     },
 }
 
-/// The state that the bucket holds. With `accept_loss` the newest one whose segments are all registered; some of those may
-/// be gone.
+/// The state that the bucket holds. With `accept_loss` the newest one whose segments are all registered; some of those
+/// may be gone.
 pub async fn from_bucket(
     store: &SharedStore,
     cluster: Uuid,
@@ -290,8 +290,8 @@ impl<'a> Bucket<'a> {
         Ok(segments)
     }
 
-    /// Where the next owner began whose checkpoints can't be read: at the first of them, below its first segment. With all
-    /// of what the state's own owner shipped up to there, it is the state that this checkpoint had.
+    /// Where the next owner began whose checkpoints can't be read: at the first of them, below its first segment. With
+    /// all of what the state's own owner shipped up to there, it is the state that this checkpoint had.
     fn damaged_cut_above(&self, state: &LaneState, segments: &Segments) -> Option<(Incarnation, LogIndex)> {
         let above = self.damaged.iter().filter(|name| name.incarnation > state.incarnation);
         let first = above.min_by_key(|name| (name.incarnation, name.index))?;

@@ -1,8 +1,8 @@
 //! Whether the registered segments are in the bucket.
 //!
 //! A checkpoint tells what was registered, not what somebody has removed or cut since. Names and sizes do, folder by
-//! folder, without a request for each segment: a listing for every 1,000 of them, and one at least for each of the folders
-//! that they are spread over.
+//! folder, without a request for each segment: a listing for every 1,000 of them, and one at least for each of the
+//! folders that they are spread over.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rustix::io::Errno;
 
 use super::*;
-use crate::disk::memory::Operation;
+use crate::disk::memory::DiskOperation;
 
 /// What the log must hold.
 #[derive(Clone, Default)]
@@ -141,7 +141,7 @@ fn what_is_acknowledged_after_a_failed_sync_survives_a_power_cut() {
         let mut random = StdRng::seed_from_u64(seed);
         let (mut model, mut disk) = (Model::default(), MemoryDisk::default());
         for life in 0..6 {
-            disk.fail(Operation::Sync, random.random_range(0..40), Errno::IO);
+            disk.fail(DiskOperation::Sync, random.random_range(0..40), Errno::IO);
             let ended = model.work(&disk, &mut random, 12);
             assert!(matches!(ended, Ok(()) | Err(WalError::Io { .. })), "seed {seed}, life {life}: {ended:?}");
             failures += usize::from(ended.is_err());
@@ -160,7 +160,7 @@ fn frames_that_a_failed_sync_left_in_memory_are_written_anew_before_anything_fol
     let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(1, 100)]);
-    disk.fail(Operation::Sync, 0, Errno::IO);
+    disk.fail(DiskOperation::Sync, 0, Errno::IO);
     handle.append(frame(2, 100));
     assert!(matches!(reports.recv().unwrap(), Err(WalError::Io { .. })));
     kill(handle);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::disk::LocalDisk;
-use crate::disk::memory::Operation;
+use crate::disk::memory::DiskOperation;
 
 #[test]
 fn frames_that_queue_up_during_a_sync_share_the_next_one() {
@@ -50,9 +50,12 @@ fn short_and_interrupted_writes_are_finished() {
 
 #[test]
 fn a_failed_write_or_sync_is_reported_once_and_nothing_is_acknowledged_after_it() {
-    for (operation, well) in
-        [(Operation::Write, 1), (Operation::Sync, 1), (Operation::Sync, 0), (Operation::SyncDirectory, 0)]
-    {
+    for (operation, well) in [
+        (DiskOperation::Write, 1),
+        (DiskOperation::Sync, 1),
+        (DiskOperation::Sync, 0),
+        (DiskOperation::SyncDirectory, 0),
+    ] {
         let disk = MemoryDisk::default();
         let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
         let (handle, reports) = start(open.writer);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ArchiveError, Description, Undecodable, open};
+use super::{ArchiveDescription, ArchiveError, UndecodableBatches, open};
 use crate::job::CoveredRun;
 use chronik_store::Store;
 
@@ -10,7 +10,7 @@ const TAIL_BYTES: u64 = 256 << 10;
 
 /// An archive as `chronik archive inspect` shows it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Inspection {
+pub struct ArchiveInspection {
     /// The object's name.
     pub key: String,
     /// Bytes of the object.
@@ -19,12 +19,12 @@ pub struct Inspection {
     pub crc: u32,
     /// What the archive is about.
     #[serde(flatten)]
-    pub description: Description,
+    pub description: ArchiveDescription,
     /// The members, in file order.
     pub sections: Vec<SectionInspection>,
     pub runs: Vec<CoveredRun>,
     /// What is in the runs and in no document.
-    pub undecodable: Vec<Undecodable>,
+    pub undecodable: Vec<UndecodableBatches>,
 }
 
 /// One member of an archive.
@@ -39,7 +39,7 @@ pub struct SectionInspection {
 }
 
 /// Reads all of an archive, checks every checksum, and describes it.
-pub async fn inspect(store: &dyn Store, key: &str) -> Result<Inspection, ArchiveError> {
+pub async fn inspect(store: &dyn Store, key: &str) -> Result<ArchiveInspection, ArchiveError> {
     let size = store.info(key).await?.size;
     let archive = open(store, key, size, None, TAIL_BYTES).await?;
     for section in &archive.toc.sections {
@@ -56,7 +56,7 @@ pub async fn inspect(store: &dyn Store, key: &str) -> Result<Inspection, Archive
             length: section.length,
         })
         .collect();
-    Ok(Inspection {
+    Ok(ArchiveInspection {
         key: archive.key,
         size,
         crc: archive.toc_crc,

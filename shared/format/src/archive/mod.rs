@@ -10,7 +10,7 @@
 //! chronik/runs       packed: segments and runs, in document order; batches that can't be decoded  (`RunTable`)
 //! chronik/batches    packed: the batches of the runs, in document order  (`RunTable`)
 //! chronik/toc        packed: description, and per member its name, position, length and checksums (`Toc`)
-//! chronik/trailer    512 bytes (`Trailer`)
+//! chronik/trailer    512 bytes (`ArchiveTrailer`)
 //! 1024 zero bytes    the end of a tar file
 //! ```
 //!
@@ -36,12 +36,12 @@ use crate::ids::{Incarnation, LaneId, TopicId};
 use crate::job::IndexSettings;
 use chronik_store::StoreError;
 
-pub use inspect::{Inspection, SectionInspection, inspect};
-pub use open::{Opened, open};
-pub use runs::{Batch, Located, REASON_BYTES_MAX, Run, RunTable, UNDECODABLE_MAX, Undecodable};
-pub use toc::{BLOCK_BYTES, Section, Toc};
-pub use trailer::{TRAILER_BYTES, Trailer};
-pub use write::{BuiltArchive, Member, build};
+pub use inspect::{ArchiveInspection, SectionInspection, inspect};
+pub use open::{OpenedArchive, open};
+pub use runs::{IndexedRun, LocatedRecord, REASON_BYTES_MAX, RunBatch, RunTable, UNDECODABLE_MAX, UndecodableBatches};
+pub use toc::{BLOCK_BYTES, Toc, TocSection};
+pub use trailer::{ArchiveTrailer, TRAILER_BYTES};
+pub use write::{BuiltArchive, IndexFile, build};
 
 /// The version that this program writes and reads.
 pub const VERSION: u32 = 0;
@@ -51,7 +51,7 @@ pub const INDEX_FOLDER: &str = "index/";
 
 /// What an archive is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Description {
+pub struct ArchiveDescription {
     /// [`VERSION`].
     pub v: u32,
     /// Of the lane's owner when it asked for the archive.
@@ -142,5 +142,5 @@ pub fn fuzz_archive(bytes: &[u8]) {
     let mut trailer = [0; TRAILER_BYTES];
     let length = bytes.len().min(TRAILER_BYTES);
     trailer[..length].copy_from_slice(&bytes[..length]);
-    let _ = Trailer::parse("fuzz", &trailer);
+    let _ = ArchiveTrailer::parse("fuzz", &trailer);
 }

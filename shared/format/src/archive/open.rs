@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::runs::{BATCHES, RUNS};
 use super::ustar::END_BYTES;
-use super::{ArchiveError, RunTable, Section, TRAILER_BYTES, Toc, Trailer};
+use super::{ArchiveError, ArchiveTrailer, RunTable, TRAILER_BYTES, Toc, TocSection};
 use chronik_store::Store;
 
 /// Bytes behind the table of contents: at most one padding, the trailer's header, the trailer, the tar file's end.
@@ -14,7 +14,7 @@ const BEHIND_TOC_BYTES: u64 = (TRAILER_BYTES + END_BYTES) as u64;
 
 /// An archive whose end has been read and checked.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub struct OpenedArchive {
     /// The object's name.
     pub key: String,
     /// Bytes of the object.
@@ -35,7 +35,7 @@ pub async fn open(
     size: u64,
     toc_crc: Option<u32>,
     tail_bytes: u64,
-) -> Result<Opened, ArchiveError> {
+) -> Result<OpenedArchive, ArchiveError> {
     if size < BEHIND_TOC_BYTES {
         return Err(ArchiveError::damaged(key, format!("{size} bytes are too few for an archive")));
     }
@@ -56,12 +56,12 @@ pub async fn open(
         .filter(|toc| crc32c::crc32c(toc) == trailer.toc_crc)
         .ok_or_else(|| ArchiveError::damaged(key, "the checksum of the table of contents does not fit"))?;
     let toc = Toc::parse(key, &toc, trailer.toc_position)?;
-    Ok(Opened { key: key.to_owned(), size, toc, toc_crc: trailer.toc_crc, tail })
+    Ok(OpenedArchive { key: key.to_owned(), size, toc, toc_crc: trailer.toc_crc, tail })
 }
 
-fn trailer(key: &str, tail: &[u8]) -> Result<Trailer, ArchiveError> {
+fn trailer(key: &str, tail: &[u8]) -> Result<ArchiveTrailer, ArchiveError> {
     let at = tail.len() - BEHIND_TOC_BYTES as usize;
-    Trailer::parse(key, &tail[at..at + TRAILER_BYTES])
+    ArchiveTrailer::parse(key, &tail[at..at + TRAILER_BYTES])
 }
 
 /// The bytes `range` of an archive of `size` bytes, if `tail`, its end, has them.
@@ -80,12 +80,12 @@ async fn read(store: &dyn Store, key: &str, range: Range<u64>) -> Result<Bytes, 
     Ok(bytes)
 }
 
-impl Opened {
+impl OpenedArchive {
     /// Consecutive blocks of a section, checked; read from the store unless they came with the end.
     pub async fn blocks(
         &self,
         store: &dyn Store,
-        section: &Section,
+        section: &TocSection,
         blocks: Range<u64>,
     ) -> Result<Bytes, ArchiveError> {
         let range = section.block_range(blocks.clone());
@@ -98,7 +98,7 @@ impl Opened {
     }
 
     /// A whole section, checked.
-    pub async fn section(&self, store: &dyn Store, section: &Section) -> Result<Bytes, ArchiveError> {
+    pub async fn section(&self, store: &dyn Store, section: &TocSection) -> Result<Bytes, ArchiveError> {
         if section.length == 0 {
             return Ok(Bytes::new());
         }
@@ -122,7 +122,7 @@ impl Opened {
     }
 
     /// Whether a section came with the end, so that it takes no further read.
-    pub fn is_at_hand(&self, section: &Section) -> bool {
+    pub fn is_at_hand(&self, section: &TocSection) -> bool {
         section.position >= self.size - self.tail.len() as u64
     }
 }

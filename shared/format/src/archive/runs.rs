@@ -13,14 +13,14 @@ use crate::job::CoveredRun;
 pub(super) const RUNS: &str = "chronik/runs";
 pub(super) const BATCHES: &str = "chronik/batches";
 
-/// How many [`Undecodable`]s an archive may have. Of a run that alone has more, there is no archive.
+/// How many [`UndecodableBatches`]s an archive may have. Of a run that alone has more, there is no archive.
 pub const UNDECODABLE_MAX: usize = 1024;
-/// Bytes that the reason of an [`Undecodable`] may have.
+/// Bytes that the reason of an [`UndecodableBatches`] may have.
 pub const REASON_BYTES_MAX: usize = 256;
 
-/// Consecutive batches of one partition in one segment, all of which were indexed, but for the [`Undecodable`].
+/// Consecutive batches of one partition in one segment, all of which were indexed, but for the [`UndecodableBatches`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
+pub struct IndexedRun {
     /// Index into [`RunTable::segments`].
     pub segment: u32,
     /// The partition's number.
@@ -34,7 +34,7 @@ pub struct Run {
 
 /// A batch with records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct RunBatch {
     /// The batch's own base offset.
     pub base_offset: Offset,
     /// Where the batch starts in the segment, bytes.
@@ -51,7 +51,7 @@ pub struct Batch {
     pub offset_deltas: Option<Box<[u32]>>,
 }
 
-impl Batch {
+impl RunBatch {
     /// The offset of the batch's n-th record.
     fn offset(&self, n: u32) -> Offset {
         let delta = match &self.offset_deltas {
@@ -62,10 +62,10 @@ impl Batch {
     }
 }
 
-/// Batches of a run, one behind the other, that are as their producer sent them and of which no program can make records, all
-/// for the same reason.
+/// Batches of a run, one behind the other, that are as their producer sent them and of which no program can make
+/// records, all for the same reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Undecodable {
+pub struct UndecodableBatches {
     /// The partition's number.
     pub partition: PartitionId,
     pub first: Offset,
@@ -79,8 +79,8 @@ pub struct Undecodable {
     pub reason: String,
 }
 
-impl Undecodable {
-    fn lies_in(&self, run: &Run) -> bool {
+impl UndecodableBatches {
+    fn lies_in(&self, run: &IndexedRun) -> bool {
         self.partition == run.partition && run.first <= self.first && self.last <= run.last
     }
 
@@ -91,9 +91,9 @@ impl Undecodable {
 
 /// Where a document's record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Located<'a> {
-    pub run: &'a Run,
-    pub batch: &'a Batch,
+pub struct LocatedRecord<'a> {
+    pub run: &'a IndexedRun,
+    pub batch: &'a RunBatch,
     /// Number of the batch in the archive.
     pub batch_number: usize,
     /// The record's offset.
@@ -104,15 +104,15 @@ pub struct Located<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunTable {
     segments: Vec<String>,
-    runs: Vec<Run>,
-    batches: Vec<Batch>,
+    runs: Vec<IndexedRun>,
+    batches: Vec<RunBatch>,
     /// Per run, the number of its first batch.
     run_starts: Vec<usize>,
     /// Per batch, its first document.
     batch_starts: Vec<u32>,
     documents: u32,
     /// In the order of the runs.
-    undecodable: Vec<Undecodable>,
+    undecodable: Vec<UndecodableBatches>,
 }
 
 impl RunTable {
@@ -122,7 +122,7 @@ impl RunTable {
     }
 
     /// The runs in document order.
-    pub fn runs(&self) -> &[Run] {
+    pub fn runs(&self) -> &[IndexedRun] {
         &self.runs
     }
 
@@ -132,18 +132,18 @@ impl RunTable {
     }
 
     /// What is in the runs and in no document, in the order of the runs; at most [`UNDECODABLE_MAX`].
-    pub fn undecodable(&self) -> &[Undecodable] {
+    pub fn undecodable(&self) -> &[UndecodableBatches] {
         &self.undecodable
     }
 
     /// About how many bytes of memory the table takes.
     pub fn weight(&self) -> usize {
         let undecodable: usize =
-            self.undecodable.iter().map(|batches| size_of::<Undecodable>() + batches.reason.len()).sum();
+            self.undecodable.iter().map(|batches| size_of::<UndecodableBatches>() + batches.reason.len()).sum();
         let deltas: usize = self.batches.iter().filter_map(|batch| batch.offset_deltas.as_ref()).map(|d| d.len()).sum();
         self.segments.iter().map(String::len).sum::<usize>()
-            + self.runs.len() * (size_of::<Run>() + size_of::<usize>())
-            + self.batches.len() * (size_of::<Batch>() + size_of::<u32>())
+            + self.runs.len() * (size_of::<IndexedRun>() + size_of::<usize>())
+            + self.batches.len() * (size_of::<RunBatch>() + size_of::<u32>())
             + deltas * size_of::<u32>()
             + undecodable
     }
@@ -155,8 +155,8 @@ impl RunTable {
         partition: PartitionId,
         first: Offset,
         last: Offset,
-        batches: Vec<Batch>,
-        undecodable: Vec<Undecodable>,
+        batches: Vec<RunBatch>,
+        undecodable: Vec<UndecodableBatches>,
     ) -> Result<(), ArchiveError> {
         let segment = match self.segments.iter().rposition(|known| known == segment) {
             Some(at) => at,
@@ -165,11 +165,11 @@ impl RunTable {
                 self.segments.len() - 1
             }
         };
-        let run = Run { segment: segment as u32, partition, first, last, batches: batches.len() as u32 };
+        let run = IndexedRun { segment: segment as u32, partition, first, last, batches: batches.len() as u32 };
         self.append(run, batches).and_then(|()| self.append_undecodable(undecodable)).map_err(ArchiveError::unwritable)
     }
 
-    fn append(&mut self, run: Run, batches: Vec<Batch>) -> Result<(), String> {
+    fn append(&mut self, run: IndexedRun, batches: Vec<RunBatch>) -> Result<(), String> {
         let mut next = (run.first, 0);
         let mut documents = self.documents;
         let start = self.batches.len();
@@ -187,7 +187,7 @@ impl RunTable {
     }
 
     /// Adds what can't be decoded of runs that are there.
-    fn append_undecodable(&mut self, undecodable: Vec<Undecodable>) -> Result<(), String> {
+    fn append_undecodable(&mut self, undecodable: Vec<UndecodableBatches>) -> Result<(), String> {
         for batches in undecodable {
             if !batches.is_possible() || !self.runs.iter().any(|run| batches.lies_in(run)) {
                 return Err(format!("{batches:?} fits into no run"));
@@ -201,7 +201,7 @@ impl RunTable {
     }
 
     /// Where the record of a document is; `None` if there is no such document.
-    pub fn locate(&self, document: u32) -> Option<Located<'_>> {
+    pub fn locate(&self, document: u32) -> Option<LocatedRecord<'_>> {
         if document >= self.documents {
             return None;
         }
@@ -209,7 +209,7 @@ impl RunTable {
         let run = self.run_starts.partition_point(|start| *start <= batch_number) - 1;
         let batch = &self.batches[batch_number];
         let offset = batch.offset(document - self.batch_starts[batch_number]);
-        Some(Located { run: &self.runs[run], batch, batch_number, offset })
+        Some(LocatedRecord { run: &self.runs[run], batch, batch_number, offset })
     }
 
     /// The runs as a job's result names them.
@@ -220,7 +220,7 @@ impl RunTable {
             let of_undecodable = undecodable.map(|batches| (batches.min_timestamp, batches.max_timestamp));
             batches.iter().map(|batch| (batch.min_timestamp, batch.max_timestamp)).chain(of_undecodable)
         };
-        let covered = |(n, run): (usize, &Run)| CoveredRun {
+        let covered = |(n, run): (usize, &IndexedRun)| CoveredRun {
             segment: self.segments[run.segment as usize].clone(),
             partition: run.partition,
             first: run.first,
@@ -273,7 +273,7 @@ impl RunTable {
 }
 
 /// Whether a batch lies in its run behind offset and position `from`; then where the next one may start.
-fn fits(run: &Run, batch: &Batch, from: (Offset, u64)) -> Option<(Offset, u64)> {
+fn fits(run: &IndexedRun, batch: &RunBatch, from: (Offset, u64)) -> Option<(Offset, u64)> {
     let last = batch.documents.checked_sub(1)?;
     let ordered = match &batch.offset_deltas {
         None => true,
@@ -296,8 +296,8 @@ fn fits(run: &Run, batch: &Batch, from: (Offset, u64)) -> Option<(Offset, u64)> 
 #[derive(Serialize, Deserialize)]
 struct StoredRuns {
     segments: Vec<String>,
-    runs: Vec<Run>,
-    undecodable: Vec<Undecodable>,
+    runs: Vec<IndexedRun>,
+    undecodable: Vec<UndecodableBatches>,
 }
 
 /// Batches by column, as steps from the batch before, which is what compresses best.
@@ -314,8 +314,8 @@ struct StoredBatches {
 }
 
 impl StoredBatches {
-    fn from_batches(batches: &[Batch]) -> Self {
-        let steps = |value: fn(&Batch) -> i64| {
+    fn from_batches(batches: &[RunBatch]) -> Self {
+        let steps = |value: fn(&RunBatch) -> i64| {
             let mut before = 0_i64;
             batches
                 .iter()
@@ -336,7 +336,7 @@ impl StoredBatches {
         }
     }
 
-    fn into_batches(self) -> Result<Vec<Batch>, String> {
+    fn into_batches(self) -> Result<Vec<RunBatch>, String> {
         let count = self.documents.len();
         let lengths = [
             self.base_offset_steps.len(),
@@ -355,7 +355,7 @@ impl StoredBatches {
                 base_offset = base_offset.wrapping_add(self.base_offset_steps[n]);
                 position = position.wrapping_add(self.position_steps[n]);
                 min_timestamp = min_timestamp.wrapping_add(self.min_timestamp_steps[n]);
-                Batch {
+                RunBatch {
                     base_offset,
                     position: position as u64,
                     length: self.lengths[n],

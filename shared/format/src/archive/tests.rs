@@ -14,7 +14,7 @@ use chronik_store::memory;
 const KEY: &str = "topics/t/archives/00/a.ckx";
 
 fn table() -> RunTable {
-    let batch = |base_offset, position, documents, offset_deltas: Option<Vec<u32>>| Batch {
+    let batch = |base_offset, position, documents, offset_deltas: Option<Vec<u32>>| RunBatch {
         base_offset,
         position,
         length: 100,
@@ -31,13 +31,13 @@ fn table() -> RunTable {
     table
 }
 
-fn undecodable(partition: PartitionId, first: Offset, last: Offset) -> Undecodable {
+fn undecodable(partition: PartitionId, first: Offset, last: Offset) -> UndecodableBatches {
     let reason = "it is made of spam".to_owned();
-    Undecodable { partition, first, last, min_timestamp: 20, max_timestamp: 99, reason }
+    UndecodableBatches { partition, first, last, min_timestamp: 20, max_timestamp: 99, reason }
 }
 
-fn description(records: u32) -> Description {
-    Description {
+fn description(records: u32) -> ArchiveDescription {
+    ArchiveDescription {
         v: VERSION,
         incarnation: Incarnation(1),
         lane: LaneId(0),
@@ -49,12 +49,12 @@ fn description(records: u32) -> Description {
     }
 }
 
-fn members() -> Vec<Member> {
+fn members() -> Vec<IndexFile> {
     let long: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
     vec![
-        Member { name: "0.idx".to_owned(), data: long.into() },
-        Member { name: "empty".to_owned(), data: Bytes::new() },
-        Member { name: "0.term".to_owned(), data: Bytes::from_static(b"terms") },
+        IndexFile { name: "0.idx".to_owned(), data: long.into() },
+        IndexFile { name: "empty".to_owned(), data: Bytes::new() },
+        IndexFile { name: "0.term".to_owned(), data: Bytes::from_static(b"terms") },
     ]
 }
 
@@ -188,7 +188,7 @@ fn documents_lead_to_offsets() {
 
 #[test]
 fn what_does_not_fit_together_is_not_written() {
-    let batch = |base_offset, position, documents| Batch {
+    let batch = |base_offset, position, documents| RunBatch {
         base_offset,
         position,
         length: 10,
@@ -204,21 +204,21 @@ fn what_does_not_fit_together_is_not_written() {
         vec![batch(10, 0, 5), batch(14, 10, 1)],
         vec![batch(10, 5, 5), batch(15, 10, 1)],
         vec![batch(10, u64::MAX, 1)],
-        vec![Batch { min_timestamp: 1, ..batch(10, 0, 1) }],
-        vec![Batch { offset_deltas: Some([1, 1].into()), ..batch(10, 0, 2) }],
-        vec![Batch { offset_deltas: Some([1].into()), ..batch(10, 0, 2) }],
+        vec![RunBatch { min_timestamp: 1, ..batch(10, 0, 1) }],
+        vec![RunBatch { offset_deltas: Some([1, 1].into()), ..batch(10, 0, 2) }],
+        vec![RunBatch { offset_deltas: Some([1].into()), ..batch(10, 0, 2) }],
     ];
     for batches in wrong {
         assert!(RunTable::default().push("s", 0, 10, 20, batches.clone(), vec![]).is_err(), "{batches:?}");
     }
     let good = undecodable(0, 10, 20);
     let wrong = [
-        vec![Undecodable { partition: 1, ..good.clone() }],
-        vec![Undecodable { first: 9, ..good.clone() }],
-        vec![Undecodable { last: 21, ..good.clone() }],
-        vec![Undecodable { first: 12, last: 11, ..good.clone() }],
-        vec![Undecodable { min_timestamp: 100, ..good.clone() }],
-        vec![Undecodable { reason: "r".repeat(REASON_BYTES_MAX + 1), ..good.clone() }],
+        vec![UndecodableBatches { partition: 1, ..good.clone() }],
+        vec![UndecodableBatches { first: 9, ..good.clone() }],
+        vec![UndecodableBatches { last: 21, ..good.clone() }],
+        vec![UndecodableBatches { first: 12, last: 11, ..good.clone() }],
+        vec![UndecodableBatches { min_timestamp: 100, ..good.clone() }],
+        vec![UndecodableBatches { reason: "r".repeat(REASON_BYTES_MAX + 1), ..good.clone() }],
         vec![good.clone(); UNDECODABLE_MAX + 1],
     ];
     for undecodable in wrong {
@@ -226,7 +226,7 @@ fn what_does_not_fit_together_is_not_written() {
     }
     assert!(RunTable::default().push("s", 0, 10, 20, vec![], vec![good; UNDECODABLE_MAX]).is_ok());
     assert!(build(description(5), vec![], &table()).is_err());
-    let name = Member { name: "n".repeat(100), data: Bytes::new() };
+    let name = IndexFile { name: "n".repeat(100), data: Bytes::new() };
     assert!(build(description(6), vec![name], &table()).is_err());
 }
 
@@ -244,7 +244,7 @@ fn no_two_names_share_a_header_term() {
     assert_ne!(terms::key_term(&[0; 1024]).bytes, terms::key_term(&[0; 1025]).bytes);
 }
 
-fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
+fn any_batches() -> impl Strategy<Value = Vec<RunBatch>> {
     let batch = (
         0_i64..1000,
         0_u64..1000,
@@ -265,7 +265,7 @@ fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
                     delta
                 })
                 .collect();
-            let batch = Batch {
+            let batch = RunBatch {
                 base_offset,
                 position: position + space,
                 length,

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArchiveError, Description, packed};
+use super::{ArchiveDescription, ArchiveError, packed};
 
 /// Bytes of a member that one checksum covers; the last block of a member is shorter.
 pub const BLOCK_BYTES: u64 = 64 << 10;
 
 /// One member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Section {
+pub struct TocSection {
     /// The member's name.
     pub name: String,
     /// Where its data starts in the archive, bytes.
@@ -22,7 +22,7 @@ pub struct Section {
     pub crcs: Vec<u32>,
 }
 
-impl Section {
+impl TocSection {
     pub(super) fn new(name: &str, position: u64, data: &[u8]) -> Self {
         let crcs = data.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c).collect();
         Self { name: name.to_owned(), position, length: data.len() as u64, crcs }
@@ -62,9 +62,9 @@ impl Section {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toc {
     /// What the archive is about.
-    pub description: Description,
+    pub description: ArchiveDescription,
     /// All members before the table itself, in file order.
-    pub sections: Vec<Section>,
+    pub sections: Vec<TocSection>,
 }
 
 impl Toc {
@@ -92,7 +92,7 @@ impl Toc {
     }
 
     /// The member of this name.
-    pub fn section(&self, archive: &str, name: &str) -> Result<&Section, ArchiveError> {
+    pub fn section(&self, archive: &str, name: &str) -> Result<&TocSection, ArchiveError> {
         self.sections
             .iter()
             .find(|section| section.name == name)
@@ -100,7 +100,7 @@ impl Toc {
     }
 
     /// Tantivy's files: name within [`super::INDEX_FOLDER`], and place.
-    pub fn index_files(&self) -> impl Iterator<Item = (&str, &Section)> {
+    pub fn index_files(&self) -> impl Iterator<Item = (&str, &TocSection)> {
         self.sections
             .iter()
             .filter_map(|section| section.name.strip_prefix(super::INDEX_FOLDER).map(|name| (name, section)))

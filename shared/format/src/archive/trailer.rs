@@ -13,7 +13,7 @@ const MAGIC: [u8; 8] = *b"CHRNKCKX";
 /// | crc u32 of the 36 bytes before | zeros up to 512
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trailer {
+pub struct ArchiveTrailer {
     /// Of the lane's owner when it asked for the archive.
     pub incarnation: Incarnation,
     /// The lane whose segments were indexed.
@@ -26,7 +26,7 @@ pub struct Trailer {
     pub toc_crc: u32,
 }
 
-impl Trailer {
+impl ArchiveTrailer {
     /// The trailer's bytes.
     pub fn encode(&self) -> [u8; TRAILER_BYTES] {
         let mut bytes = [0; TRAILER_BYTES];

@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::runs::{BATCHES, RUNS};
 use super::ustar::{END_BYTES, RECORD_BYTES, header, padding};
-use super::{ArchiveError, Description, INDEX_FOLDER, RunTable, Section, Toc, Trailer, Undecodable};
+use super::{
+    ArchiveDescription, ArchiveError, ArchiveTrailer, INDEX_FOLDER, RunTable, Toc, TocSection, UndecodableBatches,
+};
 use crate::job::CoveredRun;
 
 pub(super) const METADATA: &str = "metadata.json";
@@ -14,7 +16,7 @@ pub(super) const TRAILER: &str = "chronik/trailer";
 
 /// One of Tantivy's files.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct IndexFile {
     /// The file's name.
     pub name: String,
     /// The file.
@@ -35,13 +37,17 @@ pub struct BuiltArchive {
 #[derive(Serialize)]
 struct Metadata<'a> {
     #[serde(flatten)]
-    description: &'a Description,
+    description: &'a ArchiveDescription,
     runs: Vec<CoveredRun>,
-    undecodable: &'a [Undecodable],
+    undecodable: &'a [UndecodableBatches],
 }
 
 /// Puts an archive together; Tantivy's files keep the order they come in.
-pub fn build(description: Description, index: Vec<Member>, runs: &RunTable) -> Result<BuiltArchive, ArchiveError> {
+pub fn build(
+    description: ArchiveDescription,
+    index: Vec<IndexFile>,
+    runs: &RunTable,
+) -> Result<BuiltArchive, ArchiveError> {
     if description.records != u64::from(runs.documents()) {
         return Err(ArchiveError::unwritable("the run table is about other records than the description"));
     }
@@ -60,7 +66,7 @@ pub fn build(description: Description, index: Vec<Member>, runs: &RunTable) -> R
     let toc_crc = crc32c::crc32c(&toc);
     let toc_length = u32::try_from(toc.len()).map_err(|error| ArchiveError::unwritable(error.to_string()))?;
     let toc_position = file.member(TOC, toc.into())?;
-    let trailer = Trailer { incarnation, lane, toc_position, toc_length, toc_crc };
+    let trailer = ArchiveTrailer { incarnation, lane, toc_position, toc_length, toc_crc };
     file.member(TRAILER, Bytes::copy_from_slice(&trailer.encode()))?;
     file.push(Bytes::from_static(&[0; END_BYTES]));
     Ok(BuiltArchive { parts: file.parts, size: file.size, toc_crc })
@@ -70,7 +76,7 @@ pub fn build(description: Description, index: Vec<Member>, runs: &RunTable) -> R
 struct Tar {
     parts: Vec<Bytes>,
     size: u64,
-    sections: Vec<Section>,
+    sections: Vec<TocSection>,
 }
 
 impl Tar {
@@ -93,7 +99,7 @@ impl Tar {
     /// Appends a member that the table of contents names.
     fn section(&mut self, name: &str, data: Bytes) -> Result<(), ArchiveError> {
         let position = self.member(name, data.clone())?;
-        self.sections.push(Section::new(name, position, &data));
+        self.sections.push(TocSection::new(name, position, &data));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::produced::write_crc;
-use super::{Codec, HEADER_LENGTH, Header, varint};
+use super::{Codec, HEADER_LENGTH, RecordHeader, varint};
 use crate::ids::Timestamp;
 
 /// Makes a batch as a producer without idempotence does: base offset 0, no leader epoch, no producer id.
@@ -30,7 +30,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Sets attribute bits ([`TRANSACTIONAL`](super::TRANSACTIONAL), [`CONTROL`](super::CONTROL), ...) beside the codec.
+    /// Sets attribute bits ([`TRANSACTIONAL`](super::TRANSACTIONAL), [`CONTROL`](super::CONTROL), ...) beside the
+    /// codec.
     pub fn set_attributes(&mut self, bits: i16) {
         self.attributes |= bits & !0x07;
     }
@@ -41,7 +42,7 @@ impl BatchBuilder {
     }
 
     /// Adds a record; `timestamp` in ms, -1 for none.
-    pub fn push(&mut self, timestamp: Timestamp, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) {
+    pub fn push(&mut self, timestamp: Timestamp, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[RecordHeader]) {
         if self.count == 0 {
             self.base_timestamp = timestamp;
             self.max_timestamp = timestamp;

@@ -56,16 +56,19 @@ impl Codec {
             Self::None if body.len() > limit => Err(BatchError::Inflates { limit }),
             Self::None => Ok(body),
             Self::Snappy => unsnap(&body, limit),
-            Self::Gzip | Self::Lz4 | Self::Zstd => drain(self.reader(&body, limit, &mut Unpacker::default())?, limit),
+            Self::Gzip | Self::Lz4 | Self::Zstd => {
+                drain(self.reader(&body, limit, &mut BatchUnpacker::default())?, limit)
+            }
         }
     }
 
-    /// Whether the records decompress, to at most `limit` bytes; only a piece of them is held. Snappy is taken at its word.
+    /// Whether the records decompress, to at most `limit` bytes; only a piece of them is held. Snappy is taken at its
+    /// word.
     pub(super) fn check(self, body: &[u8], limit: usize) -> Result<(), BatchError> {
         let length = match self {
             Self::Snappy => snappy_blocks(body).try_fold(0, |sum, block| Ok(sum + block?.1))?,
             _ => {
-                let mut unpacker = Unpacker::default();
+                let mut unpacker = BatchUnpacker::default();
                 let decoder = self.reader(body, limit, &mut unpacker)?;
                 io::copy(&mut decoder.take(limit as u64 + 1), &mut io::sink()).map_err(damaged)? as usize
             }
@@ -73,13 +76,13 @@ impl Codec {
         if length > limit { Err(BatchError::Inflates { limit }) } else { Ok(()) }
     }
 
-    /// The records as they are without compression, piece by piece; only snappy's are unpacked at once, and refused beyond
-    /// `limit` bytes.
+    /// The records as they are without compression, piece by piece; only snappy's are unpacked at once, and refused
+    /// beyond `limit` bytes.
     pub(super) fn reader<'a>(
         self,
         body: &'a [u8],
         limit: usize,
-        unpacker: &'a mut Unpacker,
+        unpacker: &'a mut BatchUnpacker,
     ) -> Result<BufReader<Box<dyn Read + 'a>>, BatchError> {
         let decoder: Box<dyn Read> = match self {
             Self::None => Box::new(body),
@@ -111,13 +114,14 @@ impl Codec {
     }
 }
 
-/// Unpacks one batch after the other. It keeps what zstd works with, which takes longer to make than a small batch to unpack.
+/// Unpacks one batch after the other. It keeps what zstd works with, which takes longer to make than a small batch to
+/// unpack.
 #[derive(Default)]
-pub struct Unpacker {
+pub struct BatchUnpacker {
     zstd: Option<DCtx<'static>>,
 }
 
-impl Unpacker {
+impl BatchUnpacker {
     fn zstd(&mut self) -> Result<&mut DCtx<'static>, BatchError> {
         let zstd = self.zstd.get_or_insert_with(DCtx::create);
         // The batch before may not have been read to its end.

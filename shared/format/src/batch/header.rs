@@ -59,7 +59,8 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header at the start of `bytes`, which may be cut off anywhere behind it. Checks magic and that the length is possible.
+    /// Reads the header at the start of `bytes`, which may be cut off anywhere behind it. Checks magic and that the
+    /// length is possible.
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
         if let Some(&magic) = bytes.get(16)
             && magic != 2
@@ -132,8 +133,8 @@ pub fn verify(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     Ok(header)
 }
 
-/// Cuts consecutive batches apart without copying. Each is whole by its own length; nothing else is checked. After an error
-/// (a batch that is cut off, another magic) nothing more comes.
+/// Cuts consecutive batches apart without copying. Each is whole by its own length; nothing else is checked. After an
+/// error (a batch that is cut off, another magic) nothing more comes.
 pub fn split(bytes: Bytes) -> impl Iterator<Item = Result<Bytes, BatchError>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -4,9 +4,9 @@ use super::header::CRC_FROM;
 use super::{BatchError, BatchHeader, CONTROL, HEADER_LENGTH, LOG_APPEND_TIME};
 use crate::ids::{Offset, Timestamp};
 
-/// Checks a partition's records of a Produce request as Kafka's `UnifiedLog.analyzeAndValidateRecords` and `LogValidator`
-/// do, as far as header and CRC tell: exactly one batch of magic 2, at most `max_message_bytes` (`max.message.bytes`).
-/// The records are not opened; who does later finds out whether they decompress.
+/// Checks a partition's records of a Produce request as Kafka's `UnifiedLog.analyzeAndValidateRecords` and
+/// `LogValidator` do, as far as header and CRC tell: exactly one batch of magic 2, at most `max_message_bytes`
+/// (`max.message.bytes`). The records are not opened; who does later finds out whether they decompress.
 pub fn check_produced(batch: &[u8], max_message_bytes: usize) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(batch)?;
     let length = header.total_length();
@@ -45,7 +45,8 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, leader_epoch: i32) {
     batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
-/// Gives all records of a checked batch the time of the append (`message.timestamp.type=LogAppendTime`), and the batch its new CRC.
+/// Gives all records of a checked batch the time of the append (`message.timestamp.type=LogAppendTime`), and the batch
+/// its new CRC.
 pub fn stamp_log_append_time(batch: &mut [u8], now: Timestamp) {
     debug_assert!(batch.len() >= HEADER_LENGTH);
     let attributes = i16::from_be_bytes([batch[21], batch[22]]) | LOG_APPEND_TIME;

@@ -20,20 +20,20 @@ pub struct Record {
     /// The value; a record without is a tombstone.
     pub value: Option<Bytes>,
     /// In the producer's order; names may repeat.
-    pub headers: Vec<Header>,
+    pub headers: Vec<RecordHeader>,
 }
 
 /// A header of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct RecordHeader {
     /// The name, by custom UTF-8.
     pub key: Bytes,
     /// The value, if any.
     pub value: Option<Bytes>,
 }
 
-/// Opens a whole batch. Slices of an uncompressed batch are returned without a copy; a compressed one is decompressed at once and refused
-/// beyond `decompressed_bytes_max`. The CRC is not looked at: see [`verify`](super::verify).
+/// Opens a whole batch. Slices of an uncompressed batch are returned without a copy; a compressed one is decompressed
+/// at once and refused beyond `decompressed_bytes_max`. The CRC is not looked at: see [`verify`](super::verify).
 pub fn records(batch: &Bytes, decompressed_bytes_max: usize) -> Result<Records, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if batch.len() < header.total_length() {
@@ -45,8 +45,8 @@ pub fn records(batch: &Bytes, decompressed_bytes_max: usize) -> Result<Records, 
     Ok(Records { header, reader: Reader { bytes: body, at: 0 }, left, lowest_delta: 0 })
 }
 
-/// Whether the records of a whole batch unpack to at most [`DECOMPRESSED_BYTES_MAX`], found out without holding them: what to ask
-/// about a batch that [`records`] refused because of a lower limit.
+/// Whether the records of a whole batch unpack to at most [`DECOMPRESSED_BYTES_MAX`], found out without holding them:
+/// what to ask about a batch that [`records`] refused because of a lower limit.
 pub fn check_unpacks(batch: &[u8]) -> Result<(), BatchError> {
     let header = BatchHeader::parse(batch)?;
     let body = batch.get(HEADER_LENGTH..header.total_length()).ok_or(BatchError::CUT_OFF)?;
@@ -82,7 +82,8 @@ impl Iterator for Records {
 }
 
 impl Records {
-    /// `length varint | attributes i8 | timestamp delta varlong | offset delta varint | key | value | header count varint | headers`
+    /// `length varint | attributes i8 | timestamp delta varlong | offset delta varint | key | value | header count
+    /// varint | headers`
     fn record(&mut self) -> Result<Record, BatchError> {
         let length = self.reader.length()?;
         let end = self.reader.at + length;
@@ -106,7 +107,7 @@ impl Records {
         Ok(record)
     }
 
-    fn headers(&mut self) -> Result<Vec<Header>, BatchError> {
+    fn headers(&mut self) -> Result<Vec<RecordHeader>, BatchError> {
         let count = self.reader.length()?;
         if count > HEADERS_MAX {
             return Err(BatchError::InvalidRecord { reason: "a record has more than 65536 headers" });
@@ -114,7 +115,7 @@ impl Records {
         let mut headers = Vec::with_capacity(count);
         for _ in 0..count {
             let key = self.reader.nullable()?.ok_or(corrupt("a header has no name"))?;
-            headers.push(Header { key, value: self.reader.nullable()? });
+            headers.push(RecordHeader { key, value: self.reader.nullable()? });
         }
         Ok(headers)
     }
@@ -193,7 +194,7 @@ mod tests {
 
     fn record() -> impl Strategy<Value = Record> {
         let header = (prop::collection::vec(any::<u8>(), 0..8), field())
-            .prop_map(|(key, value)| Header { key: key.into(), value });
+            .prop_map(|(key, value)| RecordHeader { key: key.into(), value });
         (any::<i32>(), field(), field(), prop::collection::vec(header, 0..4)).prop_map(
             |(timestamp, key, value, headers)| Record { offset: 0, timestamp: timestamp.into(), key, value, headers },
         )

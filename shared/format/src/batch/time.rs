@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::record::HEADERS_MAX;
-use super::{BatchHeader, Codec, HEADER_LENGTH, Unpacker, varint};
+use super::{BatchHeader, BatchUnpacker, Codec, HEADER_LENGTH, varint};
 use crate::ids::{Offset, Timestamp};
 
 /// Bytes that the records of one batch may have, unpacked, to be looked at by anybody here.
@@ -53,9 +53,9 @@ impl BatchHeader {
     }
 }
 
-/// The exact bounds of the timestamps in a whole batch; `None` if [`records`](super::records) can't read all of it, or it
-/// unpacks to more than [`DECOMPRESSED_BYTES_MAX`].
-pub fn time_span(batch: &[u8], unpacker: &mut Unpacker) -> Option<TimeSpan> {
+/// The exact bounds of the timestamps in a whole batch; `None` if [`records`](super::records) can't read all of it, or
+/// it unpacks to more than [`DECOMPRESSED_BYTES_MAX`].
+pub fn time_span(batch: &[u8], unpacker: &mut BatchUnpacker) -> Option<TimeSpan> {
     let header = BatchHeader::parse(batch).ok()?;
     if header.is_log_append_time() {
         return Some(header.time_span());
@@ -70,19 +70,20 @@ pub fn time_span(batch: &[u8], unpacker: &mut Unpacker) -> Option<TimeSpan> {
 
 /// The latest timestamp in a whole batch; of one that can't be read what its producer claims.
 pub fn latest_timestamp(batch: &[u8]) -> Option<Timestamp> {
-    let span = time_span(batch, &mut Unpacker::default()).map(|span| span.latest);
+    let span = time_span(batch, &mut BatchUnpacker::default()).map(|span| span.latest);
     span.or_else(|| Some(BatchHeader::parse(batch).ok()?.claimed_latest()))
 }
 
-/// Offset and timestamp of the first record of a whole batch at or after `from` whose timestamp is at least `timestamp`. A batch
-/// that can't be read answers with its first offset if its producer claims such a time: clients may know how to read it.
+/// Offset and timestamp of the first record of a whole batch at or after `from` whose timestamp is at least
+/// `timestamp`. A batch that can't be read answers with its first offset if its producer claims such a time: clients
+/// may know how to read it.
 pub fn find_time(batch: &[u8], from: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
     let header = BatchHeader::parse(batch).ok()?;
     if header.last_offset() < from || header.time_span().latest < timestamp {
         return None;
     }
     let mut found = None;
-    let whole = look_through(&header, batch, &mut Unpacker::default(), |offset, at| {
+    let whole = look_through(&header, batch, &mut BatchUnpacker::default(), |offset, at| {
         if offset < from || at < timestamp {
             return ControlFlow::Continue(());
         }
@@ -96,12 +97,12 @@ pub fn find_time(batch: &[u8], from: Offset, timestamp: Timestamp) -> Option<(Of
     found
 }
 
-/// Shows offset and timestamp of each record until `see` breaks off; `None` if the records can't be read. Compressed ones pass by
-/// in pieces (snappy's as one), others are not copied.
+/// Shows offset and timestamp of each record until `see` breaks off; `None` if the records can't be read. Compressed
+/// ones pass by in pieces (snappy's as one), others are not copied.
 fn look_through(
     header: &BatchHeader,
     batch: &[u8],
-    unpacker: &mut Unpacker,
+    unpacker: &mut BatchUnpacker,
     see: impl FnMut(Offset, Timestamp) -> ControlFlow<()>,
 ) -> Option<()> {
     let body = batch.get(HEADER_LENGTH..header.total_length())?;
@@ -115,7 +116,8 @@ fn look_through(
     }
 }
 
-/// Reads over records, all of whose bytes are looked at only as far as needed to know that [`records`](super::records) can read them.
+/// Reads over records, all of whose bytes are looked at only as far as needed to know that [`records`](super::records)
+/// can read them.
 struct Walk<R> {
     body: R,
     /// Bytes that may still come.
@@ -222,7 +224,7 @@ impl<R: BufRead> Walk<R> {
 
 /// What the fuzz target calls: the span of any bytes is that of their records, and there is one if they can be read.
 pub fn fuzz_time_span(bytes: &[u8]) {
-    let mut unpacker = Unpacker::default();
+    let mut unpacker = BatchUnpacker::default();
     for batch in super::split(Bytes::copy_from_slice(bytes)).flatten() {
         let read = super::records(&batch, DECOMPRESSED_BYTES_MAX).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let span = |records: Vec<super::Record>| {
@@ -251,7 +253,7 @@ mod tests {
     }
 
     fn span(batch: &[u8]) -> Option<TimeSpan> {
-        time_span(batch, &mut Unpacker::default())
+        time_span(batch, &mut BatchUnpacker::default())
     }
 
     fn claims(batch: &Bytes, base: Timestamp, max: Timestamp) -> Bytes {
@@ -331,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_was_not_read_to_its_end_leaves_nothing_to_the_next() {
-        let mut unpacker = Unpacker::default();
+        let mut unpacker = BatchUnpacker::default();
         for codec in Codec::ALL {
             let batch = batch(codec, &[7; 3], &vec![b'x'; 1 << 20]);
             let half = forged(&batch, |bytes| bytes[57..61].copy_from_slice(&1i32.to_be_bytes()));
@@ -350,7 +352,7 @@ mod tests {
             let body = &batch[HEADER_LENGTH..];
             let whole = (3 << 20) + 100;
             let within = |left| {
-                let mut unpacker = Unpacker::default();
+                let mut unpacker = BatchUnpacker::default();
                 let body = codec.reader(body, whole, &mut unpacker).unwrap();
                 Walk { body, left }.records(&header, |_, _| ControlFlow::Continue(()))
             };

@@ -1,5 +1,5 @@
-//! The newest export by its name: for recovery, which must not believe a `latest` that a former owner wrote late, and for
-//! who finds `latest` damaged.
+//! The newest export by its name: for recovery, which must not believe a `latest` that a former owner wrote late, and
+//! for who finds `latest` damaged.
 
 use super::export::{PART_BYTES_MAX, TRAILER_LENGTH, decode_root, decode_trailer};
 use super::{CatalogError, CatalogRoot, Latest};

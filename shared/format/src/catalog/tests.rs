@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::job::ValueFormat;
 use crate::names::{self, ExportName};
-use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, memory};
 
 const LANE: LaneId = LaneId(0);
@@ -136,12 +136,12 @@ async fn an_export_that_vanishes_between_two_reads_is_looked_for_once_more() {
     let store = Arc::new(FaultyStore::new(memory()));
     let shared: SharedStore = store.clone();
     put(&shared, &built(1, 10, vec![], &[page(1, 2)])).await;
-    store.fail(Operation::Read, ".catalog", Fault::Missing, 1);
+    store.fail(StoreOperation::Read, ".catalog", StoreFault::Missing, 1);
     let reader = CatalogReader::new(shared, LANE, 1 << 20);
     assert_eq!(reader.refresh().await.unwrap().generation().1, 10);
-    store.fail(Operation::Read, ".catalog", Fault::Missing, 2);
+    store.fail(StoreOperation::Read, ".catalog", StoreFault::Missing, 2);
     assert!(reader.topic("topic-1").await.unwrap_err().is_missing());
-    store.fail(Operation::Read, "latest", Fault::Before, 1);
+    store.fail(StoreOperation::Read, "latest", StoreFault::Before, 1);
     assert!(!reader.refresh().await.unwrap_err().is_missing());
 }
 

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::str::Utf8Chunks;
 use std::sync::LazyLock;
 
-/// Names this analysis in archives; another definition of [`tokens`] or [`value_words`](super::value_words) gets another
-/// name.
+/// Names this analysis in archives; another definition of [`tokens`] or [`value_words`](super::value_words) gets
+/// another name.
 pub const ANALYSIS: &str = "words-2";
-/// Names the analysis before this one: words were lower-cased, not folded (ς was not σ, ß not ss), and those of JSON were the
-/// words of its text, escapes and all.
+/// Names the analysis before this one: words were lower-cased, not folded (ς was not σ, ß not ss), and those of JSON
+/// were the words of its text, escapes and all.
 pub const ANALYSIS_LOWER_CASED: &str = "words-1";
 
 /// Bytes that a token may have, folded.
@@ -24,14 +24,16 @@ pub struct Token<'a> {
     pub from: usize,
     /// Where it ends in the text, bytes, exclusive.
     pub to: usize,
-    /// Greater than that of the word before it, by one if they stand side by side; phrases are words in consecutive positions.
+    /// Greater than that of the word before it, by one if they stand side by side; phrases are words in consecutive
+    /// positions.
     pub position: usize,
 }
 
 /// The words of `text`, which is read as UTF-8:
 /// - a word is a longest run of characters that are alphanumeric (Unicode: Alphabetic or of a numeric category);
 ///   everything else separates, bytes that are not UTF-8 too;
-/// - its case is folded character by character, without regard to neighbours or language: each becomes the lower case of the
+/// - its case is folded character by character, without regard to neighbours or language: each becomes the lower case
+///   of the
 ///   upper case of its lower case, as Unicode maps them. So Σ, σ and ς are σ, ß and ẞ are ss, the Kelvin sign is k, and I, İ, i
 ///   and ı are i: of several characters (İ, ΐ) only the alphanumeric ones count. Folding a token's text gives the token again;
 /// - a word of more than [`TOKEN_BYTES_MAX`] bytes, folded, is left out but counts as a position.
@@ -96,18 +98,18 @@ fn folded(word: &str) -> Option<Cow<'_, str>> {
     if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
         return (word.len() <= TOKEN_BYTES_MAX).then_some(Cow::Borrowed(word));
     }
-    let mut folding = Folding::default();
+    let mut folding = WordFolding::default();
     word.chars().for_each(|c| folding.push(c));
     folding.finish().map(Cow::Owned)
 }
 
 /// A word that is being folded.
 #[derive(Debug, Default)]
-pub(super) struct Folding {
+pub(super) struct WordFolding {
     text: String,
 }
 
-impl Folding {
+impl WordFolding {
     pub(super) fn push(&mut self, c: char) {
         match c {
             _ if self.text.len() > TOKEN_BYTES_MAX => {}

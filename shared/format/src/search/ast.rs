@@ -9,8 +9,8 @@ pub struct Phrase {
     pub tokens: Vec<String>,
 }
 
-/// What a record has to be like. [`parse()`](super::parse()) gives `And` and `Or` at least two parts and never one of the
-/// same kind as a part of itself; `All` stands alone.
+/// What a record has to be like. [`parse()`](super::parse()) gives `And` and `Or` at least two parts and never one of
+/// the same kind as a part of itself; `All` stands alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     /// Any record.

@@ -13,9 +13,10 @@ use crate::job::{IndexSettings, ValueFormat};
 /// Words of a value that are highlighted at most.
 pub const HIGHLIGHTS_MAX: usize = 256;
 
-/// A query made ready to be asked of many records. The value of a record is read at most once, however many words are looked for.
+/// A query made ready to be asked of many records. The value of a record is read at most once, however many words are
+/// looked for.
 #[derive(Clone, Debug)]
-pub struct Matcher {
+pub struct RecordMatcher {
     condition: Condition,
     phrases: PhraseSet,
     /// Of each phrase: whether finding it speaks for the record (it stands below no NOT, or an even number of them).
@@ -35,7 +36,7 @@ enum Condition {
     Not(Box<Condition>),
 }
 
-impl Matcher {
+impl RecordMatcher {
     /// For the records of a topic with these settings.
     pub fn new(query: &Query, settings: IndexSettings) -> Self {
         let mut phrases = Vec::new();
@@ -189,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::Header;
+    use crate::batch::RecordHeader;
     use crate::search::parse;
 
     fn record(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> Record {
@@ -201,13 +202,13 @@ mod tests {
             value: value.map(bytes),
             headers: headers
                 .iter()
-                .map(|(key, value)| Header { key: bytes(key.as_bytes()), value: value.map(bytes) })
+                .map(|(key, value)| RecordHeader { key: bytes(key.as_bytes()), value: value.map(bytes) })
                 .collect(),
         }
     }
 
     fn matches(query: &str, record: &Record) -> bool {
-        Matcher::new(&parse(query).unwrap(), IndexSettings::default()).matches(record)
+        RecordMatcher::new(&parse(query).unwrap(), IndexSettings::default()).matches(record)
     }
 
     #[test]
@@ -259,10 +260,10 @@ mod tests {
     fn values_of_a_topic_without_value_search_are_not_looked_at() {
         let settings = IndexSettings { value_format: ValueFormat::None, ..IndexSettings::default() };
         let line = record(Some(b"k"), Some(b"word"), &[]);
-        assert!(!Matcher::new(&parse("word").unwrap(), settings).matches(&line));
-        assert!(Matcher::new(&parse("NOT word").unwrap(), settings).matches(&line));
-        assert!(Matcher::new(&parse("word").unwrap(), settings).highlights(&line).is_empty());
-        assert!(Matcher::new(&parse("key:k").unwrap(), settings).matches(&line));
+        assert!(!RecordMatcher::new(&parse("word").unwrap(), settings).matches(&line));
+        assert!(RecordMatcher::new(&parse("NOT word").unwrap(), settings).matches(&line));
+        assert!(RecordMatcher::new(&parse("word").unwrap(), settings).highlights(&line).is_empty());
+        assert!(RecordMatcher::new(&parse("key:k").unwrap(), settings).matches(&line));
     }
 
     #[test]
@@ -276,7 +277,7 @@ mod tests {
         let value = "Größe: blk_1 GRÖSSE größe blk 1 blk 2";
         let line = record(None, Some(value.as_bytes()), &[]);
         let highlighted = |query: &str| -> Vec<&str> {
-            let ranges = Matcher::new(&parse(query).unwrap(), IndexSettings::default()).highlights(&line);
+            let ranges = RecordMatcher::new(&parse(query).unwrap(), IndexSettings::default()).highlights(&line);
             ranges.into_iter().map(|range| &value[range]).collect()
         };
         assert_eq!(highlighted("größe"), ["Größe", "GRÖSSE", "größe"]);
@@ -298,21 +299,21 @@ mod tests {
             ("ncaused", &[]),
             ("\"x city\"", &[]),
         ] {
-            let matcher = Matcher::new(&parse(query).unwrap(), IndexSettings::default());
+            let matcher = RecordMatcher::new(&parse(query).unwrap(), IndexSettings::default());
             assert_eq!(matcher.matches(&json), !expected.is_empty(), "{query}");
             let highlights = matcher.highlights(&json).into_iter();
             let highlighted: Vec<_> = highlights.map(|range| std::str::from_utf8(&value[range]).unwrap()).collect();
             assert_eq!(highlighted, expected, "{query}");
         }
         let text = IndexSettings { value_format: ValueFormat::Text, ..IndexSettings::default() };
-        assert!(Matcher::new(&parse("ncaused").unwrap(), text).matches(&json));
+        assert!(RecordMatcher::new(&parse("ncaused").unwrap(), text).matches(&json));
     }
 
     #[test]
     fn highlights_are_bounded() {
         let line = record(None, Some("a ".repeat(10_000).as_bytes()), &[]);
         assert_eq!(
-            Matcher::new(&parse("a").unwrap(), IndexSettings::default()).highlights(&line).len(),
+            RecordMatcher::new(&parse("a").unwrap(), IndexSettings::default()).highlights(&line).len(),
             HIGHLIGHTS_MAX
         );
     }
@@ -383,7 +384,7 @@ mod tests {
             let headers = [("h", header.as_deref()), ("H", Some(&b"a b"[..]))];
             let record = record(key.as_deref(), value.as_deref(), &headers);
             if let Ok(query) = parse(&query.join(" ")) {
-                let matcher = Matcher::new(&query, IndexSettings::default());
+                let matcher = RecordMatcher::new(&query, IndexSettings::default());
                 prop_assert_eq!(matcher.matches(&record), naive(&query, &record), "{}", query);
                 let mut end = 0;
                 for range in matcher.highlights(&record) {

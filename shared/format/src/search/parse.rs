@@ -8,8 +8,8 @@
 //! part   = "(" or ")" | [ field ] ( word | quoted )
 //! field  = "key:" | "headers." ( name | quoted ) ":"
 //! ```
-//! A word ends at a space, a parenthesis or a quote. Operators are upper case. Text becomes words by [`tokens`]; several are
-//! a phrase. A key is taken byte for byte, in quotes also with `\xHH`.
+//! A word ends at a space, a parenthesis or a quote. Operators are upper case. Text becomes words by [`tokens`];
+//! several are a phrase. A key is taken byte for byte, in quotes also with `\xHH`.
 
 use super::lexer::{Field, Lexeme, Lexer};
 use super::{ParseError, Phrase, Query, TOKEN_BYTES_MAX, tokens};

@@ -2,24 +2,25 @@
 
 use serde::de::IgnoredAny;
 
-use super::analysis::{Folding, Token, Tokens, tokens};
+use super::analysis::{Token, Tokens, WordFolding, tokens};
 use crate::job::ValueFormat;
 
 /// The words of a value as its topic's format says:
-/// - `json` and `auto`: if the value is one JSON object, array or string and nothing else, the words of each of its strings
+/// - `json` and `auto`: if the value is one JSON object, array or string and nothing else, the words of each of its
+///   strings
 ///   (keys too), decoded, and of each number, `true`, `false` and `null` as it stands. Words of two of these are never side
 ///   by side. Half of a surrogate pair separates words. Everything else is text, so what is almost JSON is, too;
 /// - `text`: those of the value as it stands;
 /// - `none`: there are none.
 ///
 /// Where a word stands is told in bytes of the value, escapes included.
-pub fn value_words(value: &[u8], format: ValueFormat) -> Words<'_> {
+pub fn value_words(value: &[u8], format: ValueFormat) -> ValueWords<'_> {
     match format {
-        ValueFormat::None => Words::Text(tokens("")),
+        ValueFormat::None => ValueWords::Text(tokens("")),
         ValueFormat::Auto | ValueFormat::Json if is_json(value) => {
-            Words::Json(JsonWords { json: value, at: 0, part: Part::Plain(tokens("")), part_from: 0, position: 0 })
+            ValueWords::Json(JsonWords { json: value, at: 0, part: Part::Plain(tokens("")), part_from: 0, position: 0 })
         }
-        ValueFormat::Auto | ValueFormat::Json | ValueFormat::Text => Words::Text(tokens(value)),
+        ValueFormat::Auto | ValueFormat::Json | ValueFormat::Text => ValueWords::Text(tokens(value)),
     }
 }
 
@@ -31,14 +32,14 @@ fn is_json(value: &[u8]) -> bool {
 
 /// See [`value_words`].
 #[derive(Clone, Debug)]
-pub enum Words<'a> {
+pub enum ValueWords<'a> {
     /// Of a text.
     Text(Tokens<'a>),
     /// Of a JSON document.
     Json(JsonWords<'a>),
 }
 
-impl<'a> Iterator for Words<'a> {
+impl<'a> Iterator for ValueWords<'a> {
     type Item = Token<'a>;
 
     fn next(&mut self) -> Option<Token<'a>> {
@@ -163,7 +164,7 @@ impl<'a> EscapedWords<'a> {
             while c.is_none() {
                 (from, c) = (self.at, self.letter()?);
             }
-            let mut word = Folding::default();
+            let mut word = WordFolding::default();
             let mut to = from;
             while let Some(letter) = c {
                 word.push(letter);

@@ -4,13 +4,13 @@ use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 
-use super::{Directory, DirectoryRow, SegmentError};
+use super::{DirectoryRow, SegmentDirectory, SegmentError};
 use crate::batch::{self, BatchHeader};
 use crate::ids::Offset;
 
 /// The chunks of `row` to read for batches from `from` on: from the chunk that holds it until `max_bytes` are
 /// reached, at least one.
-pub(super) fn wanted(directory: &Directory, row: &DirectoryRow, from: Offset, max_bytes: usize) -> Range<usize> {
+pub(super) fn wanted(directory: &SegmentDirectory, row: &DirectoryRow, from: Offset, max_bytes: usize) -> Range<usize> {
     let chunks = directory.chunks(row);
     let first = chunks.partition_point(|chunk| chunk.offset <= from).saturating_sub(1);
     let start = chunks[first].position;
@@ -19,27 +19,33 @@ pub(super) fn wanted(directory: &Directory, row: &DirectoryRow, from: Offset, ma
 }
 
 /// Where chunks lie in the object.
-pub(super) fn range(directory: &Directory, row: &DirectoryRow, chunks: &Range<usize>) -> Range<u64> {
+pub(super) fn range(directory: &SegmentDirectory, row: &DirectoryRow, chunks: &Range<usize>) -> Range<u64> {
     directory.chunk_range(row, chunks.start).start..directory.chunk_range(row, chunks.end - 1).end
 }
 
 /// Batches up to the first one that is damaged or not all there, and what is wrong from there on.
-pub(super) struct Cut {
+pub(super) struct IntactBatches {
     pub batches: Vec<(BatchHeader, Bytes)>,
     pub damage: Option<SegmentError>,
 }
 
 /// Cuts `bytes`, which are those of `chunks`, into batches; checksums, order and borders are checked.
-pub(super) fn cut(object: &str, directory: &Directory, row: &DirectoryRow, chunks: Range<usize>, bytes: Bytes) -> Cut {
+pub(super) fn cut(
+    object: &str,
+    directory: &SegmentDirectory,
+    row: &DirectoryRow,
+    chunks: Range<usize>,
+    bytes: Bytes,
+) -> IntactBatches {
     let mut batches = Vec::new();
     let damage = cut_into(&mut batches, object, directory, row, chunks, bytes).err();
-    Cut { batches, damage }
+    IntactBatches { batches, damage }
 }
 
 fn cut_into(
     batches: &mut Vec<(BatchHeader, Bytes)>,
     object: &str,
-    directory: &Directory,
+    directory: &SegmentDirectory,
     row: &DirectoryRow,
     chunks: Range<usize>,
     mut bytes: Bytes,
@@ -86,8 +92,8 @@ fn cut_into(
     Ok(())
 }
 
-/// The batches at the start of `bytes` that are certain to be those written though nothing else tells: whole by their own
-/// checksum, which leaves out offset and epoch, without a gap from offset `next` on, of these epochs.
+/// The batches at the start of `bytes` that are certain to be those written though nothing else tells: whole by their
+/// own checksum, which leaves out offset and epoch, without a gap from offset `next` on, of these epochs.
 pub fn certain(
     bytes: Bytes,
     mut next: Offset,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Buf, BufMut, BytesMut};
 use uuid::Uuid;
 
-use super::layout::Trailer;
+use super::layout::SegmentTrailer;
 use super::{HEADER_LENGTH, SegmentError};
 use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
 
@@ -57,7 +57,7 @@ impl DirectoryRow {
 
 /// Whole batches of one partition, some 64 KiB; the unit that is read and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub struct SegmentChunk {
     /// Base offset of its first batch.
     pub offset: Offset,
     /// Where it starts.
@@ -70,13 +70,13 @@ pub struct Chunk {
 
 /// Which partitions are in a segment, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Directory {
+pub struct SegmentDirectory {
     /// By (topic id, partition), ascending.
     pub rows: Vec<DirectoryRow>,
-    pub(super) chunks: Vec<Chunk>,
+    pub(super) chunks: Vec<SegmentChunk>,
 }
 
-impl Directory {
+impl SegmentDirectory {
     /// The row of a partition, if it is in the segment.
     pub fn row(&self, topic: TopicId, partition: PartitionId) -> Option<&DirectoryRow> {
         let at = self.rows.binary_search_by_key(&(topic, partition), DirectoryRow::key).ok()?;
@@ -91,7 +91,7 @@ impl Directory {
     }
 
     /// The chunks of a row, at least one.
-    pub fn chunks(&self, row: &DirectoryRow) -> &[Chunk] {
+    pub fn chunks(&self, row: &DirectoryRow) -> &[SegmentChunk] {
         let start = row.first_chunk as usize;
         self.chunks.get(start..start + row.chunks as usize).unwrap_or_default()
     }
@@ -164,7 +164,7 @@ impl Directory {
     }
 
     /// Reads it from exactly its bytes.
-    pub(super) fn decode(object: &str, trailer: &Trailer, mut bytes: &[u8]) -> Result<Self, SegmentError> {
+    pub(super) fn decode(object: &str, trailer: &SegmentTrailer, mut bytes: &[u8]) -> Result<Self, SegmentError> {
         let damaged = |reason: &str| SegmentError::damaged(object, reason);
         let (topics, rows, chunks) = (trailer.topics, trailer.rows, trailer.chunks);
         if bytes.len() as u64 != Self::encoded_length(topics, rows, chunks) {
@@ -207,9 +207,9 @@ impl Directory {
             first_chunk = first_chunk.saturating_add(row.chunks);
             position += row.length;
             let chunks = self.chunks(row);
-            let starts_right = |chunk: &Chunk| chunk.offset == row.first && chunk.position == row.position;
-            let ascend = |pair: &[Chunk]| pair[0].offset < pair[1].offset && pair[0].position < pair[1].position;
-            let ends_right = |chunk: &Chunk| chunk.offset <= row.last && chunk.position < row.end();
+            let starts_right = |chunk: &SegmentChunk| chunk.offset == row.first && chunk.position == row.position;
+            let ascend = |pair: &[SegmentChunk]| pair[0].offset < pair[1].offset && pair[0].position < pair[1].position;
+            let ends_right = |chunk: &SegmentChunk| chunk.offset <= row.last && chunk.position < row.end();
             if !chunks.first().is_some_and(starts_right)
                 || !chunks.windows(2).all(ascend)
                 || !chunks.last().is_some_and(ends_right)
@@ -258,8 +258,8 @@ fn decode_row(bytes: &mut &[u8]) -> DirectoryRow {
     }
 }
 
-fn decode_chunk(bytes: &mut &[u8]) -> Chunk {
-    Chunk {
+fn decode_chunk(bytes: &mut &[u8]) -> SegmentChunk {
+    SegmentChunk {
         offset: bytes.get_i64_le(),
         position: bytes.get_u64_le(),
         max_timestamp: bytes.get_i64_le(),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::layout::Trailer;
+use super::layout::SegmentTrailer;
 use super::{DirectoryRow, SegmentError, SegmentReader, VERSION};
 use crate::ids::{Offset, PartitionId, Timestamp};
 use chronik_store::SharedStore;
@@ -73,7 +73,7 @@ pub struct PartitionDescription {
 pub async fn inspect(store: SharedStore, key: &str) -> Result<SegmentDescription, SegmentError> {
     let reader = SegmentReader::open(store, key).await?;
     let damage = find_damage(&reader).await?;
-    let Trailer { header, log_length, directory_position, directory_crc, .. } = *reader.trailer();
+    let SegmentTrailer { header, log_length, directory_position, directory_crc, .. } = *reader.trailer();
     let topics = reader.directory().rows.chunk_by(|a, b| a.topic == b.topic);
     Ok(SegmentDescription {
         key: key.to_owned(),

@@ -83,7 +83,7 @@ impl SegmentHeader {
 
 /// Where everything else is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trailer {
+pub(super) struct SegmentTrailer {
     pub header: SegmentHeader,
     pub log_position: u64,
     pub log_length: u64,
@@ -97,7 +97,7 @@ pub(super) struct Trailer {
     pub directory_crc: u32,
 }
 
-impl Trailer {
+impl SegmentTrailer {
     pub(super) fn encode(&self, out: &mut BytesMut) {
         let start = out.len();
         self.header.encode(out);

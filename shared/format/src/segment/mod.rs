@@ -38,7 +38,7 @@ mod tests;
 mod writer;
 
 pub use chunk::certain;
-pub use directory::{Chunk, Directory, DirectoryRow};
+pub use directory::{DirectoryRow, SegmentChunk, SegmentDirectory};
 pub use error::SegmentError;
 pub use inspect::{PartitionDescription, SegmentDescription, TopicDescription, inspect};
 pub use layout::{HEADER_LENGTH, SegmentHeader, TRAILER_LENGTH, VERSION};

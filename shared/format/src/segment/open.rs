@@ -6,8 +6,8 @@ use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
 use super::directory::DIRECTORY_BYTES_MAX;
-use super::layout::Trailer;
-use super::{Directory, HEADER_LENGTH, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
+use super::layout::SegmentTrailer;
+use super::{HEADER_LENGTH, SegmentDirectory, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
 use crate::ids::{Incarnation, LaneId};
 
 /// The most bytes of a command log that a reader accepts.
@@ -16,15 +16,15 @@ const LOG_BYTES_MAX: u64 = 256 << 20;
 /// Trailer and directory.
 #[derive(Debug)]
 pub(super) struct SegmentEnd {
-    pub trailer: Trailer,
-    pub directory: Directory,
+    pub trailer: SegmentTrailer,
+    pub directory: SegmentDirectory,
 }
 
 impl SegmentEnd {
     /// Reads both from the last bytes of an object of `size` bytes; `Err(range)` inside says which bytes it takes
     /// if `end` does not reach back far enough.
     pub(super) fn decode(object: &str, size: u64, end: &[u8]) -> Result<Result<Self, Range<u64>>, SegmentError> {
-        let trailer = Trailer::decode(object, size, end)?;
+        let trailer = SegmentTrailer::decode(object, size, end)?;
         if trailer.directory_length > DIRECTORY_BYTES_MAX {
             return Err(SegmentError::damaged(object, "its directory is longer than any can be"));
         }
@@ -35,7 +35,7 @@ impl SegmentEnd {
             return Ok(Err(trailer.directory_position..size));
         };
         let bytes = &end[start..end.len() - TRAILER_LENGTH as usize];
-        let directory = Directory::decode(object, &trailer, bytes)?;
+        let directory = SegmentDirectory::decode(object, &trailer, bytes)?;
         Ok(Ok(Self { trailer, directory }))
     }
 }
@@ -63,12 +63,12 @@ fn fuzz_directory(mut bytes: &[u8]) {
     let mut count = || bytes.try_get_u8().map_or(0, |count| u32::from(count % 32));
     let (topics, rows, chunks) = (count(), count(), count());
     let log_position = u64::from(bytes.try_get_u32_le().unwrap_or(0)) + HEADER_LENGTH;
-    let Some(bytes) = bytes.get(..Directory::encoded_length(topics, rows, chunks) as usize) else {
+    let Some(bytes) = bytes.get(..SegmentDirectory::encoded_length(topics, rows, chunks) as usize) else {
         return;
     };
     let header =
         SegmentHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0), first: 1, last: 1 };
-    let trailer = Trailer {
+    let trailer = SegmentTrailer {
         header,
         log_position,
         log_length: 0,
@@ -81,7 +81,7 @@ fn fuzz_directory(mut bytes: &[u8]) {
         log_crc: 0,
         directory_crc: crc32c::crc32c(bytes),
     };
-    let Ok(directory) = Directory::decode("fuzz", &trailer, bytes) else {
+    let Ok(directory) = SegmentDirectory::decode("fuzz", &trailer, bytes) else {
         return;
     };
     for row in &directory.rows {

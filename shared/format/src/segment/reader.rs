@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::chunk::Cut;
-use super::layout::Trailer;
+use super::chunk::IntactBatches;
+use super::layout::SegmentTrailer;
 use super::open::SegmentEnd;
-use super::{BuiltSegment, Directory, DirectoryRow, LogEntry, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
+use super::{
+    BuiltSegment, DirectoryRow, LogEntry, SegmentDirectory, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log,
+};
 use crate::batch::{self, BatchHeader};
 use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_store::{SharedStore, Store, StoreError};
@@ -80,7 +82,7 @@ impl SegmentReader {
     }
 
     /// What is in it, and where.
-    pub fn directory(&self) -> &Directory {
+    pub fn directory(&self) -> &SegmentDirectory {
         &self.end.directory
     }
 
@@ -96,7 +98,7 @@ impl SegmentReader {
 
     /// The command log: one entry for each index of the header's range.
     pub async fn log(&self) -> Result<Vec<LogEntry>, SegmentError> {
-        let Trailer { header, log_position, directory_position, log_entries, log_crc, .. } = self.end.trailer;
+        let SegmentTrailer { header, log_position, directory_position, log_entries, log_crc, .. } = self.end.trailer;
         let bytes = self.store.read(&self.key, Some(log_position..directory_position)).await?;
         if crc32c::crc32c(&bytes) != log_crc {
             return Err(SegmentError::damaged(&self.key, "the command log's checksum does not fit"));
@@ -118,7 +120,7 @@ impl SegmentReader {
         let chunks = chunk::wanted(self.directory(), row, from, max_bytes);
         let mut bytes = 0;
         let mut batches = Vec::new();
-        let Cut { batches: cut, damage } = self.cut(row, chunks.clone()).await?;
+        let IntactBatches { batches: cut, damage } = self.cut(row, chunks.clone()).await?;
         for (header, batch) in cut {
             if header.last_offset() < from {
                 continue;
@@ -177,7 +179,7 @@ impl SegmentReader {
         Ok(None)
     }
 
-    pub(super) fn trailer(&self) -> &Trailer {
+    pub(super) fn trailer(&self) -> &SegmentTrailer {
         &self.end.trailer
     }
 
@@ -186,11 +188,11 @@ impl SegmentReader {
         row: &DirectoryRow,
         chunks: Range<usize>,
     ) -> Result<Vec<(BatchHeader, Bytes)>, SegmentError> {
-        let Cut { batches, damage } = self.cut(row, chunks).await?;
+        let IntactBatches { batches, damage } = self.cut(row, chunks).await?;
         damage.map_or(Ok(batches), Err)
     }
 
-    async fn cut(&self, row: &DirectoryRow, chunks: Range<usize>) -> Result<Cut, SegmentError> {
+    async fn cut(&self, row: &DirectoryRow, chunks: Range<usize>) -> Result<IntactBatches, SegmentError> {
         let range = chunk::range(self.directory(), row, &chunks);
         let bytes = match self.store.read(&self.key, Some(range.clone())).await {
             Err(StoreError::BeyondEnd { size, .. }) if size > range.start => {
@@ -223,11 +225,11 @@ pub async fn verify_stored(store: &dyn Store, key: &str, built: &BuiltSegment) -
     if stored != size {
         return Err(SegmentError::damaged(key, format!("it has {stored} bytes instead of {size}")));
     }
-    let trailer = Trailer::decode(key, size, &store.read(key, Some(size - TRAILER_LENGTH..size)).await?)?;
+    let trailer = SegmentTrailer::decode(key, size, &store.read(key, Some(size - TRAILER_LENGTH..size)).await?)?;
     check_is_known(key, &trailer, built.directory_position, built.directory_crc)
 }
 
-fn check_is_known(key: &str, trailer: &Trailer, position: u64, crc: u32) -> Result<(), SegmentError> {
+fn check_is_known(key: &str, trailer: &SegmentTrailer, position: u64, crc: u32) -> Result<(), SegmentError> {
     if (trailer.directory_position, trailer.directory_crc) == (position, crc) {
         return Ok(());
     }

@@ -4,10 +4,10 @@ use std::panic::AssertUnwindSafe;
 
 use bytes::{Bytes, BytesMut};
 
-use super::directory::{Chunk, Directory, DirectoryRow};
-use super::layout::Trailer;
+use super::directory::{DirectoryRow, SegmentChunk, SegmentDirectory};
+use super::layout::SegmentTrailer;
 use super::{HEADER_LENGTH, LogEntry, SegmentError, SegmentHeader, log};
-use crate::batch::{BatchHeader, TimeSpan, Unpacker, time_span};
+use crate::batch::{BatchHeader, BatchUnpacker, TimeSpan, time_span};
 use crate::ids::{Offset, PartitionId, TopicId};
 
 /// A chunk ends with the batch that makes it at least this long.
@@ -32,7 +32,7 @@ pub struct BuiltSegment {
     /// Bytes of the object.
     pub size: u64,
     /// What is in it, and where.
-    pub directory: Directory,
+    pub directory: SegmentDirectory,
     /// Where the directory starts.
     pub directory_position: u64,
     /// CRC-32C of the directory.
@@ -56,8 +56,8 @@ pub fn build(
     let mut start = BytesMut::with_capacity(HEADER_LENGTH as usize);
     header.encode(&mut start);
     let mut parts = vec![start.freeze()];
-    let mut directory = Directory::default();
-    let mut unpacker = Unpacker::default();
+    let mut directory = SegmentDirectory::default();
+    let mut unpacker = BatchUnpacker::default();
     let mut log_position = HEADER_LENGTH;
     for PartitionBatches { topic, partition, batches } in partitions {
         let row = list_batches(topic, partition, log_position, &batches, &mut directory.chunks, &mut unpacker)
@@ -69,7 +69,7 @@ pub fn build(
 
     let mut end = BytesMut::new();
     let topics = directory.encode(&mut end);
-    let trailer = Trailer {
+    let trailer = SegmentTrailer {
         header,
         log_position,
         log_length: log_bytes.len() as u64,
@@ -85,7 +85,7 @@ pub fn build(
     trailer.encode(&mut end);
     let size = trailer.directory_position + end.len() as u64;
     parts.extend([log_bytes, end.freeze()]);
-    let Trailer { directory_position, directory_crc, .. } = trailer;
+    let SegmentTrailer { directory_position, directory_crc, .. } = trailer;
     Ok(BuiltSegment { parts, size, directory, directory_position, directory_crc })
 }
 
@@ -95,8 +95,8 @@ fn list_batches(
     partition: PartitionId,
     position: u64,
     batches: &[Bytes],
-    chunks: &mut Vec<Chunk>,
-    unpacker: &mut Unpacker,
+    chunks: &mut Vec<SegmentChunk>,
+    unpacker: &mut BatchUnpacker,
 ) -> Result<DirectoryRow, String> {
     let first_chunk = chunks.len();
     let mut row: Option<DirectoryRow> = None;
@@ -128,7 +128,7 @@ fn list_batches(
             chunks: 0,
         });
         if chunk_length >= CHUNK_BYTES {
-            chunks.push(Chunk { offset: base_offset, position: row.end(), max_timestamp: latest, crc: 0 });
+            chunks.push(SegmentChunk { offset: base_offset, position: row.end(), max_timestamp: latest, crc: 0 });
             chunk_length = 0;
             row.chunks += 1;
         }
@@ -147,8 +147,9 @@ fn list_batches(
     row.ok_or_else(|| "it has no batches".to_owned())
 }
 
-/// When a batch's records happened. A decoder that panics over a producer's bytes must not keep the log from being shipped.
-fn span_of(batch: &Bytes, unpacker: &mut Unpacker) -> TimeSpan {
+/// When a batch's records happened. A decoder that panics over a producer's bytes must not keep the log from being
+/// shipped.
+fn span_of(batch: &Bytes, unpacker: &mut BatchUnpacker) -> TimeSpan {
     let span = std::panic::catch_unwind(AssertUnwindSafe(|| time_span(batch, unpacker)));
     span.ok().flatten().unwrap_or(TimeSpan::ANY)
 }

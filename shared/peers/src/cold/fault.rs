@@ -7,8 +7,8 @@ use super::ColdError;
 use chronik_format::catalog::CatalogError;
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 use chronik_service::http_client::ToldProblem;
-use chronik_service::problem::Problem;
-use chronik_store::{Cause, StoreError};
+use chronik_service::problem::HttpProblem;
+use chronik_store::{ErrorCause, StoreError};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -42,7 +42,7 @@ enum CatalogFault {
 /// What a store is asked to do, as far as errors name it.
 const OPERATIONS: [&str; 6] = ["create", "overwrite", "read", "info", "list", "delete"];
 
-impl From<ColdError> for Problem {
+impl From<ColdError> for HttpProblem {
     /// 404 `not_in_catalog`, 409 `damaged_segment` and `unknown_version`, 503 `storage_unavailable`.
     fn from(error: ColdError) -> Self {
         let (status, code) = match &error {
@@ -53,7 +53,7 @@ impl From<ColdError> for Problem {
         };
         let told = error.to_string();
         let fault = serde_json::to_value(Fault::from(error)).unwrap_or(Value::Null);
-        Problem::new(status, code, told).with("fault", fault)
+        HttpProblem::new(status, code, told).with("fault", fault)
     }
 }
 
@@ -115,7 +115,7 @@ impl From<StoreFault> for StoreError {
                     key,
                     message,
                     // Whoever asks here is not who asked the store.
-                    cause: Cause::Passing,
+                    cause: ErrorCause::Passing,
                 }
             }
         }
@@ -159,7 +159,7 @@ mod tests {
                     operation,
                     key: key(),
                     message: reason(),
-                    cause: Cause::Passing,
+                    cause: ErrorCause::Passing,
                 })
                 .chain([
                     StoreError::NotFound { key: key() },
@@ -186,7 +186,7 @@ mod tests {
     fn every_error_comes_back_as_it_was() {
         for error in all() {
             let expected = format!("{error:?}");
-            let problem = Problem::from(error);
+            let problem = HttpProblem::from(error);
             let members = problem.document().as_object().unwrap().clone();
             let (status, code, detail) = (problem.status.as_u16(), problem.code.to_owned(), problem.detail);
             let back = told(&ToldProblem { status, code, detail, members });

@@ -23,14 +23,14 @@ use bytes::Bytes;
 
 use chronik_format::catalog::CatalogReader;
 use chronik_format::ids::{LaneId, Offset, PartitionId, Timestamp, TopicId};
-use chronik_service::setting::Shares;
+use chronik_service::setting::CacheShares;
 use chronik_store::SharedStore;
 
 /// A handle on a reader of old records.
 pub type SharedColdReader = Arc<dyn ColdReader>;
 
 /// What a lane has in the bucket: its catalog, empty until it is refreshed, and its old records.
-pub fn readers(store: &SharedStore, lane: LaneId, memory: &Shares) -> (Arc<CatalogReader>, Arc<BucketReader>) {
+pub fn readers(store: &SharedStore, lane: LaneId, memory: &CacheShares) -> (Arc<CatalogReader>, Arc<BucketReader>) {
     let catalog = Arc::new(CatalogReader::new(store.clone(), lane, memory.catalog as u64));
     let cold = BucketReader::new(store.clone(), catalog.clone(), memory.directories as u64);
     (catalog, Arc::new(cold))
@@ -77,8 +77,8 @@ pub enum ColdError {
 #[async_trait]
 pub trait ColdReader: Send + Sync {
     /// Whole batches in offset order without a gap, the first one containing `offset`, at most about `max_bytes` but
-    /// at least one. Every batch's CRC has been checked. What lies before something that can't be read is returned: only
-    /// what can't be read at `offset` itself is an error.
+    /// at least one. Every batch's CRC has been checked. What lies before something that can't be read is returned:
+    /// only what can't be read at `offset` itself is an error.
     async fn fetch(
         &self,
         topic: TopicId,

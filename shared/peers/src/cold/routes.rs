@@ -22,7 +22,7 @@ use super::SharedColdReader;
 use chronik_format::batch::{CONTENT_TYPE_BATCHES, pack};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_service::admission::Turns;
-use chronik_service::problem::Problem;
+use chronik_service::problem::HttpProblem;
 
 /// Bytes of batches in an answer, but at least one batch.
 pub(super) const FETCH_BYTES_MAX: usize = 8 << 20;
@@ -49,11 +49,11 @@ pub(super) struct TimeAsked {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct TimeFound {
-    pub(super) found: Option<Found>,
+    pub(super) found: Option<FoundOffset>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Found {
+pub(super) struct FoundOffset {
     pub(super) offset: Offset,
     pub(super) timestamp: Timestamp,
 }
@@ -73,7 +73,7 @@ pub fn routes(cold: SharedColdReader, held: IntGauge) -> Router {
 async fn fetch(
     State(served): State<Arc<Served>>,
     asked: Result<Json<FetchAsked>, JsonRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, HttpProblem> {
     let FetchAsked { topic, partition, offset, max_bytes } = parameters(asked)?;
     let turn = served.turns.take().await?;
     let max_bytes = max_bytes.min(FETCH_BYTES_MAX);
@@ -85,15 +85,15 @@ async fn fetch(
 async fn time(
     State(served): State<Arc<Served>>,
     asked: Result<Json<TimeAsked>, JsonRejection>,
-) -> Result<Json<TimeFound>, Problem> {
+) -> Result<Json<TimeFound>, HttpProblem> {
     let TimeAsked { topic, partition, from, timestamp } = parameters(asked)?;
     let _turn = served.turns.take().await?;
     let found = served.cold.offset_for_time(topic, partition, from, timestamp).await?;
-    let found = found.map(|(offset, timestamp)| Found { offset, timestamp });
+    let found = found.map(|(offset, timestamp)| FoundOffset { offset, timestamp });
     Ok(Json(TimeFound { found }))
 }
 
-fn parameters<T>(asked: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
-    let Json(asked) = asked.map_err(|error| Problem::new(400, "invalid_parameter", error.body_text()))?;
+fn parameters<T>(asked: Result<Json<T>, JsonRejection>) -> Result<T, HttpProblem> {
+    let Json(asked) = asked.map_err(|error| HttpProblem::new(400, "invalid_parameter", error.body_text()))?;
     Ok(asked)
 }

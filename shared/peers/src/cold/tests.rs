@@ -18,7 +18,7 @@ use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::job::IndexSettings;
 use chronik_format::names::{self, ExportName, SegmentName};
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
-use chronik_store::faulty::{Fault, FaultyStore, Operation};
+use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, Store, StoreError, memory};
 
 const LANE: LaneId = LaneId(0);
@@ -190,7 +190,7 @@ async fn a_store_that_fails_is_not_the_end_of_the_records() {
     let history = three_segments().await;
     let reader = history.reader(1 << 20);
     for key in ["latest", ".catalog", ".seg"] {
-        history.store.fail(Operation::Read, key, Fault::Before, 1);
+        history.store.fail(StoreOperation::Read, key, StoreFault::Before, 1);
         let error = reader.fetch(TOPIC, 0, 0, 1 << 20).await.unwrap_err();
         assert!(!matches!(error, ColdError::NotInCatalog { .. }), "{key}: {error}");
     }

@@ -17,7 +17,7 @@ const BATCH_OVERHEAD: usize = 128;
 
 /// The copies.
 #[derive(Debug)]
-pub(super) struct Copies {
+pub(super) struct TailCopies {
     topics: HashMap<TopicId, TopicCopy>,
     followings: u64,
     bytes: usize,
@@ -53,7 +53,7 @@ struct Held {
 
 /// What became of a query's wish that a topic be followed.
 #[derive(Debug)]
-pub(super) enum Wish {
+pub(super) enum FollowOutcome {
     /// It is followed; the notice tells of every change.
     Followed(Arc<Notify>),
     /// It is to be followed from now on, under this number.
@@ -62,7 +62,7 @@ pub(super) enum Wish {
     Refused,
 }
 
-impl Copies {
+impl TailCopies {
     pub(super) fn new(bytes_max: usize, topics_max: usize) -> Self {
         Self { topics: HashMap::new(), followings: 0, bytes: 0, bytes_max, topics_max }
     }
@@ -78,15 +78,15 @@ impl Copies {
     }
 
     /// A query is about a topic that stands there; what is below its start is let go.
-    pub(super) fn wish(&mut self, position: &TailTopic, now: Instant) -> Wish {
+    pub(super) fn wish(&mut self, position: &TailTopic, now: Instant) -> FollowOutcome {
         if let Some(copy) = self.topics.get_mut(&position.id) {
             copy.last_query = now;
             let freed = copy.let_go_below_starts(position);
             self.bytes -= freed;
-            return Wish::Followed(copy.changed.clone());
+            return FollowOutcome::Followed(copy.changed.clone());
         }
         if self.topics.len() >= self.topics_max {
-            return Wish::Refused;
+            return FollowOutcome::Refused;
         }
         let changed = Arc::new(Notify::new());
         let copy = TopicCopy {
@@ -101,7 +101,7 @@ impl Copies {
         let following = copy.following;
         self.topics.insert(position.id, copy);
         self.stand(position);
-        Wish::New(changed, following)
+        FollowOutcome::New(changed, following)
     }
 
     /// Whether the topic is still followed under this number and was asked for less than `idle` ago.
@@ -111,8 +111,8 @@ impl Copies {
             .is_some_and(|copy| copy.following == following && now.duration_since(copy.last_query) < idle)
     }
 
-    /// Takes in where the topic stands: what is below its start is let go, and all of a partition that ends earlier than
-    /// its copy, for then it has lost records and may give others the same offsets.
+    /// Takes in where the topic stands: what is below its start is let go, and all of a partition that ends earlier
+    /// than its copy, for then it has lost records and may give others the same offsets.
     pub(super) fn stand(&mut self, position: &TailTopic) {
         let Some(copy) = self.topics.get_mut(&position.id) else {
             return;
@@ -134,8 +134,8 @@ impl Copies {
         copy.changed.notify_waiters();
     }
 
-    /// The broker did not answer, so nobody needs to wait for the copy. It is begun anew: when the broker is back it may
-    /// have been recovered without its last records, and give their offsets to others.
+    /// The broker did not answer, so nobody needs to wait for the copy. It is begun anew: when the broker is back it
+    /// may have been recovered without its last records, and give their offsets to others.
     pub(super) fn fail(&mut self, topic: TopicId) {
         let Some(copy) = self.topics.get_mut(&topic) else {
             return;
@@ -175,8 +175,8 @@ impl Copies {
     }
 
     /// Adds batches that begin where the partition's copy ends, and lets go of others until the limit is kept: first of
-    /// topics that were not asked for as recently, then of this topic's own. Topics that were given up are no longer followed.
-    /// Where the partition's copy ends now, if there is one.
+    /// topics that were not asked for as recently, then of this topic's own. Topics that were given up are no longer
+    /// followed. Where the partition's copy ends now, if there is one.
     pub(super) fn add(
         &mut self,
         topic: TopicId,
@@ -332,7 +332,7 @@ mod tests {
         TailTopic { id, search_enabled: true, index: IndexSettings::default(), partitions: partitions.collect() }
     }
 
-    fn counts(copies: &Copies) {
+    fn counts(copies: &TailCopies) {
         let held = |copy: &TopicCopy| -> usize {
             let batches = copy.partitions.values().flat_map(|partition| &partition.batches);
             batches.map(Held::cost).sum()
@@ -346,9 +346,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_added_is_read_from_any_offset_in_it() {
-        let mut copies = Copies::new(1 << 20, 2);
+        let mut copies = TailCopies::new(1 << 20, 2);
         let told = position(A, &[(4, 10), (0, 0)]);
-        assert!(matches!(copies.wish(&told, Instant::now()), Wish::New(..)));
+        assert!(matches!(copies.wish(&told, Instant::now()), FollowOutcome::New(..)));
         assert_eq!(copies.behind(&told), [(0, 4..10)]);
         copies.add(A, 0, 4, &[batch_at(4, 3), batch_at(7, 1)]);
         assert!(copies.is_on_the_way(&told));
@@ -365,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_shipped_is_let_go() {
-        let mut copies = Copies::new(1 << 20, 2);
+        let mut copies = TailCopies::new(1 << 20, 2);
         copies.wish(&position(A, &[(0, 4)]), Instant::now());
         copies.add(A, 0, 0, &[batch_at(0, 2), batch_at(2, 2)]);
         copies.stand(&position(A, &[(2, 4)]));
@@ -378,7 +378,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_broker_may_have_lost_is_not_kept() {
-        let mut copies = Copies::new(1 << 20, 2);
+        let mut copies = TailCopies::new(1 << 20, 2);
         copies.wish(&position(A, &[(0, 4)]), Instant::now());
         copies.add(A, 0, 0, &[batch_at(0, 2), batch_at(2, 2)]);
         copies.stand(&position(A, &[(0, 3)]));
@@ -393,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_topic_asked_for_last_is_kept_longest() {
-        let mut copies = Copies::new(12 * 300, 3);
+        let mut copies = TailCopies::new(12 * 300, 3);
         let now = Instant::now();
         copies.wish(&position(A, &[(0, 90)]), now);
         copies.wish(&position(B, &[(0, 90)]), now + Duration::from_secs(1));
@@ -417,15 +417,15 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_topics_are_followed_than_may_be() {
-        let mut copies = Copies::new(1 << 20, 1);
+        let mut copies = TailCopies::new(1 << 20, 1);
         let now = Instant::now();
         copies.wish(&position(A, &[]), now);
-        assert!(matches!(copies.wish(&position(B, &[]), now), Wish::Refused));
-        assert!(matches!(copies.wish(&position(A, &[]), now), Wish::Followed(_)));
+        assert!(matches!(copies.wish(&position(B, &[]), now), FollowOutcome::Refused));
+        assert!(matches!(copies.wish(&position(A, &[]), now), FollowOutcome::Followed(_)));
         copies.remove(A, 7);
         assert_eq!(copies.topics(), 1, "another following is meant");
         copies.remove(A, 0);
-        assert!(matches!(copies.wish(&position(B, &[]), now), Wish::New(..)));
+        assert!(matches!(copies.wish(&position(B, &[]), now), FollowOutcome::New(..)));
         let idle = Duration::from_secs(5);
         assert!(copies.is_wanted(B, 1, now, idle) && !copies.is_wanted(B, 1, now + idle, idle));
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::copies::{Copies, Wish};
+use super::copies::{FollowOutcome, TailCopies};
 use super::{SharedTail, Tail, TailError, TailTopic};
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 use chronik_service::telemetry::Metrics;
@@ -55,7 +55,7 @@ pub struct FollowedTail {
 }
 
 /// Keeps the copies of a [`FollowedTail`] up to date. Without it everything is read from the broker.
-pub struct Follower {
+pub struct TailFollower {
     shared: Arc<Shared>,
     wanted: mpsc::Receiver<Wanted>,
 }
@@ -63,7 +63,7 @@ pub struct Follower {
 struct Shared {
     tail: SharedTail,
     limits: FollowLimits,
-    copies: Mutex<Copies>,
+    copies: Mutex<TailCopies>,
     metrics: FollowMetrics,
 }
 
@@ -81,26 +81,26 @@ struct FollowMetrics {
 }
 
 impl FollowedTail {
-    /// A copy of `tail`. Somebody has to [run](Follower::run) the follower.
-    pub fn new(tail: SharedTail, limits: FollowLimits, metrics: &Metrics) -> (Self, Follower) {
+    /// A copy of `tail`. Somebody has to [run](TailFollower::run) the follower.
+    pub fn new(tail: SharedTail, limits: FollowLimits, metrics: &Metrics) -> (Self, TailFollower) {
         let (sender, wanted) = mpsc::channel(limits.topics.max(1));
         let shared = Arc::new(Shared {
             tail,
             limits,
-            copies: Mutex::new(Copies::new(limits.bytes, limits.topics)),
+            copies: Mutex::new(TailCopies::new(limits.bytes, limits.topics)),
             metrics: FollowMetrics::register(metrics),
         });
         let followed = Self { shared: shared.clone(), wanted: sender };
-        (followed, Follower { shared, wanted })
+        (followed, TailFollower { shared, wanted })
     }
 
     /// Waits for the topic's copy to get to `position`, as long as there is hope.
     async fn await_copy(&self, position: &TailTopic) {
         let wish = self.shared.copies().wish(position, Instant::now());
         let changed = match wish {
-            Wish::Refused => return,
-            Wish::Followed(changed) => changed,
-            Wish::New(changed, following) => {
+            FollowOutcome::Refused => return,
+            FollowOutcome::Followed(changed) => changed,
+            FollowOutcome::New(changed, following) => {
                 let position = position.clone();
                 let id = position.id;
                 if self.wanted.try_send(Wanted { position, following }).is_err() {
@@ -158,7 +158,7 @@ impl Tail for FollowedTail {
     }
 }
 
-impl Follower {
+impl TailFollower {
     /// Follows what queries are about until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut followings = FuturesUnordered::new();
@@ -177,7 +177,7 @@ impl Follower {
 }
 
 impl Shared {
-    fn copies(&self) -> MutexGuard<'_, Copies> {
+    fn copies(&self) -> MutexGuard<'_, TailCopies> {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -15,7 +15,7 @@ pub mod suite;
 #[cfg(test)]
 mod tests;
 
-pub use followed::{FollowLimits, FollowedTail, Follower};
+pub use followed::{FollowLimits, FollowedTail, TailFollower};
 pub use remote::RemoteTail;
 pub use routes::routes;
 

@@ -27,7 +27,7 @@ use super::{SharedTail, TailError, TailTopic};
 use chronik_format::batch::{CONTENT_TYPE_BATCHES, pack};
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 use chronik_service::admission::Turns;
-use chronik_service::problem::Problem;
+use chronik_service::problem::HttpProblem;
 
 /// Bytes of batches in an answer, but at least one batch.
 pub(super) const READ_BYTES_MAX: usize = 8 << 20;
@@ -70,8 +70,8 @@ struct Served {
     stopping: CancellationToken,
 }
 
-/// The routes. Requests that wait for records are answered at once when `stopping` is cancelled; `held` shows the bytes of
-/// batches in answers that are not sent yet.
+/// The routes. Requests that wait for records are answered at once when `stopping` is cancelled; `held` shows the bytes
+/// of batches in answers that are not sent yet.
 pub fn routes(tail: SharedTail, stopping: CancellationToken, held: IntGauge) -> Router {
     let served = Served { tail, reads: Turns::new(READS.0, READS.1), waits: Turns::new(WAITS, 0), held, stopping };
     Router::new()
@@ -81,7 +81,7 @@ pub fn routes(tail: SharedTail, stopping: CancellationToken, held: IntGauge) -> 
         .with_state(Arc::new(served))
 }
 
-async fn topics(State(served): State<Arc<Served>>) -> Result<Json<TopicNames>, Problem> {
+async fn topics(State(served): State<Arc<Served>>) -> Result<Json<TopicNames>, HttpProblem> {
     let topics = served.tail.topics().await?;
     Ok(Json(TopicNames { topics }))
 }
@@ -89,11 +89,11 @@ async fn topics(State(served): State<Arc<Served>>) -> Result<Json<TopicNames>, P
 async fn position(
     State(served): State<Arc<Served>>,
     asked: Result<Query<Position>, QueryRejection>,
-) -> Result<Json<TailTopic>, Problem> {
+) -> Result<Json<TailTopic>, HttpProblem> {
     let asked = parameters(asked)?;
     match (&asked.topic, asked.id) {
         (Some(topic), None) => {
-            let unknown = || Problem::new(404, "unknown_topic", format!("the broker has no topic {topic}"));
+            let unknown = || HttpProblem::new(404, "unknown_topic", format!("the broker has no topic {topic}"));
             Ok(Json(served.tail.topic(topic).await?.ok_or_else(unknown)?))
         }
         (None, Some(id)) => {
@@ -102,17 +102,17 @@ async fn position(
             let moved = served.tail.moved(id, asked.reach, wait);
             match served.stopping.run_until_cancelled(moved).await {
                 Some(moved) => Ok(Json(moved?)),
-                None => Err(Problem::new(503, "stopping", "the process is about to end")),
+                None => Err(HttpProblem::new(503, "stopping", "the process is about to end")),
             }
         }
-        _ => Err(Problem::new(400, "invalid_parameter", "either topic or id has to be given")),
+        _ => Err(HttpProblem::new(400, "invalid_parameter", "either topic or id has to be given")),
     }
 }
 
 async fn read(
     State(served): State<Arc<Served>>,
     asked: Result<Query<Read>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, HttpProblem> {
     let Read { topic, partition, from, max_bytes } = parameters(asked)?;
     let turn = served.reads.take().await?;
     let max_bytes = max_bytes.min(READ_BYTES_MAX);
@@ -121,20 +121,20 @@ async fn read(
     Ok(([(CONTENT_TYPE, CONTENT_TYPE_BATCHES)], body).into_response())
 }
 
-fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    let Query(asked) = asked.map_err(|error| Problem::new(400, "invalid_parameter", error.body_text()))?;
+fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, HttpProblem> {
+    let Query(asked) = asked.map_err(|error| HttpProblem::new(400, "invalid_parameter", error.body_text()))?;
     Ok(asked)
 }
 
-impl From<TailError> for Problem {
+impl From<TailError> for HttpProblem {
     fn from(error: TailError) -> Self {
         let told = error.to_string();
         match error {
-            TailError::UnknownTopic { id } => Problem::new(404, "unknown_topic", told).with("id", id.to_string()),
+            TailError::UnknownTopic { id } => HttpProblem::new(404, "unknown_topic", told).with("id", id.to_string()),
             TailError::TooOld { from, start } => {
-                Problem::new(410, "too_old", told).with("from", from).with("start", start)
+                HttpProblem::new(410, "too_old", told).with("from", from).with("start", start)
             }
-            TailError::Unavailable { message } => Problem::new(503, "tail_unavailable", message),
+            TailError::Unavailable { message } => HttpProblem::new(503, "tail_unavailable", message),
         }
     }
 }

@@ -16,8 +16,8 @@ use super::suite::{TailOwner, batch_at, tail_suite};
 use super::*;
 use chronik_format::batch::pack;
 use chronik_service::http_client::HttpClient;
-use chronik_service::loopback::{Loopback, client, endpoints};
-use chronik_service::problem::Problem;
+use chronik_service::loopback::{LoopbackServer, client, endpoints};
+use chronik_service::problem::HttpProblem;
 use chronik_service::telemetry::Metrics;
 
 fn held() -> IntGauge {
@@ -25,11 +25,11 @@ fn held() -> IntGauge {
 }
 
 /// A broker's tail over HTTP.
-async fn served(tail: &Arc<MemoryTail>) -> Loopback {
-    Loopback::serving(routes(tail.clone(), CancellationToken::new(), held())).await
+async fn served(tail: &Arc<MemoryTail>) -> LoopbackServer {
+    LoopbackServer::serving(routes(tail.clone(), CancellationToken::new(), held())).await
 }
 
-fn remote(servers: &[&Loopback]) -> RemoteTail {
+fn remote(servers: &[&LoopbackServer]) -> RemoteTail {
     RemoteTail::new(&endpoints(servers.iter().copied()), client())
 }
 
@@ -89,17 +89,17 @@ async fn the_next_address_is_asked_if_one_does_not_answer_like_a_broker() {
     let mut damaged = batch_at(0, 3).to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     for bad in [
-        Loopback::dead().await,
-        Loopback::answering(b"<html>it works</html>").await,
-        Loopback::saying(&b"220 smtp.example.org ESMTP\r\n"[..]).await,
-        Loopback::saying(&b"HTTP/1.1 500 Oops\r\ncontent-length: 2\r\n\r\n{}"[..]).await,
-        Loopback::saying(&b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"[..]).await,
-        Loopback::saying(&b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"[..]).await,
-        Loopback::breaking_off(&pack(&[batch_at(0, 3)])).await,
-        Loopback::answering(&pack(&[batch_at(0, 3)])[..50]).await,
-        Loopback::answering(&pack(&[damaged.into()])).await,
-        Loopback::answering(&pack(&[batch_at(0, 1)])).await,
-        Loopback::saying(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", u64::MAX)).await,
+        LoopbackServer::dead().await,
+        LoopbackServer::answering(b"<html>it works</html>").await,
+        LoopbackServer::saying(&b"220 smtp.example.org ESMTP\r\n"[..]).await,
+        LoopbackServer::saying(&b"HTTP/1.1 500 Oops\r\ncontent-length: 2\r\n\r\n{}"[..]).await,
+        LoopbackServer::saying(&b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"[..]).await,
+        LoopbackServer::saying(&b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"[..]).await,
+        LoopbackServer::breaking_off(&pack(&[batch_at(0, 3)])).await,
+        LoopbackServer::answering(&pack(&[batch_at(0, 3)])[..50]).await,
+        LoopbackServer::answering(&pack(&[damaged.into()])).await,
+        LoopbackServer::answering(&pack(&[batch_at(0, 1)])).await,
+        LoopbackServer::saying(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", u64::MAX)).await,
     ] {
         let alone = remote(&[&bad]);
         let error = alone.read(id, 0, 2, 1).await.unwrap_err();
@@ -115,7 +115,7 @@ async fn the_next_address_is_asked_if_one_does_not_answer_like_a_broker() {
 async fn an_address_that_hangs_is_given_up() {
     let tail = Arc::new(MemoryTail::default());
     tail.create("events", 1).await;
-    let (hanging, good) = (Loopback::hanging().await, served(&tail).await);
+    let (hanging, good) = (LoopbackServer::hanging().await, served(&tail).await);
     let both = remote(&[&hanging, &good]);
     assert!(both.topic("events").await.unwrap().is_some());
 }
@@ -127,7 +127,7 @@ async fn what_the_broker_says_is_not_taken_for_silence() {
     tail.append(id, 0, 3).await;
     tail.ship().await;
     let server = served(&tail).await;
-    let remote = remote(&[&server, &Loopback::dead().await]);
+    let remote = remote(&[&server, &LoopbackServer::dead().await]);
     let error = remote.read(id, 0, 2, 1).await.unwrap_err();
     assert!(matches!(error, TailError::TooOld { from: 2, start: 3 }), "{error}");
     assert_eq!(remote.topic("nothing").await.unwrap(), None);
@@ -141,13 +141,13 @@ async fn a_wrong_token_is_no_answer() {
     async fn guard(request: Request, next: Next) -> Response {
         match request.headers().get(AUTHORIZATION) {
             Some(token) if token == "Bearer right" => next.run(request).await,
-            _ => Problem::new(401, "unauthorized", "the token is wrong").into_response(),
+            _ => HttpProblem::new(401, "unauthorized", "the token is wrong").into_response(),
         }
     }
     let tail = Arc::new(MemoryTail::default());
     tail.create("events", 1).await;
     let guarded = routes(tail.clone(), CancellationToken::new(), held()).layer(from_fn(guard));
-    let server = Loopback::serving(guarded).await;
+    let server = LoopbackServer::serving(guarded).await;
     for (token, passes) in [(None, false), (Some("wrong"), false), (Some("right"), true)] {
         let client = HttpClient::new(token).unwrap();
         assert!(!format!("{client:?}").contains("right"));
@@ -165,7 +165,7 @@ async fn requests_that_wait_end_when_the_process_stops() {
     let tail = Arc::new(MemoryTail::default());
     let id = tail.create("events", 1).await;
     let stopping = CancellationToken::new();
-    let server = Loopback::serving(routes(tail.clone(), stopping.clone(), held())).await;
+    let server = LoopbackServer::serving(routes(tail.clone(), stopping.clone(), held())).await;
     let remote = remote(&[&server]);
     stopping.cancel();
     let error = remote.moved(id, 0, Duration::from_secs(20)).await.unwrap_err();

@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(600);
 const TAKE: Duration = Duration::from_secs(30);
 
 /// A listener with room for so many connections; another one is closed at once.
-pub struct Connections {
+pub struct HttpListener {
     listener: TcpListener,
     max: usize,
     is_full: bool,
@@ -38,7 +38,7 @@ pub struct Connections {
     refused: IntCounter,
 }
 
-impl Connections {
+impl HttpListener {
     /// At most `max` at a time.
     pub fn new(listener: TcpListener, max: usize, metrics: &Metrics) -> Self {
         Self {
@@ -54,8 +54,8 @@ impl Connections {
     }
 }
 
-impl Listener for Connections {
-    type Io = Connection<TcpStream>;
+impl Listener for HttpListener {
+    type Io = HttpConnection<TcpStream>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -63,7 +63,7 @@ impl Listener for Connections {
             let (stream, peer) = Listener::accept(&mut self.listener).await;
             if (self.open.get() as usize) < self.max {
                 self.is_full = false;
-                return (Connection::new(stream, Open::new(self.open.clone())), peer);
+                return (HttpConnection::new(stream, Open::new(self.open.clone())), peer);
             }
             self.refused.inc();
             if !self.is_full {
@@ -96,12 +96,12 @@ impl Drop for Open {
 
 /// Requests of one connection whose header has come whole and that are not answered yet.
 #[derive(Clone, Debug, Default)]
-pub struct Served(Arc<AtomicUsize>);
+pub struct OpenRequests(Arc<AtomicUsize>);
 
 /// One of them, until dropped.
-pub struct ServedRequest(Served);
+pub struct ServedRequest(OpenRequests);
 
-impl Served {
+impl OpenRequests {
     /// Counts a request.
     pub fn begin(&self) -> ServedRequest {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -119,8 +119,8 @@ impl Drop for ServedRequest {
     }
 }
 
-impl Connected<IncomingStream<'_, Connections>> for Served {
-    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+impl Connected<IncomingStream<'_, HttpListener>> for OpenRequests {
+    fn connect_info(stream: IncomingStream<'_, HttpListener>) -> Self {
         stream.io().served.clone()
     }
 }
@@ -140,18 +140,18 @@ enum Waiting {
 
 /// A stream that ends when its client has asked nothing, or not to the end, or has taken nothing of an answer, for too
 /// long.
-pub struct Connection<S> {
+pub struct HttpConnection<S> {
     stream: S,
     deadline: Pin<Box<Sleep>>,
     waiting: Waiting,
-    served: Served,
+    served: OpenRequests,
     _open: Open,
 }
 
-impl<S> Connection<S> {
+impl<S> HttpConnection<S> {
     fn new(stream: S, open: Open) -> Self {
         let deadline = Box::pin(sleep(FIRST_REQUEST));
-        Self { stream, deadline, waiting: Waiting::Next, served: Served::default(), _open: open }
+        Self { stream, deadline, waiting: Waiting::Next, served: OpenRequests::default(), _open: open }
     }
 
     fn wait(&mut self, waiting: Waiting, time: Duration) {
@@ -187,7 +187,7 @@ impl<S> Connection<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HttpConnection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_pending() {
@@ -198,7 +198,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HttpConnection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(written, cx)
@@ -234,14 +234,14 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (Connection<DuplexStream>, DuplexStream) {
+    fn pair() -> (HttpConnection<DuplexStream>, DuplexStream) {
         let (stream, client) = duplex(4);
         let gauge = IntGauge::new("chronik_test_open", "Counts.").unwrap();
-        (Connection::new(stream, Open::new(gauge)), client)
+        (HttpConnection::new(stream, Open::new(gauge)), client)
     }
 
     /// What the wait for more from the client ends with, and after which time.
-    async fn wait(connection: &mut Connection<DuplexStream>) -> (io::ErrorKind, Duration) {
+    async fn wait(connection: &mut HttpConnection<DuplexStream>) -> (io::ErrorKind, Duration) {
         let begun = Instant::now();
         let error = connection.read_u8().await.unwrap_err();
         (error.kind(), begun.elapsed())
@@ -292,7 +292,7 @@ mod tests {
     async fn a_connection_too_many_is_closed_and_makes_nobody_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, metrics) = (listener.local_addr().unwrap(), Metrics::new());
-        let mut connections = Connections::new(listener, 1, &metrics);
+        let mut connections = HttpListener::new(listener, 1, &metrics);
         let _first = TcpStream::connect(address).await.unwrap();
         let (held, _) = connections.accept().await;
         let mut second = TcpStream::connect(address).await.unwrap();

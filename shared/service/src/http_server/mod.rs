@@ -1,7 +1,7 @@
 //! The HTTP server that every service has: what the service brings, metrics and health.
 //!
 //! It answers from the moment the port is bound, so that whoever watches a process that takes long to start can tell
-//! that it lives. What the service brings comes later, by [`Web::offer`].
+//! that it lives. What the service brings comes later, by [`HttpServer::offer`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ use tower::ServiceExt;
 
 mod connections;
 
-use self::connections::{Connections, Served};
+use self::connections::{HttpListener, OpenRequests};
 use crate::handles;
-use crate::problem::{CONTENT_TYPE_PROBLEM, Problem};
+use crate::problem::{CONTENT_TYPE_PROBLEM, HttpProblem};
 use crate::setting::{HttpPlace, Secret};
 use crate::telemetry::{CONTENT_TYPE_METRICS, Metrics};
 
@@ -62,7 +62,7 @@ pub enum ListenError {
 
 /// A running HTTP server.
 #[derive(Debug)]
-pub struct Web {
+pub struct HttpServer {
     address: SocketAddr,
     services: Services,
     stop: CancellationToken,
@@ -72,18 +72,18 @@ pub struct Web {
 /// What the service brings, once it does.
 type Services = Arc<OnceLock<Router>>;
 
-impl Web {
+impl HttpServer {
     /// Binds the port and answers.
     pub async fn start(place: HttpPlace, metrics: Metrics, readiness: Readiness) -> Result<Self, ListenError> {
         let HttpPlace { address, token } = place;
         let listener = listen(address).await?;
         let address = listener.local_addr().map_err(|source| ListenError::Refused { address, source })?;
         let services = Services::default();
-        let connections = Connections::new(listener, handles::for_http(), &metrics);
+        let connections = HttpListener::new(listener, handles::for_http(), &metrics);
         let routes = routes(services.clone(), metrics, readiness, token);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let routes = routes.layer(from_fn(serve)).into_make_service_with_connect_info::<Served>();
+        let routes = routes.layer(from_fn(serve)).into_make_service_with_connect_info::<OpenRequests>();
         let served = tokio::spawn(async { axum::serve(connections, routes).with_graceful_shutdown(stopped).await });
         Ok(Self { address, services, stop, served })
     }
@@ -153,20 +153,20 @@ impl Readiness {
     }
 
     /// Nothing if the process can work.
-    fn problem(&self) -> Option<Problem> {
+    fn problem(&self) -> Option<HttpProblem> {
         if self.stopping.is_cancelled() {
-            return Some(Problem::new(503, "stopping", "the process is about to end"));
+            return Some(HttpProblem::new(503, "stopping", "the process is about to end"));
         }
         match self.condition.load().as_ref() {
             Condition::Ready => None,
             Condition::Starting => Some(starting()),
-            Condition::Unready(why) => Some(Problem::new(503, "not_ready", why.clone())),
+            Condition::Unready(why) => Some(HttpProblem::new(503, "not_ready", why.clone())),
         }
     }
 }
 
-fn starting() -> Problem {
-    Problem::new(503, "starting", "the process is starting; ask again in a moment")
+fn starting() -> HttpProblem {
+    HttpProblem::new(503, "starting", "the process is starting; ask again in a moment")
 }
 
 /// Health for everybody; the rest, and what is not there, for whoever knows the token.
@@ -206,10 +206,10 @@ async fn as_problem(response: Response) -> Response {
     let (parts, body) = response.into_parts();
     let problem = if status == StatusCode::PAYLOAD_TOO_LARGE {
         let detail = format!("the body of a request may have {BODY_BYTES_MAX} bytes, and this one has more");
-        Problem::new(status.as_u16(), code, detail).with("limit_bytes", BODY_BYTES_MAX)
+        HttpProblem::new(status.as_u16(), code, detail).with("limit_bytes", BODY_BYTES_MAX)
     } else {
         let detail = axum::body::to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
-        Problem::new(status.as_u16(), code, String::from_utf8_lossy(&detail))
+        HttpProblem::new(status.as_u16(), code, String::from_utf8_lossy(&detail))
     };
     let mut told = problem.into_response();
     for (name, value) in &parts.headers {
@@ -237,7 +237,7 @@ async fn check_token(State(token): State<Secret>, request: Request, next: Next) 
                     ("the token is not the one of this server", "Bearer realm=\"chronik\", error=\"invalid_token\"")
                 }
             };
-            let mut refusal = Problem::new(401, "unauthorized", detail).into_response();
+            let mut refusal = HttpProblem::new(401, "unauthorized", detail).into_response();
             let challenge = HeaderValue::from_static(challenge);
             refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             refusal
@@ -253,7 +253,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Tells the connection that the request's header has come whole, until the answer begins.
 async fn serve(request: Request, next: Next) -> Response {
-    let connection = request.extensions().get::<ConnectInfo<Served>>();
+    let connection = request.extensions().get::<ConnectInfo<OpenRequests>>();
     let _served = connection.map(|ConnectInfo(connection)| connection.begin());
     next.run(request).await
 }
@@ -269,12 +269,12 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
     }
 }
 
-async fn unknown_path(uri: Uri) -> Problem {
-    Problem::new(404, "unknown_path", format!("there is nothing at {}", uri.path()))
+async fn unknown_path(uri: Uri) -> HttpProblem {
+    HttpProblem::new(404, "unknown_path", format!("there is nothing at {}", uri.path()))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(405, "wrong_method", format!("{} can't be asked for with {method}", uri.path()))
+async fn wrong_method(method: Method, uri: Uri) -> HttpProblem {
+    HttpProblem::new(405, "wrong_method", format!("{} can't be asked for with {method}", uri.path()))
 }
 
 #[cfg(test)]
@@ -344,7 +344,7 @@ mod tests {
     async fn who_asks_nothing_is_let_go() {
         let place = HttpPlace { address: ([127, 0, 0, 1], 0).into(), token: None };
         let readiness = Readiness::new(CancellationToken::new());
-        let web = Web::start(place, Metrics::new(), readiness).await.unwrap();
+        let web = HttpServer::start(place, Metrics::new(), readiness).await.unwrap();
         let mut silent = tokio::net::TcpStream::connect(web.address()).await.unwrap();
         assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
     }
@@ -352,7 +352,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_drips_a_header_is_closed_and_who_waits_for_an_answer_is_not() {
         let place = HttpPlace { address: ([127, 0, 0, 1], 0).into(), token: None };
-        let web = Web::start(place, Metrics::new(), Readiness::new(CancellationToken::new())).await.unwrap();
+        let web = HttpServer::start(place, Metrics::new(), Readiness::new(CancellationToken::new())).await.unwrap();
         let slow = async |body: axum::body::Bytes| {
             tokio::time::sleep(Duration::from_secs(60)).await;
             body

@@ -15,7 +15,7 @@ pub struct CacheSettings {
 
 /// Who gets how much of the memory for caches, bytes; nothing for what a process does not do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shares {
+pub struct CacheShares {
     /// The catalog's pages.
     pub catalog: usize,
     /// Directories of segments.
@@ -29,7 +29,7 @@ pub struct Shares {
 
 /// What a process does with its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uses {
+pub enum CacheUses {
     /// It is a broker alone.
     Broker,
     /// It searches, beside a broker or alone.
@@ -38,12 +38,12 @@ pub enum Uses {
 
 impl CacheSettings {
     /// Divides the memory among those who use it.
-    pub fn shares(&self, uses: Uses) -> Shares {
-        let searches = |weight: usize| if uses == Uses::Broker { 0 } else { weight };
-        let weights = Shares { catalog: 1, directories: 1, tail: 2, archives: searches(3), scans: searches(1) };
+    pub fn shares(&self, uses: CacheUses) -> CacheShares {
+        let searches = |weight: usize| if uses == CacheUses::Broker { 0 } else { weight };
+        let weights = CacheShares { catalog: 1, directories: 1, tail: 2, archives: searches(3), scans: searches(1) };
         let all = weights.catalog + weights.directories + weights.tail + weights.archives + weights.scans;
         let part = |weight: usize| self.cache_memory_bytes.as_usize() / all * weight;
-        Shares {
+        CacheShares {
             catalog: part(weights.catalog),
             directories: part(weights.directories),
             tail: part(weights.tail),
@@ -60,11 +60,11 @@ mod tests {
     #[test]
     fn all_of_the_memory_goes_to_who_uses_it() {
         let settings = CacheSettings { cache_memory_bytes: ByteSize::mebibytes(240) };
-        for uses in [Uses::Broker, Uses::Search] {
+        for uses in [CacheUses::Broker, CacheUses::Search] {
             let shares = settings.shares(uses);
             let all = shares.catalog + shares.directories + shares.tail + shares.archives + shares.scans;
             assert_eq!(all, 240 << 20, "{uses:?}");
-            assert_eq!(shares.archives == 0, uses == Uses::Broker, "{uses:?}");
+            assert_eq!(shares.archives == 0, uses == CacheUses::Broker, "{uses:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ mod size;
 mod value;
 
 pub use absent::{AbsentSetting, absent_setting_in};
-pub use cache::{CacheSettings, Shares, Uses};
+pub use cache::{CacheSettings, CacheShares, CacheUses};
 pub use earlier::{EarlierName, earlier_names_in};
 pub use endpoints::{Endpoint, EndpointError, Endpoints, IngestEndpointSettings, QueryEndpointSettings};
 pub use http::{HttpPlace, HttpRefused, HttpSettings};

@@ -9,7 +9,7 @@ use prometheus::IntCounter;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Delivery, Depth, Queue, QueueError, check_size};
+use super::{Queue, QueueDelivery, QueueDepth, QueueError, check_size};
 use chronik_service::telemetry::Metrics;
 
 /// What a message takes besides its body.
@@ -94,14 +94,14 @@ impl EmbeddedQueue {
 }
 
 impl State {
-    fn hand_out(&mut self, most: usize, visibility: Duration, now: Instant) -> Vec<Delivery> {
+    fn hand_out(&mut self, most: usize, visibility: Duration, now: Instant) -> Vec<QueueDelivery> {
         let visible = self.messages.iter_mut().filter(|(_, message)| message.is_visible(now));
         let hand_out = |(number, message): (&u64, &mut Message)| {
             self.hand_outs += 1;
             message.receives = message.receives.saturating_add(1);
             message.hidden = Some((self.hand_outs, now + visibility));
             let receipt = format!("{number}-{}", self.hand_outs);
-            Delivery { receipt, body: message.body.clone(), receives: message.receives }
+            QueueDelivery { receipt, body: message.body.clone(), receives: message.receives }
         };
         visible.take(most).map(hand_out).collect()
     }
@@ -157,7 +157,12 @@ impl Queue for EmbeddedQueue {
         Ok(())
     }
 
-    async fn receive(&self, most: usize, visibility: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+    async fn receive(
+        &self,
+        most: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<QueueDelivery>, QueueError> {
         let deadline = Instant::now() + wait;
         loop {
             // Made before the look, so that nothing sent in between is missed.
@@ -199,7 +204,7 @@ impl Queue for EmbeddedQueue {
         Ok(())
     }
 
-    async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
+    async fn bury(&self, delivery: &QueueDelivery, reason: &str) -> Result<(), QueueError> {
         let mut state = self.state();
         if let Some(message) = state.remove(&delivery.receipt, Instant::now()) {
             self.buried.inc();
@@ -209,11 +214,11 @@ impl Queue for EmbeddedQueue {
         Ok(())
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         let now = Instant::now();
         let state = self.state();
         let visible = state.messages.values().filter(|message| message.is_visible(now)).count();
-        Ok(Depth { visible, in_flight: state.messages.len() - visible })
+        Ok(QueueDepth { visible, in_flight: state.messages.len() - visible })
     }
 }
 
@@ -258,7 +263,7 @@ mod tests {
         assert_eq!(queue.buried(), 30);
         let kept: Vec<_> = queue.dead_letters().iter().map(|letter| letter.body[..2].to_owned()).collect();
         assert_eq!((kept.len(), kept[0].as_str(), kept[24].as_str()), (25, "05", "29"));
-        assert_eq!(queue.depth().await.unwrap(), Depth::default());
+        assert_eq!(queue.depth().await.unwrap(), QueueDepth::default());
     }
 
     #[tokio::test]
@@ -267,11 +272,11 @@ mod tests {
         queue.send("a".into()).await.unwrap();
         queue.receive(1, MINUTE, Duration::ZERO).await.unwrap();
         for receipt in ["", "1", "1-0", "1-2", "2-1", "x-y", "-"] {
-            let delivery = Delivery { receipt: receipt.into(), body: "a".into(), receives: 1 };
+            let delivery = QueueDelivery { receipt: receipt.into(), body: "a".into(), receives: 1 };
             queue.acknowledge(receipt).await.unwrap();
             queue.bury(&delivery, "no").await.unwrap();
             queue.release(receipt).await.unwrap();
         }
-        assert_eq!(queue.depth().await.unwrap(), Depth { visible: 0, in_flight: 1 });
+        assert_eq!(queue.depth().await.unwrap(), QueueDepth { visible: 0, in_flight: 1 });
     }
 }

@@ -26,7 +26,7 @@ pub type SharedQueue = Arc<dyn Queue>;
 
 /// A message handed out; it comes again unless it is acknowledged before its visibility time is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct QueueDelivery {
     /// Names this hand-out, not the message. One that is no longer valid is never an error; whether it still has its
     /// effect is up to the queue.
     pub receipt: String,
@@ -38,7 +38,7 @@ pub struct Delivery {
 
 /// How many messages wait and how many are being worked on; SQS counts approximately, and up to a minute late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
+pub struct QueueDepth {
     /// Ready to be received, or soon.
     pub visible: usize,
     /// Handed out and neither acknowledged nor due again.
@@ -81,10 +81,15 @@ pub enum QueueError {
 pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Adds a message of at most [`MESSAGE_BYTES_MAX`].
     async fn send(&self, body: String) -> Result<(), QueueError>;
-    /// Waits up to `wait` for a message and hands out at most `most`, hidden from others for `visibility`. SQS knows whole
-    /// seconds, waits at most 20 and hands out at most ten. To drop the future ends the wait; what was handed out at
-    /// that moment comes again when `visibility` is over.
-    async fn receive(&self, most: usize, visibility: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError>;
+    /// Waits up to `wait` for a message and hands out at most `most`, hidden from others for `visibility`. SQS knows
+    /// whole seconds, waits at most 20 and hands out at most ten. To drop the future ends the wait; what was handed out
+    /// at that moment comes again when `visibility` is over.
+    async fn receive(
+        &self,
+        most: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<QueueDelivery>, QueueError>;
     /// Whether [`receive`](Self::receive) waits at a server, which hands out messages after the wait was dropped too.
     fn waits_at_server(&self) -> bool {
         false
@@ -96,9 +101,9 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Makes a message visible again at once.
     async fn release(&self, receipt: &str) -> Result<(), QueueError>;
     /// Moves a message that can't be worked on to the dead letters, with the reason.
-    async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError>;
+    async fn bury(&self, delivery: &QueueDelivery, reason: &str) -> Result<(), QueueError>;
     /// How full the queue is.
-    async fn depth(&self) -> Result<Depth, QueueError>;
+    async fn depth(&self) -> Result<QueueDepth, QueueError>;
 }
 
 /// Refuses what no lane's owner sends.

@@ -1,12 +1,12 @@
-//! What every backend of [`Queue`](super::Queue) has to do. Where a queue runs on real time, a message is held far longer
-//! than the step takes; only two steps wait for a hold to end.
+//! What every backend of [`Queue`](super::Queue) has to do. Where a queue runs on real time, a message is held far
+//! longer than the step takes; only two steps wait for a hold to end.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::MESSAGE_BYTES_MAX;
-use super::{Delivery, Depth, QueueError, RECEIVES_MAX, SharedQueue};
+use super::{QueueDelivery, QueueDepth, QueueError, RECEIVES_MAX, SharedQueue};
 
 /// A hold that ends soon.
 const BRIEF: Duration = Duration::from_secs(1);
@@ -17,8 +17,8 @@ const LONG: Duration = Duration::from_secs(600);
 /// How long to wait for what must come.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Runs the whole suite against an empty queue; panics at the first thing that is not as promised. Leaves one dead letter,
-/// [`BURIED`].
+/// Runs the whole suite against an empty queue; panics at the first thing that is not as promised. Leaves one dead
+/// letter, [`BURIED`].
 pub async fn queue_suite(queue: SharedQueue) {
     delivers_everything(&queue).await;
     refuses_what_is_too_large(&queue).await;
@@ -29,13 +29,13 @@ pub async fn queue_suite(queue: SharedQueue) {
     takes_no_offence_at_old_receipts(&queue).await;
     wakes_a_waiting_receiver(&queue).await;
     outlives_a_receiver_that_gave_up(&queue).await;
-    assert_eq!(queue.depth().await.unwrap(), Depth::default(), "every part cleans up");
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::default(), "every part cleans up");
 }
 
 /// The message that the suite buries, and why.
 pub const BURIED: (&str, &str) = ("bad \u{e9}", "its kind is unknown: \u{e9}\u{1f980}");
 
-async fn receive_one(queue: &SharedQueue, visibility: Duration) -> Delivery {
+async fn receive_one(queue: &SharedQueue, visibility: Duration) -> QueueDelivery {
     queue.receive(1, visibility, WAIT).await.unwrap().pop().expect("a message comes")
 }
 
@@ -76,7 +76,7 @@ async fn hides_what_is_held_until_it_is_released(queue: &SharedQueue) {
         let delivery = receive_one(queue, LONG).await;
         assert_eq!((delivery.body.as_str(), delivery.receives), ("held", receives));
         assert_nothing_comes(queue, Duration::ZERO).await;
-        let held = Depth { visible: 0, in_flight: 1 };
+        let held = QueueDepth { visible: 0, in_flight: 1 };
         assert_eq!(queue.depth().await.unwrap(), held);
         queue.release(&delivery.receipt).await.unwrap();
     }
@@ -107,7 +107,7 @@ async fn buries(queue: &SharedQueue) {
     assert_eq!(delivery.body, body);
     queue.bury(&delivery, reason).await.unwrap();
     assert_nothing_comes(queue, Duration::ZERO).await;
-    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth::default());
 }
 
 async fn takes_no_offence_at_old_receipts(queue: &SharedQueue) {

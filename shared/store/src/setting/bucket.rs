@@ -7,7 +7,7 @@ use chronik_service::process::ServiceError;
 use clap::Args;
 
 use super::{AzureSettings, GcsSettings, S3Settings};
-use crate::{Access, BucketError, LocalBucket, SharedStore};
+use crate::{BucketAccess, BucketError, LocalBucket, SharedStore};
 
 /// The bucket.
 #[derive(Args, Clone, Debug)]
@@ -15,7 +15,7 @@ use crate::{Access, BucketError, LocalBucket, SharedStore};
 pub struct BucketSettings {
     /// The kind of bucket: local (a directory), s3, gcs or azure.
     #[arg(long, env = "OBJECT_STORE_BACKEND", value_name = "KIND", default_value = "local", value_parser = backend)]
-    pub object_store_backend: Backend,
+    pub object_store_backend: BucketKind,
     /// The bucket's directory [default: bucket in the data directory].
     #[arg(long, env = "LOCAL_STORAGE_PATH", value_name = "DIR")]
     pub local_storage_path: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub struct BucketSettings {
 
 /// A kind of bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
+pub enum BucketKind {
     /// A directory.
     Local,
     /// S3, and what speaks like it.
@@ -92,9 +92,9 @@ impl BucketSettings {
     pub fn check(&self) -> Result<(), BucketSettingsError> {
         let backend = self.object_store_backend;
         let places = [
-            (Backend::S3, "S3_BUCKET", given(&self.s3.s3_bucket)),
-            (Backend::Gcs, "GCS_BUCKET", given(&self.gcs.gcs_bucket)),
-            (Backend::Azure, "AZURE_CONTAINER", given(&self.azure.azure_container)),
+            (BucketKind::S3, "S3_BUCKET", given(&self.s3.s3_bucket)),
+            (BucketKind::Gcs, "GCS_BUCKET", given(&self.gcs.gcs_bucket)),
+            (BucketKind::Azure, "AZURE_CONTAINER", given(&self.azure.azure_container)),
         ];
         // Who names a bucket means it: records must not end up on a local disk instead.
         for (wanted, name, value) in places {
@@ -107,22 +107,22 @@ impl BucketSettings {
             }
         }
         match backend {
-            Backend::Local => Ok(()),
-            Backend::S3 => self.s3.place().map(|_| ()),
-            Backend::Gcs => self.gcs.place().map(|_| ()),
-            Backend::Azure => self.azure.place().map(|_| ()),
+            BucketKind::Local => Ok(()),
+            BucketKind::S3 => self.s3.place().map(|_| ()),
+            BucketKind::Gcs => self.gcs.place().map(|_| ()),
+            BucketKind::Azure => self.azure.place().map(|_| ()),
         }
     }
 
     /// Opens the bucket. One on a directory is locked by its owner, and has to be there for everybody else; any other
     /// is not asked for anything yet.
-    pub async fn open(&self, data_dir: &Path, access: Access) -> Result<SharedStore, BucketError> {
+    pub async fn open(&self, data_dir: &Path, access: BucketAccess) -> Result<SharedStore, BucketError> {
         self.check()?;
         Ok(match self.object_store_backend {
-            Backend::Local => Arc::new(LocalBucket::open_for(&self.directory(data_dir), access)?),
-            Backend::S3 => crate::s3::open(&self.s3.place()?).await?,
-            Backend::Gcs => crate::gcs::open(&self.gcs.place()?)?,
-            Backend::Azure => crate::azure::open(&self.azure.place()?)?,
+            BucketKind::Local => Arc::new(LocalBucket::open_for(&self.directory(data_dir), access)?),
+            BucketKind::S3 => crate::s3::open(&self.s3.place()?).await?,
+            BucketKind::Gcs => crate::gcs::open(&self.gcs.place()?)?,
+            BucketKind::Azure => crate::azure::open(&self.azure.place()?)?,
         })
     }
 
@@ -132,7 +132,7 @@ impl BucketSettings {
     }
 }
 
-impl Backend {
+impl BucketKind {
     /// As it is written in a setting.
     pub fn name(self) -> &'static str {
         match self {
@@ -164,8 +164,8 @@ pub(super) fn prefix(setting: &'static str, text: &Option<String>) -> Result<Opt
     }
 }
 
-fn backend(text: &str) -> Result<Backend, String> {
-    let kinds = [Backend::Local, Backend::S3, Backend::Gcs, Backend::Azure];
+fn backend(text: &str) -> Result<BucketKind, String> {
+    let kinds = [BucketKind::Local, BucketKind::S3, BucketKind::Gcs, BucketKind::Azure];
     let known = kinds.into_iter().find(|kind| kind.name() == text.trim());
     known.ok_or_else(|| format!("{text:?} is no kind of bucket; accepted are local, s3, gcs and azure"))
 }
@@ -237,14 +237,14 @@ mod tests {
     async fn a_directory_is_locked_by_its_owner_and_seen_by_everybody_else() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings("");
-        for access in [Access::Worker, Access::Reader] {
+        for access in [BucketAccess::Worker, BucketAccess::Reader] {
             let told = settings.open(folder.path(), access).await.unwrap_err().to_string();
             assert!(told.contains("LOCAL_STORAGE_PATH"), "{told}");
         }
-        let owner = settings.open(folder.path(), Access::Owner).await.unwrap();
-        assert!(settings.open(folder.path(), Access::Owner).await.is_err());
-        let worker = settings.open(folder.path(), Access::Worker).await.unwrap();
-        let reader = settings.open(folder.path(), Access::Reader).await.unwrap();
+        let owner = settings.open(folder.path(), BucketAccess::Owner).await.unwrap();
+        assert!(settings.open(folder.path(), BucketAccess::Owner).await.is_err());
+        let worker = settings.open(folder.path(), BucketAccess::Worker).await.unwrap();
+        let reader = settings.open(folder.path(), BucketAccess::Reader).await.unwrap();
         worker.create("a/b", vec!["x".into()]).await.unwrap();
         assert!(reader.create("a/c", vec![]).await.is_err());
         assert_eq!(reader.read("a/b", None).await.unwrap(), "x");

@@ -7,7 +7,7 @@ mod queue;
 mod s3;
 
 pub use azure::{AzurePlace, AzureSettings};
-pub use bucket::{Backend, BucketSettings, BucketSettingsError};
+pub use bucket::{BucketKind, BucketSettings, BucketSettingsError};
 pub use gcs::{GcsPlace, GcsSettings};
 pub use queue::{QueueKind, QueueSettings, QueueSettingsError};
 pub use s3::{S3Place, S3Settings};

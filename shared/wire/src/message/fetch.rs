@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{LeaderIdAndEpoch, NodeEndpoint};
 use crate::ErrorCode;
-use crate::field::Chunks;
+use crate::field::RecordChunks;
 use crate::schema::{api, schema};
 
 api!(Fetch, 4..=17, FetchRequest => FetchResponse);
@@ -131,7 +131,7 @@ schema! {
         /// The broker to read from next time, or -1.
         preferred_read_replica: i32 = -1, 11..;
         /// Whole record batches; the first may begin before the offset asked for.
-        records: Chunks = Chunks::default(), 4..;
+        records: RecordChunks = RecordChunks::default(), 4..;
     }
 
     /// The end of an epoch in the leader's log.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// Whose the bucket is.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
-pub enum Contents {
+pub enum BucketContents {
     /// Nothing is in it.
     Empty,
     /// Nothing of Chronik's.
@@ -31,7 +31,7 @@ pub enum Contents {
     Unknown { reason: String },
 }
 
-impl Contents {
+impl BucketContents {
     pub async fn of(store: &SharedStore) -> Self {
         Self::read(store).await.unwrap_or_else(|error| Self::Unknown { reason: error.to_string() })
     }
@@ -64,7 +64,7 @@ async fn released_by(store: &SharedStore) -> Option<Incarnation> {
     latest.released.then_some(latest.incarnation)
 }
 
-impl std::fmt::Display for Contents {
+impl std::fmt::Display for BucketContents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty"),

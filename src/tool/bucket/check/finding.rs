@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::tool::bucket::right::Right;
+use crate::tool::bucket::right::RequiredRight;
 
 /// How it is about something that is relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// It is there.
     Ok,
     /// It is not there; Chronik works without.
@@ -20,10 +20,10 @@ pub enum Verdict {
 
 /// One thing that was checked.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub struct CheckFinding {
     /// What was checked.
     pub check: &'static str,
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// What it is for.
     pub purpose: &'static str,
     /// What was seen, if that is more than that all is well.
@@ -37,22 +37,22 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-impl Finding {
+impl CheckFinding {
     /// All is well, as far as nobody says otherwise.
     pub const fn ok(check: &'static str, purpose: &'static str) -> Self {
-        Self { check, verdict: Verdict::Ok, purpose, found: None, right: None, remedy: None }
+        Self { check, verdict: CheckVerdict::Ok, purpose, found: None, right: None, remedy: None }
     }
 
     pub fn missing(self, found: impl Into<String>) -> Self {
-        self.seen(Verdict::Missing, found)
+        self.seen(CheckVerdict::Missing, found)
     }
 
     pub fn warning(self, found: impl Into<String>) -> Self {
-        self.seen(Verdict::Warning, found)
+        self.seen(CheckVerdict::Warning, found)
     }
 
     pub fn unknown(self, found: impl Into<String>) -> Self {
-        self.seen(Verdict::Unknown, found)
+        self.seen(CheckVerdict::Unknown, found)
     }
 
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -61,12 +61,12 @@ impl Finding {
     }
 
     /// A right is what is missing.
-    pub fn lacks(mut self, right: &Right) -> Self {
+    pub fn lacks(mut self, right: &RequiredRight) -> Self {
         self.right = Some(right.name);
         self.remedy(format!("allow {right}"))
     }
 
-    fn seen(mut self, verdict: Verdict, found: impl Into<String>) -> Self {
+    fn seen(mut self, verdict: CheckVerdict, found: impl Into<String>) -> Self {
         self.verdict = verdict;
         self.found = Some(found.into());
         self

@@ -7,22 +7,22 @@ mod protection;
 mod queue;
 
 use anyhow::{Result, bail};
-use chronik_store::Access;
-use chronik_store::setting::{Backend, BucketSettings};
+use chronik_store::BucketAccess;
+use chronik_store::setting::{BucketKind, BucketSettings};
 use serde_json::json;
 
-use self::contents::Contents;
-use self::finding::{Finding, Verdict};
-use super::Place;
-use crate::output::Output;
+use self::contents::BucketContents;
+use self::finding::{CheckFinding, CheckVerdict};
+use super::StorageOptions;
+use crate::output::CommandOutput;
 
 /// Checks everything that the settings name, prints it, and fails if something is missing.
-pub async fn run(place: &Place, output: &Output) -> Result<()> {
+pub async fn run(place: &StorageOptions, output: &CommandOutput) -> Result<()> {
     let (mut findings, contents) = bucket(place).await;
     if let Some(address) = &place.queue.sqs_queue_url {
         findings.extend(queue::check(address, place.queue.sqs_endpoint.as_ref()).await);
     }
-    let missing = findings.iter().filter(|finding| finding.verdict == Verdict::Missing).count();
+    let missing = findings.iter().filter(|finding| finding.verdict == CheckVerdict::Missing).count();
     if output.json {
         output.document(&json!({
             "bucket": place.name()?,
@@ -40,38 +40,43 @@ pub async fn run(place: &Place, output: &Output) -> Result<()> {
     }
 }
 
-async fn bucket(place: &Place) -> (Vec<Finding>, Contents) {
+async fn bucket(place: &StorageOptions) -> (Vec<CheckFinding>, BucketContents) {
     let BucketSettings { object_store_backend, s3, .. } = &place.bucket;
     // Beside the owner: a directory is neither locked nor made.
-    let store = match place.bucket.open(&place.data_dir, Access::Worker).await {
+    let store = match place.bucket.open(&place.data_dir, BucketAccess::Worker).await {
         Ok(store) => store,
         Err(error) => {
             let reason = error.to_string();
-            let finding = Finding::ok("bucket", "holds everything").missing(&reason);
-            return (vec![finding.remedy(REMEDY)], Contents::Unknown { reason });
+            let finding = CheckFinding::ok("bucket", "holds everything").missing(&reason);
+            return (vec![finding.remedy(REMEDY)], BucketContents::Unknown { reason });
         }
     };
     let mut findings = objects::check(&store, place).await;
-    if !findings.iter().any(|finding| finding.verdict == Verdict::Ok) {
+    if !findings.iter().any(|finding| finding.verdict == CheckVerdict::Ok) {
         let reason = "the bucket can't be used".to_owned();
-        return (findings, Contents::Unknown { reason });
+        return (findings, BucketContents::Unknown { reason });
     }
-    if let (Backend::S3, Ok(s3)) = (object_store_backend, s3.place()) {
+    if let (BucketKind::S3, Ok(s3)) = (object_store_backend, s3.place()) {
         findings.extend(protection::check(&s3).await);
     }
-    (findings, Contents::of(&store).await)
+    (findings, BucketContents::of(&store).await)
 }
 
 const REMEDY: &str = "name the bucket that is there, or make it with chronik bucket init";
 
-fn print(place: &Place, contents: &Contents, findings: &[Finding], output: &Output) -> Result<()> {
+fn print(
+    place: &StorageOptions,
+    contents: &BucketContents,
+    findings: &[CheckFinding],
+    output: &CommandOutput,
+) -> Result<()> {
     output.line(&format!("{}: {contents}\n", place.name()?))?;
     let rows = findings.iter().map(|finding| {
         let verdict = match finding.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Missing => "missing",
-            Verdict::Unknown => "unknown",
+            CheckVerdict::Ok => "ok",
+            CheckVerdict::Warning => "warning",
+            CheckVerdict::Missing => "missing",
+            CheckVerdict::Unknown => "unknown",
         };
         [finding.check, verdict, finding.purpose].map(str::to_owned).to_vec()
     });

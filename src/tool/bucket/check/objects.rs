@@ -1,21 +1,21 @@
 //! What is done with objects, done once with one that nobody takes for his own.
 //!
-//! Its name is that of an object that tells the store's time ([`ProbeName`]): should it stay, the broker deletes it after a
-//! day.
+//! Its name is that of an object that tells the store's time ([`ProbeName`]): should it stay, the broker deletes it
+//! after a day.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_format::names::{PROBES, ProbeName};
-use chronik_store::setting::Backend;
-use chronik_store::{Cause, SharedStore, StoreError};
+use chronik_store::setting::BucketKind;
+use chronik_store::{ErrorCause, SharedStore, StoreError};
 use ulid::Ulid;
 
-use super::finding::{Finding, Verdict};
+use super::finding::{CheckFinding, CheckVerdict};
 use crate::clock::now;
-use crate::tool::bucket::Place;
-use crate::tool::bucket::right::{Deed, Right};
+use crate::tool::bucket::StorageOptions;
+use crate::tool::bucket::right::{BucketAction, RequiredRight};
 
 const FIRST: Bytes = Bytes::from_static(b"created");
 const SECOND: Bytes = Bytes::from_static(b"created once more");
@@ -24,21 +24,21 @@ const PART: Range<u64> = 2..5;
 /// Beyond that, objects that nobody knows are not deleted.
 const SKEW_MAX: Duration = Duration::from_secs(60 * 60);
 
-const LIST: Finding = Finding::ok("list", "finds claims, segments and checkpoints after a loss");
-const CREATE: Finding = Finding::ok("create", "ships segments, archives and checkpoints");
-const INFO: Finding = Finding::ok("info", "verifies what was shipped, and sees whether an owner lives");
-const READ: Finding = Finding::ok("read", "serves old records, and recovers");
-const RANGE: Finding = Finding::ok("read a range", "reads parts of segments and archives");
-const ONCE: Finding = Finding::ok("create once", "keeps two brokers apart");
-const OVERWRITE: Finding = Finding::ok("overwrite", "tells readers of what is new, and that the owner lives");
-const DELETE: Finding = Finding::ok("delete", "deletes superseded objects");
-const CLOCK: Finding = Finding::ok("clock", "dates objects unknown to the state");
+const LIST: CheckFinding = CheckFinding::ok("list", "finds claims, segments and checkpoints after a loss");
+const CREATE: CheckFinding = CheckFinding::ok("create", "ships segments, archives and checkpoints");
+const INFO: CheckFinding = CheckFinding::ok("info", "verifies what was shipped, and sees whether an owner lives");
+const READ: CheckFinding = CheckFinding::ok("read", "serves old records, and recovers");
+const RANGE: CheckFinding = CheckFinding::ok("read a range", "reads parts of segments and archives");
+const ONCE: CheckFinding = CheckFinding::ok("create once", "keeps two brokers apart");
+const OVERWRITE: CheckFinding = CheckFinding::ok("overwrite", "tells readers of what is new, and that the owner lives");
+const DELETE: CheckFinding = CheckFinding::ok("delete", "deletes superseded objects");
+const CLOCK: CheckFinding = CheckFinding::ok("clock", "dates objects unknown to the state");
 
 /// Does everything; what can't be done stops only what depends on it. If the bucket can't even be asked, nothing is.
-pub async fn check(store: &SharedStore, place: &Place) -> Vec<Finding> {
+pub async fn check(store: &SharedStore, place: &StorageOptions) -> Vec<CheckFinding> {
     let mut probe = Probe { store, place, key: ProbeName { ulid: Ulid::new() }.to_string(), holds: None };
     let listed = store.list(PROBES).await;
-    if let Err(error @ StoreError::Unavailable { cause: Cause::Passing | Cause::Setting, .. }) = &listed {
+    if let Err(error @ StoreError::Unavailable { cause: ErrorCause::Passing | ErrorCause::Setting, .. }) = &listed {
         let rest = [CREATE, INFO, READ, RANGE, ONCE, OVERWRITE, DELETE, CLOCK];
         let rest = rest.map(|finding| finding.unknown("not tried, since the bucket can't be used"));
         let list = LIST.missing(error.to_string()).remedy(remedy(place));
@@ -55,35 +55,39 @@ pub async fn check(store: &SharedStore, place: &Place) -> Vec<Finding> {
     vec![list, create, info, read, range, once, overwrite, delete, clock]
 }
 
-fn remedy(place: &Place) -> &'static str {
+fn remedy(place: &StorageOptions) -> &'static str {
     match place.bucket.object_store_backend {
-        Backend::Local | Backend::S3 => "mend what is named; a bucket that is not there is made by chronik bucket init",
-        Backend::Gcs | Backend::Azure => "mend what is named; what is not there is made with the provider's tools",
+        BucketKind::Local | BucketKind::S3 => {
+            "mend what is named; a bucket that is not there is made by chronik bucket init"
+        }
+        BucketKind::Gcs | BucketKind::Azure => {
+            "mend what is named; what is not there is made with the provider's tools"
+        }
     }
 }
 
 /// The object.
 struct Probe<'a> {
     store: &'a SharedStore,
-    place: &'a Place,
+    place: &'a StorageOptions,
     key: String,
     /// What must be in it by now; nothing if it is not there.
     holds: Option<Bytes>,
 }
 
 impl Probe<'_> {
-    async fn create(&mut self) -> Finding {
+    async fn create(&mut self) -> CheckFinding {
         match self.store.create(&self.key, vec![FIRST]).await {
             Ok(()) => {
                 self.holds = Some(FIRST);
                 CREATE
             }
-            Err(error) => self.failed(CREATE, Deed::Create, &error),
+            Err(error) => self.failed(CREATE, BucketAction::Create, &error),
         }
     }
 
     /// A listing has to name at once what was created.
-    async fn list(&self, listed: Result<(), StoreError>) -> Finding {
+    async fn list(&self, listed: Result<(), StoreError>) -> CheckFinding {
         let objects = match listed {
             Ok(()) => self.store.list(PROBES).await,
             Err(error) => Err(error),
@@ -93,11 +97,11 @@ impl Probe<'_> {
                 .missing("an object that was created just now is not listed")
                 .remedy("use a store whose listings are complete"),
             Ok(_) => LIST,
-            Err(error) => self.failed(LIST, Deed::List, &error),
+            Err(error) => self.failed(LIST, BucketAction::List, &error),
         }
     }
 
-    async fn info(&self) -> (Finding, Finding) {
+    async fn info(&self) -> (CheckFinding, CheckFinding) {
         let asked = self.store.info(&self.key).await;
         let unknown = CLOCK.unknown("not told, since there is no information on an object");
         match (asked, &self.holds) {
@@ -113,19 +117,19 @@ impl Probe<'_> {
                 (INFO, clock(skew))
             }
             (Err(StoreError::NotFound { .. }), None) => (INFO, unknown),
-            (Err(error), _) => (self.failed(INFO, Deed::Read, &error), unknown),
+            (Err(error), _) => (self.failed(INFO, BucketAction::Read, &error), unknown),
         }
     }
 
-    async fn read(&self) -> Finding {
+    async fn read(&self) -> CheckFinding {
         match (self.store.read(&self.key, None).await, &self.holds) {
             (Ok(bytes), Some(held)) if bytes != *held => READ.missing("other bytes come back than were written"),
             (Ok(_), _) | (Err(StoreError::NotFound { .. }), None) => READ,
-            (Err(error), _) => self.failed(READ, Deed::Read, &error),
+            (Err(error), _) => self.failed(READ, BucketAction::Read, &error),
         }
     }
 
-    async fn range(&self) -> Finding {
+    async fn range(&self) -> CheckFinding {
         let Some(held) = &self.holds else {
             return RANGE.unknown("not tried, since no object could be created");
         };
@@ -133,13 +137,13 @@ impl Probe<'_> {
         match self.store.read(&self.key, Some(PART)).await {
             Ok(bytes) if bytes == part => RANGE,
             Ok(_) => RANGE.missing("other bytes come back than were asked for"),
-            Err(error) => self.failed(RANGE, Deed::Read, &error),
+            Err(error) => self.failed(RANGE, BucketAction::Read, &error),
         }
     }
 
     /// What is there decides, and is read back.
-    async fn create_once(&mut self, read: &Finding) -> Finding {
-        if self.holds.is_none() || read.verdict != Verdict::Ok {
+    async fn create_once(&mut self, read: &CheckFinding) -> CheckFinding {
+        if self.holds.is_none() || read.verdict != CheckVerdict::Ok {
             return ONCE.unknown("not tried, since no object could be created and read");
         }
         match self.store.create(&self.key, vec![SECOND]).await {
@@ -149,13 +153,13 @@ impl Probe<'_> {
                 ONCE.missing("an object that existed already was created once more, with other bytes")
                     .remedy("use a store that supports conditional puts (If-None-Match)")
             }
-            Err(error) => self.failed(ONCE, Deed::Read, &error),
+            Err(error) => self.failed(ONCE, BucketAction::Read, &error),
         }
     }
 
-    async fn overwrite(&mut self) -> Finding {
+    async fn overwrite(&mut self) -> CheckFinding {
         if let Err(error) = self.store.overwrite(&self.key, THIRD).await {
-            return self.failed(OVERWRITE, Deed::Overwrite, &error);
+            return self.failed(OVERWRITE, BucketAction::Overwrite, &error);
         }
         self.holds = Some(THIRD);
         match self.store.read(&self.key, None).await {
@@ -165,7 +169,7 @@ impl Probe<'_> {
     }
 
     /// Also what may have been created although the answer said otherwise.
-    async fn delete(&self) -> Finding {
+    async fn delete(&self) -> CheckFinding {
         let stays = || match self.holds {
             Some(_) => format!("; {} stays in the bucket", self.key),
             None => String::new(),
@@ -176,23 +180,25 @@ impl Probe<'_> {
                 Err(_) => DELETE,
             },
             Err(error) => {
-                let finding = self.failed(DELETE, Deed::Delete, &error);
+                let finding = self.failed(DELETE, BucketAction::Delete, &error);
                 let found = format!("{error}{}", stays());
-                Finding { found: Some(found), ..finding }
+                CheckFinding { found: Some(found), ..finding }
             }
         }
     }
 
-    fn failed(&self, finding: Finding, deed: Deed, error: &StoreError) -> Finding {
+    fn failed(&self, finding: CheckFinding, deed: BucketAction, error: &StoreError) -> CheckFinding {
         let finding = finding.missing(error.to_string());
         match error {
-            StoreError::Unavailable { cause: Cause::Right, .. } => finding.lacks(&Right::to(deed, self.place)),
+            StoreError::Unavailable { cause: ErrorCause::Right, .. } => {
+                finding.lacks(&RequiredRight::to(deed, self.place))
+            }
             _ => finding,
         }
     }
 }
 
-fn clock(skew: Duration) -> Finding {
+fn clock(skew: Duration) -> CheckFinding {
     if skew <= SKEW_MAX {
         return CLOCK;
     }
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn clocks_may_differ_by_an_hour() {
-        assert_eq!(clock(SKEW_MAX).verdict, Verdict::Ok);
-        assert_eq!(clock(SKEW_MAX + Duration::from_secs(1)).verdict, Verdict::Warning);
+        assert_eq!(clock(SKEW_MAX).verdict, CheckVerdict::Ok);
+        assert_eq!(clock(SKEW_MAX + Duration::from_secs(1)).verdict, CheckVerdict::Warning);
     }
 }

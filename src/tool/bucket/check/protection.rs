@@ -3,35 +3,36 @@
 use aws_sdk_s3::types::BucketVersioningStatus;
 use chronik_store::setting::S3Place;
 
-use super::finding::Finding;
-use crate::tool::bucket::aws::{Refusal, s3_client};
-use crate::tool::bucket::lifecycle::Lifecycle;
+use super::finding::CheckFinding;
+use crate::tool::bucket::aws::{AwsRefusal, s3_client};
+use crate::tool::bucket::lifecycle::BucketLifecycle;
 use crate::tool::bucket::public_access::blocked;
-use crate::tool::bucket::right::Right;
+use crate::tool::bucket::right::RequiredRight;
 
-const UPLOADS: Finding = Finding::ok("unfinished uploads", "unfinished uploads are removed");
-const EXPIRY: Finding = Finding::ok("no expiry", "history stays until Chronik deletes it");
-const PUBLIC: Finding = Finding::ok("no public access", "the bucket can't become public by mistake");
-const VERSIONS: Finding = Finding::ok("versions", "what is deleted by mistake can be brought back");
+const UPLOADS: CheckFinding = CheckFinding::ok("unfinished uploads", "unfinished uploads are removed");
+const EXPIRY: CheckFinding = CheckFinding::ok("no expiry", "history stays until Chronik deletes it");
+const PUBLIC: CheckFinding = CheckFinding::ok("no public access", "the bucket can't become public by mistake");
+const VERSIONS: CheckFinding = CheckFinding::ok("versions", "what is deleted by mistake can be brought back");
 
 const LIFECYCLE_RIGHT: &str = "s3:GetLifecycleConfiguration";
 const INIT: &str = "chronik bucket init adds it";
 
 /// Asks the bucket's server.
-pub async fn check(place: &S3Place) -> Vec<Finding> {
+pub async fn check(place: &S3Place) -> Vec<CheckFinding> {
     let client = match s3_client(place).await {
         Ok((client, _)) => client,
         Err(error) => {
-            let unknown = |finding: Finding| finding.unknown(error.to_string());
+            let unknown = |finding: CheckFinding| finding.unknown(error.to_string());
             return [UPLOADS, EXPIRY, PUBLIC, VERSIONS].map(unknown).to_vec();
         }
     };
-    let lifecycle = Lifecycle::of(&client, &place.bucket, place.prefix.as_deref()).await;
-    let on = |name| Right { name, on: format!("arn:aws:s3:::{}", place.bucket) };
-    let by_rules = |finding: Finding, judge: &dyn Fn(&Lifecycle, Finding) -> Finding| match &lifecycle {
-        Ok(lifecycle) => judge(lifecycle, finding),
-        Err(refusal) => not_told(finding, refusal, &on(LIFECYCLE_RIGHT)),
-    };
+    let lifecycle = BucketLifecycle::of(&client, &place.bucket, place.prefix.as_deref()).await;
+    let on = |name| RequiredRight { name, on: format!("arn:aws:s3:::{}", place.bucket) };
+    let by_rules =
+        |finding: CheckFinding, judge: &dyn Fn(&BucketLifecycle, CheckFinding) -> CheckFinding| match &lifecycle {
+            Ok(lifecycle) => judge(lifecycle, finding),
+            Err(refusal) => not_told(finding, refusal, &on(LIFECYCLE_RIGHT)),
+        };
     vec![
         by_rules(UPLOADS, &uploads),
         by_rules(EXPIRY, &expiry),
@@ -49,14 +50,14 @@ pub async fn check(place: &S3Place) -> Vec<Finding> {
     ]
 }
 
-fn uploads(lifecycle: &Lifecycle, finding: Finding) -> Finding {
+fn uploads(lifecycle: &BucketLifecycle, finding: CheckFinding) -> CheckFinding {
     match lifecycle.drops_uploads() {
         true => finding,
         false => finding.warning("no lifecycle rule aborts incomplete multipart uploads").remedy(INIT),
     }
 }
 
-fn expiry(lifecycle: &Lifecycle, finding: Finding) -> Finding {
+fn expiry(lifecycle: &BucketLifecycle, finding: CheckFinding) -> CheckFinding {
     match lifecycle.deleter() {
         None => finding,
         Some(rule) => finding
@@ -65,7 +66,7 @@ fn expiry(lifecycle: &Lifecycle, finding: Finding) -> Finding {
     }
 }
 
-fn public(blocked: Option<bool>) -> Finding {
+fn public(blocked: Option<bool>) -> CheckFinding {
     match blocked {
         Some(true) => PUBLIC,
         Some(false) => PUBLIC
@@ -75,7 +76,7 @@ fn public(blocked: Option<bool>) -> Finding {
     }
 }
 
-fn versions(kept: bool, lifecycle: &Lifecycle, finding: Finding) -> Finding {
+fn versions(kept: bool, lifecycle: &BucketLifecycle, finding: CheckFinding) -> CheckFinding {
     match (kept, lifecycle.forgets_versions()) {
         (true, true) => finding,
         (true, false) => {
@@ -86,7 +87,7 @@ fn versions(kept: bool, lifecycle: &Lifecycle, finding: Finding) -> Finding {
 }
 
 /// The server knows nothing of the kind, or does not tell.
-fn not_told(finding: Finding, refusal: &Refusal, right: &Right) -> Finding {
+fn not_told(finding: CheckFinding, refusal: &AwsRefusal, right: &RequiredRight) -> CheckFinding {
     if refusal.is_unknown() {
         finding.unknown(format!("not known by this server ({refusal})"))
     } else if refusal.is_forbidden() {

@@ -4,21 +4,21 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 use chronik_store::queue::{QueueAddress, QueueEndpoint, RECEIVES_MAX, RedrivePolicy, sqs_client};
 
-use super::finding::Finding;
-use crate::tool::bucket::attributes::Attributes;
-use crate::tool::bucket::aws::Refusal;
-use crate::tool::bucket::right::Right;
+use super::finding::CheckFinding;
+use crate::tool::bucket::attributes::QueueAttributes;
+use crate::tool::bucket::aws::AwsRefusal;
+use crate::tool::bucket::right::RequiredRight;
 
-const QUEUE: Finding = Finding::ok("queue", "jobs reach indexers");
-const DEAD: Finding = Finding::ok("dead letters", "unknown messages leave the queue");
-const RECEIVES: Finding = Finding::ok("receives", "a job that keeps failing is reported, not lost");
-const HIDDEN: Finding = Finding::ok("visibility", "a job is not given to two indexers at a time");
-const KEPT: Finding = Finding::ok("retention", "jobs and dead letters wait for indexers and for people");
-const ACKNOWLEDGE: Finding = Finding::ok("acknowledge jobs", "an indexer removes a job that is done");
-const EXTEND: Finding = Finding::ok("extend jobs", "an indexer keeps a job that takes long");
-const SEND: Finding = Finding::ok("send jobs", "the broker gives jobs to indexers");
-const RECEIVE: Finding = Finding::ok("receive jobs", "an indexer takes jobs");
-const BURY: Finding = Finding::ok("bury jobs", "an indexer puts what is no job to the dead letters");
+const QUEUE: CheckFinding = CheckFinding::ok("queue", "jobs reach indexers");
+const DEAD: CheckFinding = CheckFinding::ok("dead letters", "unknown messages leave the queue");
+const RECEIVES: CheckFinding = CheckFinding::ok("receives", "a job that keeps failing is reported, not lost");
+const HIDDEN: CheckFinding = CheckFinding::ok("visibility", "a job is not given to two indexers at a time");
+const KEPT: CheckFinding = CheckFinding::ok("retention", "jobs and dead letters wait for indexers and for people");
+const ACKNOWLEDGE: CheckFinding = CheckFinding::ok("acknowledge jobs", "an indexer removes a job that is done");
+const EXTEND: CheckFinding = CheckFinding::ok("extend jobs", "an indexer keeps a job that takes long");
+const SEND: CheckFinding = CheckFinding::ok("send jobs", "the broker gives jobs to indexers");
+const RECEIVE: CheckFinding = CheckFinding::ok("receive jobs", "an indexer takes jobs");
+const BURY: CheckFinding = CheckFinding::ok("bury jobs", "an indexer puts what is no job to the dead letters");
 
 /// The time of the indexer as a Lambda function; a queue must hide what it is given for as long at least.
 const FUNCTION_SECONDS: u64 = 300;
@@ -27,12 +27,12 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 const NO_RECEIPT: &str = "chronik-bucket-check";
 
 /// Asks the queue. If it does not answer, only that is said.
-pub async fn check(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> Vec<Finding> {
+pub async fn check(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> Vec<CheckFinding> {
     let client = match sqs_client(address, endpoint).await {
         Ok(client) => client,
         Err(error) => return vec![QUEUE.missing(error.to_string())],
     };
-    let jobs = match Attributes::of(&client, address).await {
+    let jobs = match QueueAttributes::of(&client, address).await {
         Ok(jobs) => jobs,
         Err(refusal) => return vec![absent(QUEUE, address, &refusal)],
     };
@@ -40,7 +40,7 @@ pub async fn check(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> 
     let policy = jobs.policy();
     match &policy {
         Some(policy) => {
-            let dead = Attributes::of(&client, &address.sibling(&policy.dead_letters)).await;
+            let dead = QueueAttributes::of(&client, &address.sibling(&policy.dead_letters)).await;
             findings.push(dead_letters(policy, address, dead.as_ref()));
             findings.push(receives(policy));
             findings.push(visibility(&jobs));
@@ -57,7 +57,7 @@ pub async fn check(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> 
     findings
 }
 
-fn absent(finding: Finding, address: &QueueAddress, refusal: &Refusal) -> Finding {
+fn absent(finding: CheckFinding, address: &QueueAddress, refusal: &AwsRefusal) -> CheckFinding {
     if refusal.is_absent_queue() {
         let remedy = "make it, by chronik bucket init for one, or mend SQS_QUEUE_URL";
         return finding.missing(format!("there is no queue {address}")).remedy(remedy);
@@ -69,7 +69,11 @@ fn absent(finding: Finding, address: &QueueAddress, refusal: &Refusal) -> Findin
     }
 }
 
-fn dead_letters(policy: &RedrivePolicy, jobs: &QueueAddress, dead: Result<&Attributes, &Refusal>) -> Finding {
+fn dead_letters(
+    policy: &RedrivePolicy,
+    jobs: &QueueAddress,
+    dead: Result<&QueueAttributes, &AwsRefusal>,
+) -> CheckFinding {
     let name = &policy.dead_letters;
     match dead {
         Ok(_) => DEAD,
@@ -82,7 +86,7 @@ fn dead_letters(policy: &RedrivePolicy, jobs: &QueueAddress, dead: Result<&Attri
     }
 }
 
-fn receives(policy: &RedrivePolicy) -> Finding {
+fn receives(policy: &RedrivePolicy) -> CheckFinding {
     if policy.receives_max >= RECEIVES_MAX {
         return RECEIVES;
     }
@@ -90,7 +94,7 @@ fn receives(policy: &RedrivePolicy) -> Finding {
     RECEIVES.missing(found).remedy(format!("set maxReceiveCount of the redrive policy to {RECEIVES_MAX} or more"))
 }
 
-fn visibility(jobs: &Attributes) -> Finding {
+fn visibility(jobs: &QueueAttributes) -> CheckFinding {
     match jobs.number(&QueueAttributeName::VisibilityTimeout) {
         None => HIDDEN.unknown("the server does not tell"),
         Some(seconds) if seconds < FUNCTION_SECONDS => HIDDEN
@@ -102,8 +106,8 @@ fn visibility(jobs: &Attributes) -> Finding {
     }
 }
 
-fn retention(jobs: &Attributes, dead: Option<&Attributes>) -> Finding {
-    let kept = |queue: &Attributes| queue.number(&QueueAttributeName::MessageRetentionPeriod);
+fn retention(jobs: &QueueAttributes, dead: Option<&QueueAttributes>) -> CheckFinding {
+    let kept = |queue: &QueueAttributes| queue.number(&QueueAttributeName::MessageRetentionPeriod);
     let Some(seconds) = kept(jobs) else {
         return KEPT.unknown("the server does not tell");
     };
@@ -123,13 +127,13 @@ fn retention(jobs: &Attributes, dead: Option<&Attributes>) -> Finding {
 }
 
 /// What a receipt that belongs to no message lets us ask; the rest can't be asked without disturbing jobs.
-async fn rights(client: &Client, address: &QueueAddress, policy: Option<&RedrivePolicy>) -> Vec<Finding> {
+async fn rights(client: &Client, address: &QueueAddress, policy: Option<&RedrivePolicy>) -> Vec<CheckFinding> {
     let url = address.as_str();
     let delete = client.delete_message().queue_url(url).receipt_handle(NO_RECEIPT);
-    let delete = delete.send().await.map(drop).map_err(Refusal::from);
+    let delete = delete.send().await.map(drop).map_err(AwsRefusal::from);
     let extend = client.change_message_visibility().queue_url(url);
     let extend = extend.receipt_handle(NO_RECEIPT).visibility_timeout(0);
-    let extend = extend.send().await.map(drop).map_err(Refusal::from);
+    let extend = extend.send().await.map(drop).map_err(AwsRefusal::from);
     let mut findings = vec![
         allowed(ACKNOWLEDGE, delete, &on("sqs:DeleteMessage", address)),
         allowed(EXTEND, extend, &on("sqs:ChangeMessageVisibility", address)),
@@ -144,7 +148,7 @@ async fn rights(client: &Client, address: &QueueAddress, policy: Option<&Redrive
 }
 
 /// Any answer but a refusal of the right is one to the receipt.
-fn allowed(finding: Finding, answer: Result<(), Refusal>, right: &Right) -> Finding {
+fn allowed(finding: CheckFinding, answer: Result<(), AwsRefusal>, right: &RequiredRight) -> CheckFinding {
     match answer {
         Err(refusal) if refusal.is_forbidden() => {
             finding.warning(format!("not allowed ({refusal}): a broker does not need it, indexers do")).lacks(right)
@@ -154,44 +158,44 @@ fn allowed(finding: Finding, answer: Result<(), Refusal>, right: &Right) -> Find
     }
 }
 
-fn not_asked(finding: Finding, act: &str, right: &Right) -> Finding {
+fn not_asked(finding: CheckFinding, act: &str, right: &RequiredRight) -> CheckFinding {
     finding.unknown(format!("can't be asked without {act} a message; it needs {right}"))
 }
 
-fn on(name: &'static str, queue: &QueueAddress) -> Right {
-    Right { name, on: queue.to_string() }
+fn on(name: &'static str, queue: &QueueAddress) -> RequiredRight {
+    RequiredRight { name, on: queue.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tool::bucket::check::finding::Verdict;
+    use crate::tool::bucket::check::finding::CheckVerdict;
 
-    fn attributes(visibility: u64, retention: u64) -> Attributes {
+    fn attributes(visibility: u64, retention: u64) -> QueueAttributes {
         let pairs = [
             (QueueAttributeName::VisibilityTimeout, visibility),
             (QueueAttributeName::MessageRetentionPeriod, retention),
         ];
-        Attributes::from(pairs.map(|(name, value)| (name, value.to_string())))
+        QueueAttributes::from(pairs.map(|(name, value)| (name, value.to_string())))
     }
 
     #[test]
     fn each_bound_is_judged() {
         let policy = |receives_max| RedrivePolicy { dead_letters: "dead".into(), receives_max };
-        assert_eq!(receives(&policy(5)).verdict, Verdict::Ok);
-        assert_eq!(receives(&policy(4)).verdict, Verdict::Missing);
-        assert_eq!(visibility(&attributes(300, 0)).verdict, Verdict::Ok);
-        assert_eq!(visibility(&attributes(299, 0)).verdict, Verdict::Warning);
+        assert_eq!(receives(&policy(5)).verdict, CheckVerdict::Ok);
+        assert_eq!(receives(&policy(4)).verdict, CheckVerdict::Missing);
+        assert_eq!(visibility(&attributes(300, 0)).verdict, CheckVerdict::Ok);
+        assert_eq!(visibility(&attributes(299, 0)).verdict, CheckVerdict::Warning);
         for (jobs, dead, verdict) in [
-            (DAY_SECONDS, DAY_SECONDS + 1, Verdict::Ok),
-            (DAY_SECONDS - 1, DAY_SECONDS, Verdict::Warning),
-            (DAY_SECONDS, DAY_SECONDS, Verdict::Warning),
+            (DAY_SECONDS, DAY_SECONDS + 1, CheckVerdict::Ok),
+            (DAY_SECONDS - 1, DAY_SECONDS, CheckVerdict::Warning),
+            (DAY_SECONDS, DAY_SECONDS, CheckVerdict::Warning),
         ] {
             let found = retention(&attributes(0, jobs), Some(&attributes(0, dead)));
             assert_eq!(found.verdict, verdict, "{jobs} {dead}");
         }
-        let silent = Attributes::from([]);
-        assert_eq!(visibility(&silent).verdict, Verdict::Unknown);
-        assert_eq!(retention(&silent, None).verdict, Verdict::Unknown);
+        let silent = QueueAttributes::from([]);
+        assert_eq!(visibility(&silent).verdict, CheckVerdict::Unknown);
+        assert_eq!(retention(&silent, None).verdict, CheckVerdict::Unknown);
     }
 }

@@ -7,27 +7,27 @@ mod s3;
 use std::path::{Path, absolute};
 
 use anyhow::{Context, Result, bail};
-use chronik_store::setting::{Backend, S3Place};
+use chronik_store::setting::{BucketKind, S3Place};
 use serde_json::{Map, Value, json};
 
-use self::part::{Outcome, Part};
-use super::Place;
-use crate::output::Output;
+use self::part::{PartOutcome, SetupPart};
+use super::StorageOptions;
+use crate::output::CommandOutput;
 
 /// Makes everything that the settings name and that is not there yet, and says how to go on.
-pub async fn run(place: &Place, output: &Output) -> Result<()> {
+pub async fn run(place: &StorageOptions, output: &CommandOutput) -> Result<()> {
     let settings = &place.bucket;
     let (mut parts, mut exports) = match settings.object_store_backend {
-        Backend::Local => local(&settings.directory(&place.data_dir))?,
-        Backend::S3 => {
+        BucketKind::Local => local(&settings.directory(&place.data_dir))?,
+        BucketKind::S3 => {
             let s3 = settings.s3.place()?;
             (s3::make(&s3).await?, exports_of(&s3))
         }
-        Backend::Gcs => bail!(
+        BucketKind::Gcs => bail!(
             "chronik makes no buckets on Google Cloud Storage: make it with gcloud storage buckets create, then run \
              chronik bucket check"
         ),
-        Backend::Azure => bail!(
+        BucketKind::Azure => bail!(
             "chronik makes no containers on Azure: make it with az storage container create, then run chronik bucket \
              check"
         ),
@@ -45,13 +45,13 @@ pub async fn run(place: &Place, output: &Output) -> Result<()> {
 /// A setting and its value.
 type Exports = Vec<(&'static str, String)>;
 
-fn local(directory: &Path) -> Result<(Vec<Part>, Exports)> {
+fn local(directory: &Path) -> Result<(Vec<SetupPart>, Exports)> {
     let directory = absolute(directory)?;
     let name = directory.display().to_string();
     let part = format!("directory {name}");
     let there = directory.is_dir();
     std::fs::create_dir_all(&directory).with_context(|| format!("{part} can't be made"))?;
-    let part = if there { Part::kept(part) } else { Part::made(part) };
+    let part = if there { SetupPart::kept(part) } else { SetupPart::made(part) };
     Ok((vec![part], vec![("OBJECT_STORE_BACKEND", "local".into()), ("LOCAL_STORAGE_PATH", name)]))
 }
 
@@ -68,8 +68,8 @@ fn exports_of(place: &S3Place) -> Exports {
     exports
 }
 
-fn print(parts: &[Part], exports: &Exports, output: &Output) -> Result<()> {
-    let changed = parts.iter().any(|part| part.outcome == Outcome::Made);
+fn print(parts: &[SetupPart], exports: &Exports, output: &CommandOutput) -> Result<()> {
+    let changed = parts.iter().any(|part| part.outcome == PartOutcome::Made);
     if output.json {
         let settings = exports.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into()));
         let settings = Value::Object(settings.collect::<Map<_, _>>());
@@ -77,10 +77,10 @@ fn print(parts: &[Part], exports: &Exports, output: &Output) -> Result<()> {
     }
     let rows = parts.iter().map(|part| {
         let outcome = match part.outcome {
-            Outcome::Made => "made",
-            Outcome::Kept => "was there",
-            Outcome::Different => "differs, left as it is",
-            Outcome::Refused => "not set",
+            PartOutcome::Made => "made",
+            PartOutcome::Kept => "was there",
+            PartOutcome::Different => "differs, left as it is",
+            PartOutcome::Refused => "not set",
         };
         vec![part.part.clone(), outcome.to_owned(), part.reason.clone().unwrap_or_default()]
     });

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How a part came to be as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum PartOutcome {
     /// It was not there, and is now.
     Made,
     /// It was there.
@@ -18,32 +18,32 @@ pub enum Outcome {
 
 /// One thing.
 #[derive(Clone, Debug, Serialize)]
-pub struct Part {
+pub struct SetupPart {
     pub part: String,
-    pub outcome: Outcome,
+    pub outcome: PartOutcome,
     /// What differs, or why it is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-impl Part {
+impl SetupPart {
     pub fn made(part: impl Into<String>) -> Self {
-        Self::new(part, Outcome::Made, None)
+        Self::new(part, PartOutcome::Made, None)
     }
 
     pub fn kept(part: impl Into<String>) -> Self {
-        Self::new(part, Outcome::Kept, None)
+        Self::new(part, PartOutcome::Kept, None)
     }
 
     pub fn different(part: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::new(part, Outcome::Different, Some(reason.into()))
+        Self::new(part, PartOutcome::Different, Some(reason.into()))
     }
 
     pub fn refused(part: impl Into<String>, reason: impl ToString) -> Self {
-        Self::new(part, Outcome::Refused, Some(reason.to_string()))
+        Self::new(part, PartOutcome::Refused, Some(reason.to_string()))
     }
 
-    fn new(part: impl Into<String>, outcome: Outcome, reason: Option<String>) -> Self {
+    fn new(part: impl Into<String>, outcome: PartOutcome, reason: Option<String>) -> Self {
         Self { part: part.into(), outcome, reason }
     }
 }

@@ -9,9 +9,9 @@ use aws_sdk_sqs::types::QueueAttributeName::{
 use chronik_store::queue::{QueueAddress, QueueEndpoint, RECEIVES_MAX, sqs_client};
 use serde_json::json;
 
-use super::part::Part;
-use crate::tool::bucket::attributes::Attributes;
-use crate::tool::bucket::aws::Refusal;
+use super::part::SetupPart;
+use crate::tool::bucket::attributes::QueueAttributes;
+use crate::tool::bucket::aws::AwsRefusal;
 
 /// Six times the time of the indexer as a Lambda function.
 const VISIBILITY_SECONDS: u32 = 6 * 300;
@@ -22,10 +22,10 @@ const WAIT_SECONDS: u32 = 20;
 const RECEIVES: u32 = RECEIVES_MAX + 1;
 
 /// Makes what is not there. Without the queues themselves there is nothing to go on with.
-pub async fn make(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> Result<Vec<Part>> {
+pub async fn make(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> Result<Vec<SetupPart>> {
     let client = sqs_client(address, endpoint).await?;
     let before = read(&client, address).await?;
-    let policy = before.as_ref().and_then(Attributes::policy);
+    let policy = before.as_ref().and_then(QueueAttributes::policy);
     let dead_name =
         policy.as_ref().map_or_else(|| format!("{}-dead", address.name()), |policy| policy.dead_letters.clone());
     let dead = Queue::new(&client, address.sibling(&dead_name));
@@ -45,9 +45,9 @@ pub async fn make(address: &QueueAddress, endpoint: Option<&QueueEndpoint>) -> R
     parts.push(match policy {
         Some(policy) if policy.receives_max < RECEIVES_MAX => {
             let found = format!("after {} receives, Chronik needs {RECEIVES_MAX} or more", policy.receives_max);
-            Part::different(REDRIVE, found)
+            SetupPart::different(REDRIVE, found)
         }
-        Some(_) => Part::kept(REDRIVE),
+        Some(_) => SetupPart::kept(REDRIVE),
         None => jobs.add(Redrive, REDRIVE, redrive).await,
     });
     let allow = json!({"redrivePermission": "byQueue", "sourceQueueArns": [jobs.arn().await?]});
@@ -71,20 +71,20 @@ impl<'a> Queue<'a> {
     }
 
     /// Makes the queue with `attributes`, or says what differs from them in the one that is there.
-    async fn make(&self, attributes: &[(QueueAttributeName, String)]) -> Result<Vec<Part>> {
+    async fn make(&self, attributes: &[(QueueAttributeName, String)]) -> Result<Vec<SetupPart>> {
         let name = self.address.name();
         let part = format!("queue {name}");
         if let Some(there) = read(self.client, &self.address).await? {
             let differing = attributes.iter().filter_map(|(attribute, wanted)| {
                 let found = there.text(attribute).filter(|found| found != wanted)?;
                 let part = format!("{} of queue {name}", attribute.as_str());
-                Some(Part::different(part, format!("{found}, it would be made with {wanted}")))
+                Some(SetupPart::different(part, format!("{found}, it would be made with {wanted}")))
             });
-            return Ok(std::iter::once(Part::kept(part)).chain(differing).collect());
+            return Ok(std::iter::once(SetupPart::kept(part)).chain(differing).collect());
         }
         let create = self.client.create_queue().queue_name(name);
         let create = create.set_attributes(Some(attributes.iter().cloned().collect()));
-        let made = match create.send().await.map_err(Refusal::from) {
+        let made = match create.send().await.map_err(AwsRefusal::from) {
             Ok(answer) => answer.queue_url.unwrap_or_default(),
             Err(refusal) if refusal.is_forbidden() => bail!("{part} can't be made ({refusal}): allow sqs:CreateQueue"),
             Err(refusal) => bail!("{part} can't be made: {refusal}"),
@@ -93,7 +93,7 @@ impl<'a> Queue<'a> {
         if read(self.client, &self.address).await?.is_none() {
             bail!("{part} was made as {made}, which is not {}: mend SQS_QUEUE_URL", self.address);
         }
-        Ok(vec![Part::made(part)])
+        Ok(vec![SetupPart::made(part)])
     }
 
     async fn arn(&self) -> Result<String> {
@@ -103,42 +103,42 @@ impl<'a> Queue<'a> {
     }
 
     /// Sets an attribute that is not there.
-    async fn add(&self, attribute: QueueAttributeName, part: &str, value: String) -> Part {
-        let shown = async || match Attributes::of(self.client, &self.address).await {
+    async fn add(&self, attribute: QueueAttributeName, part: &str, value: String) -> SetupPart {
+        let shown = async || match QueueAttributes::of(self.client, &self.address).await {
             Ok(attributes) => Ok(attributes.text(&attribute).is_some_and(|text| text != "false")),
-            Err(refusal) => Err(Part::refused(part, refusal)),
+            Err(refusal) => Err(SetupPart::refused(part, refusal)),
         };
         match shown().await {
-            Ok(true) => return Part::kept(part),
+            Ok(true) => return SetupPart::kept(part),
             Ok(false) => {}
             Err(refused) => return refused,
         }
         let set = self.client.set_queue_attributes().queue_url(self.address.as_str());
         let set = set.attributes(attribute.clone(), value);
         if let Err(error) = set.send().await {
-            return Part::refused(part, Refusal::from(error));
+            return SetupPart::refused(part, AwsRefusal::from(error));
         }
         match shown().await {
-            Ok(true) => Part::made(part),
-            Ok(false) => Part::refused(part, "the server takes it and does not keep it"),
+            Ok(true) => SetupPart::made(part),
+            Ok(false) => SetupPart::refused(part, "the server takes it and does not keep it"),
             Err(refused) => refused,
         }
     }
 
     /// Encrypts messages at rest with SQS's own key, unless a key of one's own does so already.
-    async fn encrypt(&self) -> Part {
+    async fn encrypt(&self) -> SetupPart {
         let part = format!("encryption of queue {}", self.address.name());
-        let attributes = Attributes::of(self.client, &self.address).await;
+        let attributes = QueueAttributes::of(self.client, &self.address).await;
         if attributes.is_ok_and(|attributes| attributes.text(&KmsMasterKeyId).is_some()) {
-            return Part::kept(part);
+            return SetupPart::kept(part);
         }
         self.add(SqsManagedSseEnabled, &part, "true".into()).await
     }
 }
 
 /// What a queue tells; nothing if it is not there.
-async fn read(client: &Client, address: &QueueAddress) -> Result<Option<Attributes>> {
-    match Attributes::of(client, address).await {
+async fn read(client: &Client, address: &QueueAddress) -> Result<Option<QueueAttributes>> {
+    match QueueAttributes::of(client, address).await {
         Ok(attributes) => Ok(Some(attributes)),
         Err(refusal) if refusal.is_absent_queue() => Ok(None),
         Err(refusal) if refusal.is_forbidden() => {

@@ -8,9 +8,9 @@ use aws_sdk_s3::types::{
 };
 use chronik_store::setting::S3Place;
 
-use super::part::Part;
-use crate::tool::bucket::aws::{Refusal, s3_client};
-use crate::tool::bucket::lifecycle::{self, Lifecycle};
+use super::part::SetupPart;
+use crate::tool::bucket::aws::{AwsRefusal, s3_client};
+use crate::tool::bucket::lifecycle::{self, BucketLifecycle};
 use crate::tool::bucket::public_access;
 
 const PUBLIC: &str = "public access block";
@@ -21,7 +21,7 @@ const VERSIONS: &str = "versions";
 const FIRST_REGION: &str = "us-east-1";
 
 /// Makes what is not there. Without the bucket itself there is nothing to go on with.
-pub async fn make(place: &S3Place) -> Result<Vec<Part>> {
+pub async fn make(place: &S3Place) -> Result<Vec<SetupPart>> {
     let (client, region) = s3_client(place).await?;
     let mut parts = vec![bucket(&client, place, &region).await?];
     parts.push(public_access_block(&client, &place.bucket).await);
@@ -29,12 +29,12 @@ pub async fn make(place: &S3Place) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-async fn bucket(client: &Client, place: &S3Place, region: &str) -> Result<Part> {
+async fn bucket(client: &Client, place: &S3Place, region: &str) -> Result<SetupPart> {
     let bucket = &place.bucket;
     let part = format!("bucket {bucket}");
     let refusal = match client.head_bucket().bucket(bucket).send().await {
-        Ok(_) => return Ok(Part::kept(part)),
-        Err(error) => Refusal::from(error),
+        Ok(_) => return Ok(SetupPart::kept(part)),
+        Err(error) => AwsRefusal::from(error),
     };
     match refusal.status {
         Some(404) => {}
@@ -54,84 +54,86 @@ async fn bucket(client: &Client, place: &S3Place, region: &str) -> Result<Part> 
             create.create_bucket_configuration(configuration.build())
         }
     };
-    match create.send().await.map_err(Refusal::from) {
-        Ok(_) => Ok(Part::made(part)),
-        Err(refusal) if refusal.code == "BucketAlreadyOwnedByYou" => Ok(Part::kept(part)),
+    match create.send().await.map_err(AwsRefusal::from) {
+        Ok(_) => Ok(SetupPart::made(part)),
+        Err(refusal) if refusal.code == "BucketAlreadyOwnedByYou" => Ok(SetupPart::kept(part)),
         Err(refusal) if refusal.is_forbidden() => bail!("{part} can't be made ({refusal}): allow s3:CreateBucket"),
         Err(refusal) => bail!("{part} can't be made: {refusal}"),
     }
 }
 
-async fn public_access_block(client: &Client, bucket: &str) -> Part {
+async fn public_access_block(client: &Client, bucket: &str) -> SetupPart {
     match public_access::blocked(client, bucket).await {
-        Ok(Some(true)) => Part::kept(PUBLIC),
-        Ok(Some(false)) => Part::different(PUBLIC, "it leaves something open"),
+        Ok(Some(true)) => SetupPart::kept(PUBLIC),
+        Ok(Some(false)) => SetupPart::different(PUBLIC, "it leaves something open"),
         Ok(None) => match public_access::block(client, bucket).await {
-            Ok(()) => Part::made(PUBLIC),
-            Err(refusal) => Part::refused(PUBLIC, refusal),
+            Ok(()) => SetupPart::made(PUBLIC),
+            Err(refusal) => SetupPart::refused(PUBLIC, refusal),
         },
-        Err(refusal) => Part::refused(PUBLIC, refusal),
+        Err(refusal) => SetupPart::refused(PUBLIC, refusal),
     }
 }
 
-/// Lifecycle and versions. What is deleted is kept only once there is a rule that forgets it some day. A bucket that has
-/// kept versions without one may be somebody's history: no such rule is added to it.
-async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<Part> {
+/// Lifecycle and versions. What is deleted is kept only once there is a rule that forgets it some day. A bucket that
+/// has kept versions without one may be somebody's history: no such rule is added to it.
+async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<SetupPart> {
     let bucket = &place.bucket;
-    let mut rules = match Lifecycle::of(client, bucket, place.prefix.as_deref()).await {
+    let mut rules = match BucketLifecycle::of(client, bucket, place.prefix.as_deref()).await {
         Ok(rules) => rules,
-        Err(refusal) => return [FORGET, UPLOADS].map(|part| Part::refused(part, &refusal)).to_vec(),
+        Err(refusal) => return [FORGET, UPLOADS].map(|part| SetupPart::refused(part, &refusal)).to_vec(),
     };
     let forget = match rules.forgets_versions() {
-        true => Part::kept(FORGET),
-        false => match client.get_bucket_versioning().bucket(bucket).send().await.map_err(Refusal::from) {
-            Ok(answer) if answer.status.is_some() => Part::different(FORGET, "versions from before are kept for ever"),
-            Err(refusal) if refusal.status != Some(200) => Part::refused(FORGET, refusal),
+        true => SetupPart::kept(FORGET),
+        false => match client.get_bucket_versioning().bucket(bucket).send().await.map_err(AwsRefusal::from) {
+            Ok(answer) if answer.status.is_some() => {
+                SetupPart::different(FORGET, "versions from before are kept for ever")
+            }
+            Err(refusal) if refusal.status != Some(200) => SetupPart::refused(FORGET, refusal),
             // There are servers that say in words of their own that versions were never set.
             _ => add(&mut rules, client, bucket, FORGET, lifecycle::forget_versions()).await,
         },
     };
     let uploads = match rules.drops_uploads() {
-        true => Part::kept(UPLOADS),
+        true => SetupPart::kept(UPLOADS),
         false => add(&mut rules, client, bucket, UPLOADS, lifecycle::drop_uploads()).await,
     };
     let versions = match rules.forgets_versions() {
         true => versions(client, bucket).await,
-        false => Part::refused(VERSIONS, "without a rule that forgets them they would be kept for ever"),
+        false => SetupPart::refused(VERSIONS, "without a rule that forgets them they would be kept for ever"),
     };
     vec![forget, uploads, versions]
 }
 
 async fn add(
-    rules: &mut Lifecycle,
+    rules: &mut BucketLifecycle,
     client: &Client,
     bucket: &str,
     part: &str,
     rule: Result<LifecycleRule, BuildError>,
-) -> Part {
+) -> SetupPart {
     match rule {
         Ok(rule) => match rules.add(client, bucket, rule).await {
-            Ok(()) => Part::made(part),
-            Err(refusal) => Part::refused(part, refusal),
+            Ok(()) => SetupPart::made(part),
+            Err(refusal) => SetupPart::refused(part, refusal),
         },
-        Err(error) => Part::refused(part, error),
+        Err(error) => SetupPart::refused(part, error),
     }
 }
 
-async fn versions(client: &Client, bucket: &str) -> Part {
+async fn versions(client: &Client, bucket: &str) -> SetupPart {
     let asked = client.get_bucket_versioning().bucket(bucket).send().await;
-    match asked.map_err(Refusal::from) {
+    match asked.map_err(AwsRefusal::from) {
         Ok(answer) => match answer.status {
-            Some(BucketVersioningStatus::Enabled) => return Part::kept(VERSIONS),
-            Some(_) => return Part::different(VERSIONS, "versioning is suspended"),
+            Some(BucketVersioningStatus::Enabled) => return SetupPart::kept(VERSIONS),
+            Some(_) => return SetupPart::different(VERSIONS, "versioning is suspended"),
             None => {}
         },
-        Err(refusal) => return Part::refused(VERSIONS, refusal),
+        Err(refusal) => return SetupPart::refused(VERSIONS, refusal),
     }
     let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled);
     let put = client.put_bucket_versioning().bucket(bucket);
     match put.versioning_configuration(enabled.build()).send().await {
-        Ok(_) => Part::made(VERSIONS),
-        Err(error) => Part::refused(VERSIONS, Refusal::from(error)),
+        Ok(_) => SetupPart::made(VERSIONS),
+        Err(error) => SetupPart::refused(VERSIONS, AwsRefusal::from(error)),
     }
 }

@@ -18,7 +18,7 @@ const SAVED_MAX: u32 = 5;
 
 /// Decides on second requests.
 #[derive(Debug, Default)]
-pub(super) struct Hedge {
+pub(super) struct HedgePolicy {
     state: Mutex<State>,
 }
 
@@ -35,7 +35,7 @@ impl Default for State {
     }
 }
 
-impl Hedge {
+impl HedgePolicy {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_delay_follows_what_was_seen() {
-        let hedge = Hedge::default();
+        let hedge = HedgePolicy::default();
         assert_eq!(hedge.begin(), FIRST_DELAY);
         for millis in 1..=100 {
             hedge.answered(Duration::from_millis(millis));
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn one_request_in_twenty_may_be_sent_twice() {
-        let hedge = Hedge::default();
+        let hedge = HedgePolicy::default();
         let sent = (0..10_000).filter(|_| {
             hedge.begin();
             hedge.may_send()

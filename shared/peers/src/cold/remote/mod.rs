@@ -17,9 +17,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use prometheus::IntCounter;
 use tokio::time::{Instant, sleep};
 
-use self::hedge::Hedge;
+use self::hedge::HedgePolicy;
 use self::ranking::ranking;
-pub(super) use self::worker::{Worker, WorkerError};
+pub(super) use self::worker::{QueryWorker, WorkerError};
 use super::routes::{FetchAsked, TimeAsked};
 use super::{ColdError, ColdReader, SharedColdReader};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
@@ -33,9 +33,9 @@ const WORKERS_MAX: usize = 3;
 /// Reads through query workers, and through a reader in process where they don't answer.
 pub struct RemoteReaders {
     client: HttpClient,
-    workers: Vec<Worker>,
+    workers: Vec<QueryWorker>,
     local: SharedColdReader,
-    hedge: Hedge,
+    hedge: HedgePolicy,
     metrics: ColdMetrics,
 }
 
@@ -50,15 +50,15 @@ impl RemoteReaders {
     pub fn new(endpoints: &Endpoints, client: HttpClient, local: SharedColdReader, metrics: &Metrics) -> Self {
         Self {
             client,
-            workers: endpoints.iter().cloned().map(Worker::new).collect(),
+            workers: endpoints.iter().cloned().map(QueryWorker::new).collect(),
             local,
-            hedge: Hedge::default(),
+            hedge: HedgePolicy::default(),
             metrics: ColdMetrics::register(metrics),
         }
     }
 
     /// The workers for an offset that are fit, the first choice first.
-    fn choices(&self, topic: TopicId, partition: PartitionId, offset: Offset) -> Vec<&Worker> {
+    fn choices(&self, topic: TopicId, partition: PartitionId, offset: Offset) -> Vec<&QueryWorker> {
         let now = Instant::now();
         let endpoints = self.workers.iter().map(|worker| worker.endpoint.as_str());
         ranking(endpoints, topic, partition, offset)
@@ -72,8 +72,8 @@ impl RemoteReaders {
     /// The first answer of a worker; `None` if the reader in process has to be asked.
     async fn ask_workers<'a, T>(
         &'a self,
-        choices: Vec<&'a Worker>,
-        ask: impl Fn(&'a Worker) -> BoxFuture<'a, Result<T, WorkerError>>,
+        choices: Vec<&'a QueryWorker>,
+        ask: impl Fn(&'a QueryWorker) -> BoxFuture<'a, Result<T, WorkerError>>,
     ) -> Option<T> {
         let mut choices = choices.into_iter();
         let mut patience = pin!(sleep(self.hedge.begin()));
@@ -81,7 +81,7 @@ impl RemoteReaders {
         // In the order in which they were asked.
         let mut asked = vec![choices.next()?];
         let mut asking = FuturesUnordered::new();
-        let timed = |worker: &'a Worker| {
+        let timed = |worker: &'a QueryWorker| {
             let (begun, answer) = (Instant::now(), ask(worker));
             async move { (worker, answer.await, begun.elapsed()) }
         };
@@ -167,7 +167,7 @@ impl ColdReader for RemoteReaders {
 }
 
 fn fetch_from<'a>(
-    worker: &'a Worker,
+    worker: &'a QueryWorker,
     client: &'a HttpClient,
     asked: FetchAsked,
 ) -> BoxFuture<'a, Result<Vec<Bytes>, WorkerError>> {
@@ -175,7 +175,7 @@ fn fetch_from<'a>(
 }
 
 fn find_at<'a>(
-    worker: &'a Worker,
+    worker: &'a QueryWorker,
     client: &'a HttpClient,
     asked: TimeAsked,
 ) -> BoxFuture<'a, Result<Option<(Offset, Timestamp)>, WorkerError>> {

@@ -1,5 +1,5 @@
-//! Which worker is asked first: the same for the same part of a partition, so that its caches are of use, and when a worker
-//! comes or goes only its own parts move (rendezvous hashing).
+//! Which worker is asked first: the same for the same part of a partition, so that its caches are of use, and when a
+//! worker comes or goes only its own parts move (rendezvous hashing).
 
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 

@@ -24,7 +24,7 @@ const OVERTAKEN_MAX: u32 = 3;
 
 /// A query worker.
 #[derive(Debug)]
-pub(in super::super) struct Worker {
+pub(in super::super) struct QueryWorker {
     pub(super) endpoint: Endpoint,
     health: Mutex<Health>,
 }
@@ -48,7 +48,7 @@ pub(in super::super) enum WorkerError {
     Failed { reason: String },
 }
 
-impl Worker {
+impl QueryWorker {
     pub(in super::super) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, health: Mutex::default() }
     }
@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_rests_longer_the_more_often_it_fails() {
-        let worker = Worker::new("a:1".parse().unwrap());
+        let worker = QueryWorker::new("a:1".parse().unwrap());
         let now = Instant::now();
         for (failure, rest) in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000].into_iter().enumerate() {
             assert_eq!(worker.failed(now), failure == 0);
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_is_overtaken_again_and_again_rests() {
-        let worker = Worker::new("a:1".parse().unwrap());
+        let worker = QueryWorker::new("a:1".parse().unwrap());
         let now = Instant::now();
         for _ in 0..2 {
             worker.overtaken(now);

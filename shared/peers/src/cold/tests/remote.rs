@@ -3,17 +3,17 @@
 use axum::Router;
 use axum::routing::post;
 
-use super::super::remote::{Worker, WorkerError};
+use super::super::remote::{QueryWorker, WorkerError};
 use super::super::routes::{FetchAsked, TimeAsked};
 use super::*;
 use chronik_format::batch::pack;
 use chronik_service::http_client::HttpClient;
-use chronik_service::loopback::{Loopback, client, endpoints};
+use chronik_service::loopback::{LoopbackServer, client, endpoints};
 use chronik_service::telemetry::Metrics;
 
 /// One worker without anything to fall back on.
 struct Alone {
-    worker: Worker,
+    worker: QueryWorker,
     client: HttpClient,
 }
 
@@ -49,19 +49,19 @@ fn told(error: WorkerError) -> ColdError {
     }
 }
 
-fn alone(server: &Loopback) -> Alone {
-    Alone { worker: Worker::new(endpoints([server]).iter().next().unwrap().clone()), client: client() }
+fn alone(server: &LoopbackServer) -> Alone {
+    Alone { worker: QueryWorker::new(endpoints([server]).iter().next().unwrap().clone()), client: client() }
 }
 
 /// A query worker, as far as cold fetches go.
-async fn worker(history: &History) -> Loopback {
-    Loopback::serving(routes(Arc::new(history.reader(1 << 20)), Metrics::new().gauge("held", "Bytes."))).await
+async fn worker(history: &History) -> LoopbackServer {
+    LoopbackServer::serving(routes(Arc::new(history.reader(1 << 20)), Metrics::new().gauge("held", "Bytes."))).await
 }
 
 /// Reads through workers; in process there is a bucket that does not answer.
-fn readers(servers: &[&Loopback], metrics: &Metrics) -> RemoteReaders {
+fn readers(servers: &[&LoopbackServer], metrics: &Metrics) -> RemoteReaders {
     let store = FaultyStore::new(memory());
-    store.fail(Operation::Read, "", Fault::Before, usize::MAX);
+    store.fail(StoreOperation::Read, "", StoreFault::Before, usize::MAX);
     let store: SharedStore = Arc::new(store);
     let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 0));
     let local = Arc::new(BucketReader::new(store, catalog, 0));
@@ -95,7 +95,7 @@ async fn errors_come_back_as_what_they_are() {
     let history = three_segments().await;
     let server = worker(&history).await;
     let alone = alone(&server);
-    history.store.fail(Operation::Read, ".seg", Fault::Before, 1);
+    history.store.fail(StoreOperation::Read, ".seg", StoreFault::Before, 1);
     let error = alone.fetch(TOPIC, 0, 0, 1).await.unwrap_err();
     assert!(matches!(error, ColdError::Store(StoreError::Unavailable { .. })), "{error}");
     let SegmentEntry { key, .. } = &history.page.segments[1];
@@ -114,15 +114,15 @@ async fn the_bucket_is_read_if_no_worker_answers_as_it_should() {
     *damaged.last_mut().unwrap() ^= 1;
     let whole = pack(&history.batches[..1]);
     for bad in [
-        Loopback::dead().await,
-        Loopback::answering(b"<html>it works</html>").await,
-        Loopback::saying(&b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"[..]).await,
-        Loopback::saying(&b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\n{}"[..]).await,
-        Loopback::breaking_off(&whole).await,
-        Loopback::answering(&whole[..whole.len() - 1]).await,
-        Loopback::answering(&pack(&[damaged.into()])).await,
-        Loopback::answering(&pack(&[])).await,
-        Loopback::answering(&pack(&history.batches[2..])).await,
+        LoopbackServer::dead().await,
+        LoopbackServer::answering(b"<html>it works</html>").await,
+        LoopbackServer::saying(&b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"[..]).await,
+        LoopbackServer::saying(&b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\n{}"[..]).await,
+        LoopbackServer::breaking_off(&whole).await,
+        LoopbackServer::answering(&whole[..whole.len() - 1]).await,
+        LoopbackServer::answering(&pack(&[damaged.into()])).await,
+        LoopbackServer::answering(&pack(&[])).await,
+        LoopbackServer::answering(&pack(&history.batches[2..])).await,
     ] {
         let metrics = Metrics::new();
         let local = Arc::new(history.reader(1 << 20));
@@ -141,7 +141,7 @@ async fn the_next_worker_is_asked_before_the_bucket() {
     let history = three_segments().await;
     let (one, two) = (worker(&history).await, worker(&history).await);
     loop {
-        let (dead, metrics) = (Loopback::dead().await, Metrics::new());
+        let (dead, metrics) = (LoopbackServer::dead().await, Metrics::new());
         let readers = readers(&[&dead, &one, &two], &metrics);
         assert_eq!(readers.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);
         assert_eq!(shows(&metrics, "chronik_cold_fetch_local_total "), 0);
@@ -162,7 +162,7 @@ async fn a_worker_with_another_catalog_does_not_hide_records() {
 
 #[tokio::test]
 async fn an_unreachable_bucket_is_not_a_missing_record() {
-    let readers = readers(&[&Loopback::dead().await], &Metrics::new());
+    let readers = readers(&[&LoopbackServer::dead().await], &Metrics::new());
     let error = readers.fetch(TOPIC, 0, 0, 1).await.unwrap_err();
     assert!(!matches!(error, ColdError::NotInCatalog { .. }), "{error}");
 }
@@ -173,7 +173,7 @@ async fn a_worker_that_hangs_is_overtaken() {
     let good = worker(&history).await;
     // Which of the two is asked first goes by their names, which have their ports.
     loop {
-        let (hanging, metrics) = (Loopback::hanging().await, Metrics::new());
+        let (hanging, metrics) = (LoopbackServer::hanging().await, Metrics::new());
         let readers = readers(&[&hanging, &good], &metrics);
         assert_eq!(readers.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);
         assert_eq!(shows(&metrics, "chronik_cold_fetch_failovers_total "), 0);
@@ -186,7 +186,7 @@ async fn a_worker_that_hangs_is_overtaken() {
 #[tokio::test]
 async fn the_bucket_overtakes_the_only_worker() {
     let history = three_segments().await;
-    let (hanging, metrics) = (Loopback::hanging().await, Metrics::new());
+    let (hanging, metrics) = (LoopbackServer::hanging().await, Metrics::new());
     let local = Arc::new(history.reader(1 << 20));
     let readers = RemoteReaders::new(&endpoints([&hanging]), client(), local, &metrics);
     assert_eq!(readers.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);
@@ -202,7 +202,7 @@ async fn what_is_not_a_request_is_refused_with_a_code() {
     let error = client().answer(request, std::time::Duration::from_secs(10), 1 << 10).await;
     assert!(error.unwrap_err().to_string().contains("invalid_parameter"));
     // A server of something else has other routes.
-    let other = Loopback::serving(Router::new().route("/v1/fetch", post(async || "welcome"))).await;
+    let other = LoopbackServer::serving(Router::new().route("/v1/fetch", post(async || "welcome"))).await;
     let local = Arc::new(history.reader(1 << 20));
     let readers = RemoteReaders::new(&endpoints([&other]), client(), local, &Metrics::new());
     assert_eq!(readers.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);

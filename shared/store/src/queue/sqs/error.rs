@@ -52,12 +52,12 @@ pub enum SqsError {
 
 /// Two kinds: what may pass, and what does not.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum SqsFailure {
     Queue(QueueError),
     Refused(SqsError),
 }
 
-impl Failure {
+impl SqsFailure {
     /// Sorts an answer to the first question.
     pub(super) fn of(queue: &QueueAddress, error: AttributesError) -> Self {
         let queue = queue.to_string();
@@ -94,8 +94,8 @@ fn is_absence(code: &str) -> bool {
     matches!(code, "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist")
 }
 
-/// Whether SQS only objects to the receipt: it is old, or its message is gone. AWS says so in three ways, other servers in
-/// one of them.
+/// Whether SQS only objects to the receipt: it is old, or its message is gone. AWS says so in three ways, other servers
+/// in one of them.
 pub(super) fn about_receipt<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     match error.code() {
         Some("ReceiptHandleIsInvalid" | "MessageNotInflight") => true,

@@ -23,10 +23,10 @@ use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeN
 use prometheus::IntCounter;
 use tokio::sync::OnceCell;
 
-use super::{Delivery, Depth, Queue, QueueError, RECEIVES_MAX, check_size};
+use super::{Queue, QueueDelivery, QueueDepth, QueueError, RECEIVES_MAX, check_size};
 use chronik_service::telemetry::Metrics;
 
-use self::error::{Failure, about_receipt, failed};
+use self::error::{SqsFailure, about_receipt, failed};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One try of anything but a wait for messages.
@@ -63,8 +63,8 @@ pub struct SqsQueue {
 
 impl SqsQueue {
     /// The queue at `address`, reached at `endpoint` if not at the address' own server. What can't work is refused: no
-    /// credentials, no such queue, no right to ask it, no dead-letter queue. A queue that can't be reached now is taken:
-    /// it is a hint, and what depends on it goes on without.
+    /// credentials, no such queue, no right to ask it, no dead-letter queue. A queue that can't be reached now is
+    /// taken: it is a hint, and what depends on it goes on without.
     pub async fn open(
         address: &QueueAddress,
         endpoint: Option<&QueueEndpoint>,
@@ -83,22 +83,22 @@ impl SqsQueue {
                 policy.receives_max
             ),
             Ok(_) => {}
-            Err(Failure::Queue(error)) => tracing::warn!("jobs wait until the queue answers: {error}"),
-            Err(Failure::Refused(error)) => return Err(error),
+            Err(SqsFailure::Queue(error)) => tracing::warn!("jobs wait until the queue answers: {error}"),
+            Err(SqsFailure::Refused(error)) => return Err(error),
         }
         Ok(queue)
     }
 
     /// What the queue does with messages that come too often, asked once.
-    async fn policy(&self) -> Result<&RedrivePolicy, Failure> {
+    async fn policy(&self) -> Result<&RedrivePolicy, SqsFailure> {
         let ask = || async {
             let answer = self
                 .attributes(&[QueueAttributeName::RedrivePolicy])
                 .await
-                .map_err(|error| Failure::of(&self.address, error))?;
+                .map_err(|error| SqsFailure::of(&self.address, error))?;
             let policy = answer.attributes().and_then(|all| all.get(&QueueAttributeName::RedrivePolicy));
             let policy = policy.and_then(|text| RedrivePolicy::parse(text));
-            policy.ok_or_else(|| Failure::Refused(SqsError::NoDeadLetters { queue: self.address.to_string() }))
+            policy.ok_or_else(|| SqsFailure::Refused(SqsError::NoDeadLetters { queue: self.address.to_string() }))
         };
         self.policy.get_or_try_init(ask).await
     }
@@ -134,7 +134,12 @@ impl Queue for SqsQueue {
         Ok(())
     }
 
-    async fn receive(&self, most: usize, visibility: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+    async fn receive(
+        &self,
+        most: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<QueueDelivery>, QueueError> {
         let wait = wait.min(WAIT_MAX);
         let receive = self
             .client
@@ -173,8 +178,8 @@ impl Queue for SqsQueue {
         self.set_visibility(receipt, Duration::ZERO).await
     }
 
-    async fn bury(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
-        let policy = self.policy().await.map_err(Failure::into_queue_error)?;
+    async fn bury(&self, delivery: &QueueDelivery, reason: &str) -> Result<(), QueueError> {
+        let policy = self.policy().await.map_err(SqsFailure::into_queue_error)?;
         let reason = MessageAttributeValue::builder()
             .data_type("String")
             .string_value(attribute(reason))
@@ -191,7 +196,7 @@ impl Queue for SqsQueue {
         self.acknowledge(&delivery.receipt).await
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
@@ -204,7 +209,7 @@ impl Queue for SqsQueue {
                 message: format!("{} does not tell {}", self.address, name.as_str()),
             })
         };
-        Ok(Depth {
+        Ok(QueueDepth {
             // A queue with a delivery delay holds messages back first; they wait like the others.
             visible: count(&names[0])? + count(&names[1])?,
             in_flight: count(&names[2])?,
@@ -261,14 +266,14 @@ fn seconds(duration: Duration) -> i32 {
     duration.as_millis().div_ceil(1000) as i32
 }
 
-fn delivery(message: Message) -> Result<Delivery, QueueError> {
+fn delivery(message: Message) -> Result<QueueDelivery, QueueError> {
     let lacks = |what: &str| QueueError::Unavailable { message: format!("a message came without {what}") };
     let receives = message
         .attributes()
         .and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount))
         .and_then(|count| count.parse().ok())
         .ok_or_else(|| lacks("the number of its receives"))?;
-    Ok(Delivery {
+    Ok(QueueDelivery {
         receipt: message.receipt_handle.ok_or_else(|| lacks("a receipt"))?,
         body: message.body.ok_or_else(|| lacks("a body"))?,
         receives,

@@ -12,8 +12,8 @@ pub struct RedrivePolicy {
 }
 
 impl RedrivePolicy {
-    /// Reads the attribute: `{"deadLetterTargetArn":"arn:aws:sqs:REGION:ACCOUNT:NAME","maxReceiveCount":N}`; servers write
-    /// the number also as text.
+    /// Reads the attribute: `{"deadLetterTargetArn":"arn:aws:sqs:REGION:ACCOUNT:NAME","maxReceiveCount":N}`; servers
+    /// write the number also as text.
     pub fn parse(text: &str) -> Option<Self> {
         let policy: Value = serde_json::from_str(text).ok()?;
         let name = policy.get("deadLetterTargetArn")?.as_str()?.rsplit(':').next()?;

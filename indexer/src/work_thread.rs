@@ -7,20 +7,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::IndexError;
 
-/// Runs one piece of work at a time on a thread of its own. A piece that nobody waits for any more is told so, and the
-/// next one begins when it has ended, so that two never share the memory.
+/// Runs one piece of work at a time on a thread of its own. When its caller stops waiting, a piece is
+/// cancelled; the next one begins only when it has ended, so that two never share the memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Aside {
+pub(crate) struct WorkThread {
     turn: Arc<Semaphore>,
 }
 
-impl Default for Aside {
+impl Default for WorkThread {
     fn default() -> Self {
         Self { turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
-impl Aside {
+impl WorkThread {
     /// Runs `work`; what it is given is cancelled when the caller stops waiting.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
@@ -30,7 +30,7 @@ impl Aside {
         let turn = self.turn.clone().acquire_owned().await;
         let turn = turn.map_err(|closed| given_up(closed.to_string()))?;
         let abandoned = CancellationToken::new();
-        let _told_when_dropped = abandoned.clone().drop_guard();
+        let _cancelled_when_dropped = abandoned.clone().drop_guard();
         let worked = tokio::task::spawn_blocking(move || {
             let done = work(&abandoned);
             drop(turn);
@@ -48,12 +48,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_is_told_that_nobody_waits_and_ends_before_the_next_begins() {
-        let aside = Aside::default();
+    async fn work_without_a_caller_is_cancelled_and_ends_before_the_next_begins() {
+        let thread = WorkThread::default();
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let ended = Arc::new(AtomicBool::new(false));
         let at_end = ended.clone();
-        let first = aside.run(move |abandoned| {
+        let first = thread.run(move |abandoned| {
             begun.send(()).unwrap();
             while !abandoned.is_cancelled() {
                 std::thread::yield_now();
@@ -64,6 +64,6 @@ mod tests {
             _ = first => panic!("the work can't end by itself"),
             begun = has_begun => begun.unwrap(),
         }
-        assert!(aside.run(move |_| ended.load(Ordering::SeqCst)).await.unwrap());
+        assert!(thread.run(move |_| ended.load(Ordering::SeqCst)).await.unwrap());
     }
 }
