@@ -13,11 +13,11 @@ mod tool;
 
 use std::process::ExitCode;
 
-use chronik_service::cli::{arguments, finish, told};
+use chronik_service::cli::{arguments, finish, with_causes};
 
 fn main() -> ExitCode {
     match arguments().and_then(command::read) {
-        Ok(command) => finish("chronik", run(command), |error| told(error.as_ref())),
+        Ok(command) => finish("chronik", run(command), |error| with_causes(error.as_ref())),
         Err(refusal) => refusal.end("chronik"),
     }
 }

@@ -95,7 +95,7 @@ fn shown_char(character: char) -> String {
     }
 }
 
-/// Whether an error only says that nobody reads the output any more.
+/// Whether an error only says that the reader of the output is gone.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))

@@ -24,7 +24,7 @@ pub enum IndexError {
     /// A file of the index could not be read back.
     #[error("a file of the index could not be read: {0}")]
     File(#[from] std::io::Error),
-    /// Nobody waits for the work any more.
+    /// The caller stopped waiting for the work.
     #[error("the work was left before its end")]
     Abandoned,
     /// The work panicked.

@@ -55,7 +55,7 @@ fn read(directory: &RamDirectory, segment: &SegmentId, extension: &str) -> Resul
 }
 
 /// Tantivy writes a store even of documents of which nothing is stored, 2.5 bytes for each. That of an index without
-/// documents opens as well, and nobody asks it for one.
+/// documents opens as well, and Tantivy never reads it.
 fn empty_store(fields: &IndexFields) -> Result<Bytes, IndexError> {
     let directory = RamDirectory::create();
     let index = fields

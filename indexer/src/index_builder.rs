@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_left() {
+    fn work_without_a_caller_is_left() {
         let abandoned = CancellationToken::new();
         abandoned.cancel();
         let left = fill(&job(), &[run(0, 1000)], ROOMY, &abandoned);

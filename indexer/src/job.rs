@@ -13,7 +13,7 @@ struct Envelope {
     kind: String,
 }
 
-/// The job, or why nobody can ever do it.
+/// The job, or why no indexer can ever do it.
 pub(crate) fn parse(body: &str) -> Result<Job, String> {
     if body.len() > MESSAGE_BYTES_MAX {
         return Err(format!("{} bytes are more than a job may have, {MESSAGE_BYTES_MAX}", body.len()));

@@ -24,7 +24,7 @@ impl JobRunner {
             let runs = run_count(&job);
             let result = self.index(job, enough).await?;
             self.put(name, &result).await?;
-            tell(&result, runs, timer.stop_and_record());
+            log(&result, runs, timer.stop_and_record());
             self.metrics.jobs_done.inc();
         }
         failpoint!("indexer-reported");
@@ -46,8 +46,8 @@ impl JobRunner {
     }
 }
 
-/// Says what became of a job of so many runs.
-fn tell(result: &JobResult, runs: usize, seconds: f64) {
+/// Logs what became of a job of so many runs.
+fn log(result: &JobResult, runs: usize, seconds: f64) {
     for run in &result.unreadable {
         let place = format!("{} to {} of partition {} in {}", run.first, run.last, run.partition, run.segment);
         tracing::error!(job = result.job, "a run stays without an archive, {place}: {}", run.reason);

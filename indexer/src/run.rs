@@ -60,9 +60,9 @@ async fn work(settings: RunSettings, process: &ServiceProcess) -> Result<(), Ser
 
 /// Waits until bucket and queue answer.
 async fn until_reached(store: &SharedStore, queue: &SharedQueue, process: &ServiceProcess) {
-    while let Err(told) = reach(store, queue).await {
-        tracing::warn!("jobs can't be worked on yet, trying again: {told}");
-        process.readiness.unready(told);
+    while let Err(reason) = reach(store, queue).await {
+        tracing::warn!("jobs can't be worked on yet, trying again: {reason}");
+        process.readiness.unready(reason);
         tokio::time::sleep(PAUSE).await;
     }
 }

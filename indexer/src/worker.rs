@@ -65,7 +65,7 @@ impl Indexer {
         })
     }
 
-    /// Keeps a job hidden from others, for ever. If that fails somebody else may do the job too, which is harmless.
+    /// Keeps a job hidden from others, for ever. If that fails another indexer may do the job too, which is harmless.
     async fn keep(&self, delivery: &QueueDelivery) -> Infallible {
         loop {
             tokio::time::sleep(EXTENSION).await;

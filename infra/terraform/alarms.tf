@@ -1,4 +1,4 @@
-# What must wake somebody even where no Prometheus looks at /metrics.
+# What must alert an operator even where no Prometheus looks at /metrics.
 locals {
   alarms = {
     dead-letters = {
@@ -20,7 +20,7 @@ locals {
       above      = 5, minutes = 15, missing = "notBreaching"
     }
     indexer-throttles = {
-      about      = "The account has no room for more functions."
+      about      = "The account's limit of concurrent functions is reached."
       namespace  = "AWS/Lambda", metric = "Throttles", statistic = "Sum"
       dimensions = { FunctionName = aws_lambda_function.indexer.function_name }
       above      = 50, minutes = 15, missing = "notBreaching"

@@ -101,7 +101,7 @@ data "aws_iam_policy_document" "history" {
     }
   }
 
-  # Who owns the bucket is decided by who creates the next claim: nobody may overwrite one.
+  # Who owns the bucket is decided by who creates the next claim: no role may overwrite one.
   statement {
     sid       = "ClaimsAreCreatedOnce"
     effect    = "Deny"

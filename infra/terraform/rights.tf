@@ -21,7 +21,7 @@ data "aws_iam_policy_document" "trust" {
 }
 
 # Everyone reads. The right to list is without a prefix: with one, S3 answers 403 where an object is missing, and what
-# is missing could not be told from what is forbidden.
+# is missing could not be distinguished from what is forbidden.
 data "aws_iam_policy_document" "read" {
   statement {
     sid       = "Read"

@@ -108,7 +108,7 @@ pub enum IngestError {
     /// The bucket is another cluster's.
     #[error(transparent)]
     Claim(#[from] ClaimError),
-    /// Somebody else owns the bucket.
+    /// Another broker owns the bucket.
     #[error("{0}")]
     Fenced(Box<Remains>),
     /// A task ended by a fault of the program.
@@ -207,8 +207,8 @@ impl Ingest {
         own.merge(tail::routes(self.tail(), self.stops.clients.clone(), self.tail_answer_bytes.clone()))
     }
 
-    /// Serves until cancelled and then stops in good order, or until something fails that can't be mended, or somebody
-    /// else claims the bucket.
+    /// Serves until cancelled and then stops in good order, or until something fails for good, or another broker
+    /// claims the bucket.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), IngestError> {
         let last_words = Farewell {
             store: self.store.clone(),
@@ -248,7 +248,7 @@ impl Ingest {
         }
     }
 
-    /// Answers what is in flight, ships everything, gives the bucket up, and ends the lane.
+    /// Answers what is in flight, ships everything, releases the bucket, and ends the lane.
     async fn stop(mut self) -> Result<(), IngestError> {
         let deadline = Instant::now() + STOP_TIMEOUT;
         self.stops.clients.cancel();
@@ -276,7 +276,7 @@ impl Ingest {
             () = self.ownership.fenced().cancelled() => {}
             given_up = given_up => match given_up {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("the bucket was not given up: {error}"),
+                Ok(Err(error)) => tracing::warn!("the bucket was not released: {error}"),
                 Err(_) => {
                     tracing::warn!("not everything was shipped in {STOP_TIMEOUT:?}; the rest is in the data directory")
                 }

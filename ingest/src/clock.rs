@@ -10,7 +10,7 @@ pub fn now_ms() -> Timestamp {
     millis(SystemTime::now())
 }
 
-/// A clock that nobody sets, and that goes on while the process is stopped or the machine suspended.
+/// A clock that can't be set, and that goes on while the process is stopped or the machine suspended.
 pub fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));

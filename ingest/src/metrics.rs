@@ -14,9 +14,9 @@ pub struct LaneMetrics {
     pub fsync_seconds: Histogram,
     /// The owner applies the frames that one fdatasync made durable, publishes them and answers.
     pub apply_seconds: Histogram,
-    /// The owner takes all requests that wait, into frames or to let go of what was shipped.
+    /// The owner takes all requests that wait, into frames or to release what was shipped.
     pub turn_seconds: Histogram,
-    /// Batches refused because the write-ahead log had no room.
+    /// Batches refused because the write-ahead log had no space.
     pub refused_for_room: IntCounter,
     /// Memory for the newest batches, and for where the log has the others, bytes.
     pub tail_bytes: IntGauge,
@@ -37,7 +37,7 @@ impl LaneMetrics {
                 "Time in which the lane's owner takes the requests that wait; nothing is acknowledged meanwhile.",
             ),
             refused_for_room: metrics
-                .counter("chronik_wal_refused_total", "Batches refused because the write-ahead log had no room."),
+                .counter("chronik_wal_refused_total", "Batches refused because the write-ahead log had no space."),
             tail_bytes: metrics.gauge(
                 "chronik_tail_memory_bytes",
                 "Memory for the newest batches, and for where the write-ahead log has the others.",
@@ -176,9 +176,9 @@ pub struct ShipMetrics {
     pub checkpoint_failures: IntCounter,
     /// Jobs sent and not answered.
     pub pending_jobs: IntGauge,
-    /// Messages in the job queue that nobody works on yet, at the last look.
+    /// Messages in the job queue that no indexer has received yet, at the last look.
     pub queue_visible: IntGauge,
-    /// Messages in the job queue that somebody works on, at the last look.
+    /// Messages in the job queue that an indexer works on, at the last look.
     pub queue_in_flight: IntGauge,
     /// Sends to the job queue, and looks at it, that failed.
     pub queue_failures: IntCounter,
@@ -246,7 +246,7 @@ impl ShipMetrics {
 pub struct DeletionMetrics {
     /// Objects deleted, by kind.
     pub deleted: IntCounterVec,
-    /// Objects let go of and not deleted yet.
+    /// Objects with a tombstone, not deleted yet.
     pub tombstones: IntGauge,
     /// What the last look through the bucket found.
     pub orphans: IntGauge,

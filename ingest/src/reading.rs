@@ -194,7 +194,7 @@ impl LogRead {
 
     /// Whole batches, the first one containing `from`, from stretches that hold it; at most about `max_bytes`, but at
     /// least one; what comes before a failure, which is an error only for who asks for what lies in it: what lies
-    /// before the one asked for does not matter. `None` if the log has been let go of there meanwhile.
+    /// before the one asked for does not matter. `None` if the log has been released there meanwhile.
     pub(crate) fn run(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Option<Vec<BatchBytes>>, ReadError> {
         match self.look_through(wal, stretches) {
             _ if !self.batches.is_empty() => Ok(Some(std::mem::take(&mut self.batches))),

@@ -106,14 +106,14 @@ pub enum SettingsError {
     },
 }
 
-/// Where the broker listens and what it tells clients.
+/// Where the broker listens and where clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Bound to.
     pub bind: std::net::SocketAddr,
-    /// Told to clients.
+    /// In answers to clients.
     pub advertised_host: String,
-    /// Told to clients; `None` is the port that was bound.
+    /// In answers to clients; `None` is the port that was bound.
     pub advertised_port: Option<u16>,
 }
 

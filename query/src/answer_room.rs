@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn large_answers_that_nobody_takes_leave_room_for_small_ones() {
+    fn large_answers_that_are_not_taken_leave_room_for_small_ones() {
         let (room, gauge) = room();
         let large: Vec<_> = (0..20).map_while(|_| take(&room, 150).ok()).collect();
         assert_eq!((large.len(), gauge.get()), (6, 900), "five within half of what is free, one beside");

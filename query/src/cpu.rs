@@ -18,7 +18,7 @@ impl CpuPool {
         Self { threads: Arc::new(Semaphore::new(threads)) }
     }
 
-    /// Runs `work` to its end, even if nobody waits for it any more.
+    /// Runs `work` to its end, even if its caller stops waiting.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,7 +1,7 @@
 use chronik_service::telemetry::Metrics;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-/// What searches tell about themselves.
+/// The metrics of searches.
 #[derive(Clone, Debug)]
 pub(crate) struct SearchMetrics {
     pub(crate) searches: IntCounter,

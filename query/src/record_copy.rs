@@ -1,4 +1,4 @@
-//! What records that are kept take in memory.
+//! How much memory kept records use.
 
 use bytes::Bytes;
 use chronik_format::batch::{Record, RecordHeader};

@@ -20,7 +20,7 @@ use crate::search::{LayoutSources, RecordScanner, SearchExecutor, UnreadableBatc
 pub struct QueryParts {
     /// The bucket.
     pub store: SharedStore,
-    /// What is in the bucket. Somebody has to keep it [following](CatalogReader::follow).
+    /// What is in the bucket. The caller keeps it up to date with [`CatalogReader::follow`].
     pub catalog: Arc<CatalogReader>,
     /// The broker's tail. Without one a search covers what is in the bucket.
     pub tail: Option<SharedTail>,

@@ -7,7 +7,7 @@ use chronik_wire::{ApiKey, DecodeError, ErrorCode};
 /// Why a broker did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
-    /// Nobody listens there.
+    /// No server listens there.
     #[error(
         "no Kafka broker answers on {address} ({source}); start one with `chronik`, or name it with --bootstrap HOST:PORT"
     )]

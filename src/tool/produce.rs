@@ -181,8 +181,8 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         Some(_) => {}
     }
     if line.len() > LINE_BYTES_MAX {
-        let told = format!("a line is longer than {LINE_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, told));
+        let reason = format!("a line is longer than {LINE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     Ok(Some(line))
 }

@@ -1,5 +1,5 @@
-"""Segments that wait for indexers: a broker, two query workers, a bucket and a queue, and nobody who works the jobs
-until somebody comes."""
+"""Segments that wait for indexers: a broker, two query workers, a bucket and a queue, and no indexer
+until a test starts one."""
 
 import contextlib
 import itertools
@@ -106,7 +106,7 @@ class Backlog:
 
     @contextlib.contextmanager
     def indexers(self, count, settings_of):
-        """Started at the same moment; `settings_of(number)` are what one of them alone is told."""
+        """Started at the same moment; `settings_of(number)` are those of one of them alone."""
         spawned = []
         try:
             for number in range(count):

@@ -114,7 +114,7 @@ class Chronik:
         while True:
             line = self.lines.get(timeout=PATIENCE)
             if line is None:
-                raise Died(f"exit code {self.process.wait()} instead of a ready line\n{self.tail()}")
+                raise Died(f"exit code {self.process.wait()} instead of a ready line\n{self.last_lines()}")
             self.ready_lines.append(line)
             if found := READY.search(line):
                 self.bootstrap, self.http = found[1], found[2]
@@ -134,7 +134,7 @@ class Chronik:
         assert not self.running()
         shutil.rmtree(self.data)
 
-    def tail(self, lines=60):
+    def last_lines(self, lines=60):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     # HTTP

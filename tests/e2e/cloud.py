@@ -1,5 +1,5 @@
-"""A bucket on MinIO and a queue on ElasticMQ for the services of one cluster, and what lies in the bucket for whoever
-looks at it from outside."""
+"""A bucket on MinIO and a queue on ElasticMQ for the services of one cluster, and what lies in the bucket as
+seen from outside."""
 
 import contextlib
 import io
@@ -48,7 +48,7 @@ class Cloud:
         return self.client.get_object(Bucket=s3.BUCKET, Key=key, **part)["Body"].read()
 
     def results(self):
-        """What indexers have reported and the broker has not let go of."""
+        """What indexers have reported and the broker has not deleted."""
         return [json.loads(self.read(each["Key"])) for each in self.objects("inbox/")]
 
     def archives(self, topic_id):

@@ -27,7 +27,7 @@ def start(tmp_path, request):
         if server.running():
             server.kill()
         if getattr(request.node, "failed", False):
-            print(f"── {server.directory.name} logged\n{server.tail()}")
+            print(f"── {server.directory.name} logged\n{server.last_lines()}")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -44,7 +44,7 @@ class Queue:
         return sum(int(counts[name]) for name in names)
 
     def dead_letters(self):
-        """Body → why it is here, or None where nobody said so; each is seen once."""
+        """Body → why it is here, or None where no reason was given; each is seen once."""
         taken = self.client.receive_message(
             QueueUrl=self.dead_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=600
         )

@@ -16,7 +16,7 @@ def test_indexers_share_a_backlog_and_none_works_in_vain(cloud, tmp_path):
     with Backlog(tmp_path, cloud, segment_bytes=32 << 10, job_bytes=64 << 10) as backlog:
         pile = backlog.pile("logs", segments=40)
         assert pile.segments >= 40 and pile.jobs >= 10
-        assert backlog.ingest.metrics()["chronik_pending_jobs"] == pile.jobs, "nobody has begun"
+        assert backlog.ingest.metrics()["chronik_pending_jobs"] == pile.jobs, "no indexer has begun"
         stops = [tmp_path / f"stop-{number}" for number in range(4)]
 
         def go_on():

@@ -64,7 +64,7 @@ def test_topics_are_created_and_deleted(shared):
     assert watermarks(shared.bootstrap, "made", 1) == [(0, 0)], "another topic of the same name"
 
 
-def test_a_topic_that_nobody_made(start):
+def test_a_topic_that_was_not_created(start):
     server = start(auto_create_topics="false")
     with pytest.raises(AssertionError, match="UNKNOWN_TOPIC"):
         produce(server.bootstrap, "absent", [Record(b"x")], topic_metadata_propagation_max_ms=100)

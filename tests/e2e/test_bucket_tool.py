@@ -110,7 +110,7 @@ def test_a_directory_has_everything(tmp_path):
     assert files(tmp_path) == []
 
 
-def test_objects_of_somebody_else_are_told(minio):
+def test_objects_of_another_program_are_reported(minio):
     prefix = fresh("foreign")
     s3.client(minio.url).put_object(Bucket=s3.BUCKET, Key=f"{prefix}/logs/1", Body=b"theirs")
     checked = Checked(s3.settings(minio.url, prefix=prefix))
@@ -317,7 +317,7 @@ def test_a_bucket_and_a_queue_are_made_once(start, moto):
     bucket, queue = fresh("made"), fresh("jobs")
     keys_only = {"S3_ACCESS_KEY": s3.ACCESS_KEY, "S3_SECRET_KEY": s3.SECRET_KEY} | sqs.credentials()
     first = made_twice(s3.settings(moto.url, bucket=bucket, prefix="team/a") | queue_settings(moto, queue))
-    # It tells of versions that were never set in words that AWS's client can't read, and does not keep the second.
+    # It answers for versions that were never set in a form that AWS's client can't read, and does not keep the second.
     assert outcomes(first, "refused") == ["versions", "dead letters are taken from that queue alone"]
     client = s3.client(moto.url)
     block = client.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
@@ -350,7 +350,7 @@ def test_what_a_server_does_not_know_is_told_and_the_rest_is_made(start, minio, 
     assert checked.all("warning") == ["unfinished uploads"], checked.text
 
 
-def test_a_history_of_somebody_elses_is_not_forgotten(minio):
+def test_versions_of_another_program_are_not_expired(minio):
     bucket = fresh("history")
     client = s3.client(minio.url)
     client.create_bucket(Bucket=bucket)

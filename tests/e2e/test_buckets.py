@@ -56,7 +56,7 @@ def lives_in_the_bucket(start, settings):
     server.kill()
     server.lose_data_directory()
     server.set(take_over="true").start()
-    assert "recovered" in server.tail()
+    assert "recovered" in server.last_lines()
     check_all_comes_back(server, records)
     assert produce(server.bootstrap, "t", some(1)) == [len(records)]
     assert server.stop() == 0
@@ -76,8 +76,8 @@ def test_everything_comes_back_through_the_client_of_google_cloud_storage(start,
         lives_in_the_bucket(start, gcs.settings(server.url, prefix()))
 
 
-def test_a_bucket_that_is_gone_for_a_while_delays_nobody(start):
-    """Records are acknowledged meanwhile; when it is back, all of them get there without anybody's help."""
+def test_a_bucket_that_is_gone_for_a_while_delays_no_client(start):
+    """Records are acknowledged meanwhile; when it is back, all of them get there without an operator's help."""
     with Minio() as store:
         server = start(**SMALL, **s3.settings(store.url, prefix=prefix()))
         records = some(12_000)
@@ -160,7 +160,7 @@ def test_a_bucket_that_refuses_for_a_while_is_waited_for_at_the_start(start, min
         refusals = [line("slow_down", method, times=6) for method in ("GET", "HEAD", "PUT")]
         proxy.script(*refusals, line("error_after", "PUT", "/claims/", times=1))
         server.start()
-        assert proxy.seen()["slow_down"] == 18 and "waiting for the bucket" in server.tail()
+        assert proxy.seen()["slow_down"] == 18 and "waiting for the bucket" in server.last_lines()
         assert values(server, "t") == [record.value for record in records]
         listing = s3.client(minio.url).list_objects_v2(Bucket=s3.BUCKET, Prefix=f"{name}/claims/")
         assert listing["KeyCount"] == 2
@@ -169,8 +169,8 @@ def test_a_bucket_that_refuses_for_a_while_is_waited_for_at_the_start(start, min
 def test_a_bucket_that_can_not_be_reached_is_waited_for_by_name(tmp_path, minio):
     settings = s3.settings(minio.url, prefix=prefix(), S3_ENDPOINT="http://127.0.0.1:9")
     server = Chronik(tmp_path, **settings).spawn()
-    until(lambda: "waiting for the bucket" in server.tail(), "it waits")
-    told = server.tail()
+    until(lambda: "waiting for the bucket" in server.last_lines(), "it waits")
+    told = server.last_lines()
     assert "S3_ENDPOINT" in told and "http://127.0.0.1:9" in told, told
     assert server.stop() == 0
 
@@ -199,8 +199,8 @@ def test_a_segment_that_arrived_damaged_is_never_registered(start, moto):
 def complaint(server):
     """What a server that must not come up says."""
     server.spawn()
-    assert server.process.wait(timeout=PATIENCE) == 1, server.tail()
-    told = server.tail()
+    assert server.process.wait(timeout=PATIENCE) == 1, server.last_lines()
+    told = server.last_lines()
     assert "panicked" not in told and s3.SECRET_KEY not in told, told
     return told
 

@@ -186,7 +186,7 @@ def test_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+", json.loads(run_tool("--json", "version").stdout)["version"])
 
 
-def test_nobody_there():
+def test_no_broker_there():
     done = run_tool("--bootstrap", "127.0.0.1:1", "topic", "list")
     assert done.returncode == 1 and b"127.0.0.1:1" in done.stderr and b"--bootstrap" in done.stderr
     done = run_tool("--http", "http://127.0.0.1:1", "status")

@@ -89,7 +89,7 @@ def test_a_broker_that_dies_on_the_way(start, tmp_path, step, lost):
     while server.process.poll() is None:
         shipped = max(shipped, shipped_to(server))
     load.end()
-    assert died.exists() and server.process.returncode == -signal.SIGABRT, server.tail()
+    assert died.exists() and server.process.returncode == -signal.SIGABRT, server.last_lines()
     if lost:
         server.lose_data_directory()
     server.start()
@@ -150,7 +150,7 @@ def test_a_broker_that_dies_as_it_deletes_an_archive(start, tmp_path):
     produce(server.bootstrap, TOPIC, [Record(b"number %d" % number) for number in range(100)])
     check_each_is_found_once(server, 100)
     delete_topic(server)
-    # As it stops it writes a checkpoint, which knows what it has let go of.
+    # As it stops it writes a checkpoint, which knows what it has tombstoned.
     assert server.stop() == 0
 
     def left():
@@ -191,7 +191,7 @@ def test_an_owner_that_wakes_up_too_late(start, tmp_path, minio, bucket):
         until(lambda: latest(minio, bucket)["incarnation"] == 1, "it writes over the name of a newer catalog")
         query = start("query", Query, **bucket)
         its_way.script()
-        assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
+        assert first.process.wait(timeout=PATIENCE) == 1, first.last_lines()
     second.process.send_signal(signal.SIGCONT)
     until(lambda: query.search(TOPIC, limit=0)["total"]["value"] == len(kept), "readers see the newer one again")
     assert values(second) == kept
@@ -224,7 +224,7 @@ def test_indexers_that_die_or_wake_up_too_late(start, tmp_path, bucket, queue):
         start(f"indexer-{n}", Indexer, **bucket, **queue.settings(), failpoints=point) for n, point in enumerate(points)
     ]
     for indexer in indexers[:3]:
-        assert indexer.process.wait(timeout=PATIENCE) == -signal.SIGABRT, indexer.tail()
+        assert indexer.process.wait(timeout=PATIENCE) == -signal.SIGABRT, indexer.last_lines()
     until(asleep.exists, "the last one sleeps over its job")
     late = indexers.pop()
     late.process.send_signal(signal.SIGSTOP)
@@ -238,7 +238,7 @@ def test_indexers_that_die_or_wake_up_too_late(start, tmp_path, bucket, queue):
     assert ingest.metrics()["chronik_unreadable_runs_total"] == 0
     ingest.kill()
     ingest.start()
-    until(lambda: ingest.metrics()["chronik_tombstones"] == 6, "what came of jobs done twice is let go of")
+    until(lambda: ingest.metrics()["chronik_tombstones"] == 6, "what came of jobs done twice is tombstoned")
     query = start("query", Query, **bucket)
     for topic in topics:
         check_each_is_found_once(ingest, 100, topic, query)
@@ -263,7 +263,7 @@ def test_an_indexer_that_is_stopped_while_it_waits_hands_back_what_comes(start, 
     queue.send("no job")
     until(lambda: queue.messages() == 0, "it has taken what was there, and waits for more")
     indexer.process.send_signal(signal.SIGTERM)
-    until(lambda: "stopping" in indexer.tail(), "it stops")
+    until(lambda: "stopping" in indexer.last_lines(), "it stops")
     queue.send("{}")
     assert indexer.process.wait(timeout=PATIENCE) == 0
     assert queue.visible() == 1
@@ -356,7 +356,7 @@ def test_a_topic_that_is_made_anew_while_its_job_is_done(start, tmp_path):
     check_each_is_found_once(server, 100)
     server.kill()
     server.start()
-    until(lambda: server.metrics()["chronik_tombstones"] == 1, "the old topic's archive is let go of")
+    until(lambda: server.metrics()["chronik_tombstones"] == 1, "the old topic's archive is tombstoned")
     check_each_is_found_once(server, 100)
 
 

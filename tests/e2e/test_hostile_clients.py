@@ -1,4 +1,4 @@
-"""Clients that are wrong, slow, or too many: they get an error or lose their connection, and nobody else notices."""
+"""Clients that are wrong, slow, or too many: they get an error or lose their connection, and others notice nothing."""
 
 import contextlib
 import random
@@ -28,12 +28,12 @@ class FewFiles(Chronik):
 
 def check_served(server):
     """A client that asks for nothing unusual is served, and no request has met a fault of the program."""
-    assert server.running(), server.tail()
+    assert server.running(), server.last_lines()
     topic = next(names)
     sent = [Record(b"number %d" % number, timestamp=1) for number in range(3)]
     assert produce(server.bootstrap, topic, sent) == [0, 1, 2]
     assert [record for _, record in consume(server.bootstrap, topic, 1)[0]] == sent
-    assert "panicked" not in server.tail(10_000)
+    assert "panicked" not in server.last_lines(10_000)
 
 
 def connect(server, http=False, buffer=None):
@@ -128,7 +128,7 @@ def announced(bytes_):
     ],
     ids=["90 MiB announced", "3 times 30 MiB", "70 times 1 MiB"],
 )
-def test_requests_that_never_end_keep_nobody_waiting(shared, frames):
+def test_requests_that_never_end_keep_no_client_waiting(shared, frames):
     with contextlib.ExitStack() as held:
         with ThreadPoolExecutor(len(frames)) as senders:
             connections = [held.enter_context(connect(shared)) for _ in frames]
@@ -161,7 +161,7 @@ def test_idle_connections_leave_file_handles_for_log_and_bucket(start):
         send(256)
         server.wait_shipped()
         assert requests.get(f"{server.http}/health/live", timeout=30).status_code == 200
-        assert "too many connections" in server.tail()
+        assert "too many connections" in server.last_lines()
     until(lambda: server.metrics()["chronik_kafka_connections"] < 10, "the connections have ended")
     check_served(server)
 
@@ -188,7 +188,7 @@ def test_clients_that_take_nothing_leave_room_for_the_answers_of_others(start):
         for _ in range(5):
             answer = ask(server.bootstrap, 1, 4, fetch_body(b"large", 0, max_wait=12_000, max_bytes=most))
             assert len(answer) > large, "an empty answer"
-        assert "takes nothing of its answers" in server.tail()
+        assert "takes nothing of its answers" in server.last_lines()
     until(lambda: server.metrics()["chronik_fetch_answer_bytes"] == 0, "all room is given back")
     check_served(server)
 

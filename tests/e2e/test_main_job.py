@@ -39,7 +39,7 @@ def test_records_live_on_in_the_bucket_and_are_found_at_every_stage(start):
     server.kill()
     server.lose_data_directory()
     server.start()
-    assert "recovered" in server.tail()
+    assert "recovered" in server.last_lines()
     check(server)
 
     more = [everything[0].records[0]] * 3

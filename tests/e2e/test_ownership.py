@@ -1,4 +1,4 @@
-"""Two brokers and one bucket: there is one owner, and nobody takes the bucket from it by accident."""
+"""Two brokers and one bucket: there is one owner, and no other broker takes the bucket from it by accident."""
 
 import itertools
 import re
@@ -23,8 +23,8 @@ def test_a_second_broker_is_refused_until_the_first_gives_the_bucket_up(start, t
     first = start("first", ship_max_age="1s", **bucket)
     first.tool("produce", "t", stdin=b"x\n")
     second = Chronik(tmp_path / "second", **bucket).spawn()
-    assert second.process.wait(timeout=PATIENCE) == 1, second.tail()
-    complaint = second.tail()
+    assert second.process.wait(timeout=PATIENCE) == 1, second.last_lines()
+    complaint = second.last_lines()
     assert "in use" in complaint and "--take-over" in complaint, complaint
     first.tool("produce", "t", stdin=b"y\n")
     assert first.stop() == 0
@@ -37,19 +37,19 @@ def test_a_broker_that_is_taken_over_ends_and_says_what_is_lost(start, bucket):
     load = Load(first)
     until(lambda: len(load.acknowledged) > 1000, "1000 records are acknowledged")
     second = start("second", take_over="true", **bucket)
-    assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
+    assert first.process.wait(timeout=PATIENCE) == 1, first.last_lines()
     acknowledged = load.end()
     kept = values(second)
     assert len(kept) > 1000
     load.check(kept)
-    last_words = first.tail(5)
+    last_words = first.last_lines(5)
     [above] = re.findall(r"(\d+) acknowledged records lie above", last_words)
     assert max(acknowledged) - len(kept) < int(above), last_words
     assert str(first.data) in last_words
     # Its files are kept, and it does not come back with them.
     first.spawn()
     assert first.process.wait(timeout=PATIENCE) == 1
-    assert "claimed by another broker" in first.tail(5)
+    assert "claimed by another broker" in first.last_lines(5)
     second.tool("produce", "t", stdin=b"z\n")
     assert values(second) == [*kept, b"z"]
 
@@ -69,9 +69,9 @@ def test_a_broker_that_was_stopped_meanwhile_acknowledges_nothing_that_the_new_o
         first.process.send_signal(signal.SIGCONT)
         late = Load(first)
         until(lambda: late.refused or late.acknowledged, "it answers")
-        assert late.acknowledged == {}, first.tail()
+        assert late.acknowledged == {}, first.last_lines()
         its_way.script()
-        assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
+        assert first.process.wait(timeout=PATIENCE) == 1, first.last_lines()
     assert late.end() == {}
     load.check(values(second))
 
@@ -83,7 +83,7 @@ def test_the_bucket_of_a_broker_that_was_killed_is_free_after_a_while(start, buc
     first.wait_shipped()
     first.kill()
     second = start("second", **bucket)
-    assert "no sign of life" in second.tail()
+    assert "no sign of life" in second.last_lines()
     assert values(second) == [b"x", b"y"]
 
 
@@ -95,13 +95,13 @@ def test_of_a_broker_and_a_copy_of_its_directory_the_earlier_ends_and_stays_away
     second = Chronik(tmp_path / "second", ship_max_age="1s", **bucket).start()
     try:
         first.tool("produce", "t", stdin=b"y\n")
-        assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
-        assert "copy of this broker's data directory" in first.tail(5)
+        assert first.process.wait(timeout=PATIENCE) == 1, first.last_lines()
+        assert "copy of this broker's data directory" in first.last_lines(5)
         second.tool("produce", "t", stdin=b"z\n")
         for _ in range(2):
             first.spawn()
-            assert first.process.wait(timeout=PATIENCE) == 1, first.tail()
-            assert "copy of this data directory" in first.tail(1) and str(first.data) in first.tail(1)
+            assert first.process.wait(timeout=PATIENCE) == 1, first.last_lines()
+            assert "copy of this data directory" in first.last_lines(1) and str(first.data) in first.last_lines(1)
         second.kill()
         second.start()
         assert values(second) == [b"x", b"z"]

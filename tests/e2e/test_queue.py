@@ -1,4 +1,4 @@
-"""Jobs over a real queue: what indexers take, what nobody can work on, and a queue that loses everything."""
+"""Jobs over a real queue: what indexers take, what no indexer can work on, and a queue that loses everything."""
 
 import json
 import uuid
@@ -45,7 +45,7 @@ def test_records_become_archives(queue, start_on):
     assert [found(server, topic) for topic in ("a", "b")] == [100, 100]
 
 
-def test_what_is_no_job_goes_to_the_dead_letters_and_holds_nobody_up(queue, start_on):
+def test_what_is_no_job_goes_to_the_dead_letters_and_holds_up_no_indexer(queue, start_on):
     bodies = ["no job", json.dumps({"v": 99, "kind": "index"}), json.dumps({"v": 0, "kind": "dance"})]
     for body in bodies:
         queue.send(body)
@@ -138,8 +138,8 @@ def test_queues_that_can_not_work(elasticmq, tmp_path):
 
 def refused(server, *words):
     server.spawn()
-    assert server.process.wait(timeout=120) in (1, 2), server.tail()
-    complaint = server.tail()
+    assert server.process.wait(timeout=120) in (1, 2), server.last_lines()
+    complaint = server.last_lines()
     for word in words:
         assert word in complaint, f"{word!r} is missing in\n{complaint}"
     assert not server.data.exists() and not server.bucket.exists(), "refused before anything starts"

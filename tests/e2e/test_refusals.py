@@ -18,8 +18,8 @@ from servers import s3
 def refused(server, *words, code=1):
     """Starts a server that must not come up; its complaint holds all `words`."""
     server.spawn()
-    assert server.process.wait(timeout=PATIENCE) == code, server.tail()
-    complaint = server.tail()
+    assert server.process.wait(timeout=PATIENCE) == code, server.last_lines()
+    complaint = server.last_lines()
     for word in words:
         assert str(word) in complaint, f"{word!r} is missing in\n{complaint}"
     for noise in ("panicked", "backtrace", "RUST_BACKTRACE", "Os {", "Custom {"):
@@ -63,7 +63,7 @@ def test_a_wrong_value(tmp_path, setting, value, accepted):
     server.settings[setting] = value
     server.spawn()
     assert server.process.wait(timeout=PATIENCE) in (1, 2)
-    complaint = server.tail()
+    complaint = server.last_lines()
     assert setting in complaint and value in complaint and accepted in complaint, complaint
     assert not server.data.exists() and not server.bucket.exists(), "refused before anything starts"
 
@@ -73,7 +73,7 @@ def test_settings_of_what_is_not_there_yet(tmp_path, setting):
     server = Chronik(tmp_path)
     server.settings[setting] = "secret-value"
     refused(server, setting, "not there yet", code=2)
-    assert "secret-value" not in server.tail()
+    assert "secret-value" not in server.last_lines()
 
 
 def test_flags_of_what_is_not_there_yet():
@@ -89,7 +89,7 @@ def test_an_argument_that_is_no_text(command):
 
 def test_names_of_earlier_systems_are_warned_about(start):
     server = start(snapshot_interval="5", wal_profile="high")
-    assert "CHRONIK_SNAPSHOT_INTERVAL" in server.tail() and "CHRONIK_WAL_PROFILE" in server.tail()
+    assert "CHRONIK_SNAPSHOT_INTERVAL" in server.last_lines() and "CHRONIK_WAL_PROFILE" in server.last_lines()
 
 
 def test_a_second_process_on_the_same_data_directory(start, tmp_path):
@@ -162,7 +162,7 @@ def test_a_damaged_newest_checkpoint_and_catalog_are_passed_over(start):
         file.write_bytes(content)
     server.lose_data_directory()
     server.start()
-    assert damaged[0].name in server.tail() and damaged[1].name in server.tail()
+    assert damaged[0].name in server.last_lines() and damaged[1].name in server.last_lines()
     [records] = consume(server.bootstrap, "t", 1)
     assert [record.value for _, record in records] == [b"%d" % number for number in range(20)]
 
@@ -185,7 +185,7 @@ def test_a_segment_that_is_gone_or_cut_though_a_checkpoint_covers_it(start, what
     server.lose_data_directory()
     refused(server, segment.name, "t partition 0 offsets 10 to 19", "--accept-loss")
     server.set(accept_loss="true").start()
-    assert "LOST" in server.tail() and segment.name in server.tail()
+    assert "LOST" in server.last_lines() and segment.name in server.last_lines()
     path = "/v1/topics/t/partitions/0/records"
     answers = [server.request("GET", path, params={"offset": offset, "limit": 5}) for offset in (0, 10, 20)]
     assert [answer.status_code for answer in answers] == [200, 503, 200]
@@ -301,9 +301,9 @@ def test_a_log_that_can_not_be_written_ends_nothing(tmp_path):
     server.log = kept
     try:
         server.wait_ready()
-        server.tool("produce", "t", stdin=b"said by nobody\n")
+        server.tool("produce", "t", stdin=b"said without a log\n")
         server.wait_shipped()
-        assert server.tool("consume", "t") == b"said by nobody\n"
+        assert server.tool("consume", "t") == b"said without a log\n"
         assert server.metrics()["chronik_kafka_panics_total"] == 0
         assert server.stop() == 0
     finally:
@@ -352,7 +352,7 @@ def test_a_disk_that_fills_up_refuses_and_recovers(small_volume, start):
     client.purge()
     client.flush(10)
     assert failures and acknowledged
-    assert server.running(), server.tail()
+    assert server.running(), server.last_lines()
 
     server.seal()
     until(lambda: accepts(server), "there is room again")
@@ -381,11 +381,11 @@ def test_a_disk_that_others_fill_up_stops_neither_producers_nor_checkpoints_nor_
         lambda: all(place.stat().st_mtime_ns > at for place, at in zip(places, written, strict=True)),
         "both checkpoints are written on the full disk",
     )
-    assert server.running(), server.tail()
+    assert server.running(), server.last_lines()
     server.tool("produce", "t", stdin=b"still full\n")
     with pytest.raises(AssertionError):
         produce(server.bootstrap, "more", [Record(os.urandom(50_000))] * 200, message_timeout_ms=2000)
-    assert server.log.read_text().count("could be allocated in") == 1, "the operator is told, once"
+    assert server.log.read_text().count("could be allocated in") == 1, "the operator is warned, once"
     server.kill()
     server.start()
     assert server.metrics()["chronik_checkpoint_failures_total"] == 0

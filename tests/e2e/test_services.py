@@ -15,7 +15,7 @@ TOKEN = "s3cret-token"
 
 @pytest.fixture
 def pair(start):
-    """A broker that ships when it is told to, and a query worker over its bucket."""
+    """A broker that ships only on request, and a query worker over its bucket."""
     ingest = start("ingest", Ingest, ship_max_age="1h")
     return ingest, start("query", Query, local_storage_path=ingest.bucket)
 
@@ -115,13 +115,13 @@ def test_health_and_metrics(pair):
 
 def test_a_broker_without_indexers_says_so(pair):
     ingest, _ = pair
-    assert "no indexer" in ingest.tail()
+    assert "no indexer" in ingest.last_lines()
 
 
 def test_a_worker_without_a_bucket_says_so(tmp_path):
     query = Query(tmp_path / "query", local_storage_path=tmp_path / "nowhere").spawn()
     assert query.process.wait(timeout=PATIENCE) == 1
-    assert str(tmp_path / "nowhere") in query.tail()
+    assert str(tmp_path / "nowhere") in query.last_lines()
 
 
 @pytest.mark.parametrize("kind", [Chronik, Ingest, Query])
@@ -139,7 +139,7 @@ def test_the_token(start, tmp_path, kind):
         assert server.request("GET", path).status_code != 401
     assert server.metrics()
     assert server.stop() == 0
-    assert TOKEN not in server.tail(100_000) and not any(TOKEN in line for line in server.ready_lines)
+    assert TOKEN not in server.last_lines(100_000) and not any(TOKEN in line for line in server.ready_lines)
 
 
 def test_the_tool_sends_the_token(start):
@@ -181,7 +181,7 @@ def test_a_used_http_port(tmp_path, kind):
         port = taken.getsockname()[1]
         server = kind(tmp_path, http_port=port).spawn()
         assert server.process.wait(timeout=PATIENCE) == 1
-    assert str(port) in server.tail() and "CHRONIK_HTTP_PORT" in server.tail()
+    assert str(port) in server.last_lines() and "CHRONIK_HTTP_PORT" in server.last_lines()
 
 
 @pytest.mark.parametrize("service", ["ingest", "query"])

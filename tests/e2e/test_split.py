@@ -18,7 +18,7 @@ def records(first, count):
 
 @pytest.fixture(scope="module")
 def cloud():
-    """What every service is told about bucket and queue."""
+    """The settings of bucket and queue that every service gets."""
     with Minio() as minio, Elasticmq() as elasticmq:
         url = sqs.make_queue(elasticmq.url, "split", "split-dead")
         yield s3.settings(minio.url, prefix="split") | sqs.credentials() | {"queue": "sqs", "SQS_QUEUE_URL": url}

@@ -1,5 +1,5 @@
-# Functions that install what checks and builds what is in infra/, each at one version, into `cache` of whoever sources
-# this: tests/run, which has `install_packages` too, and infra/lambda/build. Programs that are built go to
+# Functions that install what checks and builds what is in infra/, each at one version, into `cache` of the script that
+# sources this: tests/run, which has `install_packages` too, and infra/lambda/build. Programs that are built go to
 # $cache/infra/NAME-VERSION/bin.
 
 # What every run needs.
@@ -43,7 +43,7 @@ build_go() {
 }
 
 # build_apiserver VERSION: Kubernetes can't be built as a dependency as it is, because it replaces parts of itself by
-# folders; here they are replaced by the same parts as they are published. Its version is told to the linker, and charts
+# folders; here they are replaced by the same parts as they are published. Its version is given to the linker, and charts
 # ask for it.
 build_apiserver() {
     local folder=$cache/infra/kube-apiserver-$1 theirs

@@ -91,7 +91,7 @@ def prometheus(tmp_path_factory):
             services = {"chronik-ingest": ingest, "chronik-indexer": indexer, "chronik-query": query}
             targets = {job: service.http.removeprefix("http://") for job, service in services.items()}
             with Prometheus(directory, targets) as prometheus:
-                # A job's result is deleted once a later segment tells of it.
+                # A job's result is deleted once a later segment contains its command.
                 for _ in range(2):
                     ingest.tool("produce", "orders", stdin=b"order 4711 paid\n" * 1000)
                     ingest.seal()

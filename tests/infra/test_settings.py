@@ -1,4 +1,4 @@
-"""What the templates tell the services: a setting that a service doesn't know would be ignored without a word."""
+"""What the templates set for the services: a setting that a service doesn't know would be ignored without a word."""
 
 import re
 import subprocess

@@ -1,6 +1,6 @@
 """The Terraform templates, applied to a local stand-in for AWS, and what was made, asked for through AWS's APIs.
 
-It starts no functions, machines or containers: what is seen is what AWS is told. The parts that it does not know
+It starts no functions, machines or containers: what is seen is what is sent to AWS. The parts that it does not know
 are left out or changed, see LEFT_OUT and CHANGED."""
 
 import json

@@ -6,7 +6,7 @@ Afterwards it is checked that no job was done twice, that each run has one archi
 same. Records are the lines of the log files in CHRONIK_TEST_LOGS, numbered, or generated ones, from producers that
 don't compress. Files are in TMPDIR meanwhile.
 
-Everything runs on this machine and shares its cores: the indexers, the broker that takes in their results, MinIO and
+Everything runs on this machine and shares its cores: the indexers, the broker that registers their results, MinIO and
 ElasticMQ. So the curve flattens where the cores end; the table says how many there are, and how many of them the
 indexers got. With release binaries, in the environment of the tests:
 

@@ -60,7 +60,7 @@ def make_container(url, name=CONTAINER):
 
 
 def settings(prefix="", container=CONTAINER, url=None):
-    """What Chronik has to be told about the emulator at `url`."""
+    """Chronik's settings for the emulator at `url`."""
     return {
         "OBJECT_STORE_BACKEND": "azure",
         "AZURE_USE_EMULATOR": "true",

@@ -18,7 +18,7 @@ FOREVER = 1 << 30
 
 
 class Faults(Server):
-    """Passes everything on until it is told otherwise."""
+    """Passes everything on until a test asks for faults."""
 
     variable = "CHRONIK_TEST_FAULTS"
 

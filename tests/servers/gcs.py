@@ -41,7 +41,7 @@ def credentials(url):
 
 
 def settings(url, prefix="", bucket=s3.BUCKET):
-    """What Chronik has to be told about the bucket."""
+    """Chronik's settings for the bucket."""
     return {"OBJECT_STORE_BACKEND": "gcs", "GCS_BUCKET": bucket, "GCS_PREFIX": prefix} | credentials(url)
 
 

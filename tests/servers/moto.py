@@ -1,4 +1,4 @@
-"""moto: a stand-in for AWS that speaks S3 and SQS. It believes every signature until it is told to enforce
+"""moto: a stand-in for AWS that speaks S3 and SQS. It accepts every signature until it is asked to enforce
 rights, and keeps everything in memory."""
 
 import json

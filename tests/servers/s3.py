@@ -34,7 +34,7 @@ def policy(actions):
 
 
 def settings(url, bucket=BUCKET, prefix="", **changes):
-    """What Chronik has to be told about a bucket at `url`."""
+    """Chronik's settings for a bucket at `url`."""
     return {
         "OBJECT_STORE_BACKEND": "s3",
         "S3_ENDPOINT": url,

@@ -40,5 +40,5 @@ def credentials():
 
 
 def settings(queue_url, **changes):
-    """What Chronik has to be told about a queue."""
+    """Chronik's settings for a queue."""
     return {"CHRONIK_QUEUE": "sqs", "SQS_QUEUE_URL": queue_url} | credentials() | changes

@@ -13,7 +13,7 @@ const RECEIVES: &str = "ApproximateReceiveCount";
 /// An event that no queue sends. All of it counts as failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EventError {
-    /// Nobody could be told that a message failed.
+    /// The failure of a message without an id can't be reported to Lambda.
     #[error("a message of the event has no messageId: the event source has to be an SQS queue")]
     Nameless,
 }
@@ -62,20 +62,20 @@ async fn is_done(runner: &JobRunner, message: &SqsMessage, deadline: InvocationD
         return false;
     }
     let reported = runner.report(job, receives, Some(deadline.enough));
-    let told = match timeout_at(deadline.end, reported).await {
+    let reason = match timeout_at(deadline.end, reported).await {
         Ok(Ok(())) => return true,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the invocation's time is up".to_owned(),
     };
-    tracing::warn!(job = id, receives, "a job is given back: {told}");
+    tracing::warn!(job = id, receives, "a job is given back: {reason}");
     runner.metrics.jobs_interrupted.inc();
     false
 }
 
 /// How often the message was handed out, this time included.
 fn receives(message: &SqsMessage) -> u32 {
-    let told = message.attributes.get(RECEIVES);
-    told.and_then(|count| count.parse().ok()).unwrap_or(1)
+    let receives = message.attributes.get(RECEIVES);
+    receives.and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
 #[cfg(test)]

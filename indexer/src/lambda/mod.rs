@@ -2,7 +2,7 @@
 //!
 //! Lambda hands over a batch of messages and deletes those that the answer does not name as failed
 //! (`ReportBatchItemFailures` has to be on). So a message is acknowledged as in the loop: when its result is in the
-//! inbox. A message that nobody can work fails each time, until the queue moves it to its dead letters.
+//! inbox. A message that no indexer can work on fails each time, until the queue moves it to its dead letters.
 //!
 //! Time is respected by the [`InvocationDeadline`]: at half of it no further run is begun, and what there is becomes
 //! the result; shortly before its end the rest is given back. Memory is respected by the runner, whose limit follows

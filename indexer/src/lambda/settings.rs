@@ -85,7 +85,7 @@ impl LambdaSettings {
         let most = ByteSize((self.function_memory << 20) - PROGRAM_BYTES);
         let wanted = self.indexer_memory_bytes.unwrap_or(most);
         if wanted > most {
-            tracing::warn!("CHRONIK_INDEXER_MEMORY_BYTES is {wanted}, the function has room for {most}: using that");
+            tracing::warn!("CHRONIK_INDEXER_MEMORY_BYTES is {wanted}, the function's memory allows {most}: using that");
         }
         Ok(wanted.min(most).as_usize())
     }

@@ -119,7 +119,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The code that tells a client what it can do.
+    /// The code by which a client knows what it can do.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Batch(BatchError::Corrupt { .. }) => ErrorCode::CORRUPT_MESSAGE,
@@ -170,7 +170,7 @@ fn refused(refusal: &Refusal) -> ErrorCode {
     match refusal {
         Refusal::UnknownTopic | Refusal::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         Refusal::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
-        // Somebody else ordered records meanwhile; nothing of the batch counts, so it can be sent again.
+        // Another owner ordered records meanwhile; nothing of the batch counts, so the client can send it again.
         Refusal::BelowEnd { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         // No client's command can be refused with this.
         Refusal::SegmentOutOfPlace | Refusal::SegmentTooOld => ErrorCode::UNKNOWN_SERVER_ERROR,

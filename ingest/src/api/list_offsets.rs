@@ -109,7 +109,7 @@ async fn youngest(broker: &Broker, place: &Place) -> Result<Option<(Offset, Time
     }
 }
 
-/// The latest timestamp of the runs that tell it, and the offsets whose records have to be asked: those of runs that
+/// The latest timestamp of the runs that record it, and the offsets whose records have to be asked: those of runs that
 /// hold something unreadable or begin before the log, and what is not in the bucket yet.
 fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>, Vec<Range<Offset>>) {
     let (mut latest, mut unknown) = (None, Vec::new());

@@ -45,9 +45,9 @@ pub struct Broker {
     pub answers: Arc<AnswerRoom>,
     /// The cluster's identity.
     pub cluster: Uuid,
-    /// The host that clients are told to connect to.
+    /// The host that clients are to connect to.
     pub advertised_host: String,
-    /// The port that clients are told to connect to.
+    /// The port that clients are to connect to.
     pub advertised_port: u16,
     /// Whether asking for an unknown topic creates it.
     pub auto_create_topics: bool,

@@ -111,7 +111,7 @@ impl<'a> Tasks<'a> {
         Ok((lane.acknowledged_by(self.ownership.presence().clone()), ordered))
     }
 
-    /// The shipper; tells of every checkpoint that is in the bucket.
+    /// The shipper; reports every checkpoint that is in the bucket.
     pub fn ship(
         &mut self,
         lane: &Lane,
@@ -228,7 +228,8 @@ impl<'a> Tasks<'a> {
     }
 }
 
-/// Waits for the bucket's answer; `false` once stopped. An answer that ends the broker is told by who asked.
+/// Waits for the bucket's answer; `false` once stopped. An answer that ends the broker is reported by the task
+/// that asked.
 async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationToken) -> bool {
     let answer = async {
         if confirmed.wait_for(|confirmed| *confirmed).await.is_err() {

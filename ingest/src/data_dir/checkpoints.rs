@@ -98,7 +98,7 @@ impl Checkpoints {
         Ok((whole, lost))
     }
 
-    /// Checkpoints by other names, which nobody reads.
+    /// Checkpoints by other names, which are never read.
     pub fn strays(&self) -> Result<Vec<PathBuf>, DataDirError> {
         let names = match self.disk.list(&self.directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -112,7 +112,7 @@ impl Checkpoints {
         PLACES.into_iter().map(|name| self.directory.join(name))
     }
 
-    /// A place with room for `length` bytes, and if the disk allows, for twice as much.
+    /// A place with space for `length` bytes, and if the disk allows, for twice as much.
     fn open(&self, path: &Path, length: u64) -> Result<Arc<dyn DiskFile>, DataDirError> {
         let needed = CHECKPOINT_START + length;
         let ample = CHECKPOINT_START + (2 * length).next_multiple_of(GROWTH_BYTES).max(GROWTH_BYTES);
@@ -152,8 +152,8 @@ impl Checkpoints {
             return Ok(Place::Damaged);
         };
         let [index, length, crc] = head.fields;
-        let room = file.length().map_err(read())?.saturating_sub(CHECKPOINT_START);
-        if length > room || head.lane != self.lane {
+        let space = file.length().map_err(read())?.saturating_sub(CHECKPOINT_START);
+        if length > space || head.lane != self.lane {
             return Ok(Place::Damaged);
         }
         let mut bytes = vec![0; length as usize];
@@ -187,7 +187,7 @@ mod tests {
         Checkpoints::new(Arc::new(disk.clone()), "/data/checkpoints/0".into(), LaneId(0))
     }
 
-    /// A checkpoint whose bytes tell which one it is.
+    /// A checkpoint whose bytes say which one it is.
     fn checkpoint(index: LogIndex) -> Vec<u8> {
         format!("{index} ").repeat(1 + (index as usize * 7919) % 3000).into_bytes()
     }

@@ -19,7 +19,7 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// Whether all that belongs to it is there. If not, its start ended before anything was served.
     pub(super) complete: bool,
-    /// Whether the last stop gave the bucket up: then nothing is served before the claims have been read.
+    /// Whether the last stop released the bucket: then nothing is served before the claims have been read.
     pub released: bool,
 }
 
@@ -48,7 +48,7 @@ impl Identity {
         Self { complete: true, ..Self::begun(cluster, incarnation) }
     }
 
-    /// Of a broker that stopped in good order and gave the bucket up.
+    /// Of a broker that stopped in good order and released the bucket.
     pub fn given_up(self) -> Self {
         Self { released: true, ..self }
     }

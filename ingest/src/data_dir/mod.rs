@@ -73,7 +73,7 @@ pub enum DataDirError {
     )]
     Orphaned {
         directory: PathBuf,
-        /// The first file that is somebody's.
+        /// The first file that an owner wrote.
         found: PathBuf,
         /// What the identity says.
         reason: &'static str,
@@ -134,7 +134,7 @@ impl DataDir {
         Ok(bytes)
     }
 
-    /// Whose data lies here; `None` if nobody's: it is empty, or was left before anything was served from it.
+    /// Whose data lies here; `None` if it is empty, or was left before anything was served from it.
     pub fn identity(&self) -> Result<Option<Identity>, DataDirError> {
         match self.read_identity()? {
             Some(identity) if identity.complete => Ok(Some(identity)),

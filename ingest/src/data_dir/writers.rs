@@ -1,5 +1,5 @@
-//! Which processes have written to the bucket from this data directory: by their names a start tells its predecessor
-//! from a process with a copy of the directory.
+//! Which processes have written to the bucket from this data directory: by their names a start distinguishes its
+//! predecessor from a process with a copy of the directory.
 //!
 //! JSON, then blanks up to 4096 bytes: allocated ahead and written in place, so that a full disk keeps no start from
 //! noting its name. If it is torn or missing no name is known, and the next start waits until the last writer is

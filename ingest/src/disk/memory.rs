@@ -13,9 +13,9 @@ use super::{Disk, DiskFile, ReadAt};
 
 const SECTOR_BYTES: usize = 512;
 
-/// Keeps what was synced; of the rest, [`MemoryDisk::crash`] keeps any part in any order. Fails where it is told to.
-/// After a failed sync of a file, what it should have written is read back as if it were there, no later sync writes
-/// it, and a crash takes it.
+/// Keeps what was synced; of the rest, [`MemoryDisk::crash`] keeps any part in any order. Fails where a test asks for
+/// it. After a failed sync of a file, what it should have written is read back as if it were there, no later sync
+/// writes it, and a crash takes it.
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,

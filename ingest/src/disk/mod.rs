@@ -28,7 +28,7 @@ pub trait Disk: Send + Sync + 'static {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name in the same directory. Open handles stay valid.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file's name. Whoever has it open goes on reading.
+    /// Removes a file's name. A reader that has it open goes on reading.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes all changes to a directory durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;

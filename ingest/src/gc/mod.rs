@@ -1,7 +1,7 @@
 //! What goes away, and when that is safe.
 //!
-//! A [run](Deletion::run) deletes what the lane's state has let go of ([`tombstones`]), and what is superseded by name
-//! ([`superseded`]); once a day the whole bucket is [looked through](Deletion::look_through) for what nobody knows
+//! A [run](Deletion::run) deletes what the lane's state has tombstoned ([`tombstones`]), and what is superseded by name
+//! ([`superseded`]); once a day the whole bucket is [looked through](Deletion::look_through) for unknown objects
 //! ([`orphans`]). The claims are read again before anything is deleted. Every step may be cut short and done again: an
 //! object that is gone counts as deleted, and what says so is a command of its own.
 
@@ -38,7 +38,7 @@ use crate::state::checkpoint::CheckpointError;
 use crate::state::command::Command;
 
 const MINUTE_MS: i64 = 60 * 1000;
-/// How long something stays that nobody needs any more, for readers that don't know yet.
+/// How long a superseded object stays, for readers that don't know yet.
 const GRACE_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// How often there is a run. There is also one after each checkpoint.
@@ -60,13 +60,13 @@ pub enum DeletionError {
     /// The bucket could not be reached, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The claims can't be read, or somebody else owns the bucket.
+    /// The claims can't be read, or another broker owns the bucket.
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// The catalog can't be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The oldest kept checkpoint can't be read, so nobody knows what it needs.
+    /// The oldest kept checkpoint can't be read, so it is unknown what it needs.
     #[error("checkpoint {key}: {source}; nothing unknown is deleted as long as it is there")]
     Checkpoint {
         /// The object's name.
@@ -119,7 +119,7 @@ impl Deletion {
         Self { parts, settled: Settled::default(), unnamed: BTreeMap::new(), asked_at: None, pause: PAUSE }
     }
 
-    /// Deletes until cancelled, or until somebody else owns the bucket. `checkpoints` tells of new ones in the bucket.
+    /// Deletes until cancelled, or until another broker owns the bucket. `checkpoints` reports new ones in the bucket.
     pub async fn run_always(
         mut self,
         mut checkpoints: watch::Receiver<LogIndex>,
@@ -156,12 +156,12 @@ impl Deletion {
         }
     }
 
-    /// Deletes what nobody needs any more, as of `now`.
+    /// Deletes what neither state nor readers need any more, as of `now`.
     pub async fn run(&mut self, now: Timestamp) -> Result<(), DeletionError> {
         let checkpoints = Checkpoints::list(&*self.parts.store, self.parts.lane_id).await?;
         let catalog = self.parts.catalog.refresh().await?;
         self.settled.see(self.parts.incarnation, catalog.generation(), now);
-        // What was listed above stays right whoever claims the bucket from here on.
+        // What was listed above stays right even if a new owner claims the bucket from here on.
         self.parts.ownership.check().await?;
         failpoint!("deletion-checked");
         self.delete_results().await?;

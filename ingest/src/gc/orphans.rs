@@ -1,8 +1,8 @@
-//! Objects that nobody knows: segments that were uploaded and never registered, archives without a result, results that
-//! were never taken in, probes that were left.
+//! Objects that the state does not know: segments that were uploaded and never registered, archives without a result,
+//! results that were never registered, probes that were left.
 //!
-//! A registration refuses what was named six hours ago, so after a day nobody can come to know an object any more; both
-//! ages are told by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a
+//! A registration refuses what was named six hours ago, so after a day no command can name an object any more; both
+//! ages are by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a
 //! segment of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as
 //! registered: no recovery looks there.
 
@@ -23,7 +23,7 @@ use crate::state::checkpoint;
 const SKEW_MS_MAX: i64 = 60 * MINUTE_MS;
 
 impl Deletion {
-    /// Looks through the bucket, page by page, and deletes what nobody has known for a day, as of `now`.
+    /// Looks through the bucket, page by page, and deletes what has been unknown for a day, as of `now`.
     pub async fn look_through(&mut self, now: Timestamp) -> Result<(), DeletionError> {
         if self.settled.index(now) == 0 {
             tracing::debug!("orphans are not looked for: readers may still go by another incarnation's catalog");
@@ -71,7 +71,7 @@ impl Deletion {
         Ok(Some(state.shipped_index()))
     }
 
-    /// How far the store's clock is ahead, told by an object written just now.
+    /// How far the store's clock is ahead, by the time of an object written just now.
     async fn clock_skew_ms(&self, now: Timestamp) -> Result<i64, DeletionError> {
         let parts = &self.parts;
         let probe = ProbeName { ulid: Ulid::new() }.to_string();

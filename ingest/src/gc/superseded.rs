@@ -1,4 +1,4 @@
-//! What a newer object of the same kind has replaced: catalog exports and checkpoints. Their names tell.
+//! What a newer object of the same kind has replaced: catalog exports and checkpoints. Their names show it.
 
 use std::collections::HashSet;
 

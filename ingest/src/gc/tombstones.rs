@@ -1,4 +1,4 @@
-//! What commands have let go of: archives that nobody needs, and results that were taken in.
+//! What commands have superseded: archives that no run refers to, and results that were registered.
 
 use std::collections::VecDeque;
 
@@ -41,7 +41,7 @@ impl Settled {
         }
     }
 
-    /// What commands up to this index let go of is in no reader's catalog.
+    /// What commands up to this index tombstoned is in no reader's catalog.
     pub fn index(&self, now: Timestamp) -> LogIndex {
         let settled = self.seen.front().filter(|(_, at)| at + GRACE_MS <= now);
         settled.map_or(0, |(index, _)| *index)

@@ -23,8 +23,8 @@ enum ResultError {
 }
 
 impl Desk {
-    /// Takes in every result that is not known yet. One that can't be used is left where it is, for a person to look
-    /// at.
+    /// Registers every result that is not known yet. One that can't be used is left where it is, for an operator to
+    /// look at.
     pub(super) async fn sweep_inbox(&mut self) -> Result<(), LaneGone> {
         let objects = match self.indexing.store.list(&ResultName::prefix(self.indexing.origin.lane)).await {
             Ok(objects) => objects,
@@ -90,7 +90,7 @@ impl Desk {
     }
 
     /// An archive counts once its object is there in full, by size and table of contents, and only for the topic that
-    /// its name says: a result that names another topic's would have it let go of.
+    /// its name says: a result that names another topic's would tombstone it.
     async fn verified_archive(&self, topic: TopicId, made: ArchiveMade) -> Result<ArchiveFacts, ResultError> {
         let named_at = named_at(topic, &made.key)?;
         let opened = archive::open(&*self.indexing.store, &made.key, made.size, Some(made.crc), 0).await;

@@ -1,5 +1,5 @@
-//! Jobs that were sent and not answered yet, and when they count as lost. A pure machine: it is told the time and how
-//! full the queue is.
+//! Jobs that were sent and not answered yet, and when they count as lost. A pure state machine: the time and the
+//! queue's depth are arguments.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl JobsInFlight {
     ///
     /// A job is lost if nothing was in the queue at any look for a minute. One that is merely old may be lost too: it
     /// is sent again, but that is held against its runs only if nothing waits in the queue, for otherwise it may be
-    /// that nobody works on jobs at all.
+    /// that no indexer runs at all.
     pub fn compare(&mut self, depth: Option<QueueDepth>, now: Instant) -> usize {
         let empty = depth == Some(QueueDepth::default());
         let worked_on = depth.is_some_and(|depth| depth.visible == 0);

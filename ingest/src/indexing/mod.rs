@@ -1,5 +1,5 @@
 //! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]),
-//! remembers what is out ([`jobs_in_flight`]), takes in the results from `inbox/` ([`inbox`]). The queue is a hint:
+//! remembers what is out ([`jobs_in_flight`]), registers the results from `inbox/` ([`inbox`]). The queue is a hint:
 //! what is pending is in the state, and what was lost is sent again.
 
 mod inbox;
@@ -126,7 +126,7 @@ impl Indexing {
         };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
-                // Nothing that is cut off here is lost: what has no archive is sent again by whoever comes next.
+                // Nothing that is cut off here is lost: the next process sends again what has no archive.
                 if let Some(Err(LaneGone)) = cancel.run_until_cancelled(desk.run(flushes)).await {
                     tracing::debug!("indexing ends with its lane");
                 }

@@ -28,7 +28,7 @@ pub enum ClaimError {
     /// The bucket could not be reached, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Somebody claimed the bucket after us.
+    /// A later owner claimed the bucket.
     #[error(
         "the bucket was claimed by another broker (incarnation {by}) after this one (incarnation {own}), which may not \
          write to it any more. The data directory is kept; to start again, give an empty one with --data-dir \
@@ -75,7 +75,7 @@ pub enum ClaimError {
         /// What it has to say, if that is known.
         hint: String,
     },
-    /// Somebody else took the number that we were about to.
+    /// Another broker took the next number first.
     #[error(
         "another broker claimed the bucket (incarnation {by}) while this one was starting, and owns it now: let that one \
          serve, or give this one another bucket"
@@ -128,7 +128,7 @@ struct ClusterDocument {
 pub struct ClaimDocument {
     v: u32,
     incarnation: Incarnation,
-    /// Tells one claim of a number from another.
+    /// Distinguishes claims of one number.
     nonce: String,
     /// The machine's name.
     pub host: String,
@@ -211,7 +211,7 @@ async fn hint(store: &SharedStore, found: &str) -> String {
     let segment = match any_below(store, &[&SegmentName::prefix(LaneId(0))]).await {
         Ok(segment) => segment,
         Err(error) => {
-            tracing::debug!("no segment near {found} tells the cluster: {error}");
+            tracing::debug!("no segment near {found} names the cluster: {error}");
             None
         }
     };
@@ -227,8 +227,8 @@ async fn hint(store: &SharedStore, found: &str) -> String {
     }
 }
 
-/// Claims the bucket under the next number after `highest`. Fails if somebody else takes it first, or if the store
-/// would let somebody do so after us.
+/// Claims the bucket under the next number after `highest`. Fails if another broker takes it first, or if the store
+/// would let one take it again.
 pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> Result<Incarnation, ClaimError> {
     let incarnation = Incarnation(highest.map_or(1, |claim| claim.0 + 1));
     let key = ClaimName { incarnation }.to_string();

@@ -1,5 +1,5 @@
 //! The one task that writes `latest`: it names the newest export, and every write of it is a sign of life. It runs from
-//! before the log is replayed until the bucket is given up, however long exports take.
+//! before the log is replayed until the bucket is released, however long exports take.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ pub enum HeartbeatError {
     /// The bucket could not be reached, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bucket is somebody else's.
+    /// Another broker owns the bucket.
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// The task has ended.
-    #[error("the bucket has been given up")]
+    #[error("the bucket has been released")]
     Ended,
 }
 
@@ -50,8 +50,8 @@ enum Order {
 
 impl Heartbeat {
     /// Goes on from `latest`. Without one, what an earlier owner left there is written again until the first export, or
-    /// one without an export if there is nothing: a recovery may take long, and whoever looks meanwhile must see that
-    /// it is under way.
+    /// one without an export if there is nothing: a recovery may take long, and a candidate that looks meanwhile must
+    /// see that it is under way.
     pub fn start(
         store: SharedStore,
         lane: LaneId,
@@ -69,7 +69,7 @@ impl Heartbeat {
         self.order(|reply| Order::Publish(Box::new(export), reply)).await
     }
 
-    /// Gives the bucket up: whoever comes next need not wait. It is silent from then on, whatever the outcome.
+    /// Releases the bucket: the next owner need not wait. The heart is silent from then on, whatever the outcome.
     pub async fn release(&self) -> Result<(), HeartbeatError> {
         self.order(Order::Release).await
     }
@@ -140,7 +140,7 @@ impl Heart {
         }
     }
 
-    /// Readers see the same export, or none as before; whoever wants the bucket sees that it was written. What a
+    /// Readers see the same export, or none as before; a candidate sees that it was written. What a
     /// process with a copy of the data directory wrote stays until that one is known to be gone.
     async fn keep(&mut self) -> Result<(), HeartbeatError> {
         self.ownership.check().await?;
@@ -230,7 +230,7 @@ fn held(latest: Latest) -> Latest {
 }
 
 /// What `latest` says; `None` before the first sign of life. A damaged one says as much as the newest export does: that
-/// nobody gave the bucket up.
+/// the bucket was not released.
 pub async fn read(store: &SharedStore, lane: LaneId) -> Result<Option<Latest>, ClaimError> {
     let key = names::latest(lane);
     let bytes = match store.read(&key, None).await {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_owner_shows_that_it_lives_where_nobody_has_exported_anything() {
+    async fn an_owner_shows_that_it_lives_where_nothing_has_been_exported() {
         let store = memory();
         owner(&store).await;
         let own = owner(&store).await;

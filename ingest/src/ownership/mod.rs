@@ -28,7 +28,7 @@ use uuid::Uuid;
 use self::claim::ClaimError;
 use crate::lane::presence::Presence;
 
-/// The times by which owners of a bucket tell each other apart. All brokers on a bucket must have the same.
+/// The times by which owners of a bucket know of each other. All brokers on a bucket must have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rhythm {
     /// How often an owner writes `latest`.
@@ -46,7 +46,7 @@ pub struct Rhythm {
 }
 
 impl Rhythm {
-    /// How old an owner's last beat may be while nobody else can have the bucket yet: what a successor waits, and a
+    /// How old an owner's last beat may be while no other broker can own the bucket yet: what a successor waits, and a
     /// margin for the store's clock, which counts in seconds.
     pub fn lease(&self) -> Duration {
         self.quiet - self.quiet / 9
@@ -66,7 +66,7 @@ impl Default for Rhythm {
     }
 }
 
-/// The right to write to the bucket, as long as nobody claims it anew. All clones learn of a later claim together.
+/// The right to write to the bucket, as long as there is no later claim. All clones learn of one together.
 #[derive(Clone, Debug)]
 pub struct Ownership {
     store: SharedStore,
@@ -80,7 +80,7 @@ pub struct Ownership {
     presence: Arc<Presence>,
 }
 
-/// What the bucket has told so far.
+/// What the bucket has answered so far.
 #[derive(Debug, Default)]
 struct Seen {
     own_cluster: AtomicBool,
@@ -124,7 +124,7 @@ impl Ownership {
         Self { predecessors: predecessors.into(), ..self }
     }
 
-    /// Whether who wrote `latest` is gone, as far as its name tells. Under our claim it may be another process than
+    /// Whether who wrote `latest` is gone, as far as its name shows. Under our claim it may be another process than
     /// ours and those before it, if a copy of the data directory was started; where the bucket is locked, that one is
     /// gone too.
     pub fn follows(&self, latest: &Latest) -> bool {
@@ -163,7 +163,7 @@ impl Ownership {
         &self.writer
     }
 
-    /// Cancelled once somebody has seen a claim above this one, or another process with the same one: nothing may be
+    /// Cancelled once a check has found a claim above this one, or another process with the same one: nothing may be
     /// acknowledged, registered or deleted any more.
     pub fn fenced(&self) -> &CancellationToken {
         &self.seen.fenced
@@ -203,7 +203,7 @@ impl Ownership {
         self.loss().unwrap_or(ClaimError::Doubled { own: self.incarnation })
     }
 
-    /// Asks for our own claim and for the next one's name: as long as the bucket holds the one and nobody has the
+    /// Asks for our own claim and for the next one's name: as long as the bucket holds the one and not the
     /// other, it is ours. The first time, also whether it is our cluster's bucket at all.
     pub async fn check(&self) -> Result<(), ClaimError> {
         if let Some(loss) = self.loss() {
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_clusters_bucket_is_nobodys() {
+    async fn another_clusters_bucket_is_refused() {
         let store = memory();
         let ownership = Ownership::new(store.clone(), Uuid::nil(), Incarnation(1));
         assert!(matches!(ownership.check().await, Err(ClaimError::Foreign { bucket, .. }) if bucket.contains("empty")));

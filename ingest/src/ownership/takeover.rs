@@ -1,8 +1,8 @@
 //! Whether the bucket's last owner is gone, asked before the bucket is claimed. Where a lock answers that already
-//! ([`Store::is_locked`](chronik_store::Store::is_locked)) nobody asks.
+//! ([`Store::is_locked`](chronik_store::Store::is_locked)) the bucket is not asked.
 //!
 //! An owner that stopped in good order has said so in `latest`. Of any other the last sign of life must be old enough,
-//! by the store's own clock: a probe object tells its time, so that no clock of any machine matters.
+//! by the store's own clock: a probe object shows its time, so that no clock of any machine matters.
 
 use std::time::SystemTime;
 
@@ -57,7 +57,7 @@ pub async fn wait(
     let remaining = rhythm.quiet.saturating_sub(age);
     let owner = claim::owner(store, claim).await;
     if remaining.is_zero() {
-        tracing::warn!("{owner} did not give the bucket up, but gave no sign of life for {} s", age.as_secs());
+        tracing::warn!("{owner} did not release the bucket, but gave no sign of life for {} s", age.as_secs());
         return Ok(first);
     }
     tracing::info!(
@@ -77,7 +77,7 @@ pub async fn wait(
             return Err(TakeoverError::InUse { owner });
         }
         if Instant::now() >= gone_at {
-            tracing::warn!("{owner} did not give the bucket up, but gave no sign of life any more");
+            tracing::warn!("{owner} did not release the bucket, but gives no sign of life any more");
             return Ok(first);
         }
     }

@@ -1,7 +1,7 @@
 //! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds; `latest`, which
 //! [`Heartbeat`] writes, comes last.
 //!
-//! Once `latest` names a segment, the broker may let go of its records: the tail forgets them, and the write-ahead
+//! Once `latest` names a segment, the broker may release its records: the tail forgets them, and the write-ahead
 //! log's files are used anew after a local checkpoint.
 
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ pub struct ExporterParts {
     pub lane: Lane,
     /// The bucket.
     pub store: SharedStore,
-    /// The broker's own view of the catalog, refreshed before anything is let go of.
+    /// The broker's own view of the catalog, refreshed before anything is released.
     pub reader: Arc<CatalogReader>,
     /// Where local checkpoints go.
     pub data_dir: Arc<DataDir>,
@@ -76,7 +76,7 @@ pub struct Exporter {
     exported: Option<LogIndex>,
     /// What `latest` names as shipped.
     named: LogIndex,
-    /// What was let go of.
+    /// Up to where files of the log were recycled.
     recycled: LogIndex,
 }
 
@@ -117,12 +117,12 @@ impl Exporter {
         }
     }
 
-    /// Gives the bucket up, as the last word before a stop. Everything must have been exported.
+    /// Releases the bucket, as the last act before a stop. Everything must have been exported.
     pub async fn release(&self) -> Result<(), ExportError> {
         Ok(self.parts.beat.release().await?)
     }
 
-    /// Exports if anything changed since the last export, and lets go of what `latest` names.
+    /// Exports if anything changed since the last export, and releases what `latest` names.
     pub async fn export_if_changed(&mut self) -> Result<(), ExportError> {
         let changed = self.parts.lane.progress().borrow().catalog;
         if self.exported.is_none_or(|exported| exported < changed) {
@@ -166,7 +166,7 @@ impl Exporter {
     }
 
     /// What `latest` names as shipped is served from the bucket from now on. As long as the local checkpoint can't be
-    /// written, the log keeps its files: in the end there is no room for more, which clients are told.
+    /// written, the log keeps its files: in the end there is no space for more, and appends are refused.
     async fn let_go(&mut self) -> Result<(), ExportError> {
         let shipped = self.named;
         if shipped <= self.recycled {
@@ -180,7 +180,7 @@ impl Exporter {
         if let Err(error) = put.await.map_err(|_| LaneGone)? {
             self.parts.checkpoint_failures.inc();
             tracing::warn!(
-                "the local checkpoint was not written, trying again; until then the log gives no room back: {error}"
+                "the local checkpoint was not written, trying again; until then the log frees no space: {error}"
             );
             return Ok(());
         }

@@ -58,7 +58,7 @@ pub enum ShipError {
     /// The log does not make a segment.
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// Somebody else owns the bucket.
+    /// Another broker owns the bucket.
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// The lane did not accept a segment of its own.
@@ -88,7 +88,7 @@ pub struct Shipper {
     pub store: SharedStore,
     /// Asked before every registration.
     pub ownership: Ownership,
-    /// Told of every checkpoint that is in the bucket.
+    /// Receives every checkpoint that is in the bucket.
     pub checkpoints: watch::Sender<LogIndex>,
     /// What is counted.
     pub metrics: ShipMetrics,
@@ -151,7 +151,7 @@ impl Shipper {
         self.upload_telling(first, last, &watch::Sender::new(false)).await
     }
 
-    /// Uploads a range of the log, and tells whether that fails for now.
+    /// Uploads a range of the log, and reports whether that fails for now.
     async fn upload_telling(
         &self,
         first: LogIndex,
@@ -267,7 +267,7 @@ impl Shipper {
         }
     }
 
-    /// The bucket's answer, once it can be asked; fails only if it is somebody else's.
+    /// The bucket's answer, once it can be asked; fails only if another broker owns it.
     async fn asked<T, A>(&self, failed: &str, ask: impl Fn() -> A) -> Result<T, ClaimError>
     where
         A: Future<Output = Result<T, ClaimError>>,

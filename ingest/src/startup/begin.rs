@@ -20,8 +20,8 @@ use crate::state::{LaneState, checkpoint};
 use crate::wal::{self, WalOptions};
 
 /// Claims the bucket and lays down the state that the bucket holds: nothing is acknowledged before a checkpoint of the
-/// new incarnation is in the bucket and in the data directory, and nobody has claimed the bucket meanwhile. The bucket
-/// is waited for all along; from its claim on the new owner shows that it lives.
+/// new incarnation is in the bucket and in the data directory, and no other broker has claimed the bucket meanwhile.
+/// It waits for the bucket all along; from its claim on the new owner shows that it lives.
 pub(super) async fn begin(
     settings: &IngestSettings,
     data_dir: &Arc<DataDir>,
@@ -62,7 +62,7 @@ pub(super) async fn begin(
 }
 
 /// A broker whose log can't hold anything would own the bucket and refuse every record. One that has a log starts even
-/// on a full disk: shipping makes room.
+/// on a full disk: shipping frees space.
 fn check_space(settings: &IngestSettings, data_dir: &DataDir, lane: LaneId) -> Result<(), StartError> {
     let (free, needed) = (data_dir.log_bytes_max(lane)?, settings.wal_bytes_min());
     if free >= needed {

@@ -38,7 +38,7 @@ pub async fn confirm(
 pub(super) fn refuse(data_dir: &DataDir, ownership: &Ownership) {
     let identity = Identity::held(ownership.cluster(), ownership.incarnation());
     if let Err(error) = data_dir.set_identity(&identity.given_up()) {
-        tracing::warn!("the data directory was not marked as given up: {error}");
+        tracing::warn!("the data directory was not marked as released: {error}");
     }
 }
 

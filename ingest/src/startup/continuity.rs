@@ -1,7 +1,7 @@
 //! Whether the local log goes on where the bucket's log of the same incarnation stands.
 //!
 //! An older copy of a data directory, put back, would give the same offsets out a second time and ship other records
-//! for the same indices. Whoever went on from that copy's end has left something in the bucket: an export or a
+//! for the same indices. The process that went on from that copy's end has left something in the bucket: an export or a
 //! checkpoint of a later index, or the segment that follows the last one that the copy knows. What is looked at does
 //! not grow with history: the names of exports and checkpoints, and the segments from there on.
 

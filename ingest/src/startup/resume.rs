@@ -19,7 +19,7 @@ use crate::settings::IngestSettings;
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was
-/// given up: then somebody else may own it by now.
+/// released: then another broker may own it by now.
 pub(super) async fn resume(
     settings: &IngestSettings,
     data_dir: &DataDir,
@@ -68,7 +68,7 @@ pub(super) async fn resume(
             return Err(error.into());
         }
         tracing::warn!(
-            "the bucket can't be reached, and the last stop gave it up: another broker may own it by now, so this one \
+            "the bucket can't be reached, and the last stop released it: another broker may own it by now, so this one \
              waits until it can ask: {error}"
         );
         tokio::time::sleep(ASK_AGAIN).await;
@@ -114,8 +114,8 @@ pub(super) async fn watch_for_copy(
     Ok(latest)
 }
 
-/// To be called before anything is written to `latest`. Without the note the next start can't tell this process from
-/// one with a copy of the data directory, and waits until it is silent.
+/// To be called before anything is written to `latest`. Without the note the next start can't distinguish this process
+/// from one with a copy of the data directory, and waits until it is silent.
 pub(super) fn note_writer(data_dir: &DataDir, seen: Vec<String>, ownership: &Ownership) {
     if let Err(error) = data_dir.writers().note(seen, ownership.writer()) {
         tracing::warn!("{error}: unless this broker stops in good order, its next start waits");

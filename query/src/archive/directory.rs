@@ -56,7 +56,7 @@ impl Directory for ArchiveDirectory {
         Ok(())
     }
 
-    /// What nobody changes needs no lock.
+    /// Archives never change, so no lock is needed.
     fn acquire_lock(&self, _: &Lock) -> Result<DirectoryLock, LockError> {
         Ok(DirectoryLock::from(Box::new(())))
     }

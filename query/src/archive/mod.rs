@@ -30,7 +30,7 @@ pub use error::LeafError;
 use file::BlockCache;
 use opened::{ReadAhead, SearchableArchive};
 
-const READ_AHEAD: ReadAhead = ReadAhead { whole_bytes: 4 << 20, tail_bytes: 2 << 20, file_bytes: 256 << 10 };
+const READ_AHEAD: ReadAhead = ReadAhead { whole_bytes: 4 << 20, end_bytes: 2 << 20, file_bytes: 256 << 10 };
 
 /// The records of an archive that may match.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ pub(super) struct ReadAhead {
     /// An archive up to this size is read whole, bytes.
     pub whole_bytes: u64,
     /// Of a larger one this much of the end is read first, bytes: in it are the tables, and often the dictionaries.
-    pub tail_bytes: u64,
+    pub end_bytes: u64,
     /// A file up to this size is kept whole, bytes.
     pub file_bytes: u64,
 }
@@ -55,7 +55,7 @@ impl SearchableArchive {
         entry: &ArchiveEntry,
     ) -> Result<Self, LeafError> {
         let failed = |error| LeafError::of_archive(&entry.key, error);
-        let first = if entry.size <= ahead.whole_bytes { entry.size } else { ahead.tail_bytes };
+        let first = if entry.size <= ahead.whole_bytes { entry.size } else { ahead.end_bytes };
         let archive = open(store.as_ref(), &entry.key, entry.size, Some(entry.crc), first).await.map_err(failed)?;
         let description = &archive.toc.description;
         let built = ArchiveAnalysis {
@@ -164,7 +164,7 @@ impl Files {
         let mut loaded: HashMap<_, _> = try_join_all(loads).await?.into_iter().collect();
         let sum = loaded.values().map(|bytes| bytes.len()).sum();
 
-        let archive = Arc::new(archive.without_tail());
+        let archive = Arc::new(archive.without_end());
         let mut files = Self { by_path: HashMap::new(), loaded: sum, ranged: false };
         for (name, section) in archive.toc.index_files() {
             let file: Arc<dyn FileHandle> = match loaded.remove(&section.position) {

@@ -138,7 +138,7 @@ impl Planner {
             return self.inexact(bound, TermSelection::All);
         }
         match (self.settings.value_format.decodes_json(), self.built.decodes_json()) {
-            // What stood in escapes can't be told from decoded words.
+            // Escaped text can't be distinguished from decoded words.
             (false, true) => return self.inexact(bound, TermSelection::All),
             (decodes, built) if decodes != built || !self.built.folded => {
                 return self.spelled(self.fields.value, b"", phrase, decodes, bound);

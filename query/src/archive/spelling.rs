@@ -1,4 +1,4 @@
-//! How a word may be spelled in an archive whose analysis told less apart, or more, than today's.
+//! How a word may be spelled in an archive whose analysis kept fewer words apart, or more, than today's.
 
 use chronik_format::search::folding_to_start_of;
 use tantivy_fst::Automaton;

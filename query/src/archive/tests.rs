@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Nothing is read that is not asked for, and hardly anything is kept.
-const NOTHING_AHEAD: ReadAhead = ReadAhead { whole_bytes: 0, tail_bytes: 0, file_bytes: 0 };
+const NOTHING_AHEAD: ReadAhead = ReadAhead { whole_bytes: 0, end_bytes: 0, file_bytes: 0 };
 
 const WHOLE: IndexSettings = IndexSettings { value_format: ValueFormat::Auto, positions: false };
 const POSITIONS: IndexSettings = IndexSettings { value_format: ValueFormat::Auto, positions: true };

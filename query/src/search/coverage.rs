@@ -12,7 +12,7 @@ pub(crate) struct MissingRange {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: PartitionId,
     pub(crate) from: Offset,
-    /// Exclusive; `None` if nobody knows how far the records go.
+    /// Exclusive; `None` if it is unknown how far the records go.
     pub(crate) to: Option<Offset>,
     pub(crate) reason: String,
     pub(crate) cause: MissingCause,
@@ -23,7 +23,7 @@ pub(crate) struct MissingRange {
 pub(crate) enum MissingCause {
     /// A newer catalog may help.
     Stale,
-    /// It may be searched the next time, or once somebody has mended something.
+    /// It may be searched the next time, or once an operator has repaired what failed.
     Failure,
     /// Nothing: these are the bytes that the producer sent, and no program can make records of them.
     Unreadable,

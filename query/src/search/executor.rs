@@ -91,7 +91,7 @@ impl SearchExecutor {
         Ok(answer)
     }
 
-    /// Waits to be let in, unless too many wait already. Whoever reads much takes a turn.
+    /// Waits for a turn, unless too many wait already. Every search that reads from the bucket takes one.
     pub(crate) async fn turn(&self) -> Result<SearchTurn<'_>, SearchError> {
         let Ok(place) = self.places.try_acquire() else {
             self.scanner.metrics.refused.inc();

@@ -4,7 +4,8 @@
 //! for each partition which offsets come from the bucket and which from the tail. `work_plan` makes units of work of
 //! that: an archive, `runs` without one, a tail. `executor` takes them in the order of their timestamps; archives
 //! propose batches (`candidates`), `scan` reads batches and asks the matcher of every record, `top_hits` keeps the
-//! best. What could not be read is told by `coverage`; batches that no program can read are remembered as `unreadable`.
+//! best. What could not be read is reported by `coverage`; batches that no program can read are remembered as
+//! `unreadable`.
 
 mod candidates;
 mod coverage;

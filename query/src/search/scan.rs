@@ -251,7 +251,7 @@ impl RecordScanner {
             self.metrics.read_bytes.inc_by(bytes.len() as u64);
             let whole = whole_batches(&bytes);
             if whole > 0 || end == range.end {
-                // Nothing whole up to the end of the run: whoever splits it finds the damage.
+                // Nothing whole up to the end of the run: splitting it finds the damage.
                 return Ok((if whole > 0 { bytes.slice(..whole) } else { bytes }, held));
             }
             let length = BatchHeader::parse(&bytes).map_or(0, |header| header.total_length() as u64);

@@ -46,18 +46,18 @@ pub(crate) struct PartitionLayout {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LayoutGap {
     pub(crate) from: Offset,
-    /// Exclusive; `None` if nobody knows.
+    /// Exclusive; `None` if it is unknown.
     pub(crate) to: Option<Offset>,
     pub(crate) reason: String,
 }
 
-/// What the broker says of a topic.
-enum Told {
-    Position(TailTopic),
+/// Where a topic stands, by the broker.
+enum BrokerPosition {
+    Known(TailTopic),
     /// There is no broker to ask.
-    Nothing,
-    /// The broker did not answer.
-    Silent(String),
+    NoBroker,
+    /// The broker did not answer, for this reason.
+    Unreachable(String),
 }
 
 impl PartitionLayout {
@@ -81,40 +81,42 @@ impl LayoutSources {
 
     /// Where a topic stands, or `None` if there is none of this name.
     pub(crate) async fn layout(&self, name: &str) -> Result<Option<TopicLayout>, SearchError> {
-        let told = match &self.tail {
-            None => Told::Nothing,
+        let position = match &self.tail {
+            None => BrokerPosition::NoBroker,
             Some(tail) => match tail.topic(name).await {
-                Ok(Some(topic)) => Told::Position(topic),
+                Ok(Some(topic)) => BrokerPosition::Known(topic),
                 Ok(None) => return Ok(None),
-                Err(error) => Told::Silent(error.to_string()),
+                Err(error) => BrokerPosition::Unreachable(error.to_string()),
             },
         };
-        match self.page_for(name, &told).await {
-            // Whether there is such a topic only the broker could tell.
-            Ok(None) if let Told::Silent(message) = told => Err(TailError::Unavailable { message }.into()),
-            Ok(page) => Ok(layout_of(name, &told, page, None)),
+        match self.page_for(name, &position).await {
+            // Whether there is such a topic only the broker knows.
+            Ok(None) if let BrokerPosition::Unreachable(message) = position => {
+                Err(TailError::Unavailable { message }.into())
+            }
+            Ok(page) => Ok(layout_of(name, &position, page, None)),
             // The tail can be searched without a catalog; what is not in it shows as a gap.
-            Err(error) if matches!(told, Told::Position(_)) => {
-                Ok(layout_of(name, &told, None, Some(&error.to_string())))
+            Err(error) if matches!(position, BrokerPosition::Known(_)) => {
+                Ok(layout_of(name, &position, None, Some(&error.to_string())))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The topic's page, of a catalog that is at least as new as what the broker told.
-    async fn page_for(&self, name: &str, told: &Told) -> Result<Option<Arc<TopicPage>>, CatalogError> {
+    /// The topic's page, of a catalog that is at least as new as the broker's position.
+    async fn page_for(&self, name: &str, position: &BrokerPosition) -> Result<Option<Arc<TopicPage>>, CatalogError> {
         let page = self.catalog.topic(name).await?;
-        if page.as_ref().is_some_and(|page| reaches(page, told)) {
+        if page.as_ref().is_some_and(|page| reaches(page, position)) {
             return Ok(page);
         }
         let page = self.catalog.refresh().await?.topic(name).await?;
-        Ok(page.filter(|page| !matches!(told, Told::Position(topic) if topic.id != page.id)))
+        Ok(page.filter(|page| !matches!(position, BrokerPosition::Known(topic) if topic.id != page.id)))
     }
 }
 
 /// Whether the page is of the same topic and there is no gap between it and the tail.
-fn reaches(page: &TopicPage, told: &Told) -> bool {
-    let Told::Position(topic) = told else { return true };
+fn reaches(page: &TopicPage, position: &BrokerPosition) -> bool {
+    let BrokerPosition::Known(topic) = position else { return true };
     let shipped_to = |partition| partition_page(page, partition).map_or(0, |page| page.shipped_to);
     page.id == topic.id && topic.partitions.iter().all(|tail| shipped_to(tail.partition) >= tail.start)
 }
@@ -124,21 +126,26 @@ fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&Partition
     page.partitions.get(at)
 }
 
-fn layout_of(name: &str, told: &Told, page: Option<Arc<TopicPage>>, why_behind: Option<&str>) -> Option<TopicLayout> {
-    let (id, search_enabled, settings, partitions) = match (told, &page) {
-        (Told::Position(topic), _) => {
+fn layout_of(
+    name: &str,
+    position: &BrokerPosition,
+    page: Option<Arc<TopicPage>>,
+    why_behind: Option<&str>,
+) -> Option<TopicLayout> {
+    let (id, search_enabled, settings, partitions) = match (position, &page) {
+        (BrokerPosition::Known(topic), _) => {
             let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));
             let partitions = topic.partitions.iter().map(|tail| with_tail(tail, of(tail), why_behind)).collect();
             (topic.id, topic.search_enabled, topic.index, partitions)
         }
-        (Told::Nothing | Told::Silent(_), None) => return None,
-        (Told::Nothing, Some(page)) => (
+        (BrokerPosition::NoBroker | BrokerPosition::Unreachable(_), None) => return None,
+        (BrokerPosition::NoBroker, Some(page)) => (
             page.id,
             page.search_enabled,
             page.index,
             page.partitions.iter().map(|page| bucket_only(page, None)).collect(),
         ),
-        (Told::Silent(why), Some(page)) => (
+        (BrokerPosition::Unreachable(why), Some(page)) => (
             page.id,
             page.search_enabled,
             page.index,

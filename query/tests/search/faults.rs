@@ -1,4 +1,4 @@
-//! What can't be searched is told, and nothing else is lost.
+//! What can't be searched is named in the answer, and everything else is searched.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ async fn a_batch_that_does_not_unpack_is_named_each_time_and_unpacked_once() {
     }
 }
 
-/// Whatever the search is for: the archive knows them, and nobody tries to unpack them or reads what lies around them.
+/// Whatever the search is for: the archive knows them, so the search neither unpacks them nor reads their surroundings.
 #[tokio::test]
 async fn what_an_archive_can_not_decode_is_named_and_not_read() {
     let mut world = World::new();
@@ -362,7 +362,7 @@ async fn what_is_shipped_while_the_tail_is_read_is_found_in_the_bucket() {
     let known = world.tail.clone();
     world.ship(2).await;
     world.export(0).await;
-    // The broker still tells the old position, and lets go of its records when they are asked for.
+    // The broker still answers the old position, and has released its records when they are asked for.
     known.change(|state| {
         state.topics.get_mut("t").unwrap().partitions[0].start = 8;
         state.ship_on_read = true;

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_nobody_knows_are_handed_on() {
+    fn unknown_kinds_are_handed_on() {
         let read = decode("x", encode(&example())).unwrap();
         assert_eq!(read, example());
         assert_eq!(read.sections[1].kind, 0xffff);

@@ -6,7 +6,7 @@
 //! ```text
 //! cluster.json                                                        format version, cluster id
 //! claims/{incarnation}.json                                           create-only, never deleted
-//! probes/{ulid}                                                       tells the store's time, gone at once
+//! probes/{ulid}                                                       shows the store's time, deleted at once
 //! lanes/{lane}/segments/{hh}/{incarnation}-{first}-{last}-{ulid}.seg  {hh}: low byte of the first index
 //! lanes/{lane}/checkpoints/{incarnation}-{index}-{ulid}.ckpt
 //! topics/{topic id}/archives/{hh}/{incarnation}-{ulid}.ckx            {hh}: low byte of the ulid

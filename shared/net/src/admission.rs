@@ -1,6 +1,6 @@
-//! Room for requests: whose bytes may be read off the socket now.
+//! Memory for requests: whose bytes may be read off the socket now.
 //!
-//! Every connection has a little room of its own, so that a small request never waits for anybody else's. A larger
+//! Every connection has a small budget of its own, so that a small request never waits for another client's. A larger
 //! one draws on what all connections share, step by step as its bytes arrive: announcing much takes nothing. What
 //! one request may have of it is limited, and requests that have a part and wait for the rest could wait for each
 //! other. So one of them at a time, the oldest that waits, goes beyond both limits until it is answered: there is
@@ -15,12 +15,12 @@ use std::task::{Context, Poll, Waker};
 use crate::NetStats;
 use crate::stats::{count, uncount};
 
-/// A connection's own room, bytes.
+/// A connection's own budget, bytes.
 pub const OWN_BYTES: usize = 16 << 10;
 /// The part of what all share that one request may have.
 const SHARE: usize = 4;
 
-/// The room of a server.
+/// The budget of a server for the bytes of requests.
 pub struct RequestAdmission {
     share: usize,
     books: Mutex<Books>,
@@ -127,7 +127,7 @@ pub struct RequestRoom {
 }
 
 impl RequestRoom {
-    /// Takes room for more bytes, once there is some.
+    /// Takes a permit for more bytes, once there is one.
     pub async fn take(&mut self, bytes: usize) {
         if self.own_in_use.load(Ordering::Relaxed) + bytes <= OWN_BYTES {
             self.own_in_use.fetch_add(bytes, Ordering::Relaxed);
@@ -275,7 +275,7 @@ mod tests {
                 } else {
                     idle += 1;
                 }
-                prop_assert!(idle < 20_000, "nobody can go on");
+                prop_assert!(idle < 20_000, "no connection can go on");
                 let most = 20 * MIB + 30 * MIB + sizes.len() * OWN_BYTES;
                 prop_assert!(stats.in_flight_bytes.load(Relaxed) <= most as u64);
             }

@@ -29,7 +29,7 @@ use crate::{AnswerDelivery, KafkaRequest, KafkaService, NetLimits, NetStats, Req
 /// Small requests are read together. A larger one goes straight to its own buffer, and even a small one is
 /// moved to one: what keeps a slice of a request must not keep its neighbours.
 const BUFFER_BYTES: usize = 16 << 10;
-/// A large request takes room in steps of at most so many bytes.
+/// A large request takes permits in steps of at most so many bytes.
 const STEP_BYTES_MAX: usize = 1 << 20;
 
 /// The reading half of a connection.
@@ -125,7 +125,8 @@ impl<'a, S: KafkaService> RequestReader<'a, S> {
         }
     }
 
-    /// Reads a frame in steps that grow with what has come: neither room nor memory is taken for what is announced.
+    /// Reads a frame in steps that grow with what has come: neither permits nor memory are taken for what is only
+    /// announced.
     async fn body(
         &mut self,
         bytes: usize,
@@ -150,7 +151,7 @@ impl<'a, S: KafkaService> RequestReader<'a, S> {
         Ok(frame.freeze())
     }
 
-    /// Calls the service. An API that nobody knows, or a panic, ends the connection in its turn.
+    /// Calls the service. An unknown API, or a panic, ends the connection in its turn.
     fn call(&self, frame: Bytes, room: RequestRoom) -> Result<PendingAnswer, CloseReason> {
         let frame_bytes = frame.len();
         let mut body = frame;

@@ -1,4 +1,4 @@
-//! What a connection asks, and what it is told.
+//! Requests as a connection hands them to a service, and the service's outcomes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

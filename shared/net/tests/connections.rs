@@ -311,7 +311,7 @@ async fn bytes_in_flight_stay_below_their_limit() {
 }
 
 #[tokio::test]
-async fn frames_larger_than_the_limit_in_flight_go_one_by_one_and_hold_up_nobody_small() {
+async fn frames_larger_than_the_limit_in_flight_go_one_by_one_and_do_not_hold_up_small_ones() {
     let mut server = Harness::start(NetLimits { in_flight_bytes_max: 1000, ..NetLimits::default() }).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     first.send(&large_request(1, 50_000)).await;
@@ -327,7 +327,7 @@ async fn frames_larger_than_the_limit_in_flight_go_one_by_one_and_hold_up_nobody
 }
 
 #[tokio::test]
-async fn what_is_announced_and_does_not_come_holds_up_nobody() {
+async fn what_is_announced_and_does_not_come_holds_up_no_other_client() {
     const LIMIT: usize = 4 << 20;
     let mut server = Harness::start(NetLimits { in_flight_bytes_max: LIMIT, ..NetLimits::default() }).await;
     let mut silent = Vec::new();

@@ -12,13 +12,13 @@ use tokio::runtime::Runtime;
 
 use crate::process::variables;
 use crate::setting::{AbsentSetting, absent_setting_in};
-use crate::telemetry::tell;
+use crate::telemetry::print_error;
 
 /// The program failed at its work.
 const FAILED: u8 = 1;
 /// The command line or a setting was not understood.
 const REFUSED: u8 = 2;
-/// How long a program that has ended waits for CPU work that nobody waits for any more.
+/// How long a program that has ended waits for CPU work whose callers are gone.
 const LAST_WORK: Duration = Duration::from_millis(500);
 
 /// Runs a service: reads its settings from the command line and the environment, works, and says why it failed.
@@ -29,7 +29,7 @@ where
     W: Future<Output = Result<(), E>>,
 {
     match arguments().and_then(|arguments| settings(service_command::<S>(name, about), arguments)) {
-        Ok(settings) => finish(name, run(settings), |error| told(error)),
+        Ok(settings) => finish(name, run(settings), |error| with_causes(error)),
         Err(refusal) => refusal.end(name),
     }
 }
@@ -38,12 +38,12 @@ where
 pub fn finish<E>(
     program: &str,
     work: impl Future<Output = Result<(), E>>,
-    told: impl FnOnce(&E) -> String,
+    message_of: impl FnOnce(&E) -> String,
 ) -> ExitCode {
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tell(format_args!("{program}: the system gives no threads: {error}"));
+            print_error(format_args!("{program}: the system gives no threads: {error}"));
             return ExitCode::from(FAILED);
         }
     };
@@ -52,20 +52,20 @@ pub fn finish<E>(
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(format_args!("{program}: {}", told(&error)));
+            print_error(format_args!("{program}: {}", message_of(&error)));
             ExitCode::from(FAILED)
         }
     }
 }
 
-/// An error with its causes; one whose words were told already is not repeated.
-pub fn told(error: &(dyn Error + 'static)) -> String {
+/// An error with its causes; one whose words are there already is not repeated.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).fold(
         String::new(),
-        |told, cause| match told {
-            told if told.is_empty() => cause,
-            told if told.contains(&cause) => told,
-            told => format!("{told}: {cause}"),
+        |said, cause| match said {
+            said if said.is_empty() => cause,
+            said if said.contains(&cause) => said,
+            said => format!("{said}: {cause}"),
         },
     )
 }
@@ -129,12 +129,12 @@ impl CommandLineError {
     /// Says it, on standard error unless it was asked for, and gives the program's exit code.
     pub fn end(&self, program: &str) -> ExitCode {
         match self {
-            Self::Absent(absent) => tell(format_args!("{program}: {absent}")),
+            Self::Absent(absent) => print_error(format_args!("{program}: {absent}")),
             Self::Unclear { error, variable } => {
-                // A failure to print leaves nobody to tell.
+                // A failure to print can't be reported.
                 let _ = error.print();
                 if let Some(variable) = variable {
-                    tell(format_args!("The value comes from {variable} in the environment."));
+                    print_error(format_args!("The value comes from {variable} in the environment."));
                 }
                 if !error.use_stderr() {
                     return ExitCode::SUCCESS;
@@ -189,9 +189,9 @@ mod tests {
     #[test]
     fn causes_are_told_once() {
         let refused = ServiceError::Signals(std::io::Error::other("no more"));
-        assert_eq!(told(&refused), "signals can't be handled: no more");
+        assert_eq!(with_causes(&refused), "signals can't be handled: no more");
         let part = std::io::Error::other(refused);
-        assert_eq!(told(&part), "signals can't be handled: no more");
+        assert_eq!(with_causes(&part), "signals can't be handled: no more");
     }
 
     #[test]

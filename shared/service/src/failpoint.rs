@@ -6,7 +6,7 @@
 //! ```text
 //! NAME=abort[@HIT][:FILE]   the process ends at once, as by kill -9; with FILE only if that does not exist yet, so
 //!                           that it happens once however often the process is started, and the test sees that it did
-//! NAME=stop[@HIT]:FILE      creates FILE and goes on when somebody has removed it
+//! NAME=stop[@HIT]:FILE      creates FILE and goes on when the test has removed it
 //! NAME=delay[@HIT]:TIME     goes on after TIME (5s)
 //! ```
 //!

@@ -30,7 +30,7 @@ pub enum HttpError {
         /// What is wrong.
         reason: String,
     },
-    /// Nobody answered in time, or the connection broke.
+    /// The server did not answer in time, or the connection broke.
     #[error("{url} does not answer: {reason}")]
     Unreachable {
         /// What was asked.

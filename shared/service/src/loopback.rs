@@ -61,7 +61,7 @@ impl LoopbackServer {
         Self::saying([head.as_bytes(), body].concat()).await
     }
 
-    /// Nobody listens there.
+    /// The address of a port on which no server listens.
     pub async fn dead() -> Self {
         let (listener, url) = bound().await;
         drop(listener);

@@ -28,7 +28,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// What keeps any service from starting, or ends it.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// HTTP would be served in a way that nobody can want.
+    /// The HTTP settings are refused.
     #[error(transparent)]
     Http(#[from] HttpRefused),
     /// The HTTP port can't be had.
@@ -65,7 +65,7 @@ pub struct ServiceProcess {
     fallen: Fallen,
 }
 
-/// The first part that ended before it was told to.
+/// The first part that ended before the process stopped.
 type Fallen = Arc<OnceLock<&'static str>>;
 
 impl ServiceProcess {
@@ -107,24 +107,24 @@ impl ServiceProcess {
     pub fn ready(&self, line: &str) {
         self.readiness.ready();
         let mut out = io::stdout().lock();
-        // Nobody has to read it.
+        // Standard output may be closed.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 
-    /// Works until `work` ends, by itself or because the process was told to stop; then the parts beside it end, and
+    /// Works until `work` ends, by itself or because the process is to stop; then the parts beside it end, and
     /// HTTP finishes what is under way.
     pub async fn run<E: From<ServiceError>>(self, work: impl AsyncFnOnce(&Self) -> Result<(), E>) -> Result<(), E> {
-        let (ended, told) = {
+        let (ended, stopped) = {
             let mut work = pin!(work(&self));
             tokio::select! {
                 biased;
-                told = told(&self.cancel) => (work.await, told),
+                stopped = when_stopped(&self.cancel) => (work.await, stopped),
                 ended = &mut work => (ended, Instant::now()),
             }
         };
         self.cancel.cancel();
         self.parts.close();
-        let left = || STOP_WITHIN.saturating_sub(told.elapsed());
+        let left = || STOP_WITHIN.saturating_sub(stopped.elapsed());
         if timeout(left(), self.parts.wait()).await.is_err() {
             tracing::warn!("not everything came to its end within {STOP_WITHIN:?}");
         }
@@ -136,8 +136,8 @@ impl ServiceProcess {
     }
 }
 
-/// When the process was told to stop.
-async fn told(cancel: &CancellationToken) -> Instant {
+/// When the process was cancelled.
+async fn when_stopped(cancel: &CancellationToken) -> Instant {
     cancel.cancelled().await;
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! How a process is told to stop.
+//! The signals that stop a process.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub fn stop_on_signal() -> io::Result<CancellationToken> {
     let cancel = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut told = async move || {
+    let mut stop_signal = async move || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -22,10 +22,10 @@ pub fn stop_on_signal() -> io::Result<CancellationToken> {
     tokio::spawn({
         let cancel = cancel.clone();
         async move {
-            told().await;
+            stop_signal().await;
             tracing::info!("stopping: what is under way is brought to an end first; a second signal stops at once");
             cancel.cancel();
-            told().await;
+            stop_signal().await;
             std::process::exit(INTERRUPTED);
         }
     });

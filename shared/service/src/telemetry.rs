@@ -1,4 +1,4 @@
-//! What the process tells about itself: log lines on standard error, metrics as text.
+//! What the process reports about itself: log lines on standard error, metrics as text.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -47,8 +47,8 @@ impl<W: Write> Write for Unfailing<W> {
     }
 }
 
-/// Says something on standard error, if that can be written to.
-pub fn tell(words: impl Display) {
+/// Writes a line to standard error, if that can be written to.
+pub fn print_error(words: impl Display) {
     let _ = writeln!(io::stderr(), "{words}");
 }
 
@@ -64,7 +64,7 @@ impl Metrics {
         Self::default()
     }
 
-    /// Adds a metric and hands it back. Two of one name are a mistake in the program, told in the log; the second
+    /// Adds a metric and hands it back. Two of one name are a mistake in the program, reported in the log; the second
     /// one then counts without being shown.
     pub fn register<C: Collector + Clone + 'static>(&self, metric: C) -> C {
         if let Err(error) = self.registry.register(Box::new(metric.clone())) {

@@ -19,7 +19,7 @@ pub(super) fn options(allow_http: bool) -> ClientOptions {
 }
 
 /// Tries after the first of a call that the store did not take (503 SlowDown, a connection refused): few enough that
-/// the store's own words come before the deadline. Whoever called tries again later.
+/// the store's own words come before the deadline. The caller retries later.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {

@@ -113,7 +113,7 @@ pub enum StoreError {
 /// Why a store did not answer as it should: what would have to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCause {
-    /// Nothing but time, as far as anybody can tell: an outage, a store that is too busy, a full disk.
+    /// Nothing but time, as far as the answer shows: an outage, a store that is too busy, a full disk.
     Passing,
     /// The store knows who asks, and does not allow this to them.
     Right,
@@ -157,7 +157,7 @@ pub trait Store: Debug + Send + Sync {
     }
     /// Deletes; an object that is not there counts as deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
-    /// Whether this handle keeps every other writer out while it lives: then nobody has to be watched for.
+    /// Whether this handle keeps every other writer out while it lives: then there is no other writer to watch for.
     fn is_locked(&self) -> bool {
         false
     }

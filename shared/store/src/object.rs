@@ -105,7 +105,7 @@ impl Store for ObjectBucket {
                 Err(failure) => failure,
             };
             // "Exists already" may be the answer to a retry of our own successful try, and a failure may have come
-            // after the write: only the stored bytes tell.
+            // after the write: only the stored bytes show it.
             match self.stored_equals(key, &parts).await {
                 Ok(Some(true)) => return Ok(()),
                 Ok(Some(false)) => return Err(StoreError::Exists { key: key.to_owned() }),

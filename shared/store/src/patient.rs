@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// Tries every call again, with growing pauses and for ten minutes, as long as waiting may mend what it failed of. For
 /// who has nothing else to do meanwhile, and is stopped by being dropped.
 ///
-/// A create whose outcome was unknown counts as done if a later try finds the same bytes: who must tell its own object
-/// from another's puts something into it that nobody else does.
+/// A create whose outcome was unknown counts as done if a later try finds the same bytes: a caller that must know its
+/// own object from another's puts something unique into it.
 #[derive(Clone, Debug)]
 pub struct PatientStore {
     inner: SharedStore,

@@ -61,7 +61,7 @@ pub async fn sdk_config(place: &S3Place) -> Result<SdkConfig, BucketError> {
     Ok(config.build())
 }
 
-/// What the machine, its profile files and its role say; nobody is asked if the settings say it all.
+/// What the machine, its profile files and its role say; not read if the settings are complete.
 async fn environment(place: &S3Place) -> Option<SdkConfig> {
     if place.keys.is_some() && (place.region.is_some() || place.endpoint.is_some()) {
         return None;

@@ -121,7 +121,7 @@ async fn lists_in_order(store: &SharedStore) {
         assert_eq!(object.size, 3);
         let info = store.info(&object.key).await.unwrap();
         assert_eq!((&info.key, info.size), (&object.key, object.size));
-        // A store may list finer times than it tells of one object.
+        // A store may list finer times than it answers for one object.
         let seconds =
             |object: &ObjectInfo| object.last_modified.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(seconds(&info), seconds(object));

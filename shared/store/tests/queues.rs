@@ -75,7 +75,7 @@ async fn refuses_what_can_not_work(variable: &str) {
     assert!(matches!(&told, SqsError::NoDeadLetters { .. }), "{told}");
 }
 
-/// A job that fails whoever takes it goes to the dead letters by itself, after it could be reported.
+/// A job that fails on every receive goes to the dead letters by itself, after it could be reported.
 async fn moves_what_comes_too_often(variable: &str) {
     let server = Server::at(variable).await;
     let (jobs, dead) = server.create_pair(5).await;

@@ -1,4 +1,4 @@
-//! What a queue tells of itself.
+//! A queue's attributes.
 
 use std::collections::HashMap;
 

@@ -9,7 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use chronik_service::cli::told;
+use chronik_service::cli::with_causes;
 use chronik_store::sdk_config;
 use chronik_store::setting::S3Place;
 
@@ -34,7 +34,7 @@ pub struct AwsRefusal {
     pub code: String,
     /// None if the server did not answer.
     pub status: Option<u16>,
-    told: String,
+    message: String,
 }
 
 impl<E> From<SdkError<E, HttpResponse>> for AwsRefusal
@@ -44,13 +44,13 @@ where
     fn from(error: SdkError<E, HttpResponse>) -> Self {
         let code = error.code().unwrap_or_default().to_owned();
         let status = error.raw_response().map(|answer| answer.status().as_u16());
-        let told = match (error.message(), status) {
+        let message = match (error.message(), status) {
             (Some(message), _) => format!("{code}: {message}"),
             (None, Some(status)) if status >= 300 => format!("{status} {code}").trim().to_owned(),
             // No answer, or one that can't be read.
-            (None, _) => told(&error),
+            (None, _) => with_causes(&error),
         };
-        Self { code, status, told }
+        Self { code, status, message }
     }
 }
 
@@ -74,6 +74,6 @@ impl AwsRefusal {
 
 impl fmt::Display for AwsRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told)
+        f.write_str(&self.message)
     }
 }

@@ -30,8 +30,8 @@ use crate::lane::tail::PartitionTail;
 
 /// An answer has at most so many bytes of batches, whatever the client asks for (but for one batch larger than this).
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Who finds no room for an answer waits at least so long before it gets an empty one, so that nobody asks without
-/// pause.
+/// A client whose answer finds no room waits at least so long before it gets an empty one, so that it does not ask
+/// without pause.
 const ROOM_WAIT_MIN: Duration = Duration::from_millis(100);
 /// Topics are named by id from this version on.
 const IDS_FROM: i16 = 13;

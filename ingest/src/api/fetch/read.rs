@@ -77,7 +77,7 @@ impl PartitionRead {
         }
     }
 
-    /// Whether waiting can bring nothing that the client needs more than what it can be told now.
+    /// Whether waiting can bring nothing that the client needs more than what the answer has now.
     pub fn is_urgent(&self) -> bool {
         self.place.is_err() || self.diverging.is_some() || self.is_full()
     }
@@ -134,7 +134,8 @@ impl PartitionRead {
         self.notice_deletion();
     }
 
-    /// A topic that is gone, though another may have its name, has nothing more to tell: the client must look again.
+    /// A topic that is gone, though another may have its name, has nothing more to answer: the client must refresh its
+    /// metadata.
     fn notice_deletion(&mut self) {
         if self.tail.as_ref().is_some_and(|tail| tail.is_gone()) {
             self.place = Err(match self.by_id {
@@ -144,7 +145,7 @@ impl PartitionRead {
         }
     }
 
-    /// What the client is told of the partition.
+    /// The partition's part of the response.
     pub fn into_response(self, version: i16, read_committed: bool) -> PartitionData {
         let mut response = PartitionData {
             partition_index: self.partition,

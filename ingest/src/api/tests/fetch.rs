@@ -233,7 +233,7 @@ async fn one_partition_that_can_not_be_read_does_not_spoil_the_others() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_leave_room_for_those_of_others() {
+async fn answers_that_are_not_taken_leave_room_for_other_clients() {
     for from_bucket in [false, true] {
         let mut served = Served::start().await;
         served.create("t", 2, &[("max.message.bytes", "100000")]).await;

@@ -127,7 +127,7 @@ impl Served {
         let border = self.lane.cut(false).await.unwrap();
         self.lane.shipped(border).await.unwrap();
         self.exporter.export_if_changed().await.unwrap();
-        // The owner lets go of it before it answers what it is asked later.
+        // The owner releases it before it answers later requests.
         self.lane.cut(false).await.unwrap();
     }
 

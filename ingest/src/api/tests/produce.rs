@@ -37,7 +37,7 @@ async fn batches_come_back_as_they_came_in_every_version() {
 }
 
 #[tokio::test]
-async fn what_arrives_first_comes_first_though_nobody_waited_for_it() {
+async fn what_arrives_first_comes_first_though_its_client_did_not_wait() {
     let served = Served::start().await;
     served.create("t", 2, &[]).await;
     let values: Vec<String> = (0..100).map(|number| format!("{number:03}")).collect();

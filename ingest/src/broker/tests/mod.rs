@@ -36,7 +36,7 @@ struct Line {
     settings: IngestSettings,
 }
 
-/// Nobody is waited for: a broker that was killed counts as gone at once.
+/// A start waits for no earlier owner: a broker that was killed counts as gone at once.
 const HASTY: Rhythm = Rhythm {
     beat: Duration::from_millis(20),
     check: Duration::from_millis(20),

@@ -9,7 +9,7 @@ use super::*;
 use crate::ownership::claim;
 use crate::ownership::takeover::TakeoverError;
 
-/// Nobody who is silent counts as gone while a test runs.
+/// No silent owner counts as gone while a test runs.
 const PATIENT: Rhythm = Rhythm { quiet: Duration::from_secs(3600), ..HASTY };
 
 impl World {
@@ -18,7 +18,7 @@ impl World {
         Self::on(self.bucket.clone())
     }
 
-    /// Somebody else claims the bucket.
+    /// Another broker claims the bucket.
     async fn claim_by_another(&self) {
         let store: SharedStore = self.bucket.clone();
         let highest = claim::highest(&store).await.unwrap();
@@ -164,7 +164,7 @@ async fn the_bucket_of_an_owner_that_was_killed_is_free_once_it_was_silent_for_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_lock_keeps_others_out_nobody_is_waited_for() {
+async fn where_a_lock_keeps_others_out_a_start_waits_for_no_owner() {
     let folder = tempfile::tempdir().unwrap();
     let locked = Arc::new(LocalBucket::open(folder.path()).unwrap());
     let mut world = World::on(Arc::new(FaultyStore::new(locked)));
@@ -277,7 +277,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_waits_for_the_bucket_ends_once_somebody_else_owns_it() {
+async fn a_start_that_waits_for_the_bucket_ends_once_another_broker_owns_it() {
     let world = World::new();
     world.start().await.stop().await;
     let second = world.neighbour();
@@ -322,7 +322,7 @@ async fn an_owner_that_was_suspended_acknowledges_nothing_before_the_claims_have
     world.produce(&running, 5).await;
     let (lane, ownership) = (running.ingest.lane.clone(), running.ingest.ownership.clone());
 
-    // Nobody has claimed the bucket: it goes on as soon as it knows.
+    // No other broker has claimed the bucket: it goes on as soon as it knows.
     ownership.presence().suspend();
     let refused = append(&lane, running.topic, &batch(5)).await;
     assert!(matches!(refused, Err(LaneError::Unconfirmed)), "{refused:?}");
@@ -340,7 +340,7 @@ async fn an_owner_that_was_suspended_acknowledges_nothing_before_the_claims_have
     world.produce(&running, 5).await;
     world.check(&running).await;
 
-    // Somebody has: not one more is acknowledged.
+    // One has: not one record more is acknowledged.
     world.claim_by_another().await;
     ownership.presence().suspend();
     assert!(append(&lane, running.topic, &batch(20)).await.is_err());

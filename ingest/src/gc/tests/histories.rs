@@ -1,4 +1,4 @@
-//! Random histories: nothing that somebody needs is ever deleted, and what nobody needs is deleted in the end.
+//! Random histories: no object that the state or a reader needs is ever deleted, and all others are in the end.
 
 use chronik_store::faulty::{StoreFault, StoreOperation};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ enum Step {
     Archive(usize),
     /// Taken in so late that it is refused.
     ArchiveLate(usize),
-    /// Whoever built it stopped before it told of it, or is not heard.
+    /// Its indexer stopped before it wrote the result, or the result was lost.
     ArchiveUntold {
         pick: usize,
         with_result: bool,

@@ -111,7 +111,7 @@ async fn a_deletion_that_failed_before_or_after_it_took_effect_is_done_again() {
         world.faulty.fail(StoreOperation::Delete, "topics/", fault, 1);
         world.run().await;
         assert_eq!(world.objects().await.contains(&archive), fault == StoreFault::Before);
-        assert!(world.state().await.tombstones.contains_key(&archive), "nobody knows that it is gone");
+        assert!(world.state().await.tombstones.contains_key(&archive), "the broker does not know that it is gone");
         world.run().await;
         assert!(!world.objects().await.contains(&archive));
         assert!(world.state().await.tombstones.is_empty());
@@ -202,7 +202,7 @@ async fn orphaned(hours: i64) -> (World, Vec<String>) {
 }
 
 #[tokio::test]
-async fn what_nobody_knows_goes_after_a_day() {
+async fn unknown_objects_go_after_a_day() {
     let (mut world, orphans) = orphaned(23).await;
     let here = world.objects().await;
     assert!(orphans.iter().all(|key| here.contains(key)));

@@ -2,7 +2,7 @@
 //!
 //! A restart draws borders anew and uploads again what was not registered: then both hold the same. They differ only if
 //! the owner's data directory was an older copy of itself. Whatever is chosen then, acknowledged records are lost, so
-//! nobody chooses unless the operator accepts that; then the newest catalog does.
+//! recovery stops unless the operator accepts that; then the newest catalog decides.
 
 use std::collections::{BTreeMap, HashSet};
 

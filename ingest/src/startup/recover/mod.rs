@@ -1,8 +1,8 @@
 //! A lane's way back from the bucket alone.
 //!
 //! The newest checkpoint is the state at the end of some segment; the command logs of the segments above it bring it
-//! forward. What they registered is known by then; the segments behind the last registered one are adopted, whoever
-//! asks for them now and however old they are. Nothing here writes to the bucket.
+//! forward. What they registered is known by then; the segments behind the last registered one are adopted, though
+//! their owner is gone, and however old they are. Nothing here writes to the bucket.
 //!
 //! Every owner's first checkpoint lies at its cut, with everything below registered. So what is neither replayed nor
 //! registered was written by the checkpoint's own incarnation, and segments of any other are left alone: a former owner

@@ -1,4 +1,4 @@
-//! The segments above a state, as their names tell.
+//! The segments above a state, by their names.
 
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 use chronik_format::names::SegmentName;

@@ -1,6 +1,6 @@
 //! Whether the registered segments are in the bucket.
 //!
-//! A checkpoint tells what was registered, not what somebody has removed or cut since. Names and sizes do, folder by
+//! A checkpoint says what was registered, not what was removed or cut since. Names and sizes do, folder by
 //! folder, without a request for each segment: a listing for every 1,000 of them, and one at least for each of the
 //! folders that they are spread over.
 
@@ -17,8 +17,8 @@ use crate::state::LaneState;
 use crate::state::segments::{Segment, SegmentId};
 use crate::state::topic::Topic;
 
-/// How many segments, and how many ranges, are told in full.
-const TOLD: usize = 20;
+/// How many segments, and how many ranges, are listed in full.
+const LISTED: usize = 20;
 
 /// Registered segments that are gone or have another size, and the records in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn add_ranges(ranges: &mut Listed, topic: &Topic, lost: &HashSet<SegmentId>) {
 
 impl Listed {
     fn add(&mut self, words: impl FnOnce() -> String) {
-        if self.count < TOLD {
+        if self.count < LISTED {
             self.first.push(words());
         }
         self.count += 1;
@@ -230,7 +230,7 @@ mod tests {
             store.delete(&key(&state, number)).await.unwrap();
         }
         let told = Unreachable::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
-        assert!(told.starts_with("200 of 300 registered") && told.matches("(missing)").count() == TOLD, "{told}");
+        assert!(told.starts_with("200 of 300 registered") && told.matches("(missing)").count() == LISTED, "{told}");
         assert!(told.contains(" and 180 more; ") && told.ends_with(" and 80 more"), "{told}");
     }
 

@@ -6,7 +6,7 @@ use super::{ArchiveDescription, ArchiveError, UndecodableBatches, open};
 use crate::job::CoveredRun;
 use chronik_store::Store;
 
-const TAIL_BYTES: u64 = 256 << 10;
+const END_BYTES: u64 = 256 << 10;
 
 /// An archive as `chronik archive inspect` shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -41,7 +41,7 @@ pub struct SectionInspection {
 /// Reads all of an archive, checks every checksum, and describes it.
 pub async fn inspect(store: &dyn Store, key: &str) -> Result<ArchiveInspection, ArchiveError> {
     let size = store.info(key).await?.size;
-    let archive = open(store, key, size, None, TAIL_BYTES).await?;
+    let archive = open(store, key, size, None, END_BYTES).await?;
     for section in &archive.toc.sections {
         archive.section(store, section).await?;
     }

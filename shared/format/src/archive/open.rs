@@ -24,23 +24,23 @@ pub struct OpenedArchive {
     /// CRC-32C of the table of contents.
     pub toc_crc: u32,
     /// The last bytes of the archive, as many as were read.
-    tail: Bytes,
+    end: Bytes,
 }
 
-/// Opens an archive of `size` bytes with one read of the last `tail_bytes` (or of all, if it is smaller), and a
+/// Opens an archive of `size` bytes with one read of the last `end_bytes` (or of all, if it is smaller), and a
 /// second one if the table of contents is larger than that. `toc_crc` is what the catalog says, where it is asked.
 pub async fn open(
     store: &dyn Store,
     key: &str,
     size: u64,
     toc_crc: Option<u32>,
-    tail_bytes: u64,
+    end_bytes: u64,
 ) -> Result<OpenedArchive, ArchiveError> {
     if size < BEHIND_TOC_BYTES {
         return Err(ArchiveError::damaged(key, format!("{size} bytes are too few for an archive")));
     }
-    let mut tail = read(store, key, size - size.min(tail_bytes.max(BEHIND_TOC_BYTES))..size).await?;
-    let trailer = trailer(key, &tail)?;
+    let mut end = read(store, key, size - size.min(end_bytes.max(BEHIND_TOC_BYTES))..size).await?;
+    let trailer = trailer(key, &end)?;
     if toc_crc.is_some_and(|crc| crc != trailer.toc_crc) {
         return Err(ArchiveError::damaged(key, "it is not the archive that the catalog names"));
     }
@@ -49,26 +49,26 @@ pub async fn open(
         .checked_add(u64::from(trailer.toc_length))
         .filter(|end| *end <= size - BEHIND_TOC_BYTES)
         .ok_or_else(|| ArchiveError::damaged(key, "the table of contents lies beyond the end"))?;
-    if trailer.toc_position < size - tail.len() as u64 {
-        tail = read(store, key, trailer.toc_position..size).await?;
+    if trailer.toc_position < size - end.len() as u64 {
+        end = read(store, key, trailer.toc_position..size).await?;
     }
-    let toc = slice(&tail, size, trailer.toc_position..toc_end)
+    let toc = slice(&end, size, trailer.toc_position..toc_end)
         .filter(|toc| crc32c::crc32c(toc) == trailer.toc_crc)
         .ok_or_else(|| ArchiveError::damaged(key, "the checksum of the table of contents does not fit"))?;
     let toc = Toc::parse(key, &toc, trailer.toc_position)?;
-    Ok(OpenedArchive { key: key.to_owned(), size, toc, toc_crc: trailer.toc_crc, tail })
+    Ok(OpenedArchive { key: key.to_owned(), size, toc, toc_crc: trailer.toc_crc, end })
 }
 
-fn trailer(key: &str, tail: &[u8]) -> Result<ArchiveTrailer, ArchiveError> {
-    let at = tail.len() - BEHIND_TOC_BYTES as usize;
-    ArchiveTrailer::parse(key, &tail[at..at + TRAILER_BYTES])
+fn trailer(key: &str, end: &[u8]) -> Result<ArchiveTrailer, ArchiveError> {
+    let at = end.len() - BEHIND_TOC_BYTES as usize;
+    ArchiveTrailer::parse(key, &end[at..at + TRAILER_BYTES])
 }
 
-/// The bytes `range` of an archive of `size` bytes, if `tail`, its end, has them.
-fn slice(tail: &Bytes, size: u64, range: Range<u64>) -> Option<Bytes> {
-    let start = size - tail.len() as u64;
+/// The bytes `range` of an archive of `size` bytes, if `end`, its end, has them.
+fn slice(end: &Bytes, size: u64, range: Range<u64>) -> Option<Bytes> {
+    let start = size - end.len() as u64;
     (range.start >= start && range.end <= size && range.start <= range.end)
-        .then(|| tail.slice((range.start - start) as usize..(range.end - start) as usize))
+        .then(|| end.slice((range.start - start) as usize..(range.end - start) as usize))
 }
 
 async fn read(store: &dyn Store, key: &str, range: Range<u64>) -> Result<Bytes, ArchiveError> {
@@ -89,7 +89,7 @@ impl OpenedArchive {
         blocks: Range<u64>,
     ) -> Result<Bytes, ArchiveError> {
         let range = section.block_range(blocks.clone());
-        let bytes = match slice(&self.tail, self.size, range.clone()) {
+        let bytes = match slice(&self.end, self.size, range.clone()) {
             Some(bytes) => bytes,
             None => read(store, &self.key, range).await?,
         };
@@ -117,12 +117,12 @@ impl OpenedArchive {
     }
 
     /// The same without the end's bytes, which need not be kept once the tables are read.
-    pub fn without_tail(self) -> Self {
-        Self { tail: Bytes::new(), ..self }
+    pub fn without_end(self) -> Self {
+        Self { end: Bytes::new(), ..self }
     }
 
     /// Whether a section came with the end, so that it takes no further read.
     pub fn is_at_hand(&self, section: &TocSection) -> bool {
-        section.position >= self.size - self.tail.len() as u64
+        section.position >= self.size - self.end.len() as u64
     }
 }

@@ -77,8 +77,8 @@ async fn what_was_written_is_read_with_any_size_of_the_first_read() {
     let built = built();
     assert_eq!(bytes(&built).len() as u64, built.size);
     let store = stored(&bytes(&built)).await;
-    for tail in [0, 1, 2_000, 4_000, 100_000, 1 << 30] {
-        let archive = open(store.as_ref(), KEY, built.size, Some(built.toc_crc), tail).await.unwrap();
+    for end_bytes in [0, 1, 2_000, 4_000, 100_000, 1 << 30] {
+        let archive = open(store.as_ref(), KEY, built.size, Some(built.toc_crc), end_bytes).await.unwrap();
         assert_eq!(archive.toc.description, description(6));
         assert_eq!(archive.runs(store.as_ref()).await.unwrap(), table());
         let mut files = archive.toc.index_files();
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_an_error_or_where_nobody_reads(at: prop::sample::Index, bit in 0..8) {
+    fn damage_is_an_error_or_lies_where_nothing_is_read(at: prop::sample::Index, bit in 0..8) {
         let built = built();
         let mut bytes = bytes(&built);
         let at = at.index(bytes.len());

@@ -10,7 +10,7 @@ pub(super) const END_BYTES: usize = 2 * RECORD_BYTES;
 const NAME_BYTES: usize = 100;
 const SIZE_MAX: u64 = 0o77_777_777_777;
 
-/// The header of a regular file that belongs to nobody and was changed at the epoch.
+/// The header of a regular file without an owner, changed at the epoch.
 pub(super) fn header(name: &str, size: u64) -> Result<[u8; RECORD_BYTES], ArchiveError> {
     if name.is_empty() || name.len() > NAME_BYTES || !name.is_ascii() {
         return Err(ArchiveError::unwritable(format!("{name:?} is no member name of 1 to {NAME_BYTES} ASCII bytes")));

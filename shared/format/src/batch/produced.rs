@@ -5,7 +5,7 @@ use super::{BatchError, BatchHeader, CONTROL, HEADER_LENGTH, LOG_APPEND_TIME};
 use crate::ids::{Offset, Timestamp};
 
 /// Checks a partition's records of a Produce request as Kafka's `UnifiedLog.analyzeAndValidateRecords` and
-/// `LogValidator` do, as far as header and CRC tell: exactly one batch of magic 2, at most `max_message_bytes`
+/// `LogValidator` do, as far as header and CRC show: exactly one batch of magic 2, at most `max_message_bytes`
 /// (`max.message.bytes`). The records are not opened; who does later finds out whether they decompress.
 pub fn check_produced(batch: &[u8], max_message_bytes: usize) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(batch)?;
@@ -55,7 +55,8 @@ pub fn stamp_log_append_time(batch: &mut [u8], now: Timestamp) {
     write_crc(batch);
 }
 
-/// A batch with other bytes in it and the CRC that fits them: what a producer may send and nobody notices on arrival.
+/// A batch with other bytes in it and the CRC that fits them: what a producer may send and the broker does not
+/// notice on arrival.
 #[cfg(any(test, feature = "testing"))]
 pub fn forged(batch: &[u8], change: impl FnOnce(&mut [u8])) -> bytes::Bytes {
     let mut bytes = batch.to_vec();

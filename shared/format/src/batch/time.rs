@@ -1,7 +1,8 @@
 //! When the records of a batch happened.
 //!
-//! A producer's `max_timestamp` is a claim that nobody checks on arrival (some clients always send -1), and its
-//! `base_timestamp` bounds nothing. Only a header whose times the broker wrote is believed; else the records are asked.
+//! A producer's `max_timestamp` is a claim that the broker does not check on arrival (some clients always send -1), and
+//! its `base_timestamp` bounds nothing. Only a header whose times the broker wrote is believed; else the records are
+//! asked.
 
 use std::io::BufRead;
 use std::ops::ControlFlow;
@@ -25,7 +26,7 @@ pub struct TimeSpan {
 }
 
 impl TimeSpan {
-    /// Of records whose timestamps nobody knows.
+    /// Of records whose timestamps are unknown.
     pub const ANY: Self = Self { earliest: Timestamp::MIN, latest: Timestamp::MAX };
     /// Of no records: nothing lies in it, and [`Self::union`] with it changes nothing.
     pub const NONE: Self = Self { earliest: Timestamp::MAX, latest: Timestamp::MIN };
@@ -42,12 +43,12 @@ impl TimeSpan {
 }
 
 impl BatchHeader {
-    /// What the header alone tells of the records' times: all if the broker set them, else nothing.
+    /// What the header alone proves of the records' times: all if the broker set them, else nothing.
     pub fn time_span(&self) -> TimeSpan {
         if self.is_log_append_time() { TimeSpan::at(self.max_timestamp) } else { TimeSpan::ANY }
     }
 
-    /// The latest time that the producer claims. There are clients that tell the base timestamp only.
+    /// The latest time that the producer claims. Some clients send the base timestamp only.
     fn claimed_latest(&self) -> Timestamp {
         self.max_timestamp.max(self.base_timestamp)
     }

@@ -27,12 +27,12 @@ pub struct Latest {
     pub writer: String,
     /// Counts up while the owner lives.
     pub beat: u64,
-    /// Whether the owner has given up the bucket, cleanly.
+    /// Whether the owner has released the bucket.
     pub released: bool,
 }
 
 impl Latest {
-    /// The first sign of life of an owner where nobody has exported anything yet.
+    /// The first sign of life of an owner, where nothing has been exported yet.
     pub fn claimed(incarnation: Incarnation, lane: LaneId) -> Self {
         Self {
             v: VERSION.into(),

@@ -13,7 +13,7 @@ use crate::job::ValueFormat;
 /// - `text`: those of the value as it stands;
 /// - `none`: there are none.
 ///
-/// Where a word stands is told in bytes of the value, escapes included.
+/// A word's place is given in bytes of the value, escapes included.
 pub fn value_words(value: &[u8], format: ValueFormat) -> ValueWords<'_> {
     match format {
         ValueFormat::None => ValueWords::Text(tokens("")),

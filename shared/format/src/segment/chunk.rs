@@ -92,7 +92,7 @@ fn cut_into(
     Ok(())
 }
 
-/// The batches at the start of `bytes` that are certain to be those written though nothing else tells: whole by their
+/// The batches at the start of `bytes` that are certain to be those written without any other evidence: whole by their
 /// own checksum, which leaves out offset and epoch, without a gap from offset `next` on, of these epochs.
 pub fn certain(
     bytes: Bytes,

@@ -96,7 +96,7 @@ impl SegmentDirectory {
         self.chunks.get(start..start + row.chunks as usize).unwrap_or_default()
     }
 
-    /// Whether both list the same batches, as their checksums tell.
+    /// Whether both list the same batches, by their checksums.
     pub fn lists_the_same(&self, other: &Self) -> bool {
         let rows = |directory: &Self| {
             let of_row = |row: &DirectoryRow| {
@@ -108,7 +108,7 @@ impl SegmentDirectory {
         rows(self) == rows(other)
     }
 
-    /// Bytes that it takes in memory.
+    /// Bytes of memory that it uses.
     pub fn memory_bytes(&self) -> usize {
         size_of_val(self.rows.as_slice()) + size_of_val(self.chunks.as_slice())
     }

@@ -91,7 +91,7 @@ impl SegmentReader {
         self.directory().row(topic, partition)
     }
 
-    /// Bytes that it takes in memory.
+    /// Bytes of memory that it uses.
     pub fn memory_bytes(&self) -> usize {
         size_of::<SegmentEnd>() + self.key.len() + self.directory().memory_bytes()
     }

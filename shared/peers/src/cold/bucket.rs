@@ -101,7 +101,7 @@ impl BucketReader {
         while let Some(run) = shipped.partition().and_then(|page| run_at(page, next)) {
             let more = match self.fetch_run(shipped, run, next, max_bytes - bytes).await {
                 Ok(more) => more,
-                // The error is for whoever begins there.
+                // A read that begins there gets the error.
                 Err(_) if !batches.is_empty() => return Ok(batches),
                 Err(error) => return Err(error),
             };

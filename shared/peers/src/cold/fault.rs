@@ -114,7 +114,7 @@ impl From<StoreFault> for StoreError {
                     operation: known.unwrap_or("an operation"),
                     key,
                     message,
-                    // Whoever asks here is not who asked the store.
+                    // The client of this service is not the one that called the store.
                     cause: ErrorCause::Passing,
                 }
             }

@@ -1,4 +1,4 @@
-//! Copies of topics' tails, within one limit of bytes. A pure state machine: time is told.
+//! Copies of topics' tails, within one limit of bytes. A pure state machine: the time is an argument.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -54,7 +54,7 @@ struct Held {
 /// What became of a query's wish that a topic be followed.
 #[derive(Debug)]
 pub(super) enum FollowOutcome {
-    /// It is followed; the notice tells of every change.
+    /// It is followed; the notice wakes at every change.
     Followed(Arc<Notify>),
     /// It is to be followed from now on, under this number.
     New(Arc<Notify>, u64),
@@ -81,7 +81,7 @@ impl TailCopies {
     pub(super) fn wish(&mut self, position: &TailTopic, now: Instant) -> FollowOutcome {
         if let Some(copy) = self.topics.get_mut(&position.id) {
             copy.last_query = now;
-            let freed = copy.let_go_below_starts(position);
+            let freed = copy.release_below_starts(position);
             self.bytes -= freed;
             return FollowOutcome::Followed(copy.changed.clone());
         }
@@ -111,8 +111,8 @@ impl TailCopies {
             .is_some_and(|copy| copy.following == following && now.duration_since(copy.last_query) < idle)
     }
 
-    /// Takes in where the topic stands: what is below its start is let go, and all of a partition that ends earlier
-    /// than its copy, for then it has lost records and may give others the same offsets.
+    /// Applies the topic's position: releases what is below its start, and all of a partition that ends earlier than
+    /// its copy, for then the broker has lost records and may give others the same offsets.
     pub(super) fn stand(&mut self, position: &TailTopic) {
         let Some(copy) = self.topics.get_mut(&position.id) else {
             return;
@@ -128,13 +128,13 @@ impl TailCopies {
             if told.end < partition.to {
                 copy.bytes -= partition.begin_at(told.start);
             }
-            copy.bytes -= partition.let_go_below(told.start);
+            copy.bytes -= partition.release_below(told.start);
         }
         self.bytes -= before - copy.bytes;
         copy.changed.notify_waiters();
     }
 
-    /// The broker did not answer, so nobody needs to wait for the copy. It is begun anew: when the broker is back it
+    /// The broker did not answer, so queries need not wait for the copy. It is begun anew: when the broker is back it
     /// may have been recovered without its last records, and give their offsets to others.
     pub(super) fn fail(&mut self, topic: TopicId) {
         let Some(copy) = self.topics.get_mut(&topic) else {
@@ -174,7 +174,7 @@ impl TailCopies {
         self.topics.get(&position.id).is_some_and(|copy| copy.alive) && !self.behind(position).is_empty()
     }
 
-    /// Adds batches that begin where the partition's copy ends, and lets go of others until the limit is kept: first of
+    /// Adds batches that begin where the partition's copy ends, and releases others until the limit is kept: first of
     /// topics that were not asked for as recently, then of this topic's own. Topics that were given up are no longer
     /// followed. Where the partition's copy ends now, if there is one.
     pub(super) fn add(
@@ -224,7 +224,7 @@ impl TailCopies {
                     let Some(copy) = self.topics.get_mut(&growing) else {
                         return;
                     };
-                    let freed = copy.let_go_of_one();
+                    let freed = copy.release_one();
                     if freed == 0 {
                         return;
                     }
@@ -258,29 +258,30 @@ impl TailCopies {
 }
 
 impl TopicCopy {
-    /// Lets go of what the tail no longer serves; the bytes that this frees. The position may be older than the copy.
-    fn let_go_below_starts(&mut self, position: &TailTopic) -> usize {
+    /// Releases what the tail no longer serves; answers the bytes that this frees. The position may be older than the
+    /// copy.
+    fn release_below_starts(&mut self, position: &TailTopic) -> usize {
         let mut freed = 0;
         for told in &position.partitions {
             if let Some(partition) = self.partitions.get_mut(&told.partition) {
-                freed += partition.let_go_below(told.start);
+                freed += partition.release_below(told.start);
             }
         }
         self.bytes -= freed;
         freed
     }
 
-    /// Lets go of the first batch of the partition that holds most; the bytes that this frees.
-    fn let_go_of_one(&mut self) -> usize {
+    /// Releases the first batch of the partition that holds most; answers the bytes that this frees.
+    fn release_one(&mut self) -> usize {
         let most = self.partitions.values_mut().max_by_key(|copy| copy.batches.len());
-        let freed = most.map_or(0, PartitionCopy::let_go_of_first);
+        let freed = most.map_or(0, PartitionCopy::release_of_first);
         self.bytes -= freed;
         freed
     }
 }
 
 impl PartitionCopy {
-    fn let_go_of_first(&mut self) -> usize {
+    fn release_of_first(&mut self) -> usize {
         let Some(first) = self.batches.pop_front() else {
             return 0;
         };
@@ -288,11 +289,11 @@ impl PartitionCopy {
         first.cost()
     }
 
-    /// Lets go of the batches that end below `start`; the bytes that this frees.
-    fn let_go_below(&mut self, start: Offset) -> usize {
+    /// Releases the batches that end below `start`; answers the bytes that this frees.
+    fn release_below(&mut self, start: Offset) -> usize {
         let mut freed = 0;
         while self.batches.front().is_some_and(|batch| batch.last < start) {
-            freed += self.let_go_of_first();
+            freed += self.release_of_first();
         }
         if self.to < start {
             (self.from, self.to) = (start, start);
@@ -300,7 +301,7 @@ impl PartitionCopy {
         freed
     }
 
-    /// Lets go of everything; what comes next begins at `from`. The bytes that this frees.
+    /// Releases everything; what comes next begins at `from`. Answers the bytes that this frees.
     fn begin_at(&mut self, from: Offset) -> usize {
         (self.from, self.to) = (from, from);
         self.batches.drain(..).map(|batch| batch.cost()).sum()

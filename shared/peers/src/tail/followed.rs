@@ -81,7 +81,7 @@ struct FollowMetrics {
 }
 
 impl FollowedTail {
-    /// A copy of `tail`. Somebody has to [run](TailFollower::run) the follower.
+    /// A copy of `tail`. The caller [runs](TailFollower::run) the follower.
     pub fn new(tail: SharedTail, limits: FollowLimits, metrics: &Metrics) -> (Self, TailFollower) {
         let (sender, wanted) = mpsc::channel(limits.topics.max(1));
         let shared = Arc::new(Shared {
@@ -181,7 +181,7 @@ impl Shared {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows a topic until nobody asks for it any more, it is deleted, or others need the memory.
+    /// Follows a topic until no query has asked for it for long, it is deleted, or other topics need the memory.
     async fn follow(&self, Wanted { position, following }: Wanted) {
         let id = position.id;
         let mut caught_up = self.catch_up(&position, following).await;

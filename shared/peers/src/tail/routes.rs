@@ -6,7 +6,7 @@
 //! GET /v1/tail/position?id=ID&reach=N&wait_ms=N            "partitions":[{"partition","log_start","start","end"}]}
 //! GET /v1/tail?topic=ID&partition=N&from=N&max_bytes=N    batches, see `batch::pack`
 //! ```
-//! The second position is told once the sum of the partitions' `end` is more than `reach`, at the latest after
+//! The second route answers once the sum of the partitions' `end` is more than `reach`, at the latest after
 //! `wait_ms`. Errors are problem documents: 404 `unknown_topic`, 410 `too_old` with `from` and `start`, 503
 //! `tail_unavailable`, `busy` or `stopping`, 400 `invalid_parameter`.
 

@@ -212,7 +212,7 @@ async fn what_was_shipped_meanwhile_is_not_served_from_the_copy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_nobody_searches_is_no_longer_followed() {
+async fn a_topic_that_is_not_searched_is_no_longer_followed() {
     let tail = Arc::new(MemoryTail::default());
     let id = tail.create("events", 1).await;
     tail.append(id, 0, 3).await;

@@ -29,7 +29,7 @@ const ANSWER: Duration = Duration::from_secs(600);
 /// From a part of an answer that the client does not take to its first byte that it does.
 const TAKE: Duration = Duration::from_secs(30);
 
-/// A listener with room for so many connections; another one is closed at once.
+/// A listener for a limited number of connections; another one is closed at once.
 pub struct HttpListener {
     listener: TcpListener,
     max: usize,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_too_many_is_closed_and_makes_nobody_wait() {
+    async fn a_connection_too_many_is_closed_and_delays_no_other() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, metrics) = (listener.local_addr().unwrap(), Metrics::new());
         let mut connections = HttpListener::new(listener, 1, &metrics);

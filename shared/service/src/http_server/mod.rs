@@ -1,7 +1,7 @@
 //! The HTTP server that every service has: what the service brings, metrics and health.
 //!
-//! It answers from the moment the port is bound, so that whoever watches a process that takes long to start can tell
-//! that it lives. What the service brings comes later, by [`HttpServer::offer`].
+//! It answers from the moment the port is bound, so that an operator or orchestrator sees that a process lives while it
+//! takes long to start. What the service brings comes later, by [`HttpServer::offer`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ const DETAIL_BYTES_MAX: usize = 4096;
 /// HTTP can't be served there.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Somebody else has the port.
+    /// Another process has the port.
     #[error(
         "port {} on {} is in use by another process; stop that one, or choose another port with --http-port (CHRONIK_HTTP_PORT)",
         address.port(),
@@ -122,7 +122,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     })
 }
 
-/// Whether the process can work, as `/health/ready` tells it. Clones are handles on the same.
+/// Whether the process can work, as `/health/ready` answers it. Clones are handles on the same.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     condition: Arc<ArcSwap<Condition>>,
@@ -169,7 +169,7 @@ fn starting() -> HttpProblem {
     HttpProblem::new(503, "starting", "the process is starting; ask again in a moment")
 }
 
-/// Health for everybody; the rest, and what is not there, for whoever knows the token.
+/// Health for every client; the rest, and unknown paths, for clients that know the token.
 fn routes(services: Services, metrics: Metrics, readiness: Readiness, token: Option<Secret>) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(exposition).with_state(metrics))

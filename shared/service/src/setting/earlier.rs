@@ -1,4 +1,5 @@
-//! Names of settings that earlier systems used with another meaning: accepted, without effect, and told once.
+//! Names of settings that earlier systems used with another meaning: accepted, without effect, and named once in the
+//! log.
 
 /// A setting that has no effect here, and what does its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_earlier_names_are_told() {
+    fn only_earlier_names_are_reported() {
         let names = ["CHRONIK_SNAPSHOT_INTERVAL", "CHRONIK_DATA_DIR", "CHRONIK_WAL_PROFILE", "CHRONIK_WAL_PROFILES"];
         let told: Vec<_> = earlier_names_in(names.map(String::from)).into_iter().map(|e| e.name).collect();
         assert_eq!(told, ["CHRONIK_SNAPSHOT_INTERVAL", "CHRONIK_WAL_PROFILE"]);

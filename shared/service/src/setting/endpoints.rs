@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_told() {
+    fn a_password_is_not_shown() {
         let error = "http://me:secret@a".parse::<Endpoints>().unwrap_err().to_string();
         assert!(!error.contains("secret") && !error.contains("me:"), "{error}");
     }

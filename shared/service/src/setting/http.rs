@@ -19,7 +19,7 @@ pub struct HttpSettings {
     /// What callers have to send, `Authorization: Bearer TOKEN`, for everything but health; better set as the variable.
     #[arg(long, env = "CHRONIK_HTTP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub http_token: Option<Secret>,
-    /// Allows an address beyond loopback without a token: whoever reaches it can read every record.
+    /// Allows an address beyond loopback without a token: any client that reaches it can read every record.
     #[arg(
         long,
         env = "CHRONIK_HTTP_INSECURE",

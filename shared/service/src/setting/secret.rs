@@ -1,11 +1,11 @@
-//! Values that nobody but their receiver may see.
+//! Values that only their receiver may see.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 
 /// A secret. It is shown by no `Debug`, no log line and no `--help` (give its setting `hide_env_values`), and is read
-/// without a refusal by clap, which would repeat it: whoever uses it checks it.
+/// without a refusal by clap, which would repeat it: the code that uses it checks it.
 #[derive(Clone)]
 pub struct Secret(String);
 

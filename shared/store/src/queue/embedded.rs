@@ -17,7 +17,7 @@ const MESSAGE_OVERHEAD: usize = 128;
 /// Bytes of the dead letters that are kept; older ones go first.
 const DEAD_BYTES_MAX: usize = 4 << 20;
 
-/// A message that nobody could work on, kept for the operator.
+/// A message that no indexer could work on, kept for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The message.

@@ -96,7 +96,7 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     }
     /// Keeps a message hidden for `visibility` from now; nothing happens if the receipt is no longer valid.
     async fn extend(&self, receipt: &str, visibility: Duration) -> Result<(), QueueError>;
-    /// Removes a message: its work is done, or somebody else's.
+    /// Removes a message: its work is done, or another receiver's.
     async fn acknowledge(&self, receipt: &str) -> Result<(), QueueError>;
     /// Makes a message visible again at once.
     async fn release(&self, receipt: &str) -> Result<(), QueueError>;

@@ -24,7 +24,7 @@ pub enum BucketContents {
         incarnation: Option<Incarnation>,
         /// Its holder, in words.
         owner: Option<String>,
-        /// Whether that one gave the bucket up in good order.
+        /// Whether that one released the bucket in good order.
         released: bool,
     },
     /// It can't be read.
@@ -39,7 +39,7 @@ impl BucketContents {
     async fn read(store: &SharedStore) -> Result<Self, ClaimError> {
         let Some(cluster) = claim::cluster_of(store).await? else {
             let objects = store.pages("").try_next().await?.unwrap_or_default();
-            // What a check could not delete is nobody's.
+            // What an earlier check could not delete does not make the bucket foreign.
             let foreign = objects.iter().any(|object| !object.key.starts_with(names::PROBES));
             return Ok(if foreign { Self::Foreign } else { Self::Empty });
         };
@@ -73,7 +73,7 @@ impl std::fmt::Display for BucketContents {
             Self::Cluster { cluster, owner, released, .. } => {
                 write!(f, "cluster {cluster}")?;
                 match owner {
-                    Some(owner) if *released => write!(f, ", given up by {owner}"),
+                    Some(owner) if *released => write!(f, ", released by {owner}"),
                     Some(owner) => write!(f, ", owned by {owner}"),
                     None => f.write_str(", never owned"),
                 }

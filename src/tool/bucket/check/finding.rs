@@ -38,7 +38,7 @@ pub struct CheckFinding {
 }
 
 impl CheckFinding {
-    /// All is well, as far as nobody says otherwise.
+    /// Starts as "ok", until a check finds otherwise.
     pub const fn ok(check: &'static str, purpose: &'static str) -> Self {
         Self { check, verdict: CheckVerdict::Ok, purpose, found: None, right: None, remedy: None }
     }

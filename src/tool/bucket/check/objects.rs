@@ -1,6 +1,6 @@
-//! What is done with objects, done once with one that nobody takes for his own.
+//! Does once, with an object of no service, everything that services do with objects.
 //!
-//! Its name is that of an object that tells the store's time ([`ProbeName`]): should it stay, the broker deletes it
+//! Its name is that of an object that shows the store's time ([`ProbeName`]): should it stay, the broker deletes it
 //! after a day.
 
 use std::ops::Range;
@@ -21,7 +21,7 @@ const FIRST: Bytes = Bytes::from_static(b"created");
 const SECOND: Bytes = Bytes::from_static(b"created once more");
 const THIRD: Bytes = Bytes::from_static(b"overwritten");
 const PART: Range<u64> = 2..5;
-/// Beyond that, objects that nobody knows are not deleted.
+/// Beyond that, objects that the state does not know are not deleted.
 const SKEW_MAX: Duration = Duration::from_secs(60 * 60);
 
 const LIST: CheckFinding = CheckFinding::ok("list", "finds claims, segments and checkpoints after a loss");

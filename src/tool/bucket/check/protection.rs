@@ -86,7 +86,7 @@ fn versions(kept: bool, lifecycle: &BucketLifecycle, finding: CheckFinding) -> C
     }
 }
 
-/// The server knows nothing of the kind, or does not tell.
+/// The server knows nothing of the kind, or does not answer.
 fn not_told(finding: CheckFinding, refusal: &AwsRefusal, right: &RequiredRight) -> CheckFinding {
     if refusal.is_unknown() {
         finding.unknown(format!("not known by this server ({refusal})"))

@@ -136,7 +136,7 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// What a queue tells; nothing if it is not there.
+/// A queue's attributes; nothing if it is not there.
 async fn read(client: &Client, address: &QueueAddress) -> Result<Option<QueueAttributes>> {
     match QueueAttributes::of(client, address).await {
         Ok(attributes) => Ok(Some(attributes)),

@@ -17,7 +17,7 @@ const PUBLIC: &str = "public access block";
 const UPLOADS: &str = "lifecycle: drop unfinished uploads";
 const FORGET: &str = "lifecycle: forget what is deleted";
 const VERSIONS: &str = "versions";
-/// Where buckets are made if nobody says where.
+/// Where buckets are made if no region is set.
 const FIRST_REGION: &str = "us-east-1";
 
 /// Makes what is not there. Without the bucket itself there is nothing to go on with.
@@ -75,7 +75,7 @@ async fn public_access_block(client: &Client, bucket: &str) -> SetupPart {
 }
 
 /// Lifecycle and versions. What is deleted is kept only once there is a rule that forgets it some day. A bucket that
-/// has kept versions without one may be somebody's history: no such rule is added to it.
+/// has kept versions without one may keep another program's history: no such rule is added to it.
 async fn kept_for_a_while(client: &Client, place: &S3Place) -> Vec<SetupPart> {
     let bucket = &place.bucket;
     let mut rules = match BucketLifecycle::of(client, bucket, place.prefix.as_deref()).await {

@@ -183,7 +183,7 @@ fn find_at<'a>(
 }
 
 impl ColdError {
-    /// Whether the store failed, so that somebody else may have more luck.
+    /// Whether the store failed, so that another worker may succeed.
     fn is_of_storage(&self) -> bool {
         matches!(self, Self::Store(_) | Self::Catalog(_))
     }

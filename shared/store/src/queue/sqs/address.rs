@@ -1,4 +1,4 @@
-//! A queue's URL, and what it tells.
+//! A queue's URL, and what it contains.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,7 +31,7 @@ impl QueueAddress {
         QueueEndpoint(self.0.origin().ascii_serialization())
     }
 
-    /// The region that an AWS host name tells; on other servers it has no meaning.
+    /// The region in an AWS host name; on other servers it has no meaning.
     pub fn region(&self) -> Option<&str> {
         let host = self.0.host_str()?;
         if !host.contains(".amazonaws.") && !host.ends_with(".api.aws") {
