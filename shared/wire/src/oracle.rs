@@ -58,8 +58,8 @@ fn values(debug: &str) -> String {
     let mut text = debug.replace(", unknown_tagged_fields: {}", "");
     // Ours has a name of its own, for Fetch has an `EpochEndOffset` too.
     text = text.replace("OffsetForLeaderPartitionResult", "EpochEndOffset");
-    text = text.replace("Chunks([])", "Some(b\"\")");
-    text = text.replace("Chunks([b", "Some(b").replace("\"])", "\")");
+    text = text.replace("RecordChunks([])", "Some(b\"\")");
+    text = text.replace("RecordChunks([b", "Some(b").replace("\"])", "\")");
     for (within, field) in ONLY_THEIRS {
         if !text.contains(within) {
             continue;
