@@ -4,11 +4,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 
-use crate::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DecodeError, DeleteTopicsRequest, FetchRequest,
-    ListOffsetsRequest, Message, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
-    RequestMessage,
-};
+use crate::*;
 
 /// Decodes a request's frame (without its length) and the same body as a response of that API.
 ///
@@ -27,6 +23,14 @@ pub fn request(frame: &[u8]) -> Result<(), DecodeError> {
         Some(ApiKey::CreateTopics) => both::<CreateTopicsRequest>(body, version),
         Some(ApiKey::DeleteTopics) => both::<DeleteTopicsRequest>(body, version),
         Some(ApiKey::OffsetForLeaderEpoch) => both::<OffsetForLeaderEpochRequest>(body, version),
+        Some(ApiKey::FindCoordinator) => both::<FindCoordinatorRequest>(body, version),
+        Some(ApiKey::Heartbeat) => both::<HeartbeatRequest>(body, version),
+        Some(ApiKey::InitProducerId) => both::<InitProducerIdRequest>(body, version),
+        Some(ApiKey::JoinGroup) => both::<JoinGroupRequest>(body, version),
+        Some(ApiKey::LeaveGroup) => both::<LeaveGroupRequest>(body, version),
+        Some(ApiKey::OffsetCommit) => both::<OffsetCommitRequest>(body, version),
+        Some(ApiKey::OffsetFetch) => both::<OffsetFetchRequest>(body, version),
+        Some(ApiKey::SyncGroup) => both::<SyncGroupRequest>(body, version),
         _ => Ok(()),
     }
 }

@@ -6,19 +6,35 @@ mod api_versions;
 mod create_topics;
 mod delete_topics;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 pub use api_versions::*;
 pub use create_topics::*;
 pub use delete_topics::*;
 pub use fetch::*;
+pub use find_coordinator::*;
+pub use heartbeat::*;
+pub use init_producer_id::*;
+pub use join_group::*;
+pub use leave_group::*;
 pub use list_offsets::*;
 pub use metadata::*;
+pub use offset_commit::*;
+pub use offset_fetch::*;
 pub use offset_for_leader_epoch::*;
 pub use produce::*;
+pub use sync_group::*;
 
 /// Authorized operations that were not asked for.
 pub const OPERATIONS_NOT_ASKED: i32 = i32::MIN;

@@ -77,6 +77,14 @@ fn check_folder(folder: &Path) -> BTreeSet<(ApiKey, i16)> {
             ApiKey::CreateTopics => check::<CreateTopicsRequest>(&header, body, &sent, answer, &file),
             ApiKey::DeleteTopics => check::<DeleteTopicsRequest>(&header, body, &sent, answer, &file),
             ApiKey::OffsetForLeaderEpoch => check::<OffsetForLeaderEpochRequest>(&header, body, &sent, answer, &file),
+            ApiKey::FindCoordinator => check::<FindCoordinatorRequest>(&header, body, &sent, answer, &file),
+            ApiKey::Heartbeat => check::<HeartbeatRequest>(&header, body, &sent, answer, &file),
+            ApiKey::InitProducerId => check::<InitProducerIdRequest>(&header, body, &sent, answer, &file),
+            ApiKey::JoinGroup => check::<JoinGroupRequest>(&header, body, &sent, answer, &file),
+            ApiKey::LeaveGroup => check::<LeaveGroupRequest>(&header, body, &sent, answer, &file),
+            ApiKey::OffsetCommit => check::<OffsetCommitRequest>(&header, body, &sent, answer, &file),
+            ApiKey::OffsetFetch => check::<OffsetFetchRequest>(&header, body, &sent, answer, &file),
+            ApiKey::SyncGroup => check::<SyncGroupRequest>(&header, body, &sent, answer, &file),
             _ => false,
         };
         if ours {
@@ -100,6 +108,14 @@ fn genuine_frames_come_back_as_the_same_bytes() {
     assert_eq!(versions(ApiKey::CreateTopics), [2, 3, 4, 5, 7]);
     assert_eq!(versions(ApiKey::DeleteTopics), [1, 2, 3, 4, 5, 6]);
     assert_eq!(versions(ApiKey::OffsetForLeaderEpoch), [4]);
+    assert_eq!(versions(ApiKey::FindCoordinator), [0, 1, 2, 3, 6]);
+    assert_eq!(versions(ApiKey::Heartbeat), [0, 1, 2, 3, 4]);
+    assert_eq!(versions(ApiKey::InitProducerId), [0, 1, 4, 5]);
+    assert_eq!(versions(ApiKey::JoinGroup), [0, 1, 2, 3, 5, 7, 8, 9]);
+    assert_eq!(versions(ApiKey::LeaveGroup), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(versions(ApiKey::OffsetCommit), [1, 2, 3, 4, 5, 7, 8, 9]);
+    assert_eq!(versions(ApiKey::OffsetFetch), [1, 2, 3, 4, 5, 7, 8, 9]);
+    assert_eq!(versions(ApiKey::SyncGroup), [0, 1, 2, 3, 5]);
 
     if let Some(folder) = std::env::var_os("CHRONIK_WIRE_FRAMES") {
         check_folder(Path::new(&folder));

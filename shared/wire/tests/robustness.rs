@@ -55,7 +55,7 @@ proptest! {
 
     #[test]
     fn any_body_behind_a_header(
-        api in prop::sample::select(vec![0i16, 1, 2, 3, 18, 19, 20]),
+        api in prop::sample::select(vec![0i16, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 19, 20, 22, 23]),
         version in 0i16..18,
         // Small bytes make lengths that fit, so that the walk gets deep.
         body in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..200),
