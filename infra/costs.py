@@ -65,7 +65,7 @@ RATES = (1, 100, 1000)
 
 
 class Load:
-    """What one rate of records means for broker, bucket, queue and indexers. All per second unless the name says otherwise."""
+    """What one rate of records means for the services, bucket and queue. Per second, but for what says otherwise."""
 
     def __init__(self, rate, kind):
         self.records = rate * 1e6

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use chronik_format::ids::LaneId;
 use chronik_indexer::{Indexer, IndexerParts};
-use chronik_ingest::{Ingest, IngestParts};
+use chronik_ingest::{IngestParts, RunningBroker};
 use chronik_peers::cold;
 use chronik_query::{QueryLimits, QueryParts, QueryService};
 use chronik_service::process::{ServiceProcess, reachable};
@@ -32,7 +32,7 @@ async fn work(settings: StandaloneSettings, process: &ServiceProcess) -> Result<
     let memory = settings.cache.shares(CacheUses::Search);
     let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory);
     let cancel = process.cancel.clone();
-    let starting = Ingest::start(IngestParts {
+    let starting = RunningBroker::start(IngestParts {
         settings: settings.ingest,
         store: store.clone(),
         queue: queue.clone(),

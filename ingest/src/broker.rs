@@ -22,22 +22,22 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::tasks::{Stops, Tasks};
-use crate::api::{self, AnswerRoom, Broker};
-use crate::data_dir::{DataDir, DataDirError, Identity};
+use self::tasks::{BrokerTasks, StopTokens};
+use crate::api::{self, AnswerRoom, BrokerContext};
+use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity};
 use crate::http::status;
 use crate::http::tail::TailService;
 use crate::indexing::IndexingHandle;
 use crate::lane::{Lane, LaneGone};
 use crate::metrics::FetchMetrics;
-use crate::ownership::Ownership;
+use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
-use crate::ownership::farewell::Farewell;
-use crate::ownership::fenced::Remains;
-use crate::publish::catalog::{ExportError, Exporter};
+use crate::ownership::fenced::FencingReport;
+use crate::ownership::fencing_reporter::FencingReporter;
+use crate::publish::catalog::{CatalogExporter, ExportError};
 use crate::publish::segments::ShipError;
 use crate::reading::RecordReader;
-use crate::settings::{IngestSettings, Listener, SettingsError};
+use crate::settings::{IngestSettings, KafkaListener, SettingsError};
 use crate::startup::{self, StartError};
 use crate::wal::WalError;
 
@@ -110,33 +110,33 @@ pub enum IngestError {
     Claim(#[from] ClaimError),
     /// Another broker owns the bucket.
     #[error("{0}")]
-    Fenced(Box<Remains>),
+    Fenced(Box<FencingReport>),
     /// A task ended by a fault of the program.
     #[error("a part of the broker ended unexpectedly: {0}")]
     Fault(String),
 }
 
 /// A running broker.
-pub struct Ingest {
+pub struct RunningBroker {
     kafka_addr: SocketAddr,
     tail: SharedTail,
     tail_answer_bytes: IntGauge,
     lane: Lane,
     indexing: IndexingHandle,
     store: SharedStore,
-    ownership: Ownership,
+    ownership: BucketOwnership,
     /// Whether the bucket has answered since the start. Nothing is written to it before.
     confirmed: watch::Receiver<bool>,
     /// The index of the last checkpoint in the bucket.
     checkpoints: watch::Receiver<LogIndex>,
     data_dir: Arc<DataDir>,
-    exporter: tokio::task::JoinHandle<Exporter>,
-    stops: Stops,
+    exporter: tokio::task::JoinHandle<CatalogExporter>,
+    stops: StopTokens,
     clients: tokio::task::JoinHandle<()>,
     tasks: JoinSet<Result<(), IngestError>>,
 }
 
-impl Ingest {
+impl RunningBroker {
     /// Opens or recovers the lane, and serves Kafka clients when this returns.
     pub async fn start(parts: IngestParts) -> Result<Self, IngestError> {
         parts.settings.validate()?;
@@ -146,7 +146,7 @@ impl Ingest {
         let data_dir = Arc::new(DataDir::open(&parts.settings.data_dir)?);
         let started = startup::start(&parts.settings, &data_dir, &parts.store, LANE).await?;
 
-        let mut tasks = Tasks::new(&parts, &data_dir, &started.ownership);
+        let mut tasks = BrokerTasks::new(&parts, &data_dir, &started.ownership);
         let confirmed = tasks.confirm(started.confirmed, started.log_end);
         let (lane, orders) = tasks.own_lane(started.replayed, started.log)?;
         let checkpoints = tasks.ship(&lane, orders, &confirmed);
@@ -161,7 +161,7 @@ impl Ingest {
         let tail_answer_bytes = fetch_metrics.tail_answer_bytes.clone();
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), fetch_metrics);
         let kafka_addr = address_of(&server, &listener)?;
-        let broker = Broker {
+        let broker = BrokerContext {
             lane: lane.clone(),
             reader: reader.clone(),
             answers,
@@ -171,7 +171,7 @@ impl Ingest {
             auto_create_topics: parts.settings.auto_create_topics,
             num_partitions: parts.settings.num_partitions,
         };
-        let Tasks { stops, running, .. } = tasks;
+        let BrokerTasks { stops, running, .. } = tasks;
         let clients = tokio::spawn(server.serve(Arc::new(api::table(broker)), stops.clients.clone()));
         Ok(Self {
             kafka_addr,
@@ -203,14 +203,14 @@ impl Ingest {
 
     /// `/v1/status` and `/v1/seal`, and `/v1/tail` for query workers.
     pub fn routes(&self) -> Router {
-        let own = status::routes(status::Desk { lane: self.lane.clone(), indexing: self.indexing.clone() });
+        let own = status::routes(status::StatusContext { lane: self.lane.clone(), indexing: self.indexing.clone() });
         own.merge(tail::routes(self.tail(), self.stops.clients.clone(), self.tail_answer_bytes.clone()))
     }
 
     /// Serves until cancelled and then stops in good order, or until something fails for good, or another broker
     /// claims the bucket.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), IngestError> {
-        let last_words = Farewell {
+        let reporter = FencingReporter {
             store: self.store.clone(),
             ownership: self.ownership.clone(),
             lane_id: LANE,
@@ -223,14 +223,14 @@ impl Ingest {
             () = fenced.cancelled() => Ok(()),
             () = cancel.cancelled() => {
                 let stopped = self.stop().await;
-                return if fenced.is_cancelled() { Err(farewell(last_words, &cancel).await) } else { stopped };
+                return if fenced.is_cancelled() { Err(lost_bucket(reporter, &cancel).await) } else { stopped };
             }
             ended = self.tasks.join_next() => reason(ended.unwrap_or(Ok(Ok(()))), &mut self.tasks).await,
             ended = &mut self.exporter => reason(ended.map(|_| Ok(())), &mut self.tasks).await,
         };
         self.end().await;
         if fenced.is_cancelled() {
-            return Err(farewell(last_words, &cancel).await);
+            return Err(lost_bucket(reporter, &cancel).await);
         }
         failed
     }
@@ -255,7 +255,7 @@ impl Ingest {
         let _ = self.clients.await;
         self.stops.exporter.cancel();
         let mut exporter = self.exporter.await.map_err(|fault| IngestError::Fault(fault.to_string()))?;
-        let held = Identity::held(self.ownership.cluster(), self.ownership.incarnation());
+        let held = DirectoryIdentity::held(self.ownership.cluster(), self.ownership.incarnation());
         let confirmed = *self.confirmed.borrow();
         let given_up = tokio::time::timeout_at(deadline, async {
             if !confirmed {
@@ -290,7 +290,7 @@ impl Ingest {
     }
 }
 
-async fn bind(listener: &Listener) -> Result<KafkaServer, IngestError> {
+async fn bind(listener: &KafkaListener) -> Result<KafkaServer, IngestError> {
     let limits = NetLimits::default();
     let limits = NetLimits {
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
@@ -302,15 +302,15 @@ async fn bind(listener: &Listener) -> Result<KafkaServer, IngestError> {
         .map_err(|source| IngestError::Bind { address: listener.bind, source })
 }
 
-fn address_of(server: &KafkaServer, listener: &Listener) -> Result<SocketAddr, IngestError> {
+fn address_of(server: &KafkaServer, listener: &KafkaListener) -> Result<SocketAddr, IngestError> {
     server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })
 }
 
 /// Why the bucket is not ours any more, and what that leaves behind.
-async fn farewell(last_words: Farewell, cancel: &CancellationToken) -> IngestError {
-    match last_words.ownership.loss() {
+async fn lost_bucket(reporter: FencingReporter, cancel: &CancellationToken) -> IngestError {
+    match reporter.ownership.loss() {
         Some(doubled @ ClaimError::Doubled { .. }) => doubled.into(),
-        _ => last_words.say(cancel).await.into(),
+        _ => reporter.report(cancel).await.into(),
     }
 }
 
@@ -339,7 +339,7 @@ fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> Re
 }
 
 /// Ships everything acknowledged, with a checkpoint unless an earlier one is still on its way; returns the last index.
-async fn ship_all(lane: &Lane, exporter: &mut Exporter) -> Result<LogIndex, ExportError> {
+async fn ship_all(lane: &Lane, exporter: &mut CatalogExporter) -> Result<LogIndex, ExportError> {
     let border = lane.cut(true).await?;
     lane.shipped(border).await?;
     exporter.export_if_changed().await?;
@@ -349,7 +349,7 @@ async fn ship_all(lane: &Lane, exporter: &mut Exporter) -> Result<LogIndex, Expo
 /// Waits for a checkpoint at `border`, or behind it where an earlier one was on its way as that was drawn.
 async fn store_checkpoint(
     lane: &Lane,
-    exporter: &mut Exporter,
+    exporter: &mut CatalogExporter,
     stored: &watch::Receiver<LogIndex>,
     border: LogIndex,
 ) -> Result<(), ExportError> {
@@ -361,8 +361,8 @@ async fn store_checkpoint(
     Ok(())
 }
 
-impl From<Remains> for IngestError {
-    fn from(remains: Remains) -> Self {
+impl From<FencingReport> for IngestError {
+    fn from(remains: FencingReport) -> Self {
         IngestError::Fenced(Box::new(remains))
     }
 }

@@ -3,8 +3,8 @@
 //! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`]
 //! applies it; later [`publish`] puts it into a segment and tells readers, [`indexing`] has it archived, and
 //! [`reading`] finds it wherever it lies. [`gc`] deletes objects that nothing refers to any more. [`startup`] is the
-//! way back, from the data directory or from the bucket, and [`ownership`] decides whose the bucket is. [`Ingest`] puts
-//! all of it together, [`run`] makes a process of it.
+//! way back, from the data directory or from the bucket, and [`ownership`] decides whose the bucket is.
+//! [`RunningBroker`] puts all of it together, [`run`] makes a process of it.
 
 mod api;
 mod broker;
@@ -25,6 +25,6 @@ mod startup;
 pub mod state;
 pub mod wal;
 
-pub use broker::{Ingest, IngestError, IngestParts};
+pub use broker::{IngestError, IngestParts, RunningBroker};
 pub use run::{RunError, run};
 pub use settings::{IngestSettings, RunSettings, SettingsError};

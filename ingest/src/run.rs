@@ -10,7 +10,7 @@ use chronik_service::setting::CacheUses;
 use chronik_store::BucketAccess;
 use chronik_store::setting::QueueKind;
 
-use crate::broker::{Ingest, IngestError, IngestParts};
+use crate::broker::{IngestError, IngestParts, RunningBroker};
 use crate::settings::{RunSettings, SettingsError};
 
 /// What keeps a broker's process from starting, or ends it.
@@ -67,7 +67,7 @@ async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), Ru
         metrics: process.metrics.clone(),
     };
     let cancel = process.cancel.clone();
-    let Some(started) = cancel.run_until_cancelled(Ingest::start(parts)).await else {
+    let Some(started) = cancel.run_until_cancelled(RunningBroker::start(parts)).await else {
         return Ok(());
     };
     let ingest = started?;

@@ -7,7 +7,7 @@ use chronik_service::setting::{self, ByteSize, CacheSettings, HttpSettings, Peri
 use chronik_store::setting::{BucketSettings, QueueSettings};
 use clap::Args;
 
-use crate::ownership::Rhythm;
+use crate::ownership::OwnershipTimes;
 /// Settings of a broker in a process of its own.
 #[derive(Args, Clone, Debug)]
 pub struct RunSettings {
@@ -88,7 +88,7 @@ pub struct IngestSettings {
     pub strict_lease: bool,
     /// The same for all brokers, so not for the operator to set.
     #[arg(skip)]
-    pub rhythm: Rhythm,
+    pub rhythm: OwnershipTimes,
 }
 
 /// Settings that don't fit together.
@@ -108,7 +108,7 @@ pub enum SettingsError {
 
 /// Where the broker listens and where clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub struct KafkaListener {
     /// Bound to.
     pub bind: std::net::SocketAddr,
     /// In answers to clients.
@@ -143,7 +143,7 @@ impl IngestSettings {
     }
 
     /// Bind and advertised address.
-    pub fn listener(&self) -> Result<Listener, SettingsError> {
+    pub fn listener(&self) -> Result<KafkaListener, SettingsError> {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         let any = IpAddr::from([0, 0, 0, 0]);
         let bind = self.bind_addr.unwrap_or(if self.advertised_addr.is_some() { any } else { loopback });
@@ -160,7 +160,7 @@ impl IngestSettings {
             }
             None => (bind.to_string(), None),
         };
-        Ok(Listener {
+        Ok(KafkaListener {
             bind: (bind, self.kafka_port).into(),
             advertised_host: host,
             advertised_port: port.or(self.advertised_port),
@@ -215,7 +215,7 @@ mod tests {
         for (line, bind, host, port) in cases {
             let listener = settings(line).listener().unwrap();
             let expected =
-                Listener { bind: bind.parse().unwrap(), advertised_host: host.into(), advertised_port: port };
+                KafkaListener { bind: bind.parse().unwrap(), advertised_host: host.into(), advertised_port: port };
             assert_eq!(listener, expected, "{line:?}");
         }
     }

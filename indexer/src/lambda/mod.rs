@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use self::batch::work;
 use self::deadline::InvocationDeadline;
-use self::settings::{LambdaSettings, StartError};
+use self::settings::{LambdaSettings, LambdaStartError};
 use crate::job_runner::JobRunner;
 
 /// Runs the function until Lambda ends the process, and says on standard error why it could not start.
@@ -37,19 +37,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start() -> Result<(), StartError> {
+fn start() -> Result<(), LambdaStartError> {
     let settings = LambdaSettings::read()?;
-    let runtime = tokio::runtime::Runtime::new().map_err(StartError::Threads)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(LambdaStartError::Threads)?;
     runtime.block_on(serve(settings))
 }
 
-async fn serve(settings: LambdaSettings) -> Result<(), StartError> {
+async fn serve(settings: LambdaSettings) -> Result<(), LambdaStartError> {
     let memory_bytes = settings.memory_bytes()?;
     let runner = JobRunner::new(settings.open_store().await?, memory_bytes, &Metrics::new());
     tracing::info!(memory_bytes, "the function is ready");
     let runner = &runner;
     let handler = service_fn(move |event| handle(runner, event));
-    Runtime::new(handler).run().await.map_err(StartError::Runtime)
+    Runtime::new(handler).run().await.map_err(LambdaStartError::Runtime)
 }
 
 async fn handle(runner: &JobRunner, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, lambda_runtime::Error> {

@@ -21,7 +21,7 @@ const LAMBDA: [&str; 4] = [
 
 /// Why the function does not start.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StartError {
+pub(super) enum LambdaStartError {
     /// A value is not understood.
     #[error("{0}")]
     Unclear(#[from] clap::Error),
@@ -66,10 +66,10 @@ pub(super) struct LambdaSettings {
 
 impl LambdaSettings {
     /// Reads the environment.
-    pub(super) fn read() -> Result<Self, StartError> {
+    pub(super) fn read() -> Result<Self, LambdaStartError> {
         let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
         if let Some(name) = LAMBDA.into_iter().find(|name| !names.iter().any(|given| given == name)) {
-            return Err(StartError::NoLambda { name });
+            return Err(LambdaStartError::NoLambda { name });
         }
         if let Some(absent) = absent_setting_in([], names) {
             return Err(absent.into());
@@ -78,9 +78,9 @@ impl LambdaSettings {
     }
 
     /// Memory for the work, bytes.
-    pub(super) fn memory_bytes(&self) -> Result<usize, StartError> {
+    pub(super) fn memory_bytes(&self) -> Result<usize, LambdaStartError> {
         if self.function_memory < FUNCTION_MEBIBYTES_MIN {
-            return Err(StartError::TooSmall { mebibytes: self.function_memory });
+            return Err(LambdaStartError::TooSmall { mebibytes: self.function_memory });
         }
         let most = ByteSize((self.function_memory << 20) - PROGRAM_BYTES);
         let wanted = self.indexer_memory_bytes.unwrap_or(most);
@@ -91,9 +91,9 @@ impl LambdaSettings {
     }
 
     /// The bucket, to read segments from and to add archives and results to.
-    pub(super) async fn open_store(&self) -> Result<SharedStore, StartError> {
+    pub(super) async fn open_store(&self) -> Result<SharedStore, LambdaStartError> {
         if self.bucket.object_store_backend == BucketKind::Local && self.bucket.local_storage_path.is_none() {
-            return Err(StartError::NoBucket);
+            return Err(LambdaStartError::NoBucket);
         }
         Ok(self.bucket.open(Path::new("."), BucketAccess::Worker).await?)
     }

@@ -13,7 +13,7 @@ use futures::future::{BoxFuture, join_all};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use super::{BROKER_ID, Broker, answer, topic_name};
+use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
 use crate::state::apply::Refusal;
 use crate::state::command::{Command, CreateTopic};
@@ -42,20 +42,20 @@ pub struct NewTopic {
 }
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
-pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
+pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
     answer(&request, move |asked| async move { create_all(&broker, asked, version).await })
 }
 
 /// Creates a topic and returns its identity, which no topic had before.
-pub async fn create(broker: &Broker, new: NewTopic) -> Result<TopicId, ApiError> {
+pub async fn create(broker: &BrokerContext, new: NewTopic) -> Result<TopicId, ApiError> {
     let id = TopicId(Uuid::now_v7());
     let NewTopic { name, partitions, config } = new;
     broker.lane.propose(Command::CreateTopic(CreateTopic { id, name, partitions, config })).await?;
     Ok(id)
 }
 
-async fn create_all(broker: &Broker, asked: CreateTopicsRequest, version: i16) -> CreateTopicsResponse {
+async fn create_all(broker: &BrokerContext, asked: CreateTopicsRequest, version: i16) -> CreateTopicsResponse {
     let checked = check_all(asked.topics, version, broker.num_partitions);
     let create = |(name, checked)| create_one(broker, name, checked, asked.validate_only);
     let topics = join_all(checked.into_iter().map(create)).await;
@@ -63,7 +63,7 @@ async fn create_all(broker: &Broker, asked: CreateTopicsRequest, version: i16) -
 }
 
 async fn create_one(
-    broker: &Broker,
+    broker: &BrokerContext,
     name: String,
     checked: Result<NewTopic, ApiError>,
     validate_only: bool,

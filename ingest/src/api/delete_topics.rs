@@ -10,18 +10,18 @@ use futures::future::{BoxFuture, join_all};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use super::{Broker, answer};
+use super::{BrokerContext, answer};
 use crate::clock::now_ms;
 use crate::lane::tail::TopicView;
 use crate::state::command::{Command, DeleteTopic};
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
-pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
+pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let broker = broker.clone();
     answer(&request, |asked| async move { delete_all(&broker, asked).await })
 }
 
-async fn delete_all(broker: &Broker, asked: DeleteTopicsRequest) -> DeleteTopicsResponse {
+async fn delete_all(broker: &BrokerContext, asked: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = asked.topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
     let mut times: HashMap<(Option<String>, Uuid), usize> = HashMap::new();
     let topics: Vec<_> = asked.topics.into_iter().chain(by_name).collect();
@@ -38,7 +38,7 @@ fn key(topic: &DeleteTopicState) -> (Option<String>, Uuid) {
     (topic.name.clone(), topic.topic_id)
 }
 
-async fn delete(broker: &Broker, asked: DeleteTopicState, times: usize) -> DeletableTopicResult {
+async fn delete(broker: &BrokerContext, asked: DeleteTopicState, times: usize) -> DeletableTopicResult {
     let deleted = async {
         if times > 1 {
             return Err(ApiError::Request { reason: "the topic is named several times" });
@@ -60,7 +60,7 @@ async fn delete(broker: &Broker, asked: DeleteTopicState, times: usize) -> Delet
     }
 }
 
-fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<TopicView>, ApiError> {
+fn find(broker: &BrokerContext, asked: &DeleteTopicState) -> Result<Arc<TopicView>, ApiError> {
     let topics = broker.lane.topics();
     match (&asked.name, asked.topic_id) {
         (Some(name), id) if id.is_nil() => topics.named(name).cloned().ok_or(ApiError::UnknownTopic),

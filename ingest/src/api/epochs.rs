@@ -28,7 +28,7 @@ pub fn end_of_epoch(epochs: &[(i32, Offset)], end: Offset, asked: i32) -> Option
 
 /// What a reader believes that read up to an offset in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Agreement {
+pub enum EpochAgreement {
     /// The partition's past has the same.
     Agreed,
     /// The reader read what is not there; this is the epoch, and the offset after it, up to which both may agree.
@@ -38,11 +38,13 @@ pub enum Agreement {
 }
 
 /// Compares a reader's last epoch and next offset with the partition's past.
-pub fn compare(epochs: &[(i32, Offset)], end: Offset, last_epoch: i32, next_offset: Offset) -> Agreement {
+pub fn compare(epochs: &[(i32, Offset)], end: Offset, last_epoch: i32, next_offset: Offset) -> EpochAgreement {
     match end_of_epoch(epochs, end, last_epoch) {
-        None => Agreement::Unknown,
-        Some((epoch, ends_at)) if epoch < last_epoch || ends_at < next_offset => Agreement::Diverged(epoch, ends_at),
-        Some(_) => Agreement::Agreed,
+        None => EpochAgreement::Unknown,
+        Some((epoch, ends_at)) if epoch < last_epoch || ends_at < next_offset => {
+            EpochAgreement::Diverged(epoch, ends_at)
+        }
+        Some(_) => EpochAgreement::Agreed,
     }
 }
 
@@ -83,12 +85,12 @@ mod tests {
     #[test]
     fn readers_of_another_past_are_told_where_it_forked() {
         for (epoch, offset, agreement) in [
-            (6, 30, Agreement::Agreed),
-            (6, 31, Agreement::Diverged(6, 30)),
-            (5, 25, Agreement::Agreed),
-            (5, 26, Agreement::Diverged(5, 25)),
-            (4, 3, Agreement::Diverged(2, 10)),
-            (9, 3, Agreement::Unknown),
+            (6, 30, EpochAgreement::Agreed),
+            (6, 31, EpochAgreement::Diverged(6, 30)),
+            (5, 25, EpochAgreement::Agreed),
+            (5, 26, EpochAgreement::Diverged(5, 25)),
+            (4, 3, EpochAgreement::Diverged(2, 10)),
+            (9, 3, EpochAgreement::Unknown),
         ] {
             assert_eq!(compare(EPOCHS, END, epoch, offset), agreement, "{epoch} {offset}");
         }

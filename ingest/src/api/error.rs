@@ -18,7 +18,7 @@ pub enum ApiError {
     Batch(#[from] BatchError),
     /// The lane did not take the command.
     #[error(transparent)]
-    LaneId(#[from] LaneError),
+    Lane(#[from] LaneError),
     /// Acknowledged records could not be read now.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -131,12 +131,12 @@ impl ApiError {
             Self::Batch(BatchError::UnsupportedCompression { .. }) | Self::ZstdTooEarly => {
                 ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
             }
-            Self::LaneId(LaneError::Refused(refusal)) => refused(refusal),
-            Self::LaneId(LaneError::TooLarge { .. }) => ErrorCode::RECORD_LIST_TOO_LARGE,
+            Self::Lane(LaneError::Refused(refusal)) => refused(refusal),
+            Self::Lane(LaneError::TooLarge { .. }) => ErrorCode::RECORD_LIST_TOO_LARGE,
             // Retriable, and nothing was written.
-            Self::LaneId(LaneError::NoRoom) | Self::Read(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            Self::Lane(LaneError::NoRoom) | Self::Read(_) => ErrorCode::KAFKA_STORAGE_ERROR,
             // Retriable, and it may have been written.
-            Self::LaneId(LaneError::Gone(LaneGone) | LaneError::Unconfirmed) => ErrorCode::REQUEST_TIMED_OUT,
+            Self::Lane(LaneError::Gone(LaneGone) | LaneError::Unconfirmed) => ErrorCode::REQUEST_TIMED_OUT,
             Self::Config(_) => ErrorCode::INVALID_CONFIG,
             Self::TopicName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             Self::UnknownTopic | Self::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_full_log_is_worth_another_try_for_clients_of_every_age() {
-        let full = ApiError::LaneId(LaneError::NoRoom);
+        let full = ApiError::Lane(LaneError::NoRoom);
         for (version, code) in [(3, ErrorCode::NOT_LEADER_OR_FOLLOWER), (4, ErrorCode::KAFKA_STORAGE_ERROR)] {
             assert_eq!(full.code_in(version, 4), code);
         }

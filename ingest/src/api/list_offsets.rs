@@ -12,8 +12,8 @@ use chronik_wire::{
 use futures::future::BoxFuture;
 
 use super::error::ApiError;
-use super::place::Place;
-use super::{Broker, answer, epochs};
+use super::live_partition::LivePartition;
+use super::{BrokerContext, answer, epochs};
 use crate::lane::LaneError;
 use crate::state::partition::Partition;
 
@@ -21,12 +21,12 @@ use crate::state::partition::Partition;
 const NO_TIMESTAMP: Timestamp = -1;
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
-pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
+pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
     answer(&request, move |asked| async move { list(&broker, asked, version).await })
 }
 
-async fn list(broker: &Broker, asked: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+async fn list(broker: &BrokerContext, asked: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in asked.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -39,7 +39,7 @@ async fn list(broker: &Broker, asked: ListOffsetsRequest, version: i16) -> ListO
 }
 
 async fn partition_response(
-    broker: &Broker,
+    broker: &BrokerContext,
     topic: &str,
     asked: &ListOffsetsPartition,
     version: i16,
@@ -70,8 +70,8 @@ async fn partition_response(
 
 /// The offset asked for and its record's timestamp; `None` if there is no such record.
 async fn find(
-    broker: &Broker,
-    place: &Place,
+    broker: &BrokerContext,
+    place: &LivePartition,
     timestamp: Timestamp,
     version: i16,
 ) -> Result<Option<(Offset, Timestamp)>, ApiError> {
@@ -91,7 +91,7 @@ async fn find(
 }
 
 /// The first record that has the latest timestamp.
-async fn youngest(broker: &Broker, place: &Place) -> Result<Option<(Offset, Timestamp)>, ApiError> {
+async fn youngest(broker: &BrokerContext, place: &LivePartition) -> Result<Option<(Offset, Timestamp)>, ApiError> {
     let log_start = place.tail.bounds().log_start;
     let Some((mut latest, unknown)) = of_state(broker, place, |partition| shipped_times(partition, log_start)).await?
     else {
@@ -126,8 +126,8 @@ fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>
 
 /// Something that only the lane's state knows of a partition; `None` if the topic was deleted meanwhile.
 async fn of_state<T>(
-    broker: &Broker,
-    place: &Place,
+    broker: &BrokerContext,
+    place: &LivePartition,
     look: impl FnOnce(&Partition) -> T,
 ) -> Result<Option<T>, ApiError> {
     let state = broker.lane.snapshot().await.map_err(LaneError::from)?;

@@ -13,7 +13,7 @@ use futures::future::{BoxFuture, join_all};
 
 use super::create_topics::{NewTopic, PARTITIONS_MAX, create};
 use super::error::ApiError;
-use super::{BROKER_ID, Broker, answer, topic_name};
+use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
 use crate::lane::tail::TopicView;
 use crate::state::apply::Refusal;
@@ -23,12 +23,12 @@ use crate::state::topic_config::TopicConfig;
 const IDS_FROM: i16 = 12;
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
-pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
+pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
     answer(&request, move |asked| async move { metadata(&broker, asked, version).await })
 }
 
-async fn metadata(broker: &Broker, asked: MetadataRequest, version: i16) -> MetadataResponse {
+async fn metadata(broker: &BrokerContext, asked: MetadataRequest, version: i16) -> MetadataResponse {
     let topics = match asked.topics {
         Some(topics) if version > 0 || !topics.is_empty() => {
             let may_create = broker.auto_create_topics && asked.allow_auto_topic_creation;
@@ -50,7 +50,7 @@ async fn metadata(broker: &Broker, asked: MetadataRequest, version: i16) -> Meta
     }
 }
 
-fn all_topics(broker: &Broker) -> Vec<MetadataResponseTopic> {
+fn all_topics(broker: &BrokerContext) -> Vec<MetadataResponseTopic> {
     let mut topics: Vec<_> = broker.lane.topics().iter().map(|topic| described(topic)).collect();
     topics.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     topics
@@ -58,7 +58,7 @@ fn all_topics(broker: &Broker) -> Vec<MetadataResponseTopic> {
 
 /// What each topic is, those asked for several times once.
 async fn named_topics(
-    broker: &Broker,
+    broker: &BrokerContext,
     asked: Vec<MetadataRequestTopic>,
     version: i16,
     may_create: bool,
@@ -96,7 +96,7 @@ enum Ask {
 
 /// Creates topics that are asked for by name and don't exist; returns why some were not. Where another client is
 /// faster, its topic is the one.
-async fn create_missing(broker: &Broker, asked: &[Ask]) -> HashMap<String, ApiError> {
+async fn create_missing(broker: &BrokerContext, asked: &[Ask]) -> HashMap<String, ApiError> {
     let most = (PARTITIONS_MAX / broker.num_partitions.max(1)).max(1) as usize;
     let missing: BTreeSet<String> = {
         let topics = broker.lane.topics();
@@ -107,7 +107,7 @@ async fn create_missing(broker: &Broker, asked: &[Ask]) -> HashMap<String, ApiEr
     let create = |name: String| async move {
         let new = NewTopic { name: name.clone(), partitions: broker.num_partitions, config: TopicConfig::default() };
         match create(broker, new).await {
-            Ok(_) | Err(ApiError::LaneId(LaneError::Refused(Refusal::TopicExists))) => None,
+            Ok(_) | Err(ApiError::Lane(LaneError::Refused(Refusal::TopicExists))) => None,
             Err(error) => Some((name, error)),
         }
     };

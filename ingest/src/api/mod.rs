@@ -9,9 +9,9 @@ mod epochs;
 mod error;
 mod fetch;
 mod list_offsets;
+mod live_partition;
 mod metadata;
 mod offset_for_leader_epoch;
-mod place;
 mod produce;
 #[cfg(test)]
 mod tests;
@@ -36,7 +36,7 @@ use crate::reading::RecordReader;
 const BROKER_ID: i32 = 1;
 
 /// What the handlers share.
-pub struct Broker {
+pub struct BrokerContext {
     /// The way to the lane.
     pub lane: Lane,
     /// Reads records wherever they lie.
@@ -56,7 +56,7 @@ pub struct Broker {
 }
 
 /// What is served, and by what.
-pub fn table(broker: Broker) -> ApiTable<Broker> {
+pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
     let rows = [
         // librdkafka before 2.11 compresses only for a broker that names Produce 0 (KAFKA-18659).
         ApiRow::new(ApiKey::Produce, ProduceRequest::VERSIONS, produce::handle).advertised_from(0),

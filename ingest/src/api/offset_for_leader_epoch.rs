@@ -10,10 +10,10 @@ use chronik_wire::{
 use futures::future::{BoxFuture, ready};
 
 use super::error::ApiError;
-use super::{Broker, answer, epochs};
+use super::{BrokerContext, answer, epochs};
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
-pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
+pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     answer(&request, |asked: OffsetForLeaderEpochRequest| {
         let topics = asked.topics.into_iter().map(|asked| {
             let partitions = asked.partitions.iter().map(|partition| result(broker, &asked.topic, partition)).collect();
@@ -23,7 +23,7 @@ pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static,
     })
 }
 
-fn result(broker: &Broker, topic: &str, asked: &OffsetForLeaderPartition) -> OffsetForLeaderPartitionResult {
+fn result(broker: &BrokerContext, topic: &str, asked: &OffsetForLeaderPartition) -> OffsetForLeaderPartitionResult {
     let partition = asked.partition;
     match end_of_epoch(broker, topic, asked) {
         Ok(Some((leader_epoch, end_offset))) => {
@@ -35,7 +35,7 @@ fn result(broker: &Broker, topic: &str, asked: &OffsetForLeaderPartition) -> Off
 }
 
 fn end_of_epoch(
-    broker: &Broker,
+    broker: &BrokerContext,
     topic: &str,
     asked: &OffsetForLeaderPartition,
 ) -> Result<Option<(i32, i64)>, ApiError> {

@@ -11,9 +11,9 @@ use chronik_wire::{
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
-use super::Broker;
+use super::BrokerContext;
 use super::error::ApiError;
-use super::place::Place;
+use super::live_partition::LivePartition;
 use crate::lane::tail::TopicView;
 use crate::lane::{Appended, ProducedBatch};
 use crate::state::topic_config::TimestampType;
@@ -30,7 +30,7 @@ struct Checked {
 }
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
-pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
+pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let version = request.version();
     let asked = match request.decode::<ProduceRequest>() {
         Ok(asked) => asked,
@@ -65,7 +65,7 @@ pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static,
 }
 
 /// Each topic's partitions, in the request's order.
-fn check(broker: &Broker, asked: ProduceRequest, version: i16) -> Vec<(String, Vec<Checked>)> {
+fn check(broker: &BrokerContext, asked: ProduceRequest, version: i16) -> Vec<(String, Vec<Checked>)> {
     let topics = broker.lane.topics();
     let ProduceRequest { acks, transactional_id, topic_data, .. } = asked;
     let check_request = || match acks {
@@ -90,7 +90,7 @@ fn check_batch(
     data: PartitionProduceData,
     version: i16,
 ) -> Result<ProducedBatch, ApiError> {
-    let Place { topic, partition, .. } = Place::of(topic.ok_or(ApiError::UnknownTopic)?, data.index)?;
+    let LivePartition { topic, partition, .. } = LivePartition::of(topic.ok_or(ApiError::UnknownTopic)?, data.index)?;
     let bytes = data.records.filter(|records| !records.is_empty()).ok_or(ApiError::NoBatch)?;
     let header = check_produced(&bytes, topic.config.message_bytes_max())?;
     if header.is_transactional() {

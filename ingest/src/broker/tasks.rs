@@ -12,18 +12,18 @@ use tokio_util::sync::CancellationToken;
 use super::{IngestError, IngestParts, LANE};
 use crate::clock::now_ms;
 use crate::data_dir::DataDir;
-use crate::gc::{Deletion, DeletionParts};
-use crate::indexing::{IndexLimits, Indexing, IndexingHandle, JobOrigin};
+use crate::gc::{DeletionParts, ObjectDeletion};
+use crate::indexing::{IndexLimits, IndexingHandle, IndexingParts, JobOrigin};
 use crate::lane::owner::{LaneLog, LaneSettings, Owner};
 use crate::lane::replay::Replayed;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
 use crate::metrics::{DeletionMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
-use crate::ownership::Ownership;
+use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::heartbeat::Heartbeat;
-use crate::publish::catalog::{Exporter, ExporterParts};
-use crate::publish::segments::Shipper;
+use crate::publish::catalog::{CatalogExporter, ExporterParts};
+use crate::publish::segments::SegmentShipper;
 use crate::startup;
 use crate::startup::continuity::LogEnd;
 
@@ -34,7 +34,7 @@ const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
 /// A stop goes from the outside in: clients first, the lane last.
 #[derive(Default)]
-pub(super) struct Stops {
+pub(super) struct StopTokens {
     pub clients: CancellationToken,
     pub exporter: CancellationToken,
     pub lane: CancellationToken,
@@ -43,24 +43,24 @@ pub(super) struct Stops {
 }
 
 /// What runs beside the clients' connections, and what it works with.
-pub(super) struct Tasks<'a> {
+pub(super) struct BrokerTasks<'a> {
     parts: &'a IngestParts,
     data_dir: &'a Arc<DataDir>,
-    ownership: &'a Ownership,
+    ownership: &'a BucketOwnership,
     ship_metrics: ShipMetrics,
-    pub stops: Stops,
+    pub stops: StopTokens,
     /// Those that end only by a stop or a failure.
     pub running: JoinSet<Result<(), IngestError>>,
 }
 
-impl<'a> Tasks<'a> {
-    pub fn new(parts: &'a IngestParts, data_dir: &'a Arc<DataDir>, ownership: &'a Ownership) -> Self {
+impl<'a> BrokerTasks<'a> {
+    pub fn new(parts: &'a IngestParts, data_dir: &'a Arc<DataDir>, ownership: &'a BucketOwnership) -> Self {
         Self {
             parts,
             data_dir,
             ownership,
             ship_metrics: ShipMetrics::new(&parts.metrics),
-            stops: Stops { at_once: ownership.fenced().child_token(), ..Stops::default() },
+            stops: StopTokens { at_once: ownership.fenced().child_token(), ..StopTokens::default() },
             running: JoinSet::new(),
         }
     }
@@ -119,7 +119,7 @@ impl<'a> Tasks<'a> {
         confirmed: &watch::Receiver<bool>,
     ) -> watch::Receiver<LogIndex> {
         let (checkpoints, stored) = watch::channel(0);
-        let shipper = Shipper {
+        let shipper = SegmentShipper {
             cluster: self.ownership.cluster(),
             incarnation: self.ownership.incarnation(),
             lane_id: LANE,
@@ -143,7 +143,7 @@ impl<'a> Tasks<'a> {
     pub fn index(&mut self, lane: &Lane) -> IndexingHandle {
         let settings = &self.parts.settings;
         let (cluster, incarnation) = (self.ownership.cluster(), self.ownership.incarnation());
-        let indexing = Indexing {
+        let indexing = IndexingParts {
             origin: JobOrigin { cluster, incarnation, lane: LANE },
             lane: lane.clone(),
             store: self.parts.store.clone(),
@@ -162,7 +162,7 @@ impl<'a> Tasks<'a> {
 
     /// Deletion of what nothing refers to any more.
     pub fn delete(&mut self, lane: &Lane, confirmed: &watch::Receiver<bool>, checkpoints: &watch::Receiver<LogIndex>) {
-        let deletion = Deletion::new(DeletionParts {
+        let deletion = ObjectDeletion::new(DeletionParts {
             cluster: self.ownership.cluster(),
             incarnation: self.ownership.incarnation(),
             lane_id: LANE,
@@ -201,8 +201,8 @@ impl<'a> Tasks<'a> {
         lane: &Lane,
         beat: Heartbeat,
         confirmed: &watch::Receiver<bool>,
-    ) -> JoinHandle<Exporter> {
-        let mut exporter = Exporter::new(ExporterParts {
+    ) -> JoinHandle<CatalogExporter> {
+        let mut exporter = CatalogExporter::new(ExporterParts {
             cluster: self.ownership.cluster(),
             incarnation: self.ownership.incarnation(),
             lane_id: LANE,
@@ -241,7 +241,7 @@ async fn is_confirmed(mut confirmed: watch::Receiver<bool>, stop: &CancellationT
 
 /// Looks for a claim above our own, until there is one; at once where only the answer lets the broker acknowledge
 /// again.
-async fn watch_claims(ownership: Ownership, every: Duration, stop: CancellationToken) -> Result<(), IngestError> {
+async fn watch_claims(ownership: BucketOwnership, every: Duration, stop: CancellationToken) -> Result<(), IngestError> {
     loop {
         match stop.run_until_cancelled(ownership.check()).await {
             None => return Ok(()),

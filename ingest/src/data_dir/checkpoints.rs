@@ -1,8 +1,8 @@
 //! A lane's local checkpoints: two places of which each holds the newest state, so that one may be damaged, and one is
 //! whole while the other is written.
 //!
-//! A place is a [head](Head), zeros up to 4096, and the checkpoint. The head's fields are the checkpoint's index, its
-//! length and its CRC-32C. A place is allocated for twice of what it holds, so that a full disk does not keep a
+//! A place is a [head](PlaceHead), zeros up to 4096, and the checkpoint. The head's fields are the checkpoint's index,
+//! its length and its CRC-32C. A place is allocated for twice of what it holds, so that a full disk does not keep a
 //! checkpoint from being written.
 
 use std::io::{ErrorKind, IoSlice};
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
 use super::{DataDirError, io_error};
-use crate::disk::{Disk, DiskFile, Head, UnknownVersion, read_full_at, write_all_at};
+use crate::disk::{Disk, DiskFile, PlaceHead, UnknownVersion, read_full_at, write_all_at};
 
 const PLACES: [&str; 2] = ["0.ckpt", "1.ckpt"];
 const MAGIC: [u8; 8] = *b"ChronikL";
@@ -22,7 +22,7 @@ const CHECKPOINT_START: u64 = 4096;
 const GROWTH_BYTES: u64 = 1 << 20;
 
 /// The places of one lane.
-pub struct Checkpoints {
+pub struct LocalCheckpoints {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     lane: LaneId,
@@ -30,7 +30,7 @@ pub struct Checkpoints {
 
 /// A whole checkpoint.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StoredCheckpoint {
     /// Where it stands.
     pub path: PathBuf,
     /// Of the owner that wrote it.
@@ -46,10 +46,10 @@ pub struct Stored {
 enum Place {
     Missing,
     Damaged,
-    Whole(Stored),
+    Whole(StoredCheckpoint),
 }
 
-impl Checkpoints {
+impl LocalCheckpoints {
     pub(super) fn new(disk: Arc<dyn Disk>, directory: PathBuf, lane: LaneId) -> Self {
         Self { disk, directory, lane }
     }
@@ -76,7 +76,7 @@ impl Checkpoints {
         places.sort_by_key(|(written, ..)| std::cmp::Reverse(*written));
         for ((_, file, path), number) in places.into_iter().zip(number + 1..) {
             let fields = [index, checkpoint.len() as u64, crc32c::crc32c(checkpoint).into()];
-            let head = Head { lane: self.lane, incarnation, number, fields };
+            let head = PlaceHead { lane: self.lane, incarnation, number, fields };
             let written = write_all_at(&*file, CHECKPOINT_START, &mut [IoSlice::new(checkpoint)])
                 .and_then(|()| write_all_at(&*file, 0, &mut [IoSlice::new(&head.encode(&MAGIC))]))
                 .and_then(|()| file.sync_data());
@@ -86,7 +86,7 @@ impl Checkpoints {
     }
 
     /// The whole checkpoints of an incarnation, newest first, and the places where one is missing or damaged.
-    pub fn of(&self, incarnation: Incarnation) -> Result<(Vec<Stored>, Vec<PathBuf>), DataDirError> {
+    pub fn of(&self, incarnation: Incarnation) -> Result<(Vec<StoredCheckpoint>, Vec<PathBuf>), DataDirError> {
         let (mut whole, mut lost) = (Vec::new(), Vec::new());
         for path in self.paths() {
             match self.read(&path)? {
@@ -143,7 +143,7 @@ impl Checkpoints {
             Err(error) => return Err(io_error("open", path)(error)),
         };
         let read = || io_error("read", path);
-        let head = Head::read(&MAGIC, &*file, 0).map_err(read())?;
+        let head = PlaceHead::read(&MAGIC, &*file, 0).map_err(read())?;
         let Some(head) = head.map_err(|UnknownVersion(version)| DataDirError::Unknown {
             path: path.to_owned(),
             reason: format!("it has format version {version}"),
@@ -161,7 +161,7 @@ impl Checkpoints {
         if filled < bytes.len() || u64::from(crc32c::crc32c(&bytes)) != crc {
             return Ok(Place::Damaged);
         }
-        Ok(Place::Whole(Stored {
+        Ok(Place::Whole(StoredCheckpoint {
             path: path.to_owned(),
             incarnation: head.incarnation,
             index,
@@ -183,8 +183,8 @@ mod tests {
 
     const OWN: Incarnation = Incarnation(3);
 
-    fn places(disk: &MemoryDisk) -> Checkpoints {
-        Checkpoints::new(Arc::new(disk.clone()), "/data/checkpoints/0".into(), LaneId(0))
+    fn places(disk: &MemoryDisk) -> LocalCheckpoints {
+        LocalCheckpoints::new(Arc::new(disk.clone()), "/data/checkpoints/0".into(), LaneId(0))
     }
 
     /// A checkpoint whose bytes say which one it is.

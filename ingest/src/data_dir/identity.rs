@@ -12,7 +12,7 @@ const VERSION: u32 = 0;
 
 /// Whose data lies in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct DirectoryIdentity {
     v: u32,
     pub cluster: Uuid,
     /// The claim under which it was written.
@@ -23,7 +23,7 @@ pub struct Identity {
     pub released: bool,
 }
 
-impl Identity {
+impl DirectoryIdentity {
     /// Reads the file at `path`.
     pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, DataDirError> {
         let path = || path.to_owned();
@@ -56,5 +56,5 @@ impl Identity {
 
 /// Reads any bytes as an identity, for fuzzing; whatever comes out, nothing panics.
 pub fn fuzz_identity(bytes: &[u8]) {
-    let _ = Identity::decode(Path::new("fuzz"), bytes);
+    let _ = DirectoryIdentity::decode(Path::new("fuzz"), bytes);
 }

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use chronik_format::ids::LaneId;
 
 use crate::disk::{Disk, LocalDisk};
-pub use checkpoints::{Checkpoints, Stored};
-pub use identity::{Identity, fuzz_identity};
-pub use writers::{Writers, fuzz_writers};
+pub use checkpoints::{LocalCheckpoints, StoredCheckpoint};
+pub use identity::{DirectoryIdentity, fuzz_identity};
+pub use writers::{WriterNames, fuzz_writers};
 
 const IDENTITY: &str = "identity.json";
 
@@ -135,7 +135,7 @@ impl DataDir {
     }
 
     /// Whose data lies here; `None` if it is empty, or was left before anything was served from it.
-    pub fn identity(&self) -> Result<Option<Identity>, DataDirError> {
+    pub fn identity(&self) -> Result<Option<DirectoryIdentity>, DataDirError> {
         match self.read_identity()? {
             Some(identity) if identity.complete => Ok(Some(identity)),
             // Its log would have been begun after it was complete.
@@ -144,18 +144,18 @@ impl DataDir {
         }
     }
 
-    fn read_identity(&self) -> Result<Option<Identity>, DataDirError> {
+    fn read_identity(&self) -> Result<Option<DirectoryIdentity>, DataDirError> {
         let path = self.path.join(IDENTITY);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        Identity::decode(&path, &bytes).map(Some)
+        DirectoryIdentity::decode(&path, &bytes).map(Some)
     }
 
     /// None, unless a lane has left data in one of these directories.
-    fn without(&self, directories: &[&str], reason: &'static str) -> Result<Option<Identity>, DataDirError> {
+    fn without(&self, directories: &[&str], reason: &'static str) -> Result<Option<DirectoryIdentity>, DataDirError> {
         for directory in directories {
             for lane in files_in(&self.path.join(directory))? {
                 let mut files = files_in(&lane)?.into_iter();
@@ -168,7 +168,7 @@ impl DataDir {
     }
 
     /// Writes the identity, durably, if it is another one than before.
-    pub fn set_identity(&self, identity: &Identity) -> Result<(), DataDirError> {
+    pub fn set_identity(&self, identity: &DirectoryIdentity) -> Result<(), DataDirError> {
         if self.read_identity()? == Some(*identity) {
             return Ok(());
         }
@@ -177,13 +177,13 @@ impl DataDir {
     }
 
     /// The names of the processes that have written to the bucket from here.
-    pub fn writers(&self) -> Writers {
-        Writers::new(Arc::new(LocalDisk), self.path.join("writers"))
+    pub fn writers(&self) -> WriterNames {
+        WriterNames::new(Arc::new(LocalDisk), self.path.join("writers"))
     }
 
     /// A lane's local checkpoints.
-    pub fn checkpoints(&self, lane: LaneId) -> Checkpoints {
-        Checkpoints::new(Arc::new(LocalDisk), self.checkpoint_directory(lane), lane)
+    pub fn checkpoints(&self, lane: LaneId) -> LocalCheckpoints {
+        LocalCheckpoints::new(Arc::new(LocalDisk), self.checkpoint_directory(lane), lane)
     }
 
     fn checkpoint_directory(&self, lane: LaneId) -> PathBuf {
@@ -248,8 +248,8 @@ mod tests {
         (folder, data_dir)
     }
 
-    fn held() -> Identity {
-        Identity::held(Uuid::nil(), Incarnation(3))
+    fn held() -> DirectoryIdentity {
+        DirectoryIdentity::held(Uuid::nil(), Incarnation(3))
     }
 
     fn put(folder: &Path, name: &str) -> PathBuf {
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_start_that_was_cut_off_counts_as_none_unless_there_is_a_log() {
         let (folder, data_dir) = opened();
-        data_dir.set_identity(&Identity::begun(Uuid::nil(), Incarnation(3))).unwrap();
+        data_dir.set_identity(&DirectoryIdentity::begun(Uuid::nil(), Incarnation(3))).unwrap();
         put(folder.path(), "checkpoints/00000000/0.ckpt");
         assert_eq!(data_dir.identity().unwrap(), None);
         put(folder.path(), "wal/00000000/00000003-0000000000000001.wal");

@@ -20,7 +20,7 @@ const FILE_BYTES: usize = 4096;
 const NAMES_MAX: usize = 64;
 
 /// The file with the names.
-pub struct Writers {
+pub struct WriterNames {
     disk: Arc<dyn Disk>,
     path: PathBuf,
 }
@@ -31,7 +31,7 @@ struct Document {
     writers: Vec<String>,
 }
 
-impl Writers {
+impl WriterNames {
     pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
         Self { disk, path }
     }
@@ -105,7 +105,7 @@ mod tests {
     fn names_are_kept_on_a_full_disk_and_what_is_torn_names_none() {
         let disk = MemoryDisk::default();
         let path = PathBuf::from("/data/writers");
-        let writers = Writers::new(Arc::new(disk.clone()), path.clone());
+        let writers = WriterNames::new(Arc::new(disk.clone()), path.clone());
         assert!(writers.known().is_empty());
         writers.note(Vec::new(), "a").unwrap();
         disk.set_capacity(0);
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_first_of_too_many_stays() {
-        let writers = Writers::new(Arc::new(MemoryDisk::default()), "/data/writers".into());
+        let writers = WriterNames::new(Arc::new(MemoryDisk::default()), "/data/writers".into());
         let names: Vec<String> = (0..200).map(|_| Ulid::new().to_string()).collect();
         for name in &names {
             writers.note(writers.known(), name).unwrap();

@@ -1,17 +1,17 @@
 //! The disk, as far as the write-ahead log needs it: two narrow traits, so that one suite can run over a real
 //! directory and over a disk in memory that loses and tears whatever was not synced.
 
-mod head;
 mod local;
 #[cfg(test)]
 pub mod memory;
+mod place_head;
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use head::{Head, UnknownVersion, fuzz_head};
 pub use local::LocalDisk;
+pub use place_head::{PlaceHead, UnknownVersion, fuzz_head};
 
 /// The most parts that one vectored write takes; the system's own limit (`IOV_MAX`).
 const WRITE_PARTS_MAX: usize = 1024;

@@ -4,17 +4,17 @@ use chronik_format::ids::{LaneId, LogIndex, Timestamp};
 use chronik_format::names::CheckpointName;
 use chronik_store::{Store, StoreError};
 
-use super::object::Object;
+use super::object::NamedObject;
 
 /// How many are kept.
 const KEPT: usize = 3;
 
 /// What is there, in the order in which a recovery prefers it, the best last.
-pub struct Checkpoints {
+pub struct BucketCheckpoints {
     names: Vec<CheckpointName>,
 }
 
-impl Checkpoints {
+impl BucketCheckpoints {
     /// Looks into the bucket.
     pub async fn list(store: &dyn Store, lane: LaneId) -> Result<Self, StoreError> {
         let objects = store.list(&CheckpointName::prefix(lane)).await?;
@@ -40,6 +40,6 @@ impl Checkpoints {
 
     /// When the newest was named, ms since the epoch.
     pub fn newest_at(&self) -> Option<Timestamp> {
-        self.names.last().map(|name| Object::Checkpoint(*name).named_at())
+        self.names.last().map(|name| NamedObject::Checkpoint(*name).named_at())
     }
 }

@@ -1,9 +1,9 @@
 //! What goes away, and when that is safe.
 //!
-//! A [run](Deletion::run) deletes what the lane's state has tombstoned ([`tombstones`]), and what is superseded by name
-//! ([`superseded`]); once a day the whole bucket is [looked through](Deletion::look_through) for unknown objects
-//! ([`orphans`]). The claims are read again before anything is deleted. Every step may be cut short and done again: an
-//! object that is gone counts as deleted, and what says so is a command of its own.
+//! A [run](ObjectDeletion::run) deletes what the lane's state has tombstoned ([`tombstones`]), and what is superseded
+//! by name ([`superseded`]); once a day the whole bucket is [looked through](ObjectDeletion::look_through) for unknown
+//! objects ([`orphans`]). The claims are read again before anything is deleted. Every step may be cut short and done
+//! again: an object that is gone counts as deleted, and what says so is a command of its own.
 
 mod checkpoints;
 mod object;
@@ -26,15 +26,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::checkpoints::Checkpoints;
-use self::object::Object;
-use self::tombstones::Settled;
+use self::checkpoints::BucketCheckpoints;
+use self::object::NamedObject;
+use self::tombstones::SettledCatalogs;
 use crate::clock::now_ms;
 use crate::lane::{Lane, LaneError, LaneGone};
 use crate::metrics::DeletionMetrics;
-use crate::ownership::Ownership;
+use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
-use crate::state::checkpoint::CheckpointError;
+use crate::state::checkpoint::StateCheckpointError;
 use crate::state::command::Command;
 
 const MINUTE_MS: i64 = 60 * 1000;
@@ -72,7 +72,7 @@ pub enum DeletionError {
         /// The object's name.
         key: String,
         /// Why.
-        source: CheckpointError,
+        source: StateCheckpointError,
     },
     /// The lane has ended.
     #[error(transparent)]
@@ -91,7 +91,7 @@ pub struct DeletionParts {
     /// The bucket.
     pub store: SharedStore,
     /// Asked before anything is deleted.
-    pub ownership: Ownership,
+    pub ownership: BucketOwnership,
     /// What readers go by.
     pub catalog: Arc<CatalogReader>,
     /// What is counted.
@@ -99,9 +99,9 @@ pub struct DeletionParts {
 }
 
 /// Deletes one lane's objects. It remembers what it has seen since its start; a new one waits a little longer.
-pub struct Deletion {
+pub struct ObjectDeletion {
     parts: DeletionParts,
-    settled: Settled,
+    settled: SettledCatalogs,
     /// Superseded exports, and since when they have been known to be.
     unnamed: BTreeMap<String, Timestamp>,
     /// When a checkpoint was last asked for.
@@ -109,14 +109,14 @@ pub struct Deletion {
     pause: Duration,
 }
 
-impl Deletion {
+impl ObjectDeletion {
     /// Nothing is deleted yet.
     pub fn new(parts: DeletionParts) -> Self {
-        for kind in Object::KINDS {
+        for kind in NamedObject::KINDS {
             // There from the start, so that the first deletion shows as an increase.
             parts.metrics.deleted.with_label_values(&[kind]);
         }
-        Self { parts, settled: Settled::default(), unnamed: BTreeMap::new(), asked_at: None, pause: PAUSE }
+        Self { parts, settled: SettledCatalogs::default(), unnamed: BTreeMap::new(), asked_at: None, pause: PAUSE }
     }
 
     /// Deletes until cancelled, or until another broker owns the bucket. `checkpoints` reports new ones in the bucket.
@@ -158,7 +158,7 @@ impl Deletion {
 
     /// Deletes what neither state nor readers need any more, as of `now`.
     pub async fn run(&mut self, now: Timestamp) -> Result<(), DeletionError> {
-        let checkpoints = Checkpoints::list(&*self.parts.store, self.parts.lane_id).await?;
+        let checkpoints = BucketCheckpoints::list(&*self.parts.store, self.parts.lane_id).await?;
         let catalog = self.parts.catalog.refresh().await?;
         self.settled.see(self.parts.incarnation, catalog.generation(), now);
         // What was listed above stays right even if a new owner claims the bucket from here on.
@@ -185,7 +185,7 @@ impl Deletion {
                 Err(error) => failure = Some(error),
             }
         }
-        for object in gone.iter().filter_map(|key| Object::named(key)) {
+        for object in gone.iter().filter_map(|key| NamedObject::named(key)) {
             self.parts.metrics.deleted.with_label_values(&[object.kind()]).inc();
         }
         if !gone.is_empty() {

@@ -8,7 +8,7 @@ use crate::state::LaneState;
 
 /// What a name says about its object. Claims, `cluster.json` and `latest` are none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Object {
+pub enum NamedObject {
     /// A level 0 segment.
     Segment(SegmentName),
     /// A checkpoint.
@@ -23,7 +23,7 @@ pub enum Object {
     Probe(ProbeName),
 }
 
-impl Object {
+impl NamedObject {
     /// What [`kind`](Self::kind) may say.
     pub const KINDS: [&str; 6] = ["segment", "checkpoint", "archive", "result", "catalog", "probe"];
 

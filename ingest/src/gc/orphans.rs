@@ -13,16 +13,16 @@ use chronik_store::ObjectInfo;
 use futures::TryStreamExt;
 use ulid::Ulid;
 
-use super::checkpoints::Checkpoints;
-use super::object::Object;
-use super::{DAY_MS, Deletion, DeletionError, MINUTE_MS};
+use super::checkpoints::BucketCheckpoints;
+use super::object::NamedObject;
+use super::{DAY_MS, DeletionError, MINUTE_MS, ObjectDeletion};
 use crate::clock::millis;
 use crate::state::checkpoint;
 
 /// The most that the store's clock and ours may differ.
 const SKEW_MS_MAX: i64 = 60 * MINUTE_MS;
 
-impl Deletion {
+impl ObjectDeletion {
     /// Looks through the bucket, page by page, and deletes what has been unknown for a day, as of `now`.
     pub async fn look_through(&mut self, now: Timestamp) -> Result<(), DeletionError> {
         if self.settled.index(now) == 0 {
@@ -59,7 +59,7 @@ impl Deletion {
     /// incarnation's, whose state may know what ours does not.
     async fn registered_for_all(&self) -> Result<Option<LogIndex>, DeletionError> {
         let parts = &self.parts;
-        let checkpoints = Checkpoints::list(&*parts.store, parts.lane_id).await?;
+        let checkpoints = BucketCheckpoints::list(&*parts.store, parts.lane_id).await?;
         let oldest = checkpoints.kept().first();
         let Some(oldest) = oldest.filter(|name| name.incarnation == parts.incarnation) else {
             return Ok(None);
@@ -89,13 +89,13 @@ impl Deletion {
         now: Timestamp,
     ) -> Result<usize, DeletionError> {
         let candidates = page.into_iter().filter_map(|info| {
-            let object = Object::named(&info.key)?;
+            let object = NamedObject::named(&info.key)?;
             let since = millis(info.last_modified).max(object.named_at());
             let ours = object.incarnation().is_none_or(|incarnation| incarnation <= self.parts.incarnation);
-            let needed = matches!(object, Object::Segment(name) if name.last > registered);
+            let needed = matches!(object, NamedObject::Segment(name) if name.last > registered);
             (ours && !needed && since.saturating_add(DAY_MS) <= now).then_some((info.key, object))
         });
-        let candidates: Vec<(String, Object)> = candidates.collect();
+        let candidates: Vec<(String, NamedObject)> = candidates.collect();
         if candidates.is_empty() {
             return Ok(0);
         }

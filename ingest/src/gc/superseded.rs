@@ -7,14 +7,14 @@ use chronik_format::ids::Timestamp;
 use chronik_format::names::ExportName;
 use chronik_store::StoreError;
 
-use super::checkpoints::Checkpoints;
-use super::{BATCH, Deletion, DeletionError, GRACE_MS};
+use super::checkpoints::BucketCheckpoints;
+use super::{BATCH, DeletionError, GRACE_MS, ObjectDeletion};
 
-impl Deletion {
+impl ObjectDeletion {
     /// Deletes old checkpoints, the last three kept, and exports that the newest catalog does without.
     pub(super) async fn delete_superseded(
         &mut self,
-        checkpoints: &Checkpoints,
+        checkpoints: &BucketCheckpoints,
         catalog: &Catalog,
         now: Timestamp,
     ) -> Result<(), DeletionError> {

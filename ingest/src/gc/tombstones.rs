@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 
-use super::checkpoints::Checkpoints;
-use super::object::Object;
-use super::{BATCH, Deletion, DeletionError, GRACE_MS, MINUTE_MS};
+use super::checkpoints::BucketCheckpoints;
+use super::object::NamedObject;
+use super::{BATCH, DeletionError, GRACE_MS, MINUTE_MS, ObjectDeletion};
 use crate::state::LaneState;
 use crate::state::command::{Command, ForgetResults, ForgetTombstones};
 
@@ -15,7 +15,7 @@ const CHECKPOINT_WAIT_MS: i64 = 10 * MINUTE_MS;
 
 /// Which catalogs have been there for the grace time: no reader goes by an older one.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct SettledCatalogs {
     /// Indices of catalogs and when they were first seen, ascending; the first is the newest that is settled, if any
     /// is.
     seen: VecDeque<(LogIndex, Timestamp)>,
@@ -30,7 +30,7 @@ struct Tombstones {
     uncovered: bool,
 }
 
-impl Settled {
+impl SettledCatalogs {
     /// Notes the newest catalog; one of another incarnation than `own` says nothing of the own log.
     pub fn see(&mut self, own: Incarnation, (incarnation, index): (Incarnation, LogIndex), now: Timestamp) {
         if incarnation == own && self.seen.back().is_none_or(|(newest, _)| *newest < index) {
@@ -49,10 +49,10 @@ impl Settled {
 }
 
 impl Tombstones {
-    /// `settled`: see [`Settled`]; `covered`: the index up to which all kept checkpoints know the log.
+    /// `settled`: see [`SettledCatalogs`]; `covered`: the index up to which all kept checkpoints know the log.
     fn of(state: &LaneState, settled: LogIndex, covered: LogIndex, now: Timestamp) -> Self {
         let covered = covered.min(state.shipped_index());
-        let is_archive = |key: &str| matches!(Object::named(key), Some(Object::Archive(_)));
+        let is_archive = |key: &str| matches!(NamedObject::named(key), Some(NamedObject::Archive(_)));
         let over = state
             .tombstones
             .iter()
@@ -66,11 +66,11 @@ impl Tombstones {
     }
 }
 
-impl Deletion {
+impl ObjectDeletion {
     /// Deletes what was tombstoned by commands that every kept checkpoint knows, once no reader looks for it.
     pub(super) async fn delete_tombstoned(
         &mut self,
-        checkpoints: &Checkpoints,
+        checkpoints: &BucketCheckpoints,
         now: Timestamp,
     ) -> Result<(), DeletionError> {
         let (settled, covered) = (self.settled.index(now), checkpoints.covered());
@@ -96,7 +96,11 @@ impl Deletion {
         }
     }
 
-    async fn ask_for_checkpoint(&mut self, checkpoints: &Checkpoints, now: Timestamp) -> Result<(), DeletionError> {
+    async fn ask_for_checkpoint(
+        &mut self,
+        checkpoints: &BucketCheckpoints,
+        now: Timestamp,
+    ) -> Result<(), DeletionError> {
         let last = checkpoints.newest_at().max(self.asked_at);
         if last.is_none_or(|last| last + CHECKPOINT_WAIT_MS <= now) {
             self.asked_at = Some(now);

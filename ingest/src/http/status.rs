@@ -17,7 +17,7 @@ use crate::lane::{Lane, LaneGone};
 use crate::state::LaneState;
 
 /// What the routes work on.
-pub struct Desk {
+pub struct StatusContext {
     pub lane: Lane,
     /// The sender of jobs.
     pub indexing: IndexingHandle,
@@ -25,7 +25,7 @@ pub struct Desk {
 
 /// `GET /v1/status`.
 #[derive(Debug, Serialize)]
-pub struct Status {
+pub struct BrokerStatus {
     topics: Vec<TopicStatus>,
     unshipped_bytes: u64,
     oldest_unshipped_ms: Option<i64>,
@@ -50,13 +50,13 @@ struct PartitionStatus {
 
 /// `POST /v1/seal`.
 #[derive(Debug, Serialize)]
-pub struct Sealed {
+pub struct SealAnswer {
     shipped_index: u64,
     pending_jobs: usize,
 }
 
 /// The routes.
-pub fn routes(desk: Desk) -> Router {
+pub fn routes(desk: StatusContext) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/seal", post(seal))
@@ -75,9 +75,9 @@ async fn without_parameters(Query(given): Query<Vec<(String, String)>>, request:
     }
 }
 
-async fn status(State(desk): State<Arc<Desk>>) -> Response {
+async fn status(State(desk): State<Arc<StatusContext>>) -> Response {
     let progress = *desk.lane.progress().borrow();
-    let answer = desk.lane.snapshot().await.map(|state| Status {
+    let answer = desk.lane.snapshot().await.map(|state| BrokerStatus {
         topics: topics_of(&state),
         unshipped_bytes: progress.unshipped_bytes,
         oldest_unshipped_ms: progress.unshipped_since.map(|since| (now_ms() - since).max(0)),
@@ -87,18 +87,18 @@ async fn status(State(desk): State<Arc<Desk>>) -> Response {
 }
 
 /// Ships everything acknowledged before the call and sends its jobs, then answers.
-async fn seal(State(desk): State<Arc<Desk>>) -> Response {
+async fn seal(State(desk): State<Arc<StatusContext>>) -> Response {
     let sealed = async {
         let border = desk.lane.cut(false).await?;
         desk.lane.shipped(border).await?;
         desk.indexing.flush().await?;
-        Ok(Sealed { shipped_index: border, pending_jobs: desk.indexing.pending_jobs() })
+        Ok(SealAnswer { shipped_index: border, pending_jobs: desk.indexing.pending_jobs() })
     };
     match sealed.await {
         Err(error @ FlushError::Queue(_)) => {
             HttpProblem::new(503, "queue_unavailable", format!("everything is shipped, but {error}")).into_response()
         }
-        Err(FlushError::Gone(gone)) => respond::<Sealed>(Err(gone)),
+        Err(FlushError::Gone(gone)) => respond::<SealAnswer>(Err(gone)),
         Ok(sealed) => respond(Ok(sealed)),
     }
 }

@@ -6,7 +6,7 @@ use chronik_format::job::{ArchiveMade, JobResult, VERSION};
 use chronik_format::names::{ArchiveName, ResultName};
 use chronik_service::failpoint;
 
-use super::Desk;
+use super::IndexingTask;
 use crate::clock::now_ms;
 use crate::lane::LaneGone;
 use crate::state::command::{ArchiveFacts, Command, RegisterResult, Unreadable};
@@ -22,7 +22,7 @@ enum ResultError {
     Invalid(String),
 }
 
-impl Desk {
+impl IndexingTask {
     /// Registers every result that is not known yet. One that can't be used is left where it is, for an operator to
     /// look at.
     pub(super) async fn sweep_inbox(&mut self) -> Result<(), LaneGone> {

@@ -51,7 +51,7 @@ pub struct PendingRun {
 }
 
 /// What to send now, and when there will be more.
-pub struct Batching {
+pub struct JobBatches {
     /// Each of one topic, at most the limit's bytes unless one run is larger.
     pub batches: Vec<Vec<PendingRun>>,
     /// Until the next run is due by age.
@@ -91,12 +91,12 @@ fn pending_run(state: &LaneState, (topic, partition, first): &RunKey) -> Option<
 
 /// Puts runs together by topic. A topic's runs go when they fill a job, when the oldest has waited long enough, or when
 /// everything is asked for; by size alone only full jobs go.
-pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, everything: bool) -> Batching {
+pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, everything: bool) -> JobBatches {
     let mut topics: BTreeMap<TopicId, Vec<PendingRun>> = BTreeMap::new();
     for run in waiting {
         topics.entry(run.topic).or_default().push(run);
     }
-    let mut batching = Batching { batches: Vec::new(), next_due: None };
+    let mut batching = JobBatches { batches: Vec::new(), next_due: None };
     for runs in topics.into_values() {
         let bytes: u64 = runs.iter().map(|run| run.length).sum();
         let oldest = runs.iter().map(|run| run.registered_at).min().unwrap_or(now);
@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    fn sizes(batching: &Batching) -> Vec<Vec<u64>> {
+    fn sizes(batching: &JobBatches) -> Vec<Vec<u64>> {
         batching.batches.iter().map(|batch| batch.iter().map(|run| run.length).collect()).collect()
     }
 

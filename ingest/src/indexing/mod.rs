@@ -26,7 +26,7 @@ use crate::lane::{Lane, LaneError, LaneGone, Progress};
 use crate::metrics::ShipMetrics;
 use crate::state::command::{Command, GiveUp, Unreadable};
 
-use self::job_planner::{Batching, PendingRun};
+use self::job_planner::{JobBatches, PendingRun};
 use self::jobs_in_flight::JobsInFlight;
 
 pub use self::job_planner::JobOrigin;
@@ -50,7 +50,7 @@ pub struct IndexLimits {
 }
 
 /// What jobs and their registration need.
-pub struct Indexing {
+pub struct IndexingParts {
     /// Who sends.
     pub origin: JobOrigin,
     /// The lane's owner.
@@ -98,8 +98,8 @@ impl IndexingHandle {
 }
 
 /// The task's own memory.
-struct Desk {
-    indexing: Indexing,
+struct IndexingTask {
+    indexing: IndexingParts,
     in_flight: JobsInFlight,
     ignored: HashSet<String>,
     pending: Arc<AtomicUsize>,
@@ -113,12 +113,12 @@ struct Sending {
     stopped: Option<QueueError>,
 }
 
-impl Indexing {
+impl IndexingParts {
     /// The task, and the handle to it.
     pub fn start(self) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
         let (flush, flushes) = mpsc::channel(16);
         let pending = Arc::new(AtomicUsize::new(0));
-        let desk = Desk {
+        let desk = IndexingTask {
             indexing: self,
             in_flight: JobsInFlight::default(),
             ignored: HashSet::new(),
@@ -136,7 +136,7 @@ impl Indexing {
     }
 }
 
-impl Desk {
+impl IndexingTask {
     async fn run(
         mut self,
         mut flushes: mpsc::Receiver<oneshot::Sender<Result<(), QueueError>>>,
@@ -188,7 +188,7 @@ impl Desk {
         self.in_flight.keep_losses_of(pending.iter().map(PendingRun::key));
         let out = self.in_flight.runs();
         let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
-        let Batching { batches, next_due } = job_planner::batch(waiting, self.indexing.limits, now_ms(), everything);
+        let JobBatches { batches, next_due } = job_planner::batch(waiting, self.indexing.limits, now_ms(), everything);
         for batch in batches {
             let (exhausted, fresh): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|run| self.in_flight.is_exhausted(&run.key()));

@@ -12,9 +12,9 @@ use chronik_format::names::CheckpointName;
 use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
 
-use super::Ownership;
+use super::BucketOwnership;
 use crate::lane::tail::TopicTable;
-use crate::state::checkpoint::CheckpointError;
+use crate::state::checkpoint::StateCheckpointError;
 use crate::state::{LaneState, checkpoint, leader_epoch};
 
 /// Why it is not known where the next owner begins.
@@ -29,13 +29,13 @@ pub enum CutError {
         /// The object's name.
         key: String,
         /// What does not fit.
-        source: CheckpointError,
+        source: StateCheckpointError,
     },
 }
 
 /// A partition's end as acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct PartitionEnd {
     /// The topic's name.
     pub topic: String,
     /// First offset that can be read.
@@ -45,14 +45,14 @@ pub struct End {
 }
 
 /// The ends of all partitions.
-pub type Ends = BTreeMap<(TopicId, PartitionId), End>;
+pub type PartitionEnds = BTreeMap<(TopicId, PartitionId), PartitionEnd>;
 
 /// Where every living partition ends.
-pub fn ends(topics: &TopicTable) -> Ends {
+pub fn ends(topics: &TopicTable) -> PartitionEnds {
     let partitions = topics.iter().flat_map(|topic| {
         topic.partitions.iter().enumerate().map(|(number, partition)| {
             let bounds = partition.bounds();
-            let end = End { topic: topic.name.to_string(), log_start: bounds.log_start, end: bounds.end };
+            let end = PartitionEnd { topic: topic.name.to_string(), log_start: bounds.log_start, end: bounds.end };
             ((topic.id, number as PartitionId), end)
         })
     });
@@ -61,7 +61,7 @@ pub fn ends(topics: &TopicTable) -> Ends {
 
 /// Records of one partition above the cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Above {
+pub struct RecordsAbove {
     /// The topic's name.
     pub topic: String,
     pub partition: PartitionId,
@@ -74,17 +74,17 @@ pub struct Above {
 /// Compares with the first state that a later owner has put into the bucket; `None` if there is none yet.
 pub async fn above_cut(
     store: &SharedStore,
-    ownership: &Ownership,
+    ownership: &BucketOwnership,
     lane: LaneId,
-    ends: &Ends,
-) -> Result<Option<Vec<Above>>, CutError> {
+    ends: &PartitionEnds,
+) -> Result<Option<Vec<RecordsAbove>>, CutError> {
     let own = ownership.incarnation();
     let Some(state) = first_state_after(store, ownership.cluster(), lane, own).await? else {
         return Ok(None);
     };
     let above = ends.iter().filter_map(|((topic, partition), end)| {
         let from = cut_of(&state, *topic, *partition, own).max(end.log_start);
-        (from < end.end).then(|| Above { topic: end.topic.clone(), partition: *partition, from, to: end.end })
+        (from < end.end).then(|| RecordsAbove { topic: end.topic.clone(), partition: *partition, from, to: end.end })
     });
     Ok(Some(above.collect()))
 }
@@ -121,7 +121,7 @@ fn cut_of(state: &LaneState, topic: TopicId, partition: PartitionId, own: Incarn
 
 /// The last words of an owner that lost the bucket.
 #[derive(Debug)]
-pub struct Remains {
+pub struct FencingReport {
     /// Its claim.
     pub own: Incarnation,
     /// The claim above it.
@@ -129,12 +129,12 @@ pub struct Remains {
     /// Where its files are.
     pub data_dir: PathBuf,
     /// Where its partitions ended.
-    pub ends: Ends,
+    pub ends: PartitionEnds,
     /// What the next owner does not have, if that is known.
-    pub above: Option<Vec<Above>>,
+    pub above: Option<Vec<RecordsAbove>>,
 }
 
-impl fmt::Display for Remains {
+impl fmt::Display for FencingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (own, by, data_dir) = (self.own, self.by, self.data_dir.display());
         write!(
@@ -149,7 +149,7 @@ impl fmt::Display for Remains {
             Some(above) => {
                 let records: i64 = above.iter().map(|above| above.to - above.from).sum();
                 write!(f, "{records} acknowledged records lie above the new owner's cut")?;
-                for Above { topic, partition, from, to } in above {
+                for RecordsAbove { topic, partition, from, to } in above {
                     write!(f, "; topic {topic}, partition {partition}: offsets {from} to {}", to - 1)?;
                 }
             }
@@ -216,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn what_lies_above_the_next_owners_cut_is_counted() {
         let store = memory();
-        let ownership = Ownership::new(store.clone(), Uuid::nil(), Incarnation(1));
+        let ownership = BucketOwnership::new(store.clone(), Uuid::nil(), Incarnation(1));
         let mut state = LaneState::new(Incarnation(1));
         state.apply_frame(1, &[create(1, 2), append(1, 0, 0, 9), append(1, 1, 0, 4)]);
         store_state(&store, &state).await;
@@ -233,15 +233,12 @@ mod tests {
         state.begin_incarnation(Incarnation(3));
         store_state(&store, &state).await;
         let above = above_cut(&store, &ownership, LANE, &ends).await.unwrap();
-        let expected = [("topic-1", 0, 10, 13), ("topic-2", 0, 0, 100)].map(|(topic, partition, from, to)| Above {
-            topic: topic.into(),
-            partition,
-            from,
-            to,
-        });
+        let expected = [("topic-1", 0, 10, 13), ("topic-2", 0, 0, 100)]
+            .map(|(topic, partition, from, to)| RecordsAbove { topic: topic.into(), partition, from, to });
         assert_eq!(above.as_deref(), Some(&expected[..]));
 
-        let mut remains = Remains { own: Incarnation(1), by: Incarnation(2), data_dir: "/data".into(), ends, above };
+        let mut remains =
+            FencingReport { own: Incarnation(1), by: Incarnation(2), data_dir: "/data".into(), ends, above };
         let told = remains.to_string();
         assert!(told.contains("103 acknowledged records") && told.contains("offsets 10 to 12"), "{told}");
         remains.above = None;

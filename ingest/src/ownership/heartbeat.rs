@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::claim::ClaimError;
-use super::{Ownership, Rhythm};
+use super::{BucketOwnership, OwnershipTimes};
 
 /// How soon a beat that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -55,8 +55,8 @@ impl Heartbeat {
     pub fn start(
         store: SharedStore,
         lane: LaneId,
-        ownership: Ownership,
-        rhythm: Rhythm,
+        ownership: BucketOwnership,
+        rhythm: OwnershipTimes,
         latest: Option<Latest>,
     ) -> Self {
         let (orders, ordered) = mpsc::channel(1);
@@ -90,7 +90,7 @@ impl Heartbeat {
 struct Heart {
     store: SharedStore,
     lane: LaneId,
-    ownership: Ownership,
+    ownership: BucketOwnership,
     /// As last written.
     latest: Option<Latest>,
     /// Whether this process has written to `latest` yet. Until then a predecessor's name may be in it.
@@ -205,7 +205,7 @@ impl Heart {
 
 /// What an owner that starts again has made of `latest`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Hold {
+pub struct HeldLatest {
     /// What it says now; `None` if the owner has not written to it yet.
     pub latest: Option<Latest>,
     /// What it said before.
@@ -213,16 +213,16 @@ pub struct Hold {
 }
 
 /// Marks the bucket as held by an owner that starts again.
-pub async fn hold(store: &SharedStore, lane: LaneId, ownership: &Ownership) -> Result<Hold, ClaimError> {
+pub async fn hold(store: &SharedStore, lane: LaneId, ownership: &BucketOwnership) -> Result<HeldLatest, ClaimError> {
     let Some(latest) = read(store, lane).await? else {
-        return Ok(Hold::default());
+        return Ok(HeldLatest::default());
     };
     if latest.incarnation != ownership.incarnation() {
-        return Ok(Hold::default());
+        return Ok(HeldLatest::default());
     }
     let (former, held) = (latest.clone(), held(latest));
     overwrite(store, lane, ownership, &held).await?;
-    Ok(Hold { latest: Some(held), former: Some(former) })
+    Ok(HeldLatest { latest: Some(held), former: Some(former) })
 }
 
 fn held(latest: Latest) -> Latest {
@@ -259,7 +259,7 @@ fn unreadable(key: &str, error: CatalogError) -> ClaimError {
 async fn overwrite(
     store: &SharedStore,
     lane: LaneId,
-    ownership: &Ownership,
+    ownership: &BucketOwnership,
     latest: &Latest,
 ) -> Result<(), StoreError> {
     let begun = ownership.presence().begin();
@@ -301,11 +301,11 @@ mod tests {
         }
     }
 
-    async fn owner(store: &SharedStore) -> Ownership {
+    async fn owner(store: &SharedStore) -> BucketOwnership {
         let cluster = claim::found_cluster(store).await.unwrap();
         let highest = claim::highest(store).await.unwrap();
         let incarnation = claim::claim_after(store, highest).await.unwrap();
-        Ownership::new(store.clone(), cluster, incarnation)
+        BucketOwnership::new(store.clone(), cluster, incarnation)
     }
 
     /// The next thing that `latest` says.
@@ -324,7 +324,7 @@ mod tests {
         let faulty = Arc::new(FaultyStore::new(memory()));
         let store: SharedStore = faulty.clone();
         let ownership = owner(&store).await;
-        let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), OwnershipTimes::default(), None);
         beat.publish(export(ownership.incarnation(), 7)).await.unwrap();
         let first = read(&store, LANE).await.unwrap();
         let began = tokio::time::Instant::now();
@@ -349,7 +349,7 @@ mod tests {
     async fn a_former_owner_neither_beats_nor_releases() {
         let store = memory();
         let former = owner(&store).await;
-        let beat = Heartbeat::start(store.clone(), LANE, former.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, former.clone(), OwnershipTimes::default(), None);
         beat.publish(export(former.incarnation(), 7)).await.unwrap();
         owner(&store).await;
         let last = read(&store, LANE).await.unwrap();
@@ -367,7 +367,7 @@ mod tests {
             Latest { writer: former.writer().to_owned(), released: true, beat: 5, ..export(former.incarnation(), 7) };
         overwrite(&store, LANE, &former, &left).await.unwrap();
         let new = owner(&store).await;
-        let beat = Heartbeat::start(store.clone(), LANE, new.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, new.clone(), OwnershipTimes::default(), None);
         let began = tokio::time::Instant::now();
         let mut kept = Some(left.clone());
         for times in 1..=3 {
@@ -386,7 +386,7 @@ mod tests {
         let store = memory();
         owner(&store).await;
         let own = owner(&store).await;
-        let beat = Heartbeat::start(store.clone(), LANE, own.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, own.clone(), OwnershipTimes::default(), None);
         let first = next(&store, &None).await;
         assert_eq!((first.incarnation, first.names_export()), (own.incarnation(), false));
         let second = next(&store, &Some(first)).await;
@@ -423,7 +423,7 @@ mod tests {
     async fn a_restart_holds_what_it_had_given_up_and_nothing_of_others() {
         let store = memory();
         let first = owner(&store).await;
-        assert_eq!(hold(&store, LANE, &first).await.unwrap(), Hold::default());
+        assert_eq!(hold(&store, LANE, &first).await.unwrap(), HeldLatest::default());
         let given_up = Latest { released: true, beat: 5, ..export(first.incarnation(), 7) };
         overwrite(&store, LANE, &first, &given_up).await.unwrap();
         let hold_of_first = hold(&store, LANE, &first).await.unwrap();
@@ -431,7 +431,7 @@ mod tests {
         assert!(hold_of_first.former.unwrap().released && !held.released && held.beat == 6);
         assert_eq!(read(&store, LANE).await.unwrap(), Some(held.clone()));
         let second = owner(&store).await;
-        assert_eq!(hold(&store, LANE, &second).await.unwrap(), Hold::default());
+        assert_eq!(hold(&store, LANE, &second).await.unwrap(), HeldLatest::default());
         assert_eq!(read(&store, LANE).await.unwrap(), Some(held));
     }
 
@@ -439,12 +439,12 @@ mod tests {
     async fn of_two_processes_with_one_claim_the_earlier_ends_within_a_beat() {
         let store = memory();
         let ownership = owner(&store).await;
-        let earlier = Heartbeat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        let earlier = Heartbeat::start(store.clone(), LANE, ownership.clone(), OwnershipTimes::default(), None);
         earlier.publish(export(ownership.incarnation(), 7)).await.unwrap();
 
-        let copy = Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
-        let Hold { latest, .. } = hold(&store, LANE, &copy).await.unwrap();
-        let later = Heartbeat::start(store.clone(), LANE, copy.clone(), Rhythm::default(), latest);
+        let copy = BucketOwnership::new(store.clone(), ownership.cluster(), ownership.incarnation());
+        let HeldLatest { latest, .. } = hold(&store, LANE, &copy).await.unwrap();
+        let later = Heartbeat::start(store.clone(), LANE, copy.clone(), OwnershipTimes::default(), latest);
         let doubled = tokio::time::timeout(Duration::from_secs(31), ownership.lost()).await;
         assert!(matches!(doubled, Ok(ClaimError::Doubled { .. })), "{doubled:?}");
         assert!(matches!(ownership.check().await, Err(ClaimError::Doubled { .. })));
@@ -462,17 +462,17 @@ mod tests {
     async fn a_restart_that_could_not_ask_the_bucket_goes_on_from_what_its_predecessor_wrote() {
         let store = memory();
         let ownership = owner(&store).await;
-        let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), OwnershipTimes::default(), None);
         beat.publish(export(ownership.incarnation(), 7)).await.unwrap();
         drop(beat);
-        let again = || Ownership::new(store.clone(), ownership.cluster(), ownership.incarnation());
-        let copy = Heartbeat::start(store.clone(), LANE, again(), Rhythm::default(), None);
+        let again = || BucketOwnership::new(store.clone(), ownership.cluster(), ownership.incarnation());
+        let copy = Heartbeat::start(store.clone(), LANE, again(), OwnershipTimes::default(), None);
         let before = read(&store, LANE).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert_eq!(read(&store, LANE).await.unwrap(), before, "nothing of a copy is written over unasked");
         drop(copy);
         let again = again().after(vec![ownership.writer().to_owned()]);
-        let beat = Heartbeat::start(store.clone(), LANE, again.clone(), Rhythm::default(), None);
+        let beat = Heartbeat::start(store.clone(), LANE, again.clone(), OwnershipTimes::default(), None);
         beat.publish(export(again.incarnation(), 9)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert_eq!(read(&store, LANE).await.unwrap().unwrap().writer, again.writer());

@@ -1,13 +1,13 @@
 //! One owner of the bucket at a time, between machines.
 //!
 //! A new one makes sure that the last one is gone ([`takeover`]), claims the bucket, and from then on shows that it
-//! lives ([`heartbeat`]). It asks for the claim above its own again and again ([`Ownership`]); once there is one, it
-//! stops at once and says what it leaves behind ([`farewell`], [`fenced`]). While it can't know, because it was
-//! suspended, it acknowledges nothing ([`Presence`]).
+//! lives ([`heartbeat`]). It asks for the claim above its own again and again ([`BucketOwnership`]); once there is one,
+//! it stops at once and says what it leaves behind ([`fencing_reporter`], [`fenced`]). While it can't know, because it
+//! was suspended, it acknowledges nothing ([`Presence`]).
 
 pub mod claim;
-pub mod farewell;
 pub mod fenced;
+pub mod fencing_reporter;
 pub mod heartbeat;
 pub mod takeover;
 
@@ -30,7 +30,7 @@ use crate::lane::presence::Presence;
 
 /// The times by which owners of a bucket know of each other. All brokers on a bucket must have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rhythm {
+pub struct OwnershipTimes {
     /// How often an owner writes `latest`.
     pub beat: Duration,
     /// How often an owner asks for a claim above its own.
@@ -45,7 +45,7 @@ pub struct Rhythm {
     pub away: Duration,
 }
 
-impl Rhythm {
+impl OwnershipTimes {
     /// How old an owner's last beat may be while no other broker can own the bucket yet: what a successor waits, and a
     /// margin for the store's clock, which counts in seconds.
     pub fn lease(&self) -> Duration {
@@ -53,7 +53,7 @@ impl Rhythm {
     }
 }
 
-impl Default for Rhythm {
+impl Default for OwnershipTimes {
     fn default() -> Self {
         Self {
             beat: Duration::from_secs(30),
@@ -68,7 +68,7 @@ impl Default for Rhythm {
 
 /// The right to write to the bucket, as long as there is no later claim. All clones learn of one together.
 #[derive(Clone, Debug)]
-pub struct Ownership {
+pub struct BucketOwnership {
     store: SharedStore,
     cluster: Uuid,
     incarnation: Incarnation,
@@ -98,7 +98,7 @@ enum Loss {
     Doubled,
 }
 
-impl Ownership {
+impl BucketOwnership {
     /// The holder of `incarnation` of `cluster`, which the bucket may not know.
     pub fn new(store: SharedStore, cluster: Uuid, incarnation: Incarnation) -> Self {
         Self {
@@ -108,12 +108,12 @@ impl Ownership {
             writer: Ulid::new().to_string().into(),
             predecessors: Arc::default(),
             seen: Arc::default(),
-            presence: Arc::new(Presence::new(Rhythm::default().away, None)),
+            presence: Arc::new(Presence::new(OwnershipTimes::default().away, None)),
         }
     }
 
     /// The same right, held in another rhythm; with a strict lease, as long as its beats get through.
-    pub fn in_rhythm(self, rhythm: Rhythm, strict_lease: bool) -> Self {
+    pub fn in_rhythm(self, rhythm: OwnershipTimes, strict_lease: bool) -> Self {
         let lease = strict_lease.then(|| rhythm.lease());
         let presence = Arc::new(Presence::new(rhythm.away, lease));
         Self { presence, ..self }
@@ -279,7 +279,7 @@ mod tests {
         let shared: SharedStore = store.clone();
         let cluster = claim::found_cluster(&shared).await.unwrap();
         let own = claim::claim_after(&shared, None).await.unwrap();
-        let ownership = Ownership::new(shared.clone(), cluster, own);
+        let ownership = BucketOwnership::new(shared.clone(), cluster, own);
         let other = ownership.clone();
         ownership.check().await.unwrap();
         let by = claim::claim_after(&shared, Some(own)).await.unwrap();
@@ -298,7 +298,7 @@ mod tests {
         let shared: SharedStore = store.clone();
         let cluster = claim::found_cluster(&shared).await.unwrap();
         let own = claim::claim_after(&shared, None).await.unwrap();
-        let ownership = Ownership::new(shared.clone(), cluster, own);
+        let ownership = BucketOwnership::new(shared.clone(), cluster, own);
         ownership.check().await.unwrap();
         let key = ClaimName { incarnation: own }.to_string();
         let claimed = shared.read(&key, None).await.unwrap();
@@ -319,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn another_clusters_bucket_is_refused() {
         let store = memory();
-        let ownership = Ownership::new(store.clone(), Uuid::nil(), Incarnation(1));
+        let ownership = BucketOwnership::new(store.clone(), Uuid::nil(), Incarnation(1));
         assert!(matches!(ownership.check().await, Err(ClaimError::Foreign { bucket, .. }) if bucket.contains("empty")));
         let cluster = claim::found_cluster(&store).await.unwrap().to_string();
         assert!(

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::claim::{self, ClaimError};
-use super::{Rhythm, heartbeat};
+use super::{OwnershipTimes, heartbeat};
 
 /// Why the bucket was not claimed.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +47,9 @@ pub async fn wait(
     store: &SharedStore,
     lane: LaneId,
     claim: Incarnation,
-    rhythm: Rhythm,
-) -> Result<Sign, TakeoverError> {
-    let first = Sign::read(store, lane, claim).await?;
+    rhythm: OwnershipTimes,
+) -> Result<OwnerSign, TakeoverError> {
+    let first = OwnerSign::read(store, lane, claim).await?;
     if first.released {
         return Ok(first);
     }
@@ -69,7 +69,7 @@ pub async fn wait(
     let gone_at = Instant::now() + remaining;
     loop {
         tokio::time::sleep_until(gone_at.min(Instant::now() + rhythm.look)).await;
-        let sign = Sign::read(store, lane, claim).await?;
+        let sign = OwnerSign::read(store, lane, claim).await?;
         if sign.released {
             return Ok(sign);
         }
@@ -85,20 +85,25 @@ pub async fn wait(
 
 /// Whether the holder of `claim` has shown itself since `seen`: it may have come back between the look and a claim
 /// above its own, and goes on until it sees that one.
-pub async fn came_back(store: &SharedStore, lane: LaneId, claim: Incarnation, seen: &Sign) -> Result<bool, ClaimError> {
-    Ok(Sign::read(store, lane, claim).await? != *seen)
+pub async fn came_back(
+    store: &SharedStore,
+    lane: LaneId,
+    claim: Incarnation,
+    seen: &OwnerSign,
+) -> Result<bool, ClaimError> {
+    Ok(OwnerSign::read(store, lane, claim).await? != *seen)
 }
 
 /// What an owner shows of itself.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Sign {
+pub struct OwnerSign {
     /// By the store's clock. An owner that has not written `latest` yet, before its first beat, has claimed at least.
     at: SystemTime,
     latest: Option<Latest>,
     released: bool,
 }
 
-impl Sign {
+impl OwnerSign {
     /// The time is read before the content: should the owner write in between, the next sign differs from this one.
     async fn read(store: &SharedStore, lane: LaneId, claim: Incarnation) -> Result<Self, ClaimError> {
         let claimed_at = store.info(&ClaimName { incarnation: claim }.to_string()).await?;
@@ -167,9 +172,9 @@ mod tests {
         store.overwrite(&names::latest(LANE), latest.encode().into()).await.unwrap();
     }
 
-    async fn waited(store: &SharedStore, claim: Incarnation) -> (Result<Sign, TakeoverError>, u64) {
+    async fn waited(store: &SharedStore, claim: Incarnation) -> (Result<OwnerSign, TakeoverError>, u64) {
         let began = Instant::now();
-        let outcome = wait(store, LANE, claim, Rhythm::default()).await;
+        let outcome = wait(store, LANE, claim, OwnershipTimes::default()).await;
         assert!(store.list(names::PROBES).await.unwrap().is_empty(), "probes are removed");
         (outcome, began.elapsed().as_secs())
     }
@@ -244,7 +249,7 @@ mod tests {
             let store = claimed().await;
             beat(&store, OWN, 3, released).await;
             pass(100).await;
-            let seen = wait(&store, LANE, OWN, Rhythm::default()).await.unwrap();
+            let seen = wait(&store, LANE, OWN, OwnershipTimes::default()).await.unwrap();
             assert!(!came_back(&store, LANE, OWN, &seen).await.unwrap());
             beat(&store, OWN, 4, false).await;
             assert!(came_back(&store, LANE, OWN, &seen).await.unwrap());

@@ -70,7 +70,7 @@ pub struct ExporterParts {
 }
 
 /// Exports one lane's catalog.
-pub struct Exporter {
+pub struct CatalogExporter {
     parts: ExporterParts,
     pages: BTreeMap<TopicId, PageEntry>,
     exported: Option<LogIndex>,
@@ -88,7 +88,7 @@ struct Changes {
     pages: Vec<TopicPage>,
 }
 
-impl Exporter {
+impl CatalogExporter {
     /// An exporter that has exported nothing yet.
     pub fn new(parts: ExporterParts) -> Self {
         Self { parts, pages: BTreeMap::new(), exported: None, named: 0, recycled: 0 }

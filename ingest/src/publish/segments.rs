@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::clock::now_ms;
 use crate::lane::{Checkpoint, Lane, LaneError, LaneGone, ShipOrder};
 use crate::metrics::ShipMetrics;
-use crate::ownership::Ownership;
+use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
 use crate::state::apply::Refusal;
 use crate::state::checkpoint;
@@ -76,7 +76,7 @@ pub enum ShipError {
 
 /// Ships one lane.
 #[derive(Clone)]
-pub struct Shipper {
+pub struct SegmentShipper {
     /// Whose log it is.
     pub cluster: Uuid,
     /// The claim it ships under.
@@ -87,7 +87,7 @@ pub struct Shipper {
     /// The bucket.
     pub store: SharedStore,
     /// Asked before every registration.
-    pub ownership: Ownership,
+    pub ownership: BucketOwnership,
     /// Receives every checkpoint that is in the bucket.
     pub checkpoints: watch::Sender<LogIndex>,
     /// What is counted.
@@ -100,7 +100,7 @@ struct Uploaded {
     checkpoint: Option<Checkpoint>,
 }
 
-impl Shipper {
+impl SegmentShipper {
     /// Ships what is ordered until the orders end, or until cancelled: then what is not registered stays in the log.
     /// Registrations are in order, so that a segment built ahead of one that the bucket refuses would only take memory.
     pub async fn run(

@@ -11,10 +11,10 @@ use ulid::Ulid;
 
 use super::resume::note_writer;
 use super::{Held, StartError, recover};
-use crate::data_dir::{DataDir, Identity};
+use crate::data_dir::{DataDir, DirectoryIdentity};
 use crate::disk::LocalDisk;
 use crate::ownership::heartbeat::Heartbeat;
-use crate::ownership::{Ownership, Rhythm, claim, takeover};
+use crate::ownership::{BucketOwnership, OwnershipTimes, claim, takeover};
 use crate::settings::IngestSettings;
 use crate::state::{LaneState, checkpoint};
 use crate::wal::{self, WalOptions};
@@ -40,7 +40,7 @@ pub(super) async fn begin(
         _ => (claim::claim_after(&patient, highest).await?, Duration::ZERO),
     };
     let ownership =
-        Ownership::new(store.clone(), cluster, incarnation).in_rhythm(settings.rhythm, settings.strict_lease);
+        BucketOwnership::new(store.clone(), cluster, incarnation).in_rhythm(settings.rhythm, settings.strict_lease);
     note_writer(data_dir, Vec::new(), &ownership);
     let beat = Heartbeat::start(store.clone(), lane, ownership.clone(), settings.rhythm, None);
     tokio::time::sleep(notice).await;
@@ -53,7 +53,7 @@ pub(super) async fn begin(
         },
     };
     ownership.through(patient).check().await?;
-    data_dir.set_identity(&Identity::begun(cluster, incarnation))?;
+    data_dir.set_identity(&DirectoryIdentity::begun(cluster, incarnation))?;
     let bytes = checkpoint::encode(&state, cluster, lane);
     data_dir.checkpoints(lane).put(incarnation, state.applied, &bytes)?;
     let options = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
@@ -80,7 +80,7 @@ async fn recovered(
     settings: &IngestSettings,
     store: &SharedStore,
     lane: LaneId,
-    ownership: &Ownership,
+    ownership: &BucketOwnership,
 ) -> Result<LaneState, StartError> {
     let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
     let (mut state, report) = recover::from_bucket(store, cluster, lane, settings.accept_loss).await?;
@@ -100,7 +100,7 @@ async fn succeed(
     lane: LaneId,
     owner: Incarnation,
 ) -> Result<(Incarnation, Duration), StartError> {
-    let Rhythm { notice, .. } = settings.rhythm;
+    let OwnershipTimes { notice, .. } = settings.rhythm;
     if !settings.take_over {
         let seen = takeover::wait(store, lane, owner, settings.rhythm).await?;
         let incarnation = claim::claim_after(store, Some(owner)).await?;

@@ -5,17 +5,17 @@ use chronik_store::SharedStore;
 use super::StartError;
 use super::continuity::{ContinuityError, LogEnd};
 use super::resume::{ASK_AGAIN, watch_for_copy};
-use crate::data_dir::{DataDir, Identity};
+use crate::data_dir::{DataDir, DirectoryIdentity};
 use crate::ownership::claim::ClaimError;
-use crate::ownership::{Ownership, Rhythm};
+use crate::ownership::{BucketOwnership, OwnershipTimes};
 
 /// Asks a bucket that could not be reached at the start until it answers: whose it is, and whether its log ends where
 /// the local one did.
 pub async fn confirm(
     data_dir: &DataDir,
-    ownership: &Ownership,
+    ownership: &BucketOwnership,
     log_end: &LogEnd,
-    rhythm: Rhythm,
+    rhythm: OwnershipTimes,
 ) -> Result<(), StartError> {
     loop {
         match ownership.check().await {
@@ -35,8 +35,8 @@ pub async fn confirm(
 }
 
 /// Has a data directory that is not the bucket's newest never serve again without asking the bucket first.
-pub(super) fn refuse(data_dir: &DataDir, ownership: &Ownership) {
-    let identity = Identity::held(ownership.cluster(), ownership.incarnation());
+pub(super) fn refuse(data_dir: &DataDir, ownership: &BucketOwnership) {
+    let identity = DirectoryIdentity::held(ownership.cluster(), ownership.incarnation());
     if let Err(error) = data_dir.set_identity(&identity.given_up()) {
         tracing::warn!("the data directory was not marked as released: {error}");
     }
@@ -44,7 +44,7 @@ pub(super) fn refuse(data_dir: &DataDir, ownership: &Ownership) {
 
 /// Whether the bucket's log ends where the local one does, and no process with a copy of the data directory lives;
 /// `false` if the bucket did not answer.
-async fn agrees(log_end: &LogEnd, ownership: &Ownership, rhythm: Rhythm) -> Result<bool, StartError> {
+async fn agrees(log_end: &LogEnd, ownership: &BucketOwnership, rhythm: OwnershipTimes) -> Result<bool, StartError> {
     if !is_continuous(log_end, ownership.store()).await? {
         return Ok(false);
     }

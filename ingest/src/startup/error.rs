@@ -9,7 +9,7 @@ use super::recover::RecoverError;
 use crate::data_dir::DataDirError;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::takeover::TakeoverError;
-use crate::state::checkpoint::CheckpointError;
+use crate::state::checkpoint::StateCheckpointError;
 use crate::wal::WalError;
 
 /// Why the broker could not start from what it found.
@@ -51,7 +51,7 @@ pub enum StartError {
     Checkpoint {
         file: String,
         /// Why.
-        source: CheckpointError,
+        source: StateCheckpointError,
     },
     /// The volume is too small for a new log.
     #[error(

@@ -24,17 +24,17 @@ use self::continuity::LogEnd;
 pub use self::error::StartError;
 use self::open::open_lane;
 use self::resume::resume;
-use crate::data_dir::{DataDir, Identity};
+use crate::data_dir::{DataDir, DirectoryIdentity};
 use crate::lane::owner::LaneLog;
 use crate::lane::replay::Replayed;
-use crate::ownership::Ownership;
+use crate::ownership::BucketOwnership;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::settings::IngestSettings;
 
 /// Who owns what, and where the lane stands.
-pub struct Started {
+pub struct StartedLane {
     /// The right to the bucket.
-    pub ownership: Ownership,
+    pub ownership: BucketOwnership,
     /// The sign of life in the bucket.
     pub beat: Heartbeat,
     /// Where the log ends.
@@ -50,7 +50,7 @@ pub struct Started {
 
 /// The bucket, taken up again or claimed.
 struct Held {
-    ownership: Ownership,
+    ownership: BucketOwnership,
     beat: Heartbeat,
     /// What `latest` said of our claim before this process wrote to it.
     former: Option<Latest>,
@@ -63,12 +63,12 @@ pub async fn start(
     data_dir: &Arc<DataDir>,
     store: &SharedStore,
     lane: LaneId,
-) -> Result<Started, StartError> {
+) -> Result<StartedLane, StartError> {
     let Held { ownership, beat, former, confirmed } = match data_dir.identity()? {
         Some(identity) => resume(settings, data_dir, store, lane, identity).await?,
         None => begin(settings, data_dir, store, lane).await?,
     };
-    let identity = Identity::held(ownership.cluster(), ownership.incarnation());
+    let identity = DirectoryIdentity::held(ownership.cluster(), ownership.incarnation());
     let opened = open_lane(settings, data_dir, store, lane, &identity, confirmed).await;
     if opened.is_err()
         && let Some(former) = former
@@ -81,5 +81,5 @@ pub async fn start(
     }
     let (replayed, log, log_end, confirmed) = opened?;
     data_dir.set_identity(&identity)?;
-    Ok(Started { ownership, beat, log_end, confirmed, replayed, log })
+    Ok(StartedLane { ownership, beat, log_end, confirmed, replayed, log })
 }

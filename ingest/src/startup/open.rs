@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::StartError;
 use super::confirm::is_continuous;
 use super::continuity::LogEnd;
-use crate::data_dir::{DataDir, DataDirError, Identity, Stored};
+use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity, StoredCheckpoint};
 use crate::disk::LocalDisk;
 use crate::lane::owner::LaneLog;
 use crate::lane::replay::{Replay, Replayed};
@@ -28,7 +28,7 @@ pub(super) async fn open_lane(
     data_dir: &Arc<DataDir>,
     store: &SharedStore,
     lane: LaneId,
-    identity: &Identity,
+    identity: &DirectoryIdentity,
     confirmed: bool,
 ) -> Result<(Replayed, LaneLog, LogEnd, bool), StartError> {
     let state = local_state(data_dir, identity, lane)?;
@@ -50,13 +50,13 @@ pub(super) async fn open_lane(
     Ok((replayed, log, log_end, confirmed))
 }
 
-fn local_state(data_dir: &DataDir, identity: &Identity, lane: LaneId) -> Result<LaneState, StartError> {
+fn local_state(data_dir: &DataDir, identity: &DirectoryIdentity, lane: LaneId) -> Result<LaneState, StartError> {
     let checkpoints = data_dir.checkpoints(lane);
     for stray in checkpoints.strays()? {
         tracing::warn!("{} is neither of the two local checkpoints: it is ignored", stray.display());
     }
     let (stored, lost) = checkpoints.of(identity.incarnation)?;
-    let Some(Stored { path, bytes, .. }) = stored.into_iter().next() else {
+    let Some(StoredCheckpoint { path, bytes, .. }) = stored.into_iter().next() else {
         let places: Vec<String> = lost.iter().map(|path| path.display().to_string()).collect();
         return Err(StartError::NoCheckpoint { incarnation: identity.incarnation, places: places.join(" nor ") });
     };

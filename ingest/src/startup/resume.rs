@@ -8,11 +8,11 @@ use chronik_store::SharedStore;
 
 use super::confirm::refuse;
 use super::{Held, StartError};
-use crate::data_dir::{DataDir, Identity};
+use crate::data_dir::{DataDir, DirectoryIdentity};
 use crate::ownership::claim::ClaimError;
-use crate::ownership::heartbeat::{self, Heartbeat, Hold};
+use crate::ownership::heartbeat::{self, Heartbeat, HeldLatest};
 use crate::ownership::takeover::{self, TakeoverError};
-use crate::ownership::{Ownership, Rhythm};
+use crate::ownership::{BucketOwnership, OwnershipTimes};
 use crate::settings::IngestSettings;
 
 /// How often a bucket that can't be reached is asked again.
@@ -25,16 +25,16 @@ pub(super) async fn resume(
     data_dir: &DataDir,
     store: &SharedStore,
     lane: LaneId,
-    identity: Identity,
+    identity: DirectoryIdentity,
 ) -> Result<Held, StartError> {
     let rhythm = settings.rhythm;
     let known = data_dir.writers().known();
-    let ownership = Ownership::new(store.clone(), identity.cluster, identity.incarnation)
+    let ownership = BucketOwnership::new(store.clone(), identity.cluster, identity.incarnation)
         .in_rhythm(rhythm, settings.strict_lease)
         .after(known.clone());
     loop {
         let error = match hold(data_dir, store, lane, &ownership, rhythm).await {
-            Ok(Hold { latest, former }) => {
+            Ok(HeldLatest { latest, former }) => {
                 return Ok(Held {
                     beat: Heartbeat::start(store.clone(), lane, ownership.clone(), rhythm, latest),
                     former,
@@ -80,9 +80,9 @@ async fn hold(
     data_dir: &DataDir,
     store: &SharedStore,
     lane: LaneId,
-    ownership: &Ownership,
-    rhythm: Rhythm,
-) -> Result<Hold, ClaimError> {
+    ownership: &BucketOwnership,
+    rhythm: OwnershipTimes,
+) -> Result<HeldLatest, ClaimError> {
     ownership.check().await?;
     let latest = watch_for_copy(lane, ownership, rhythm).await?;
     note_writer(data_dir, latest.into_iter().map(|latest| latest.writer).collect(), ownership);
@@ -95,8 +95,8 @@ async fn hold(
 /// of, or the two would end each other in turn.
 pub(super) async fn watch_for_copy(
     lane: LaneId,
-    ownership: &Ownership,
-    rhythm: Rhythm,
+    ownership: &BucketOwnership,
+    rhythm: OwnershipTimes,
 ) -> Result<Option<Latest>, ClaimError> {
     let (store, own) = (ownership.store(), ownership.incarnation());
     let latest = heartbeat::read(store, lane).await?;
@@ -116,7 +116,7 @@ pub(super) async fn watch_for_copy(
 
 /// To be called before anything is written to `latest`. Without the note the next start can't distinguish this process
 /// from one with a copy of the data directory, and waits until it is silent.
-pub(super) fn note_writer(data_dir: &DataDir, seen: Vec<String>, ownership: &Ownership) {
+pub(super) fn note_writer(data_dir: &DataDir, seen: Vec<String>, ownership: &BucketOwnership) {
     if let Err(error) = data_dir.writers().note(seen, ownership.writer()) {
         tracing::warn!("{error}: unless this broker stops in good order, its next start waits");
     }

@@ -15,7 +15,7 @@ use clap::Parser;
 use super::resume::ASK_AGAIN;
 use super::*;
 use crate::ownership::claim::{self, ClaimError};
-use crate::ownership::{Rhythm, heartbeat};
+use crate::ownership::{OwnershipTimes, heartbeat};
 
 const LANE: LaneId = LaneId(0);
 
@@ -30,7 +30,7 @@ fn settings() -> IngestSettings {
 }
 
 /// A data directory of the bucket's owner, and the bucket, which fails the next three times.
-async fn owned() -> (tempfile::TempDir, DataDir, SharedStore, Identity) {
+async fn owned() -> (tempfile::TempDir, DataDir, SharedStore, DirectoryIdentity) {
     let faulty = Arc::new(FaultyStore::new(memory()));
     let store: SharedStore = faulty.clone();
     let cluster = claim::found_cluster(&store).await.unwrap();
@@ -38,7 +38,7 @@ async fn owned() -> (tempfile::TempDir, DataDir, SharedStore, Identity) {
     faulty.fail(StoreOperation::Read, "cluster.json", StoreFault::Before, 3);
     let folder = tempfile::tempdir().unwrap();
     let data_dir = DataDir::open(folder.path()).unwrap();
-    (folder, data_dir, store, Identity::held(cluster, incarnation))
+    (folder, data_dir, store, DirectoryIdentity::held(cluster, incarnation))
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn resumed_after(writer: &'static str, released: bool, beats: bool) -> (Re
         }
     });
     let began = tokio::time::Instant::now();
-    let held = resume(&settings(), &data_dir, &store, LANE, Identity::held(cluster, own)).await;
+    let held = resume(&settings(), &data_dir, &store, LANE, DirectoryIdentity::held(cluster, own)).await;
     let seconds = began.elapsed().as_secs();
     life.abort();
     let copied = matches!(held, Err(StartError::NotOurs { source: ClaimError::Copied { .. }, .. }));
@@ -155,7 +155,7 @@ async fn a_start_that_fails_gives_the_bucket_back_to_the_last_writer() {
     let own = claim::claim_after(&store, None).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let data_dir = Arc::new(DataDir::open(folder.path()).unwrap());
-    data_dir.set_identity(&Identity::held(cluster, own)).unwrap();
+    data_dir.set_identity(&DirectoryIdentity::held(cluster, own)).unwrap();
     data_dir.writers().note(Vec::new(), "ours").unwrap();
     for released in [false, true] {
         say(&store, latest(own, "ours", 7, released)).await;
@@ -192,7 +192,7 @@ async fn begun_after(comes_back: bool) -> (Incarnation, Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_comes_back_between_the_look_and_the_claim_gets_time_to_notice() {
-    let notice = Rhythm::default().notice;
+    let notice = OwnershipTimes::default().notice;
     let (incarnation, took) = begun_after(false).await;
     assert!(incarnation == Incarnation(2) && took < notice, "{took:?}");
     let (incarnation, took) = begun_after(true).await;

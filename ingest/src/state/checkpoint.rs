@@ -36,7 +36,7 @@ const SECTIONS: [SectionTag; 5] = [INCARNATION, TOPICS, SEGMENTS, RESULTS, TOMBS
 
 /// Why a checkpoint is not a state.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
+pub enum StateCheckpointError {
     /// The container is damaged, or another version's.
     #[error(transparent)]
     Container(#[from] checkpoint::CheckpointError),
@@ -68,14 +68,14 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: LaneId) -> Bytes {
 }
 
 /// The state that `bytes` hold; `file` names them in errors.
-pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<LaneState, CheckpointError> {
+pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<LaneState, StateCheckpointError> {
     let Checkpoint { header, sections } = checkpoint::decode(file, bytes)?;
     if (header.cluster, header.lane) != (cluster, lane) {
-        return Err(CheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
+        return Err(StateCheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
     }
     if let Some(unknown) = sections.iter().find(|section| !SECTIONS.contains(&(section.kind, section.version))) {
         let reason = format!("version {} is not known to this version of Chronik", unknown.version);
-        return Err(CheckpointError::Section { kind: unknown.kind, reason });
+        return Err(StateCheckpointError::Section { kind: unknown.kind, reason });
     }
     let topics: Vec<Arc<Topic>> = fields(&sections, TOPICS)?;
     Ok(LaneState {
@@ -97,23 +97,23 @@ fn section((kind, version): SectionTag, fields: &impl Serialize) -> StateSection
 }
 
 /// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
-fn fields<T: DeserializeOwned>(sections: &[StateSection], (kind, _): SectionTag) -> Result<T, CheckpointError> {
+fn fields<T: DeserializeOwned>(sections: &[StateSection], (kind, _): SectionTag) -> Result<T, StateCheckpointError> {
     const SECTION_BYTES_MAX: usize = 2 << 30;
     let config = bincode::config::standard().with_limit::<SECTION_BYTES_MAX>();
     let section = sections
         .iter()
         .find(|section| section.kind == kind)
-        .ok_or(CheckpointError::Section { kind, reason: "is missing".into() })?;
+        .ok_or(StateCheckpointError::Section { kind, reason: "is missing".into() })?;
     bincode::serde::decode_from_slice(&section.bytes, config)
         .map(|(fields, _)| fields)
-        .map_err(|error| CheckpointError::Section { kind, reason: error.to_string() })
+        .map_err(|error| StateCheckpointError::Section { kind, reason: error.to_string() })
 }
 
 /// What is kept by object name.
 fn map_of<T: DeserializeOwned + Clone>(
     sections: &[StateSection],
     tag: SectionTag,
-) -> Result<OrdMap<String, T>, CheckpointError> {
+) -> Result<OrdMap<String, T>, StateCheckpointError> {
     fields::<BTreeMap<String, T>>(sections, tag).map(|map| map.into_iter().collect())
 }
 

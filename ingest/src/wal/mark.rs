@@ -1,9 +1,10 @@
 //! How far the log had come, written down outside of its directory. A log that ends before its mark has lost its end,
 //! which the log's own files can't tell.
 //!
-//! Two blocks of [`BLOCK_BYTES`], each a [head](Head), written in turn, so that a write that was cut off leaves the other.
-//! The head's fields are base, sequence and end, as [`Reached`] says. The mark is written when a file is begun, when the log
-//! is opened, and when it is closed; and for frames, a while after they became durable, by a thread of its own.
+//! Two blocks of [`BLOCK_BYTES`], each a [head](PlaceHead), written in turn, so that a write that was cut off leaves
+//! the other. The head's fields are base, sequence and end, as [`Reached`] says. The mark is written when a file is
+//! begun, when the log is opened, and when it is closed; and for frames, a while after they became durable, by a thread
+//! of its own.
 
 use std::io::{ErrorKind, IoSlice};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use chronik_format::ids::LogIndex;
 
 use super::WalOptions;
 use super::error::WalError;
-use crate::disk::{Disk, DiskFile, Head, UnknownVersion, write_all_at};
+use crate::disk::{Disk, DiskFile, PlaceHead, UnknownVersion, write_all_at};
 
 const BLOCK_BYTES: u64 = 4096;
 const BLOCKS: u64 = 2;
@@ -35,7 +36,7 @@ pub(super) struct Mark {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     /// As last written.
-    head: Head,
+    head: PlaceHead,
     /// Where the next write goes. After opening it is the block that was written last: only that one may not have
     /// reached the disk.
     block: u64,
@@ -58,7 +59,8 @@ impl Mark {
             _ => {}
         }
         let file = disk.create(&path, BLOCKS * BLOCK_BYTES).map_err(WalError::io("create", &path))?;
-        let head = Head { lane: options.lane, incarnation: options.incarnation, number: 0, fields: [base, 0, base] };
+        let head =
+            PlaceHead { lane: options.lane, incarnation: options.incarnation, number: 0, fields: [base, 0, base] };
         let mut mark = Self { path, file, head, block: 0 };
         // Both blocks, so that from the first write on there is another one.
         for _ in 0..BLOCKS {
@@ -77,7 +79,7 @@ impl Mark {
         };
         let mut newest: Option<Self> = None;
         for block in 0..BLOCKS {
-            let head = Head::read(&MAGIC, &*file, block * BLOCK_BYTES).map_err(WalError::io("read", &path))?;
+            let head = PlaceHead::read(&MAGIC, &*file, block * BLOCK_BYTES).map_err(WalError::io("read", &path))?;
             let head = head.map_err(|UnknownVersion(version)| WalError::Version { file: path.clone(), version })?;
             if let Some(head) = head
                 && newest.as_ref().is_none_or(|newest| newest.head.number < head.number)
@@ -86,7 +88,7 @@ impl Mark {
             }
         }
         let mark = newest.ok_or_else(|| unmarked(&path, "is damaged"))?;
-        let Head { lane, incarnation, .. } = mark.head;
+        let PlaceHead { lane, incarnation, .. } = mark.head;
         if (lane, incarnation) != (options.lane, options.incarnation) {
             return Err(WalError::Foreign { file: path, lane, incarnation, sequence: mark.reached().sequence });
         }

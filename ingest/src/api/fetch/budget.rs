@@ -1,7 +1,7 @@
 use crate::lane::tail::BatchBytes;
 
 /// How many bytes of batches an answer may have, given out in the request's order.
-pub struct Budget {
+pub struct AnswerBudget {
     max: usize,
     /// Room there is for them. It is more than `max`, so that a batch that does not fit is known to have been read into
     /// it.
@@ -9,7 +9,7 @@ pub struct Budget {
     taken: usize,
 }
 
-impl Budget {
+impl AnswerBudget {
     /// As many bytes as the client wants, but at most `limit`. A negative number is none.
     pub fn new(max_bytes: i32, limit: usize) -> Self {
         Self { max: usize::try_from(max_bytes).unwrap_or(0).min(limit), granted: usize::MAX, taken: 0 }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_first_batch_of_an_answer_always_fits_and_no_other_is_an_exception() {
-        let mut budget = Budget::new(100, usize::MAX);
+        let mut budget = AnswerBudget::new(100, usize::MAX);
         assert_eq!(budget.room(10, 50), Some(10));
         assert_eq!(lengths(&budget.take(batches(&[50, 5]), 10)), [50]);
         assert_eq!(budget.room(80, 51), Some(50));
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_client_that_asks_for_nothing_gets_one_batch() {
         for max_bytes in [i32::MIN, -1, 0] {
-            let mut budget = Budget::new(max_bytes, 64);
+            let mut budget = AnswerBudget::new(max_bytes, 64);
             assert_eq!((budget.room(0, 7), budget.enough(1)), (Some(0), 0));
             assert_eq!(lengths(&budget.take(batches(&[7, 7]), 0)), [7]);
             assert_eq!(budget.room(100, 7), None);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_may_not_find_room_is_not_read() {
-        let mut budget = Budget::new(100, usize::MAX);
+        let mut budget = AnswerBudget::new(100, usize::MAX);
         assert_eq!(budget.wanted(30), 130);
         budget.keep_to(60);
         assert_eq!(budget.room(100, 30), Some(60));
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_worth_waiting_for_fits_into_the_answer() {
         for (max_bytes, min_bytes, enough) in [(100, 1, 1), (100, 1_000, 64), (50, 1_000, 50), (100, -5, 0)] {
-            assert_eq!(Budget::new(max_bytes, 64).enough(min_bytes), enough);
+            assert_eq!(AnswerBudget::new(max_bytes, 64).enough(min_bytes), enough);
         }
     }
 
@@ -120,7 +120,7 @@ mod tests {
             max_bytes in 0i32..2_000,
             partitions in prop::collection::vec((0usize..1_000, prop::collection::vec(1usize..500, 0..6)), 0..6),
         ) {
-            let mut budget = Budget::new(max_bytes, 1_500);
+            let mut budget = AnswerBudget::new(max_bytes, 1_500);
             let mut answer: Vec<usize> = Vec::new();
             for (partition_bytes, stored) in &partitions {
                 let Some(room) = budget.room(*partition_bytes, 500) else { continue };

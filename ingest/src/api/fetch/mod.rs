@@ -19,13 +19,13 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::budget::Budget;
+use self::budget::AnswerBudget;
 use self::read::PartitionRead;
 pub use self::room::AnswerRoom;
 use self::room::{Client, HeldRoom};
-use super::Broker;
+use super::BrokerContext;
 use super::error::ApiError;
-use super::place::Place;
+use super::live_partition::LivePartition;
 use crate::lane::tail::PartitionTail;
 
 /// An answer has at most so many bytes of batches, whatever the client asks for (but for one batch larger than this).
@@ -46,7 +46,7 @@ struct TopicRead {
 }
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
-pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
+pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
     let asked = match request.decode::<FetchRequest>() {
         Ok(asked) => asked,
@@ -73,7 +73,7 @@ pub fn handle(broker: &Arc<Broker>, request: KafkaRequest) -> BoxFuture<'static,
 
 /// The response, and the room that its records have.
 async fn fetch(
-    broker: &Broker,
+    broker: &BrokerContext,
     asked: FetchRequest,
     version: i16,
     client: &Client,
@@ -83,7 +83,7 @@ async fn fetch(
         return (response, None);
     }
     let deadline = Instant::now() + Duration::from_millis(asked.max_wait_ms.max(0).unsigned_abs().into());
-    let mut budget = Budget::new(asked.max_bytes, ANSWER_BYTES_MAX);
+    let mut budget = AnswerBudget::new(asked.max_bytes, ANSWER_BYTES_MAX);
     let enough = budget.enough(asked.min_bytes);
     let read_committed = asked.isolation_level == READ_COMMITTED;
     let mut topics: Vec<_> = asked.topics.into_iter().map(|topic| begin(broker, topic, version)).collect();
@@ -125,7 +125,12 @@ async fn fetch(
 }
 
 /// Reads what there is, as far as there is room, and gives back what was not needed of it.
-async fn fill(broker: &Broker, topics: &mut [TopicRead], budget: &mut Budget, mut room: HeldRoom) -> HeldRoom {
+async fn fill(
+    broker: &BrokerContext,
+    topics: &mut [TopicRead],
+    budget: &mut AnswerBudget,
+    mut room: HeldRoom,
+) -> HeldRoom {
     budget.keep_to(room.bytes());
     for read in partitions(topics) {
         read.read(&broker.reader, budget).await;
@@ -134,7 +139,7 @@ async fn fill(broker: &Broker, topics: &mut [TopicRead], budget: &mut Budget, mu
     room
 }
 
-fn begin(broker: &Broker, asked: FetchTopic, version: i16) -> TopicRead {
+fn begin(broker: &BrokerContext, asked: FetchTopic, version: i16) -> TopicRead {
     let topics = broker.lane.topics();
     let by_id = version >= IDS_FROM;
     let topic = if by_id { topics.get(TopicId(asked.topic_id)) } else { topics.named(&asked.topic) };
@@ -142,7 +147,7 @@ fn begin(broker: &Broker, asked: FetchTopic, version: i16) -> TopicRead {
         if by_id { ApiError::UnknownTopicId } else { ApiError::UnknownTopic }
     };
     let partitions = asked.partitions.iter().map(|partition| {
-        let place = topic.ok_or_else(unknown).and_then(|topic| Place::of(topic, partition.partition));
+        let place = topic.ok_or_else(unknown).and_then(|topic| LivePartition::of(topic, partition.partition));
         PartitionRead::begin(place, by_id, partition)
     });
     TopicRead { partitions: partitions.collect(), name: asked.topic, id: asked.topic_id }

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use chronik_format::ids::Offset;
 use chronik_wire::{EpochEndOffset, FetchPartition, PartitionData};
 
-use super::budget::Budget;
-use crate::api::epochs::{self, Agreement};
+use super::budget::AnswerBudget;
+use crate::api::epochs::{self, EpochAgreement};
 use crate::api::error::ApiError;
-use crate::api::place::Place;
+use crate::api::live_partition::LivePartition;
 use crate::lane::tail::{BatchBytes, PartitionTail};
 use crate::reading::RecordReader;
 
@@ -17,7 +17,7 @@ const STORAGE_ERROR_FROM: i16 = 6;
 /// What is read of one partition. Nothing is read while the request waits for more, only counted.
 pub struct PartitionRead {
     partition: i32,
-    place: Result<Place, ApiError>,
+    place: Result<LivePartition, ApiError>,
     /// Of the partition that was found, whatever became of reading it.
     tail: Option<Arc<PartitionTail>>,
     by_id: bool,
@@ -39,7 +39,7 @@ enum Ahead {
 
 impl PartitionRead {
     /// Checks what is asked for; nothing is read yet. `by_id` says how the client names the topic.
-    pub fn begin(place: Result<Place, ApiError>, by_id: bool, asked: &FetchPartition) -> Self {
+    pub fn begin(place: Result<LivePartition, ApiError>, by_id: bool, asked: &FetchPartition) -> Self {
         let checked = place.and_then(|place| check(&place, asked).map(|diverging| (place, diverging)));
         let (place, diverging) = match checked {
             Ok((place, diverging)) => (Ok(place), diverging),
@@ -111,7 +111,7 @@ impl PartitionRead {
     }
 
     /// Reads what there was at the last look, as far as it fits.
-    pub async fn read(&mut self, reader: &RecordReader, budget: &mut Budget) {
+    pub async fn read(&mut self, reader: &RecordReader, budget: &mut AnswerBudget) {
         let batch_bytes = self.next_batch_bytes_max();
         let Ok(place) = &self.place else { return };
         if batch_bytes == 0 {
@@ -176,16 +176,16 @@ impl PartitionRead {
 }
 
 /// Whether the reader's past is that of the partition, and its next offset lies within; or where the two part.
-fn check(place: &Place, asked: &FetchPartition) -> Result<Option<EpochEndOffset>, ApiError> {
+fn check(place: &LivePartition, asked: &FetchPartition) -> Result<Option<EpochEndOffset>, ApiError> {
     place.check_leader_epoch(asked.current_leader_epoch)?;
     let bounds = place.tail.bounds();
     let offset = asked.fetch_offset;
     let out_of_range = ApiError::OffsetOutOfRange { offset, log_start: bounds.log_start, end: bounds.end };
     if asked.last_fetched_epoch >= 0 {
         match epochs::compare(&place.tail.epochs(), bounds.end, asked.last_fetched_epoch, offset) {
-            Agreement::Agreed => {}
-            Agreement::Diverged(epoch, end_offset) => return Ok(Some(EpochEndOffset { epoch, end_offset })),
-            Agreement::Unknown => return Err(out_of_range),
+            EpochAgreement::Agreed => {}
+            EpochAgreement::Diverged(epoch, end_offset) => return Ok(Some(EpochEndOffset { epoch, end_offset })),
+            EpochAgreement::Unknown => return Err(out_of_range),
         }
     }
     if (bounds.log_start..=bounds.end).contains(&offset) { Ok(None) } else { Err(out_of_range) }

@@ -31,17 +31,17 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{AnswerRoom, Broker, table};
+use super::{AnswerRoom, BrokerContext, table};
 use crate::data_dir::DataDir;
 use crate::lane::Lane;
 use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::ship_policy::ShipLimits;
 use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
-use crate::publish::catalog::{Exporter, ExporterParts};
-use crate::publish::segments::Shipper;
+use crate::publish::catalog::{CatalogExporter, ExporterParts};
+use crate::publish::segments::SegmentShipper;
 use crate::reading::RecordReader;
 use crate::settings::IngestSettings;
-use crate::startup::{Started, start};
+use crate::startup::{StartedLane, start};
 
 const LANE: LaneId = LaneId(0);
 /// Longer than any test takes: who waits so long was not woken.
@@ -55,9 +55,9 @@ struct CommandLine {
 
 /// The API table over a lane that lives as long as this value.
 struct Served {
-    table: ApiTable<Broker>,
+    table: ApiTable<BrokerContext>,
     lane: Lane,
-    exporter: Exporter,
+    exporter: CatalogExporter,
     answer_bytes: IntGauge,
     _stop: DropGuard,
     _folder: TempDir,
@@ -68,12 +68,13 @@ impl Served {
         Self::with(|_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut Broker)) -> Self {
+    async fn with(change: impl FnOnce(&mut BrokerContext)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
         let data_dir = Arc::new(DataDir::open(&settings.data_dir).unwrap());
         let store: SharedStore = Arc::new(LocalBucket::open(&folder.path().join("bucket")).unwrap());
-        let Started { ownership, beat, replayed, log, .. } = start(&settings, &data_dir, &store, LANE).await.unwrap();
+        let StartedLane { ownership, beat, replayed, log, .. } =
+            start(&settings, &data_dir, &store, LANE).await.unwrap();
         let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
         let (order, orders) = mpsc::unbounded_channel();
         let limits = ShipLimits { bytes: 64 << 20, age: Duration::from_secs(600) };
@@ -82,7 +83,7 @@ impl Served {
         let (owner, lane) = Owner::new(lane_settings, replayed, log, order, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
-        let shipper = Shipper {
+        let shipper = SegmentShipper {
             cluster,
             incarnation,
             lane_id: LANE,
@@ -94,7 +95,7 @@ impl Served {
         };
         tokio::spawn(shipper.run(orders, stop.clone()));
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
-        let exporter = Exporter::new(ExporterParts {
+        let exporter = CatalogExporter::new(ExporterParts {
             cluster,
             incarnation,
             lane_id: LANE,
@@ -108,7 +109,7 @@ impl Served {
         let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
         let fetch_metrics = FetchMetrics::new(&metrics);
         let answer_bytes = fetch_metrics.answer_bytes.clone();
-        let mut broker = Broker {
+        let mut broker = BrokerContext {
             answers: AnswerRoom::new(4 << 20, answer_bytes.clone()),
             reader: RecordReader::new(lane.clone(), cold, fetch_metrics),
             lane: lane.clone(),

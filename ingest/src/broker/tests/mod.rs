@@ -25,8 +25,8 @@ use uuid::Uuid;
 use super::*;
 use crate::lane::{Appended, LaneError, ProducedBatch, ShipOrder};
 use crate::metrics::ShipMetrics;
-use crate::ownership::Rhythm;
-use crate::publish::segments::Shipper;
+use crate::ownership::OwnershipTimes;
+use crate::publish::segments::SegmentShipper;
 use crate::state::command::{Command, CreateTopic};
 use crate::state::topic_config::TopicConfig;
 
@@ -37,7 +37,7 @@ struct Line {
 }
 
 /// A start waits for no earlier owner: a broker that was killed counts as gone at once.
-const HASTY: Rhythm = Rhythm {
+const HASTY: OwnershipTimes = OwnershipTimes {
     beat: Duration::from_millis(20),
     check: Duration::from_millis(20),
     quiet: Duration::ZERO,
@@ -53,13 +53,13 @@ struct World {
     accept_loss: bool,
     take_over: bool,
     strict_lease: bool,
-    rhythm: Rhythm,
+    rhythm: OwnershipTimes,
     acknowledged: Vec<(Offset, Bytes)>,
 }
 
 /// A broker on them.
 struct Running {
-    ingest: Ingest,
+    ingest: RunningBroker,
     reader: RecordReader,
     topic: TopicId,
 }
@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    async fn try_start(&self) -> Result<Ingest, IngestError> {
+    async fn try_start(&self) -> Result<RunningBroker, IngestError> {
         let Line { mut settings } = Line::parse_from(["test", "--kafka-port", "0", "--wal-rotation-size", "64KiB"]);
         settings.data_dir = self.data_dir.path().to_owned();
         settings.ship_max_age = Period(Duration::from_secs(3600));
@@ -93,7 +93,7 @@ impl World {
         settings.rhythm = self.rhythm;
         let store: SharedStore = self.bucket.clone();
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
-        Ingest::start(IngestParts {
+        RunningBroker::start(IngestParts {
             settings,
             store: store.clone(),
             queue: Arc::new(EmbeddedQueue::new(1 << 20)),
@@ -189,9 +189,9 @@ impl Running {
     }
 
     /// Beside the broker's own one.
-    fn shipper(&self) -> Shipper {
-        let Ingest { lane, store, ownership, .. } = &self.ingest;
-        Shipper {
+    fn shipper(&self) -> SegmentShipper {
+        let RunningBroker { lane, store, ownership, .. } = &self.ingest;
+        SegmentShipper {
             cluster: ownership.cluster(),
             incarnation: ownership.incarnation(),
             lane_id: LANE,

@@ -10,7 +10,7 @@ use crate::ownership::claim;
 use crate::ownership::takeover::TakeoverError;
 
 /// No silent owner counts as gone while a test runs.
-const PATIENT: Rhythm = Rhythm { quiet: Duration::from_secs(3600), ..HASTY };
+const PATIENT: OwnershipTimes = OwnershipTimes { quiet: Duration::from_secs(3600), ..HASTY };
 
 impl World {
     /// Another machine with an empty data directory.
@@ -126,7 +126,7 @@ async fn a_stop_of_an_owner_that_lost_the_bucket_gives_nothing_up() {
     let ended = running.ingest.run(stop).await;
     assert!(matches!(ended, Err(IngestError::Fenced(_))), "{ended:?}");
     let mut third = world.neighbour();
-    third.rhythm = Rhythm { quiet: Duration::from_millis(300), ..HASTY };
+    third.rhythm = OwnershipTimes { quiet: Duration::from_millis(300), ..HASTY };
     third.start().await.kill().await;
 }
 
@@ -221,7 +221,7 @@ async fn a_start_that_died_after_its_claim_is_waited_for_like_any_owner() {
     }
     taking_over.abort();
     let mut third = world.neighbour();
-    third.rhythm = Rhythm { quiet: Duration::from_millis(100), ..HASTY };
+    third.rhythm = OwnershipTimes { quiet: Duration::from_millis(100), ..HASTY };
     let running = third.start().await;
     assert_eq!(running.ingest.ownership.incarnation(), Incarnation(3));
     world.check(&running).await;

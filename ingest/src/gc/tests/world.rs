@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
-use crate::gc::checkpoints::Checkpoints;
-use crate::gc::{Deletion, DeletionParts, GRACE_MS, MINUTE_MS};
+use crate::gc::checkpoints::BucketCheckpoints;
+use crate::gc::{DeletionParts, GRACE_MS, MINUTE_MS, ObjectDeletion};
 use crate::lane::owner::{LaneLog, LaneSettings, Owner};
 use crate::lane::replay::Replay;
 use crate::lane::ship_policy::ShipLimits;
@@ -32,9 +32,9 @@ use crate::lane::{Lane, ProducedBatch, ShipOrder};
 use crate::metrics::{DeletionMetrics, LaneMetrics, ShipMetrics};
 use crate::ownership::claim;
 use crate::ownership::heartbeat::Heartbeat;
-use crate::ownership::{Ownership, Rhythm};
-use crate::publish::catalog::{Exporter, ExporterParts};
-use crate::publish::segments::Shipper;
+use crate::ownership::{BucketOwnership, OwnershipTimes};
+use crate::publish::catalog::{CatalogExporter, ExporterParts};
+use crate::publish::segments::SegmentShipper;
 use crate::startup::recover;
 use crate::state::command::{
     ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment, SegmentRun,
@@ -60,13 +60,13 @@ pub struct World {
 /// A broker whose uploads, registrations and exports happen when the test says so.
 pub struct Broker {
     pub lane: Lane,
-    pub deletion: Deletion,
+    pub deletion: ObjectDeletion,
     pub metrics: DeletionMetrics,
     incarnation: Incarnation,
     orders: mpsc::UnboundedReceiver<ShipOrder>,
     uploaded: VecDeque<(RegisterSegment, ShipOrder)>,
-    shipper: Shipper,
-    exporter: Exporter,
+    shipper: SegmentShipper,
+    exporter: CatalogExporter,
     catalog: Arc<CatalogReader>,
     _stop: DropGuard,
     _data_dir: tempfile::TempDir,
@@ -360,8 +360,8 @@ impl World {
         assert_eq!(left, needed.iter().collect::<Vec<_>>());
     }
 
-    async fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::list(&*self.store, LANE).await.unwrap()
+    async fn checkpoints(&self) -> BucketCheckpoints {
+        BucketCheckpoints::list(&*self.store, LANE).await.unwrap()
     }
 }
 
@@ -407,13 +407,13 @@ impl Broker {
         let (owner, lane) = Owner::new(settings, replayed, log, ship, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
-        let ownership = Ownership::new(store.clone(), cluster, incarnation);
-        let rhythm = Rhythm::default();
+        let ownership = BucketOwnership::new(store.clone(), cluster, incarnation);
+        let rhythm = OwnershipTimes::default();
         let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), rhythm, None);
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 0));
         let data_dir = tempfile::tempdir().unwrap();
         let opened = Arc::new(DataDir::open(data_dir.path()).unwrap());
-        let exporter = Exporter::new(ExporterParts {
+        let exporter = CatalogExporter::new(ExporterParts {
             cluster,
             incarnation,
             lane_id: LANE,
@@ -425,7 +425,7 @@ impl Broker {
             checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
         });
         let deletion_metrics = DeletionMetrics::new(&metrics);
-        let mut deletion = Deletion::new(DeletionParts {
+        let mut deletion = ObjectDeletion::new(DeletionParts {
             cluster,
             incarnation,
             lane_id: LANE,
@@ -436,7 +436,7 @@ impl Broker {
             metrics: deletion_metrics.clone(),
         });
         deletion.pause = Duration::ZERO;
-        let shipper = Shipper {
+        let shipper = SegmentShipper {
             cluster,
             incarnation,
             lane_id: LANE,

@@ -12,7 +12,7 @@ use chronik_format::ids::{Offset, PartitionId, TopicId};
 use chronik_format::names::SegmentName;
 use chronik_format::segment::{LogEntry, SegmentReader};
 
-use super::segments::Segments;
+use super::segments::SegmentChain;
 use super::{Bucket, RecoverError, decode};
 use crate::state::command::Command;
 
@@ -21,7 +21,7 @@ const COMPARED_BYTES: usize = 4 << 20;
 
 impl Bucket<'_> {
     /// Leaves one segment for each index, as far as their content goes.
-    pub(super) async fn resolve_forks(&self, segments: &mut Segments) -> Result<(), RecoverError> {
+    pub(super) async fn resolve_forks(&self, segments: &mut SegmentChain) -> Result<(), RecoverError> {
         for (one, other) in segments.overlapping() {
             if segments.has_discarded(&one) || segments.has_discarded(&other) || self.agree(&one, &other).await? {
                 continue;

@@ -18,8 +18,8 @@ mod report;
 mod segments;
 mod unreachable;
 
-pub use report::Report;
-pub use unreachable::Unreachable;
+pub use report::RecoveryReport;
+pub use unreachable::UnreachableSegments;
 
 use chronik_format::catalog::{self, CatalogError};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Timestamp};
@@ -28,11 +28,11 @@ use chronik_format::segment::{LogEntry, SegmentError, SegmentHeader, SegmentRead
 use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
 
-use self::segments::Segments;
+use self::segments::SegmentChain;
 use crate::clock::{millis, now_ms};
 use crate::state::LaneState;
 use crate::state::apply::Refusal;
-use crate::state::checkpoint::{self, CheckpointError};
+use crate::state::checkpoint::{self, StateCheckpointError};
 use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
 
 /// Why a bucket could not be recovered from.
@@ -53,7 +53,7 @@ pub enum RecoverError {
         /// The object's name.
         key: String,
         /// Why.
-        source: CheckpointError,
+        source: StateCheckpointError,
     },
     /// A segment's command log can't be read.
     #[error("segment {key}, frame {index}: {source}")]
@@ -95,7 +95,7 @@ pub enum RecoverError {
     )]
     Unreachable {
         /// What is not there.
-        unreachable: Unreachable,
+        unreachable: UnreachableSegments,
         lane: LaneId,
     },
     /// Two segments of one owner hold different records for the same indices.
@@ -160,9 +160,9 @@ pub async fn from_bucket(
     cluster: Uuid,
     lane: LaneId,
     accept_loss: bool,
-) -> Result<(LaneState, Report), RecoverError> {
+) -> Result<(LaneState, RecoveryReport), RecoverError> {
     let (state, mut report) = newest_state(Bucket::list(store, cluster, lane, accept_loss).await?).await?;
-    if let Some(unreachable) = Unreachable::of(store, lane, &state).await? {
+    if let Some(unreachable) = UnreachableSegments::of(store, lane, &state).await? {
         if !accept_loss {
             return Err(RecoverError::Unreachable { unreachable, lane });
         }
@@ -172,7 +172,7 @@ pub async fn from_bucket(
 }
 
 /// The newest state that checkpoints and command logs lead to.
-async fn newest_state(mut bucket: Bucket<'_>) -> Result<(LaneState, Report), RecoverError> {
+async fn newest_state(mut bucket: Bucket<'_>) -> Result<(LaneState, RecoveryReport), RecoverError> {
     let (lane, accept_loss) = (bucket.lane, bucket.accept_loss);
     let mut first_evidence = None;
     for from in bucket.checkpoints.clone().into_iter().map(Some).chain([None]) {
@@ -221,7 +221,7 @@ struct Bucket<'a> {
 /// What a checkpoint led to.
 struct Rebuilt {
     state: LaneState,
-    report: Report,
+    report: RecoveryReport,
     /// What shows that the bucket once had more.
     evidence: Option<String>,
 }
@@ -261,7 +261,7 @@ impl<'a> Bucket<'a> {
                     state.begin_incarnation(incarnation);
                 }
                 _ => {
-                    let report = Report::of(key, replayed, adopted, &state);
+                    let report = RecoveryReport::of(key, replayed, adopted, &state);
                     let evidence = self.evidence_of_loss(&state, &segments).await?;
                     let evidence = evidence.or(segments.discarded_for_a_fork());
                     return Ok(Rebuilt { state, report, evidence });
@@ -277,9 +277,9 @@ impl<'a> Bucket<'a> {
     }
 
     /// The segments beyond the last one that the state knows as registered, without forks.
-    async fn segments_above(&self, state: &LaneState) -> Result<Segments, RecoverError> {
+    async fn segments_above(&self, state: &LaneState) -> Result<SegmentChain, RecoverError> {
         let (own, shipped) = (state.incarnation, state.shipped_index());
-        let mut segments = Segments::list(self.store, self.lane, own, shipped + 1).await?;
+        let mut segments = SegmentChain::list(self.store, self.lane, own, shipped + 1).await?;
         match segments.later() {
             Some(later) if self.checkpoints.is_empty() => {
                 return Err(RecoverError::NoCheckpoint { incarnation: later.incarnation, lane: self.lane });
@@ -292,7 +292,7 @@ impl<'a> Bucket<'a> {
 
     /// Where the next owner began whose checkpoints can't be read: at the first of them, below its first segment. With
     /// all of what the state's own owner shipped up to there, it is the state that this checkpoint had.
-    fn damaged_cut_above(&self, state: &LaneState, segments: &Segments) -> Option<(Incarnation, LogIndex)> {
+    fn damaged_cut_above(&self, state: &LaneState, segments: &SegmentChain) -> Option<(Incarnation, LogIndex)> {
         let above = self.damaged.iter().filter(|name| name.incarnation > state.incarnation);
         let first = above.min_by_key(|name| (name.incarnation, name.index))?;
         let below_segments = segments.first_of(first.incarnation).map(|index| index - 1);
@@ -301,7 +301,7 @@ impl<'a> Bucket<'a> {
     }
 
     /// Brings the state forward by the command logs of the segments above it.
-    async fn replay(&self, state: &mut LaneState, segments: &mut Segments) -> Result<usize, RecoverError> {
+    async fn replay(&self, state: &mut LaneState, segments: &mut SegmentChain) -> Result<usize, RecoverError> {
         let mut replayed = 0;
         'chain: loop {
             for name in segments.chain_from(state.applied + 1) {
@@ -331,7 +331,7 @@ impl<'a> Bucket<'a> {
     }
 
     /// Makes the segments behind the last registered one the home of their records.
-    async fn adopt(&self, state: &mut LaneState, segments: &mut Segments) -> Result<usize, RecoverError> {
+    async fn adopt(&self, state: &mut LaneState, segments: &mut SegmentChain) -> Result<usize, RecoverError> {
         let mut adopted = 0;
         'chain: loop {
             for name in segments.chain_within(state.shipped_index() + 1, state.applied) {
@@ -393,7 +393,11 @@ impl<'a> Bucket<'a> {
     }
 
     /// What shows that the bucket once had more than could be recovered.
-    async fn evidence_of_loss(&self, state: &LaneState, segments: &Segments) -> Result<Option<String>, RecoverError> {
+    async fn evidence_of_loss(
+        &self,
+        state: &LaneState,
+        segments: &SegmentChain,
+    ) -> Result<Option<String>, RecoverError> {
         let (own, end) = (state.incarnation, state.applied);
         if !is_whole(state) {
             let missing = state.shipped_index() + 1;

@@ -9,7 +9,7 @@ use crate::state::topic::Topic;
 
 /// What was recovered, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct RecoveryReport {
     /// The checkpoint's object name, if there was one.
     pub checkpoint: Option<String>,
     /// Segments whose command logs were replayed.
@@ -24,7 +24,7 @@ pub struct Report {
     pub losses: Vec<String>,
 }
 
-impl Report {
+impl RecoveryReport {
     pub(super) fn of(checkpoint: Option<String>, replayed: usize, adopted: usize, state: &LaneState) -> Self {
         let records = |topic: &Topic| topic.partitions.iter().map(|p| p.next_offset - p.log_start).sum();
         Self {
@@ -42,7 +42,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for RecoveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let from = self.checkpoint.as_deref().unwrap_or("the beginning");
         write!(

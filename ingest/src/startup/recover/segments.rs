@@ -14,7 +14,7 @@ pub(super) const LISTINGS_AT_ONCE: usize = 16;
 pub(super) const FOLDERS: u64 = 256;
 
 /// What there is of one incarnation from some index on, and of later ones.
-pub struct Segments {
+pub struct SegmentChain {
     own: Vec<SegmentName>,
     later: Vec<SegmentName>,
     /// What is not used: damaged, or of a branch that was not chosen.
@@ -23,7 +23,7 @@ pub struct Segments {
     discarded: Vec<SegmentName>,
 }
 
-impl Segments {
+impl SegmentChain {
     /// Lists from `first` on. A store lists a page of 1,000 after the other: folders are listed side by side, each from
     /// there on, so that a long history costs nothing.
     pub async fn list(
@@ -161,7 +161,7 @@ mod tests {
             }
         }
         store.create(&name(3, 7).to_string(), Vec::new()).await.unwrap();
-        let segments = Segments::list(&store, LANE, Incarnation(2), 300).await.unwrap();
+        let segments = SegmentChain::list(&store, LANE, Incarnation(2), 300).await.unwrap();
         let firsts: Vec<_> = segments.own.iter().map(|name| name.first).collect();
         assert_eq!(firsts, (300..=700).collect::<Vec<_>>());
         assert!(segments.own.iter().all(|name| name.incarnation == Incarnation(2)));

@@ -22,7 +22,7 @@ const LISTED: usize = 20;
 
 /// Registered segments that are gone or have another size, and the records in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreachable {
+pub struct UnreachableSegments {
     segments: Listed,
     ranges: Listed,
     registered: usize,
@@ -35,7 +35,7 @@ struct Listed {
     count: usize,
 }
 
-impl Unreachable {
+impl UnreachableSegments {
     /// Compares the state's segments with what the bucket lists; `None` if all are there.
     pub async fn of(store: &SharedStore, lane: LaneId, state: &LaneState) -> Result<Option<Self>, StoreError> {
         let mut folders = vec![Vec::new(); FOLDERS as usize];
@@ -116,7 +116,7 @@ impl fmt::Display for Listed {
     }
 }
 
-impl fmt::Display for Unreachable {
+impl fmt::Display for UnreachableSegments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { segments, ranges, registered } = self;
         write!(f, "{} of {registered} registered segments are not there as they were: {segments}", segments.count)?;
@@ -198,8 +198,8 @@ mod tests {
             let twin = SegmentName { ulid: Ulid::new(), ..key(&state, number).parse().unwrap() };
             store.create(&twin.to_string(), Vec::new()).await.unwrap();
         }
-        assert_eq!(Unreachable::of(&store, LANE, &state).await.unwrap(), None);
-        assert_eq!(Unreachable::of(&store, LANE, &LaneState::new(OWN)).await.unwrap(), None);
+        assert_eq!(UnreachableSegments::of(&store, LANE, &state).await.unwrap(), None);
+        assert_eq!(UnreachableSegments::of(&store, LANE, &LaneState::new(OWN)).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -212,7 +212,7 @@ mod tests {
             store.delete(key).await.unwrap();
         }
         store.create(&keys[1], vec![Bytes::from_static(b"seg")]).await.unwrap();
-        let told = Unreachable::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
+        let told = UnreachableSegments::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
         let [gone, cut, gone_too] = &keys;
         assert_eq!(
             told,
@@ -229,7 +229,7 @@ mod tests {
         for number in (0..300).filter(|number| number % 3 < 2) {
             store.delete(&key(&state, number)).await.unwrap();
         }
-        let told = Unreachable::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
+        let told = UnreachableSegments::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
         assert!(told.starts_with("200 of 300 registered") && told.matches("(missing)").count() == LISTED, "{told}");
         assert!(told.contains(" and 180 more; ") && told.ends_with(" and 80 more"), "{told}");
     }
@@ -239,7 +239,7 @@ mod tests {
         let (store, mut state) = shipped(1).await;
         state.topics.clear();
         store.delete(&key(&state, 0)).await.unwrap();
-        let told = Unreachable::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
+        let told = UnreachableSegments::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
         assert!(told.ends_with("(missing); no topic has records in them"), "{told}");
     }
 }

@@ -7,8 +7,8 @@ use chronik_format::ids::LaneId;
 use chronik_store::SharedStore;
 use tokio_util::sync::CancellationToken;
 
-use super::Ownership;
-use super::fenced::{Above, Ends, Remains, above_cut, ends};
+use super::BucketOwnership;
+use super::fenced::{FencingReport, PartitionEnds, RecordsAbove, above_cut, ends};
 use crate::lane::Lane;
 
 /// How long the next owner may take from its claim to its first checkpoint.
@@ -16,12 +16,12 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often that checkpoint is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What it takes to say them.
-pub struct Farewell {
+/// Waits for the new owner's cut.
+pub struct FencingReporter {
     /// The bucket.
     pub store: SharedStore,
     /// The right that was lost.
-    pub ownership: Ownership,
+    pub ownership: BucketOwnership,
     pub lane_id: LaneId,
     /// What it held.
     pub lane: Lane,
@@ -29,9 +29,9 @@ pub struct Farewell {
     pub data_dir: PathBuf,
 }
 
-impl Farewell {
-    /// To be said once nothing is acknowledged any more. Cut short when cancelled.
-    pub async fn say(self, cancel: &CancellationToken) -> Remains {
+impl FencingReporter {
+    /// The report, to be made once nothing is acknowledged any more. Cut short when cancelled.
+    pub async fn report(self, cancel: &CancellationToken) -> FencingReport {
         let own = self.ownership.incarnation();
         let by = self.ownership.fenced_by().unwrap_or(own);
         tracing::error!(
@@ -44,10 +44,10 @@ impl Farewell {
             () = tokio::time::sleep(TIMEOUT) => None,
             () = cancel.cancelled() => None,
         };
-        Remains { own, by, data_dir: self.data_dir, ends, above }
+        FencingReport { own, by, data_dir: self.data_dir, ends, above }
     }
 
-    async fn above(&self, ends: &Ends) -> Vec<Above> {
+    async fn above(&self, ends: &PartitionEnds) -> Vec<RecordsAbove> {
         loop {
             match above_cut(&self.store, &self.ownership, self.lane_id, ends).await {
                 Ok(Some(above)) => return above,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use chronik_format::ids::PartitionId;
 
-use super::Broker;
+use super::BrokerContext;
 use super::error::ApiError;
 use crate::lane::tail::{PartitionTail, TopicView};
 
 /// A partition of a living topic.
 #[derive(Clone)]
-pub struct Place {
+pub struct LivePartition {
     pub topic: Arc<TopicView>,
     /// The partition's number.
     pub partition: PartitionId,
@@ -18,7 +18,7 @@ pub struct Place {
     pub tail: Arc<PartitionTail>,
 }
 
-impl Place {
+impl LivePartition {
     /// A partition by its number.
     pub fn of(topic: &Arc<TopicView>, partition: PartitionId) -> Result<Self, ApiError> {
         let tail = topic.partition(partition).ok_or(ApiError::UnknownPartition)?.clone();
@@ -38,10 +38,10 @@ impl Place {
     }
 }
 
-impl Broker {
+impl BrokerContext {
     /// The partition of a topic's name and a number.
-    pub fn place(&self, topic: &str, partition: PartitionId) -> Result<Place, ApiError> {
+    pub fn place(&self, topic: &str, partition: PartitionId) -> Result<LivePartition, ApiError> {
         let topics = self.lane.topics();
-        Place::of(topics.named(topic).ok_or(ApiError::UnknownTopic)?, partition)
+        LivePartition::of(topics.named(topic).ok_or(ApiError::UnknownTopic)?, partition)
     }
 }

@@ -21,7 +21,7 @@ pub const VERSION: u32 = 0;
 
 /// Whose place it is, and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct PlaceHead {
     pub lane: LaneId,
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
@@ -35,7 +35,7 @@ pub struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownVersion(pub u32);
 
-impl Head {
+impl PlaceHead {
     /// The bytes of a head.
     pub fn encode(&self, magic: &[u8; 8]) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
@@ -83,10 +83,10 @@ pub fn fuzz_head(bytes: &[u8]) {
     let mut head = [0; HEAD_BYTES];
     let length = bytes.len().min(HEAD_BYTES);
     head[..length].copy_from_slice(&bytes[..length]);
-    let _ = Head::decode(magic, &head);
+    let _ = PlaceHead::decode(magic, &head);
     let crc = crc32c::crc32c(&head[..CRC_AT]);
     head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-    if let Ok(Some(decoded)) = Head::decode(magic, &head) {
+    if let Ok(Some(decoded)) = PlaceHead::decode(magic, &head) {
         assert_eq!(decoded.encode(magic), head);
     }
 }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn golden_file() {
-        let head = Head {
+        let head = PlaceHead {
             lane: LaneId(1),
             incarnation: Incarnation(2),
             number: 3,
@@ -111,18 +111,18 @@ mod tests {
         };
         let bytes = head.encode(&MAGIC);
         chronik_format::golden::check("place-head-v0.bin", &bytes);
-        assert_eq!(Head::decode(&MAGIC, &bytes), Ok(Some(head)));
+        assert_eq!(PlaceHead::decode(&MAGIC, &bytes), Ok(Some(head)));
     }
 
     #[test]
     fn another_version_is_not_damage_and_another_kind_of_place_is_none_of_ours() {
-        let head = Head { lane: LaneId(0), incarnation: Incarnation(1), number: 1, fields: [0; 3] };
+        let head = PlaceHead { lane: LaneId(0), incarnation: Incarnation(1), number: 1, fields: [0; 3] };
         let mut bytes = head.encode(&MAGIC);
-        assert_eq!(Head::decode(b"ChronikY", &bytes), Ok(None));
+        assert_eq!(PlaceHead::decode(b"ChronikY", &bytes), Ok(None));
         bytes[8] = 1;
         let crc = crc32c::crc32c(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Head::decode(&MAGIC, &bytes), Err(UnknownVersion(1)));
+        assert_eq!(PlaceHead::decode(&MAGIC, &bytes), Err(UnknownVersion(1)));
     }
 
     proptest! {
@@ -130,11 +130,11 @@ mod tests {
         fn a_head_is_read_back_and_any_flipped_bit_is_noticed(
             lane: u32, incarnation: u32, number: u64, fields: [u64; 3], bit in 0..HEAD_BYTES * 8,
         ) {
-            let head = Head { lane: LaneId(lane), incarnation: Incarnation(incarnation), number, fields };
+            let head = PlaceHead { lane: LaneId(lane), incarnation: Incarnation(incarnation), number, fields };
             let mut bytes = head.encode(&MAGIC);
-            prop_assert_eq!(Head::decode(&MAGIC, &bytes), Ok(Some(head)));
+            prop_assert_eq!(PlaceHead::decode(&MAGIC, &bytes), Ok(Some(head)));
             bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert_eq!(Head::decode(&MAGIC, &bytes), Ok(None));
+            prop_assert_eq!(PlaceHead::decode(&MAGIC, &bytes), Ok(None));
         }
 
         #[test]
