@@ -1,10 +1,10 @@
 //! The Kafka broker: owns the write-ahead log, the lane's state and the catalog.
 //!
-//! A record's way: `api` checks it on its connection's task, [`lane`] orders it, [`wal`] makes it durable, [`state`]
-//! applies it; later [`publish`] puts it into a segment and tells readers, [`indexing`] has it archived, and
-//! [`reading`] finds it wherever it lies. [`gc`] deletes objects that nothing refers to any more. [`startup`] is the
+//! A record's way: `api` checks it on its connection's task, `lane` orders it, [`wal`] makes it durable, [`state`]
+//! applies it; later `publish` puts it into a segment and exports the catalog, `indexing` has it archived, and
+//! `reading` finds it wherever it lies. `gc` deletes objects that nothing refers to any more. `startup` is the
 //! way back, from the data directory or from the bucket, and [`ownership`] decides whose the bucket is.
-//! [`RunningBroker`] puts all of it together, [`run`] makes a process of it.
+//! [`RunningBroker`] puts all of it together, `run` makes a process of it.
 
 mod api;
 mod broker;

@@ -2,7 +2,7 @@
 //!
 //! A [`QueryService`] holds no state but caches: what to look at comes from the catalog, records come from segments
 //! and from the broker's tail, candidates from archives. `search` has the walk of a search, `http` what goes over the
-//! wire, and [`run`] makes a process of it.
+//! wire, and [`run()`] makes a process of it.
 
 mod answer_room;
 mod archive;

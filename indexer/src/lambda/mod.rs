@@ -4,8 +4,8 @@
 //! (`ReportBatchItemFailures` has to be on). So a message is acknowledged as in the loop: when its result is in the
 //! inbox. A message that no indexer can work on fails each time, until the queue moves it to its dead letters.
 //!
-//! Time is respected by the [`InvocationDeadline`]: at half of it no further run is begun, and what there is becomes
-//! the result; shortly before its end the rest is given back. Memory is respected by the runner, whose limit follows
+//! Time is respected by `deadline`: at half of it no further run is begun, and what there is becomes
+//! the result; shortly before its end the rest is returned to the queue. Memory is respected by the runner, whose limit follows
 //! the function's size, and `/tmp` by never writing to it.
 
 mod batch;

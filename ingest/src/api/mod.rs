@@ -1,7 +1,8 @@
 //! The Kafka APIs, one a file, and the one table of what is served.
 //!
-//! A handler turns a decoded request into a response: [`place`] finds the partitions it names, [`error`] is the one map
-//! from our errors to Kafka's codes. There is one broker, so it leads everything, and every topic has one replica.
+//! A handler turns a decoded request into a response: [`live_partition`] finds the partitions it names, [`error`] is
+//! the one map from our errors to Kafka's codes. There is one broker, so it leads everything, and every topic has one
+//! replica.
 
 mod create_topics;
 mod delete_topics;

@@ -3,7 +3,7 @@
 //! A new one makes sure that the last one is gone ([`takeover`]), claims the bucket, and from then on shows that it
 //! lives ([`heartbeat`]). It asks for the claim above its own again and again ([`BucketOwnership`]); once there is one,
 //! it stops at once and says what it leaves behind ([`fencing_reporter`], [`fenced`]). While it can't know, because it
-//! was suspended, it acknowledges nothing ([`Presence`]).
+//! was suspended, it acknowledges nothing (`Presence`).
 
 pub mod claim;
 pub mod fenced;

@@ -10,7 +10,7 @@
 //!
 //! A checkpoint or segment that is damaged is passed over, and named: an older checkpoint and the command logs above it
 //! lead to the same state. What could not be reached that way counts as loss, and is never passed over silently. Nor is
-//! a registered segment that is gone or cut ([`unreachable`]), however far below the checkpoint it lies.
+//! a registered segment that is gone or cut ([`mod@unreachable`]), however far below the checkpoint it lies.
 
 mod chain;
 mod fork;

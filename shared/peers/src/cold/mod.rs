@@ -1,7 +1,7 @@
 //! Old records, straight from the bucket.
 //!
 //! A [`BucketReader`] goes from the catalog's run to the segment's directory, and from there to checked batches. Across
-//! processes [`routes`] serves a reader over HTTP, and [`RemoteReaders`] asks several of them.
+//! processes [`routes()`] serves a reader over HTTP, and [`RemoteReaders`] asks several of them.
 
 mod bucket;
 mod fault;

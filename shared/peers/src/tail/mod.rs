@@ -1,7 +1,7 @@
 //! Records that the broker still serves itself: everything from the end of the last segment that the catalog's
 //! `latest` names, onward.
 //!
-//! In one process a search asks the broker directly. Across processes [`routes`] serves a tail over HTTP, a
+//! In one process a search asks the broker directly. Across processes [`routes()`] serves a tail over HTTP, a
 //! [`RemoteTail`] asks for it there, and a [`FollowedTail`] keeps a copy of what searches are about.
 
 mod copies;

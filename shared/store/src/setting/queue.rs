@@ -20,6 +20,7 @@ pub struct QueueSettings {
     #[arg(long = "queue", env = "CHRONIK_QUEUE", value_name = "KIND", default_value = "embedded", value_parser = kind)]
     pub queue: QueueKind,
     /// URL of the SQS queue, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME; it needs a dead-letter queue
+    #[allow(rustdoc::bare_urls, reason = "this is the text of --help")]
     #[arg(long, env = "SQS_QUEUE_URL", value_name = "URL")]
     pub sqs_queue_url: Option<QueueAddress>,
     /// Where SQS is reached [default: the server in the queue's URL]
