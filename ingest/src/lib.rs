@@ -1,9 +1,9 @@
 //! The Kafka broker: owns the write-ahead log, the lane's state and the catalog.
 //!
-//! A record's way: `api` checks it on its connection's task, `lane` orders it, [`wal`] makes it durable, [`state`]
-//! applies it; later `publish` puts it into a segment and exports the catalog, `indexing` has it archived, and
-//! `reading` finds it wherever it lies. `gc` deletes objects that nothing refers to any more. `startup` is the
-//! way back, from the data directory or from the bucket, and [`ownership`] decides whose the bucket is.
+//! A record's way: `api` checks it on its connection's task, `lane` orders it, the [`mod@log`] makes it durable
+//! ([`wal`]), [`state`] applies it; later `publish` puts it into a segment and exports the catalog, `indexing` has it
+//! archived, and `reading` finds it wherever it lies. `gc` deletes objects that nothing refers to any more. `startup` is
+//! the way back, from the data directory or from the bucket, and [`ownership`] decides whose the bucket is.
 //! [`RunningBroker`] puts all of it together, `run` makes a process of it.
 
 mod api;
@@ -15,6 +15,7 @@ mod gc;
 mod http;
 mod indexing;
 mod lane;
+pub mod log;
 mod metrics;
 pub mod ownership;
 mod publish;

@@ -10,9 +10,9 @@ use chronik_peers::cold::{ColdError, SharedColdReader};
 use crate::lane::Lane;
 use crate::lane::stretch::Stretch;
 use crate::lane::tail::{BatchBytes, BelowTail, TailRead, TopicView};
+use crate::log::{Frame, FrameError, LogReader};
 use crate::metrics::FetchMetrics;
 use crate::state::command::{Append, Command, CommandError};
-use crate::wal::{Frame, WalError, WalReader};
 
 /// Bytes of records that are read at once to see when they happened, unless a single batch is larger.
 const TIME_BYTES: usize = 1 << 20;
@@ -23,9 +23,9 @@ const LOG_BYTES: u64 = 8 << 20;
 /// Why acknowledged records could not be read. Always worth another try; never a reason to skip one.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The write-ahead log could not be read.
+    /// The log could not be read.
     #[error(transparent)]
-    Wal(#[from] WalError),
+    Log(#[from] FrameError),
     /// The bucket could not be read.
     #[error(transparent)]
     Cold(#[from] ColdError),
@@ -80,9 +80,9 @@ impl RecordReader {
         let here = match tail.read(from, max_bytes) {
             Ok(TailRead::Held(batches)) => Some(batches),
             Ok(TailRead::Logged(stretches)) => {
-                let (wal, topic) = (self.lane.wal().clone(), topic.id);
+                let (log, topic) = (self.lane.log().clone(), topic.id);
                 let mut read = LogRead::new(topic, partition, from, max_bytes);
-                aside(move || read.run(&wal, &stretches)).await??
+                aside(move || read.run(&*log, &stretches)).await??
             }
             Err(BelowTail { .. }) => None,
         };
@@ -176,7 +176,7 @@ pub(crate) struct LogRead {
     batches: Vec<BatchBytes>,
     bytes: usize,
     /// What could not be read before anything was found.
-    damage: Option<WalError>,
+    damage: Option<FrameError>,
 }
 
 /// How a read goes on after a frame.
@@ -195,10 +195,14 @@ impl LogRead {
     /// Whole batches, the first one containing `from`, from stretches that hold it; at most about `max_bytes`, but at
     /// least one; what comes before a failure, which is an error only for who asks for what lies in it: what lies
     /// before the one asked for does not matter. `None` if the log has been released there meanwhile.
-    pub(crate) fn run(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Option<Vec<BatchBytes>>, ReadError> {
-        match self.look_through(wal, stretches) {
+    pub(crate) fn run(
+        &mut self,
+        log: &dyn LogReader,
+        stretches: &[Stretch],
+    ) -> Result<Option<Vec<BatchBytes>>, ReadError> {
+        match self.look_through(log, stretches) {
             _ if !self.batches.is_empty() => Ok(Some(std::mem::take(&mut self.batches))),
-            Err(ReadError::Wal(WalError::Absent { .. })) => Ok(None),
+            Err(ReadError::Log(FrameError::Absent { .. })) => Ok(None),
             Err(error) => Err(error),
             Ok(step) => match (self.damage.take(), step) {
                 (Some(damage), _) => Err(damage.into()),
@@ -208,17 +212,14 @@ impl LogRead {
         }
     }
 
-    fn look_through(&mut self, wal: &WalReader, stretches: &[Stretch]) -> Result<Step, ReadError> {
+    fn look_through(&mut self, log: &dyn LogReader, stretches: &[Stretch]) -> Result<Step, ReadError> {
         let mut bytes_read = 0;
         for stretch in stretches {
-            let mut frames = match stretch.position {
-                Some(position) => wal.frames_at(stretch.first, position, stretch.last),
-                None => wal.frames(stretch.first, stretch.last),
-            };
-            while let Some(frame) = frames.next() {
+            let mut frames = log.frames(stretch.first, stretch.position, stretch.last);
+            while let Some(frame) = frames.next_frame() {
                 let frame = match frame {
                     Ok(frame) => frame,
-                    Err(damage @ WalError::Damaged { .. }) if self.batches.is_empty() => {
+                    Err(damage @ FrameError::Damaged(_)) if self.batches.is_empty() => {
                         self.damage.get_or_insert(damage);
                         frames.go_on()?;
                         continue;

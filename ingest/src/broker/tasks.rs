@@ -14,7 +14,7 @@ use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::gc::{DeletionParts, ObjectDeletion};
 use crate::indexing::{IndexLimits, IndexingHandle, IndexingParts, JobOrigin};
-use crate::lane::owner::{LaneLog, LaneSettings, Owner};
+use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::replay::Replayed;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
@@ -26,6 +26,7 @@ use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::segments::SegmentShipper;
 use crate::startup;
 use crate::startup::continuity::LogEnd;
+use crate::wal::WalLog;
 
 /// How soon the claims are asked for again while nothing is acknowledged before they answer.
 const DOUBT_RETRY: Duration = Duration::from_millis(500);
@@ -90,7 +91,7 @@ impl<'a> BrokerTasks<'a> {
     pub fn own_lane(
         &mut self,
         replayed: Replayed,
-        log: LaneLog,
+        log: WalLog,
     ) -> Result<(Lane, mpsc::UnboundedReceiver<ShipOrder>), IngestError> {
         let settings = &self.parts.settings;
         let (orders, ordered) = mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-//! Frames on their way: one that is being put together, and those between write-ahead log and application.
+//! Frames on their way: one that is being put together, and those between log and application.
 
 use bytes::{Bytes, BytesMut};
 use chronik_format::batch;
@@ -8,9 +8,9 @@ use super::ship_policy::FrameWeight;
 use super::stage::Stamp;
 use super::tail::BatchBytes;
 use super::{Appended, LaneError, ProducedBatch, Reply};
+use crate::log::Frame;
 use crate::state::apply::Applied;
 use crate::state::command::{Append, Command, Producer};
-use crate::wal::Frame;
 
 /// Bytes of commands and batches that go into one frame; what is larger has one of its own.
 const FRAME_BYTES: usize = 1 << 20;
@@ -25,7 +25,7 @@ pub struct OpenFrame {
     batch_bytes: usize,
 }
 
-/// A frame between write-ahead log and application.
+/// A frame between log and application.
 pub struct InFlight {
     pub index: LogIndex,
     pub commands: Vec<Command>,
@@ -89,7 +89,7 @@ impl OpenFrame {
         self.batches.push(stamped(&produced.bytes, stamp, append_time));
     }
 
-    /// The frame for the write-ahead log, and what is needed once it is durable.
+    /// The frame for the log, and what is needed once it is committed.
     pub fn close(self, index: LogIndex, incarnation: Incarnation) -> (Frame, InFlight) {
         let command_bytes = self.encoded.len() as u64;
         let parts = |batch: &BatchBytes| [batch.head.clone(), batch.body.clone()];

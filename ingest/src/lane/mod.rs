@@ -1,7 +1,7 @@
 //! The lane: one ordered log of commands and the state that results from it.
 //!
 //! A request enters through a [`Lane`]. The [`owner`] task stages it ([`stage`]), puts it into a frame, and hands the frame to
-//! the write-ahead log; once the log says that the frame is durable, the owner applies it to the state, publishes what
+//! the [`log`](crate::log); once that says that the frame is committed, the owner applies it to the state, publishes what
 //! others may see ([`tail`]), and answers. It also draws the borders between segments ([`ship_policy`]).
 
 mod frame;
@@ -26,10 +26,10 @@ use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::lane::presence::Presence;
+use crate::log::SharedLogReader;
 use crate::state::LaneState;
 use crate::state::apply::{Applied, Refusal};
 use crate::state::command::{Append, Command};
-use crate::wal::WalReader;
 
 use self::tail::TopicTable;
 
@@ -149,7 +149,7 @@ pub struct Lane {
     topics: Arc<ArcSwap<TopicTable>>,
     progress: watch::Receiver<Progress>,
     checkpoint_turn: Arc<Semaphore>,
-    wal: WalReader,
+    log: SharedLogReader,
     presence: Arc<Presence>,
 }
 
@@ -234,9 +234,9 @@ impl Lane {
         let _ = self.checkpoint_turn.acquire().await;
     }
 
-    /// Reads from the write-ahead log.
-    pub fn wal(&self) -> &WalReader {
-        &self.wal
+    /// Reads from the log.
+    pub fn log(&self) -> &SharedLogReader {
+        &self.log
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, LaneGone> {

@@ -20,11 +20,11 @@ use super::waiting::{Arrival, Waiting};
 use super::{Appended, Checkpoint, Lane, LaneError, ProducedBatch, Progress, Reply, Request, ShipOrder};
 use crate::clock::now_ms;
 use crate::lane::presence::Presence;
+use crate::log::{FramePlace, Log, LogEvent, NoRoom, Purpose};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
 use crate::state::apply::Applied;
 use crate::state::command::{Append, Command};
-use crate::wal::{NoRoom, Purpose, WalError, WalHandle, WalReader, Written};
 
 /// What a command takes in the log besides its batch, the frame's header included, generously.
 const OVERHEAD_BYTES: u64 = 128;
@@ -43,26 +43,15 @@ pub struct LaneSettings {
     pub tail_bytes_max: usize,
 }
 
-/// The write-ahead log's side of the owner.
-pub struct LaneLog {
-    /// Takes frames.
-    pub wal: WalHandle,
-    /// Reads frames and batches.
-    pub reader: WalReader,
-    /// What has become durable, in order.
-    pub written: mpsc::UnboundedReceiver<Result<Written, WalError>>,
-}
-
 /// The partitions that have grown in one round.
 type Grown = HashMap<(TopicId, PartitionId), Arc<PartitionTail>>;
 
 /// The owner's work; [`Owner::run`] is its life.
-pub struct Owner {
+pub struct Owner<L> {
     incarnation: Incarnation,
     state: LaneState,
     stage: Stage,
-    wal: WalHandle,
-    written: mpsc::UnboundedReceiver<Result<Written, WalError>>,
+    log: L,
     requests: mpsc::UnboundedReceiver<Request>,
     in_flight: VecDeque<InFlight>,
     waiting: Waiting,
@@ -79,12 +68,12 @@ pub struct Owner {
     metrics: LaneMetrics,
 }
 
-impl Owner {
+impl<L: Log> Owner<L> {
     /// An owner that goes on where the replay ended, and the handle to it. Segments are ordered through `ship`.
     pub fn new(
         settings: LaneSettings,
         replayed: Replayed,
-        log: LaneLog,
+        log: L,
         ship: mpsc::UnboundedSender<ShipOrder>,
         metrics: LaneMetrics,
     ) -> (Self, Lane) {
@@ -99,7 +88,7 @@ impl Owner {
             topics: topics.clone(),
             progress: progress_seen,
             checkpoint_turn: checkpoint_turn.clone(),
-            wal: log.reader,
+            log: log.reader(),
             presence: Arc::new(Presence::new(Duration::MAX, None)),
         };
         let now = Instant::now();
@@ -109,8 +98,7 @@ impl Owner {
             next_index: state.applied + 1,
             state,
             stage: Stage::default(),
-            wal: log.wal,
-            written: log.written,
+            log,
             requests: inbox,
             in_flight: VecDeque::new(),
             waiting: Waiting::default(),
@@ -141,14 +129,13 @@ impl Owner {
 
     /// Serves until cancelled, then until everything in flight is applied; or ends at once if the log fails or the
     /// bucket is lost.
-    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), WalError> {
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), L::Error> {
         loop {
             let due = self.unshipped.due_at();
             tokio::select! {
                 biased;
                 () = self.ended.cancelled() => return Ok(()),
-                Some(written) = self.written.recv() => self.take_written(written?),
-                decided = self.wal.decided(), if !self.waiting.is_empty() => self.take_decided(decided),
+                Some(event) = self.log.event() => self.take_event(event?),
                 () = sleep_until(self.waiting.until()) => self.refuse_late(),
                 request = self.requests.recv() => match request {
                     Some(request) => self.take_requests(request),
@@ -166,14 +153,21 @@ impl Owner {
             tokio::select! {
                 biased;
                 () = self.ended.cancelled() => return Ok(()),
-                written = self.written.recv() => match written {
-                    Some(written) => self.take_written(written?),
+                event = self.log.event() => match event {
+                    Some(event) => self.take_event(event?),
                     None => break,
                 },
             }
         }
-        self.wal.close();
+        self.log.close();
         Ok(())
+    }
+
+    fn take_event(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Committed { places, fsync } => self.take_committed(places, fsync),
+            LogEvent::Room(decided) => self.take_decided(decided),
+        }
     }
 
     /// Puts all requests that wait into frames and hands those to the log.
@@ -264,12 +258,12 @@ impl Owner {
     }
 
     /// Room for a command and its batch, unless others wait for some already: what can wait keeps its order.
-    fn reserve(&self, bytes: usize, purpose: Purpose) -> Result<(), NoRoom> {
+    fn reserve(&mut self, bytes: usize, purpose: Purpose) -> Result<(), NoRoom> {
         let bytes = bytes as u64 + OVERHEAD_BYTES;
         if purpose == Purpose::Append && !self.waiting.is_empty() {
             return Err(NoRoom::Allocating { bytes });
         }
-        self.wal.reserve(bytes, purpose)
+        self.log.reserve(bytes, purpose)
     }
 
     /// Has a request wait if there will be room for it.
@@ -311,27 +305,27 @@ impl Owner {
         }
         let (frame, in_flight) = frame.close(self.next_index, self.incarnation);
         self.next_index += 1;
-        self.wal.append(frame);
+        self.log.append(frame);
         self.in_flight.push_back(in_flight);
     }
 
-    /// Applies what has become durable, publishes it, and answers.
-    fn take_written(&mut self, written: Written) {
-        self.metrics.fsync_seconds.observe(written.fsync.as_secs_f64());
+    /// Applies what was committed, publishes it, and answers.
+    fn take_committed(&mut self, places: Vec<FramePlace>, fsync: Duration) {
+        self.metrics.fsync_seconds.observe(fsync.as_secs_f64());
         let _apply = self.metrics.apply_seconds.start_timer();
         let mut catalog_changed = false;
         let mut grown = Grown::new();
         let now = Instant::now();
-        for place in written.places {
+        for place in places {
             let Some(frame) = self.in_flight.pop_front() else { break };
-            debug_assert_eq!(frame.index, place.index, "the log writes frames in order");
+            debug_assert_eq!(frame.index, place.index, "the log commits frames in order");
             if self.unshipped.is_full_before(&frame.weight) {
                 self.order_segment(self.state.applied, false);
             }
             self.unshipped.add(&frame.weight, now);
             self.checkpoint_command_bytes += frame.command_bytes;
             catalog_changed |= frame.commands.iter().any(|command| !matches!(command, Command::Append(_)));
-            let span = self.memory.stretches.next_frame(&place, frame.weight.bytes);
+            let span = self.memory.stretches.next_frame(&place);
             self.apply(frame, span, &mut grown);
         }
         self.shrink();
@@ -457,7 +451,7 @@ impl Owner {
         }
         self.memory.release(up_to, stretches);
         self.shrink();
-        self.wal.recycle(up_to);
+        self.log.purge(up_to);
     }
 }
 
@@ -481,3 +475,6 @@ async fn sleep_until(due: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

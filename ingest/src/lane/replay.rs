@@ -1,4 +1,4 @@
-//! A lane's way back from its local files: the newest checkpoint, then the frames of the write-ahead log.
+//! A lane's way back from its local files: the newest checkpoint, then the frames of the log.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,9 @@ use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 use super::ship_policy::FrameWeight;
 use super::stretch::{StretchMemory, Stretches};
 use super::tail::TopicTable;
+use crate::log::{Frame, FramePlace};
 use crate::state::LaneState;
 use crate::state::command::{Command, CommandError};
-use crate::wal::{Frame, FramePlace};
 
 /// Memory for where the log has which batches, bytes, until the owner sets its own limit.
 const STRETCHES_MEMORY_MAX: usize = 8 << 20;
@@ -58,7 +58,7 @@ impl Replay {
         }
         let batch_bytes: usize = frame.batches.iter().map(Bytes::len).sum();
         let weight = FrameWeight::of(&commands, frame.commands.len() as u64, batch_bytes as u64);
-        let span = self.stretches.next_frame(&place, weight.bytes);
+        let span = self.stretches.next_frame(&place);
         for command in &commands {
             if let Command::Append(append) = command {
                 let tail = self.tails.entry((append.topic, append.partition)).or_default();

@@ -1,11 +1,11 @@
-//! Where in the write-ahead log the batches lie that memory has no room for: not each, but stretches of the log, as few
+//! Where in the log the batches lie that memory has no room for: not each, but stretches of the log, as few
 //! as memory allows.
 
 use std::collections::VecDeque;
 
 use chronik_format::ids::{LogIndex, Offset};
 
-use crate::wal::{FRAME_HEADER_BYTES, FramePlace};
+use crate::log::FramePlace;
 
 /// Neighbouring batches of a partition share a stretch as long as it takes no more of the log than this, bytes.
 const STRETCH_BYTES: u64 = 256 << 10;
@@ -144,10 +144,10 @@ impl StretchMemory {
         Self { memory_max, over_from: memory_max, ..self }
     }
 
-    /// Where the next frame of the log lies, which has so many bytes of commands and batches.
-    pub fn next_frame(&mut self, place: &FramePlace, bytes: u64) -> FrameSpan {
+    /// Where the next frame of the log lies.
+    pub fn next_frame(&mut self, place: &FramePlace) -> FrameSpan {
         let start = self.log_bytes;
-        self.log_bytes += bytes + FRAME_HEADER_BYTES as u64;
+        self.log_bytes += place.length;
         FrameSpan { index: place.index, position: place.position, start, end: self.log_bytes }
     }
 

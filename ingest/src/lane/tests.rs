@@ -17,10 +17,11 @@ use super::stretch::{FrameSpan, StretchMemory};
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TailRead};
 use super::*;
 use crate::disk::memory::MemoryDisk;
+use crate::log::{Frame, FrameError, FramePlace, Purpose};
 use crate::reading::{LogRead, ReadError};
 use crate::state::command::{Append, CreateTopic};
 use crate::state::topic_config::TopicConfig;
-use crate::wal::{self, Floor, Frame, Purpose, WalError, WalHandle, WalOptions, Written};
+use crate::wal::{self, Floor, WalError, WalHandle, WalOptions, WalReader, Written};
 
 const PARTITIONS: usize = 4;
 const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(1));
@@ -97,8 +98,7 @@ impl World {
         self.wal.reserve_waiting(length, Purpose::Append).unwrap();
         self.wal.append(frame);
         let place = self.written.recv().unwrap().unwrap().places[0];
-        let bytes = length - wal::FRAME_HEADER_BYTES as u64;
-        self.memory.stretches.next_frame(&place, bytes)
+        self.memory.stretches.next_frame(&place)
     }
 
     /// One frame with a batch for each of these partitions, of so many records.
@@ -286,7 +286,7 @@ fn a_read_ends_before_a_damaged_frame_and_only_what_lies_in_it_can_not_be_read()
             for from in [2 * frame, 2 * frame + 1].into_iter().filter(|from| !is_cut || *from >= 2) {
                 match read(from) {
                     Ok(batches) => assert_eq!(batches.unwrap().len(), readable, "from {from}"),
-                    Err(ReadError::Wal(WalError::Damaged { .. })) => assert_eq!(readable, 0, "from {from}"),
+                    Err(ReadError::Log(FrameError::Damaged(_))) => assert_eq!(readable, 0, "from {from}"),
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -308,8 +308,8 @@ fn memory_stays_within_its_limit_however_much_the_log_holds() {
     let mut memory = TailMemory::new(MEMORY_MAX, StretchMemory::new(MEMORY_MAX));
     let bytes = BatchBytes { head: Bytes::from_static(&[0; 61]), body: Bytes::from_static(&[0; 100]) };
     for at in 0..400_000_u64 {
-        let place = wal::FramePlace { index: at + 2, file: 1, position: 4096 + at * 300 };
-        let frame = memory.stretches.next_frame(&place, 221);
+        let place = FramePlace { index: at + 2, file: 1, position: 4096 + at * 300, length: 269 };
+        let frame = memory.stretches.next_frame(&place);
         let partition = (at * at) as usize % MANY;
         let tail = topics.partition(TOPIC, partition as PartitionId).unwrap();
         let base_offset = tail.bounds().end;
@@ -351,8 +351,8 @@ fn a_day_without_the_bucket_stays_within_the_memory_that_there_is() {
             orders += 1;
         }
         unshipped.add(&weight, now);
-        let place = wal::FramePlace { index: second + 2, file: 1, position: 4096 };
-        let frame = memory.stretches.next_frame(&place, weight.bytes);
+        let place = FramePlace { index: second + 2, file: 1, position: 4096, length: weight.bytes + 48 };
+        let frame = memory.stretches.next_frame(&place);
         for at in 0..HELD {
             let tail = topics.partition(TOPIC, ((second as usize * HELD + at) % MANY) as PartitionId).unwrap();
             let base_offset = tail.bounds().end;

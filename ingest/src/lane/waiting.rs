@@ -1,4 +1,4 @@
-//! What waits until the write-ahead log has allocated a file.
+//! What waits until the log has room.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -60,7 +60,7 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio_util::sync::{CancellationToken, DropGuard};
 
-    use super::super::owner::{LaneLog, LaneSettings, Owner};
+    use super::super::owner::{LaneSettings, Owner};
     use super::super::replay::Replay;
     use super::super::ship_policy::ShipLimits;
     use super::super::{Appended, Lane, LaneError, ProducedBatch};
@@ -94,14 +94,12 @@ mod tests {
                 WalOptions { file_bytes: FILE_BYTES, ..WalOptions::new("/wal", "/wal.mark", LaneId(0), INCARNATION) };
             wal::create(&disk, &options, 0).unwrap();
             let opened = wal::open(Arc::new(disk.clone()), options, Floor::default(), &mut |_, _| Ok(())).unwrap();
-            let (sender, written) = mpsc::unbounded_channel();
-            let wal = opened.writer.start(move |report| drop(sender.send(report))).unwrap();
-            let log = LaneLog { wal, reader: opened.reader, written };
             let ship = ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) };
             let settings = LaneSettings { incarnation: INCARNATION, ship, tail_bytes_max: 1 << 16 };
             let (ship, orders) = mpsc::unbounded_channel();
             let replayed = Replay::new(LaneState::new(INCARNATION)).finish();
-            let (owner, lane) = Owner::new(settings, replayed, log, ship, LaneMetrics::new(&Metrics::new()));
+            let (owner, lane) =
+                Owner::new(settings, replayed, opened.start().unwrap(), ship, LaneMetrics::new(&Metrics::new()));
             let stop = CancellationToken::new();
             tokio::spawn(owner.run(stop.clone()));
             let config = TopicConfig::default();

@@ -23,13 +23,13 @@ use uuid::Uuid;
 
 use crate::clock::now_ms;
 use crate::lane::{Checkpoint, Lane, LaneError, LaneGone, ShipOrder};
+use crate::log::{Frame, FrameError, LogReader};
 use crate::metrics::ShipMetrics;
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
 use crate::state::apply::Refusal;
 use crate::state::checkpoint;
 use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
-use crate::wal::{Frame, WalError, WalReader};
 
 /// Segments that are uploaded at the same time; each is held in memory meanwhile. While uploads fail none is built
 /// ahead.
@@ -46,7 +46,7 @@ const CHECKPOINT_WAIT: Duration = Duration::from_secs(5 * 60);
 pub enum ShipError {
     /// The log does not give back what is to be shipped.
     #[error(transparent)]
-    Wal(#[from] WalError),
+    Log(#[from] FrameError),
     /// A frame in the log has commands that can't be read.
     #[error("frame {index}: {source}")]
     Command {
@@ -209,7 +209,7 @@ impl SegmentShipper {
     }
 
     pub(crate) fn build(&self, first: LogIndex, last: LogIndex) -> Result<BuiltSegment, ShipError> {
-        let (partitions, log) = read_range(self.lane.wal(), first, last)?;
+        let (partitions, log) = read_range(&**self.lane.log(), first, last)?;
         let header =
             SegmentHeader { cluster: self.cluster, incarnation: self.incarnation, lane: self.lane_id, first, last };
         Ok(segment::build(header, partitions, &log)?)
@@ -316,13 +316,13 @@ impl SegmentShipper {
 
 /// Reads a range of the log, and groups its batches by partition.
 pub fn read_range(
-    wal: &WalReader,
+    log: &dyn LogReader,
     first: LogIndex,
     last: LogIndex,
 ) -> Result<(Vec<PartitionBatches>, Vec<LogEntry>), ShipError> {
     let mut partitions: BTreeMap<(TopicId, PartitionId), Vec<Bytes>> = BTreeMap::new();
-    let mut log = Vec::new();
-    for frame in wal.frames(first, last) {
+    let (mut entries, mut frames) = (Vec::new(), log.frames(first, None, last));
+    while let Some(frame) = frames.next_frame() {
         let frame = frame?;
         let commands =
             Command::decode_all(&frame.commands).map_err(|source| ShipError::Command { index: frame.index, source })?;
@@ -335,13 +335,13 @@ pub fn read_range(
                 partitions.entry(partition).or_default().push(batch);
             }
         }
-        log.push(LogEntry { index: frame.index, epoch: frame.epoch, commands: frame.commands });
+        entries.push(LogEntry { index: frame.index, epoch: frame.epoch, commands: frame.commands });
     }
     let partitions = partitions
         .into_iter()
         .map(|((topic, partition), batches)| PartitionBatches { topic, partition, batches })
         .collect();
-    Ok((partitions, log))
+    Ok((partitions, entries))
 }
 
 fn contiguous(frame: &Frame) -> Bytes {

@@ -14,8 +14,8 @@ use chronik_format::segment::{self, SegmentError, SegmentHeader, SegmentReader};
 use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
 
+use crate::log::SharedLogReader;
 use crate::publish::segments::{self, ShipError};
-use crate::wal::WalReader;
 
 /// Why nothing may be shipped from the data directory.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +92,7 @@ pub struct LogEnd {
     /// The last index.
     pub end: LogIndex,
     /// Its frames.
-    pub log: WalReader,
+    pub log: SharedLogReader,
 }
 
 impl LogEnd {
@@ -167,7 +167,7 @@ impl LogEnd {
         };
         let frames = self.log.clone();
         let ours = tokio::task::spawn_blocking(move || {
-            let (partitions, log) = segments::read_range(&frames, header.first, header.last)?;
+            let (partitions, log) = segments::read_range(&*frames, header.first, header.last)?;
             Ok::<_, ShipError>((segment::build(header, partitions, &log)?, log))
         });
         let (ours, log) = ours.await.map_err(|_| crate::lane::LaneGone).map_err(ShipError::from)??;

@@ -25,11 +25,11 @@ pub use self::error::StartError;
 use self::open::open_lane;
 use self::resume::resume;
 use crate::data_dir::{DataDir, DirectoryIdentity};
-use crate::lane::owner::LaneLog;
 use crate::lane::replay::Replayed;
 use crate::ownership::BucketOwnership;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::settings::IngestSettings;
+use crate::wal::WalLog;
 
 /// Who owns what, and where the lane stands.
 pub struct StartedLane {
@@ -45,7 +45,7 @@ pub struct StartedLane {
     /// The lane's state and tail.
     pub replayed: Replayed,
     /// The lane's log, running.
-    pub log: LaneLog,
+    pub log: WalLog,
 }
 
 /// The bucket, taken up again or claimed.

@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use chronik_format::ids::{Incarnation, LaneId};
 use chronik_store::SharedStore;
-use tokio::sync::mpsc;
 
 use super::StartError;
 use super::confirm::is_continuous;
 use super::continuity::LogEnd;
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity, StoredCheckpoint};
 use crate::disk::LocalDisk;
-use crate::lane::owner::LaneLog;
 use crate::lane::replay::{Replay, Replayed};
+use crate::log::Log;
 use crate::settings::IngestSettings;
 use crate::state::LaneState;
 use crate::state::checkpoint;
-use crate::wal::{self, Floor, WalError, WalOptions};
+use crate::wal::{self, Floor, WalError, WalLog, WalOptions};
 
 /// Bytes that wait for the write-ahead log's thread. More than clients may have in flight, so that they wait for their
 /// connection's turn instead of being refused.
@@ -30,7 +29,7 @@ pub(super) async fn open_lane(
     lane: LaneId,
     identity: &DirectoryIdentity,
     confirmed: bool,
-) -> Result<(Replayed, LaneLog, LogEnd, bool), StartError> {
+) -> Result<(Replayed, WalLog, LogEnd, bool), StartError> {
     let state = local_state(data_dir, identity, lane)?;
     let options = wal_options(settings, data_dir, lane, identity.incarnation)?;
     let (replayed, log) = tokio::task::spawn_blocking(move || open_log(options, state))
@@ -44,7 +43,7 @@ pub(super) async fn open_lane(
         lane,
         shipped: replayed.state.shipped_index(),
         end: replayed.state.applied,
-        log: log.reader.clone(),
+        log: log.reader(),
     };
     let confirmed = confirmed && is_continuous(&log_end, store).await?;
     Ok((replayed, log, log_end, confirmed))
@@ -85,7 +84,7 @@ fn wal_options(
     Ok(WalOptions { file_bytes: settings.wal_rotation_size.0, max_bytes, queue_bytes: WAL_QUEUE_BYTES_MAX, ..defaults })
 }
 
-fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog), WalError> {
+fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, WalLog), WalError> {
     let floor = Floor { checkpoint: state.applied, shipped: state.shipped_index() };
     let mut replay = Replay::new(state);
     let wal = wal::open(Arc::new(LocalDisk), options, floor, &mut |frame, place| {
@@ -95,9 +94,6 @@ fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, LaneLog)
     if let Some(torn) = &wal.torn {
         tracing::warn!("{torn}");
     }
-    let (sender, written) = mpsc::unbounded_channel();
-    let handle = wal.writer.start(move |outcome| {
-        let _ = sender.send(outcome);
-    })?;
-    Ok((replay.finish(), LaneLog { wal: handle, reader: wal.reader, written }))
+    let log = wal.start()?;
+    Ok((replay.finish(), log))
 }

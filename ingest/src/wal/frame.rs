@@ -12,6 +12,7 @@ use bytes::Bytes;
 use chronik_format::ids::{Incarnation, LogIndex};
 
 use super::error::Damage;
+use crate::log::Frame;
 
 /// A frame's bytes before its commands.
 pub const FRAME_HEADER_BYTES: usize = 48;
@@ -20,25 +21,6 @@ pub const FRAME_BYTES_MAX: usize = 40 << 20;
 pub(super) const FRAME_MAGIC: [u8; 4] = *b"ChkF";
 /// The checksum covers what is behind it.
 pub(super) const CHECKED_FROM: usize = 8;
-
-/// Commands written together, under one index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Its place in the lane's log.
-    pub index: LogIndex,
-    /// The incarnation that wrote it.
-    pub incarnation: Incarnation,
-    /// The lane's epoch when it was written.
-    pub epoch: u64,
-    /// What the commands are; the log does not look at it.
-    pub kind: u16,
-    /// The log does not look at these either.
-    pub flags: u16,
-    /// The encoded commands.
-    pub commands: Bytes,
-    /// The batches that the commands speak of, side by side on disk. As read back they are one part, or none.
-    pub batches: Vec<Bytes>,
-}
 
 impl Frame {
     /// Its bytes on disk.

@@ -7,12 +7,13 @@ use tokio::sync::Notify;
 
 use super::WalOptions;
 use super::directory::Directory;
-use super::error::{NoRoom, WalError};
+use super::error::WalError;
 use super::files::{Files, LogFile};
-use super::frame::{FRAME_BYTES_MAX, Frame};
+use super::frame::FRAME_BYTES_MAX;
 use super::header::FileName;
 use super::mark::Mark;
-use super::space::{Place, Purpose, Room, Spare};
+use super::space::{Place, Room, Spare};
+use crate::log::{Frame, NoRoom, Purpose};
 
 /// What handle, writer and readers have in common.
 pub(super) struct Shared {

@@ -19,6 +19,7 @@ mod files;
 mod frame;
 mod handle;
 mod header;
+mod log;
 mod mark;
 mod reader;
 mod recovery;
@@ -36,32 +37,22 @@ use std::time::Duration;
 
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
-pub use error::{Damage, NoRoom, WalError};
-pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame};
+pub use error::{Damage, WalError};
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 pub use handle::{WalHandle, WalStats};
+pub use log::WalLog;
 pub use reader::{Frames, WalReader};
 pub use recovery::TornTail;
 pub use scan::wal_scan;
-pub use space::Purpose;
 pub use writer::WalWriter;
 
 use crate::disk::Disk;
+use crate::log::{Frame, FramePlace};
 use directory::Directory;
 use handle::Shared;
 use header::FRAMES_START;
 use mark::Mark;
 use space::Room;
-
-/// Where a frame lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FramePlace {
-    /// The frame's index.
-    pub index: LogIndex,
-    /// The sequence of its file.
-    pub file: u64,
-    /// Where it starts in that file, bytes.
-    pub position: u64,
-}
 
 /// What one sync made durable.
 #[derive(Clone, Debug)]

@@ -4,9 +4,9 @@ use chronik_format::ids::LogIndex;
 
 use super::error::{Damage, WalError};
 use super::files::LogFile;
-use super::frame::Frame;
 use super::handle::Shared;
 use super::scan::Scan;
+use crate::log::Frame;
 
 /// Reads what is durable, beside the writer. Every read blocks on the disk.
 #[derive(Clone)]

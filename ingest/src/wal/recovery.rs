@@ -8,15 +8,15 @@ use chronik_format::ids::{Incarnation, LogIndex};
 use super::directory::Directory;
 use super::error::{Damage, WalError};
 use super::files::LogFile;
-use super::frame::Frame;
 use super::header::{FRAMES_START, FileHeader, FileName, VERSION};
 use super::mark::{Mark, Reached};
 use super::renewal::{renew, spare_for};
 use super::scan::{Scan, read_header};
 use super::space::Spare;
 use super::torn_check::BadFrame;
-use super::{Floor, FramePlace, WalOptions};
+use super::{Floor, WalOptions};
 use crate::disk::DiskFile;
+use crate::log::{Frame, FramePlace};
 
 /// Spares of an earlier run that are kept.
 const SPARES_KEPT: usize = 2;
@@ -314,7 +314,7 @@ impl Log {
             if frame.index != next || frame.incarnation != options.incarnation {
                 return Err(found.damaged(position, next, frame.index, Damage::Index));
             }
-            let place = FramePlace { index: next, file: found.sequence, position };
+            let place = FramePlace { index: next, file: found.sequence, position, length: frame.length() };
             self.loose.push_back(Loose { frame, place, position });
             self.durable = self.durable.max(frame_header.durable());
             self.settle(replay)?;

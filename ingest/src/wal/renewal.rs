@@ -4,14 +4,14 @@ use std::io::IoSlice;
 
 use chronik_format::ids::LogIndex;
 
+use super::WalOptions;
 use super::directory::Directory;
 use super::error::WalError;
 use super::files::LogFile;
-use super::frame::Frame;
 use super::header::{FRAMES_START, FileHeader, FileName};
 use super::space::Spare;
-use super::{FramePlace, WalOptions};
 use crate::disk::write_all_at;
+use crate::log::{Frame, FramePlace};
 
 /// Writes frames into a file of their own, which is part of the log once all of it is durable: it gets its name last.
 /// What stands behind the first of them in the file before is no longer part of the log from then on.
@@ -31,8 +31,9 @@ pub(super) fn renew(
         parts.push(IoSlice::new(header));
         parts.push(IoSlice::new(&frame.commands));
         parts.extend(frame.batches.iter().map(|batch| IoSlice::new(batch)));
-        places.push(FramePlace { index: frame.index, file: sequence, position: end });
-        end += frame.length();
+        let length = frame.length();
+        places.push(FramePlace { index: frame.index, file: sequence, position: end, length });
+        end += length;
     }
     // The header first: a copy that is not finished is known by it.
     for (position, parts) in [(0, &mut [IoSlice::new(&header.encode())][..]), (FRAMES_START, &mut parts[..])] {

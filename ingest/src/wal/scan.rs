@@ -5,9 +5,10 @@ use bytes::Bytes;
 use chronik_format::ids::LogIndex;
 
 use super::error::Damage;
-use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};
+use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use super::header::{FRAMES_START, FileHeader, HEADER_BYTES, VERSION};
 use crate::disk::{ReadAt, read_full_at};
+use crate::log::Frame;
 
 /// Bytes that are read ahead.
 const WINDOW_BYTES: u64 = 256 << 10;

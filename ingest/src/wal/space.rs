@@ -1,21 +1,12 @@
 use std::sync::Arc;
 
 use super::WalOptions;
-use super::error::NoRoom;
 use super::header::FRAMES_START;
 use crate::disk::DiskFile;
+use crate::log::{NoRoom, Purpose};
 
 /// How many files of the regular size are kept allocated ahead: one for what comes next, one for bookkeeping.
 const SPARES: usize = 2;
-
-/// What a frame is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Records, and all else that can wait: it leaves one whole file for bookkeeping.
-    Append,
-    /// What makes room: registering segments, deleting.
-    Bookkeeping,
-}
 
 /// A file that is allocated and not in use.
 pub(super) struct Spare {

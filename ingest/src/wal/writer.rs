@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use chronik_format::ids::LogIndex;
 
+use super::Written;
 use super::error::WalError;
 use super::files::LogFile;
-use super::frame::{FRAME_BYTES_MAX, Frame};
+use super::frame::FRAME_BYTES_MAX;
 use super::handle::{Shared, WalHandle, Work};
 use super::header::{FRAMES_START, FileHeader, FileName};
 use super::space::{Place, Spare};
-use super::{FramePlace, Written};
 use crate::disk::write_all_at;
+use crate::log::{Frame, FramePlace};
 
 /// The one who writes a log. It does nothing until it is started.
 pub struct WalWriter {
@@ -112,8 +113,8 @@ impl WalWriter {
             parts.push(IoSlice::new(header));
             parts.push(IoSlice::new(&frame.commands));
             parts.extend(frame.batches.iter().map(|batch| IoSlice::new(batch)));
-            places.push(FramePlace { index: frame.index, file: file.sequence, position: end });
-            end += frame.length();
+            places.push(FramePlace { index: frame.index, file: file.sequence, position: end, length: bytes });
+            end += bytes;
             expected = frame.index + 1;
         }
         write_all_at(&*file.file, *position, &mut parts).map_err(WalError::io("write", &file.path))?;

@@ -25,7 +25,7 @@ use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
 use crate::gc::checkpoints::BucketCheckpoints;
 use crate::gc::{DeletionParts, GRACE_MS, MINUTE_MS, ObjectDeletion};
-use crate::lane::owner::{LaneLog, LaneSettings, Owner};
+use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::replay::Replay;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ProducedBatch, ShipOrder};
@@ -390,12 +390,6 @@ impl Broker {
         let disk = MemoryDisk::default();
         wal::create(&disk, &options, state.applied).unwrap();
         let opened = wal::open(Arc::new(disk), options, floor, &mut |_, _| Ok(())).unwrap();
-        let (sender, written) = mpsc::unbounded_channel();
-        let log = LaneLog {
-            wal: opened.writer.start(move |outcome| drop(sender.send(outcome))).unwrap(),
-            reader: opened.reader,
-            written,
-        };
         let settings = LaneSettings {
             incarnation,
             ship: ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) },
@@ -404,7 +398,7 @@ impl Broker {
         let (ship, orders) = mpsc::unbounded_channel();
         let metrics = Metrics::new();
         let replayed = Replay::new(state).finish();
-        let (owner, lane) = Owner::new(settings, replayed, log, ship, LaneMetrics::new(&metrics));
+        let (owner, lane) = Owner::new(settings, replayed, opened.start().unwrap(), ship, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
         let ownership = BucketOwnership::new(store.clone(), cluster, incarnation);

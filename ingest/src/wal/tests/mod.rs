@@ -16,6 +16,7 @@ use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 use super::header::FileName;
 use super::*;
 use crate::disk::memory::MemoryDisk;
+use crate::log::{NoRoom, Purpose};
 
 const INCARNATION: Incarnation = Incarnation(3);
 
