@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use chronik_format::ids::LaneId;
 
-use crate::disk::{Disk, LocalDisk};
+use crate::disk::{Disk, LocalDisk, remedy};
 pub use checkpoints::{LocalCheckpoints, StoredCheckpoint};
 pub use identity::{DirectoryIdentity, fuzz_identity};
 pub use writers::{WriterNames, fuzz_writers};
@@ -28,7 +28,7 @@ const IDENTITY: &str = "identity.json";
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// An operation failed.
-    #[error("could not {operation} {}: {source}", path.display())]
+    #[error("could not {operation} {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was tried, as a verb.
         operation: &'static str,

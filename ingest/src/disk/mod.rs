@@ -54,6 +54,16 @@ pub trait DiskFile: ReadAt + Send + Sync {
     fn truncate(&self, length: u64) -> io::Result<()>;
 }
 
+/// What the operator can do about a failure, to be put behind the system's own words; empty if those say it.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::IsADirectory => {
+            ". A directory stands where a file belongs: move it away, and put the file back if there was one"
+        }
+        _ => "",
+    }
+}
+
 /// Writes all of `parts`, going on after short and interrupted writes, never after any other error.
 pub fn write_all_at(file: &dyn DiskFile, mut position: u64, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
     IoSlice::advance_slices(&mut parts, 0);

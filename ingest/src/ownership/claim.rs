@@ -84,6 +84,16 @@ pub enum ClaimError {
         /// The claim.
         by: Incarnation,
     },
+    /// No number is left for a claim.
+    #[error(
+        "the bucket holds {key}, the last claim that there can be: nobody could claim the bucket after it. Each recovery \
+         takes the next number, so no broker has come that far: look at what the object says, and if none of yours wrote \
+         it, remove it; otherwise give an empty bucket"
+    )]
+    Last {
+        /// The claim's name.
+        key: String,
+    },
     /// The store let the same name be created twice.
     #[error(
         "the bucket does not refuse to create an object that exists already ({key}); Chronik relies on that to keep two \
@@ -227,10 +237,15 @@ async fn hint(store: &SharedStore, found: &str) -> String {
     }
 }
 
+/// The number after `claim`, by which it can be followed.
+pub fn after(claim: Incarnation) -> Result<Incarnation, ClaimError> {
+    claim.next().ok_or_else(|| ClaimError::Last { key: ClaimName { incarnation: claim }.to_string() })
+}
+
 /// Claims the bucket under the next number after `highest`. Fails if another broker takes it first, or if the store
 /// would let one take it again.
 pub async fn claim_after(store: &SharedStore, highest: Option<Incarnation>) -> Result<Incarnation, ClaimError> {
-    let incarnation = Incarnation(highest.map_or(1, |claim| claim.0 + 1));
+    let incarnation = after(highest.unwrap_or_default())?;
     let key = ClaimName { incarnation }.to_string();
     // A create of unknown outcome that is tried again finds its own nonce.
     let claim =
@@ -310,6 +325,17 @@ mod tests {
         assert!(matches!(late, Err(ClaimError::Taken { by: Incarnation(1) })));
         assert_eq!(highest(&store).await.unwrap(), Some(Incarnation(1)));
         assert_eq!(claim_after(&store, Some(Incarnation(1))).await.unwrap(), Incarnation(2));
+    }
+
+    #[tokio::test]
+    async fn the_last_number_is_named_instead_of_beginning_anew() {
+        let store = memory();
+        store.create("claims/ffffffff.json", vec![Bytes::new()]).await.unwrap();
+        let highest = highest(&store).await.unwrap();
+        let refused = claim_after(&store, highest).await.unwrap_err();
+        assert!(refused.to_string().contains("claims/ffffffff.json"), "{refused}");
+        let before_last = claim_after(&memory(), Some(Incarnation(u32::MAX - 1))).await.unwrap();
+        assert_eq!(before_last, Incarnation(u32::MAX));
     }
 
     #[tokio::test]

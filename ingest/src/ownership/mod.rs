@@ -211,7 +211,7 @@ impl BucketOwnership {
         }
         let begun = self.presence.begin();
         self.check_cluster().await?;
-        let next = Incarnation(self.incarnation.0 + 1);
+        let next = claim::after(self.incarnation)?;
         let next_name = ClaimName { incarnation: next }.to_string();
         let (own_claim, next_claim) = tokio::join!(self.check_claim(), self.store.info(&next_name));
         own_claim?;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
+use crate::disk::remedy;
+
 /// What ends the log, or keeps it from opening. Each names the file, and says what can be done where something can.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The disk refused an operation. A failed write or sync is never tried again: what it left behind is unknown.
-    #[error("the write-ahead log could not {operation} {}: {source}", file.display())]
+    #[error("the write-ahead log could not {operation} {}: {source}{}", file.display(), remedy(source))]
     Io {
         /// What was tried, as a verb.
         operation: &'static str,

@@ -37,6 +37,13 @@ impl fmt::Display for LaneId {
 #[serde(transparent)]
 pub struct Incarnation(pub u32);
 
+impl Incarnation {
+    /// The claim after this one; `None` after the last number that there is.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
 impl fmt::Display for Incarnation {
     /// Eight hex digits, as in object names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -149,3 +149,22 @@ async fn a_local_checkpoint_that_can_not_be_written_ends_nothing_and_lets_the_lo
     running.stop().await;
     assert!(world.log_files().len() < files.len(), "{:?}", world.log_files());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_in_the_place_of_a_file_is_named_with_what_to_do() {
+    let world = World::killed().await;
+    let newest = world.log_files().pop().unwrap();
+    let names = ["identity.json", "lock", "checkpoints/00000000/0.ckpt", "checkpoints/00000000/wal.mark"];
+    for file in names.map(|name| world.path(name)).into_iter().chain([newest]) {
+        let aside = world.path("aside");
+        fs::rename(&file, &aside).unwrap();
+        fs::create_dir(&file).unwrap();
+        let complaint = world.complaint().await;
+        for part in [file.to_str().unwrap(), "move it away, and put the file back"] {
+            assert!(complaint.contains(part), "{part} is not in: {complaint}");
+        }
+        fs::remove_dir(&file).unwrap();
+        fs::rename(&aside, &file).unwrap();
+    }
+    world.check_after_restart().await;
+}
