@@ -1,6 +1,7 @@
 //! Topics, appends and reads over as many connections as there are leaders.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,15 +9,19 @@ use chronik_format::batch::{self, BatchError, BatchHeader, Record};
 use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use chronik_wire::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, ErrorCode, FetchPartition, FetchRequest, FetchTopic,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, Message, MetadataRequest, MetadataRequestTopic,
     MetadataResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 
 use super::KafkaError;
 use super::connection::{BrokerConnection, is_passing};
 
-/// The last version of Fetch that names topics.
-const FETCH_VERSION_MAX: i16 = 12;
+/// With record batches; the last of them names topics.
+const FETCH_VERSIONS: RangeInclusive<i16> = 4..=12;
+/// With record batches.
+const PRODUCE_VERSIONS: RangeInclusive<i16> = 3..=11;
+/// With one offset a partition.
+const LIST_OFFSETS_VERSIONS: RangeInclusive<i16> = 1..=9;
 /// Tries until a topic that was just created has its leaders.
 const LEADER_TRIES: usize = 50;
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
@@ -84,7 +89,7 @@ impl KafkaClient {
         };
         let mut tries = if create { LEADER_TRIES } else { 1 };
         loop {
-            let answer = self.home().await?.call(i16::MAX, &request).await?;
+            let answer = self.home().await?.call(MetadataRequest::VERSIONS, &request).await?;
             let code = answer.topics.first().map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, first_error);
             tries -= 1;
             if tries == 0 || !is_passing(code) {
@@ -101,7 +106,7 @@ impl KafkaClient {
     /// All topics, by name.
     pub async fn topics(&mut self) -> Result<Vec<TopicLeaders>, KafkaError> {
         let request = MetadataRequest { topics: None, ..Default::default() };
-        let mut topics = topics_of(self.home().await?.call(i16::MAX, &request).await?);
+        let mut topics = topics_of(self.home().await?.call(MetadataRequest::VERSIONS, &request).await?);
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(topics)
     }
@@ -125,7 +130,7 @@ impl KafkaClient {
             }],
             ..Default::default()
         };
-        let answer = self.home().await?.call(i16::MAX, &request).await?;
+        let answer = self.home().await?.call(CreateTopicsRequest::VERSIONS, &request).await?;
         let mut made = 0;
         for topic in answer.topics {
             KafkaError::check(topic.error_code, topic.error_message, || format!("creating topic {name}"))?;
@@ -151,7 +156,7 @@ impl KafkaClient {
             ..Default::default()
         };
         let connection = self.at(topic.leader(partition)?).await?;
-        let answer = connection.call(i16::MAX, &request).await?;
+        let answer = connection.call(PRODUCE_VERSIONS, &request).await?;
         let mut answers = answer.responses.into_iter().flat_map(|topic| topic.partition_responses);
         let what = || format!("appending to partition {partition} of {}", topic.name);
         let Some(appended) = answers.next() else {
@@ -184,7 +189,7 @@ impl KafkaClient {
                 topics: vec![ListOffsetsTopic { name: topic.name.clone(), partitions: partitions.collect() }],
                 ..Default::default()
             };
-            let answer = self.at(&leader).await?.call(i16::MAX, &request).await?;
+            let answer = self.at(&leader).await?.call(LIST_OFFSETS_VERSIONS, &request).await?;
             for found in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
                 KafkaError::check(found.error_code, None, || {
                     format!("asking for offsets of partition {} of {}", found.partition_index, topic.name)
@@ -223,7 +228,7 @@ impl KafkaClient {
                 }],
                 ..Default::default()
             };
-            let answer = self.at(&leader).await?.call(FETCH_VERSION_MAX, &request).await?;
+            let answer = self.at(&leader).await?.call(FETCH_VERSIONS, &request).await?;
             KafkaError::check(answer.error_code, None, || format!("reading {}", topic.name))?;
             for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
                 let partition = data.partition_index;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -48,12 +49,15 @@ impl BrokerConnection {
         Ok(connection)
     }
 
-    /// Asks in the highest version that both sides know, at most `version_max`.
-    pub async fn call<R: RequestMessage>(&mut self, version_max: i16, request: &R) -> Result<R::Response, KafkaError> {
-        let ours = R::VERSIONS;
+    /// Asks in the highest of `versions` that the broker knows. They are among those of the table.
+    pub async fn call<R: RequestMessage>(
+        &mut self,
+        versions: RangeInclusive<i16>,
+        request: &R,
+    ) -> Result<R::Response, KafkaError> {
         let (lowest, highest) = self.versions.get(&R::API.key()).copied().unwrap_or((0, -1));
-        let version = highest.min(version_max).min(*ours.end());
-        if version < lowest.max(*ours.start()) {
+        let version = highest.min(*versions.end());
+        if version < lowest.max(*versions.start()) {
             return Err(KafkaError::Unsupported { address: self.address.clone(), api: R::API });
         }
         self.exchange(version, request).await

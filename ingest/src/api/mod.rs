@@ -21,10 +21,7 @@ mod topic_name;
 use std::sync::Arc;
 
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
-use chronik_wire::{
-    ApiKey, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, Message, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest,
-};
+use chronik_wire::{ApiKey, Message, MetadataRequest};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
@@ -60,17 +57,13 @@ pub struct BrokerContext {
 pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
     let rows = [
         // librdkafka before 2.11 compresses only for a broker that names Produce 0 (KAFKA-18659).
-        ApiRow::new(ApiKey::Produce, ProduceRequest::VERSIONS, produce::handle).advertised_from(0),
-        ApiRow::new(ApiKey::Fetch, FetchRequest::VERSIONS, fetch::handle),
-        ApiRow::new(ApiKey::ListOffsets, ListOffsetsRequest::VERSIONS, list_offsets::handle),
+        ApiRow::new(ApiKey::Produce, 3..=11, produce::handle).advertised_from(0),
+        ApiRow::new(ApiKey::Fetch, 4..=17, fetch::handle),
+        ApiRow::new(ApiKey::ListOffsets, 1..=9, list_offsets::handle),
         ApiRow::new(ApiKey::Metadata, MetadataRequest::VERSIONS, metadata::handle),
-        ApiRow::new(ApiKey::CreateTopics, CreateTopicsRequest::VERSIONS, create_topics::handle),
-        ApiRow::new(ApiKey::DeleteTopics, DeleteTopicsRequest::VERSIONS, delete_topics::handle),
-        ApiRow::new(
-            ApiKey::OffsetForLeaderEpoch,
-            OffsetForLeaderEpochRequest::VERSIONS,
-            offset_for_leader_epoch::handle,
-        ),
+        ApiRow::new(ApiKey::CreateTopics, 2..=7, create_topics::handle),
+        ApiRow::new(ApiKey::DeleteTopics, 1..=6, delete_topics::handle),
+        ApiRow::new(ApiKey::OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch::handle),
     ];
     ApiTable::new(Arc::new(broker), rows)
 }

@@ -31,6 +31,16 @@ pub fn request(frame: &[u8]) -> Result<(), DecodeError> {
         Some(ApiKey::OffsetCommit) => both::<OffsetCommitRequest>(body, version),
         Some(ApiKey::OffsetFetch) => both::<OffsetFetchRequest>(body, version),
         Some(ApiKey::SyncGroup) => both::<SyncGroupRequest>(body, version),
+        Some(ApiKey::AlterConfigs) => both::<AlterConfigsRequest>(body, version),
+        Some(ApiKey::CreatePartitions) => both::<CreatePartitionsRequest>(body, version),
+        Some(ApiKey::DeleteGroups) => both::<DeleteGroupsRequest>(body, version),
+        Some(ApiKey::DeleteRecords) => both::<DeleteRecordsRequest>(body, version),
+        Some(ApiKey::DescribeCluster) => both::<DescribeClusterRequest>(body, version),
+        Some(ApiKey::DescribeConfigs) => both::<DescribeConfigsRequest>(body, version),
+        Some(ApiKey::DescribeGroups) => both::<DescribeGroupsRequest>(body, version),
+        Some(ApiKey::IncrementalAlterConfigs) => both::<IncrementalAlterConfigsRequest>(body, version),
+        Some(ApiKey::ListGroups) => both::<ListGroupsRequest>(body, version),
+        Some(ApiKey::OffsetDelete) => both::<OffsetDeleteRequest>(body, version),
         _ => Ok(()),
     }
 }

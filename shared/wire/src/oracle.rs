@@ -30,6 +30,10 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("ListOffsetsRequest", ", timeout_ms: 0"),
     ("ListOffsetsRequest", ", max_num_offsets: 1"),
     ("ListOffsetsResponse", "old_style_offsets: [], "),
+    ("DescribeGroupsResponse", "error_message: None, "),
+    ("DescribeClusterRequest", ", include_fenced_brokers: false"),
+    ("DescribeClusterResponse", ", is_fenced: false"),
+    ("DescribeConfigsResponse", "is_default: false, "),
     ("OffsetCommitRequest", ", commit_timestamp: -1"),
     ("InitProducerIdRequest", ", enable_2_pc: false, keep_prepared_txn: false"),
     ("InitProducerIdResponse", ", ongoing_txn_producer_id: -1, ongoing_txn_producer_epoch: -1"),
@@ -38,6 +42,8 @@ const DIFFERENT: &[(&str, &str)] = &[
 /// Structs that have a name of their own with us, or one where Kafka has two.
 const RENAMED: &[(&str, &str)] = &[
     ("OffsetForLeaderPartitionResult", "EpochEndOffset"),
+    ("IncrementalAlterConfigsResource", "AlterConfigsResource"),
+    ("IncrementalAlterableConfig", "AlterableConfig"),
     ("KeyCoordinator", "Coordinator"),
     ("OffsetFetchRequestTopics", "OffsetFetchRequestTopic"),
     ("OffsetFetchResponseTopics", "OffsetFetchResponseTopic"),
@@ -136,4 +142,14 @@ compare! {
     offset_commit: OffsetCommitRequest OffsetCommitResponse;
     offset_fetch: OffsetFetchRequest OffsetFetchResponse;
     sync_group: SyncGroupRequest SyncGroupResponse;
+    alter_configs: AlterConfigsRequest AlterConfigsResponse;
+    create_partitions: CreatePartitionsRequest CreatePartitionsResponse;
+    delete_groups: DeleteGroupsRequest DeleteGroupsResponse;
+    delete_records: DeleteRecordsRequest DeleteRecordsResponse;
+    describe_cluster: DescribeClusterRequest DescribeClusterResponse;
+    describe_configs: DescribeConfigsRequest DescribeConfigsResponse;
+    describe_groups: DescribeGroupsRequest DescribeGroupsResponse;
+    incremental_alter_configs: IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
+    list_groups: ListGroupsRequest ListGroupsResponse;
+    offset_delete: OffsetDeleteRequest OffsetDeleteResponse;
 }

@@ -85,6 +85,18 @@ fn check_folder(folder: &Path) -> BTreeSet<(ApiKey, i16)> {
             ApiKey::OffsetCommit => check::<OffsetCommitRequest>(&header, body, &sent, answer, &file),
             ApiKey::OffsetFetch => check::<OffsetFetchRequest>(&header, body, &sent, answer, &file),
             ApiKey::SyncGroup => check::<SyncGroupRequest>(&header, body, &sent, answer, &file),
+            ApiKey::AlterConfigs => check::<AlterConfigsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::CreatePartitions => check::<CreatePartitionsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::DeleteGroups => check::<DeleteGroupsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::DeleteRecords => check::<DeleteRecordsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::DescribeCluster => check::<DescribeClusterRequest>(&header, body, &sent, answer, &file),
+            ApiKey::DescribeConfigs => check::<DescribeConfigsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::DescribeGroups => check::<DescribeGroupsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::IncrementalAlterConfigs => {
+                check::<IncrementalAlterConfigsRequest>(&header, body, &sent, answer, &file)
+            }
+            ApiKey::ListGroups => check::<ListGroupsRequest>(&header, body, &sent, answer, &file),
+            ApiKey::OffsetDelete => check::<OffsetDeleteRequest>(&header, body, &sent, answer, &file),
             _ => false,
         };
         if ours {
@@ -102,12 +114,14 @@ fn genuine_frames_come_back_as_the_same_bytes() {
     let versions = |api| seen.iter().filter(|(key, _)| *key == api).map(|(_, version)| *version).collect::<Vec<_>>();
     assert_eq!(versions(ApiKey::ApiVersions), [0, 1, 2, 3, 4]);
     assert_eq!(versions(ApiKey::Metadata), [0, 1, 2, 4, 5, 6, 8, 11, 12]);
-    assert_eq!(versions(ApiKey::Produce), [3, 5, 6, 7, 8, 9, 10, 11]);
-    assert_eq!(versions(ApiKey::Fetch), [4, 5, 6, 7, 8, 10, 11, 12, 16, 17]);
-    assert_eq!(versions(ApiKey::ListOffsets), [1, 2, 3, 5, 6, 7, 9]);
-    assert_eq!(versions(ApiKey::CreateTopics), [2, 3, 4, 5, 7]);
-    assert_eq!(versions(ApiKey::DeleteTopics), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(versions(ApiKey::Produce), [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(versions(ApiKey::Fetch), [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 16, 17]);
+    assert_eq!(versions(ApiKey::ListOffsets), [0, 1, 2, 3, 5, 6, 7, 9]);
+    assert_eq!(versions(ApiKey::CreateTopics), [1, 2, 3, 4, 5, 7]);
+    assert_eq!(versions(ApiKey::DeleteTopics), [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(versions(ApiKey::OffsetForLeaderEpoch), [4]);
+    assert_eq!(versions(ApiKey::DescribeCluster), [1]);
+    assert_eq!(versions(ApiKey::DescribeConfigs), [1, 4]);
     assert_eq!(versions(ApiKey::FindCoordinator), [0, 1, 2, 3, 6]);
     assert_eq!(versions(ApiKey::Heartbeat), [0, 1, 2, 3, 4]);
     assert_eq!(versions(ApiKey::InitProducerId), [0, 1, 4, 5]);

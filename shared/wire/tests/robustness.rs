@@ -55,7 +55,7 @@ proptest! {
 
     #[test]
     fn any_body_behind_a_header(
-        api in prop::sample::select(vec![0i16, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 19, 20, 22, 23]),
+        api in prop::sample::select((0i16..4).chain(8..17).chain(18..24).chain([32, 33, 37, 42, 44, 47, 60]).collect::<Vec<_>>()),
         version in 0i16..18,
         // Small bytes make lengths that fit, so that the walk gets deep.
         body in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..200),
@@ -97,7 +97,7 @@ fn null_is_refused_where_the_version_has_none() {
 
 #[test]
 fn versions_outside_the_table_are_refused() {
-    for version in [-1, 2, 12] {
+    for version in [-1, 12] {
         let refused = DecodeError::UnsupportedVersion { api: ApiKey::Produce, version };
         assert_eq!(ProduceRequest::decode(Bytes::new(), version), Err(refused));
     }

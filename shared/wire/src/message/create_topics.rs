@@ -5,47 +5,47 @@ use uuid::Uuid;
 use crate::ErrorCode;
 use crate::schema::{api, schema};
 
-api!(CreateTopics, 2..=7, CreateTopicsRequest => CreateTopicsResponse);
+api!(CreateTopics, 0..=7, CreateTopicsRequest => CreateTopicsResponse);
 
 schema! {
     /// Creates topics.
     CreateTopicsRequest {
         /// The topics.
-        topics: Vec<CreatableTopic> = Vec::new(), 2..;
+        topics: Vec<CreatableTopic> = Vec::new(), 0..;
         /// Milliseconds to wait.
-        timeout_ms: i32 = 60_000, 2..;
+        timeout_ms: i32 = 60_000, 0..;
         /// Whether to check only.
-        validate_only: bool = false, 2..;
+        validate_only: bool = false, 1..;
     }
 
     /// One topic to create.
     CreatableTopic {
         /// The name.
-        name: String = String::new(), 2..;
+        name: String = String::new(), 0..;
         /// Partitions; -1 for the broker's default, or where `assignments` counts.
-        num_partitions: i32 = 0, 2..;
+        num_partitions: i32 = 0, 0..;
         /// Replicas; -1 likewise.
-        replication_factor: i16 = 0, 2..;
+        replication_factor: i16 = 0, 0..;
         /// Which brokers have which partition; empty to let the broker choose.
-        assignments: Vec<CreatableReplicaAssignment> = Vec::new(), 2..;
+        assignments: Vec<CreatableReplicaAssignment> = Vec::new(), 0..;
         /// Its settings.
-        configs: Vec<CreatableTopicConfig> = Vec::new(), 2..;
+        configs: Vec<CreatableTopicConfig> = Vec::new(), 0..;
     }
 
     /// Where one partition goes.
     CreatableReplicaAssignment {
         /// The partition.
-        partition_index: i32 = 0, 2..;
+        partition_index: i32 = 0, 0..;
         /// The brokers.
-        broker_ids: Vec<i32> = Vec::new(), 2..;
+        broker_ids: Vec<i32> = Vec::new(), 0..;
     }
 
     /// A setting of a topic.
     CreatableTopicConfig {
         /// Its name.
-        name: String = String::new(), 2..;
+        name: String = String::new(), 0..;
         /// Its value.
-        value: Option<String> = Some(String::new()), 2..;
+        value: Option<String> = Some(String::new()), 0..;
     }
 
     /// What became of each topic.
@@ -53,19 +53,19 @@ schema! {
         /// Milliseconds that the client should hold back.
         throttle_time_ms: i32 = 0, 2..;
         /// The topics.
-        topics: Vec<CreatableTopicResult> = Vec::new(), 2..;
+        topics: Vec<CreatableTopicResult> = Vec::new(), 0..;
     }
 
     /// What became of one topic.
     CreatableTopicResult {
         /// The name.
-        name: String = String::new(), 2..;
+        name: String = String::new(), 0..;
         /// The id it got.
         topic_id: Uuid = Uuid::nil(), 7..;
         /// Of the topic.
-        error_code: ErrorCode = ErrorCode::NONE, 2..;
+        error_code: ErrorCode = ErrorCode::NONE, 0..;
         /// Why it was refused.
-        error_message: Option<String> = Some(String::new()), 2..;
+        error_message: Option<String> = Some(String::new()), 1..;
         /// Why `configs` is missing, if it is.
         topic_config_error_code: ErrorCode = ErrorCode::NONE, 5.., tag 0;
         /// Partitions it has.

@@ -1,9 +1,9 @@
-//! ListOffsets (2): the offset at a time, or at an end. Version 0 is not described here.
+//! ListOffsets (2): the offset at a time, or at an end.
 
 use crate::ErrorCode;
 use crate::schema::{api, schema};
 
-api!(ListOffsets, 1..=9, ListOffsetsRequest => ListOffsetsResponse);
+api!(ListOffsets, 0..=9, ListOffsetsRequest => ListOffsetsResponse);
 
 /// Asks for the offset after the last record.
 pub const LATEST_TIMESTAMP: i64 = -1;
@@ -20,29 +20,31 @@ schema! {
     /// Asks for offsets.
     ListOffsetsRequest {
         /// The follower that asks; -1 for a consumer.
-        replica_id: i32 = -1, 1..;
+        replica_id: i32 = -1, 0..;
         /// 0: read uncommitted, 1: read committed.
         isolation_level: i8 = 0, 2..;
         /// The topics.
-        topics: Vec<ListOffsetsTopic> = Vec::new(), 1..;
+        topics: Vec<ListOffsetsTopic> = Vec::new(), 0..;
     }
 
     /// What is asked of one topic.
     ListOffsetsTopic {
         /// The topic.
-        name: String = String::new(), 1..;
+        name: String = String::new(), 0..;
         /// The partitions.
-        partitions: Vec<ListOffsetsPartition> = Vec::new(), 1..;
+        partitions: Vec<ListOffsetsPartition> = Vec::new(), 0..;
     }
 
     /// What is asked of one partition.
     ListOffsetsPartition {
         /// The partition.
-        partition_index: i32 = 0, 1..;
+        partition_index: i32 = 0, 0..;
         /// The leader's epoch as the client knows it, or -1.
         current_leader_epoch: i32 = -1, 4..;
         /// Epoch milliseconds, or one of the negative constants of this file.
-        timestamp: i64 = 0, 1..;
+        timestamp: i64 = 0, 0..;
+        /// Offsets to answer with at most.
+        max_num_offsets: i32 = 1, 0..=0;
     }
 
     /// Offsets.
@@ -50,23 +52,25 @@ schema! {
         /// Milliseconds that the client should hold back.
         throttle_time_ms: i32 = 0, 2..;
         /// The topics.
-        topics: Vec<ListOffsetsTopicResponse> = Vec::new(), 1..;
+        topics: Vec<ListOffsetsTopicResponse> = Vec::new(), 0..;
     }
 
     /// The offsets of one topic.
     ListOffsetsTopicResponse {
         /// The topic.
-        name: String = String::new(), 1..;
+        name: String = String::new(), 0..;
         /// The partitions.
-        partitions: Vec<ListOffsetsPartitionResponse> = Vec::new(), 1..;
+        partitions: Vec<ListOffsetsPartitionResponse> = Vec::new(), 0..;
     }
 
     /// The offset of one partition.
     ListOffsetsPartitionResponse {
         /// The partition.
-        partition_index: i32 = 0, 1..;
+        partition_index: i32 = 0, 0..;
         /// Of the partition.
-        error_code: ErrorCode = ErrorCode::NONE, 1..;
+        error_code: ErrorCode = ErrorCode::NONE, 0..;
+        /// The offset, and those below it where segments begin, largest first.
+        old_style_offsets: Vec<i64> = Vec::new(), 0..=0;
         /// The timestamp of the record found, or -1.
         timestamp: i64 = -1, 1..;
         /// The offset, or -1 if no record is as young.
