@@ -199,6 +199,12 @@ def test_what_is_no_address():
         assert done.returncode == 2 and told in done.stderr and b"http://10.0.0.5:8080" in done.stderr, done.stderr
 
 
+def test_a_password_in_an_address_is_not_repeated():
+    done = run_tool("--http", "http://me:secret@x", "status")
+    assert done.returncode == 2 and b"//x" in done.stderr, done.stderr
+    assert b"secret" not in done.stderr and b"me:" not in done.stderr, done.stderr
+
+
 def test_unknown_topic(shared):
     done = run_tool("--bootstrap", shared.bootstrap, "consume", "never-made")
     assert done.returncode == 1 and b"there is no topic never-made" in done.stderr

@@ -11,7 +11,7 @@ use clap::{Args, Command};
 use tokio::runtime::Runtime;
 
 use crate::process::variables;
-use crate::setting::{AbsentSetting, absent_setting_in};
+use crate::setting::{AbsentSetting, absent_setting_in, without_user};
 use crate::telemetry::print_error;
 
 /// The program failed at its work.
@@ -121,8 +121,13 @@ pub enum CommandLineError {
 
 impl CommandLineError {
     /// What clap refused to read as `command`.
-    pub fn unclear(error: clap::Error, command: &Command) -> Self {
+    pub fn unclear(mut error: clap::Error, command: &Command) -> Self {
         let variable = variable_of(&error, command);
+        // It is repeated to whoever reads the terminal or the log.
+        if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) {
+            let shown = without_user(value);
+            error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
+        }
         Self::Unclear { error, variable }
     }
 

@@ -80,21 +80,18 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let text = text.trim();
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let invalid = |text: &str, reason| {
-            let text = text.to_owned();
-            Err(EndpointError::Invalid { text, reason })
-        };
+        let invalid = |reason| Err(EndpointError::Invalid { text: without_user(text), reason });
         let Ok(url) = Url::parse(&whole) else {
-            return invalid(text, "is not a URL");
+            return invalid("is not a URL");
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return invalid(url.host_str().unwrap_or_default(), "is given with a user name");
+            return invalid("is given with a user name");
         }
         if !matches!(url.scheme(), "http" | "https") {
-            return invalid(text, "is neither http nor https");
+            return invalid("is neither http nor https");
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return invalid(text, "has more than an address");
+            return invalid("has more than an address");
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
@@ -117,6 +114,14 @@ impl FromStr for Endpoints {
             return Err(EndpointError::Empty);
         }
         Ok(Self(endpoints))
+    }
+}
+
+/// What was given as an address or as several, to be shown: without what stands before an `@`, which may be a password.
+pub fn without_user(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, host)) => format!("{}{host}", before.find("://").map_or("", |at| &before[..at + 3])),
+        None => text.to_owned(),
     }
 }
 
@@ -162,7 +167,11 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let error = "http://me:secret@a".parse::<Endpoints>().unwrap_err().to_string();
-        assert!(!error.contains("secret") && !error.contains("me:"), "{error}");
+        for text in
+            ["http://me:secret@a", "me:secret@a", "http://me:se@cret@a:99999", "ftp://me:secret@a", "me:secret@a:x"]
+        {
+            let error = text.parse::<Endpoints>().unwrap_err().to_string();
+            assert!(!error.contains("cret") && !error.contains("me:") && error.contains("a"), "{error}");
+        }
     }
 }

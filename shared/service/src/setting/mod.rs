@@ -14,7 +14,7 @@ mod value;
 pub use absent::{AbsentSetting, absent_setting_in};
 pub use cache::{CacheSettings, CacheShares, CacheUses};
 pub use earlier::{EarlierName, earlier_names_in};
-pub use endpoints::{Endpoint, EndpointError, Endpoints, IngestEndpointSettings, QueryEndpointSettings};
+pub use endpoints::{Endpoint, EndpointError, Endpoints, IngestEndpointSettings, QueryEndpointSettings, without_user};
 pub use http::{HttpPlace, HttpRefused, HttpSettings};
 pub use period::{Period, PeriodError};
 pub use secret::Secret;

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 
 use super::bucket::{BucketSettingsError, given, prefix};
-use chronik_service::setting::{Secret, switch};
+use chronik_service::setting::{Secret, switch, without_user};
 
 /// What an operator can say about a bucket on S3.
 #[derive(Args, Clone, Debug)]
@@ -115,7 +115,7 @@ impl S3Settings {
 }
 
 fn wrong(setting: &'static str, value: &str, reason: &str) -> BucketSettingsError {
-    BucketSettingsError::Wrong { setting, value: value.to_owned(), reason: reason.to_owned() }
+    BucketSettingsError::Wrong { setting, value: without_user(value), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
