@@ -43,7 +43,7 @@ impl SearchRequest {
         for (name, value) in parameters {
             let twice = match name.as_str() {
                 "topic" => push(&mut given.topics, &name, value)?,
-                "partition" => push(&mut given.partitions, &name, number(&name, &value)?)?,
+                "partition" => push(&mut given.partitions, &name, partition(&name, &value)?)?,
                 "q" => given.query.replace(value).is_some(),
                 "from" => given.from.replace(point_in_time(&name, &value)?).is_some(),
                 "to" => given.to.replace(point_in_time(&name, &value)?).is_some(),
@@ -122,6 +122,13 @@ fn number<T: FromStr>(name: &str, value: &str) -> Result<T, SearchError> {
     value.parse().map_err(|_| SearchError::parameter(name, format!("{value:?} is not a number that fits")))
 }
 
+fn partition(name: &str, value: &str) -> Result<PartitionId, SearchError> {
+    match number(name, value)? {
+        partition if partition >= 0 => Ok(partition),
+        partition => Err(SearchError::parameter(name, format!("{partition} is less than 0"))),
+    }
+}
+
 fn limit(name: &str, value: &str) -> Result<usize, SearchError> {
     match number(name, value)? {
         limit if limit <= LIMIT_MAX => Ok(limit),
@@ -169,6 +176,7 @@ mod tests {
             ("from", "yesterday"),
             ("to", ""),
             ("partition", "a"),
+            ("partition", "-1"),
             ("topics", "a"),
         ] {
             assert!(
