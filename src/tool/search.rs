@@ -1,5 +1,6 @@
 use anyhow::{Context, Result};
 use chronik_format::ids::Timestamp;
+use chrono::DateTime;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
@@ -131,26 +132,12 @@ fn highlighted(text: &str, ranges: &Value) -> String {
     marked
 }
 
-/// A timestamp in UTC, `2024-02-29 12:00:00.000`.
+/// A timestamp in UTC, `2024-02-29 12:00:00.000`; in ms where the calendar ends.
 fn time_of(timestamp: Timestamp) -> String {
-    let (days, in_day) = (timestamp.div_euclid(86_400_000), timestamp.rem_euclid(86_400_000));
-    let (year, month, day) = date_of(days);
-    let (hour, minute, second, millisecond) =
-        (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1_000 % 60, in_day % 1_000);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millisecond:03}")
-}
-
-/// Year, month and day of a number of days since 1970-01-01, by the Gregorian calendar. Years are counted from
-/// March, so that the day that leap years add comes last.
-fn date_of(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    match DateTime::from_timestamp_millis(timestamp) {
+        Some(time) => time.format("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        None => format!("{timestamp} ms"),
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +153,7 @@ mod tests {
             (-1, "1969-12-31 23:59:59.999"),
             (951_827_696_789, "2000-02-29 12:34:56.789"),
             (4_107_542_400_000, "2100-03-01 00:00:00.000"),
+            (i64::MAX, "9223372036854775807 ms"),
         ] {
             assert_eq!(time_of(timestamp), time);
         }

@@ -3,13 +3,12 @@
 //! `cluster.json` says which cluster the bucket belongs to; `claims/{incarnation}.json` who has used it. Both are
 //! created once and never deleted. A broker that finds a claim above its own stops.
 
-use std::time::{Duration, SystemTime};
-
 use bytes::Bytes;
 use chronik_format::ids::{Incarnation, LaneId, Timestamp};
 use chronik_format::names::{self, ClaimName, SegmentName};
 use chronik_format::segment::SegmentReader;
 use chronik_store::{SharedStore, StoreError};
+use chrono::{DateTime, SecondsFormat};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -19,8 +18,6 @@ use crate::clock::now_ms;
 
 /// The version of both documents.
 const VERSION: u32 = 0;
-/// Seconds from 1970 to the year 10000.
-const YEAR_10000_S: u64 = 253_402_300_800;
 
 /// Why the bucket can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -279,11 +276,9 @@ pub async fn owner(store: &SharedStore, claim: Incarnation) -> String {
 impl ClaimDocument {
     fn words(&self, claim: Incarnation) -> String {
         let Self { host, at_ms, .. } = self;
-        let since = Duration::from_millis(u64::try_from(*at_ms).unwrap_or(0));
-        // Years of more than four digits have no such form.
-        let at = match since.as_secs() < YEAR_10000_S {
-            true => humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string(),
-            false => format!("{at_ms} ms after 1970"),
+        let at = match DateTime::from_timestamp_millis(*at_ms) {
+            Some(at) => at.to_rfc3339_opts(SecondsFormat::Secs, true),
+            None => format!("{at_ms} ms after 1970"),
         };
         format!("the broker on {host} (incarnation {claim}, since {at})")
     }
@@ -343,9 +338,9 @@ mod tests {
         let store = memory();
         for (at_ms, told) in [
             (0, "1970-01-01T00:00:00Z"),
-            (-5, "1970-01-01T00:00:00Z"),
+            (-5, "1969-12-31T23:59:59Z"),
             (253_402_300_799_999, "9999-12-31T23:59:59Z"),
-            (253_402_300_800_000, "253402300800000 ms after 1970"),
+            (253_402_300_800_000, "+10000-01-01T00:00:00Z"),
             (i64::MAX, "9223372036854775807 ms after 1970"),
         ] {
             let incarnation = Incarnation(7);

@@ -16,7 +16,6 @@ mod order;
 mod request;
 mod runs;
 mod scan;
-mod time;
 mod top_hits;
 mod topic_layout;
 mod unreadable;

@@ -2,11 +2,11 @@ use std::str::FromStr;
 
 use chronik_format::ids::{PartitionId, Timestamp};
 use chronik_format::search::{Query, parse};
+use chrono::DateTime;
 
 use super::SearchError;
 use super::cursor::PageCursor;
 use super::order::HitOrder;
-use super::time;
 
 /// Hits on a page, if the request doesn't say.
 const LIMIT: usize = 10;
@@ -136,9 +136,13 @@ fn limit(name: &str, value: &str) -> Result<usize, SearchError> {
     }
 }
 
+/// Milliseconds since the epoch, as such or as an RFC 3339 date and time with its offset. Fractions below a millisecond
+/// are cut off.
 fn point_in_time(name: &str, value: &str) -> Result<Timestamp, SearchError> {
     let accepted = "is neither milliseconds since 1970 nor a time like 2026-03-01T12:00:00Z";
-    time::parse(value).ok_or_else(|| SearchError::parameter(name, format!("{value:?} {accepted}")))
+    let written = || DateTime::parse_from_rfc3339(value).map(|time| time.timestamp_millis());
+    let time = value.parse().or_else(|_| written());
+    time.map_err(|_| SearchError::parameter(name, format!("{value:?} {accepted}")))
 }
 
 fn one_of<T: Copy>(name: &str, value: &str, accepted: &[(&str, T)]) -> Result<T, SearchError> {
@@ -199,5 +203,38 @@ mod tests {
         let next = [("topic", "a"), ("topic", "b"), ("q", " X "), ("limit", "3"), ("cursor", &text)];
         assert_eq!(request(&next).unwrap().cursor.unwrap().place(), place);
         assert!(matches!(request(&[("q", "x"), ("cursor", &text)]), Err(SearchError::Cursor { .. })));
+    }
+
+    #[test]
+    fn points_in_time_are_read_as_they_are_written() {
+        for (text, expected) in [
+            ("1700000000123", 1_700_000_000_123),
+            ("-1", -1),
+            ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59.999Z", -1),
+            ("2023-11-14T22:13:20.123456z", 1_700_000_000_123),
+            ("2023-11-14 23:43:20.1+01:30", 1_700_000_000_100),
+            ("2024-02-29t12:00:00-08:00", 1_709_236_800_000),
+            ("2000-03-01T00:00:00Z", 951_868_800_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+            ("0000-01-01T00:00:00Z", -62_167_219_200_000),
+        ] {
+            assert_eq!(point_in_time("from", text).ok(), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "now",
+            "2023-11-14",
+            "2023-11-14T22:13:20",
+            "2023-02-29T00:00:00Z",
+            "2023-13-01T00:00:00Z",
+            "2023-11-14T24:00:00Z",
+            "2023-11-14T22:13:20.Z",
+            "2023-11-14T22:13:20+0100",
+            "2023-11-14T22:13:20Zx",
+            "äöüäöüäöüäöü",
+        ] {
+            assert!(point_in_time("from", text).is_err(), "{text}");
+        }
     }
 }
