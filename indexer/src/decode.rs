@@ -47,17 +47,17 @@ impl DecodedRun {
         let deltas =
             |batch: &RunBatch| batch.offset_deltas.as_ref().map_or(0, |deltas| deltas.len() * size_of::<u32>());
         let batches: usize = self.batches.iter().map(|(_, batch)| size_of::<(Bytes, RunBatch)>() + deltas(batch)).sum();
-        self.place.length as usize + batches + undecodable
+        self.place.bytes.length as usize + batches + undecodable
     }
 
     fn take(&mut self, bytes: Bytes, limits: RunLimits) -> Result<(), String> {
         let place = self.place;
-        let (mut position, mut next) = (place.position, place.first);
+        let (mut position, mut next) = (place.bytes.position, place.offsets.first);
         for batch in split(bytes) {
             let batch = batch.map_err(|error| error.to_string())?;
             let header = verify(&batch).map_err(|error| at(position, error))?;
             let length = batch.len() as u64;
-            if header.base_offset < next || header.last_offset_delta < 0 || header.last_offset() > place.last {
+            if header.base_offset < next || header.last_offset_delta < 0 || header.last_offset() > place.offsets.last {
                 return Err(format!("the batch at byte {position} has offsets of another run"));
             }
             next = header.last_offset() + 1;
@@ -82,9 +82,9 @@ impl DecodedRun {
             }
             position += length;
         }
-        match next == place.last + 1 {
+        match next == place.offsets.last + 1 {
             true => Ok(()),
-            false => Err(format!("its batches end before offset {next}, not at {}", place.last)),
+            false => Err(format!("its batches end before offset {next}, not at {}", place.offsets.last)),
         }
     }
 
@@ -117,8 +117,8 @@ pub(crate) fn unreadable(segment: &str, place: JobRun, reason: impl Into<String>
     UnreadableRun {
         segment: segment.to_owned(),
         partition: place.partition,
-        first: place.first,
-        last: place.last,
+        first: place.offsets.first,
+        last: place.offsets.last,
         reason: reason.into(),
     }
 }
@@ -171,8 +171,7 @@ fn row(header: &BatchHeader, position: u64, batch: &Bytes, batch_bytes: usize) -
 
 /// Whether a job's run is one at all.
 pub(crate) fn is_possible(place: &JobRun) -> bool {
-    place.first >= 0
-        && place.first <= place.last
-        && place.last < Offset::MAX
-        && place.position.checked_add(place.length).is_some()
+    place.offsets.is_possible()
+        && place.offsets.last < Offset::MAX
+        && place.bytes.position.checked_add(place.bytes.length).is_some()
 }

@@ -8,6 +8,7 @@ use chronik_format::archive::{
 use chronik_format::batch::records;
 use chronik_format::job::{CoveredRun, Job, JobRun};
 use chronik_format::search::ANALYSIS;
+use chronik_format::span::OffsetSpan;
 use chronik_service::failpoint;
 use tantivy::directory::RamDirectory;
 use tantivy::indexer::SingleSegmentIndexWriter;
@@ -156,7 +157,7 @@ impl Draft {
             }
         }
         let rows = run.batches.iter().map(|(_, row)| row.clone()).collect();
-        let JobRun { partition, first, last, .. } = run.place;
+        let JobRun { partition, offsets: OffsetSpan { first, last }, .. } = run.place;
         self.table.push(&run.segment, partition, first, last, rows, run.undecodable.clone())?;
         Ok(true)
     }
@@ -192,6 +193,7 @@ mod tests {
     use bytes::Bytes;
     use chronik_format::batch::{BatchBuilder, Codec};
     use chronik_format::job::{IndexSettings, JobKind};
+    use chronik_format::span::ByteSpan;
 
     use super::*;
     use crate::decode::RunLimits;
@@ -204,7 +206,8 @@ mod tests {
         }
         let bytes: Bytes = builder.finish();
         let length = bytes.len() as u64;
-        let place = JobRun { partition, first: 0, last: records as i64 - 1, position: 0, length };
+        let offsets = OffsetSpan { first: 0, last: records as i64 - 1 };
+        let place = JobRun { partition, offsets, bytes: ByteSpan { position: 0, length } };
         DecodedRun::survey("s", place, bytes, RunLimits { batch_bytes: 1 << 20, documents: 1 << 20 }).unwrap()
     }
 

@@ -68,9 +68,9 @@ impl RunReader {
 
     async fn bytes(&self, segment: &str, places: &[JobRun]) -> Result<Bytes, Unread> {
         let limit = self.held_bytes_max;
-        let is_too_long = |place: &&JobRun| !is_possible(place) || place.length > limit as u64;
+        let is_too_long = |place: &&JobRun| !is_possible(place) || place.bytes.length > limit as u64;
         if let Some(place) = places.iter().find(is_too_long) {
-            let length = place.length;
+            let length = place.bytes.length;
             return Err(Unread::TooLong { length, limit });
         }
         let range = bytes_of(places);
@@ -86,8 +86,8 @@ impl RunReader {
         let surveyed = self.thread.run(move |_| {
             let start = bytes_of(&places).start;
             let survey = |place: &JobRun| {
-                let at = (place.position - start) as usize;
-                DecodedRun::survey(&segment, *place, bytes.slice(at..at + place.length as usize), limits)
+                let at = (place.bytes.position - start) as usize;
+                DecodedRun::survey(&segment, *place, bytes.slice(at..at + place.bytes.length as usize), limits)
             };
             places.iter().map(survey).collect()
         });
@@ -101,11 +101,11 @@ fn neighbours(mut runs: &[JobRun], bytes_max: u64) -> impl Iterator<Item = &[Job
     let bytes_max = bytes_max.min(READ_BYTES);
     std::iter::from_fn(move || {
         let first = runs.first()?;
-        let mut end = first.position.checked_add(first.length);
+        let mut end = first.bytes.position.checked_add(first.bytes.length);
         let follows = |run: &&JobRun| {
             let begins = end;
-            end = run.position.checked_add(run.length);
-            begins == Some(run.position) && end.is_some_and(|end| end - first.position <= bytes_max)
+            end = run.bytes.position.checked_add(run.bytes.length);
+            begins == Some(run.bytes.position) && end.is_some_and(|end| end - first.bytes.position <= bytes_max)
         };
         let count = 1 + runs[1..].iter().take_while(follows).count();
         let (together, others) = runs.split_at(count);
@@ -116,21 +116,22 @@ fn neighbours(mut runs: &[JobRun], bytes_max: u64) -> impl Iterator<Item = &[Job
 
 /// How many bytes runs have together.
 pub(crate) fn length_of(runs: &[JobRun]) -> u64 {
-    runs.iter().fold(0, |all, run| all.saturating_add(run.length))
+    runs.iter().fold(0, |all, run| all.saturating_add(run.bytes.length))
 }
 
 /// The bytes of runs that lie side by side.
 fn bytes_of(runs: &[JobRun]) -> Range<u64> {
-    let start = runs.first().map_or(0, |run| run.position);
-    start..runs.last().map_or(start, |run| run.position + run.length)
+    let start = runs.first().map_or(0, |run| run.bytes.position);
+    start..runs.last().map_or(start, |run| run.bytes.end())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chronik_format::span::{ByteSpan, OffsetSpan};
 
     fn run((position, length): (u64, u64)) -> JobRun {
-        JobRun { partition: 0, first: 0, last: 0, position, length }
+        JobRun { partition: 0, offsets: OffsetSpan { first: 0, last: 0 }, bytes: ByteSpan { position, length } }
     }
 
     fn divided(runs: &[(u64, u64)], bytes_max: u64) -> Vec<Range<u64>> {

@@ -10,6 +10,7 @@ use chronik_format::archive::{UNDECODABLE_MAX, inspect};
 use chronik_format::batch::{CONTROL, Codec, HEADER_LENGTH, forged};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobResult, JobRun};
 use chronik_format::names::ArchiveName;
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use chronik_store::faulty::{FaultyStore, ScriptLine, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, memory};
 use kit::{batch, embedded, indexer, job, record, segment};
@@ -163,10 +164,11 @@ async fn a_run_that_can_not_be_indexed_does_not_keep_the_others() {
     let bomb = batch(Codec::Zstd, 0, 0, &[(0, record(0, None, Some(&huge), &[]))]);
     let runs = [(0, vec![good(0)]), (1, vec![good(0), good(1), good(2)]), (2, vec![bomb]), (3, vec![good(7)])];
     let mut input = segment(&store, "rotten", &runs).await;
-    spoil(&store, "rotten", input.runs[1].position + input.runs[1].length / 2).await;
-    let cut = JobRun { partition: 4, length: input.runs[3].length - 1, ..input.runs[3] };
-    let other = JobRun { partition: 5, first: 6, last: 8, ..input.runs[3] };
-    let impossible = JobRun { partition: 6, position: u64::MAX, ..input.runs[3] };
+    spoil(&store, "rotten", input.runs[1].bytes.position + input.runs[1].bytes.length / 2).await;
+    let run = input.runs[3];
+    let cut = JobRun { partition: 4, bytes: ByteSpan { length: run.bytes.length - 1, ..run.bytes }, ..run };
+    let other = JobRun { partition: 5, offsets: OffsetSpan { first: 6, last: 8 }, ..run };
+    let impossible = JobRun { partition: 6, bytes: ByteSpan { position: u64::MAX, ..run.bytes }, ..run };
     input.runs.extend([cut, other, impossible]);
     let missing = JobInput { key: "missing".to_owned(), runs: vec![input.runs[0]], ..input.clone() };
     let job = job(vec![input, missing], IndexSettings::default());
@@ -207,7 +209,7 @@ async fn partitions_that_lie_side_by_side_are_one_read() {
 async fn a_run_beyond_its_segment_does_not_keep_its_neighbours() {
     let store = memory();
     let mut input = three_partitions(&store).await;
-    input.runs[2].length += 1;
+    input.runs[2].bytes.length += 1;
     let job = job(vec![input], IndexSettings::default());
     let result = indexer(&store, embedded()).index(job).await.unwrap();
     let partitions: Vec<_> = result.archives[0].runs.iter().map(|run| run.partition).collect();

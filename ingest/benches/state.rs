@@ -3,7 +3,9 @@
 
 use std::hint::black_box;
 
+use chronik_format::batch::TimeSpan;
 use chronik_format::ids::{Incarnation, TopicId};
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use chronik_ingest::state::LaneState;
 use chronik_ingest::state::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
 use chronik_ingest::state::topic_config::TopicConfig;
@@ -44,12 +46,9 @@ fn register(state: &LaneState) -> Command {
         SegmentRun {
             topic: topic(number),
             partition,
-            first: known.shipped_to,
-            last: known.next_offset - 1,
-            position: 56,
-            length: 1000,
-            min_timestamp: 0,
-            max_timestamp: 1000,
+            offsets: OffsetSpan { first: known.shipped_to, last: known.next_offset - 1 },
+            bytes: ByteSpan { position: 56, length: 1000 },
+            times: TimeSpan { earliest: 0, latest: 1000 },
         }
     };
     Command::RegisterSegment(RegisterSegment {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec, Record, RecordHeader, stamp, verify};
 use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobResult, JobRun, VERSION};
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
@@ -40,7 +41,8 @@ pub async fn segment(store: &SharedStore, key: &str, runs: &[(PartitionId, Vec<B
         let length = batches.iter().map(|batch| batch.len() as u64).sum();
         let first = verify(&batches[0]).unwrap().base_offset;
         let last = verify(batches.last().unwrap()).unwrap().last_offset();
-        places.push(JobRun { partition: *partition, first, last, position, length });
+        let (offsets, bytes) = (OffsetSpan { first, last }, ByteSpan { position, length });
+        places.push(JobRun { partition: *partition, offsets, bytes });
         parts.extend(batches.iter().cloned());
     }
     let size = parts.iter().map(|part| part.len() as u64).sum();

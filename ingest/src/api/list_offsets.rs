@@ -113,11 +113,11 @@ async fn youngest(broker: &BrokerContext, place: &LivePartition) -> Result<Optio
 /// hold something unreadable or begin before the log, and what is not in the bucket yet.
 fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>, Vec<Range<Offset>>) {
     let (mut latest, mut unknown) = (None, Vec::new());
-    for run in partition.runs.iter().filter(|run| run.last >= log_start) {
-        if run.first < log_start || run.max_timestamp == Timestamp::MAX {
-            unknown.push(run.first.max(log_start)..run.last + 1);
+    for run in partition.runs.iter().filter(|run| run.offsets.last >= log_start) {
+        if run.offsets.first < log_start || run.times.latest == Timestamp::MAX {
+            unknown.push(run.offsets.first.max(log_start)..run.offsets.end());
         } else {
-            latest = latest.max(Some(run.max_timestamp));
+            latest = latest.max(Some(run.times.latest));
         }
     }
     unknown.push(partition.shipped_to.max(log_start)..partition.next_offset);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, Timestamp, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, PartitionId, Timestamp, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use uuid::Uuid;
 
 use super::IndexLimits;
@@ -38,13 +39,9 @@ pub struct PendingRun {
     /// How the topic is indexed.
     pub settings: IndexSettings,
     pub partition: PartitionId,
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
-    /// Where the batches start in the segment, bytes.
-    pub position: u64,
-    /// Bytes of the batches.
-    pub length: u64,
+    pub offsets: OffsetSpan,
+    /// Where the batches are in the segment.
+    pub bytes: ByteSpan,
     pub segment: Arc<Segment>,
     /// When it was registered, ms since the epoch.
     pub registered_at: Timestamp,
@@ -61,7 +58,7 @@ pub struct JobBatches {
 impl PendingRun {
     /// The run as jobs name it.
     pub fn key(&self) -> RunKey {
-        (self.topic, self.partition, self.first)
+        (self.topic, self.partition, self.offsets.first)
     }
 }
 
@@ -80,10 +77,8 @@ fn pending_run(state: &LaneState, (topic, partition, first): &RunKey) -> Option<
         index_epoch: topic.index_epoch,
         settings: topic.config.index_settings(),
         partition: *partition,
-        first: run.first,
-        last: run.last,
-        position: run.position,
-        length: run.length,
+        offsets: run.offsets,
+        bytes: run.bytes,
         segment: segment.clone(),
         registered_at: segment.registered_at,
     })
@@ -98,13 +93,13 @@ pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, ever
     }
     let mut batching = JobBatches { batches: Vec::new(), next_due: None };
     for runs in topics.into_values() {
-        let bytes: u64 = runs.iter().map(|run| run.length).sum();
+        let bytes: u64 = runs.iter().map(|run| run.bytes.length).sum();
         let oldest = runs.iter().map(|run| run.registered_at).min().unwrap_or(now);
         let patience = if bytes < SMALL_BATCH_BYTES { limits.age * SMALL_BATCH_PATIENCE } else { limits.age };
         let waited = Duration::from_millis(now.saturating_sub(oldest).max(0) as u64);
         let mut jobs = fill(runs, limits.bytes);
         if !everything && waited < patience {
-            jobs.retain(|job| job.iter().map(|run| run.length).sum::<u64>() >= limits.bytes);
+            jobs.retain(|job| job.iter().map(|run| run.bytes.length).sum::<u64>() >= limits.bytes);
             let due = patience - waited;
             batching.next_due = Some(batching.next_due.map_or(due, |earlier| earlier.min(due)));
         }
@@ -115,7 +110,7 @@ pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, ever
 
 /// Cuts a topic's runs, oldest segment first, so that each part reaches the limit with its last run.
 fn fill(mut runs: Vec<PendingRun>, limit: u64) -> Vec<Vec<PendingRun>> {
-    runs.sort_by_key(|run| (run.registered_at, run.partition, run.first));
+    runs.sort_by_key(|run| (run.registered_at, run.partition, run.offsets.first));
     let mut jobs: Vec<Vec<PendingRun>> = Vec::new();
     let mut bytes = limit;
     for run in runs {
@@ -123,7 +118,7 @@ fn fill(mut runs: Vec<PendingRun>, limit: u64) -> Vec<Vec<PendingRun>> {
             jobs.push(Vec::new());
             bytes = 0;
         }
-        bytes += run.length;
+        bytes += run.bytes.length;
         if let Some(job) = jobs.last_mut() {
             job.push(run);
         }
@@ -142,13 +137,7 @@ pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
             crc: run.segment.crc,
             runs: Vec::new(),
         });
-        input.runs.push(JobRun {
-            partition: run.partition,
-            first: run.first,
-            last: run.last,
-            position: run.position,
-            length: run.length,
-        });
+        input.runs.push(JobRun { partition: run.partition, offsets: run.offsets, bytes: run.bytes });
     }
     Some(Job {
         v: VERSION,
@@ -168,6 +157,7 @@ pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use chronik_format::ids::Offset;
 
     use super::*;
 
@@ -190,17 +180,15 @@ mod tests {
             index_epoch: 0,
             settings: IndexSettings::default(),
             partition: 0,
-            first,
-            last: first,
-            position: 0,
-            length,
+            offsets: OffsetSpan { first, last: first },
+            bytes: ByteSpan { position: 0, length },
             segment: Arc::new(segment),
             registered_at,
         }
     }
 
     fn sizes(batching: &JobBatches) -> Vec<Vec<u64>> {
-        batching.batches.iter().map(|batch| batch.iter().map(|run| run.length).collect()).collect()
+        batching.batches.iter().map(|batch| batch.iter().map(|run| run.bytes.length).collect()).collect()
     }
 
     #[test]

@@ -238,7 +238,7 @@ impl IndexingTask {
             .map(|run| Unreadable {
                 segment: run.segment.key.to_string(),
                 partition: run.partition,
-                first: run.first,
+                first: run.offsets.first,
                 reason: reason.clone(),
             })
             .collect();

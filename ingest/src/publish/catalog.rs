@@ -238,13 +238,10 @@ fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
             .runs
             .iter()
             .map(|run| RunEntry {
-                first: run.first,
-                last: run.last,
+                offsets: run.offsets,
                 segment: referred[&run.segment],
-                position: run.position,
-                length: run.length,
-                min_timestamp: run.min_timestamp,
-                max_timestamp: run.max_timestamp,
+                bytes: run.bytes,
+                times: run.times,
                 unreadable: match &run.indexed {
                     Indexed::Unreadable(reason) => Some(reason.to_string()),
                     Indexed::Pending | Indexed::Archive(_) => None,

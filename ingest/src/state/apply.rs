@@ -154,7 +154,7 @@ impl LaneState {
             };
             topic.changed = self.applied;
             topic.partition_mut(run.partition).ok_or(Refusal::UnknownPartition)?.add_run(id, run);
-            self.pending.add(topic, run.partition, run.first);
+            self.pending.add(topic, run.partition, run.offsets.first);
         }
         Ok(Applied::Done)
     }
@@ -187,7 +187,7 @@ impl LaneState {
         let wanted = |run: &CoveredRun| {
             let known = topic.partition(run.partition).and_then(|partition| partition.run_at(run.first));
             known.is_some_and(|known| {
-                known.last == run.last
+                known.offsets.last == run.last
                     && !matches!(known.indexed, Indexed::Archive(_))
                     && self.segments.get(known.segment).is_some_and(|segment| *segment.key == *run.segment)
             })

@@ -6,9 +6,11 @@
 use bincode::error::DecodeError;
 use bytes::Bytes;
 use chronik_format::batch::BatchHeader;
+use chronik_format::batch::TimeSpan;
 use chronik_format::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::segment::{DirectoryRow, SegmentDirectory};
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::topic_config::TopicConfig;
@@ -119,17 +121,11 @@ pub struct RegisterSegment {
 pub struct SegmentRun {
     pub topic: TopicId,
     pub partition: PartitionId,
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
-    /// Where the batches start in the segment, bytes.
-    pub position: u64,
-    /// Bytes of the batches.
-    pub length: u64,
-    /// Earliest timestamp of the records, ms; the least there is if not all can be read.
-    pub min_timestamp: Timestamp,
-    /// Latest timestamp of the records, ms; the greatest there is if not all can be read.
-    pub max_timestamp: Timestamp,
+    pub offsets: OffsetSpan,
+    /// Where the batches are in the segment.
+    pub bytes: ByteSpan,
+    /// Of the records; [`TimeSpan::ANY`] if not all can be read.
+    pub times: TimeSpan,
 }
 
 impl SegmentRun {
@@ -138,12 +134,9 @@ impl SegmentRun {
         let run = |row: &DirectoryRow| Self {
             topic: row.topic,
             partition: row.partition,
-            first: row.first,
-            last: row.last,
-            position: row.position,
-            length: row.length,
-            min_timestamp: row.min_timestamp,
-            max_timestamp: row.max_timestamp,
+            offsets: row.offsets,
+            bytes: row.bytes,
+            times: row.times,
         };
         directory.rows.iter().map(run).collect()
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use chronik_format::ids::{LogIndex, Offset, Timestamp};
+use chronik_format::batch::TimeSpan;
+use chronik_format::ids::{LogIndex, Offset};
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
@@ -29,19 +31,13 @@ pub struct Partition {
 /// Consecutive batches of the partition in one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
+    pub offsets: OffsetSpan,
     /// The segment that holds them.
     pub segment: SegmentId,
-    /// Where the batches start in the segment, bytes.
-    pub position: u64,
-    /// Bytes of the batches.
-    pub length: u64,
-    /// Earliest timestamp of the records, ms; the least there is if not all can be read.
-    pub min_timestamp: Timestamp,
-    /// Latest timestamp of the records, ms; the greatest there is if not all can be read.
-    pub max_timestamp: Timestamp,
+    /// Where the batches are in the segment.
+    pub bytes: ByteSpan,
+    /// Of the records; [`TimeSpan::ANY`] if not all can be read.
+    pub times: TimeSpan,
     /// How a search finds what is in it.
     pub indexed: Indexed,
 }
@@ -78,20 +74,19 @@ impl Partition {
 
     /// Whether a run goes on where the last one ended and holds only applied records.
     pub fn continues(&self, run: &SegmentRun) -> bool {
-        self.shipped_to <= run.first && run.first <= run.last && run.last < self.next_offset
+        self.shipped_to <= run.offsets.first
+            && run.offsets.first <= run.offsets.last
+            && run.offsets.last < self.next_offset
     }
 
     /// Takes in a run of a newly registered segment.
     pub fn add_run(&mut self, segment: SegmentId, run: &SegmentRun) {
-        self.shipped_to = run.last + 1;
+        self.shipped_to = run.offsets.end();
         self.runs.push_back(Run {
-            first: run.first,
-            last: run.last,
+            offsets: run.offsets,
             segment,
-            position: run.position,
-            length: run.length,
-            min_timestamp: run.min_timestamp,
-            max_timestamp: run.max_timestamp,
+            bytes: run.bytes,
+            times: run.times,
             indexed: Indexed::Pending,
         });
     }
@@ -100,7 +95,7 @@ impl Partition {
     pub fn shipped_by(&self, segments: &Segments, up_to: LogIndex) -> Offset {
         let is_covered = |run: &&Run| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
         let newest = self.runs.iter().rev().find(is_covered);
-        newest.map_or(0, |run| run.last + 1)
+        newest.map_or(0, |run| run.offsets.end())
     }
 
     /// The run that starts at `first`.
@@ -114,7 +109,7 @@ impl Partition {
     }
 
     fn position_of(&self, first: Offset) -> Option<usize> {
-        self.runs.binary_search_by_key(&first, |run| run.first).ok()
+        self.runs.binary_search_by_key(&first, |run| run.offsets.first).ok()
     }
 
     /// One past the last offset below which every run has an archive.
@@ -122,6 +117,6 @@ impl Partition {
         self.runs
             .iter()
             .find(|run| !matches!(run.indexed, Indexed::Archive(_)))
-            .map_or(self.shipped_to, |run| run.first)
+            .map_or(self.shipped_to, |run| run.offsets.first)
     }
 }

@@ -23,7 +23,7 @@ impl PendingRuns {
         for topic in topics {
             for (number, partition) in topic.partitions.iter().enumerate() {
                 let runs = partition.runs.iter().filter(|run| run.indexed == Indexed::Pending);
-                runs.for_each(|run| pending.add(topic, number as PartitionId, run.first));
+                runs.for_each(|run| pending.add(topic, number as PartitionId, run.offsets.first));
             }
         }
         pending

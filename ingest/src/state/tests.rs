@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chronik_format::batch::TimeSpan;
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use chronik_format::job::CoveredRun;
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -47,12 +49,9 @@ fn segment(first: LogIndex, last: LogIndex, runs: &[(u128, i32, i64, i64)]) -> R
     let run = |&(number, partition, first, last): &(u128, i32, i64, i64)| SegmentRun {
         topic: topic(number),
         partition,
-        first,
-        last,
-        position: 56,
-        length: 100,
-        min_timestamp: 0,
-        max_timestamp: 1000,
+        offsets: OffsetSpan { first, last },
+        bytes: ByteSpan { position: 56, length: 100 },
+        times: TimeSpan { earliest: 0, latest: 1000 },
     };
     RegisterSegment {
         incarnation: Incarnation(1),
@@ -376,7 +375,7 @@ fn check_invariants(state: &LaneState) {
         assert_eq!(state.names.get(&topic.name), Some(&topic.id));
         for partition in &topic.partitions {
             assert!(partition.log_start <= partition.shipped_to && partition.shipped_to <= partition.next_offset);
-            assert!(partition.runs.iter().is_sorted_by(|before, next| before.last < next.first));
+            assert!(partition.runs.iter().is_sorted_by(|before, next| before.offsets.last < next.offsets.first));
         }
     }
 }

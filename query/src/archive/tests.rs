@@ -9,6 +9,7 @@ use chronik_format::catalog::ArchiveRun;
 use chronik_format::ids::{Incarnation, LaneId, TopicId};
 use chronik_format::job::{ArchiveMade, Job, JobInput, JobKind, JobResult, JobRun, VERSION, ValueFormat};
 use chronik_format::search::{Phrase, RecordMatcher, parse};
+use chronik_format::span::{ByteSpan, OffsetSpan};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_service::telemetry::Metrics;
 use chronik_store::memory;
@@ -51,7 +52,8 @@ async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Buck
             let (first, last) = (verify(&run.batches[0]).unwrap(), verify(run.batches.last().unwrap()).unwrap());
             let length = run.batches.iter().map(|batch| batch.len() as u64).sum();
             let (first, last) = (first.base_offset, last.last_offset());
-            input.runs.push(JobRun { partition: run.partition, first, last, position, length });
+            let (offsets, bytes) = (OffsetSpan { first, last }, ByteSpan { position, length });
+            input.runs.push(JobRun { partition: run.partition, offsets, bytes });
             for batch in &run.batches {
                 all.extend(records(batch, 1 << 24).unwrap().map(|record| (run.partition, record.unwrap())));
             }

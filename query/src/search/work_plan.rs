@@ -212,27 +212,25 @@ impl WorkPlan {
             return found;
         };
         let runs = page.partitions.iter().find(|page| page.partition == partition).map_or(&[][..], |page| &page.runs);
-        let from = runs.partition_point(|run| run.last < offsets.start);
-        for run in runs[from..].iter().take_while(|run| run.first < offsets.end) {
-            let span = Span { earliest: run.min_timestamp, latest: run.max_timestamp };
-            let offsets = run.first.max(offsets.start)..run.last.saturating_add(1).min(offsets.end);
+        let from = runs.partition_point(|run| run.offsets.last < offsets.start);
+        for run in runs[from..].iter().take_while(|run| run.offsets.first < offsets.end) {
+            let offsets = run.offsets.first.max(offsets.start)..run.offsets.end().min(offsets.end);
             match page.segments.get(run.segment as usize) {
                 None => self.missing.push(scope.missing(partition, offsets, NO_SEGMENT, MissingCause::Stale)),
-                Some(_) if !scope.may_admit(span) => {}
+                Some(_) if !scope.may_admit(run.times) => {}
                 Some(segment) => {
-                    let range = run.position..run.position.saturating_add(run.length);
                     found.push(RunWork {
                         segment: segment.key.clone(),
                         partition,
-                        last: run.last,
-                        range,
+                        last: run.offsets.last,
+                        range: run.bytes.range(),
                         offsets,
-                        span,
+                        span: run.times,
                     });
                 }
             }
         }
-        let known = runs.last().map_or(offsets.start, |run| run.last.saturating_add(1).max(offsets.start));
+        let known = runs.last().map_or(offsets.start, |run| run.offsets.end().max(offsets.start));
         if known < offsets.end {
             self.missing.push(scope.missing(partition, known..offsets.end, NO_SEGMENT, MissingCause::Stale));
         }

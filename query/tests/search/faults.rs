@@ -64,7 +64,7 @@ fn offsets(document: &Value) -> Vec<i64> {
 async fn a_damaged_batch_is_named_and_the_rest_is_found() {
     let world = world().await;
     let run = world.topics[0].partitions[0].runs[1].entry.clone();
-    replace(&world, "segments/1", |bytes| bytes[run.position as usize + 70] ^= 1).await;
+    replace(&world, "segments/1", |bytes| bytes[run.bytes.position as usize + 70] ^= 1).await;
     let service = world.service(true);
     let (status, problem) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "odd")])).await;
     assert_eq!((status.as_u16(), problem["code"].as_str()), (503, Some("incomplete")));
@@ -299,7 +299,7 @@ async fn damage_in_one_partition_leaves_its_neighbours() {
     world.ship(9).await;
     world.export(0).await;
     let run = world.topics[0].partitions[1].runs[0].entry.clone();
-    replace(&world, "segments/0", |bytes| bytes[run.position as usize + 70] ^= 1).await;
+    replace(&world, "segments/0", |bytes| bytes[run.bytes.position as usize + 70] ^= 1).await;
     let partial = parameters([("topic", "t"), ("q", "odd"), ("partial", "true")]);
     let (_, document) = get(&world.service(true), "/v1/search", &partial).await;
     assert_eq!((offsets(&document), missing(&document)), (vec![3, 3, 1, 1], vec![(0, Some(4))]));

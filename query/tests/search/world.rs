@@ -136,13 +136,10 @@ impl World {
             topic.partitions[row.partition as usize].runs.push(Run {
                 segment: self.segments.len(),
                 entry: RunEntry {
-                    first: row.first,
-                    last: row.last,
+                    offsets: row.offsets,
                     segment: 0,
-                    position: row.position,
-                    length: row.length,
-                    min_timestamp: row.min_timestamp,
-                    max_timestamp: row.max_timestamp,
+                    bytes: row.bytes,
+                    times: row.times,
                     unreadable: None,
                 },
             });
@@ -159,17 +156,11 @@ impl World {
             .flat_map(|(partition, of)| {
                 of.runs.iter().filter(|run| run.segment == segment).map(move |run| (partition, &run.entry))
             })
-            .map(|(partition, run)| JobRun {
-                partition,
-                first: run.first,
-                last: run.last,
-                position: run.position,
-                length: run.length,
-            })
+            .map(|(partition, run)| JobRun { partition, offsets: run.offsets, bytes: run.bytes })
             .collect();
         let covers = |archive: &ArchiveEntry| {
             let same = |covered: &ArchiveRun| {
-                runs.iter().any(|run| (run.partition, run.first) == (covered.partition, covered.first))
+                runs.iter().any(|run| (run.partition, run.offsets.first) == (covered.partition, covered.first))
             };
             archive.runs.iter().any(same)
         };
@@ -276,7 +267,7 @@ impl World {
 impl Partition {
     /// Batches in segments.
     fn shipped(&self) -> usize {
-        let to = self.runs.last().map_or(0, |run| run.entry.last + 1);
+        let to = self.runs.last().map_or(0, |run| run.entry.offsets.end());
         self.batches.iter().take_while(|batch| BatchHeader::parse(batch).unwrap().last_offset() < to).count()
     }
 
@@ -290,7 +281,7 @@ impl Topic {
         let partition = |(number, of): (usize, &Partition)| PartitionPage {
             partition: number as PartitionId,
             log_start: of.log_start,
-            shipped_to: of.runs.last().map_or(0, |run| run.entry.last + 1),
+            shipped_to: of.runs.last().map_or(0, |run| run.entry.offsets.end()),
             last_stable: of.end(),
             epochs: vec![(1, 0)],
             runs: of.runs.iter().map(|run| RunEntry { segment: run.segment as u32, ..run.entry.clone() }).collect(),

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, LaneId, Offset, PartitionId, Timestamp, TopicId};
+use crate::span::{ByteSpan, OffsetSpan};
 
 /// The version of both messages that this program writes and reads.
 pub const VERSION: u32 = 0;
@@ -62,13 +63,11 @@ pub struct JobInput {
 pub struct JobRun {
     /// The partition's number.
     pub partition: PartitionId,
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
-    /// Where the batches start in the segment, bytes.
-    pub position: u64,
-    /// Bytes of the batches.
-    pub length: u64,
+    #[serde(flatten)]
+    pub offsets: OffsetSpan,
+    /// Where the batches are in the segment.
+    #[serde(flatten)]
+    pub bytes: ByteSpan,
 }
 
 /// How a topic's values become searchable (`search.value.format`).

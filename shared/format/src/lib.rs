@@ -14,3 +14,4 @@ pub mod job;
 pub mod names;
 pub mod search;
 pub mod segment;
+pub mod span;

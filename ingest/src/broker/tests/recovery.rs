@@ -48,7 +48,7 @@ async fn forge(store: &SharedStore, name: &SegmentName, incarnation: Incarnation
     let reader = SegmentReader::open(store.clone(), &name.to_string()).await.unwrap();
     let mut batches = Vec::new();
     if let Some(row) = reader.row(topic, 0).copied() {
-        for offset in row.first..=row.last {
+        for offset in row.offsets.first..=row.offsets.last {
             let mut forged = batch(1_000_000 + offset as usize).to_vec();
             forged[..8].copy_from_slice(&offset.to_be_bytes());
             batches.push(Bytes::from(forged));
@@ -344,7 +344,7 @@ async fn a_segment_below_the_checkpoint_that_is_gone_or_cut_stops_recovery_unles
             matches!(&refused, IngestError::Start(StartError::Recover(RecoverError::Unreachable { .. }))),
             "{refused}"
         );
-        let range = format!("t partition 0 offsets {} to {}", row.first, row.last);
+        let range = format!("t partition 0 offsets {} to {}", row.offsets.first, row.offsets.last);
         for part in [key.as_str(), &range, "--accept-loss"] {
             assert!(refused.to_string().contains(part), "{part} is not in: {refused}");
         }
@@ -352,9 +352,9 @@ async fn a_segment_below_the_checkpoint_that_is_gone_or_cut_stops_recovery_unles
         let running = world.start().await;
         let topic = running.ingest.lane.topics().get(running.topic).unwrap().clone();
         assert_eq!(topic.partitions[0].bounds().end, world.acknowledged.len() as Offset);
-        assert!(running.reader.read(&topic, 0, row.last, 1).await.is_err());
-        let behind = running.reader.read(&topic, 0, row.last + 1, 1).await.unwrap();
-        assert_eq!(behind[0].contiguous().slice(16..), world.acknowledged[row.last as usize + 1].1);
+        assert!(running.reader.read(&topic, 0, row.offsets.last, 1).await.is_err());
+        let behind = running.reader.read(&topic, 0, row.offsets.end(), 1).await.unwrap();
+        assert_eq!(behind[0].contiguous().slice(16..), world.acknowledged[row.offsets.last as usize + 1].1);
         world.produce(&running, 20).await;
         running.stop().await;
     }
@@ -422,7 +422,7 @@ async fn join(store: &SharedStore, pair: [&SegmentName; 2], topic: TopicId, same
         let reader = SegmentReader::open(store.clone(), &name.to_string()).await.unwrap();
         log.extend(reader.log().await.unwrap());
         if let Some(row) = reader.row(topic, 0).copied() {
-            batches.extend(reader.batches(topic, 0, row.first, 1 << 20).await.unwrap());
+            batches.extend(reader.batches(topic, 0, row.offsets.first, 1 << 20).await.unwrap());
         }
     }
     if !same {

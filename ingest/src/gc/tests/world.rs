@@ -210,8 +210,8 @@ impl World {
         let covered = CoveredRun {
             segment: state.segments.get(run.segment).unwrap().key.to_string(),
             partition: 0,
-            first: run.first,
-            last: run.last,
+            first: run.offsets.first,
+            last: run.offsets.last,
             min_timestamp: None,
             max_timestamp: None,
         };

@@ -86,7 +86,7 @@ fn add_ranges(ranges: &mut Listed, topic: &Topic, lost: &HashSet<SegmentId>) {
         let mut open: Option<(Offset, Offset)> = None;
         for run in &known.runs {
             if lost.contains(&run.segment) {
-                open = Some((open.map_or(run.first, |(from, _)| from), run.last));
+                open = Some((open.map_or(run.offsets.first, |(from, _)| from), run.offsets.last));
             } else if let Some(range) = open.take() {
                 ranges.add(|| words(partition, range));
             }
@@ -132,7 +132,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use bytes::Bytes;
+    use chronik_format::batch::TimeSpan;
     use chronik_format::ids::{Incarnation, TopicId};
+    use chronik_format::span::{ByteSpan, OffsetSpan};
     use chronik_store::memory;
     use ulid::Ulid;
     use uuid::Uuid;
@@ -163,12 +165,9 @@ mod tests {
             let run = SegmentRun {
                 topic: TOPIC,
                 partition,
-                first: base_offset,
-                last: last_offset,
-                position: 0,
-                length: 1,
-                min_timestamp: 1,
-                max_timestamp: 1,
+                offsets: OffsetSpan { first: base_offset, last: last_offset },
+                bytes: ByteSpan { position: 0, length: 1 },
+                times: TimeSpan::at(1),
             };
             let register = RegisterSegment {
                 incarnation: OWN,

@@ -8,6 +8,7 @@ use std::io::BufRead;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::record::HEADERS_MAX;
 use super::{BatchHeader, BatchUnpacker, Codec, HEADER_LENGTH, varint};
@@ -17,7 +18,7 @@ use crate::ids::{Offset, Timestamp};
 pub const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
 
 /// Bounds, both inclusive, of records' timestamps, ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeSpan {
     /// No record is earlier.
     pub earliest: Timestamp,

@@ -183,11 +183,11 @@ fn check_page(page: &TopicPage) -> Result<(), String> {
         if partition.partition as usize != number {
             return Err(format!("partition {} comes as number {number}", partition.partition));
         }
-        if !partition.runs.is_sorted_by(|a, b| a.last < b.first) {
+        if !partition.runs.is_sorted_by(|a, b| a.offsets.last < b.offsets.first) {
             return Err(format!("the runs of partition {number} are out of order"));
         }
         for run in &partition.runs {
-            if run.first > run.last || run.segment as usize >= page.segments.len() {
+            if run.offsets.first > run.offsets.last || run.segment as usize >= page.segments.len() {
                 return Err(format!("a run of partition {number} has no offsets or no segment"));
             }
         }

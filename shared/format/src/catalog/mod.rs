@@ -19,8 +19,10 @@ pub use reader::{Catalog, CatalogReader};
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch::TimeSpan;
 use crate::ids::{Incarnation, LaneId, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use crate::job::IndexSettings;
+use crate::span::{ByteSpan, OffsetSpan};
 
 /// One topic as of one export. Serialised with bincode inside the export object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,19 +76,13 @@ pub struct PartitionPage {
 /// Consecutive batches of one partition in one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEntry {
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
+    pub offsets: OffsetSpan,
     /// Index into [`TopicPage::segments`].
     pub segment: u32,
-    /// Where the batches start in the segment, bytes.
-    pub position: u64,
-    /// Bytes of the batches.
-    pub length: u64,
-    /// Exact earliest record timestamp, ms; the least there is if not all records can be read.
-    pub min_timestamp: Timestamp,
-    /// Exact latest record timestamp, ms; the greatest there is if not all records can be read.
-    pub max_timestamp: Timestamp,
+    /// Where the batches are in the segment.
+    pub bytes: ByteSpan,
+    /// Exact bounds of the records' timestamps; [`TimeSpan::ANY`] if not all can be read.
+    pub times: TimeSpan,
     /// Why the run has no archive and never will: it is scanned.
     pub unreadable: Option<String>,
 }

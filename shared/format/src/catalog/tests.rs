@@ -8,8 +8,10 @@ use ulid::Ulid;
 use uuid::Uuid;
 
 use super::*;
+use crate::batch::TimeSpan;
 use crate::job::ValueFormat;
 use crate::names::{self, ExportName};
+use crate::span::{ByteSpan, OffsetSpan};
 use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, memory};
 
@@ -17,13 +19,10 @@ const LANE: LaneId = LaneId(0);
 
 fn page(number: u128, runs: i64) -> TopicPage {
     let run = |first: i64| RunEntry {
-        first: first * 10,
-        last: first * 10 + 9,
+        offsets: OffsetSpan { first: first * 10, last: first * 10 + 9 },
         segment: 0,
-        position: 56 + 100 * first as u64,
-        length: 100,
-        min_timestamp: 1000,
-        max_timestamp: 2000,
+        bytes: ByteSpan { position: 56 + 100 * first as u64, length: 100 },
+        times: TimeSpan { earliest: 1000, latest: 2000 },
         unreadable: (first == 1).then(|| "it can't be decoded".to_owned()),
     };
     let covered = ArchiveRun { partition: 0, first: 0, last: 9, min_timestamp: Some(1000), max_timestamp: Some(1999) };

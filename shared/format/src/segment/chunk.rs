@@ -83,7 +83,7 @@ fn cut_into(
             lowest = header.last_offset().saturating_add(1);
             found.push((header, batch));
         }
-        let end = directory.chunks(row).get(at + 1).map_or(row.last.saturating_add(1), |next| next.offset);
+        let end = directory.chunks(row).get(at + 1).map_or(row.offsets.end(), |next| next.offset);
         if found.first().is_none_or(|(header, _)| header.base_offset != chunk.offset) || lowest > end {
             return Err(damaged("offsets are not those of the directory"));
         }

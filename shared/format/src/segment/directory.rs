@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::layout::SegmentTrailer;
 use super::{HEADER_LENGTH, SegmentError};
+use crate::batch::TimeSpan;
 use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
+use crate::span::{ByteSpan, OffsetSpan};
 
 /// The most bytes of a directory, and of a chunk, that a reader accepts.
 pub(super) const DIRECTORY_BYTES_MAX: u64 = 64 << 20;
@@ -23,17 +25,11 @@ pub struct DirectoryRow {
     pub topic: TopicId,
     /// The partition's number.
     pub partition: PartitionId,
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
-    /// Where the batches start.
-    pub position: u64,
-    /// Bytes of the batches.
-    pub length: u64,
-    /// Earliest timestamp of the records, ms; [`TimeSpan::ANY`](crate::batch::TimeSpan::ANY)'s if not all can be read.
-    pub min_timestamp: Timestamp,
-    /// Latest timestamp of the records, ms; [`TimeSpan::ANY`](crate::batch::TimeSpan::ANY)'s if not all can be read.
-    pub max_timestamp: Timestamp,
+    pub offsets: OffsetSpan,
+    /// Where the batches are in the segment.
+    pub bytes: ByteSpan,
+    /// Of the records; [`TimeSpan::ANY`] if not all can be read.
+    pub times: TimeSpan,
     /// Leader epoch of the first batch.
     pub first_epoch: i32,
     /// Leader epoch of the last batch.
@@ -45,11 +41,6 @@ pub struct DirectoryRow {
 }
 
 impl DirectoryRow {
-    /// One past the last byte of the batches.
-    pub fn end(&self) -> u64 {
-        self.position + self.length
-    }
-
     fn key(&self) -> (TopicId, PartitionId) {
         (self.topic, self.partition)
     }
@@ -62,7 +53,7 @@ pub struct SegmentChunk {
     pub offset: Offset,
     /// Where it starts.
     pub position: u64,
-    /// Latest timestamp of the records, ms; [`TimeSpan::ANY`](crate::batch::TimeSpan::ANY)'s if not all can be read.
+    /// Latest timestamp of the records, ms; [`TimeSpan::ANY`]'s if not all can be read.
     pub max_timestamp: Timestamp,
     /// CRC-32C of its bytes.
     pub crc: u32,
@@ -101,7 +92,7 @@ impl SegmentDirectory {
         let rows = |directory: &Self| {
             let of_row = |row: &DirectoryRow| {
                 let chunks = directory.chunks(row).iter().map(|chunk| (chunk.offset, chunk.crc));
-                (row.key(), (row.first, row.last, row.length), chunks.collect::<Vec<_>>())
+                (row.key(), row.offsets, row.bytes.length, chunks.collect::<Vec<_>>())
             };
             directory.rows.iter().map(of_row).collect::<Vec<_>>()
         };
@@ -116,7 +107,7 @@ impl SegmentDirectory {
     /// Where the `at`th chunk of a row lies.
     pub(super) fn chunk_range(&self, row: &DirectoryRow, at: usize) -> Range<u64> {
         let chunks = self.chunks(row);
-        chunks[at].position..chunks.get(at + 1).map_or(row.end(), |next| next.position)
+        chunks[at].position..chunks.get(at + 1).map_or(row.bytes.end(), |next| next.position)
     }
 
     /// Topics and the numbers of their rows, in order.
@@ -137,12 +128,12 @@ impl SegmentDirectory {
         for row in &self.rows {
             out.put_slice(row.topic.0.as_bytes());
             out.put_i32_le(row.partition);
-            out.put_i64_le(row.first);
-            out.put_i64_le(row.last);
-            out.put_u64_le(row.position);
-            out.put_u64_le(row.length);
-            out.put_i64_le(row.min_timestamp);
-            out.put_i64_le(row.max_timestamp);
+            out.put_i64_le(row.offsets.first);
+            out.put_i64_le(row.offsets.last);
+            out.put_u64_le(row.bytes.position);
+            out.put_u64_le(row.bytes.length);
+            out.put_i64_le(row.times.earliest);
+            out.put_i64_le(row.times.latest);
             out.put_i32_le(row.first_epoch);
             out.put_i32_le(row.last_epoch);
             out.put_u32_le(row.batches);
@@ -195,21 +186,23 @@ impl SegmentDirectory {
     fn check(&self, log_position: u64) -> Result<(), &'static str> {
         let (mut position, mut first_chunk) = (HEADER_LENGTH, 0);
         for row in &self.rows {
-            if row.first < 0 || row.first > row.last || row.batches == 0 {
+            if !row.offsets.is_possible() || row.batches == 0 {
                 return Err("a partition in its directory has no offsets");
             }
-            if row.position != position || row.length == 0 || row.length > log_position - position {
+            if row.bytes.position != position || row.bytes.length == 0 || row.bytes.length > log_position - position {
                 return Err("a partition's batches lie outside of their place");
             }
             if row.chunks == 0 || row.first_chunk != first_chunk {
                 return Err("a partition's chunks are not its own");
             }
             first_chunk = first_chunk.saturating_add(row.chunks);
-            position += row.length;
+            position += row.bytes.length;
             let chunks = self.chunks(row);
-            let starts_right = |chunk: &SegmentChunk| chunk.offset == row.first && chunk.position == row.position;
+            let starts_right =
+                |chunk: &SegmentChunk| chunk.offset == row.offsets.first && chunk.position == row.bytes.position;
             let ascend = |pair: &[SegmentChunk]| pair[0].offset < pair[1].offset && pair[0].position < pair[1].position;
-            let ends_right = |chunk: &SegmentChunk| chunk.offset <= row.last && chunk.position < row.end();
+            let ends_right =
+                |chunk: &SegmentChunk| chunk.offset <= row.offsets.last && chunk.position < row.bytes.end();
             if !chunks.first().is_some_and(starts_right)
                 || !chunks.windows(2).all(ascend)
                 || !chunks.last().is_some_and(ends_right)
@@ -244,12 +237,9 @@ fn decode_row(bytes: &mut &[u8]) -> DirectoryRow {
     DirectoryRow {
         topic: decode_topic(bytes),
         partition: bytes.get_i32_le(),
-        first: bytes.get_i64_le(),
-        last: bytes.get_i64_le(),
-        position: bytes.get_u64_le(),
-        length: bytes.get_u64_le(),
-        min_timestamp: bytes.get_i64_le(),
-        max_timestamp: bytes.get_i64_le(),
+        offsets: OffsetSpan { first: bytes.get_i64_le(), last: bytes.get_i64_le() },
+        bytes: ByteSpan { position: bytes.get_u64_le(), length: bytes.get_u64_le() },
+        times: TimeSpan { earliest: bytes.get_i64_le(), latest: bytes.get_i64_le() },
         first_epoch: bytes.get_i32_le(),
         last_epoch: bytes.get_i32_le(),
         batches: bytes.get_u32_le(),

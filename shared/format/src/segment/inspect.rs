@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::layout::SegmentTrailer;
 use super::{DirectoryRow, SegmentError, SegmentReader, VERSION};
-use crate::ids::{Offset, PartitionId, Timestamp};
+use crate::ids::{PartitionId, Timestamp};
+use crate::span::{ByteSpan, OffsetSpan};
 use chronik_store::SharedStore;
 
 /// A segment as `chronik segment inspect` shows it.
@@ -50,15 +51,13 @@ pub struct TopicDescription {
 pub struct PartitionDescription {
     /// The partition's number.
     pub partition: PartitionId,
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
+    #[serde(flatten)]
+    pub offsets: OffsetSpan,
     /// How many batches.
     pub batches: u32,
-    /// Where they start.
-    pub position: u64,
-    /// Bytes of them.
-    pub length: u64,
+    /// Where they are.
+    #[serde(flatten)]
+    pub bytes: ByteSpan,
     /// Earliest timestamp of the records, ms.
     pub min_timestamp: Timestamp,
     /// Latest timestamp of the records, ms.
@@ -127,13 +126,11 @@ async fn find_damage(reader: &SegmentReader) -> Result<Vec<String>, SegmentError
 fn describe(row: &DirectoryRow) -> PartitionDescription {
     PartitionDescription {
         partition: row.partition,
-        first: row.first,
-        last: row.last,
+        offsets: row.offsets,
         batches: row.batches,
-        position: row.position,
-        length: row.length,
-        min_timestamp: row.min_timestamp,
-        max_timestamp: row.max_timestamp,
+        bytes: row.bytes,
+        min_timestamp: row.times.earliest,
+        max_timestamp: row.times.latest,
         first_epoch: row.first_epoch,
         last_epoch: row.last_epoch,
     }

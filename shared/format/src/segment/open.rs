@@ -49,7 +49,7 @@ pub fn fuzz_open(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let slice = |range: Range<u64>| bytes.slice(range.start as usize..range.end as usize);
     for row in &end.directory.rows {
-        let chunks = chunk::wanted(&end.directory, row, row.first, usize::MAX);
+        let chunks = chunk::wanted(&end.directory, row, row.offsets.first, usize::MAX);
         let range = chunk::range(&end.directory, row, &chunks);
         let _ = chunk::cut("fuzz", &end.directory, row, chunks, slice(range));
     }
@@ -85,7 +85,10 @@ fn fuzz_directory(mut bytes: &[u8]) {
         return;
     };
     for row in &directory.rows {
-        let range = chunk::range(&directory, row, &chunk::wanted(&directory, row, row.last, 0));
-        assert!(range.start >= row.position && range.end <= row.end(), "a chunk lies in its partition's batches");
+        let range = chunk::range(&directory, row, &chunk::wanted(&directory, row, row.offsets.last, 0));
+        assert!(
+            range.start >= row.bytes.position && range.end <= row.bytes.end(),
+            "a chunk lies in its partition's batches"
+        );
     }
 }

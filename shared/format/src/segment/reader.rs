@@ -214,7 +214,7 @@ impl SegmentReader {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<&DirectoryRow, SegmentError> {
-        let row = self.row(topic, partition).filter(|row| (row.first..=row.last).contains(&offset));
+        let row = self.row(topic, partition).filter(|row| (row.offsets.first..=row.offsets.last).contains(&offset));
         row.ok_or_else(|| SegmentError::NotHere { object: self.key.to_string(), topic, partition, offset })
     }
 }

@@ -85,12 +85,17 @@ async fn what_was_written_is_read() {
         assert_eq!(reader.batches(topic(2), 1, 13, 1).await.unwrap(), batches(10, 3, 2, 40)[1..2]);
         assert_eq!(reader.batches(topic(1), 0, 4, 1).await.unwrap(), batches(0, 5, 1, 30_000)[4..]);
     }
-    let rows: Vec<_> = built.directory.rows.iter().map(|row| (row.topic, row.partition, row.first, row.last)).collect();
+    let rows: Vec<_> = built
+        .directory
+        .rows
+        .iter()
+        .map(|row| (row.topic, row.partition, row.offsets.first, row.offsets.last))
+        .collect();
     assert_eq!(rows, [(topic(1), 0, 0, 4), (topic(2), 0, 7, 7), (topic(2), 1, 10, 15)]);
     assert_eq!(built.directory.rows_of(topic(2)).len(), 2);
     assert!(built.directory.rows_of(topic(4)).is_empty());
     let row = built.directory.row(topic(1), 0).unwrap();
-    assert_eq!((row.min_timestamp, row.max_timestamp, row.first_epoch, row.batches), (1000, 1004, 5, 5));
+    assert_eq!((row.times.earliest, row.times.latest, row.first_epoch, row.batches), (1000, 1004, 5, 5));
     assert_eq!(row.chunks, 2);
     verify_stored(&*store, KEY, &built).await.unwrap();
 }
@@ -195,7 +200,7 @@ fn the_directory_has_the_times_of_the_records_or_all_there_are() {
     let times = |built: &BuiltSegment| {
         let row = built.directory.rows[0];
         let chunk = built.directory.chunks(&row)[0];
-        (row.min_timestamp, row.max_timestamp, chunk.max_timestamp)
+        (row.times.earliest, row.times.latest, chunk.max_timestamp)
     };
     assert_eq!(times(&built(vec![lying.clone()])), (20, 70, 70));
     assert_eq!(times(&built(vec![lying, garbage])), (i64::MIN, i64::MAX, i64::MAX));
@@ -251,8 +256,8 @@ async fn read_all(store: SharedStore) -> Result<Vec<Bytes>, SegmentError> {
     let reader = SegmentReader::open(store, KEY).await?;
     let mut all = Vec::new();
     for row in &reader.directory().rows {
-        let mut from = row.first;
-        while from <= row.last {
+        let mut from = row.offsets.first;
+        while from <= row.offsets.last {
             let some = reader.batches(row.topic, row.partition, from, 100_000).await?;
             from = BatchHeader::parse(some.last().unwrap()).unwrap().last_offset() + 1;
             all.extend(some);
@@ -290,7 +295,7 @@ prop_compose! {
         let built = build(header(1, 1), vec![batches], &log(1, 1)).unwrap();
         let row = built.directory.rows[0];
         let mut bytes = vec![1, 1, row.chunks as u8];
-        bytes.extend((row.end() as u32 - HEADER_LENGTH as u32).to_le_bytes());
+        bytes.extend((row.bytes.end() as u32 - HEADER_LENGTH as u32).to_le_bytes());
         let end = built.parts.last().unwrap();
         bytes.extend_from_slice(&end[..end.len() - TRAILER_LENGTH as usize]);
         bytes

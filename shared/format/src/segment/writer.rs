@@ -9,6 +9,7 @@ use super::layout::SegmentTrailer;
 use super::{HEADER_LENGTH, LogEntry, SegmentError, SegmentHeader, log};
 use crate::batch::{BatchHeader, BatchUnpacker, TimeSpan, time_span};
 use crate::ids::{Offset, PartitionId, TopicId};
+use crate::span::{ByteSpan, OffsetSpan};
 
 /// A chunk ends with the batch that makes it at least this long.
 const CHUNK_BYTES: u64 = 64 << 10;
@@ -62,7 +63,7 @@ pub fn build(
     for PartitionBatches { topic, partition, batches } in partitions {
         let row = list_batches(topic, partition, log_position, &batches, &mut directory.chunks, &mut unpacker)
             .map_err(|reason| SegmentError::unbuildable(format!("partition {partition} of topic {topic}: {reason}")))?;
-        log_position = row.end();
+        log_position = row.bytes.end();
         directory.rows.push(row);
         parts.extend(batches);
     }
@@ -107,20 +108,17 @@ fn list_batches(
         if header.total_length() != batch.len() {
             return Err(format!("the batch at offset {base_offset} is not one whole batch"));
         }
-        let lowest = row.as_ref().map_or(0, |row| row.last + 1);
+        let lowest = row.as_ref().map_or(0, |row| row.offsets.end());
         if base_offset < lowest || header.last_offset_delta < 0 || header.last_offset() == Offset::MAX {
             return Err(format!("the batch at offset {base_offset} is out of order"));
         }
-        let TimeSpan { earliest, latest } = span_of(batch, unpacker);
+        let times = span_of(batch, unpacker);
         let row = row.get_or_insert(DirectoryRow {
             topic,
             partition,
-            first: base_offset,
-            last: base_offset,
-            position,
-            length: 0,
-            min_timestamp: earliest,
-            max_timestamp: latest,
+            offsets: OffsetSpan { first: base_offset, last: base_offset },
+            bytes: ByteSpan { position, length: 0 },
+            times,
             first_epoch: leader_epoch,
             last_epoch: leader_epoch,
             batches: 0,
@@ -128,19 +126,23 @@ fn list_batches(
             chunks: 0,
         });
         if chunk_length >= CHUNK_BYTES {
-            chunks.push(SegmentChunk { offset: base_offset, position: row.end(), max_timestamp: latest, crc: 0 });
+            chunks.push(SegmentChunk {
+                offset: base_offset,
+                position: row.bytes.end(),
+                max_timestamp: times.latest,
+                crc: 0,
+            });
             chunk_length = 0;
             row.chunks += 1;
         }
         if let Some(chunk) = chunks.last_mut() {
             chunk.crc = crc32c::crc32c_append(chunk.crc, batch);
-            chunk.max_timestamp = chunk.max_timestamp.max(latest);
+            chunk.max_timestamp = chunk.max_timestamp.max(times.latest);
         }
         chunk_length += batch.len() as u64;
-        row.last = header.last_offset();
-        row.length += batch.len() as u64;
-        row.min_timestamp = row.min_timestamp.min(earliest);
-        row.max_timestamp = row.max_timestamp.max(latest);
+        row.offsets.last = header.last_offset();
+        row.bytes.length += batch.len() as u64;
+        row.times = row.times.union(times);
         row.last_epoch = leader_epoch;
         row.batches += 1;
     }

@@ -85,13 +85,14 @@ impl BucketReader {
     async fn segment_of(&self, shipped: &Shipped, run: &RunEntry) -> Result<SegmentReader, ColdError> {
         let reader = self.segment(shipped.segment_entry(run)?).await?;
         let partition = shipped.partition as PartitionId;
-        let fits = reader.row(shipped.page.id, partition).is_some_and(|row| {
-            (row.first, row.last, row.position, row.length) == (run.first, run.last, run.position, run.length)
-        });
+        let fits = reader
+            .row(shipped.page.id, partition)
+            .is_some_and(|row| (row.offsets, row.bytes) == (run.offsets, run.bytes));
         if fits {
             return Ok(reader);
         }
-        let reason = format!("it does not hold the run {}..={} of partition {partition}", run.first, run.last);
+        let reason =
+            format!("it does not hold the run {}..={} of partition {partition}", run.offsets.first, run.offsets.last);
         Err(ColdError::Damaged { segment: reader.key().to_owned(), reason })
     }
 
@@ -155,8 +156,8 @@ impl BucketReader {
         max_bytes: usize,
     ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
         let key = &shipped.segment_entry(run)?.key;
-        let end = size.min(run.position.saturating_add(run.length));
-        let (mut position, mut piece, mut next) = (run.position, REST_BYTES, run.first);
+        let end = size.min(run.bytes.end());
+        let (mut position, mut piece, mut next) = (run.bytes.position, REST_BYTES, run.offsets.first);
         let (mut batches, mut bytes) = (Vec::new(), 0);
         while position < end && bytes < max_bytes.max(1) {
             let start = position;
@@ -190,10 +191,10 @@ impl BucketReader {
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
         let runs = shipped.partition().map_or(&[][..], |page| &page.runs);
-        for run in runs.iter().filter(|run| run.last >= from && run.max_timestamp >= timestamp) {
+        for run in runs.iter().filter(|run| run.offsets.last >= from && run.times.latest >= timestamp) {
             let segment = self.segment_of(shipped, run).await?;
             let partition = shipped.partition as PartitionId;
-            let found = segment.find_time(shipped.page.id, partition, from.max(run.first), timestamp).await?;
+            let found = segment.find_time(shipped.page.id, partition, from.max(run.offsets.first), timestamp).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -251,11 +252,11 @@ impl Shipped {
         let epochs = self.partition().map_or(&[][..], |page| &page.epochs);
         let at = |offset| epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch);
         // None if the catalog does not know.
-        at(run.first).unwrap_or(0)..=at(run.last).unwrap_or(-1)
+        at(run.offsets.first).unwrap_or(0)..=at(run.offsets.last).unwrap_or(-1)
     }
 
     fn segment_entry(&self, run: &RunEntry) -> Result<&SegmentEntry, ColdError> {
-        let (topic, partition, offset) = (self.page.id, self.partition as PartitionId, run.first);
+        let (topic, partition, offset) = (self.page.id, self.partition as PartitionId, run.offsets.first);
         let entry = self.page.segments.get(run.segment as usize);
         entry.ok_or(ColdError::NotInCatalog { topic, partition, offset })
     }
@@ -285,8 +286,8 @@ impl From<SegmentError> for ColdError {
 
 /// The run that holds `offset`.
 fn run_at(page: &PartitionPage, offset: Offset) -> Option<&RunEntry> {
-    let at = page.runs.partition_point(|run| run.last < offset);
-    page.runs.get(at).filter(|run| run.first <= offset)
+    let at = page.runs.partition_point(|run| run.offsets.last < offset);
+    page.runs.get(at).filter(|run| run.offsets.first <= offset)
 }
 
 fn last_offset(segment: &SegmentReader, batch: &[u8]) -> Result<Offset, ColdError> {

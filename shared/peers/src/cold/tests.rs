@@ -81,13 +81,10 @@ impl History {
         self.store.create(&key, built.parts).await.unwrap();
         let row = built.directory.rows[0];
         self.page.partitions[0].runs.push(RunEntry {
-            first: row.first,
-            last: row.last,
+            offsets: row.offsets,
             segment: self.page.segments.len() as u32,
-            position: row.position,
-            length: row.length,
-            min_timestamp: row.min_timestamp,
-            max_timestamp: row.max_timestamp,
+            bytes: row.bytes,
+            times: row.times,
             unreadable: None,
         });
         let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
