@@ -13,7 +13,7 @@ use super::{IngestError, IngestParts, LANE};
 use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::gc::{DeletionParts, ObjectDeletion};
-use crate::indexing::{IndexLimits, IndexingHandle, IndexingParts, JobOrigin};
+use crate::indexing::{IndexLimits, IndexingHandle, IndexingParts};
 use crate::lane::owner::{LaneSettings, Owner};
 use crate::lane::replay::Replayed;
 use crate::lane::ship_policy::ShipLimits;
@@ -121,9 +121,7 @@ impl<'a> BrokerTasks<'a> {
     ) -> watch::Receiver<LogIndex> {
         let (checkpoints, stored) = watch::channel(0);
         let shipper = SegmentShipper {
-            cluster: self.ownership.cluster(),
-            incarnation: self.ownership.incarnation(),
-            lane_id: LANE,
+            origin: self.ownership.origin(LANE),
             lane: lane.clone(),
             store: self.parts.store.clone(),
             ownership: self.ownership.clone(),
@@ -143,9 +141,8 @@ impl<'a> BrokerTasks<'a> {
     /// The sender of jobs, which takes their results.
     pub fn index(&mut self, lane: &Lane) -> IndexingHandle {
         let settings = &self.parts.settings;
-        let (cluster, incarnation) = (self.ownership.cluster(), self.ownership.incarnation());
         let indexing = IndexingParts {
-            origin: JobOrigin { cluster, incarnation, lane: LANE },
+            origin: self.ownership.origin(LANE),
             lane: lane.clone(),
             store: self.parts.store.clone(),
             queue: self.parts.queue.clone(),
@@ -164,9 +161,7 @@ impl<'a> BrokerTasks<'a> {
     /// Deletion of what nothing refers to any more.
     pub fn delete(&mut self, lane: &Lane, confirmed: &watch::Receiver<bool>, checkpoints: &watch::Receiver<LogIndex>) {
         let deletion = ObjectDeletion::new(DeletionParts {
-            cluster: self.ownership.cluster(),
-            incarnation: self.ownership.incarnation(),
-            lane_id: LANE,
+            origin: self.ownership.origin(LANE),
             lane: lane.clone(),
             store: self.parts.store.clone(),
             ownership: self.ownership.clone(),
@@ -204,9 +199,7 @@ impl<'a> BrokerTasks<'a> {
         confirmed: &watch::Receiver<bool>,
     ) -> JoinHandle<CatalogExporter> {
         let mut exporter = CatalogExporter::new(ExporterParts {
-            cluster: self.ownership.cluster(),
-            incarnation: self.ownership.incarnation(),
-            lane_id: LANE,
+            origin: self.ownership.origin(LANE),
             lane: lane.clone(),
             store: self.parts.store.clone(),
             reader: self.parts.catalog.clone(),

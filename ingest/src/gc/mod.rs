@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::{CatalogError, CatalogReader};
-use chronik_format::ids::{Incarnation, LaneId, LogIndex, Timestamp};
+use chronik_format::ids::{LogIndex, Timestamp};
+use chronik_format::origin::Origin;
 use chronik_service::failpoint;
 use chronik_store::{SharedStore, StoreError};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use self::checkpoints::BucketCheckpoints;
 use self::object::NamedObject;
@@ -81,11 +81,8 @@ pub enum DeletionError {
 
 /// Where one lane's objects are deleted.
 pub struct DeletionParts {
-    /// Whose bucket it is.
-    pub cluster: Uuid,
-    /// The claim under which it deletes.
-    pub incarnation: Incarnation,
-    pub lane_id: LaneId,
+    /// Whose bucket it is, and the claim under which it deletes.
+    pub origin: Origin,
     /// The lane's owner.
     pub lane: Lane,
     /// The bucket.
@@ -158,9 +155,9 @@ impl ObjectDeletion {
 
     /// Deletes what neither state nor readers need any more, as of `now`.
     pub async fn run(&mut self, now: Timestamp) -> Result<(), DeletionError> {
-        let checkpoints = BucketCheckpoints::list(&*self.parts.store, self.parts.lane_id).await?;
+        let checkpoints = BucketCheckpoints::list(&*self.parts.store, self.parts.origin.lane).await?;
         let catalog = self.parts.catalog.refresh().await?;
-        self.settled.see(self.parts.incarnation, catalog.generation(), now);
+        self.settled.see(self.parts.origin.incarnation, catalog.generation(), now);
         // What was listed above stays right even if a new owner claims the bucket from here on.
         self.parts.ownership.check().await?;
         failpoint!("deletion-checked");

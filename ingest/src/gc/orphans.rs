@@ -42,7 +42,7 @@ impl ObjectDeletion {
             );
             return Ok(());
         }
-        let lane = self.parts.lane_id;
+        let lane = self.parts.origin.lane;
         let prefixes = [SegmentName::prefix(lane), TOPICS.to_owned(), ResultName::prefix(lane), PROBES.to_owned()];
         let mut orphans = 0;
         for prefix in &prefixes {
@@ -59,14 +59,14 @@ impl ObjectDeletion {
     /// incarnation's, whose state may know what ours does not.
     async fn registered_for_all(&self) -> Result<Option<LogIndex>, DeletionError> {
         let parts = &self.parts;
-        let checkpoints = BucketCheckpoints::list(&*parts.store, parts.lane_id).await?;
+        let checkpoints = BucketCheckpoints::list(&*parts.store, parts.origin.lane).await?;
         let oldest = checkpoints.kept().first();
-        let Some(oldest) = oldest.filter(|name| name.incarnation == parts.incarnation) else {
+        let Some(oldest) = oldest.filter(|name| name.incarnation == parts.origin.incarnation) else {
             return Ok(None);
         };
         let key = oldest.to_string();
         let bytes = parts.store.read(&key, None).await?;
-        let state = checkpoint::decode(&key, bytes, parts.cluster, parts.lane_id)
+        let state = checkpoint::decode(&key, bytes, parts.origin.cluster, parts.origin.lane)
             .map_err(|source| DeletionError::Checkpoint { key, source })?;
         Ok(Some(state.shipped_index()))
     }
@@ -91,7 +91,7 @@ impl ObjectDeletion {
         let candidates = page.into_iter().filter_map(|info| {
             let object = NamedObject::named(&info.key)?;
             let since = millis(info.last_modified).max(object.named_at());
-            let ours = object.incarnation().is_none_or(|incarnation| incarnation <= self.parts.incarnation);
+            let ours = object.incarnation().is_none_or(|incarnation| incarnation <= self.parts.origin.incarnation);
             let needed = matches!(object, NamedObject::Segment(name) if name.last > registered);
             (ours && !needed && since.saturating_add(DAY_MS) <= now).then_some((info.key, object))
         });

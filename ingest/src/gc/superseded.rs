@@ -29,7 +29,7 @@ impl ObjectDeletion {
     /// the one before it. Readers may still go by it for the grace time.
     async fn superseded_exports(&mut self, catalog: &Catalog, now: Timestamp) -> Result<Vec<String>, StoreError> {
         let named: HashSet<&str> = catalog.objects().collect();
-        let objects = self.parts.store.list(&ExportName::prefix(self.parts.lane_id)).await?;
+        let objects = self.parts.store.list(&ExportName::prefix(self.parts.origin.lane)).await?;
         let is_superseded = |key: &String| {
             let name = key.parse::<ExportName>();
             name.is_ok_and(|name| (name.incarnation, name.index) < catalog.generation())

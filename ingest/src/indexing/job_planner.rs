@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_format::ids::{Incarnation, LaneId, PartitionId, Timestamp, TopicId};
+use chronik_format::ids::{PartitionId, Timestamp, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
+use chronik_format::origin::Origin;
 use chronik_format::span::{ByteSpan, OffsetSpan};
-use uuid::Uuid;
 
 use super::IndexLimits;
 use crate::state::segments::Segment;
@@ -17,16 +17,6 @@ use crate::state::{LaneState, RunKey};
 const SMALL_BATCH_BYTES: u64 = 1 << 20;
 /// How much longer.
 const SMALL_BATCH_PATIENCE: u32 = 10;
-
-/// Who sends jobs.
-#[derive(Clone, Copy, Debug)]
-pub struct JobOrigin {
-    pub cluster: Uuid,
-    /// The owner's claim.
-    pub incarnation: Incarnation,
-    /// The lane, into whose inbox results go.
-    pub lane: LaneId,
-}
 
 /// A run without an archive.
 #[derive(Clone, Debug)]
@@ -127,7 +117,7 @@ fn fill(mut runs: Vec<PendingRun>, limit: u64) -> Vec<Vec<PendingRun>> {
 }
 
 /// The message for runs of one topic.
-pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
+pub fn job(origin: &Origin, id: &str, runs: &[PendingRun]) -> Option<Job> {
     let topic = runs.first()?;
     let mut inputs: BTreeMap<&str, JobInput> = BTreeMap::new();
     for run in runs {
@@ -157,7 +147,8 @@ pub fn job(origin: &JobOrigin, id: &str, runs: &[PendingRun]) -> Option<Job> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use chronik_format::ids::Offset;
+    use chronik_format::ids::{Incarnation, LaneId, Offset};
+    use uuid::Uuid;
 
     use super::*;
 
@@ -211,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_job_names_each_segment_once() {
-        let origin = JobOrigin { cluster: Uuid::from_u128(9), incarnation: Incarnation(1), lane: LaneId(0) };
+        let origin = Origin { cluster: Uuid::from_u128(9), incarnation: Incarnation(1), lane: LaneId(0) };
         let runs = [run(1, "a", 0, 1, 0), run(1, "b", 1, 1, 0), run(1, "a", 2, 1, 0)];
         let job = job(&origin, "id", &runs).unwrap();
         let inputs: Vec<_> = job.inputs.iter().map(|input| (input.key.as_str(), input.runs.len())).collect();

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chronik_format::ids::LogIndex;
+use chronik_format::origin::Origin;
 use chronik_service::failpoint;
 use chronik_store::SharedStore;
 use chronik_store::queue::MESSAGE_BYTES_MAX;
@@ -28,8 +29,6 @@ use crate::state::command::{Command, GiveUp, Unreadable};
 
 use self::job_planner::{JobBatches, PendingRun};
 use self::jobs_in_flight::JobsInFlight;
-
-pub use self::job_planner::JobOrigin;
 
 /// How often the inbox is looked at while jobs are out.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -52,7 +51,7 @@ pub struct IndexLimits {
 /// What jobs and their registration need.
 pub struct IndexingParts {
     /// Who sends.
-    pub origin: JobOrigin,
+    pub origin: Origin,
     /// The lane's owner.
     pub lane: Lane,
     /// The bucket.

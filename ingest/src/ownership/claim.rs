@@ -225,7 +225,7 @@ async fn hint(store: &SharedStore, found: &str) -> String {
     let Some(segment) = segment else { return String::new() };
     match SegmentReader::open(store.clone(), &segment).await {
         Ok(reader) => {
-            let cluster = reader.header().cluster;
+            let cluster = reader.header().origin.cluster;
             let document = json(&ClusterDocument { v: VERSION, cluster });
             let document = String::from_utf8_lossy(&document).into_owned();
             format!(" (by segment {segment} it says {document})")

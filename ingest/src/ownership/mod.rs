@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_format::catalog::Latest;
-use chronik_format::ids::Incarnation;
+use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::names::ClaimName;
+use chronik_format::origin::Origin;
 use chronik_store::{ErrorCause, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -156,6 +157,11 @@ impl BucketOwnership {
     /// The claim.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// What is written of a lane under the claim.
+    pub fn origin(&self, lane: LaneId) -> Origin {
+        Origin { cluster: self.cluster, incarnation: self.incarnation, lane }
     }
 
     /// This process among those with the same claim; there should be no other.

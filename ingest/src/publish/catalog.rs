@@ -12,14 +12,14 @@ use chronik_format::catalog::reader::CatalogReader;
 use chronik_format::catalog::{
     self, ArchiveEntry, CatalogError, CatalogRoot, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
 };
-use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
+use chronik_format::ids::{LogIndex, TopicId};
 use chronik_format::names::ExportName;
+use chronik_format::origin::Origin;
 use chronik_service::failpoint;
 use chronik_store::{SharedStore, StoreError};
 use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
-use uuid::Uuid;
 
 use crate::data_dir::DataDir;
 use crate::lane::{Lane, LaneGone};
@@ -50,11 +50,8 @@ pub enum ExportError {
 
 /// What an exporter works with.
 pub struct ExporterParts {
-    pub cluster: Uuid,
-    /// The claim under which it writes.
-    pub incarnation: Incarnation,
     /// Whose catalog it is.
-    pub lane_id: LaneId,
+    pub origin: Origin,
     /// The lane itself.
     pub lane: Lane,
     /// The bucket.
@@ -135,20 +132,11 @@ impl CatalogExporter {
         let changes = Changes::since(&self.parts.lane.snapshot().await?, self.exported);
         self.pages.retain(|id, _| changes.living.contains(id));
         let unchanged = self.unchanged(&changes);
-        let name = ExportName {
-            lane: self.parts.lane_id,
-            incarnation: self.parts.incarnation,
-            index: changes.index,
-            ulid: Ulid::new(),
-        };
-        let root = CatalogRoot {
-            incarnation: self.parts.incarnation,
-            lane: self.parts.lane_id,
-            index: changes.index,
-            shipped_index: changes.shipped,
-            pages: unchanged,
-        };
-        let export = catalog::build_export(self.parts.cluster, &name.to_string(), root, &changes.pages)?;
+        let Origin { cluster, incarnation, lane } = self.parts.origin;
+        let name = ExportName { lane, incarnation, index: changes.index, ulid: Ulid::new() };
+        let root =
+            CatalogRoot { incarnation, lane, index: changes.index, shipped_index: changes.shipped, pages: unchanged };
+        let export = catalog::build_export(cluster, &name.to_string(), root, &changes.pages)?;
         self.parts.store.create(&name.to_string(), export.parts).await?;
         failpoint!("catalog-created");
         self.parts.beat.publish(export.latest).await?;
@@ -172,10 +160,10 @@ impl CatalogExporter {
         if shipped <= self.recycled {
             return Ok(());
         }
-        let (cluster, incarnation, lane_id) = (self.parts.cluster, self.parts.incarnation, self.parts.lane_id);
-        let (state, checkpoints) = (self.parts.lane.snapshot().await?, self.parts.data_dir.checkpoints(lane_id));
+        let Origin { cluster, incarnation, lane } = self.parts.origin;
+        let (state, checkpoints) = (self.parts.lane.snapshot().await?, self.parts.data_dir.checkpoints(lane));
         let put = tokio::task::spawn_blocking(move || {
-            checkpoints.put(incarnation, state.applied, &checkpoint::encode(&state, cluster, lane_id))
+            checkpoints.put(incarnation, state.applied, &checkpoint::encode(&state, cluster, lane))
         });
         if let Err(error) = put.await.map_err(|_| LaneGone)? {
             self.parts.checkpoint_failures.inc();

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chronik_format::ids::{Incarnation, LaneId, LogIndex, PartitionId, TopicId};
+use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 use chronik_format::names::{CheckpointName, SegmentName};
+use chronik_format::origin::Origin;
 use chronik_format::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
 use chronik_service::failpoint;
 use chronik_store::{SharedStore, StoreError};
@@ -19,7 +20,6 @@ use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
-use uuid::Uuid;
 
 use crate::clock::now_ms;
 use crate::lane::{Checkpoint, Lane, LaneError, LaneGone, ShipOrder};
@@ -78,10 +78,7 @@ pub enum ShipError {
 #[derive(Clone)]
 pub struct SegmentShipper {
     /// Whose log it is.
-    pub cluster: Uuid,
-    /// The claim it ships under.
-    pub incarnation: Incarnation,
-    pub lane_id: LaneId,
+    pub origin: Origin,
     /// The lane's owner.
     pub lane: Lane,
     /// The bucket.
@@ -172,7 +169,7 @@ impl SegmentShipper {
             if name.datetime().elapsed().is_ok_and(|age| age > NAME_AGE_MAX) {
                 name = Ulid::new();
             }
-            let (lane, incarnation) = (self.lane_id, self.incarnation);
+            let Origin { lane, incarnation, .. } = self.origin;
             let key = SegmentName { lane, incarnation, first, last, ulid: name }.to_string();
             match self.store_verified(&key, &built).await {
                 Ok(()) => break key,
@@ -189,7 +186,7 @@ impl SegmentShipper {
         };
         failing.send_replace(false);
         Ok(RegisterSegment {
-            incarnation: self.incarnation,
+            incarnation: self.origin.incarnation,
             first,
             last,
             key,
@@ -210,9 +207,7 @@ impl SegmentShipper {
 
     pub(crate) fn build(&self, first: LogIndex, last: LogIndex) -> Result<BuiltSegment, ShipError> {
         let (partitions, log) = read_range(&**self.lane.log(), first, last)?;
-        let header =
-            SegmentHeader { cluster: self.cluster, incarnation: self.incarnation, lane: self.lane_id, first, last };
-        Ok(segment::build(header, partitions, &log)?)
+        Ok(segment::build(SegmentHeader { origin: self.origin, first, last }, partitions, &log)?)
     }
 
     /// Registers a segment. One that could not be for so long that it may be taken for an orphan is uploaded again
@@ -298,11 +293,10 @@ impl SegmentShipper {
     async fn try_checkpoint(&self, checkpoint: Checkpoint) {
         let Checkpoint { state, _turn } = checkpoint;
         let index = state.applied;
-        let (cluster, lane) = (self.cluster, self.lane_id);
+        let Origin { cluster, incarnation, lane } = self.origin;
         let encoded = tokio::task::spawn_blocking(move || checkpoint::encode(&state, cluster, lane));
         let Ok(bytes) = encoded.await else { return };
-        let name =
-            CheckpointName { lane: self.lane_id, incarnation: self.incarnation, index, ulid: Ulid::new() }.to_string();
+        let name = CheckpointName { lane, incarnation, index, ulid: Ulid::new() }.to_string();
         let mut retry = Backoff::new();
         while let Err(error) = self.store.create(&name, vec![bytes.clone()]).await {
             tracing::warn!("checkpoint {name} is not in the bucket yet, trying again: {error}");

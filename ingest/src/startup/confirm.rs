@@ -48,7 +48,7 @@ async fn agrees(log_end: &LogEnd, ownership: &BucketOwnership, rhythm: Ownership
     if !is_continuous(log_end, ownership.store()).await? {
         return Ok(false);
     }
-    match watch_for_copy(log_end.lane, ownership, rhythm).await {
+    match watch_for_copy(log_end.origin.lane, ownership, rhythm).await {
         Ok(_) => Ok(true),
         Err(ClaimError::Store(error)) => {
             tracing::debug!("whether a copy of the data directory is served from can't be told yet: {error}");

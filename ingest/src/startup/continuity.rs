@@ -8,11 +8,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use chronik_format::ids::{Incarnation, LaneId, LogIndex};
+use chronik_format::ids::LogIndex;
 use chronik_format::names::{CheckpointName, ExportName, SegmentName};
+use chronik_format::origin::Origin;
 use chronik_format::segment::{self, SegmentError, SegmentHeader, SegmentReader};
 use chronik_store::{SharedStore, StoreError};
-use uuid::Uuid;
 
 use crate::log::SharedLogReader;
 use crate::publish::segments::{self, ShipError};
@@ -83,10 +83,7 @@ pub struct LogEnd {
     /// Where it lies.
     pub directory: PathBuf,
     /// Whose log it is.
-    pub cluster: Uuid,
-    /// The claim under which it was written.
-    pub incarnation: Incarnation,
-    pub lane: LaneId,
+    pub origin: Origin,
     /// The last index in a segment that it knows of.
     pub shipped: LogIndex,
     /// The last index.
@@ -113,15 +110,17 @@ impl LogEnd {
 
     /// Both kinds of objects are written after the log is.
     async fn compare_names(&self, store: &SharedStore) -> Result<(), ContinuityError> {
-        for export in store.list(&ExportName::prefix(self.lane)).await? {
+        for export in store.list(&ExportName::prefix(self.origin.lane)).await? {
             match export.key.parse::<ExportName>() {
-                Ok(name) if name.incarnation == self.incarnation => self.check_end(export.key, name.index)?,
+                Ok(name) if name.incarnation == self.origin.incarnation => self.check_end(export.key, name.index)?,
                 _ => {}
             }
         }
-        for checkpoint in store.list(&CheckpointName::prefix(self.lane)).await? {
+        for checkpoint in store.list(&CheckpointName::prefix(self.origin.lane)).await? {
             match checkpoint.key.parse::<CheckpointName>() {
-                Ok(name) if name.incarnation == self.incarnation => self.check_end(checkpoint.key, name.index)?,
+                Ok(name) if name.incarnation == self.origin.incarnation => {
+                    self.check_end(checkpoint.key, name.index)?
+                }
                 _ => {}
             }
         }
@@ -136,12 +135,12 @@ impl LogEnd {
     }
 
     async fn segments_from(&self, store: &SharedStore, first: LogIndex) -> Result<Vec<SegmentName>, StoreError> {
-        let folder = SegmentName::folder(self.lane, first);
-        let after = SegmentName::before(&folder, self.incarnation, first);
+        let folder = SegmentName::folder(self.origin.lane, first);
+        let after = SegmentName::before(&folder, self.origin.incarnation, first);
         let listed = store.list_after(&folder, &after).await?;
         let names = listed.iter().filter_map(|object| object.key.parse().ok());
         Ok(names
-            .take_while(|name: &SegmentName| (name.incarnation, name.first) == (self.incarnation, first))
+            .take_while(|name: &SegmentName| (name.incarnation, name.first) == (self.origin.incarnation, first))
             .filter(|name| name.first <= name.last)
             .collect())
     }
@@ -158,13 +157,8 @@ impl LogEnd {
             Err(SegmentError::Store(StoreError::NotFound { .. })) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let header = SegmentHeader {
-            cluster: self.cluster,
-            incarnation: name.incarnation,
-            lane: name.lane,
-            first: name.first,
-            last: name.last,
-        };
+        let origin = Origin { incarnation: name.incarnation, lane: name.lane, ..self.origin };
+        let header = SegmentHeader { origin, first: name.first, last: name.last };
         let frames = self.log.clone();
         let ours = tokio::task::spawn_blocking(move || {
             let (partitions, log) = segments::read_range(&*frames, header.first, header.last)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chronik_format::ids::{Incarnation, LaneId};
+use chronik_format::origin::Origin;
 use chronik_store::SharedStore;
 
 use super::StartError;
@@ -38,9 +39,7 @@ pub(super) async fn open_lane(
         .map_err(|source| DataDirError::Io { operation: "open", path: data_dir.path().to_owned(), source })??;
     let log_end = LogEnd {
         directory: data_dir.path().to_owned(),
-        cluster: identity.cluster,
-        incarnation: identity.incarnation,
-        lane,
+        origin: Origin { cluster: identity.cluster, incarnation: identity.incarnation, lane },
         shipped: replayed.state.shipped_index(),
         end: replayed.state.applied,
         log: log.reader(),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chronik_format::checkpoint::{self, Checkpoint, CheckpointHeader, StateSection};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
+use chronik_format::origin::Origin;
 use imbl::OrdMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,15 +64,17 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: LaneId) -> Bytes {
         section(RESULTS, &state.results),
         section(TOMBSTONES, &state.tombstones),
     ];
-    let header = CheckpointHeader { cluster, incarnation: state.incarnation, lane, index: state.applied };
+    let origin = Origin { cluster, incarnation: state.incarnation, lane };
+    let header = CheckpointHeader { origin, index: state.applied };
     checkpoint::encode(&Checkpoint { header, sections })
 }
 
 /// The state that `bytes` hold; `file` names them in errors.
 pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<LaneState, StateCheckpointError> {
     let Checkpoint { header, sections } = checkpoint::decode(file, bytes)?;
-    if (header.cluster, header.lane) != (cluster, lane) {
-        return Err(StateCheckpointError::Foreign { cluster: header.cluster, lane: header.lane });
+    let origin = header.origin;
+    if (origin.cluster, origin.lane) != (cluster, lane) {
+        return Err(StateCheckpointError::Foreign { cluster: origin.cluster, lane: origin.lane });
     }
     if let Some(unknown) = sections.iter().find(|section| !SECTIONS.contains(&(section.kind, section.version))) {
         let reason = format!("version {} is not known to this version of Chronik", unknown.version);
@@ -121,8 +124,8 @@ fn map_of<T: DeserializeOwned + Clone>(
 pub fn fuzz_state(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let sections = SECTIONS.map(|(kind, version)| StateSection { kind, version, bytes: bytes.clone() });
-    let header =
-        CheckpointHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0), index: LogIndex::MAX };
+    let origin = Origin { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0) };
+    let header = CheckpointHeader { origin, index: LogIndex::MAX };
     let whole = checkpoint::encode(&Checkpoint { header, sections: sections.to_vec() });
     let _ = decode("fuzz", whole, Uuid::nil(), LaneId(0));
     let _ = fields::<Segments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());

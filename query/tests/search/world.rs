@@ -16,6 +16,7 @@ use chronik_format::catalog::{
 use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
 use chronik_format::names;
+use chronik_format::origin::Origin;
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_peers::cold::BucketReader;
@@ -120,13 +121,8 @@ impl World {
             }
         }
         self.index += 1;
-        let header = SegmentHeader {
-            cluster: Uuid::nil(),
-            incarnation: INCARNATION,
-            lane: LANE,
-            first: self.index,
-            last: self.index,
-        };
+        let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
+        let header = SegmentHeader { origin, first: self.index, last: self.index };
         let log = [LogEntry { index: self.index, epoch: 1, commands: Bytes::new() }];
         let built = segment::build(header, parts, &log).unwrap();
         let key = format!("segments/{}", self.segments.len());

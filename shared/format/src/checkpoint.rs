@@ -13,9 +13,9 @@
 //! versions are handed to the caller as they are, who refuses what it does not know.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use uuid::Uuid;
 
-use crate::ids::{Incarnation, LaneId, LogIndex};
+use crate::ids::LogIndex;
+use crate::origin::Origin;
 
 /// The container's format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
@@ -56,11 +56,7 @@ pub enum CheckpointError {
 /// Whose state a checkpoint holds, and as of when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckpointHeader {
-    /// The cluster's id.
-    pub cluster: Uuid,
-    /// Of the owner that wrote it.
-    pub incarnation: Incarnation,
-    pub lane: LaneId,
+    pub origin: Origin,
     /// The last index applied.
     pub index: LogIndex,
 }
@@ -93,9 +89,7 @@ pub fn encode(checkpoint: &Checkpoint) -> Bytes {
     let mut out = BytesMut::with_capacity(length);
     out.put_slice(&MAGIC);
     out.put_u16_le(VERSION);
-    out.put_slice(header.cluster.as_bytes());
-    out.put_u32_le(header.incarnation.0);
-    out.put_u32_le(header.lane.0);
+    header.origin.encode(&mut out);
     out.put_u64_le(header.index);
     out.put_u32_le(sections.len() as u32);
     out.put_u64_le(length as u64);
@@ -119,14 +113,7 @@ pub fn decode(object: &str, bytes: Bytes) -> Result<Checkpoint, CheckpointError>
     if version != VERSION {
         return Err(CheckpointError::UnknownVersion { object: object.to_owned(), version });
     }
-    let mut cluster = [0; 16];
-    fields.copy_to_slice(&mut cluster);
-    let header = CheckpointHeader {
-        cluster: Uuid::from_bytes(cluster),
-        incarnation: Incarnation(fields.get_u32_le()),
-        lane: LaneId(fields.get_u32_le()),
-        index: fields.get_u64_le(),
-    };
+    let header = CheckpointHeader { origin: Origin::decode(&mut fields), index: fields.get_u64_le() };
     let (count, length, header_crc) = (fields.get_u32_le(), fields.get_u64_le(), fields.get_u32_le());
     if header_crc != crc32c::crc32c(&bytes[..HEADER_LENGTH - 4]) {
         return Err(damaged("the header's checksum does not fit"));
@@ -200,13 +187,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::ids::{Incarnation, LaneId};
 
     fn example() -> Checkpoint {
         let section = |kind, bytes: &'static [u8]| StateSection { kind, version: 2, bytes: Bytes::from_static(bytes) };
-        let header =
-            CheckpointHeader { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: LaneId(0), index: 99 };
+        let origin = Origin { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: LaneId(0) };
+        let header = CheckpointHeader { origin, index: 99 };
         Checkpoint { header, sections: vec![section(1, b"topics"), section(0xffff, b""), section(2, b"groups")] }
     }
 

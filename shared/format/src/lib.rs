@@ -12,6 +12,7 @@ pub mod golden;
 pub mod ids;
 pub mod job;
 pub mod names;
+pub mod origin;
 pub mod search;
 pub mod segment;
 pub mod span;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec};
 use chronik_format::catalog::CatalogReader;
 use chronik_format::ids::LaneId;
+use chronik_format::origin::Origin;
 use chronik_net::{ApiTable, KafkaRequest, KafkaService, RequestOutcome};
 use chronik_peers::cold::BucketReader;
 use chronik_service::telemetry::Metrics;
@@ -75,7 +76,8 @@ impl Served {
         let store: SharedStore = Arc::new(LocalBucket::open(&folder.path().join("bucket")).unwrap());
         let StartedLane { ownership, beat, replayed, log, .. } =
             start(&settings, &data_dir, &store, LANE).await.unwrap();
-        let (cluster, incarnation) = (ownership.cluster(), ownership.incarnation());
+        let origin = ownership.origin(LANE);
+        let Origin { cluster, incarnation, .. } = origin;
         let (order, orders) = mpsc::unbounded_channel();
         let limits = ShipLimits { bytes: 64 << 20, age: Duration::from_secs(600) };
         let lane_settings = LaneSettings { incarnation, ship: limits, tail_bytes_max: 1 << 20 };
@@ -84,9 +86,7 @@ impl Served {
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
         let shipper = SegmentShipper {
-            cluster,
-            incarnation,
-            lane_id: LANE,
+            origin,
             lane: lane.clone(),
             store: store.clone(),
             ownership,
@@ -96,9 +96,7 @@ impl Served {
         tokio::spawn(shipper.run(orders, stop.clone()));
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
         let exporter = CatalogExporter::new(ExporterParts {
-            cluster,
-            incarnation,
-            lane_id: LANE,
+            origin,
             lane: lane.clone(),
             store: store.clone(),
             reader: catalog.clone(),

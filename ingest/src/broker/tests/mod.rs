@@ -192,9 +192,7 @@ impl Running {
     fn shipper(&self) -> SegmentShipper {
         let RunningBroker { lane, store, ownership, .. } = &self.ingest;
         SegmentShipper {
-            cluster: ownership.cluster(),
-            incarnation: ownership.incarnation(),
-            lane_id: LANE,
+            origin: ownership.origin(LANE),
             lane: lane.clone(),
             store: store.clone(),
             ownership: ownership.clone(),

@@ -2,6 +2,7 @@
 
 use chronik_format::ids::{Incarnation, LogIndex};
 use chronik_format::names::{self, CheckpointName};
+use chronik_format::origin::Origin;
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader, SegmentReader};
 use ulid::Ulid;
 
@@ -54,7 +55,8 @@ async fn forge(store: &SharedStore, name: &SegmentName, incarnation: Incarnation
             batches.push(Bytes::from(forged));
         }
     }
-    let header = SegmentHeader { incarnation, ..*reader.header() };
+    let own = *reader.header();
+    let header = SegmentHeader { origin: Origin { incarnation, ..own.origin }, ..own };
     let partition = PartitionBatches { topic, partition: 0, batches };
     let built = segment::build(header, vec![partition], &reader.log().await.unwrap()).unwrap();
     let forged = SegmentName { incarnation, ulid: Ulid::new(), ..*name };
@@ -64,7 +66,7 @@ async fn forge(store: &SharedStore, name: &SegmentName, incarnation: Incarnation
 
 /// A segment of one frame without commands.
 async fn upload_empty(store: &SharedStore, cluster: Uuid, incarnation: Incarnation, index: LogIndex) {
-    let header = SegmentHeader { cluster, incarnation, lane: LANE, first: index, last: index };
+    let header = SegmentHeader { origin: Origin { cluster, incarnation, lane: LANE }, first: index, last: index };
     let entry = LogEntry { index, epoch: 0, commands: Bytes::new() };
     let built = segment::build(header, Vec::new(), &[entry]).unwrap();
     let name = SegmentName { lane: LANE, incarnation, first: index, last: index, ulid: Ulid::new() };

@@ -402,15 +402,14 @@ impl Broker {
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
         let ownership = BucketOwnership::new(store.clone(), cluster, incarnation);
+        let origin = ownership.origin(LANE);
         let rhythm = OwnershipTimes::default();
         let beat = Heartbeat::start(store.clone(), LANE, ownership.clone(), rhythm, None);
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 0));
         let data_dir = tempfile::tempdir().unwrap();
         let opened = Arc::new(DataDir::open(data_dir.path()).unwrap());
         let exporter = CatalogExporter::new(ExporterParts {
-            cluster,
-            incarnation,
-            lane_id: LANE,
+            origin,
             lane: lane.clone(),
             store: store.clone(),
             reader: catalog.clone(),
@@ -420,9 +419,7 @@ impl Broker {
         });
         let deletion_metrics = DeletionMetrics::new(&metrics);
         let mut deletion = ObjectDeletion::new(DeletionParts {
-            cluster,
-            incarnation,
-            lane_id: LANE,
+            origin,
             lane: lane.clone(),
             store: store.clone(),
             ownership: ownership.clone(),
@@ -431,9 +428,7 @@ impl Broker {
         });
         deletion.pause = Duration::ZERO;
         let shipper = SegmentShipper {
-            cluster,
-            incarnation,
-            lane_id: LANE,
+            origin,
             lane: lane.clone(),
             store: store.clone(),
             ownership,

@@ -24,6 +24,7 @@ pub use unreachable::UnreachableSegments;
 use chronik_format::catalog::{self, CatalogError};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Timestamp};
 use chronik_format::names::{CheckpointName, SegmentName};
+use chronik_format::origin::Origin;
 use chronik_format::segment::{LogEntry, SegmentError, SegmentHeader, SegmentReader};
 use chronik_store::{SharedStore, StoreError};
 use uuid::Uuid;
@@ -371,18 +372,12 @@ impl<'a> Bucket<'a> {
     /// Opens a segment, which must be what its name says.
     async fn open(&self, name: &SegmentName) -> Result<SegmentReader, RecoverError> {
         let reader = SegmentReader::open(self.store.clone(), &name.to_string()).await?;
-        let expected = SegmentHeader {
-            cluster: self.cluster,
-            incarnation: name.incarnation,
-            lane: name.lane,
-            first: name.first,
-            last: name.last,
-        };
+        let origin = Origin { cluster: self.cluster, incarnation: name.incarnation, lane: name.lane };
         let header = *reader.header();
-        if header == expected {
+        if header == (SegmentHeader { origin, first: name.first, last: name.last }) {
             return Ok(reader);
         }
-        let SegmentHeader { cluster, incarnation, lane, first, last } = header;
+        let SegmentHeader { origin: Origin { cluster, incarnation, lane }, first, last } = header;
         if cluster != self.cluster {
             return Err(RecoverError::Foreign { key: name.to_string(), theirs: cluster, own: self.cluster });
         }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{CatalogError, CatalogRoot, Latest, PageEntry, TopicPage};
-use crate::ids::{Incarnation, LaneId};
+use crate::origin::Origin;
 
 /// The format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
@@ -87,9 +87,7 @@ pub fn build_export(
 
 fn encode_trailer(cluster: Uuid, latest: &Latest) -> Bytes {
     let mut trailer = BytesMut::with_capacity(TRAILER_LENGTH as usize);
-    trailer.put_slice(cluster.as_bytes());
-    trailer.put_u32_le(latest.incarnation.0);
-    trailer.put_u32_le(latest.lane.0);
+    Origin { cluster, incarnation: latest.incarnation, lane: latest.lane }.encode(&mut trailer);
     trailer.put_u64_le(latest.index);
     trailer.put_u64_le(latest.root_position);
     trailer.put_u64_le(latest.root_length);
@@ -139,12 +137,11 @@ pub(super) fn decode_trailer(object: &str, trailer: &[u8]) -> Result<(Uuid, Late
     if crc32c::crc32c(fields) != crc {
         return Err(damaged("the trailer's checksum does not fit"));
     }
-    let mut cluster = [0; 16];
-    fields.copy_to_slice(&mut cluster);
+    let Origin { cluster, incarnation, lane } = Origin::decode(&mut fields);
     let latest = Latest {
         v: VERSION.into(),
-        incarnation: Incarnation(fields.get_u32_le()),
-        lane: LaneId(fields.get_u32_le()),
+        incarnation,
+        lane,
         index: fields.get_u64_le(),
         export: object.to_owned(),
         root_position: fields.get_u64_le(),
@@ -154,7 +151,7 @@ pub(super) fn decode_trailer(object: &str, trailer: &[u8]) -> Result<(Uuid, Late
         beat: 0,
         released: false,
     };
-    Ok((Uuid::from_bytes(cluster), latest))
+    Ok((cluster, latest))
 }
 
 /// Reads the page that `entry` names.

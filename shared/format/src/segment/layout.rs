@@ -1,10 +1,10 @@
 //! The fixed parts: header and trailer.
 
 use bytes::{Buf, BufMut, BytesMut};
-use uuid::Uuid;
 
 use super::SegmentError;
-use crate::ids::{Incarnation, LaneId, LogIndex};
+use crate::ids::LogIndex;
+use crate::origin::Origin;
 
 /// The format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
@@ -21,11 +21,7 @@ const LEVEL: u16 = 0;
 /// Whose log a segment holds, and which part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// The cluster's id.
-    pub cluster: Uuid,
-    /// Of the owner that wrote it.
-    pub incarnation: Incarnation,
-    pub lane: LaneId,
+    pub origin: Origin,
     pub first: LogIndex,
     /// Last index of the log, inclusive.
     pub last: LogIndex,
@@ -37,9 +33,7 @@ impl SegmentHeader {
         out.put_slice(&MAGIC);
         out.put_u16_le(VERSION);
         out.put_u16_le(LEVEL);
-        out.put_slice(self.cluster.as_bytes());
-        out.put_u32_le(self.incarnation.0);
-        out.put_u32_le(self.lane.0);
+        self.origin.encode(out);
         out.put_u64_le(self.first);
         out.put_u64_le(self.last);
         out.put_u32_le(crc32c::crc32c(&out[start..]));
@@ -65,15 +59,8 @@ impl SegmentHeader {
         if level != LEVEL {
             return Err(SegmentError::damaged(object, format!("level {level} is unknown")));
         }
-        let mut cluster = [0; 16];
-        fields.copy_to_slice(&mut cluster);
-        let header = Self {
-            cluster: Uuid::from_bytes(cluster),
-            incarnation: Incarnation(fields.get_u32_le()),
-            lane: LaneId(fields.get_u32_le()),
-            first: fields.get_u64_le(),
-            last: fields.get_u64_le(),
-        };
+        let header =
+            Self { origin: Origin::decode(&mut fields), first: fields.get_u64_le(), last: fields.get_u64_le() };
         if header.first > header.last {
             return Err(SegmentError::damaged(object, "its log ends before it starts"));
         }

@@ -9,6 +9,7 @@ use super::directory::DIRECTORY_BYTES_MAX;
 use super::layout::SegmentTrailer;
 use super::{HEADER_LENGTH, SegmentDirectory, SegmentError, SegmentHeader, TRAILER_LENGTH, chunk, log};
 use crate::ids::{Incarnation, LaneId};
+use crate::origin::Origin;
 
 /// The most bytes of a command log that a reader accepts.
 const LOG_BYTES_MAX: u64 = 256 << 20;
@@ -66,8 +67,8 @@ fn fuzz_directory(mut bytes: &[u8]) {
     let Some(bytes) = bytes.get(..SegmentDirectory::encoded_length(topics, rows, chunks) as usize) else {
         return;
     };
-    let header =
-        SegmentHeader { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0), first: 1, last: 1 };
+    let origin = Origin { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0) };
+    let header = SegmentHeader { origin, first: 1, last: 1 };
     let trailer = SegmentTrailer {
         header,
         log_position,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::batch::{self, BatchBuilder, BatchHeader, Codec, records, stamp};
 use crate::ids::{Incarnation, LaneId, Offset, PartitionId, Timestamp, TopicId};
+use crate::origin::Origin;
 use chronik_store::{SharedStore, memory};
 
 const KEY: &str = "lanes/00000000/segments/05/test.seg";
@@ -18,7 +19,8 @@ fn topic(number: u128) -> TopicId {
 }
 
 fn header(first: u64, last: u64) -> SegmentHeader {
-    SegmentHeader { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: LaneId(0), first, last }
+    let origin = Origin { cluster: Uuid::from_u128(7), incarnation: Incarnation(3), lane: LaneId(0) };
+    SegmentHeader { origin, first, last }
 }
 
 /// A batch at `offset` with a record for each timestamp, padded to about `size` bytes a record.

@@ -17,6 +17,7 @@ use chronik_format::catalog::{
 use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::job::IndexSettings;
 use chronik_format::names::{self, ExportName, SegmentName};
+use chronik_format::origin::Origin;
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
 use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, Store, StoreError, memory};
@@ -71,8 +72,8 @@ impl History {
             self.page.partitions[0].shipped_to += batch.len() as i64;
         }
         let index = self.page.segments.len() as u64 + 1;
-        let header =
-            SegmentHeader { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE, first: index, last: index };
+        let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
+        let header = SegmentHeader { origin, first: index, last: index };
         let partition = PartitionBatches { topic: TOPIC, partition: 0, batches: batches.clone() };
         let log = LogEntry { index, epoch: 1, commands: Bytes::new() };
         let built = segment::build(header, vec![partition], &[log]).unwrap();
