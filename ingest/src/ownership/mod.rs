@@ -242,7 +242,7 @@ impl BucketOwnership {
             Err(error) => return Err(error),
         };
         Err(StoreError::Unavailable {
-            operation: "check",
+            operation: "check".into(),
             key,
             message: format!(
                 "the bucket {lacks}: was it emptied, unmounted or replaced? Until the one that was claimed is back, nothing \

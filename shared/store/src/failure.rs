@@ -65,7 +65,7 @@ impl CallFailure {
             (Self::Store(error), Some(place)) => place.explain(error),
             (Self::Store(error), None) => error.to_string(),
         };
-        StoreError::Unavailable { operation, key: key.to_owned(), message, cause: self.cause(place) }
+        StoreError::Unavailable { operation: operation.into(), key: key.to_owned(), message, cause: self.cause(place) }
     }
 
     fn cause(&self, place: Option<&BucketLocation>) -> ErrorCause {

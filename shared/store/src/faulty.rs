@@ -101,7 +101,7 @@ impl FaultyStore {
     ) -> Result<T, StoreError> {
         let key = key.to_owned();
         let failed = |key, message: &str| {
-            let operation = "scripted call";
+            let operation = "scripted call".into();
             Err(StoreError::Unavailable { operation, key, message: message.to_owned(), cause: ErrorCause::Passing })
         };
         match self.next(operation, &key) {

@@ -30,6 +30,7 @@ pub use object::{ObjectBucket, memory};
 pub use patient::PatientStore;
 pub use s3::sdk_config;
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 
 /// A handle on the bucket that services share.
 pub type SharedStore = Arc<dyn Store>;
@@ -60,7 +62,8 @@ pub struct ObjectInfo {
 }
 
 /// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum StoreError {
     /// No object of this name.
     #[error("object {key} does not exist")]
@@ -100,20 +103,22 @@ pub enum StoreError {
     #[error("{operation} of {key} failed: {message}")]
     Unavailable {
         /// `create`, `read`, ...
-        operation: &'static str,
+        operation: Cow<'static, str>,
         /// The name or prefix asked for.
         key: String,
         /// The store's own words.
         message: String,
-        /// What would mend it.
+        /// What would mend it. It does not leave the process: its clients are not those that called the store.
+        #[serde(skip)]
         cause: ErrorCause,
     },
 }
 
 /// Why a store did not answer as it should: what would have to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ErrorCause {
     /// Nothing but time, as far as the answer shows: an outage, a store that is too busy, a full disk.
+    #[default]
     Passing,
     /// The store knows who asks, and does not allow this to them.
     Right,

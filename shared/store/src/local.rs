@@ -122,7 +122,12 @@ impl LocalBucket {
             return Ok(());
         }
         let message = format!("{} was opened for reading alone", self.root.display());
-        Err(StoreError::Unavailable { operation, key: key.to_owned(), message, cause: ErrorCause::Right })
+        Err(StoreError::Unavailable {
+            operation: operation.into(),
+            key: key.to_owned(),
+            message,
+            cause: ErrorCause::Right,
+        })
     }
 
     /// Creates the object's directory, durably up to the root. Done before the write, since a directory that
@@ -136,7 +141,7 @@ impl LocalBucket {
         let wanted = directory.clone();
         let made = tokio::task::spawn_blocking(move || make_durable_directory(&root, &wanted)).await;
         made.map_err(io::Error::other).flatten().map_err(|error| StoreError::Unavailable {
-            operation,
+            operation: operation.into(),
             key: key.to_owned(),
             message: format!("directory {}: {error}", directory.display()),
             cause: match error.kind() {

@@ -151,7 +151,12 @@ impl Store for ObjectBucket {
             return Ok(bytes);
         }
         let message = format!("{} bytes came instead of {size}", bytes.len());
-        Err(StoreError::Unavailable { operation: "read", key: key.to_owned(), message, cause: ErrorCause::Passing })
+        Err(StoreError::Unavailable {
+            operation: "read".into(),
+            key: key.to_owned(),
+            message,
+            cause: ErrorCause::Passing,
+        })
     }
 
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
@@ -211,7 +216,7 @@ impl Store for ObjectBucket {
 
 fn path(key: &str) -> Result<Path, StoreError> {
     Path::parse(key).map_err(|error| StoreError::Unavailable {
-        operation: "naming",
+        operation: "naming".into(),
         key: key.to_owned(),
         message: error.to_string(),
         cause: ErrorCause::Setting,
@@ -360,7 +365,9 @@ mod tests {
         for put in [Put::FailsBefore, Put::HangsBefore] {
             let bucket = bucket_where([put]);
             let error = bucket.create("a/b", parts()).await.unwrap_err();
-            assert!(matches!(&error, StoreError::Unavailable { operation: "create", key, .. } if key == "a/b"));
+            assert!(
+                matches!(&error, StoreError::Unavailable { operation, key, .. } if operation == "create" && key == "a/b")
+            );
             bucket.create("a/b", parts()).await.unwrap();
         }
     }

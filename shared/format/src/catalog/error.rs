@@ -1,7 +1,9 @@
 use chronik_store::StoreError;
+use serde::{Deserialize, Serialize};
 
 /// Why the catalog could not be written or read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum CatalogError {
     /// What was to be exported can't be: a fault of the lane's owner.
     #[error("the catalog can't be exported: {reason}")]

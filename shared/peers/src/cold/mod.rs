@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use chronik_format::catalog::CatalogReader;
 use chronik_format::ids::{LaneId, Offset, PartitionId, Timestamp, TopicId};
@@ -37,7 +38,8 @@ pub fn readers(store: &SharedStore, lane: LaneId, memory: &CacheShares) -> (Arc<
 }
 
 /// Why old records could not be read. None of these means that a record may be skipped.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum ColdError {
     /// The newest catalog has no such topic or partition, or the offset lies outside of what it names.
     #[error("offset {offset} of partition {partition} of topic {topic} is not in the catalog")]
