@@ -1,78 +1,67 @@
 //! The tool's way to search, status and seal.
 
-use anyhow::{Result, anyhow, bail};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use chronik_service::http_client::{HttpClient, HttpError, ToldProblem};
 use chronik_service::setting::{Endpoint, Secret};
+use reqwest::RequestBuilder;
 use serde_json::Value;
 
 use crate::server::ServerOptions;
+
+/// How long an answer may take: a little longer than the server lets it.
+const DEADLINE: Duration = Duration::from_secs(610);
+/// Bytes of an answer: those of a page of hits, or of one record that is larger, in JSON.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
 
 /// A client of one HTTP address.
 #[derive(Debug)]
 pub struct Http {
     endpoint: Endpoint,
-    token: Option<Secret>,
-    client: reqwest::Client,
+    client: HttpClient,
 }
 
 impl Http {
     /// For the address that the command line names.
-    pub fn new(server: &ServerOptions) -> Self {
-        Self { endpoint: server.http.clone(), token: server.http_token.clone(), client: reqwest::Client::new() }
+    pub fn new(server: &ServerOptions) -> Result<Self> {
+        let client = HttpClient::new(server.http_token.as_ref().map(Secret::reveal))?;
+        Ok(Self { endpoint: server.http.clone(), client })
     }
 
     /// GET with a query, to a JSON document.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
-        self.answer(self.client.get(self.endpoint.at(path)).query(query)).await
+        self.answer(self.client.get(&self.endpoint, path).query(query)).await
     }
 
     /// POST without a body, to a JSON document.
     pub async fn post(&self, path: &str) -> Result<Value> {
-        self.answer(self.client.post(self.endpoint.at(path))).await
+        self.answer(self.client.post(&self.endpoint, path)).await
     }
 
-    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
-        let request = match &self.token {
-            Some(token) => request.bearer_auth(token.reveal()),
-            None => request,
-        };
-        let response = request.send().await.map_err(|error| {
-            anyhow!(
-                "no server answers on {} ({}); start one with `chronik`, or name it with --http URL",
-                self.endpoint,
-                root_cause(&error)
-            )
+    async fn answer(&self, request: RequestBuilder) -> Result<Value> {
+        let answer = self.client.answer(request, DEADLINE, ANSWER_BYTES_MAX).await;
+        let body = answer.map_err(|error| match error {
+            HttpError::Unreachable { reason, .. } => anyhow!(
+                "no server answers on {} ({reason}); start one with `chronik`, or name it with --http URL",
+                self.endpoint
+            ),
+            HttpError::Refused { problem, .. } => anyhow!(told(&problem)),
+            error => error.into(),
         })?;
-        let status = response.status();
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| anyhow!("the answer of {} broke off: {}", self.endpoint, root_cause(&error)))?;
-        let document: Value = match serde_json::from_slice(&body) {
-            Ok(document) => document,
-            Err(_) if status.is_success() && body.is_empty() => Value::Null,
-            Err(_) => bail!("{} does not answer like a Chronik server (status {status})", self.endpoint),
-        };
-        if status.is_success() {
-            return Ok(document);
-        }
-        let word = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut told = format!("{} ({})", word("detail"), word("code"));
-        if status == reqwest::StatusCode::UNAUTHORIZED {
-            told.push_str("; give it with CHRONIK_HTTP_TOKEN (--http-token)");
-        }
-        if let Some(ranges) = document.get("not_searched").and_then(Value::as_array) {
-            for range in ranges {
-                told.push_str(&format!("\n  not searched: {range}"));
-            }
-        }
-        bail!(told)
+        serde_json::from_slice(&body)
+            .map_err(|error| anyhow!("{} does not answer like a Chronik server: {error}", self.endpoint))
     }
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
+/// A problem in words, with what was not searched.
+fn told(problem: &ToldProblem) -> String {
+    let mut told = format!("{} ({})", problem.detail, problem.code);
+    if problem.status == 401 {
+        told.push_str("; give it with CHRONIK_HTTP_TOKEN (--http-token)");
     }
-    cause.to_string()
+    for range in problem.members.get("not_searched").and_then(Value::as_array).into_iter().flatten() {
+        told.push_str(&format!("\n  not searched: {range}"));
+    }
+    told
 }

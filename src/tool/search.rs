@@ -47,7 +47,7 @@ enum Sort {
 
 impl SearchCommand {
     pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
-        let answer = Http::new(server).get("/v1/search", &self.parameters()).await?;
+        let answer = Http::new(server)?.get("/v1/search", &self.parameters()).await?;
         if output.json {
             return output.document(&answer);
         }

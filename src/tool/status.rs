@@ -7,7 +7,7 @@ use crate::server::ServerOptions;
 
 /// `chronik status`
 pub async fn run(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
-    let status = Http::new(server).get("/v1/status", &[]).await?;
+    let status = Http::new(server)?.get("/v1/status", &[]).await?;
     if output.json {
         return output.document(&status);
     }
