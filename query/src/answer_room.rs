@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use chronik_service::held::holding;
 use prometheus::IntGauge;
 
 /// How many bytes of answers may be held until they are sent.
@@ -85,7 +86,7 @@ impl HeldRoom {
 
     /// Bytes that keep the room until they are dropped.
     pub(crate) fn until_sent(self, bytes: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Unsent { bytes, _room: self })
+        holding(bytes, self)
     }
 }
 
@@ -98,17 +99,6 @@ impl Drop for HeldRoom {
             books.within -= self.bytes;
         }
         self.room.held_bytes.set(books.held());
-    }
-}
-
-struct Unsent {
-    bytes: Vec<u8>,
-    _room: HeldRoom,
-}
-
-impl AsRef<[u8]> for Unsent {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 

@@ -13,10 +13,10 @@ use chronik_format::names::{CheckpointName, SegmentName};
 use chronik_format::origin::Origin;
 use chronik_format::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
 use chronik_service::failpoint;
+use chronik_service::held::CountedBytes;
 use chronik_store::{SharedStore, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -161,7 +161,7 @@ impl SegmentShipper {
         self.asked("the bucket can't be asked", is_the_bucket).await?;
         let this = self.clone();
         let built = tokio::task::spawn_blocking(move || this.build(first, last)).await.map_err(|_| LaneGone)??;
-        let _held = Held::new(self.metrics.upload_bytes.clone(), built.size);
+        let _held = CountedBytes::new(&self.metrics.upload_bytes, built.size);
         failpoint!("segment-built");
         let mut name = Ulid::new();
         let mut retry = Backoff::new();
@@ -349,26 +349,6 @@ fn contiguous(frame: &Frame) -> Bytes {
                 all
             })
             .freeze(),
-    }
-}
-
-/// Bytes in a gauge as long as this lives.
-struct Held {
-    gauge: IntGauge,
-    bytes: i64,
-}
-
-impl Held {
-    fn new(gauge: IntGauge, bytes: u64) -> Self {
-        let bytes = bytes as i64;
-        gauge.add(bytes);
-        Self { gauge, bytes }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.gauge.sub(self.bytes);
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::held::{CountedBytes, holding};
 use crate::problem::HttpProblem;
 
 /// Hands out turns.
@@ -45,26 +46,8 @@ impl Turn {
     /// Bytes that keep the turn until they are dropped, and are counted in `held`: a body that nobody takes counts as
     /// long as it takes memory.
     pub fn hold(self, bytes: Bytes, held: &IntGauge) -> Bytes {
-        held.add(bytes.len() as i64);
-        Bytes::from_owner(Held { bytes, held: held.clone(), _turn: self })
-    }
-}
-
-struct Held {
-    bytes: Bytes,
-    held: IntGauge,
-    _turn: Turn,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.held.sub(self.bytes.len() as i64);
-    }
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        let counted = CountedBytes::new(held, bytes.len() as u64);
+        holding(bytes, (self, counted))
     }
 }
 

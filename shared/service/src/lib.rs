@@ -5,6 +5,7 @@ pub mod admission;
 pub mod cli;
 pub mod failpoint;
 pub mod handles;
+pub mod held;
 pub mod http_client;
 pub mod http_server;
 #[cfg(any(test, feature = "testing"))]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_net::AnswerDelivery;
+use chronik_service::held::holding;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -163,8 +164,13 @@ impl HeldRoom {
 
     /// Ties the room to an encoded answer: that of each part is given back once it is sent, or thrown away.
     pub fn until_sent(mut self, answer: Vec<Bytes>) -> Vec<Bytes> {
-        let tied = |bytes: Bytes| Bytes::from_owner(Part { _room: self.split(bytes.len()), bytes });
-        answer.into_iter().map(tied).collect()
+        answer
+            .into_iter()
+            .map(|bytes| {
+                let room = self.split(bytes.len());
+                holding(bytes, room)
+            })
+            .collect()
     }
 
     /// A part of it, of up to so many bytes.
@@ -180,18 +186,6 @@ impl Drop for HeldRoom {
         if self.bytes > 0 {
             self.keep(0);
         }
-    }
-}
-
-/// A part of an answer, and its room.
-struct Part {
-    bytes: Bytes,
-    _room: HeldRoom,
-}
-
-impl AsRef<[u8]> for Part {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 
