@@ -24,11 +24,12 @@ use chronik_format::job::IndexSettings;
 use chronik_format::search::Query;
 use chronik_store::SharedStore;
 use moka::future::Cache;
-use tokio::sync::Semaphore;
 
 pub use error::LeafError;
 use file::BlockCache;
 use opened::{ReadAhead, SearchableArchive};
+
+use crate::cpu::CpuPool;
 
 const READ_AHEAD: ReadAhead = ReadAhead { whole_bytes: 4 << 20, end_bytes: 2 << 20, file_bytes: 256 << 10 };
 
@@ -71,7 +72,7 @@ pub struct ArchiveLeaf {
     ahead: ReadAhead,
     archives: Cache<String, Arc<SearchableArchive>>,
     blocks: BlockCache,
-    searches: Arc<Semaphore>,
+    cpu: CpuPool,
 }
 
 impl ArchiveLeaf {
@@ -89,7 +90,7 @@ impl ArchiveLeaf {
             ahead,
             archives: Cache::builder().max_capacity(cache_bytes / 2).weigher(archive_weight).build(),
             blocks: Cache::builder().max_capacity(cache_bytes / 2).weigher(block_weight).build(),
-            searches: Arc::new(Semaphore::new(threads)),
+            cpu: CpuPool::new(threads),
         }
     }
 
@@ -104,13 +105,8 @@ impl ArchiveLeaf {
         let archive = self.open(entry).await?;
         let plan = archive.plan(query, settings);
         archive.warm_up(&plan).await?;
-        let turn = self.searches.clone().acquire_owned().await;
-        let turn = turn.map_err(|error| LeafError::failed(&entry.key, error))?;
-        at_work(&entry.key, move || {
-            let _turn = turn;
-            archive.search(&plan)
-        })
-        .await?
+        let searched = self.cpu.run(move || archive.search(&plan)).await;
+        searched.map_err(|error| LeafError::failed(&entry.key, error))?
     }
 
     async fn open(&self, entry: &ArchiveEntry) -> Result<Arc<SearchableArchive>, LeafError> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::ArchiveEntry;
+use chronik_service::admission::{Turn, Turns};
 use chronik_service::failpoint;
 use futures::future::try_join_all;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::candidates::proposed;
 use super::coverage::covered;
@@ -33,10 +33,8 @@ pub(crate) struct SearchExecutor {
     pub(crate) scanner: RecordScanner,
     /// Units of one search that are searched at a time.
     pub(crate) breadth: usize,
-    /// Searches at work.
-    pub(crate) turns: Semaphore,
-    /// Searches at work or waiting.
-    pub(crate) places: Semaphore,
+    /// Searches at work, and waiting.
+    pub(crate) turns: Turns,
 }
 
 /// What a search found.
@@ -49,12 +47,6 @@ pub(crate) struct SearchAnswer {
     pub(crate) missing: Vec<MissingRange>,
     /// `None` if there is nothing more.
     pub(crate) cursor: Option<PageCursor>,
-}
-
-/// The right to read; given back when dropped.
-pub(crate) struct SearchTurn<'a> {
-    _place: SemaphorePermit<'a>,
-    _turn: SemaphorePermit<'a>,
 }
 
 /// Units that wait, the most urgent first.
@@ -92,13 +84,11 @@ impl SearchExecutor {
     }
 
     /// Waits for a turn, unless too many wait already. Every search that reads from the bucket takes one.
-    pub(crate) async fn turn(&self) -> Result<SearchTurn<'_>, SearchError> {
-        let Ok(place) = self.places.try_acquire() else {
+    pub(crate) async fn turn(&self) -> Result<Turn, SearchError> {
+        self.turns.take().await.map_err(|_| {
             self.scanner.metrics.refused.inc();
-            return Err(SearchError::Busy);
-        };
-        let turn = self.turns.acquire().await.map_err(|_| SearchError::Busy)?;
-        Ok(SearchTurn { _place: place, _turn: turn })
+            SearchError::Busy
+        })
     }
 
     async fn attempt(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
