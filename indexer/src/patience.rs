@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chronik_service::backoff::Backoff;
 use chronik_store::StoreError;
 
 const TRIES: u32 = 10;
@@ -14,14 +15,13 @@ pub(crate) async fn patiently<T, F>(mut work: impl FnMut() -> F) -> Result<T, St
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut pause = FIRST_PAUSE;
+    let mut retry = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     for _ in 1..TRIES {
         match work().await {
             Err(error @ StoreError::Unavailable { .. }) => tracing::warn!("waiting for the store: {error}"),
             done => return done,
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        retry.wait().await;
     }
     work().await
 }

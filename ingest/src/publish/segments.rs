@@ -12,6 +12,7 @@ use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 use chronik_format::names::{CheckpointName, SegmentName};
 use chronik_format::origin::Origin;
 use chronik_format::segment::{self, BuiltSegment, LogEntry, PartitionBatches, SegmentError, SegmentHeader};
+use chronik_service::backoff::Backoff;
 use chronik_service::failpoint;
 use chronik_service::held::CountedBytes;
 use chronik_store::{SharedStore, StoreError};
@@ -164,7 +165,7 @@ impl SegmentShipper {
         let _held = CountedBytes::new(&self.metrics.upload_bytes, built.size);
         failpoint!("segment-built");
         let mut name = Ulid::new();
-        let mut retry = Backoff::new();
+        let mut retry = retries();
         let key = loop {
             if name.datetime().elapsed().is_ok_and(|age| age > NAME_AGE_MAX) {
                 name = Ulid::new();
@@ -229,7 +230,7 @@ impl SegmentShipper {
             return Ok(false);
         }
         let key = &segment.key;
-        let mut retry = Backoff::new();
+        let mut retry = retries();
         loop {
             let command = Command::RegisterSegment(RegisterSegment { at: now_ms(), ..segment.clone() });
             match self.lane.propose(command).await {
@@ -267,7 +268,7 @@ impl SegmentShipper {
     where
         A: Future<Output = Result<T, ClaimError>>,
     {
-        let mut retry = Backoff::new();
+        let mut retry = retries();
         loop {
             match ask().await {
                 Err(ClaimError::Store(error)) => {
@@ -297,7 +298,7 @@ impl SegmentShipper {
         let encoded = tokio::task::spawn_blocking(move || checkpoint::encode(&state, cluster, lane));
         let Ok(bytes) = encoded.await else { return };
         let name = CheckpointName { lane, incarnation, index, ulid: Ulid::new() }.to_string();
-        let mut retry = Backoff::new();
+        let mut retry = retries();
         while let Err(error) = self.store.create(&name, vec![bytes.clone()]).await {
             tracing::warn!("checkpoint {name} is not in the bucket yet, trying again: {error}");
             self.metrics.upload_failures.inc();
@@ -352,18 +353,6 @@ fn contiguous(frame: &Frame) -> Bytes {
     }
 }
 
-/// Waits longer each time, up to a limit.
-struct Backoff {
-    next: Duration,
-}
-
-impl Backoff {
-    fn new() -> Self {
-        Self { next: RETRY_FIRST }
-    }
-
-    async fn wait(&mut self) {
-        tokio::time::sleep(self.next).await;
-        self.next = (self.next * 2).min(RETRY_MAX);
-    }
+fn retries() -> Backoff {
+    Backoff::new(RETRY_FIRST, RETRY_MAX)
 }

@@ -2,6 +2,7 @@
 //! server and client, and an end in good order. It knows nothing of records.
 
 pub mod admission;
+pub mod backoff;
 pub mod cli;
 pub mod failpoint;
 pub mod handles;
