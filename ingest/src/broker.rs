@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::tasks::{BrokerTasks, StopTokens};
-use crate::api::{self, AnswerRoom, BrokerContext};
+use crate::api::{self, BrokerContext, FetchRoom};
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity};
 use crate::http::status;
 use crate::http::tail::TailService;
@@ -157,7 +157,7 @@ impl RunningBroker {
         let exporter = tasks.export(&lane, started.beat, &confirmed).await;
 
         let fetch_metrics = FetchMetrics::new(&parts.metrics);
-        let answers = AnswerRoom::new(ANSWERS_BYTES_MAX, fetch_metrics.answer_bytes.clone());
+        let answers = FetchRoom::new(ANSWERS_BYTES_MAX, fetch_metrics.answer_bytes.clone());
         let tail_answer_bytes = fetch_metrics.tail_answer_bytes.clone();
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), fetch_metrics);
         let kafka_addr = address_of(&server, &listener)?;

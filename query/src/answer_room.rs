@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use chronik_service::held::holding;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
 /// How many bytes of answers may be held until they are sent.
 ///
@@ -16,6 +16,7 @@ pub(crate) struct AnswerRoom {
     bytes_max: usize,
     books: Mutex<Books>,
     held_bytes: IntGauge,
+    refused: IntCounter,
 }
 
 #[derive(Debug, Default)]
@@ -48,9 +49,9 @@ pub(crate) struct NoRoom {
 }
 
 impl AnswerRoom {
-    /// Room for `bytes_max` bytes; `held_bytes` shows how many are taken.
-    pub(crate) fn new(bytes_max: usize, held_bytes: IntGauge) -> Arc<Self> {
-        Arc::new(Self { bytes_max, books: Mutex::default(), held_bytes })
+    /// Room for `bytes_max` bytes; `held_bytes` shows how many are taken, `refused` how often there was none.
+    pub(crate) fn new(bytes_max: usize, held_bytes: IntGauge, refused: IntCounter) -> Arc<Self> {
+        Arc::new(Self { bytes_max, books: Mutex::default(), held_bytes, refused })
     }
 
     /// For an answer that has nothing yet.
@@ -77,6 +78,7 @@ impl HeldRoom {
             books.beside = Some(bytes);
             self.is_beside = true;
         } else {
+            self.room.refused.inc();
             return Err(NoRoom { bytes, bytes_max });
         }
         self.bytes = bytes;
@@ -109,7 +111,8 @@ mod tests {
 
     fn room() -> (Arc<AnswerRoom>, IntGauge) {
         let held = IntGauge::new("held", "bytes held").unwrap();
-        (AnswerRoom::new(1000, held.clone()), held)
+        let refused = IntCounter::new("refused", "answers refused").unwrap();
+        (AnswerRoom::new(1000, held.clone(), refused), held)
     }
 
     fn take(room: &Arc<AnswerRoom>, bytes: usize) -> Result<HeldRoom, NoRoom> {
@@ -123,7 +126,9 @@ mod tests {
         let large: Vec<_> = (0..20).map_while(|_| take(&room, 150).ok()).collect();
         assert_eq!((large.len(), gauge.get()), (6, 900), "five within half of what is free, one beside");
         let small: Vec<_> = (0..5).map(|_| take(&room, 10).unwrap()).collect();
+        assert_eq!(room.refused.get(), 1, "the seventh large one");
         assert_eq!(take(&room, 150).unwrap_err(), NoRoom { bytes: 150, bytes_max: 1000 });
+        assert_eq!(room.refused.get(), 2);
         drop((large, small));
         assert_eq!(gauge.get(), 0);
         take(&room, 150).unwrap();

@@ -29,7 +29,11 @@ impl SearchMetrics {
             ),
             incomplete: metrics
                 .counter("chronik_search_incomplete_total", "Searches that could not look at all of their range."),
-            refused: metrics.counter("chronik_search_refused_total", "Searches refused because too many were waiting."),
+            refused: metrics.counter(
+                "chronik_search_refused_total",
+                "Searches and reads of records refused because too many were waiting, or because answers that are not \
+                 sent yet left no room.",
+            ),
             seconds: metrics.seconds("chronik_search_seconds", "Time of a search, waiting included."),
             archives: metrics.counter("chronik_search_archives_total", "Archives asked for candidates."),
             archives_failed: metrics.counter(

@@ -80,7 +80,7 @@ impl QueryService {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = parts.limits;
         let metrics = SearchMetrics::register(&parts.metrics);
-        let answers = AnswerRoom::new(limits.answer_bytes, metrics.http_answer_bytes.clone());
+        let answers = AnswerRoom::new(limits.answer_bytes, metrics.http_answer_bytes.clone(), metrics.refused.clone());
         let scanner = RecordScanner {
             store: Arc::clone(&parts.store),
             tail: parts.tail.clone(),

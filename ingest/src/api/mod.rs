@@ -26,7 +26,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
-pub use self::fetch::AnswerRoom;
+pub use self::fetch::FetchRoom;
 use crate::lane::Lane;
 use crate::reading::RecordReader;
 
@@ -40,7 +40,7 @@ pub struct BrokerContext {
     /// Reads records wherever they lie.
     pub reader: RecordReader,
     /// Room for the records of answers.
-    pub answers: Arc<AnswerRoom>,
+    pub answers: Arc<FetchRoom>,
     /// The cluster's identity.
     pub cluster: Uuid,
     /// The host that clients are to connect to.

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use self::budget::AnswerBudget;
 use self::read::PartitionRead;
-pub use self::room::AnswerRoom;
-use self::room::{Client, HeldRoom};
+pub use self::room::FetchRoom;
+use self::room::{Client, HeldFetchRoom};
 use super::BrokerContext;
 use super::error::ApiError;
 use super::live_partition::LivePartition;
@@ -77,7 +77,7 @@ async fn fetch(
     asked: FetchRequest,
     version: i16,
     client: &Client,
-) -> (FetchResponse, Option<HeldRoom>) {
+) -> (FetchResponse, Option<HeldFetchRoom>) {
     if asked.session_epoch > 0 {
         let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
         return (response, None);
@@ -129,8 +129,8 @@ async fn fill(
     broker: &BrokerContext,
     topics: &mut [TopicRead],
     budget: &mut AnswerBudget,
-    mut room: HeldRoom,
-) -> HeldRoom {
+    mut room: HeldFetchRoom,
+) -> HeldFetchRoom {
     budget.keep_to(room.bytes());
     for read in partitions(topics) {
         read.read(&broker.reader, budget).await;

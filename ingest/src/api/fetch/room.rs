@@ -23,7 +23,7 @@ const UNTAKEN_MAX: Duration = Duration::from_secs(3);
 /// leave 1 / (1 + n/4) of all room to others. Nobody waits for room as long as a first batch finds some, for without it
 /// a reader would never get past it; beyond that one answer at a time may have what is not there. Who has to wait, has
 /// the connections closed that hold room and take nothing, those first that have done so for the longest time.
-pub struct AnswerRoom {
+pub struct FetchRoom {
     bytes_max: usize,
     books: Mutex<Books>,
     freed: Notify,
@@ -52,13 +52,13 @@ pub struct Client {
 }
 
 /// Room that an answer or a part of it has, given back when it is dropped.
-pub struct HeldRoom {
-    room: Arc<AnswerRoom>,
+pub struct HeldFetchRoom {
+    room: Arc<FetchRoom>,
     client: Client,
     bytes: usize,
 }
 
-impl AnswerRoom {
+impl FetchRoom {
     /// Room for `bytes_max` bytes; `held_bytes` shows how many are taken.
     pub fn new(bytes_max: usize, held_bytes: IntGauge) -> Arc<Self> {
         Arc::new(Self { bytes_max, books: Mutex::default(), freed: Notify::new(), held_bytes })
@@ -72,7 +72,7 @@ impl AnswerRoom {
         least: usize,
         most: usize,
         deadline: Instant,
-    ) -> Option<HeldRoom> {
+    ) -> Option<HeldFetchRoom> {
         loop {
             // Taken before the books are looked at, so that nothing freed falls between the two.
             let freed = self.freed.notified();
@@ -87,7 +87,7 @@ impl AnswerRoom {
         }
     }
 
-    fn try_take(self: &Arc<Self>, client: &Client, least: usize, most: usize) -> Option<HeldRoom> {
+    fn try_take(self: &Arc<Self>, client: &Client, least: usize, most: usize) -> Option<HeldFetchRoom> {
         let mut books = self.books();
         let free = self.bytes_max.saturating_sub(books.held);
         let held = books.by_connection.get(&client.peer).map_or(0, |holder| holder.bytes);
@@ -100,7 +100,7 @@ impl AnswerRoom {
             least
         };
         self.book(&mut books, client, 0, bytes);
-        Some(HeldRoom { room: self.clone(), client: client.clone(), bytes })
+        Some(HeldFetchRoom { room: self.clone(), client: client.clone(), bytes })
     }
 
     /// Closes the connections that have taken nothing for the longest time, and for too long, as far as others must end
@@ -147,7 +147,7 @@ impl AnswerRoom {
     }
 }
 
-impl HeldRoom {
+impl HeldFetchRoom {
     /// How much it is.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -181,7 +181,7 @@ impl HeldRoom {
     }
 }
 
-impl Drop for HeldRoom {
+impl Drop for HeldFetchRoom {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.keep(0);
@@ -196,17 +196,17 @@ mod tests {
 
     use super::*;
 
-    fn room(bytes: usize) -> (Arc<AnswerRoom>, IntGauge) {
+    fn room(bytes: usize) -> (Arc<FetchRoom>, IntGauge) {
         let held = IntGauge::new("held", "bytes held").unwrap();
-        (AnswerRoom::new(bytes, held.clone()), held)
+        (FetchRoom::new(bytes, held.clone()), held)
     }
 
     fn client(number: u16) -> Client {
         Client { peer: ([127, 0, 0, 1], number).into(), delivery: Arc::default() }
     }
 
-    impl AnswerRoom {
-        fn now(self: &Arc<Self>, number: u16, least: usize, most: usize) -> Option<HeldRoom> {
+    impl FetchRoom {
+        fn now(self: &Arc<Self>, number: u16, least: usize, most: usize) -> Option<HeldFetchRoom> {
             self.try_take(&client(number), least, most)
         }
     }
@@ -297,7 +297,7 @@ mod tests {
         let (room, _) = room(1000);
         let clients: Vec<Client> = (0..5).map(client).collect();
         let mut held: Vec<_> = clients.iter().map(|client| room.try_take(client, 300, 300)).collect();
-        assert!(held.iter().flatten().map(HeldRoom::bytes).eq([300; 4]), "the last but one overdraws");
+        assert!(held.iter().flatten().map(HeldFetchRoom::bytes).eq([300; 4]), "the last but one overdraws");
         for of in [2, 0, 1] {
             clients[of].delivery.offered();
             tokio::time::advance(Duration::from_secs(1)).await;

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{AnswerRoom, BrokerContext, table};
+use super::{BrokerContext, FetchRoom, table};
 use crate::data_dir::DataDir;
 use crate::lane::Lane;
 use crate::lane::owner::{LaneSettings, Owner};
@@ -108,7 +108,7 @@ impl Served {
         let fetch_metrics = FetchMetrics::new(&metrics);
         let answer_bytes = fetch_metrics.answer_bytes.clone();
         let mut broker = BrokerContext {
-            answers: AnswerRoom::new(4 << 20, answer_bytes.clone()),
+            answers: FetchRoom::new(4 << 20, answer_bytes.clone()),
             reader: RecordReader::new(lane.clone(), cold, fetch_metrics),
             lane: lane.clone(),
             cluster,
