@@ -9,7 +9,6 @@ use super::stage::Stamp;
 use super::tail::BatchBytes;
 use super::{Appended, LaneError, ProducedBatch, Reply};
 use crate::log::Frame;
-use crate::state::apply::Applied;
 use crate::state::command::{Append, Command, Producer};
 
 /// Bytes of commands and batches that go into one frame; what is larger has one of its own.
@@ -18,33 +17,50 @@ const FRAME_BYTES: usize = 1 << 20;
 /// A frame that is being put together.
 #[derive(Default)]
 pub struct OpenFrame {
-    commands: Vec<Command>,
+    commands: Vec<InFlightCommand>,
     encoded: Vec<u8>,
-    answers: Vec<Answer>,
-    batches: Vec<BatchBytes>,
     batch_bytes: usize,
 }
 
 /// A frame between log and application.
 pub struct InFlight {
     pub index: LogIndex,
-    pub commands: Vec<Command>,
-    /// Who waits for each command's outcome.
-    pub answers: Vec<Answer>,
-    /// Of its appends, in their order.
-    pub batches: Vec<BatchBytes>,
+    pub commands: Vec<InFlightCommand>,
     /// Bytes of its commands.
     pub command_bytes: u64,
     /// What it means for shipping.
     pub weight: FrameWeight,
 }
 
-/// Who waits for a command's outcome.
-pub enum Answer {
-    /// A producer; with the timestamp that the broker set, if it did.
-    Append(Option<Timestamp>, Reply<Result<Appended, LaneError>>),
-    /// Somebody else.
-    Propose(Reply<Result<Applied, LaneError>>),
+/// A command of a frame, with who waits for its outcome: each that answers with a value has a variant of its own.
+pub enum InFlightCommand {
+    /// A producer waits.
+    Append(InFlightAppend),
+    /// It is done or refused.
+    Propose(Command, Reply<Result<(), LaneError>>),
+}
+
+/// An append and what belongs to it.
+pub struct InFlightAppend {
+    pub append: Append,
+    pub bytes: BatchBytes,
+    /// The timestamp that the broker set, if it did.
+    pub log_append_time: Option<Timestamp>,
+    pub reply: Reply<Result<Appended, LaneError>>,
+}
+
+impl InFlight {
+    /// Its commands that are not appends.
+    pub fn proposals(&self) -> impl Iterator<Item = &Command> {
+        proposals(&self.commands)
+    }
+}
+
+fn proposals(commands: &[InFlightCommand]) -> impl Iterator<Item = &Command> {
+    commands.iter().filter_map(|command| match command {
+        InFlightCommand::Append(_) => None,
+        InFlightCommand::Propose(command, _) => Some(command),
+    })
 }
 
 impl OpenFrame {
@@ -59,10 +75,9 @@ impl OpenFrame {
     }
 
     /// Adds a command that is not an append.
-    pub fn propose(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<Applied, LaneError>>) {
+    pub fn propose(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<(), LaneError>>) {
         self.encoded.extend_from_slice(encoded);
-        self.commands.push(command);
-        self.answers.push(Answer::Propose(reply));
+        self.commands.push(InFlightCommand::Propose(command, reply));
     }
 
     /// Adds a batch.
@@ -70,10 +85,10 @@ impl OpenFrame {
         &mut self,
         produced: &ProducedBatch,
         stamp: Stamp,
-        append_time: Option<Timestamp>,
+        log_append_time: Option<Timestamp>,
         reply: Reply<Result<Appended, LaneError>>,
     ) {
-        let command = Command::Append(Append {
+        let append = Append {
             topic: produced.topic,
             partition: produced.partition,
             base_offset: stamp.base_offset,
@@ -81,17 +96,20 @@ impl OpenFrame {
             position: self.batch_bytes as u32,
             length: produced.bytes.len() as u32,
             producer: Producer::of(&produced.header),
-        });
-        self.encoded.extend_from_slice(&command.encoded());
-        self.commands.push(command);
-        self.answers.push(Answer::Append(append_time, reply));
+        };
+        self.encoded.extend_from_slice(&Command::Append(append).encoded());
         self.batch_bytes += produced.bytes.len();
-        self.batches.push(stamped(&produced.bytes, stamp, append_time));
+        let bytes = stamped(&produced.bytes, stamp, log_append_time);
+        self.commands.push(InFlightCommand::Append(InFlightAppend { append, bytes, log_append_time, reply }));
     }
 
     /// The frame for the log, and what is needed once it is committed.
     pub fn close(self, index: LogIndex, incarnation: Incarnation) -> (Frame, InFlight) {
         let command_bytes = self.encoded.len() as u64;
+        let batches = self.commands.iter().filter_map(|command| match command {
+            InFlightCommand::Append(append) => Some(&append.bytes),
+            InFlightCommand::Propose(..) => None,
+        });
         let parts = |batch: &BatchBytes| [batch.head.clone(), batch.body.clone()];
         let frame = Frame {
             index,
@@ -100,14 +118,12 @@ impl OpenFrame {
             kind: 0,
             flags: 0,
             commands: Bytes::from(self.encoded),
-            batches: self.batches.iter().flat_map(parts).collect(),
+            batches: batches.flat_map(parts).collect(),
         };
         let in_flight = InFlight {
             index,
-            weight: FrameWeight::of(&self.commands, command_bytes, self.batch_bytes as u64),
+            weight: FrameWeight::of(proposals(&self.commands), command_bytes, self.batch_bytes as u64),
             commands: self.commands,
-            answers: self.answers,
-            batches: self.batches,
             command_bytes,
         };
         (frame, in_flight)

@@ -28,8 +28,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::lane::presence::Presence;
 use crate::log::SharedLogReader;
 use crate::state::LaneState;
-use crate::state::apply::{Applied, Refusal};
-use crate::state::command::{Append, Command};
+use crate::state::apply::Refusal;
+use crate::state::command::Command;
 
 use self::tail::TopicTable;
 
@@ -59,16 +59,6 @@ pub struct Appended {
     pub log_append_time: Option<Timestamp>,
     /// First offset of the partition that can be read.
     pub log_start: Offset,
-}
-
-impl Appended {
-    fn new(append: &Append, applied: Applied, log_append_time: Option<Timestamp>) -> Self {
-        let log_start = match applied {
-            Applied::Append { log_start } => log_start,
-            Applied::Done => 0,
-        };
-        Self { base_offset: append.base_offset, log_append_time, log_start }
-    }
 }
 
 /// Why a command had no effect.
@@ -133,7 +123,7 @@ type Reply<T> = oneshot::Sender<T>;
 
 enum Request {
     Append(ProducedBatch, Reply<Result<Appended, LaneError>>),
-    Propose(Box<Command>, Reply<Result<Applied, LaneError>>),
+    Propose(Box<Command>, Reply<Result<(), LaneError>>),
     Snapshot(Reply<LaneState>),
     Cut { with_checkpoint: bool, reply: Reply<LogIndex> },
     Release(LogIndex),
@@ -184,16 +174,16 @@ impl Lane {
     }
 
     /// Has a command ordered and applied; the result is the state's answer. Bookkeeping acknowledges nothing to anyone.
-    pub async fn propose(&self, command: Command) -> Result<Applied, LaneError> {
+    pub async fn propose(&self, command: Command) -> Result<(), LaneError> {
         let acknowledges = !command.is_bookkeeping();
         if acknowledges && !self.presence.holds() {
             return Err(LaneError::Unconfirmed);
         }
-        let applied = self.ask(|reply| Request::Propose(Box::new(command), reply)).await??;
+        self.ask(|reply| Request::Propose(Box::new(command), reply)).await??;
         if acknowledges && !self.presence.confirmed().await {
             return Err(LaneError::Unconfirmed);
         }
-        Ok(applied)
+        Ok(())
     }
 
     /// The state as of the last applied frame. It costs the owner a few reference counts, however large the state is.

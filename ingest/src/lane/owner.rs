@@ -9,7 +9,7 @@ use chronik_format::ids::{Incarnation, LogIndex, PartitionId, TopicId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{Answer, InFlight, OpenFrame};
+use super::frame::{InFlight, InFlightAppend, InFlightCommand, OpenFrame};
 use super::memory::TailMemory;
 use super::replay::Replayed;
 use super::ship_policy::{ShipLimits, Unshipped};
@@ -23,7 +23,7 @@ use crate::lane::presence::Presence;
 use crate::log::{FramePlace, Log, LogEvent, NoRoom, Purpose};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
-use crate::state::apply::Applied;
+use crate::state::apply::BatchPlace;
 use crate::state::command::{Append, Command};
 
 /// What a command takes in the log besides its batch, the frame's header included, generously.
@@ -246,7 +246,7 @@ impl<L: Log> Owner<L> {
         &mut self,
         command: Box<Command>,
         encoded: &[u8],
-        reply: Reply<Result<Applied, LaneError>>,
+        reply: Reply<Result<(), LaneError>>,
         since: Arrival,
         frame: &mut OpenFrame,
     ) {
@@ -324,7 +324,7 @@ impl<L: Log> Owner<L> {
             }
             self.unshipped.add(&frame.weight, now);
             self.checkpoint_command_bytes += frame.command_bytes;
-            catalog_changed |= frame.commands.iter().any(|command| !matches!(command, Command::Append(_)));
+            catalog_changed |= frame.proposals().next().is_some();
             let span = self.memory.stretches.next_frame(&place);
             self.apply(frame, span, &mut grown);
         }
@@ -334,49 +334,54 @@ impl<L: Log> Owner<L> {
         self.order_if_due();
     }
 
+    /// Applies each command, lets readers see what it did, and answers.
     fn apply(&mut self, frame: InFlight, span: FrameSpan, grown: &mut Grown) {
-        let results = self.state.apply_frame(frame.index, &frame.commands);
-        self.publish_topics(&frame.commands);
-        let mut batches = frame.batches.into_iter();
-        for ((command, result), answer) in frame.commands.iter().zip(results).zip(frame.answers) {
-            let result = result.map_err(LaneError::Refused);
-            match (command, answer) {
-                (Command::Append(append), Answer::Append(log_append_time, reply)) => {
-                    self.stage.settle(append.topic, append.partition);
-                    let bytes = batches.next();
-                    let appended = result.map(|applied| {
-                        bytes.into_iter().for_each(|bytes| self.hold(append, span, bytes, grown));
-                        Appended::new(append, applied, log_append_time)
-                    });
-                    let _ = reply.send(appended);
-                }
-                (_, Answer::Propose(reply)) => drop(reply.send(result)),
-                (_, Answer::Append(_, reply)) => drop(reply),
-            }
-        }
-    }
-
-    /// Lets readers see which topics live, if commands that were applied have changed that.
-    fn publish_topics(&mut self, commands: &[Command]) {
-        if !commands.iter().any(|command| matches!(command, Command::CreateTopic(_) | Command::DeleteTopic(_))) {
-            return;
-        }
-        let mut table = TopicTable::clone(&self.topics.load());
-        let mut gone = Vec::new();
-        for command in commands {
+        self.state.begin_frame(frame.index);
+        for command in frame.commands {
             match command {
-                Command::CreateTopic(create) => {
-                    self.state.topics.get(&create.id).into_iter().for_each(|t| table.add(t))
+                InFlightCommand::Append(append) => self.apply_append(append, span, grown),
+                InFlightCommand::Propose(command, reply) => {
+                    let applied = self.state.apply(&command);
+                    self.publish_topics(&command);
+                    let _ = reply.send(applied.map_err(LaneError::Refused));
                 }
-                Command::DeleteTopic(delete) => gone.extend(table.remove(delete.id)),
-                _ => {}
             }
         }
-        self.topics.store(Arc::new(table));
-        gone.iter().for_each(|topic| topic.retire());
     }
 
-    /// Has the tail hold an applied batch, unless its topic is deleted in the same frame.
+    fn apply_append(&mut self, in_flight: InFlightAppend, span: FrameSpan, grown: &mut Grown) {
+        let InFlightAppend { append, bytes, log_append_time, reply } = in_flight;
+        self.stage.settle(append.topic, append.partition);
+        let appended = self.state.append(&append).map_err(LaneError::Refused);
+        let appended = appended.map(|BatchPlace { base_offset, log_start }| {
+            self.hold(&append, span, bytes, grown);
+            Appended { base_offset, log_append_time, log_start }
+        });
+        let _ = reply.send(appended);
+    }
+
+    /// Lets readers see which topics live, if a command that was applied has changed that.
+    fn publish_topics(&self, command: &Command) {
+        match command {
+            Command::CreateTopic(create) => {
+                if let Some(topic) = self.state.topics.get(&create.id) {
+                    let mut table = TopicTable::clone(&self.topics.load());
+                    table.add(topic);
+                    self.topics.store(Arc::new(table));
+                }
+            }
+            Command::DeleteTopic(delete) => {
+                let mut table = TopicTable::clone(&self.topics.load());
+                if let Some(gone) = table.remove(delete.id) {
+                    self.topics.store(Arc::new(table));
+                    gone.retire();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Has the tail hold an applied batch.
     fn hold(&mut self, append: &Append, span: FrameSpan, bytes: BatchBytes, grown: &mut Grown) {
         if let Some(partition) = self.topics.load().partition(append.topic, append.partition) {
             self.memory.hold(partition, TailBatch::new(append, span, bytes));

@@ -54,12 +54,12 @@ pub struct FrameWeight {
 }
 
 impl FrameWeight {
-    /// Of a frame with these commands, whose commands and batches take so many bytes.
-    pub fn of(commands: &[Command], command_bytes: u64, batch_bytes: u64) -> Self {
+    /// Of a frame with these commands, or those of them that are no appends; commands and batches take so many bytes.
+    pub fn of<'a>(commands: impl IntoIterator<Item = &'a Command>, command_bytes: u64, batch_bytes: u64) -> Self {
         Self {
             bytes: command_bytes + batch_bytes,
             appends: batch_bytes > 0,
-            others: commands.iter().any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
+            others: commands.into_iter().any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
         }
     }
 

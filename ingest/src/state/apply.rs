@@ -15,16 +15,13 @@ use super::segments::{Archive, NAMED_AGO_MS_MAX, Tombstone};
 use super::topic::Topic;
 use super::{LaneState, leader_epoch};
 
-/// What a command has done, for who proposed it.
+/// Where the batch of an append lies, for its producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// The batch is in its partition.
-    Append {
-        /// First offset of the partition that can be read.
-        log_start: Offset,
-    },
-    /// What the command asks for, and nothing more to say.
-    Done,
+pub struct BatchPlace {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// First offset of the partition that can be read.
+    pub log_start: Offset,
 }
 
 /// Why a command changed nothing. Part of the log's meaning: every replay refuses the same.
@@ -57,14 +54,20 @@ pub enum Refusal {
 
 impl LaneState {
     /// Applies the commands of the frame at `index`, in order.
-    pub fn apply_frame(&mut self, index: LogIndex, commands: &[Command]) -> Vec<Result<Applied, Refusal>> {
-        self.applied = index;
+    pub fn apply_frame(&mut self, index: LogIndex, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+        self.begin_frame(index);
         commands.iter().map(|command| self.apply(command)).collect()
     }
 
-    fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
+    /// The commands applied from now on are those of the frame at `index`.
+    pub fn begin_frame(&mut self, index: LogIndex) {
+        self.applied = index;
+    }
+
+    /// Applies the next command of the frame. What answers with a value has a method of its own, for who waits for it.
+    pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::Append(append) => self.append(append),
+            Command::Append(append) => self.append(append).map(drop),
             Command::CreateTopic(create) => self.create_topic(create),
             Command::DeleteTopic(delete) => self.delete_topic(delete),
             Command::RegisterSegment(segment) => self.register_segment(segment),
@@ -79,7 +82,8 @@ impl LaneState {
         self.topics.get_mut(&id).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)
     }
 
-    fn append(&mut self, append: &Append) -> Result<Applied, Refusal> {
+    /// Applies an append, the next command of the frame.
+    pub fn append(&mut self, append: &Append) -> Result<BatchPlace, Refusal> {
         let topic = self.topic_mut(append.topic)?;
         let partition = topic.partition_mut(append.partition).ok_or(Refusal::UnknownPartition)?;
         if append.base_offset < partition.next_offset {
@@ -87,10 +91,10 @@ impl LaneState {
             return Err(Refusal::BelowEnd { base_offset, next_offset });
         }
         partition.next_offset = append.last_offset + 1;
-        Ok(Applied::Append { log_start: partition.log_start })
+        Ok(BatchPlace { base_offset: append.base_offset, log_start: partition.log_start })
     }
 
-    fn create_topic(&mut self, create: &CreateTopic) -> Result<Applied, Refusal> {
+    fn create_topic(&mut self, create: &CreateTopic) -> Result<(), Refusal> {
         let name: Arc<str> = create.name.as_str().into();
         if self.names.contains_key(&name) {
             return Err(Refusal::TopicExists);
@@ -107,19 +111,19 @@ impl LaneState {
         };
         self.names.insert(name, create.id);
         self.topics.insert(create.id, Arc::new(topic));
-        Ok(Applied::Done)
+        Ok(())
     }
 
-    fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<Applied, Refusal> {
+    fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), Refusal> {
         let topic = self.topics.remove(&delete.id).ok_or(Refusal::UnknownTopic)?;
         self.names.remove(&topic.name);
         let tombstone = Tombstone { index: self.applied, at: delete.at };
         self.tombstones.extend(topic.archives.keys().map(|key| (key.to_string(), tombstone)));
         self.pending.remove_topic(topic.id);
-        Ok(Applied::Done)
+        Ok(())
     }
 
-    fn register_segment(&mut self, segment: &RegisterSegment) -> Result<Applied, Refusal> {
+    fn register_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
         if !self.segments.accepts(segment, self.incarnation, self.applied) {
             return Err(Refusal::SegmentOutOfPlace);
         }
@@ -130,7 +134,7 @@ impl LaneState {
     }
 
     /// Takes in a segment that recovery found in the bucket: contiguity counts, age and owner don't.
-    pub fn adopt_segment(&mut self, segment: &RegisterSegment) -> Result<Applied, Refusal> {
+    pub fn adopt_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
         if !self.segments.continues(segment) || segment.last > self.applied {
             return Err(Refusal::SegmentOutOfPlace);
         }
@@ -138,7 +142,7 @@ impl LaneState {
     }
 
     /// A segment counts as a whole or not at all. Runs of topics that were deleted meanwhile are left out.
-    fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<Applied, Refusal> {
+    fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
         for run in &segment.runs {
             let Some(topic) = self.topics.get(&run.topic) else {
                 continue;
@@ -156,10 +160,10 @@ impl LaneState {
             topic.partition_mut(run.partition).ok_or(Refusal::UnknownPartition)?.add_run(id, run);
             self.pending.add(topic, run.partition, run.offsets.first);
         }
-        Ok(Applied::Done)
+        Ok(())
     }
 
-    fn register_result(&mut self, result: &RegisterResult) -> Result<Applied, Refusal> {
+    fn register_result(&mut self, result: &RegisterResult) -> Result<(), Refusal> {
         self.results.entry(result.result.clone()).or_insert(self.applied);
         for archive in &result.archives {
             if !self.register_archive(result, archive) {
@@ -207,11 +211,11 @@ impl LaneState {
         true
     }
 
-    fn give_up(&mut self, given_up: &GiveUp) -> Result<Applied, Refusal> {
+    fn give_up(&mut self, given_up: &GiveUp) -> Result<(), Refusal> {
         self.mark_unreadable(given_up.topic, &given_up.runs)
     }
 
-    fn mark_unreadable(&mut self, topic: TopicId, runs: &[Unreadable]) -> Result<Applied, Refusal> {
+    fn mark_unreadable(&mut self, topic: TopicId, runs: &[Unreadable]) -> Result<(), Refusal> {
         let topic = self.topics.get_mut(&topic).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)?;
         for run in runs {
             let partition = topic.partition_mut(run.partition);
@@ -223,21 +227,21 @@ impl LaneState {
                 self.pending.remove(&(topic.id, run.partition, run.first));
             }
         }
-        Ok(Applied::Done)
+        Ok(())
     }
 
-    fn forget_results(&mut self, forget: &ForgetResults) -> Result<Applied, Refusal> {
+    fn forget_results(&mut self, forget: &ForgetResults) -> Result<(), Refusal> {
         for result in &forget.results {
             self.results.remove(result);
         }
-        Ok(Applied::Done)
+        Ok(())
     }
 
-    fn forget_tombstones(&mut self, forget: &ForgetTombstones) -> Result<Applied, Refusal> {
+    fn forget_tombstones(&mut self, forget: &ForgetTombstones) -> Result<(), Refusal> {
         for object in &forget.objects {
             self.tombstones.remove(object);
         }
-        Ok(Applied::Done)
+        Ok(())
     }
 }
 

@@ -99,7 +99,7 @@ fn shipped() -> LaneState {
 
 fn apply(state: &mut LaneState, commands: &[Command]) -> Result<(), Refusal> {
     let index = state.applied + 1;
-    state.apply_frame(index, commands).into_iter().try_for_each(|result| result.map(drop))
+    state.apply_frame(index, commands).into_iter().collect()
 }
 
 #[test]

@@ -10,7 +10,8 @@ use futures::poll;
 use super::*;
 use crate::lane::replay::Replay;
 use crate::log::{Frame, FrameError, LogFrames, LogReader, SharedLogReader};
-use crate::state::command::CreateTopic;
+use crate::state::apply::Refusal;
+use crate::state::command::{CreateTopic, DeleteTopic};
 use crate::state::topic_config::TopicConfig;
 
 const INCARNATION: Incarnation = Incarnation(1);
@@ -93,14 +94,19 @@ impl World {
         Self { lane, appended, events, running, stop, _orders: orders }
     }
 
-    /// Puts a batch of one record in line, and waits until the log has its frame.
-    async fn append(&mut self) -> (Frame, impl Future<Output = Result<Appended, LaneError>> + Unpin + use<>) {
+    /// Puts a batch of one record in line.
+    fn put(&self) -> impl Future<Output = Result<Appended, LaneError>> + Unpin + use<> {
         let mut builder = BatchBuilder::new(Codec::None);
         builder.push(1, None, Some(b"value"), &[]);
         let bytes = builder.finish();
         let header = batch::check_produced(&bytes, 1 << 20).unwrap();
         let batch = ProducedBatch { topic: TOPIC, partition: 0, header, bytes, log_append_time: false };
-        let answer = Box::pin(self.lane.append(batch));
+        Box::pin(self.lane.append(batch))
+    }
+
+    /// Puts a batch of one record in line, and waits until the log has its frame.
+    async fn append(&mut self) -> (Frame, impl Future<Output = Result<Appended, LaneError>> + Unpin + use<>) {
+        let answer = self.put();
         (self.appended.recv().await.unwrap(), answer)
     }
 
@@ -157,4 +163,22 @@ async fn a_log_that_ends_leaves_what_it_did_not_commit_unanswered_and_keeps_no_s
     drop(events);
     running.await.unwrap().unwrap();
     assert!(matches!(answer.await, Err(LaneError::Gone(_))));
+}
+
+#[tokio::test]
+async fn each_command_of_a_frame_has_its_own_answer_and_a_topic_deleted_in_it_is_gone() {
+    let mut world = World::new();
+    let tail = world.lane.topics().partition(TOPIC, 0).unwrap().clone();
+    let before = world.put();
+    let lane = world.lane.clone();
+    let mut deletion = Box::pin(lane.propose(Command::DeleteTopic(DeleteTopic { id: TOPIC, at: 0 })));
+    assert!(poll!(&mut deletion).is_pending());
+    let behind = world.put();
+    let frame = world.appended.recv().await.unwrap();
+    world.commit(&[&frame]);
+    let appended = Appended { base_offset: 0, log_append_time: None, log_start: 0 };
+    assert_eq!(before.await.unwrap(), appended);
+    deletion.await.unwrap();
+    assert!(matches!(behind.await, Err(LaneError::Refused(Refusal::UnknownTopic))));
+    assert!(tail.is_gone() && world.lane.topics().get(TOPIC).is_none());
 }
