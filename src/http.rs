@@ -17,12 +17,12 @@ const ANSWER_BYTES_MAX: usize = 512 << 20;
 
 /// A client of one HTTP address.
 #[derive(Debug)]
-pub struct Http {
+pub struct ServiceClient {
     endpoint: Endpoint,
     client: HttpClient,
 }
 
-impl Http {
+impl ServiceClient {
     /// For the address that the command line names.
     pub fn new(server: &ServerOptions) -> Result<Self> {
         let client = HttpClient::new(server.http_token.as_ref().map(Secret::reveal))?;

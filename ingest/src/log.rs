@@ -3,9 +3,10 @@
 //! [`Log`] is the side of the lane's owner, [`LogReader`] that of all who read what is committed. The write-ahead log
 //! ([`crate::wal`]) implements both: a frame that is durable here is committed.
 //!
-//! A log that several brokers hold would wait for a majority of them before it tells the owner, and would have to do what
-//! nobody asks of a log with one writer: save votes, tell durable from committed, hand over frames that another leader
-//! appended, and cut a suffix that was never committed. Here that last one is recovery's alone, before there is an owner.
+//! A log that several brokers hold would wait for a majority of them before it answers the owner, and would have to do
+//! what a log with one writer need not: save votes, tell durable from committed, hand over frames that another leader
+//! appended, and cut a suffix that was never committed. Here that last one is recovery's alone, before there is an
+//! owner.
 
 use std::error::Error;
 use std::io;
@@ -21,18 +22,18 @@ pub trait Log: Send + 'static {
     /// What ends the log. Nothing that was appended and not committed before is known to be in it.
     type Error: Error + Send + Sync + 'static;
 
-    /// Counts `bytes` to the next append, if there is room; never waits. After [`NoRoom::Allocating`] one
-    /// [`LogEvent::Room`] says what came of it.
-    fn reserve(&mut self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom>;
+    /// Counts `bytes` to the next append, if there is space; never waits. After [`NoSpace::Allocating`] one
+    /// [`LogEvent::Space`] says what came of it.
+    fn reserve(&mut self, bytes: u64, purpose: FramePurpose) -> Result<(), NoSpace>;
 
-    /// Takes in a frame, whose index must follow the last one's; never waits, and uses up what was reserved. A
+    /// Appends a frame, whose index must follow the last one's; never waits, and uses up what was reserved. A
     /// [`LogEvent::Committed`] has its place; after a failure it goes nowhere.
     fn append(&mut self, frame: Frame);
 
     /// Waits for what happens next; `None` once the log has ended. May be dropped and asked again.
     fn event(&mut self) -> impl Future<Output = Option<Result<LogEvent, Self::Error>>> + Send;
 
-    /// Lets the log give up frames at or below `up_to`, when it suits it: they are not needed from here any more.
+    /// Frames at or below `up_to` are not needed any more: the log may remove them, whenever it suits it.
     fn purge(&mut self, up_to: LogIndex);
 
     /// Reads what is committed.
@@ -42,7 +43,7 @@ pub trait Log: Send + 'static {
     fn close(self);
 }
 
-/// What a log tells its owner.
+/// What a log reports to its owner.
 #[derive(Debug)]
 pub enum LogEvent {
     /// Frames will be in the log for good, and may be applied.
@@ -52,8 +53,8 @@ pub enum LogEvent {
         /// How long it took to make them durable.
         fsync: Duration,
     },
-    /// There may be room for what found none, or there will be none.
-    Room(Result<(), NoRoom>),
+    /// There may be space for what found none, or there will be none.
+    Space(Result<(), NoSpace>),
 }
 
 /// A [`LogReader`] of any log.
@@ -61,8 +62,8 @@ pub type SharedLogReader = Arc<dyn LogReader>;
 
 /// Reads what is committed, beside the owner. Every read blocks on the disk.
 pub trait LogReader: Send + Sync {
-    /// The frames from `from` to `to`, both included, verified, one in memory at a time. If `position` says where the first
-    /// one starts ([`FramePlace::position`]), what lies before it is not looked at.
+    /// The frames from `from` to `to`, both included, verified, one in memory at a time. If `position` says where the
+    /// first one starts ([`FramePlace::position`]), what lies before it is not looked at.
     fn frames(&self, from: LogIndex, position: Option<u64>, to: LogIndex) -> Box<dyn LogFrames>;
 }
 
@@ -126,16 +127,16 @@ pub struct FramePlace {
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum FramePurpose {
     /// Records, and all else that can wait: it leaves one whole file for bookkeeping.
     Append,
     /// What makes room: registering segments, deleting.
     Bookkeeping,
 }
 
-/// Why no frame may be appended now. All but [`NoRoom::Frame`] pass: try again later.
+/// Why no frame may be appended now. All but [`NoSpace::Frame`] pass: try again later.
 #[derive(Debug, thiserror::Error)]
-pub enum NoRoom {
+pub enum NoSpace {
     /// The log has reached its limit; shipping makes room.
     #[error("the write-ahead log has reached its limit of {max_bytes} bytes")]
     Limit {

@@ -8,7 +8,7 @@ use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_peers::cold::{ColdError, SharedColdReader};
 
 use crate::lane::Lane;
-use crate::lane::stretch::Stretch;
+use crate::lane::stretch::LogStretch;
 use crate::lane::tail::{BatchBytes, BelowTail, TailRead, TopicView};
 use crate::log::{Frame, FrameError, LogReader};
 use crate::metrics::FetchMetrics;
@@ -198,7 +198,7 @@ impl LogRead {
     pub(crate) fn run(
         &mut self,
         log: &dyn LogReader,
-        stretches: &[Stretch],
+        stretches: &[LogStretch],
     ) -> Result<Option<Vec<BatchBytes>>, ReadError> {
         match self.look_through(log, stretches) {
             _ if !self.batches.is_empty() => Ok(Some(std::mem::take(&mut self.batches))),
@@ -212,7 +212,7 @@ impl LogRead {
         }
     }
 
-    fn look_through(&mut self, log: &dyn LogReader, stretches: &[Stretch]) -> Result<Step, ReadError> {
+    fn look_through(&mut self, log: &dyn LogReader, stretches: &[LogStretch]) -> Result<Step, ReadError> {
         let mut bytes_read = 0;
         for stretch in stretches {
             let mut frames = log.frames(stretch.first, stretch.position, stretch.last);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chronik_format::catalog::CatalogReader;
 use chronik_peers::cold::SharedColdReader;
 use chronik_peers::tail::SharedTail;
-use chronik_service::admission::Turns;
+use chronik_service::admission::TurnLimit;
 use chronik_service::setting::CacheShares;
 use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
@@ -94,7 +94,7 @@ impl QueryService {
             leaf: ArchiveLeaf::new(parts.store, limits.cache_bytes),
             scanner,
             breadth: threads.clamp(2, 8),
-            turns: Turns::new(limits.searches, limits.waiting_searches),
+            turns: TurnLimit::new(limits.searches, limits.waiting_searches),
         };
         Arc::new(Self { searcher, cold: parts.cold, answers })
     }

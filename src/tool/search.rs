@@ -4,7 +4,7 @@ use chrono::DateTime;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::http::Http;
+use crate::http::ServiceClient;
 use crate::output::{CommandOutput, shown};
 use crate::server::ServerOptions;
 
@@ -47,7 +47,7 @@ enum Sort {
 
 impl SearchCommand {
     pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
-        let answer = Http::new(server)?.get("/v1/search", &self.parameters()).await?;
+        let answer = ServiceClient::new(server)?.get("/v1/search", &self.parameters()).await?;
         if output.json {
             return output.document(&answer);
         }

@@ -1,13 +1,13 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::http::Http;
+use crate::http::ServiceClient;
 use crate::output::{CommandOutput, shown};
 use crate::server::ServerOptions;
 
 /// `chronik status`
 pub async fn run(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
-    let status = Http::new(server)?.get("/v1/status", &[]).await?;
+    let status = ServiceClient::new(server)?.get("/v1/status", &[]).await?;
     if output.json {
         return output.document(&status);
     }

@@ -5,8 +5,8 @@
 //! inbox. A message that no indexer can work on fails each time, until the queue moves it to its dead letters.
 //!
 //! Time is respected by `deadline`: at half of it no further run is begun, and what there is becomes
-//! the result; shortly before its end the rest is returned to the queue. Memory is respected by the runner, whose limit follows
-//! the function's size, and `/tmp` by never writing to it.
+//! the result; shortly before its end the rest is returned to the queue. Memory is respected by the runner, whose limit
+//! follows the function's size, and `/tmp` by never writing to it.
 
 mod batch;
 mod deadline;

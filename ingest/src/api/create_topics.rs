@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::error::ApiError;
 use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 use crate::state::command::{Command, CreateTopic};
 use crate::state::topic_config::{ConfigError, TopicConfig};
 
@@ -71,7 +71,7 @@ async fn create_one(
     let created = async {
         let new = checked?;
         if broker.lane.topics().named(&name).is_some() {
-            return Err(ApiError::from(LaneError::from(Refusal::TopicExists)));
+            return Err(ApiError::from(LaneError::from(CommandRefusal::TopicExists)));
         }
         let partitions = new.partitions;
         let configs = described(&new.config);

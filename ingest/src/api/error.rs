@@ -7,7 +7,7 @@ use chronik_wire::ErrorCode;
 use super::topic_name::TopicNameError;
 use crate::lane::{LaneError, LaneGone};
 use crate::reading::ReadError;
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 use crate::state::topic_config::ConfigError;
 
 /// Why a request, or a part of it, was refused.
@@ -134,7 +134,7 @@ impl ApiError {
             Self::Lane(LaneError::Refused(refusal)) => refused(refusal),
             Self::Lane(LaneError::TooLarge { .. }) => ErrorCode::RECORD_LIST_TOO_LARGE,
             // Retriable, and nothing was written.
-            Self::Lane(LaneError::NoRoom) | Self::Read(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            Self::Lane(LaneError::NoSpace) | Self::Read(_) => ErrorCode::KAFKA_STORAGE_ERROR,
             // Retriable, and it may have been written.
             Self::Lane(LaneError::Gone(LaneGone) | LaneError::Unconfirmed) => ErrorCode::REQUEST_TIMED_OUT,
             Self::Config(_) => ErrorCode::INVALID_CONFIG,
@@ -166,14 +166,14 @@ impl ApiError {
     }
 }
 
-fn refused(refusal: &Refusal) -> ErrorCode {
+fn refused(refusal: &CommandRefusal) -> ErrorCode {
     match refusal {
-        Refusal::UnknownTopic | Refusal::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        Refusal::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
+        CommandRefusal::UnknownTopic | CommandRefusal::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        CommandRefusal::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
         // Another owner ordered records meanwhile; nothing of the batch counts, so the client can send it again.
-        Refusal::BelowEnd { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        CommandRefusal::BelowEnd { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         // No client's command can be refused with this.
-        Refusal::SegmentOutOfPlace | Refusal::SegmentTooOld => ErrorCode::UNKNOWN_SERVER_ERROR,
+        CommandRefusal::SegmentOutOfPlace | CommandRefusal::SegmentTooOld => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_full_log_is_worth_another_try_for_clients_of_every_age() {
-        let full = ApiError::Lane(LaneError::NoRoom);
+        let full = ApiError::Lane(LaneError::NoSpace);
         for (version, code) in [(3, ErrorCode::NOT_LEADER_OR_FOLLOWER), (4, ErrorCode::KAFKA_STORAGE_ERROR)] {
             assert_eq!(full.code_in(version, 4), code);
         }

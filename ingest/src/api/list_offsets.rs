@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::live_partition::LivePartition;
 use super::{BrokerContext, answer, epochs};
 use crate::lane::LaneError;
-use crate::state::partition::Partition;
+use crate::state::partition::PartitionState;
 
 /// An end has no timestamp of its own.
 const NO_TIMESTAMP: Timestamp = -1;
@@ -111,7 +111,7 @@ async fn youngest(broker: &BrokerContext, place: &LivePartition) -> Result<Optio
 
 /// The latest timestamp of the runs that record it, and the offsets whose records have to be asked: those of runs that
 /// hold something unreadable or begin before the log, and what is not in the bucket yet.
-fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>, Vec<Range<Offset>>) {
+fn shipped_times(partition: &PartitionState, log_start: Offset) -> (Option<Timestamp>, Vec<Range<Offset>>) {
     let (mut latest, mut unknown) = (None, Vec::new());
     for run in partition.runs.iter().filter(|run| run.offsets.last >= log_start) {
         if run.offsets.first < log_start || run.times.latest == Timestamp::MAX {
@@ -128,7 +128,7 @@ fn shipped_times(partition: &Partition, log_start: Offset) -> (Option<Timestamp>
 async fn of_state<T>(
     broker: &BrokerContext,
     place: &LivePartition,
-    look: impl FnOnce(&Partition) -> T,
+    look: impl FnOnce(&PartitionState) -> T,
 ) -> Result<Option<T>, ApiError> {
     let state = broker.lane.snapshot().await.map_err(LaneError::from)?;
     let topic = state.topics.get(&place.topic.id);

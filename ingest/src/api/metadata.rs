@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
 use crate::lane::tail::TopicView;
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 use crate::state::topic_config::TopicConfig;
 
 /// Topics can be asked for by id from this version on; before, ids are ignored.
@@ -107,7 +107,7 @@ async fn create_missing(broker: &BrokerContext, asked: &[Ask]) -> HashMap<String
     let create = |name: String| async move {
         let new = NewTopic { name: name.clone(), partitions: broker.num_partitions, config: TopicConfig::default() };
         match create(broker, new).await {
-            Ok(_) | Err(ApiError::Lane(LaneError::Refused(Refusal::TopicExists))) => None,
+            Ok(_) | Err(ApiError::Lane(LaneError::Refused(CommandRefusal::TopicExists))) => None,
             Err(error) => Some((name, error)),
         }
     };

@@ -15,7 +15,7 @@ use super::BrokerContext;
 use super::error::ApiError;
 use super::live_partition::LivePartition;
 use crate::lane::tail::TopicView;
-use crate::lane::{Appended, ProducedBatch};
+use crate::lane::{AppendedBatch, ProducedBatch};
 use crate::state::topic_config::TimestampType;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
@@ -122,7 +122,7 @@ fn own_memory(topics: &mut [(String, Vec<Checked>)], frame_bytes: usize) {
     }
 }
 
-fn partition_response(index: i32, appended: Result<Appended, ApiError>, version: i16) -> PartitionProduceResponse {
+fn partition_response(index: i32, appended: Result<AppendedBatch, ApiError>, version: i16) -> PartitionProduceResponse {
     match appended {
         Ok(appended) => PartitionProduceResponse {
             index,

@@ -1,4 +1,4 @@
-//! Which names a topic can have: Kafka's rule, `org.apache.kafka.common.internals.Topic`.
+//! Which names a topic can have: Kafka's rule, `org.apache.kafka.common.internals.TopicState`.
 
 /// Longer names would not fit in a file's, which Kafka makes of them.
 const LENGTH_MAX: usize = 249;

@@ -14,8 +14,8 @@ use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::gc::{DeletionParts, ObjectDeletion};
 use crate::indexing::{IndexLimits, IndexingHandle, IndexingParts};
-use crate::lane::owner::{LaneSettings, Owner};
-use crate::lane::replay::Replayed;
+use crate::lane::owner::{LaneOwner, LaneSettings};
+use crate::lane::replay::ReplayedLane;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
 use crate::metrics::{DeletionMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
@@ -90,7 +90,7 @@ impl<'a> BrokerTasks<'a> {
     /// acknowledgements.
     pub fn own_lane(
         &mut self,
-        replayed: Replayed,
+        replayed: ReplayedLane,
         log: WalLog,
     ) -> Result<(Lane, mpsc::UnboundedReceiver<ShipOrder>), IngestError> {
         let settings = &self.parts.settings;
@@ -101,7 +101,7 @@ impl<'a> BrokerTasks<'a> {
             tail_bytes_max: self.parts.tail_bytes_max,
         };
         let metrics = LaneMetrics::new(&self.parts.metrics);
-        let (owner, lane) = Owner::new(lane_settings, replayed, log, orders, metrics);
+        let (owner, lane) = LaneOwner::new(lane_settings, replayed, log, orders, metrics);
         let owner = owner.until(self.stops.at_once.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -9,7 +9,7 @@ use chronik_service::failpoint;
 use super::IndexingTask;
 use crate::clock::now_ms;
 use crate::lane::LaneGone;
-use crate::state::command::{ArchiveFacts, Command, RegisterResult, Unreadable};
+use crate::state::command::{ArchiveFacts, Command, RegisterResult, ScannedRun};
 
 /// Why a result was not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl IndexingTask {
         let unreadable = result
             .unreadable
             .into_iter()
-            .map(|run| Unreadable {
+            .map(|run| ScannedRun {
                 segment: run.segment,
                 partition: run.partition,
                 first: run.first,

@@ -10,7 +10,7 @@ use chronik_format::origin::Origin;
 use chronik_format::span::{ByteSpan, OffsetSpan};
 
 use super::IndexLimits;
-use crate::state::segments::Segment;
+use crate::state::segments::RegisteredSegment;
 use crate::state::{LaneState, RunKey};
 
 /// A batch below this size waits longer; it is cheap to scan meanwhile.
@@ -32,7 +32,7 @@ pub struct PendingRun {
     pub offsets: OffsetSpan,
     /// Where the batches are in the segment.
     pub bytes: ByteSpan,
-    pub segment: Arc<Segment>,
+    pub segment: Arc<RegisteredSegment>,
     /// When it was registered, ms since the epoch.
     pub registered_at: Timestamp,
 }
@@ -155,7 +155,7 @@ mod tests {
     const LIMITS: IndexLimits = IndexLimits { bytes: 4 << 20, age: Duration::from_secs(60) };
 
     fn run(topic: u128, segment: &str, first: Offset, length: u64, registered_at: Timestamp) -> PendingRun {
-        let segment = Segment {
+        let segment = RegisteredSegment {
             first: 0,
             incarnation: Incarnation(1),
             last: 1,

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::clock::now_ms;
-use crate::lane::{Lane, LaneError, LaneGone, Progress};
+use crate::lane::{Lane, LaneError, LaneGone, LaneProgress};
 use crate::metrics::ShipMetrics;
-use crate::state::command::{Command, GiveUp, Unreadable};
+use crate::state::command::{Command, GiveUp, ScannedRun};
 
 use self::job_planner::{JobBatches, PendingRun};
 use self::jobs_in_flight::JobsInFlight;
@@ -234,7 +234,7 @@ impl IndexingTask {
         self.indexing.metrics.unreadable_runs.inc_by(runs.len() as u64);
         let runs = runs
             .into_iter()
-            .map(|run| Unreadable {
+            .map(|run| ScannedRun {
                 segment: run.segment.key.to_string(),
                 partition: run.partition,
                 first: run.offsets.first,
@@ -289,6 +289,6 @@ impl IndexingTask {
 }
 
 /// Ends once a command has changed what is to be indexed.
-async fn catalog_changes(progress: &mut watch::Receiver<Progress>, planned: LogIndex) -> Result<(), LaneGone> {
+async fn catalog_changes(progress: &mut watch::Receiver<LaneProgress>, planned: LogIndex) -> Result<(), LaneGone> {
     progress.wait_for(|now| now.catalog > planned).await.map(drop).map_err(|_| LaneGone)
 }

@@ -5,11 +5,11 @@ use chronik_format::batch;
 use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 
 use super::ship_policy::FrameWeight;
-use super::stage::Stamp;
+use super::stage::BatchStamp;
 use super::tail::BatchBytes;
-use super::{Appended, LaneError, ProducedBatch, Reply};
+use super::{AppendedBatch, LaneError, ProducedBatch, Reply};
 use crate::log::Frame;
-use crate::state::command::{Append, Command, Producer};
+use crate::state::command::{Append, Command, ProducerStamp};
 
 /// Bytes of commands and batches that go into one frame; what is larger has one of its own.
 const FRAME_BYTES: usize = 1 << 20;
@@ -46,7 +46,7 @@ pub struct InFlightAppend {
     pub bytes: BatchBytes,
     /// The timestamp that the broker set, if it did.
     pub log_append_time: Option<Timestamp>,
-    pub reply: Reply<Result<Appended, LaneError>>,
+    pub reply: Reply<Result<AppendedBatch, LaneError>>,
 }
 
 impl InFlight {
@@ -84,9 +84,9 @@ impl OpenFrame {
     pub fn append(
         &mut self,
         produced: &ProducedBatch,
-        stamp: Stamp,
+        stamp: BatchStamp,
         log_append_time: Option<Timestamp>,
-        reply: Reply<Result<Appended, LaneError>>,
+        reply: Reply<Result<AppendedBatch, LaneError>>,
     ) {
         let append = Append {
             topic: produced.topic,
@@ -95,7 +95,7 @@ impl OpenFrame {
             last_offset: stamp.base_offset + i64::from(produced.header.last_offset_delta),
             position: self.batch_bytes as u32,
             length: produced.bytes.len() as u32,
-            producer: Producer::of(&produced.header),
+            producer: ProducerStamp::of(&produced.header),
         };
         self.encoded.extend_from_slice(&Command::Append(append).encoded());
         self.batch_bytes += produced.bytes.len();
@@ -132,7 +132,7 @@ impl OpenFrame {
 
 /// A batch with offset and epoch in its header. The records are shared with the request, not copied, unless the
 /// broker's timestamp changes what the CRC covers.
-fn stamped(bytes: &Bytes, stamp: Stamp, append_time: Option<Timestamp>) -> BatchBytes {
+fn stamped(bytes: &Bytes, stamp: BatchStamp, append_time: Option<Timestamp>) -> BatchBytes {
     let Some(now) = append_time else {
         let mut head = BytesMut::from(&bytes[..batch::HEADER_LENGTH]);
         batch::stamp(&mut head, stamp.base_offset, stamp.leader_epoch);

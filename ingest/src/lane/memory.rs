@@ -1,4 +1,5 @@
-//! The memory of all tails: the batches that they hold, oldest first, and the stretches of the log where the others lie.
+//! The memory of all tails: the batches that they hold, oldest first, and the stretches of the log where the others
+//! lie.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,8 +48,8 @@ impl TailMemory {
         partition.push(batch);
     }
 
-    /// Lets tails forget their oldest bytes, and where exactly these lie, until the limits are kept; returns the bytes of
-    /// memory that all take.
+    /// Lets tails forget their oldest bytes, and where exactly these lie, until the limits are kept; returns the bytes
+    /// of memory that all take.
     pub fn shrink(&mut self, topics: &TopicTable) -> usize {
         while self.held_bytes + self.stretches.memory() > self.bytes_max {
             let Some(oldest) = self.held.pop_front() else { break };
@@ -63,7 +64,7 @@ impl TailMemory {
         self.held_bytes + self.stretches.memory()
     }
 
-    /// No longer counts what lies at or below an index: the tails have let go of it, and their stretches take so much
+    /// No longer counts what lies at or below an index: the tails have released it, and their stretches use so much
     /// memory now.
     pub fn release(&mut self, up_to: LogIndex, stretches: usize) {
         while let Some(batch) = self.held.pop_front_if(|batch| batch.index <= up_to) {

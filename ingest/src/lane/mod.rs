@@ -1,8 +1,8 @@
 //! The lane: one ordered log of commands and the state that results from it.
 //!
-//! A request enters through a [`Lane`]. The [`owner`] task stages it ([`stage`]), puts it into a frame, and hands the frame to
-//! the [`log`](crate::log); once that says that the frame is committed, the owner applies it to the state, publishes what
-//! others may see ([`tail`]), and answers. It also draws the borders between segments ([`ship_policy`]).
+//! A request enters through a [`Lane`]. The [`owner`] task stages it ([`stage`]), puts it into a frame, and hands the
+//! frame to the [`log`](crate::log); once that says that the frame is committed, the owner applies it to the state,
+//! publishes what others may see ([`tail`]), and answers. It also draws the borders between segments ([`ship_policy`]).
 
 mod frame;
 mod memory;
@@ -25,10 +25,10 @@ use chronik_format::batch::BatchHeader;
 use chronik_format::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::lane::presence::Presence;
+use crate::lane::presence::OwnerPresence;
 use crate::log::SharedLogReader;
 use crate::state::LaneState;
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 use crate::state::command::Command;
 
 use self::tail::TopicTable;
@@ -52,7 +52,7 @@ pub struct ProducedBatch {
 
 /// Where an acknowledged batch lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendedBatch {
     /// Offset of the first record.
     pub base_offset: Offset,
     /// The broker's timestamp if it set one, ms.
@@ -66,10 +66,10 @@ pub struct Appended {
 pub enum LaneError {
     /// The state does not allow it.
     #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The write-ahead log has no room: shipping is behind, or the disk is full. Trying again helps once it caught up.
-    #[error("the write-ahead log has no room")]
-    NoRoom,
+    Refused(#[from] CommandRefusal),
+    /// The write-ahead log has no space: shipping is behind, or the disk is full. A retry helps once it caught up.
+    #[error("the write-ahead log has no space")]
+    NoSpace,
     /// It fits into no frame: trying again does not help.
     #[error("it takes {bytes} bytes in the log, where {max} are possible")]
     TooLarge {
@@ -78,8 +78,8 @@ pub enum LaneError {
         /// Of any frame.
         max: u64,
     },
-    /// The bucket may be somebody else's: it has not said otherwise since this broker may have been away, or its lease
-    /// is strict and over. Whether it had an effect is not known to the caller.
+    /// Another broker may own the bucket: it has not answered otherwise since this broker may have been suspended, or
+    /// the lease is strict and over. Whether it had an effect is not known to the caller.
     #[error("the bucket has not confirmed that it is still this broker's")]
     Unconfirmed,
     /// See [`LaneGone`].
@@ -89,7 +89,7 @@ pub enum LaneError {
 
 /// How far the lane is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct LaneProgress {
     /// The last index applied.
     pub applied: LogIndex,
     /// The last index in a registered segment.
@@ -108,12 +108,12 @@ pub struct ShipOrder {
     pub first: LogIndex,
     pub last: LogIndex,
     /// The state at `last`, if a checkpoint is due.
-    pub checkpoint: Option<Checkpoint>,
+    pub checkpoint: Option<CheckpointState>,
 }
 
 /// A state that is to go into the bucket. There is one at most: the next one is taken once this one is dropped.
 #[derive(Debug)]
-pub struct Checkpoint {
+pub struct CheckpointState {
     pub state: LaneState,
     /// Given back to the lane when dropped.
     pub _turn: OwnedSemaphorePermit,
@@ -121,8 +121,8 @@ pub struct Checkpoint {
 
 type Reply<T> = oneshot::Sender<T>;
 
-enum Request {
-    Append(ProducedBatch, Reply<Result<Appended, LaneError>>),
+enum LaneRequest {
+    Append(ProducedBatch, Reply<Result<AppendedBatch, LaneError>>),
     Propose(Box<Command>, Reply<Result<(), LaneError>>),
     Snapshot(Reply<LaneState>),
     Cut { with_checkpoint: bool, reply: Reply<LogIndex> },
@@ -135,29 +135,32 @@ enum Request {
 /// else is asked by few tasks that wait for their answer.
 #[derive(Clone)]
 pub struct Lane {
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedSender<LaneRequest>,
     topics: Arc<ArcSwap<TopicTable>>,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<LaneProgress>,
     checkpoint_turn: Arc<Semaphore>,
     log: SharedLogReader,
-    presence: Arc<Presence>,
+    presence: Arc<OwnerPresence>,
 }
 
 impl Lane {
     /// The same way, on which nothing is acknowledged unless the owner is known to be there.
-    pub fn acknowledged_by(self, presence: Arc<Presence>) -> Self {
+    pub fn acknowledged_by(self, presence: Arc<OwnerPresence>) -> Self {
         Self { presence, ..self }
     }
 
     /// Puts a batch in line; batches of one caller keep their order. The answer comes when it is durable and applied.
     ///
-    /// Whether it may be given is looked at last of all, on the caller's task: what was on its way through log and owner
-    /// while the process was stopped is held back as well.
-    pub fn append(&self, batch: ProducedBatch) -> impl Future<Output = Result<Appended, LaneError>> + Send + use<> {
+    /// Whether it may be given is looked at last of all, on the caller's task: what was on its way through log and
+    /// owner while the process was stopped is held back as well.
+    pub fn append(
+        &self,
+        batch: ProducedBatch,
+    ) -> impl Future<Output = Result<AppendedBatch, LaneError>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let presence = self.presence.clone();
         let holds = presence.holds();
-        let sent = holds && self.requests.send(Request::Append(batch, reply)).is_ok();
+        let sent = holds && self.requests.send(LaneRequest::Append(batch, reply)).is_ok();
         async move {
             if !holds {
                 return Err(LaneError::Unconfirmed);
@@ -179,7 +182,7 @@ impl Lane {
         if acknowledges && !self.presence.holds() {
             return Err(LaneError::Unconfirmed);
         }
-        self.ask(|reply| Request::Propose(Box::new(command), reply)).await??;
+        self.ask(|reply| LaneRequest::Propose(Box::new(command), reply)).await??;
         if acknowledges && !self.presence.confirmed().await {
             return Err(LaneError::Unconfirmed);
         }
@@ -188,17 +191,17 @@ impl Lane {
 
     /// The state as of the last applied frame. It costs the owner a few reference counts, however large the state is.
     pub async fn snapshot(&self) -> Result<LaneState, LaneGone> {
-        self.ask(Request::Snapshot).await
+        self.ask(LaneRequest::Snapshot).await
     }
 
     /// Draws a segment border behind everything acknowledged so far; returns the last index before it.
     pub async fn cut(&self, with_checkpoint: bool) -> Result<LogIndex, LaneGone> {
-        self.ask(|reply| Request::Cut { with_checkpoint, reply }).await
+        self.ask(|reply| LaneRequest::Cut { with_checkpoint, reply }).await
     }
 
-    /// Lets go of everything at or below an index that `latest` names as shipped.
+    /// Releases everything at or below an index that `latest` names as shipped.
     pub fn release(&self, up_to: LogIndex) {
-        let _ = self.requests.send(Request::Release(up_to));
+        let _ = self.requests.send(LaneRequest::Release(up_to));
     }
 
     /// The living topics.
@@ -207,7 +210,7 @@ impl Lane {
     }
 
     /// How far the lane is, to look at or to wait on.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub fn progress(&self) -> watch::Receiver<LaneProgress> {
         self.progress.clone()
     }
 
@@ -218,7 +221,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Waits until no checkpoint is on its way to the bucket: it is there, or was given up.
+    /// Waits until no checkpoint is on its way to the bucket: it is there, or was abandoned.
     pub async fn checkpoint_settled(&self) {
         // Never closed.
         let _ = self.checkpoint_turn.acquire().await;
@@ -229,7 +232,7 @@ impl Lane {
         &self.log
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, LaneGone> {
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> LaneRequest) -> Result<T, LaneGone> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).map_err(|_| LaneGone)?;
         answer.await.map_err(|_| LaneGone)

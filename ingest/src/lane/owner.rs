@@ -11,29 +11,31 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame::{InFlight, InFlightAppend, InFlightCommand, OpenFrame};
 use super::memory::TailMemory;
-use super::replay::Replayed;
-use super::ship_policy::{ShipLimits, Unshipped};
-use super::stage::Stage;
+use super::replay::ReplayedLane;
+use super::ship_policy::{ShipLimits, UnshippedLog};
+use super::stage::StagedAppends;
 use super::stretch::FrameSpan;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
-use super::waiting::{Arrival, Waiting};
-use super::{Appended, Checkpoint, Lane, LaneError, ProducedBatch, Progress, Reply, Request, ShipOrder};
+use super::waiting::{ArrivalTime, WaitingRequests};
+use super::{
+    AppendedBatch, CheckpointState, Lane, LaneError, LaneProgress, LaneRequest, ProducedBatch, Reply, ShipOrder,
+};
 use crate::clock::now_ms;
-use crate::lane::presence::Presence;
-use crate::log::{FramePlace, Log, LogEvent, NoRoom, Purpose};
+use crate::lane::presence::OwnerPresence;
+use crate::log::{FramePlace, FramePurpose, Log, LogEvent, NoSpace};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
 use crate::state::apply::BatchPlace;
 use crate::state::command::{Append, Command};
 
-/// What a command takes in the log besides its batch, the frame's header included, generously.
+/// Bytes of the log that a command uses besides its batch, the frame's header included, at most.
 const OVERHEAD_BYTES: u64 = 128;
 /// A checkpoint goes to the bucket at least this often while there is something new.
 const CHECKPOINT_AGE: Duration = Duration::from_secs(5 * 60);
 /// A checkpoint goes to the bucket after so many bytes of commands, so that replaying them stays short.
 const CHECKPOINT_COMMAND_BYTES: u64 = 64 << 20;
 
-/// What the owner is told at its start.
+/// What the owner gets at its start.
 pub struct LaneSettings {
     /// The claim under which it writes.
     pub incarnation: Incarnation,
@@ -46,21 +48,21 @@ pub struct LaneSettings {
 /// The partitions that have grown in one round.
 type Grown = HashMap<(TopicId, PartitionId), Arc<PartitionTail>>;
 
-/// The owner's work; [`Owner::run`] is its life.
-pub struct Owner<L> {
+/// The owner's work; [`LaneOwner::run`] is its life.
+pub struct LaneOwner<L> {
     incarnation: Incarnation,
     state: LaneState,
-    stage: Stage,
+    stage: StagedAppends,
     log: L,
-    requests: mpsc::UnboundedReceiver<Request>,
+    requests: mpsc::UnboundedReceiver<LaneRequest>,
     in_flight: VecDeque<InFlight>,
-    waiting: Waiting,
+    waiting: WaitingRequests,
     next_index: LogIndex,
     topics: Arc<ArcSwap<TopicTable>>,
     memory: TailMemory,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<LaneProgress>,
     ship: mpsc::UnboundedSender<ShipOrder>,
-    unshipped: Unshipped,
+    unshipped: UnshippedLog,
     checkpoint_turn: Arc<Semaphore>,
     checkpoint_at: Instant,
     checkpoint_command_bytes: u64,
@@ -68,11 +70,11 @@ pub struct Owner<L> {
     metrics: LaneMetrics,
 }
 
-impl<L: Log> Owner<L> {
+impl<L: Log> LaneOwner<L> {
     /// An owner that goes on where the replay ended, and the handle to it. Segments are ordered through `ship`.
     pub fn new(
         settings: LaneSettings,
-        replayed: Replayed,
+        replayed: ReplayedLane,
         log: L,
         ship: mpsc::UnboundedSender<ShipOrder>,
         metrics: LaneMetrics,
@@ -80,7 +82,7 @@ impl<L: Log> Owner<L> {
         let state = replayed.state;
         let (requests, inbox) = mpsc::unbounded_channel();
         let topics = Arc::new(ArcSwap::from_pointee(replayed.topics));
-        let begin = Progress { applied: state.applied, catalog: state.applied, ..Progress::default() };
+        let begin = LaneProgress { applied: state.applied, catalog: state.applied, ..LaneProgress::default() };
         let (progress, progress_seen) = watch::channel(begin);
         let checkpoint_turn = Arc::new(Semaphore::new(1));
         let handle = Lane {
@@ -89,19 +91,19 @@ impl<L: Log> Owner<L> {
             progress: progress_seen,
             checkpoint_turn: checkpoint_turn.clone(),
             log: log.reader(),
-            presence: Arc::new(Presence::new(Duration::MAX, None)),
+            presence: Arc::new(OwnerPresence::new(Duration::MAX, None)),
         };
         let now = Instant::now();
         let mut owner = Self {
             incarnation: settings.incarnation,
-            unshipped: Unshipped::new(settings.ship, state.shipped_index() + 1),
+            unshipped: UnshippedLog::new(settings.ship, state.shipped_index() + 1),
             next_index: state.applied + 1,
             state,
-            stage: Stage::default(),
+            stage: StagedAppends::default(),
             log,
             requests: inbox,
             in_flight: VecDeque::new(),
-            waiting: Waiting::default(),
+            waiting: WaitingRequests::default(),
             topics,
             memory: TailMemory::new(settings.tail_bytes_max, replayed.stretches),
             progress,
@@ -122,7 +124,8 @@ impl<L: Log> Owner<L> {
         (owner, handle)
     }
 
-    /// Once cancelled, it ends at once and answers nothing any more: the bucket is another owner's, or the process ends.
+    /// Once cancelled, it ends at once and answers nothing any more: the bucket is another owner's, or the process
+    /// ends.
     pub fn until(self, ended: CancellationToken) -> Self {
         Self { ended, ..self }
     }
@@ -166,14 +169,14 @@ impl<L: Log> Owner<L> {
     fn take_event(&mut self, event: LogEvent) {
         match event {
             LogEvent::Committed { places, fsync } => self.take_committed(places, fsync),
-            LogEvent::Room(decided) => self.take_decided(decided),
+            LogEvent::Space(decided) => self.take_decided(decided),
         }
     }
 
     /// Puts all requests that wait into frames and hands those to the log.
-    fn take_requests(&mut self, first: Request) {
+    fn take_requests(&mut self, first: LaneRequest) {
         let _turn = self.metrics.turn_seconds.start_timer();
-        let (mut frame, now) = (OpenFrame::default(), Arrival::now());
+        let (mut frame, now) = (OpenFrame::default(), ArrivalTime::now());
         let mut next = Some(first);
         while let Some(request) = next {
             self.take_request(request, now, &mut frame);
@@ -182,8 +185,8 @@ impl<L: Log> Owner<L> {
         self.write(frame);
     }
 
-    /// Takes what found no room once more, in its order; or refuses it, as there will be none.
-    fn take_decided(&mut self, decided: Result<(), NoRoom>) {
+    /// Takes what found no space once more, in its order; or refuses it, as there will be none.
+    fn take_decided(&mut self, decided: Result<(), NoSpace>) {
         let mut frame = OpenFrame::default();
         for (since, request) in self.waiting.take() {
             match &decided {
@@ -194,82 +197,82 @@ impl<L: Log> Owner<L> {
         self.write(frame);
     }
 
-    /// Refuses what has waited for room for as long as it may.
+    /// Refuses what has waited for space for as long as it may.
     fn refuse_late(&mut self) {
         while let Some(request) = self.waiting.pop_late() {
-            self.refuse(request, &NoRoom::Late);
+            self.refuse(request, &NoSpace::Late);
         }
     }
 
-    fn refuse(&self, request: Request, why: &NoRoom) {
+    fn refuse(&self, request: LaneRequest, why: &NoSpace) {
         match request {
-            Request::Append(_, reply) => {
+            LaneRequest::Append(_, reply) => {
                 self.metrics.refused_for_room.inc();
                 let _ = reply.send(Err(why.into()));
             }
-            Request::Propose(_, reply) => {
+            LaneRequest::Propose(_, reply) => {
                 tracing::warn!("a command was refused: {why}");
                 let _ = reply.send(Err(why.into()));
             }
-            // Nothing else takes room.
-            Request::Snapshot(_) | Request::Cut { .. } | Request::Release(_) => {}
+            // Nothing else takes space.
+            LaneRequest::Snapshot(_) | LaneRequest::Cut { .. } | LaneRequest::Release(_) => {}
         }
     }
 
     /// Takes a request that arrived at `since`.
-    fn take_request(&mut self, request: Request, since: Arrival, frame: &mut OpenFrame) {
+    fn take_request(&mut self, request: LaneRequest, since: ArrivalTime, frame: &mut OpenFrame) {
         match request {
-            Request::Append(batch, reply) => {
+            LaneRequest::Append(batch, reply) => {
                 if !frame.has_room_for(batch.bytes.len()) {
                     self.write(std::mem::take(frame));
                 }
                 self.stage(batch, reply, since, frame);
             }
-            Request::Propose(command, reply) => {
+            LaneRequest::Propose(command, reply) => {
                 let encoded = command.encoded();
                 if !frame.has_room_for(encoded.len()) {
                     self.write(std::mem::take(frame));
                 }
                 self.accept(command, &encoded, reply, since, frame);
             }
-            Request::Snapshot(reply) => drop(reply.send(self.state.clone())),
-            Request::Cut { with_checkpoint, reply } => {
+            LaneRequest::Snapshot(reply) => drop(reply.send(self.state.clone())),
+            LaneRequest::Cut { with_checkpoint, reply } => {
                 let _ = reply.send(self.cut(with_checkpoint));
             }
-            Request::Release(up_to) => self.release(up_to),
+            LaneRequest::Release(up_to) => self.release(up_to),
         }
     }
 
-    /// Puts a command that is not an append into the frame. Bookkeeping may use the room that others must leave: it is
+    /// Puts a command that is not an append into the frame. Bookkeeping may use the space that others must leave: it is
     /// what frees space.
     fn accept(
         &mut self,
         command: Box<Command>,
         encoded: &[u8],
         reply: Reply<Result<(), LaneError>>,
-        since: Arrival,
+        since: ArrivalTime,
         frame: &mut OpenFrame,
     ) {
-        let purpose = if command.is_bookkeeping() { Purpose::Bookkeeping } else { Purpose::Append };
+        let purpose = if command.is_bookkeeping() { FramePurpose::Bookkeeping } else { FramePurpose::Append };
         match self.reserve(encoded.len(), purpose) {
             Ok(()) => frame.propose(*command, encoded, reply),
-            Err(refused) => self.put_off(Request::Propose(command, reply), since, &refused),
+            Err(refused) => self.put_off(LaneRequest::Propose(command, reply), since, &refused),
         }
     }
 
     /// Room for a command and its batch, unless others wait for some already: what can wait keeps its order.
-    fn reserve(&mut self, bytes: usize, purpose: Purpose) -> Result<(), NoRoom> {
+    fn reserve(&mut self, bytes: usize, purpose: FramePurpose) -> Result<(), NoSpace> {
         let bytes = bytes as u64 + OVERHEAD_BYTES;
-        if purpose == Purpose::Append && !self.waiting.is_empty() {
-            return Err(NoRoom::Allocating { bytes });
+        if purpose == FramePurpose::Append && !self.waiting.is_empty() {
+            return Err(NoSpace::Allocating { bytes });
         }
         self.log.reserve(bytes, purpose)
     }
 
-    /// Has a request wait if there will be room for it.
-    fn put_off(&mut self, request: Request, since: Arrival, refused: &NoRoom) {
+    /// Has a request wait if there will be space for it.
+    fn put_off(&mut self, request: LaneRequest, since: ArrivalTime, refused: &NoSpace) {
         match refused {
-            NoRoom::Allocating { .. } => self.waiting.push(since, request),
+            NoSpace::Allocating { .. } => self.waiting.push(since, request),
             _ => self.refuse(request, refused),
         }
     }
@@ -278,8 +281,8 @@ impl<L: Log> Owner<L> {
     fn stage(
         &mut self,
         produced: ProducedBatch,
-        reply: Reply<Result<Appended, LaneError>>,
-        since: Arrival,
+        reply: Reply<Result<AppendedBatch, LaneError>>,
+        since: ArrivalTime,
         frame: &mut OpenFrame,
     ) {
         let (topic, partition) = (produced.topic, produced.partition);
@@ -291,9 +294,9 @@ impl<L: Log> Owner<L> {
                 return;
             }
         };
-        if let Err(refused) = self.reserve(produced.bytes.len(), Purpose::Append) {
+        if let Err(refused) = self.reserve(produced.bytes.len(), FramePurpose::Append) {
             self.stage.give_back(topic, partition, records);
-            self.put_off(Request::Append(produced, reply), since, &refused);
+            self.put_off(LaneRequest::Append(produced, reply), since, &refused);
             return;
         }
         frame.append(&produced, stamp, produced.log_append_time.then(now_ms), reply);
@@ -355,7 +358,7 @@ impl<L: Log> Owner<L> {
         let appended = self.state.append(&append).map_err(LaneError::Refused);
         let appended = appended.map(|BatchPlace { base_offset, log_start }| {
             self.hold(&append, span, bytes, grown);
-            Appended { base_offset, log_append_time, log_start }
+            AppendedBatch { base_offset, log_append_time, log_start }
         });
         let _ = reply.send(appended);
     }
@@ -394,7 +397,7 @@ impl<L: Log> Owner<L> {
         self.unshipped.registered(shipped);
         let since = |oldest: Instant| now_ms() - oldest.elapsed().as_millis() as i64;
         let catalog = if catalog_changed { self.state.applied } else { self.progress.borrow().catalog };
-        self.progress.send_replace(Progress {
+        self.progress.send_replace(LaneProgress {
             applied: self.state.applied,
             shipped,
             catalog,
@@ -432,9 +435,9 @@ impl<L: Log> Owner<L> {
         self.unshipped.cut(last);
     }
 
-    fn checkpoint(&self) -> Option<Checkpoint> {
+    fn checkpoint(&self) -> Option<CheckpointState> {
         let turn = self.checkpoint_turn.clone().try_acquire_owned().ok()?;
-        Some(Checkpoint { state: self.state.clone(), _turn: turn })
+        Some(CheckpointState { state: self.state.clone(), _turn: turn })
     }
 
     /// Keeps the tails within their memory.
@@ -460,16 +463,16 @@ impl<L: Log> Owner<L> {
     }
 }
 
-impl From<&NoRoom> for LaneError {
-    fn from(refused: &NoRoom) -> Self {
+impl From<&NoSpace> for LaneError {
+    fn from(refused: &NoSpace) -> Self {
         match *refused {
-            NoRoom::Frame { bytes, max } => Self::TooLarge { bytes, max },
-            NoRoom::Limit { .. }
-            | NoRoom::Allocating { .. }
-            | NoRoom::Late
-            | NoRoom::Disk { .. }
-            | NoRoom::Queue { .. }
-            | NoRoom::Closed => Self::NoRoom,
+            NoSpace::Frame { bytes, max } => Self::TooLarge { bytes, max },
+            NoSpace::Limit { .. }
+            | NoSpace::Allocating { .. }
+            | NoSpace::Late
+            | NoSpace::Disk { .. }
+            | NoSpace::Queue { .. }
+            | NoSpace::Closed => Self::NoSpace,
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A process can be stopped, and a machine suspended, for longer than another broker waits before it takes the bucket.
 //! Nothing tells the process so but a gap in its time. After one it acknowledges nothing until the bucket has answered,
-//! to a question asked after the gap, that nobody else claimed it. A bucket that merely can't be reached is no reason to
-//! stop, unless the operator asked for a strict lease: then the last sign of life must be younger than a successor waits.
+//! to a question asked after the gap, that no other broker claimed it. A bucket that merely can't be reached is no
+//! reason to stop, unless the operator asked for a strict lease: then the last sign of life must be younger than a
+//! successor waits.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,12 +15,12 @@ use crate::clock::since_boot;
 
 /// How often it is looked at while nothing else happens.
 const TURN_EVERY: Duration = Duration::from_secs(1);
-/// How long an outcome waits for the bucket's answer before its client is told to try again.
+/// How long an outcome waits for the bucket's answer before its client gets an error that it retries.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Of one owner; shared by all who acknowledge, and all who ask the bucket.
 #[derive(Debug)]
-pub struct Presence {
+pub struct OwnerPresence {
     away: Duration,
     lease: Option<Duration>,
     times: Mutex<Times>,
@@ -42,14 +43,14 @@ struct Times {
 
 /// A question to the bucket, or a sign of life, that has begun.
 #[derive(Clone, Copy, Debug)]
-pub struct Begun {
+pub struct PresenceCheck {
     at: Duration,
     gaps: u64,
 }
 
-impl Presence {
-    /// An owner counts as having been away after a gap of more than `away`; with a `lease`, its last sign of life must be
-    /// younger than that.
+impl OwnerPresence {
+    /// An owner counts as having been away after a gap of more than `away`; with a `lease`, its last sign of life must
+    /// be younger than that.
     pub fn new(away: Duration, lease: Option<Duration>) -> Self {
         let times = Times { turn: since_boot(), gaps: 0, answered: 0, beat: None, held: true };
         Self { away, lease, times: Mutex::new(times), changed: watch::Sender::new(()) }
@@ -96,14 +97,14 @@ impl Presence {
     }
 
     /// To be called before the bucket is asked, or a sign of life given.
-    pub fn begin(&self) -> Begun {
+    pub fn begin(&self) -> PresenceCheck {
         let (mut times, at) = (self.lock(), since_boot());
         self.look(&mut times, at);
-        Begun { at, gaps: times.gaps }
+        PresenceCheck { at, gaps: times.gaps }
     }
 
-    /// The bucket has answered that nobody else claimed it. Says nothing about gaps after the question.
-    pub fn answered(&self, begun: &Begun) {
+    /// The bucket has answered that no other broker claimed it. Says nothing about gaps after the question.
+    pub fn answered(&self, begun: &PresenceCheck) {
         let (mut times, now) = (self.lock(), since_boot());
         self.look(&mut times, now);
         times.answered = times.answered.max(begun.gaps);
@@ -111,7 +112,7 @@ impl Presence {
     }
 
     /// A sign of life got through.
-    pub fn beaten(&self, begun: &Begun) {
+    pub fn beaten(&self, begun: &PresenceCheck) {
         let mut times = self.lock();
         times.beat = Some(begun.at);
         self.look(&mut times, since_boot());
@@ -150,7 +151,7 @@ impl Presence {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As if nobody had looked for an hour.
+    /// As if the process had been suspended for an hour.
     #[cfg(test)]
     pub fn suspend(&self) {
         let mut times = self.lock();
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn after_a_gap_only_an_answer_to_a_later_question_counts() {
-        let presence = Presence::new(AWAY, None);
+        let presence = OwnerPresence::new(AWAY, None);
         let before = presence.begin();
         assert!(presence.holds());
         presence.suspend();
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn without_a_gap_no_answer_is_needed() {
-        let presence = Presence::new(AWAY, None);
+        let presence = OwnerPresence::new(AWAY, None);
         presence.beaten(&presence.begin());
         presence.age_beat(Duration::from_secs(1_000_000));
         assert!(presence.holds());
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_strict_lease_ends_with_the_age_of_the_last_beat() {
-        let presence = Presence::new(AWAY, Some(Duration::from_secs(80)));
+        let presence = OwnerPresence::new(AWAY, Some(Duration::from_secs(80)));
         assert!(!presence.holds(), "no beat yet");
         presence.beaten(&presence.begin());
         presence.age_beat(Duration::from_secs(70));
@@ -218,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_outcome_waits_for_the_answer_but_not_for_ever() {
-        let presence = Presence::new(AWAY, None);
+        let presence = OwnerPresence::new(AWAY, None);
         presence.suspend();
         let asked = async {
             presence.in_doubt().await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 
 use super::ship_policy::FrameWeight;
-use super::stretch::{StretchMemory, Stretches};
+use super::stretch::{PartitionStretches, StretchMemory};
 use super::tail::TopicTable;
 use crate::log::{Frame, FramePlace};
 use crate::state::LaneState;
@@ -20,7 +20,7 @@ const WEIGHTS_MAX: usize = 1 << 16;
 const WEIGHED_BYTES_MAX: u64 = 4 << 20;
 
 /// What an owner starts from.
-pub struct Replayed {
+pub struct ReplayedLane {
     /// The state at the last good frame.
     pub state: LaneState,
     /// The living topics and where the log has their batches.
@@ -31,15 +31,15 @@ pub struct Replayed {
     pub unshipped: Vec<(LogIndex, FrameWeight)>,
 }
 
-/// Takes in the frames of a log, oldest first. What it keeps of them is bounded, however many there are.
-pub struct Replay {
+/// Applies the frames of a log, oldest first. What it keeps of them is bounded, however many there are.
+pub struct LaneReplay {
     state: LaneState,
-    tails: HashMap<(TopicId, PartitionId), Stretches>,
+    tails: HashMap<(TopicId, PartitionId), PartitionStretches>,
     stretches: StretchMemory,
     weights: Weights,
 }
 
-impl Replay {
+impl LaneReplay {
     /// Starts at a checkpoint, or at the beginning.
     pub fn new(state: LaneState) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Replay {
         }
     }
 
-    /// Takes in one frame. The state of a frame at or below the checkpoint is known already; its batches are not.
+    /// Applies one frame. The state of a frame at or below the checkpoint is known already; its batches are not.
     pub fn take(&mut self, frame: Frame, place: FramePlace) -> Result<(), CommandError> {
         let commands = Command::decode_all(&frame.commands)?;
         if frame.index > self.state.applied {
@@ -80,7 +80,7 @@ impl Replay {
     }
 
     /// The end of the log. Batches of topics that live are published; those of others have no reader.
-    pub fn finish(mut self) -> Replayed {
+    pub fn finish(mut self) -> ReplayedLane {
         let topics = TopicTable::of(&self.state);
         let mut memory = 0;
         for ((topic, partition), tail) in self.tails {
@@ -90,8 +90,8 @@ impl Replay {
             }
         }
         self.stretches.counted(memory);
-        self.weights.let_go(self.state.shipped_index());
-        Replayed { state: self.state, topics, stretches: self.stretches, unshipped: self.weights.frames }
+        self.weights.release(self.state.shipped_index());
+        ReplayedLane { state: self.state, topics, stretches: self.stretches, unshipped: self.weights.frames }
     }
 }
 
@@ -110,14 +110,14 @@ impl Weights {
         self.frames.push((index, weight));
         self.last = index;
         if self.frames.len() > WEIGHTS_MAX.max(2 * self.left) {
-            self.let_go(shipped);
+            self.release(shipped);
             self.frames.dedup_by(|next, kept| kept.1.absorb(&next.1, WEIGHED_BYTES_MAX));
             self.left = self.frames.len();
         }
     }
 
-    /// Lets go of the frames up to an index. Where that lies between frames that are weighed together, these still count.
-    fn let_go(&mut self, shipped: LogIndex) {
+    /// Releases the frames up to an index. Where that lies between frames that are weighed together, these still count.
+    fn release(&mut self, shipped: LogIndex) {
         if self.last <= shipped {
             self.frames.clear();
             return;

@@ -9,8 +9,8 @@ use crate::state::command::Command;
 
 /// Other commands than appends wait longer than records do.
 const OTHER_AGE_MAX: Duration = Duration::from_secs(60);
-/// Ranges that may be on their way to the bucket before age draws no more borders. What is behind then goes out in large
-/// segments, and their number is bounded by the log's bytes, not by the length of an outage.
+/// Ranges that may be on their way to the bucket before age draws no more borders. What is behind then goes out in
+/// large segments, and their number is bounded by the log's bytes, not by the length of an outage.
 const AGED_RANGES_MAX: usize = 64;
 
 /// The limits of the unshipped log.
@@ -24,7 +24,7 @@ pub struct ShipLimits {
 
 /// The log beyond the last registered segment: the ranges that are being shipped, and what is beyond the last border.
 #[derive(Debug)]
-pub struct Unshipped {
+pub struct UnshippedLog {
     limits: ShipLimits,
     being_shipped: VecDeque<Range>,
     being_shipped_bytes: u64,
@@ -63,7 +63,7 @@ impl FrameWeight {
         }
     }
 
-    /// Takes in the frame that follows if both together have no more than `bytes`.
+    /// Merges with the frame that follows if both together have no more than `bytes`.
     pub fn absorb(&mut self, next: &FrameWeight, bytes: u64) -> bool {
         let fits = self.bytes + next.bytes <= bytes;
         if fits {
@@ -75,7 +75,7 @@ impl FrameWeight {
     }
 }
 
-impl Unshipped {
+impl UnshippedLog {
     /// Nothing is unshipped; the next frame is `first`.
     pub fn new(limits: ShipLimits, first: LogIndex) -> Self {
         let being_shipped = VecDeque::new();
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_border_comes_before_the_frame_that_would_exceed_the_limit() {
-        let mut unshipped = Unshipped::new(LIMITS, 1);
+        let mut unshipped = UnshippedLog::new(LIMITS, 1);
         assert!(!unshipped.is_full_before(&frame(1000, true, false)), "one frame may be larger than the limit");
         unshipped.add(&frame(60, true, false), Instant::now());
         assert!(!unshipped.is_full_before(&frame(40, true, false)));
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_day_of_outage_costs_orders_by_bytes_and_not_by_time() {
         let start = Instant::now();
-        let mut unshipped = Unshipped::new(LIMITS, 1);
+        let mut unshipped = UnshippedLog::new(LIMITS, 1);
         let mut orders = 0;
         for second in 0..24 * 3600 {
             let now = start + Duration::from_secs(second);
@@ -204,10 +204,10 @@ mod tests {
     fn records_wait_less_long_than_other_commands_and_bookkeeping_for_ever() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut bookkeeping = Unshipped::new(LIMITS, 1);
+        let mut bookkeeping = UnshippedLog::new(LIMITS, 1);
         bookkeeping.add(&frame(500, false, false), start);
         assert!(!bookkeeping.is_due(after(1_000_000)) && !bookkeeping.is_worth_shipping());
-        let mut other = Unshipped::new(LIMITS, 1);
+        let mut other = UnshippedLog::new(LIMITS, 1);
         other.add(&frame(5, false, true), start);
         assert!(!other.is_due(after(59)) && other.is_due(after(60)));
         other.add(&frame(5, true, false), after(20));

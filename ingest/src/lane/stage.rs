@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 
 use crate::state::LaneState;
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 
 /// What is staged on top of the applied state. Only appends are; everything else is decided when it is applied.
 #[derive(Debug, Default)]
-pub struct Stage {
+pub struct StagedAppends {
     partitions: HashMap<(TopicId, PartitionId), Staged>,
 }
 
@@ -21,14 +21,14 @@ struct Staged {
 
 /// What an append is stamped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct BatchStamp {
     /// Offset of the first record.
     pub base_offset: Offset,
     /// The partition's leader epoch.
     pub leader_epoch: i32,
 }
 
-impl Stage {
+impl StagedAppends {
     /// Takes the next `records` offsets of a partition.
     pub fn take(
         &mut self,
@@ -36,9 +36,9 @@ impl Stage {
         topic: TopicId,
         partition: PartitionId,
         records: i64,
-    ) -> Result<Stamp, Refusal> {
-        let topic_state = state.topics.get(&topic).ok_or(Refusal::UnknownTopic)?;
-        let applied = topic_state.partition(partition).ok_or(Refusal::UnknownPartition)?;
+    ) -> Result<BatchStamp, CommandRefusal> {
+        let topic_state = state.topics.get(&topic).ok_or(CommandRefusal::UnknownTopic)?;
+        let applied = topic_state.partition(partition).ok_or(CommandRefusal::UnknownPartition)?;
         let staged = self
             .partitions
             .entry((topic, partition))
@@ -46,10 +46,10 @@ impl Stage {
         let base_offset = staged.next_offset;
         staged.next_offset += records;
         staged.in_flight += 1;
-        Ok(Stamp { base_offset, leader_epoch: applied.leader_epoch() })
+        Ok(BatchStamp { base_offset, leader_epoch: applied.leader_epoch() })
     }
 
-    /// Takes back the last [`Stage::take`] of a partition: the batch was not written after all.
+    /// Takes back the last [`StagedAppends::take`] of a partition: the batch was not written after all.
     pub fn give_back(&mut self, topic: TopicId, partition: PartitionId, records: i64) {
         if let Some(staged) = self.partitions.get_mut(&(topic, partition)) {
             staged.next_offset -= records;
@@ -90,9 +90,9 @@ mod tests {
 
     #[test]
     fn offsets_in_flight_are_not_taken_twice() {
-        let (state, mut stage) = (state(), Stage::default());
+        let (state, mut stage) = (state(), StagedAppends::default());
         let first = stage.take(&state, TOPIC, 0, 5).unwrap();
-        assert_eq!(first, Stamp { base_offset: 0, leader_epoch: 3 });
+        assert_eq!(first, BatchStamp { base_offset: 0, leader_epoch: 3 });
         assert_eq!(stage.take(&state, TOPIC, 0, 2).unwrap().base_offset, 5);
         stage.give_back(TOPIC, 0, 2);
         assert_eq!(stage.take(&state, TOPIC, 0, 1).unwrap().base_offset, 5);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_was_staged_after_a_refused_append_stands() {
-        let (state, mut stage) = (state(), Stage::default());
+        let (state, mut stage) = (state(), StagedAppends::default());
         stage.take(&state, TOPIC, 0, 5).unwrap();
         stage.take(&state, TOPIC, 0, 5).unwrap();
         stage.settle(TOPIC, 0);
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn unknown_topics_and_partitions_take_no_offsets() {
-        let (state, mut stage) = (state(), Stage::default());
-        assert_eq!(stage.take(&state, TOPIC, 1, 1), Err(Refusal::UnknownPartition));
-        assert_eq!(stage.take(&state, TOPIC, -1, 1), Err(Refusal::UnknownPartition));
-        assert_eq!(stage.take(&state, TopicId::default(), 0, 1), Err(Refusal::UnknownTopic));
+        let (state, mut stage) = (state(), StagedAppends::default());
+        assert_eq!(stage.take(&state, TOPIC, 1, 1), Err(CommandRefusal::UnknownPartition));
+        assert_eq!(stage.take(&state, TOPIC, -1, 1), Err(CommandRefusal::UnknownPartition));
+        assert_eq!(stage.take(&state, TopicId::default(), 0, 1), Err(CommandRefusal::UnknownTopic));
     }
 }

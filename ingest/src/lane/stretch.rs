@@ -1,4 +1,4 @@
-//! Where in the log the batches lie that memory has no room for: not each, but stretches of the log, as few
+//! Where in the log the batches lie that memory has no space for: not each, but stretches of the log, as few
 //! as memory allows.
 
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ pub struct FrameSpan {
 
 /// A part of the log that holds consecutive batches of a partition, and whatever lies between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct LogStretch {
     /// First offset.
     pub base_offset: Offset,
     /// The frame of the first batch, or one before it.
@@ -39,11 +39,11 @@ pub struct Stretch {
 
 /// A partition's batches from one offset on, without a gap.
 #[derive(Debug, Default)]
-pub struct Stretches {
-    stretches: VecDeque<Stretch>,
+pub struct PartitionStretches {
+    stretches: VecDeque<LogStretch>,
 }
 
-impl Stretch {
+impl LogStretch {
     fn of(base_offset: Offset, frame: &FrameSpan) -> Self {
         Self {
             base_offset,
@@ -55,8 +55,8 @@ impl Stretch {
         }
     }
 
-    /// Takes in the stretch that follows if both together are no longer than `bytes`, or nothing lies between them.
-    fn absorb(&mut self, next: &Stretch, bytes: u64) -> bool {
+    /// Merges with the stretch that follows if both together are no longer than `bytes`, or nothing lies between them.
+    fn absorb(&mut self, next: &LogStretch, bytes: u64) -> bool {
         let fits = next.end - self.start <= bytes || next.last == self.last;
         if fits {
             self.last = next.last;
@@ -66,10 +66,10 @@ impl Stretch {
     }
 }
 
-impl Stretches {
+impl PartitionStretches {
     /// Adds the batch that follows, in stretches of at most `bytes`.
     pub fn add(&mut self, base_offset: Offset, frame: &FrameSpan, bytes: u64) {
-        let next = Stretch::of(base_offset, frame);
+        let next = LogStretch::of(base_offset, frame);
         let newest = self.stretches.back_mut();
         if !newest.is_some_and(|newest| newest.absorb(&next, bytes)) {
             self.stretches.push_back(next);
@@ -82,13 +82,13 @@ impl Stretches {
     }
 
     /// At most `count` stretches, the first one holding `from` unless that lies beyond them all.
-    pub fn from(&self, from: Offset, count: usize) -> Vec<Stretch> {
+    pub fn from(&self, from: Offset, count: usize) -> Vec<LogStretch> {
         let holding = self.stretches.partition_point(|stretch| stretch.base_offset <= from);
         let stretches = self.stretches.range(holding.saturating_sub(1)..);
         stretches.take(count).copied().collect()
     }
 
-    /// Lets go of what lies at or below a log index, below `released_to` that is.
+    /// Releases what lies at or below a log index, that is below `released_to`.
     pub fn release(&mut self, up_to: LogIndex, released_to: Offset) {
         while self.stretches.pop_front_if(|stretch| stretch.last <= up_to).is_some() {}
         if let Some(cut) = self.stretches.front_mut().filter(|stretch| stretch.first <= up_to) {
@@ -105,7 +105,7 @@ impl Stretches {
     pub fn thin(&mut self, bytes: u64) {
         self.stretches = std::mem::take(&mut self.stretches).into_iter().fold(
             VecDeque::new(),
-            |mut thinned: VecDeque<Stretch>, next| {
+            |mut thinned: VecDeque<LogStretch>, next| {
                 if !thinned.back_mut().is_some_and(|last| last.absorb(&next, bytes)) {
                     thinned.push_back(next);
                 }
@@ -117,7 +117,7 @@ impl Stretches {
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
-        self.stretches.capacity() * size_of::<Stretch>()
+        self.stretches.capacity() * size_of::<LogStretch>()
     }
 }
 

@@ -9,11 +9,11 @@ use chronik_format::ids::{LogIndex, Offset, PartitionId, TopicId};
 use imbl::{HashMap, Vector};
 use tokio::sync::Notify;
 
-use super::stretch::{FrameSpan, Stretch, Stretches};
+use super::stretch::{FrameSpan, LogStretch, PartitionStretches};
 use crate::state::LaneState;
 use crate::state::command::Append;
-use crate::state::partition::Partition;
-use crate::state::topic::Topic;
+use crate::state::partition::PartitionState;
+use crate::state::topic::TopicState;
 use crate::state::topic_config::TopicConfig;
 
 /// Stretches of the log that one read looks into at most.
@@ -47,10 +47,10 @@ pub struct PartitionTail {
 
 #[derive(Debug)]
 struct Window {
-    bounds: Bounds,
+    bounds: OffsetBounds,
     epochs: Vector<(i32, Offset)>,
     /// Those whose bytes are not in memory; they end where `batches` begin.
-    forgotten: Stretches,
+    forgotten: PartitionStretches,
     /// Those whose bytes are in memory.
     batches: VecDeque<TailBatch>,
     /// The topic was deleted: nothing will ever come here.
@@ -59,7 +59,7 @@ struct Window {
 
 /// A partition's offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct OffsetBounds {
     /// First offset that can be read.
     pub log_start: Offset,
     /// First offset that the tail holds; `end` if it holds none.
@@ -111,7 +111,7 @@ pub enum TailRead {
     /// Their bytes.
     Held(Vec<BatchBytes>),
     /// Where in the log they are to be found.
-    Logged(Vec<Stretch>),
+    Logged(Vec<LogStretch>),
 }
 
 /// The offset lies below what the tail holds.
@@ -130,7 +130,7 @@ impl TopicTable {
     }
 
     /// A topic was created; one that is known already keeps its tails.
-    pub(super) fn add(&mut self, topic: &Topic) {
+    pub(super) fn add(&mut self, topic: &TopicState) {
         if !self.by_id.contains_key(&topic.id) {
             let view = Arc::new(TopicView::new(topic));
             self.by_name.insert(view.name.clone(), view.clone());
@@ -174,7 +174,7 @@ impl TopicTable {
 }
 
 impl TopicView {
-    fn new(topic: &Topic) -> Self {
+    fn new(topic: &TopicState) -> Self {
         Self {
             id: topic.id,
             name: topic.name.clone(),
@@ -196,8 +196,8 @@ impl TopicView {
 
 impl PartitionTail {
     /// The tail of a partition of whose records none is in the write-ahead log.
-    pub fn new(partition: &Partition) -> Self {
-        let bounds = Bounds {
+    pub fn new(partition: &PartitionState) -> Self {
+        let bounds = OffsetBounds {
             log_start: partition.log_start,
             tail_start: partition.next_offset,
             end: partition.next_offset,
@@ -206,7 +206,7 @@ impl PartitionTail {
         let window = Window {
             bounds,
             epochs: partition.epochs.clone(),
-            forgotten: Stretches::default(),
+            forgotten: PartitionStretches::default(),
             batches: VecDeque::new(),
             is_gone: false,
         };
@@ -222,7 +222,7 @@ impl PartitionTail {
     }
 
     /// The partition's offsets now.
-    pub fn bounds(&self) -> Bounds {
+    pub fn bounds(&self) -> OffsetBounds {
         self.read_window().bounds
     }
 
@@ -231,8 +231,8 @@ impl PartitionTail {
         self.read_window().epochs.iter().copied().collect()
     }
 
-    /// The batches from the one on that contains `from`: those in memory at most about `max_bytes` but at least one, none
-    /// at the end; or where they lie in the log.
+    /// The batches from the one on that contains `from`: those in memory at most about `max_bytes` but at least one,
+    /// none at the end; or where they lie in the log.
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<TailRead, BelowTail> {
         let window = self.read_window();
         if from < window.bounds.tail_start {
@@ -253,8 +253,8 @@ impl PartitionTail {
     }
 
     /// Bytes of the batches in memory from the one on that contains `from` (or follows it), until they are `enough` but
-    /// at least one, and the offset after them; 0 at the end. `None` if those at `from` are not in memory: nobody knows
-    /// their size without reading them.
+    /// at least one, and the offset after them; 0 at the end. `None` if those at `from` are not in memory: their
+    /// size is unknown until they are read.
     pub fn ahead(&self, from: Offset, enough: usize) -> Option<(usize, Offset)> {
         let window = self.read_window();
         if from < window.held_from() {
@@ -290,8 +290,8 @@ impl PartitionTail {
         window.settle();
     }
 
-    /// Takes in what the log is known to hold, before anything is pushed.
-    pub(super) fn recall(&self, forgotten: Stretches) {
+    /// Recalls what the log is known to hold, before anything is pushed.
+    pub(super) fn recall(&self, forgotten: PartitionStretches) {
         let mut window = self.write_window();
         window.forgotten = forgotten;
         window.settle();
@@ -308,7 +308,7 @@ impl PartitionTail {
         self.grown.notify_waiters();
     }
 
-    /// Lets go of what lies at or below a log index, which is below `released_to`: it is served from the bucket now.
+    /// Releases what lies at or below a log index, which is below `released_to`: it is served from the bucket now.
     /// Returns the memory of the stretches that stay, bytes.
     pub(super) fn release(&self, up_to: LogIndex, released_to: Offset) -> usize {
         let mut window = self.write_window();
@@ -319,7 +319,7 @@ impl PartitionTail {
         window.forgotten.memory()
     }
 
-    /// Lets go of the oldest bytes, if they are those of this batch; they are read from the write-ahead log from now on,
+    /// Forgets the oldest bytes, if they are those of this batch; they are read from the write-ahead log from now on,
     /// found by stretches of it of `stretch_bytes`. Returns the memory that these took and take, bytes.
     pub(super) fn forget(&self, base_offset: Offset, stretch_bytes: u64) -> (usize, usize) {
         let mut window = self.write_window();

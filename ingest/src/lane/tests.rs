@@ -11,17 +11,17 @@ use chronik_format::ids::{Incarnation, LaneId};
 use proptest::prelude::*;
 
 use super::memory::TailMemory;
-use super::replay::Replay;
-use super::ship_policy::{FrameWeight, ShipLimits, Unshipped};
+use super::replay::LaneReplay;
+use super::ship_policy::{FrameWeight, ShipLimits, UnshippedLog};
 use super::stretch::{FrameSpan, StretchMemory};
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TailRead};
 use super::*;
 use crate::disk::memory::MemoryDisk;
-use crate::log::{Frame, FrameError, FramePlace, Purpose};
+use crate::log::{Frame, FrameError, FramePlace, FramePurpose};
 use crate::reading::{LogRead, ReadError};
 use crate::state::command::{Append, CreateTopic};
 use crate::state::topic_config::TopicConfig;
-use crate::wal::{self, Floor, WalError, WalHandle, WalOptions, WalReader, Written};
+use crate::wal::{self, DurableFloor, WalError, WalHandle, WalOptions, WalReader, WrittenFrames};
 
 const PARTITIONS: usize = 4;
 const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(1));
@@ -50,7 +50,7 @@ struct World {
     disk: MemoryDisk,
     wal: WalHandle,
     reader: WalReader,
-    written: Receiver<Result<Written, WalError>>,
+    written: Receiver<Result<WrittenFrames, WalError>>,
     topics: TopicTable,
     memory: TailMemory,
     index: LogIndex,
@@ -63,7 +63,7 @@ impl World {
     fn new(memory_max: usize) -> Self {
         let disk = MemoryDisk::default();
         wal::create(&disk, &options(), 0).unwrap();
-        let open = wal::open(Arc::new(disk.clone()), options(), Floor::default(), &mut |_, _| Ok(())).unwrap();
+        let open = wal::open(Arc::new(disk.clone()), options(), DurableFloor::default(), &mut |_, _| Ok(())).unwrap();
         let (send, written) = channel();
         let wal = open.writer.start(move |report| drop(send.send(report))).unwrap();
         let (mut state, create) = created();
@@ -95,7 +95,7 @@ impl World {
             batches,
         };
         let length = frame.length();
-        self.wal.reserve_waiting(length, Purpose::Append).unwrap();
+        self.wal.reserve_waiting(length, FramePurpose::Append).unwrap();
         self.wal.append(frame);
         let place = self.written.recv().unwrap().unwrap().places[0];
         self.memory.stretches.next_frame(&place)
@@ -241,15 +241,15 @@ proptest! {
             world.append(batches);
         }
         let World { disk, .. } = &world;
-        let mut replay = Replay::new(created().0);
+        let mut replay = LaneReplay::new(created().0);
         let copy = disk.clone();
         drop(std::mem::replace(&mut world.wal, {
             let spare = MemoryDisk::default();
             wal::create(&spare, &options(), 0).unwrap();
-            let open = wal::open(Arc::new(spare), options(), Floor::default(), &mut |_, _| Ok(())).unwrap();
+            let open = wal::open(Arc::new(spare), options(), DurableFloor::default(), &mut |_, _| Ok(())).unwrap();
             open.writer.start(|_| ()).unwrap()
         }));
-        let open = wal::open(Arc::new(copy), options(), Floor::default(), &mut |frame, place| {
+        let open = wal::open(Arc::new(copy), options(), DurableFloor::default(), &mut |frame, place| {
             replay.take(frame, place).unwrap();
             Ok(())
         });
@@ -260,7 +260,8 @@ proptest! {
     }
 }
 
-/// What lies before and behind the damage is served, and the damage is neither skipped nor taken for what the bucket has.
+/// What lies before and behind the damage is served, and the damage is neither skipped nor taken for what the bucket
+/// has.
 #[test]
 fn a_read_ends_before_a_damaged_frame_and_only_what_lies_in_it_can_not_be_read() {
     let last_byte = |span: &FrameSpan| span.end - span.start - 1;
@@ -294,8 +295,8 @@ fn a_read_ends_before_a_damaged_frame_and_only_what_lies_in_it_can_not_be_read()
     }
 }
 
-/// Many more batches than there are bytes of memory, over many partitions. What a day of an outage brings is no different: the
-/// memory is looked at after every frame, and what is beyond the limit is thinned to half of it.
+/// Many more batches than there are bytes of memory, over many partitions. What a day of an outage brings is no
+/// different: the memory is looked at after every frame, and what is beyond the limit is thinned to half of it.
 #[test]
 fn memory_stays_within_its_limit_however_much_the_log_holds() {
     const MEMORY_MAX: usize = 1 << 20;
@@ -325,9 +326,9 @@ fn memory_stays_within_its_limit_however_much_the_log_holds() {
     assert!(stretches <= memory.stretches.memory() && stretches > MEMORY_MAX / 32);
 }
 
-/// A thousand small batches a second, each second in one frame. All count as bytes of the log; of each thousand only some
-/// are given to the tails. That is honest because the limit is kept after each frame, whatever came before it: what memory
-/// takes does not depend on how many there were.
+/// A thousand small batches a second, each second in one frame. All count as bytes of the log; of each thousand only
+/// some are given to the tails. That is honest because the limit is kept after each frame, whatever came before it:
+/// what memory takes does not depend on how many there were.
 #[test]
 fn a_day_without_the_bucket_stays_within_the_memory_that_there_is() {
     const MEMORY_MAX: usize = 1 << 20;
@@ -340,7 +341,7 @@ fn a_day_without_the_bucket_stays_within_the_memory_that_there_is() {
     state.apply_frame(1, &[Command::CreateTopic(CreateTopic { partitions: MANY as i32, ..create })]);
     let topics = TopicTable::of(&state);
     let mut memory = TailMemory::new(MEMORY_MAX, StretchMemory::new(MEMORY_MAX));
-    let mut unshipped = Unshipped::new(ship, 1);
+    let mut unshipped = UnshippedLog::new(ship, 1);
     let bytes = BatchBytes { head: Bytes::from_static(&[0; 61]), body: Bytes::from_static(&[0; 100]) };
     let (start, weight) = (Instant::now(), FrameWeight { bytes: 1000 * BATCH_BYTES, appends: true, others: false });
     let mut orders = 0;

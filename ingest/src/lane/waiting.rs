@@ -3,44 +3,44 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Request;
+use super::LaneRequest;
 
-/// How long a request waits before it is refused, as it is with a full disk. Producers send again what has no answer after
-/// 30 s by default.
+/// How long a request waits before it is refused, as it is with a full disk. Producers send again what has no answer
+/// after 30 s by default.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// When a request arrived.
-pub type Arrival = tokio::time::Instant;
+pub type ArrivalTime = tokio::time::Instant;
 
-/// Requests that found no room for now, in the order of their arrival. Like those in the inbox, they are counted by the
-/// connections' limit of bytes in flight.
+/// Requests that found no space for now, in the order of their arrival. Like those in the inbox, they are counted by
+/// the connections' limit of bytes in flight.
 #[derive(Default)]
-pub struct Waiting(VecDeque<(Arrival, Request)>);
+pub struct WaitingRequests(VecDeque<(ArrivalTime, LaneRequest)>);
 
-impl Waiting {
+impl WaitingRequests {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Adds a request that arrived at `since`.
-    pub fn push(&mut self, since: Arrival, request: Request) {
+    pub fn push(&mut self, since: ArrivalTime, request: LaneRequest) {
         self.0.push_back((since, request));
     }
 
     /// When the oldest has waited for as long as it may.
-    pub fn until(&self) -> Option<Arrival> {
+    pub fn until(&self) -> Option<ArrivalTime> {
         self.0.front().map(|(since, _)| *since + WAIT_MAX)
     }
 
     /// Takes the oldest out if that is over.
-    pub fn pop_late(&mut self) -> Option<Request> {
-        self.until().filter(|until| *until <= Arrival::now())?;
+    pub fn pop_late(&mut self) -> Option<LaneRequest> {
+        self.until().filter(|until| *until <= ArrivalTime::now())?;
         self.0.pop_front().map(|(_, request)| request)
     }
 
     /// Takes all out, each with its arrival.
-    pub fn take(&mut self) -> VecDeque<(Arrival, Request)> {
+    pub fn take(&mut self) -> VecDeque<(ArrivalTime, LaneRequest)> {
         std::mem::take(&mut self.0)
     }
 }
@@ -60,24 +60,24 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio_util::sync::{CancellationToken, DropGuard};
 
-    use super::super::owner::{LaneSettings, Owner};
-    use super::super::replay::Replay;
+    use super::super::owner::{LaneOwner, LaneSettings};
+    use super::super::replay::LaneReplay;
     use super::super::ship_policy::ShipLimits;
-    use super::super::{Appended, Lane, LaneError, ProducedBatch};
+    use super::super::{AppendedBatch, Lane, LaneError, ProducedBatch};
     use crate::disk::memory::MemoryDisk;
     use crate::metrics::LaneMetrics;
     use crate::state::LaneState;
     use crate::state::command::{Command, CreateTopic, ForgetTombstones};
     use crate::state::topic_config::TopicConfig;
-    use crate::wal::{self, Floor, WalOptions};
+    use crate::wal::{self, DurableFloor, WalOptions};
 
     const INCARNATION: Incarnation = Incarnation(1);
     const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(1));
     const FILE_BYTES: u64 = 16 << 10;
-    /// More than a file of the log has room for.
+    /// More than a file of the log has space for.
     const LARGE: usize = 40_000;
 
-    type Appending = Pin<Box<dyn Future<Output = Result<Appended, LaneError>>>>;
+    type Appending = Pin<Box<dyn Future<Output = Result<AppendedBatch, LaneError>>>>;
 
     /// A lane over a disk in memory, with one topic.
     struct World {
@@ -93,13 +93,14 @@ mod tests {
             let options =
                 WalOptions { file_bytes: FILE_BYTES, ..WalOptions::new("/wal", "/wal.mark", LaneId(0), INCARNATION) };
             wal::create(&disk, &options, 0).unwrap();
-            let opened = wal::open(Arc::new(disk.clone()), options, Floor::default(), &mut |_, _| Ok(())).unwrap();
+            let opened =
+                wal::open(Arc::new(disk.clone()), options, DurableFloor::default(), &mut |_, _| Ok(())).unwrap();
             let ship = ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) };
             let settings = LaneSettings { incarnation: INCARNATION, ship, tail_bytes_max: 1 << 16 };
             let (ship, orders) = mpsc::unbounded_channel();
-            let replayed = Replay::new(LaneState::new(INCARNATION)).finish();
+            let replayed = LaneReplay::new(LaneState::new(INCARNATION)).finish();
             let (owner, lane) =
-                Owner::new(settings, replayed, opened.start().unwrap(), ship, LaneMetrics::new(&Metrics::new()));
+                LaneOwner::new(settings, replayed, opened.start().unwrap(), ship, LaneMetrics::new(&Metrics::new()));
             let stop = CancellationToken::new();
             tokio::spawn(owner.run(stop.clone()));
             let config = TopicConfig::default();
@@ -122,7 +123,7 @@ mod tests {
             self.append(value_bytes).await.unwrap().base_offset
         }
 
-        /// When this returns, all that was in line before it and found room is answered.
+        /// When this returns, all that was in line before it and found space is answered.
         async fn pass_bookkeeping(&self) {
             self.lane.propose(Command::ForgetTombstones(ForgetTombstones { objects: Vec::new() })).await.unwrap();
         }
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(world.offset(10).await, 0);
         world.disk.set_capacity(0);
         for _ in 0..3 {
-            assert!(matches!(world.append(LARGE).await, Err(LaneError::NoRoom)));
+            assert!(matches!(world.append(LARGE).await, Err(LaneError::NoSpace)));
         }
         world.pass_bookkeeping().await;
         world.disk.set_capacity(1 << 20);
@@ -169,7 +170,7 @@ mod tests {
         let large = world.append(LARGE);
         world.pass_bookkeeping().await;
         tokio::time::pause();
-        assert!(matches!(large.await, Err(LaneError::NoRoom)));
+        assert!(matches!(large.await, Err(LaneError::NoSpace)));
         tokio::time::resume();
         let mut large = world.append(LARGE);
         world.pass_bookkeeping().await;

@@ -83,7 +83,7 @@ pub enum ClaimError {
     },
     /// No number is left for a claim.
     #[error(
-        "the bucket holds {key}, the last claim that there can be: nobody could claim the bucket after it. Each recovery \
+        "the bucket holds {key}, the last claim that there can be: no broker could claim the bucket after it. Each recovery \
          takes the next number, so no broker has come that far: look at what the object says, and if none of yours wrote \
          it, remove it; otherwise give an empty bucket"
     )]

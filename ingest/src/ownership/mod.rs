@@ -3,7 +3,7 @@
 //! A new one makes sure that the last one is gone ([`takeover`]), claims the bucket, and from then on shows that it
 //! lives ([`heartbeat`]). It asks for the claim above its own again and again ([`BucketOwnership`]); once there is one,
 //! it stops at once and says what it leaves behind ([`fencing_reporter`], [`fenced`]). While it can't know, because it
-//! was suspended, it acknowledges nothing (`Presence`).
+//! was suspended, it acknowledges nothing (`OwnerPresence`).
 
 pub mod claim;
 pub mod fenced;
@@ -27,7 +27,7 @@ use ulid::Ulid;
 use uuid::Uuid;
 
 use self::claim::ClaimError;
-use crate::lane::presence::Presence;
+use crate::lane::presence::OwnerPresence;
 
 /// The times by which owners of a bucket know of each other. All brokers on a bucket must have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct BucketOwnership {
     /// The names of those that ran before on the same data directory.
     predecessors: Arc<[String]>,
     seen: Arc<Seen>,
-    presence: Arc<Presence>,
+    presence: Arc<OwnerPresence>,
 }
 
 /// What the bucket has answered so far.
@@ -109,14 +109,14 @@ impl BucketOwnership {
             writer: Ulid::new().to_string().into(),
             predecessors: Arc::default(),
             seen: Arc::default(),
-            presence: Arc::new(Presence::new(OwnershipTimes::default().away, None)),
+            presence: Arc::new(OwnerPresence::new(OwnershipTimes::default().away, None)),
         }
     }
 
     /// The same right, held in another rhythm; with a strict lease, as long as its beats get through.
     pub fn in_rhythm(self, rhythm: OwnershipTimes, strict_lease: bool) -> Self {
         let lease = strict_lease.then(|| rhythm.lease());
-        let presence = Arc::new(Presence::new(rhythm.away, lease));
+        let presence = Arc::new(OwnerPresence::new(rhythm.away, lease));
         Self { presence, ..self }
     }
 
@@ -135,7 +135,7 @@ impl BucketOwnership {
     }
 
     /// Whether the owner was there all along, and may acknowledge.
-    pub fn presence(&self) -> &Arc<Presence> {
+    pub fn presence(&self) -> &Arc<OwnerPresence> {
         &self.presence
     }
 

@@ -24,9 +24,9 @@ use ulid::Ulid;
 use crate::data_dir::DataDir;
 use crate::lane::{Lane, LaneGone};
 use crate::ownership::heartbeat::{Heartbeat, HeartbeatError};
-use crate::state::partition::{Indexed, Partition};
-use crate::state::segments::{SegmentId, Segments};
-use crate::state::topic::Topic;
+use crate::state::partition::{IndexStatus, PartitionState};
+use crate::state::segments::{RegisteredSegments, SegmentId};
+use crate::state::topic::TopicState;
 use crate::state::{LaneState, checkpoint};
 
 const PACE: Duration = Duration::from_secs(5);
@@ -180,7 +180,7 @@ impl CatalogExporter {
 
 impl Changes {
     fn since(state: &LaneState, exported: Option<LogIndex>) -> Self {
-        let changed = |topic: &Topic| exported.is_none_or(|exported| topic.changed > exported);
+        let changed = |topic: &TopicState| exported.is_none_or(|exported| topic.changed > exported);
         Self {
             index: state.applied,
             shipped: state.shipped_index(),
@@ -196,7 +196,7 @@ impl Changes {
 }
 
 /// What readers see of a topic.
-fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
+fn page_of(topic: &TopicState, segments: &RegisteredSegments) -> TopicPage {
     let mut referred: BTreeMap<SegmentId, u32> = BTreeMap::new();
     for run in topic.partitions.iter().flat_map(|partition| &partition.runs) {
         let next = referred.len() as u32;
@@ -216,7 +216,7 @@ fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
         })
         .collect();
     entries.sort_by_key(|(at, _)| *at);
-    let partition_page = |(number, partition): (usize, &Arc<Partition>)| PartitionPage {
+    let partition_page = |(number, partition): (usize, &Arc<PartitionState>)| PartitionPage {
         partition: number as i32,
         log_start: partition.log_start,
         shipped_to: partition.shipped_to,
@@ -231,8 +231,8 @@ fn page_of(topic: &Topic, segments: &Segments) -> TopicPage {
                 bytes: run.bytes,
                 times: run.times,
                 unreadable: match &run.indexed {
-                    Indexed::Unreadable(reason) => Some(reason.to_string()),
-                    Indexed::Pending | Indexed::Archive(_) => None,
+                    IndexStatus::Unreadable(reason) => Some(reason.to_string()),
+                    IndexStatus::Pending | IndexStatus::Archive(_) => None,
                 },
             })
             .collect(),

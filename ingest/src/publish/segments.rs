@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::clock::now_ms;
-use crate::lane::{Checkpoint, Lane, LaneError, LaneGone, ShipOrder};
+use crate::lane::{CheckpointState, Lane, LaneError, LaneGone, ShipOrder};
 use crate::log::{Frame, FrameError, LogReader};
 use crate::metrics::ShipMetrics;
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 use crate::state::checkpoint;
 use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
 
@@ -68,7 +68,7 @@ pub enum ShipError {
         /// The object's name.
         key: String,
         /// Why.
-        refusal: Refusal,
+        refusal: CommandRefusal,
     },
     /// The lane has ended.
     #[error(transparent)]
@@ -95,7 +95,7 @@ pub struct SegmentShipper {
 /// A segment in the bucket that was verified.
 struct Uploaded {
     registration: RegisterSegment,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<CheckpointState>,
 }
 
 impl SegmentShipper {
@@ -235,12 +235,12 @@ impl SegmentShipper {
             let command = Command::RegisterSegment(RegisterSegment { at: now_ms(), ..segment.clone() });
             match self.lane.propose(command).await {
                 Ok(_) => break,
-                Err(LaneError::NoRoom | LaneError::Unconfirmed) => retry.wait().await,
+                Err(LaneError::NoSpace | LaneError::Unconfirmed) => retry.wait().await,
                 Err(error @ LaneError::TooLarge { .. }) => {
                     tracing::error!("{key} can't be registered, and its log stays in the data directory: {error}");
                     retry.wait().await;
                 }
-                Err(LaneError::Refused(Refusal::SegmentTooOld)) => return Ok(false),
+                Err(LaneError::Refused(CommandRefusal::SegmentTooOld)) => return Ok(false),
                 Err(LaneError::Refused(refusal)) => {
                     return Err(ShipError::Refused { key: key.clone(), refusal });
                 }
@@ -282,7 +282,7 @@ impl SegmentShipper {
     }
 
     /// Stores the state at a registered segment's end. What can't be stored for long gives way to a newer one.
-    async fn store_checkpoint(&self, checkpoint: Checkpoint) {
+    async fn store_checkpoint(&self, checkpoint: CheckpointState) {
         let index = checkpoint.state.applied;
         if tokio::time::timeout(CHECKPOINT_WAIT, self.try_checkpoint(checkpoint)).await.is_err() {
             tracing::warn!(
@@ -291,8 +291,8 @@ impl SegmentShipper {
         }
     }
 
-    async fn try_checkpoint(&self, checkpoint: Checkpoint) {
-        let Checkpoint { state, _turn } = checkpoint;
+    async fn try_checkpoint(&self, checkpoint: CheckpointState) {
+        let CheckpointState { state, _turn } = checkpoint;
         let index = state.applied;
         let Origin { cluster, incarnation, lane } = self.origin;
         let encoded = tokio::task::spawn_blocking(move || checkpoint::encode(&state, cluster, lane));

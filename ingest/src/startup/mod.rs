@@ -25,7 +25,7 @@ pub use self::error::StartError;
 use self::open::open_lane;
 use self::resume::resume;
 use crate::data_dir::{DataDir, DirectoryIdentity};
-use crate::lane::replay::Replayed;
+use crate::lane::replay::ReplayedLane;
 use crate::ownership::BucketOwnership;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::settings::IngestSettings;
@@ -43,7 +43,7 @@ pub struct StartedLane {
     /// reached: [`confirm()`] asks it, and nothing may be written to it before.
     pub confirmed: bool,
     /// The lane's state and tail.
-    pub replayed: Replayed,
+    pub replayed: ReplayedLane,
     /// The lane's log, running.
     pub log: WalLog,
 }

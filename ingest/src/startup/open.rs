@@ -11,12 +11,12 @@ use super::confirm::is_continuous;
 use super::continuity::LogEnd;
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity, StoredCheckpoint};
 use crate::disk::LocalDisk;
-use crate::lane::replay::{Replay, Replayed};
+use crate::lane::replay::{LaneReplay, ReplayedLane};
 use crate::log::Log;
 use crate::settings::IngestSettings;
 use crate::state::LaneState;
 use crate::state::checkpoint;
-use crate::wal::{self, Floor, WalError, WalLog, WalOptions};
+use crate::wal::{self, DurableFloor, WalError, WalLog, WalOptions};
 
 /// Bytes that wait for the write-ahead log's thread. More than clients may have in flight, so that they wait for their
 /// connection's turn instead of being refused.
@@ -30,7 +30,7 @@ pub(super) async fn open_lane(
     lane: LaneId,
     identity: &DirectoryIdentity,
     confirmed: bool,
-) -> Result<(Replayed, WalLog, LogEnd, bool), StartError> {
+) -> Result<(ReplayedLane, WalLog, LogEnd, bool), StartError> {
     let state = local_state(data_dir, identity, lane)?;
     let options = wal_options(settings, data_dir, lane, identity.incarnation)?;
     let (replayed, log) = tokio::task::spawn_blocking(move || open_log(options, state))
@@ -83,9 +83,9 @@ fn wal_options(
     Ok(WalOptions { file_bytes: settings.wal_rotation_size.0, max_bytes, queue_bytes: WAL_QUEUE_BYTES_MAX, ..defaults })
 }
 
-fn open_log(options: WalOptions, state: LaneState) -> Result<(Replayed, WalLog), WalError> {
-    let floor = Floor { checkpoint: state.applied, shipped: state.shipped_index() };
-    let mut replay = Replay::new(state);
+fn open_log(options: WalOptions, state: LaneState) -> Result<(ReplayedLane, WalLog), WalError> {
+    let floor = DurableFloor { checkpoint: state.applied, shipped: state.shipped_index() };
+    let mut replay = LaneReplay::new(state);
     let wal = wal::open(Arc::new(LocalDisk), options, floor, &mut |frame, place| {
         let index = frame.index;
         replay.take(frame, place).map_err(|error| WalError::Replay { index, source: error.into() })

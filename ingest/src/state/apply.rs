@@ -8,11 +8,11 @@ use chronik_format::job::CoveredRun;
 
 use super::command::{
     Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp, RegisterResult,
-    RegisterSegment, Unreadable,
+    RegisterSegment, ScannedRun,
 };
-use super::partition::{Indexed, Partition};
-use super::segments::{Archive, NAMED_AGO_MS_MAX, Tombstone};
-use super::topic::Topic;
+use super::partition::{IndexStatus, PartitionState};
+use super::segments::{LiveArchive, NAMED_AGO_MS_MAX, Tombstone};
+use super::topic::TopicState;
 use super::{LaneState, leader_epoch};
 
 /// Where the batch of an append lies, for its producer.
@@ -26,7 +26,7 @@ pub struct BatchPlace {
 
 /// Why a command changed nothing. Part of the log's meaning: every replay refuses the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CommandRefusal {
     /// No such topic (any more).
     #[error("the topic does not exist")]
     UnknownTopic,
@@ -54,7 +54,7 @@ pub enum Refusal {
 
 impl LaneState {
     /// Applies the commands of the frame at `index`, in order.
-    pub fn apply_frame(&mut self, index: LogIndex, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+    pub fn apply_frame(&mut self, index: LogIndex, commands: &[Command]) -> Vec<Result<(), CommandRefusal>> {
         self.begin_frame(index);
         commands.iter().map(|command| self.apply(command)).collect()
     }
@@ -65,7 +65,7 @@ impl LaneState {
     }
 
     /// Applies the next command of the frame. What answers with a value has a method of its own, for who waits for it.
-    pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+    pub fn apply(&mut self, command: &Command) -> Result<(), CommandRefusal> {
         match command {
             Command::Append(append) => self.append(append).map(drop),
             Command::CreateTopic(create) => self.create_topic(create),
@@ -78,34 +78,34 @@ impl LaneState {
         }
     }
 
-    fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Refusal> {
-        self.topics.get_mut(&id).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)
+    fn topic_mut(&mut self, id: TopicId) -> Result<&mut TopicState, CommandRefusal> {
+        self.topics.get_mut(&id).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)
     }
 
     /// Applies an append, the next command of the frame.
-    pub fn append(&mut self, append: &Append) -> Result<BatchPlace, Refusal> {
+    pub fn append(&mut self, append: &Append) -> Result<BatchPlace, CommandRefusal> {
         let topic = self.topic_mut(append.topic)?;
-        let partition = topic.partition_mut(append.partition).ok_or(Refusal::UnknownPartition)?;
+        let partition = topic.partition_mut(append.partition).ok_or(CommandRefusal::UnknownPartition)?;
         if append.base_offset < partition.next_offset {
             let (base_offset, next_offset) = (append.base_offset, partition.next_offset);
-            return Err(Refusal::BelowEnd { base_offset, next_offset });
+            return Err(CommandRefusal::BelowEnd { base_offset, next_offset });
         }
         partition.next_offset = append.last_offset + 1;
         Ok(BatchPlace { base_offset: append.base_offset, log_start: partition.log_start })
     }
 
-    fn create_topic(&mut self, create: &CreateTopic) -> Result<(), Refusal> {
+    fn create_topic(&mut self, create: &CreateTopic) -> Result<(), CommandRefusal> {
         let name: Arc<str> = create.name.as_str().into();
         if self.names.contains_key(&name) {
-            return Err(Refusal::TopicExists);
+            return Err(CommandRefusal::TopicExists);
         }
         let epoch = leader_epoch(self.incarnation);
-        let topic = Topic {
+        let topic = TopicState {
             id: create.id,
             name: name.clone(),
             config: create.config.clone(),
             index_epoch: 0,
-            partitions: (0..create.partitions).map(|_| Arc::new(Partition::new(epoch))).collect(),
+            partitions: (0..create.partitions).map(|_| Arc::new(PartitionState::new(epoch))).collect(),
             archives: Default::default(),
             changed: self.applied,
         };
@@ -114,8 +114,8 @@ impl LaneState {
         Ok(())
     }
 
-    fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), Refusal> {
-        let topic = self.topics.remove(&delete.id).ok_or(Refusal::UnknownTopic)?;
+    fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), CommandRefusal> {
+        let topic = self.topics.remove(&delete.id).ok_or(CommandRefusal::UnknownTopic)?;
         self.names.remove(&topic.name);
         let tombstone = Tombstone { index: self.applied, at: delete.at };
         self.tombstones.extend(topic.archives.keys().map(|key| (key.to_string(), tombstone)));
@@ -123,32 +123,32 @@ impl LaneState {
         Ok(())
     }
 
-    fn register_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+    fn register_segment(&mut self, segment: &RegisterSegment) -> Result<(), CommandRefusal> {
         if !self.segments.accepts(segment, self.incarnation, self.applied) {
-            return Err(Refusal::SegmentOutOfPlace);
+            return Err(CommandRefusal::SegmentOutOfPlace);
         }
         if !self.segments.is_fresh(segment) {
-            return Err(Refusal::SegmentTooOld);
+            return Err(CommandRefusal::SegmentTooOld);
         }
-        self.take_in_segment(segment)
+        self.add_segment(segment)
     }
 
-    /// Takes in a segment that recovery found in the bucket: contiguity counts, age and owner don't.
-    pub fn adopt_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+    /// Registers a segment that recovery found in the bucket: contiguity counts, age and owner don't.
+    pub fn adopt_segment(&mut self, segment: &RegisterSegment) -> Result<(), CommandRefusal> {
         if !self.segments.continues(segment) || segment.last > self.applied {
-            return Err(Refusal::SegmentOutOfPlace);
+            return Err(CommandRefusal::SegmentOutOfPlace);
         }
-        self.take_in_segment(segment)
+        self.add_segment(segment)
     }
 
     /// A segment counts as a whole or not at all. Runs of topics that were deleted meanwhile are left out.
-    fn take_in_segment(&mut self, segment: &RegisterSegment) -> Result<(), Refusal> {
+    fn add_segment(&mut self, segment: &RegisterSegment) -> Result<(), CommandRefusal> {
         for run in &segment.runs {
             let Some(topic) = self.topics.get(&run.topic) else {
                 continue;
             };
-            if !topic.partition(run.partition).ok_or(Refusal::UnknownPartition)?.continues(run) {
-                return Err(Refusal::SegmentOutOfPlace);
+            if !topic.partition(run.partition).ok_or(CommandRefusal::UnknownPartition)?.continues(run) {
+                return Err(CommandRefusal::SegmentOutOfPlace);
             }
         }
         let id = self.segments.insert(segment);
@@ -157,13 +157,13 @@ impl LaneState {
                 continue;
             };
             topic.changed = self.applied;
-            topic.partition_mut(run.partition).ok_or(Refusal::UnknownPartition)?.add_run(id, run);
+            topic.partition_mut(run.partition).ok_or(CommandRefusal::UnknownPartition)?.add_run(id, run);
             self.pending.add(topic, run.partition, run.offsets.first);
         }
         Ok(())
     }
 
-    fn register_result(&mut self, result: &RegisterResult) -> Result<(), Refusal> {
+    fn register_result(&mut self, result: &RegisterResult) -> Result<(), CommandRefusal> {
         self.results.entry(result.result.clone()).or_insert(self.applied);
         for archive in &result.archives {
             if !self.register_archive(result, archive) {
@@ -173,8 +173,8 @@ impl LaneState {
         self.mark_unreadable(result.topic, &result.unreadable)
     }
 
-    /// The first valid archive of a run wins; one that is registered already stays, and one that was let go of stays
-    /// dead. `false`: nobody needs this one.
+    /// The first valid archive of a run wins; one that is registered already stays, and a tombstoned one stays
+    /// dead. `false`: this one is not needed.
     fn register_archive(&mut self, result: &RegisterResult, archive: &ArchiveFacts) -> bool {
         let applied = self.applied;
         let Some(topic) = self.topics.get_mut(&result.topic).map(Arc::make_mut) else {
@@ -192,7 +192,7 @@ impl LaneState {
             let known = topic.partition(run.partition).and_then(|partition| partition.run_at(run.first));
             known.is_some_and(|known| {
                 known.offsets.last == run.last
-                    && !matches!(known.indexed, Indexed::Archive(_))
+                    && !matches!(known.indexed, IndexStatus::Archive(_))
                     && self.segments.get(known.segment).is_some_and(|segment| *segment.key == *run.segment)
             })
         };
@@ -202,7 +202,7 @@ impl LaneState {
         for run in &archive.runs {
             let partition = topic.partition_mut(run.partition);
             if let Some(known) = partition.and_then(|partition| partition.run_at_mut(run.first)) {
-                known.indexed = Indexed::Archive(key.clone());
+                known.indexed = IndexStatus::Archive(key.clone());
                 self.pending.remove(&(topic.id, run.partition, run.first));
             }
         }
@@ -211,18 +211,18 @@ impl LaneState {
         true
     }
 
-    fn give_up(&mut self, given_up: &GiveUp) -> Result<(), Refusal> {
+    fn give_up(&mut self, given_up: &GiveUp) -> Result<(), CommandRefusal> {
         self.mark_unreadable(given_up.topic, &given_up.runs)
     }
 
-    fn mark_unreadable(&mut self, topic: TopicId, runs: &[Unreadable]) -> Result<(), Refusal> {
-        let topic = self.topics.get_mut(&topic).map(Arc::make_mut).ok_or(Refusal::UnknownTopic)?;
+    fn mark_unreadable(&mut self, topic: TopicId, runs: &[ScannedRun]) -> Result<(), CommandRefusal> {
+        let topic = self.topics.get_mut(&topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
         for run in runs {
             let partition = topic.partition_mut(run.partition);
             if let Some(known) = partition.and_then(|partition| partition.run_at_mut(run.first))
-                && known.indexed == Indexed::Pending
+                && known.indexed == IndexStatus::Pending
             {
-                known.indexed = Indexed::Unreadable(run.reason.as_str().into());
+                known.indexed = IndexStatus::Unreadable(run.reason.as_str().into());
                 topic.changed = self.applied;
                 self.pending.remove(&(topic.id, run.partition, run.first));
             }
@@ -230,14 +230,14 @@ impl LaneState {
         Ok(())
     }
 
-    fn forget_results(&mut self, forget: &ForgetResults) -> Result<(), Refusal> {
+    fn forget_results(&mut self, forget: &ForgetResults) -> Result<(), CommandRefusal> {
         for result in &forget.results {
             self.results.remove(result);
         }
         Ok(())
     }
 
-    fn forget_tombstones(&mut self, forget: &ForgetTombstones) -> Result<(), Refusal> {
+    fn forget_tombstones(&mut self, forget: &ForgetTombstones) -> Result<(), CommandRefusal> {
         for object in &forget.objects {
             self.tombstones.remove(object);
         }
@@ -245,7 +245,7 @@ impl LaneState {
     }
 }
 
-fn live_archive(archive: &ArchiveFacts) -> Archive {
+fn live_archive(archive: &ArchiveFacts) -> LiveArchive {
     let run = |run: &CoveredRun| ArchiveRun {
         partition: run.partition,
         first: run.first,
@@ -253,7 +253,7 @@ fn live_archive(archive: &ArchiveFacts) -> Archive {
         min_timestamp: run.min_timestamp,
         max_timestamp: run.max_timestamp,
     };
-    Archive {
+    LiveArchive {
         size: archive.size,
         crc: archive.crc,
         records: archive.records,

@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 use super::LaneState;
 use super::pending::PendingRuns;
-use super::segments::{Segments, Tombstone};
-use super::topic::Topic;
+use super::segments::{RegisteredSegments, Tombstone};
+use super::topic::TopicState;
 
 /// A section's kind, and the version of its shape.
 type SectionTag = (u16, u16);
@@ -56,7 +56,7 @@ pub enum StateCheckpointError {
 
 /// The state at its applied index.
 pub fn encode(state: &LaneState, cluster: Uuid, lane: LaneId) -> Bytes {
-    let topics: Vec<&Arc<Topic>> = state.topics.values().collect();
+    let topics: Vec<&Arc<TopicState>> = state.topics.values().collect();
     let sections = vec![
         section(INCARNATION, &state.incarnation),
         section(TOPICS, &topics),
@@ -80,7 +80,7 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<L
         let reason = format!("version {} is not known to this version of Chronik", unknown.version);
         return Err(StateCheckpointError::Section { kind: unknown.kind, reason });
     }
-    let topics: Vec<Arc<Topic>> = fields(&sections, TOPICS)?;
+    let topics: Vec<Arc<TopicState>> = fields(&sections, TOPICS)?;
     Ok(LaneState {
         incarnation: fields(&sections, INCARNATION)?,
         applied: header.index,
@@ -128,7 +128,7 @@ pub fn fuzz_state(bytes: &[u8]) {
     let header = CheckpointHeader { origin, index: LogIndex::MAX };
     let whole = checkpoint::encode(&Checkpoint { header, sections: sections.to_vec() });
     let _ = decode("fuzz", whole, Uuid::nil(), LaneId(0));
-    let _ = fields::<Segments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());
+    let _ = fields::<RegisteredSegments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());
     let _ = map_of::<LogIndex>(&sections, RESULTS);
     let _ = map_of::<Tombstone>(&sections, TOMBSTONES);
 }

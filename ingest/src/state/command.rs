@@ -26,9 +26,9 @@ pub enum Command {
     DeleteTopic(DeleteTopic),
     /// Makes a verified object the home of a range of the log.
     RegisterSegment(RegisterSegment),
-    /// Takes in what an indexer made of a job.
+    /// Registers the result of a job.
     RegisterResult(RegisterResult),
-    /// Gives up on indexing runs that were sent several times without any result.
+    /// Gives up indexing runs that were sent several times without any result.
     GiveUp(GiveUp),
     /// Forgets results whose objects are deleted.
     ForgetResults(ForgetResults),
@@ -50,12 +50,12 @@ pub struct Append {
     /// Bytes of the batch.
     pub length: u32,
     /// Who wrote it, if the producer numbers its batches.
-    pub producer: Option<Producer>,
+    pub producer: Option<ProducerStamp>,
 }
 
 /// An idempotent producer's stamp on a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Producer {
+pub struct ProducerStamp {
     /// Its id, 0 or above.
     pub id: i64,
     /// Raised when it begins anew under its id.
@@ -64,7 +64,7 @@ pub struct Producer {
     pub base_sequence: i32,
 }
 
-impl Producer {
+impl ProducerStamp {
     /// The stamp in a batch's header.
     pub fn of(header: &BatchHeader) -> Option<Self> {
         let stamp = Self { id: header.producer_id, epoch: header.producer_epoch, base_sequence: header.base_sequence };
@@ -156,7 +156,7 @@ pub struct RegisterResult {
     /// The archives, each named by its object.
     pub archives: Vec<ArchiveFacts>,
     /// Runs without an archive, and why.
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Vec<ScannedRun>,
 }
 
 /// An archive in the bucket that was verified.
@@ -177,7 +177,7 @@ pub struct ArchiveFacts {
 
 /// A run that is scanned instead of being looked up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unreadable {
+pub struct ScannedRun {
     /// The segment's object name.
     pub segment: String,
     pub partition: PartitionId,
@@ -190,7 +190,7 @@ pub struct Unreadable {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GiveUp {
     pub topic: TopicId,
-    pub runs: Vec<Unreadable>,
+    pub runs: Vec<ScannedRun>,
 }
 
 /// See [`Command::ForgetResults`].

@@ -1,5 +1,5 @@
-//! Decoding of shared collections: through those of the standard library, which allocate what is there, not what a damaged
-//! length announces.
+//! Decoding of shared collections: through those of the standard library, which allocate what is there, not what a
+//! damaged length announces.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! A lane's state: a pure function of the commands applied so far. No clock, no I/O, no randomness.
 //!
-//! [`LaneState::apply_frame`] is the only way to change it; [`checkpoint`] turns it into bytes and back. Its collections share
-//! structure: a clone costs the same however large the state is, and is a snapshot that the next commands leave alone.
+//! [`LaneState::apply_frame`] is the only way to change it; [`checkpoint`] turns it into bytes and back. Its
+//! collections share structure: a clone costs the same however large the state is, and is a snapshot that the next
+//! commands leave alone.
 
 pub mod apply;
 pub mod checkpoint;
@@ -22,8 +23,8 @@ use imbl::OrdMap;
 
 use self::pending::PendingRuns;
 pub use self::pending::RunKey;
-use self::segments::{Segments, Tombstone};
-use self::topic::Topic;
+use self::segments::{RegisteredSegments, Tombstone};
+use self::topic::TopicState;
 
 /// Everything a lane knows as of one log index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,11 +34,11 @@ pub struct LaneState {
     /// The last index applied; 0 before the first.
     pub applied: LogIndex,
     /// The living topics, by identity.
-    pub topics: OrdMap<TopicId, Arc<Topic>>,
+    pub topics: OrdMap<TopicId, Arc<TopicState>>,
     /// The living topics' names.
     pub names: OrdMap<Arc<str>, TopicId>,
     /// The registered segments.
-    pub segments: Segments,
+    pub segments: RegisteredSegments,
     /// Results taken in, by object name, with the index of the command: once that is shipped the object may go.
     pub results: OrdMap<String, LogIndex>,
     /// Objects that nothing refers to any more, by name.
@@ -53,7 +54,7 @@ impl LaneState {
     }
 
     /// The topic of a name.
-    pub fn topic_named(&self, name: &str) -> Option<&Arc<Topic>> {
+    pub fn topic_named(&self, name: &str) -> Option<&Arc<TopicState>> {
         self.topics.get(self.names.get(name)?)
     }
 

@@ -9,11 +9,11 @@ use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
 use super::command::SegmentRun;
-use super::segments::{SegmentId, Segments};
+use super::segments::{RegisteredSegments, SegmentId};
 
 /// One partition of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Partition {
+pub struct PartitionState {
     /// First offset that can be read. Never moves back.
     pub log_start: Offset,
     /// One past the last applied record: also the high watermark.
@@ -25,12 +25,12 @@ pub struct Partition {
     pub epochs: Vector<(i32, Offset)>,
     /// What the segments hold of it, ascending; ends at `shipped_to`.
     #[serde(deserialize_with = "super::decode::vector")]
-    pub runs: Vector<Run>,
+    pub runs: Vector<PartitionRun>,
 }
 
 /// Consecutive batches of the partition in one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
+pub struct PartitionRun {
     pub offsets: OffsetSpan,
     /// The segment that holds them.
     pub segment: SegmentId,
@@ -39,12 +39,12 @@ pub struct Run {
     /// Of the records; [`TimeSpan::ANY`] if not all can be read.
     pub times: TimeSpan,
     /// How a search finds what is in it.
-    pub indexed: Indexed,
+    pub indexed: IndexStatus,
 }
 
 /// How a search finds the records of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Indexed {
+pub enum IndexStatus {
     /// By scanning it, until an archive is there.
     Pending,
     /// By the archive of this object name.
@@ -53,7 +53,7 @@ pub enum Indexed {
     Unreadable(Arc<str>),
 }
 
-impl Partition {
+impl PartitionState {
     /// A partition without records.
     pub fn new(leader_epoch: i32) -> Self {
         Self { epochs: Vector::unit((leader_epoch, 0)), ..Self::default() }
@@ -79,32 +79,32 @@ impl Partition {
             && run.offsets.last < self.next_offset
     }
 
-    /// Takes in a run of a newly registered segment.
+    /// Adds a run of a newly registered segment.
     pub fn add_run(&mut self, segment: SegmentId, run: &SegmentRun) {
         self.shipped_to = run.offsets.end();
-        self.runs.push_back(Run {
+        self.runs.push_back(PartitionRun {
             offsets: run.offsets,
             segment,
             bytes: run.bytes,
             times: run.times,
-            indexed: Indexed::Pending,
+            indexed: IndexStatus::Pending,
         });
     }
 
     /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none.
-    pub fn shipped_by(&self, segments: &Segments, up_to: LogIndex) -> Offset {
-        let is_covered = |run: &&Run| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
+    pub fn shipped_by(&self, segments: &RegisteredSegments, up_to: LogIndex) -> Offset {
+        let is_covered = |run: &&PartitionRun| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
         let newest = self.runs.iter().rev().find(is_covered);
         newest.map_or(0, |run| run.offsets.end())
     }
 
     /// The run that starts at `first`.
-    pub fn run_at(&self, first: Offset) -> Option<&Run> {
+    pub fn run_at(&self, first: Offset) -> Option<&PartitionRun> {
         self.runs.get(self.position_of(first)?)
     }
 
     /// The run that starts at `first`, to be changed.
-    pub fn run_at_mut(&mut self, first: Offset) -> Option<&mut Run> {
+    pub fn run_at_mut(&mut self, first: Offset) -> Option<&mut PartitionRun> {
         self.runs.get_mut(self.position_of(first)?)
     }
 
@@ -116,7 +116,7 @@ impl Partition {
     pub fn archived_to(&self) -> Offset {
         self.runs
             .iter()
-            .find(|run| !matches!(run.indexed, Indexed::Archive(_)))
+            .find(|run| !matches!(run.indexed, IndexStatus::Archive(_)))
             .map_or(self.shipped_to, |run| run.offsets.first)
     }
 }

@@ -3,14 +3,14 @@
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 use imbl::OrdSet;
 
-use super::partition::Indexed;
-use super::topic::Topic;
+use super::partition::IndexStatus;
+use super::topic::TopicState;
 
 /// A run, by its topic, partition and first offset.
 pub type RunKey = (TopicId, PartitionId, Offset);
 
-/// The pending runs of topics that are searched, so that nothing has to look through all runs for them. As many as indexing
-/// is behind.
+/// The pending runs of topics that are searched, so that nothing has to look through all runs for them. As many as
+/// indexing is behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingRuns {
     runs: OrdSet<RunKey>,
@@ -18,11 +18,11 @@ pub struct PendingRuns {
 
 impl PendingRuns {
     /// Those of all topics.
-    pub fn of<'a>(topics: impl IntoIterator<Item = &'a Topic>) -> Self {
+    pub fn of<'a>(topics: impl IntoIterator<Item = &'a TopicState>) -> Self {
         let mut pending = Self::default();
         for topic in topics {
             for (number, partition) in topic.partitions.iter().enumerate() {
-                let runs = partition.runs.iter().filter(|run| run.indexed == Indexed::Pending);
+                let runs = partition.runs.iter().filter(|run| run.indexed == IndexStatus::Pending);
                 runs.for_each(|run| pending.add(topic, number as PartitionId, run.offsets.first));
             }
         }
@@ -35,7 +35,7 @@ impl PendingRuns {
     }
 
     /// A run was registered.
-    pub fn add(&mut self, topic: &Topic, partition: PartitionId, first: Offset) {
+    pub fn add(&mut self, topic: &TopicState, partition: PartitionId, first: Offset) {
         if topic.config.search_enabled() {
             self.runs.insert((topic.id, partition, first));
         }

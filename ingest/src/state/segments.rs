@@ -18,8 +18,8 @@ pub struct SegmentId(pub u64);
 /// The registered segments, contiguous in the lane's index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredSegments", into = "StoredSegments")]
-pub struct Segments {
-    by_id: OrdMap<SegmentId, Arc<Segment>>,
+pub struct RegisteredSegments {
+    by_id: OrdMap<SegmentId, Arc<RegisteredSegment>>,
     by_key: OrdMap<Arc<str>, SegmentId>,
     next: SegmentId,
     shipped: LogIndex,
@@ -29,14 +29,14 @@ pub struct Segments {
 #[derive(Serialize, Deserialize)]
 struct StoredSegments {
     #[serde(deserialize_with = "super::decode::map")]
-    by_id: OrdMap<SegmentId, Arc<Segment>>,
+    by_id: OrdMap<SegmentId, Arc<RegisteredSegment>>,
     next: SegmentId,
     shipped: LogIndex,
 }
 
 /// One segment in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Segment {
+pub struct RegisteredSegment {
     /// Of the owner that wrote it.
     pub incarnation: Incarnation,
     pub first: LogIndex,
@@ -55,7 +55,7 @@ pub struct Segment {
 
 /// One live archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Archive {
+pub struct LiveArchive {
     /// Bytes of the object.
     pub size: u64,
     /// CRC-32C of its table of contents.
@@ -68,20 +68,20 @@ pub struct Archive {
 /// An object that nothing refers to any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
-    /// The index of the command that let go of it.
+    /// The index of the command that superseded it.
     pub index: LogIndex,
     /// When, ms since the epoch.
     pub at: Timestamp,
 }
 
-impl Segments {
+impl RegisteredSegments {
     /// The last index that lies in a registered segment; 0 if there is none.
     pub fn shipped_index(&self) -> LogIndex {
         self.shipped
     }
 
     /// The segment of an id.
-    pub fn get(&self, id: SegmentId) -> Option<&Arc<Segment>> {
+    pub fn get(&self, id: SegmentId) -> Option<&Arc<RegisteredSegment>> {
         self.by_id.get(&id)
     }
 
@@ -91,7 +91,7 @@ impl Segments {
     }
 
     /// All of them, in the order of their registration.
-    pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Arc<Segment>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Arc<RegisteredSegment>)> {
         self.by_id.iter().map(|(id, segment)| (*id, segment))
     }
 
@@ -116,7 +116,7 @@ impl Segments {
         self.next = SegmentId(id.0 + 1);
         self.shipped = segment.last;
         self.by_key.insert(key.clone(), id);
-        let registered = Segment {
+        let registered = RegisteredSegment {
             incarnation: segment.incarnation,
             first: segment.first,
             last: segment.last,
@@ -131,15 +131,15 @@ impl Segments {
     }
 }
 
-impl From<StoredSegments> for Segments {
+impl From<StoredSegments> for RegisteredSegments {
     fn from(StoredSegments { by_id, next, shipped }: StoredSegments) -> Self {
         let by_key = by_id.iter().map(|(id, segment)| (segment.key.clone(), *id)).collect();
         Self { by_id, by_key, next, shipped }
     }
 }
 
-impl From<Segments> for StoredSegments {
-    fn from(Segments { by_id, next, shipped, .. }: Segments) -> Self {
+impl From<RegisteredSegments> for StoredSegments {
+    fn from(RegisteredSegments { by_id, next, shipped, .. }: RegisteredSegments) -> Self {
         Self { by_id, next, shipped }
     }
 }

@@ -10,12 +10,12 @@ use chronik_format::span::{ByteSpan, OffsetSpan};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::apply::Refusal;
+use super::apply::CommandRefusal;
 use super::command::{
     Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
-    Producer, RegisterResult, RegisterSegment, SegmentRun, Unreadable,
+    ProducerStamp, RegisterResult, RegisterSegment, ScannedRun, SegmentRun,
 };
-use super::partition::Indexed;
+use super::partition::IndexStatus;
 use super::pending::PendingRuns;
 use super::topic_config::{ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
@@ -97,7 +97,7 @@ fn shipped() -> LaneState {
     state
 }
 
-fn apply(state: &mut LaneState, commands: &[Command]) -> Result<(), Refusal> {
+fn apply(state: &mut LaneState, commands: &[Command]) -> Result<(), CommandRefusal> {
     let index = state.applied + 1;
     state.apply_frame(index, commands).into_iter().collect()
 }
@@ -106,9 +106,9 @@ fn apply(state: &mut LaneState, commands: &[Command]) -> Result<(), Refusal> {
 fn a_taken_name_is_refused_until_its_topic_is_deleted() {
     let mut state = LaneState::new(Incarnation(1));
     apply(&mut state, &[create(1, "a", 1)]).unwrap();
-    assert_eq!(apply(&mut state, &[create(2, "a", 1)]), Err(Refusal::TopicExists));
+    assert_eq!(apply(&mut state, &[create(2, "a", 1)]), Err(CommandRefusal::TopicExists));
     apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 0 })]).unwrap();
-    assert_eq!(apply(&mut state, &[append(1, 0, 0, 1)]), Err(Refusal::UnknownTopic));
+    assert_eq!(apply(&mut state, &[append(1, 0, 0, 1)]), Err(CommandRefusal::UnknownTopic));
     apply(&mut state, &[create(2, "a", 1)]).unwrap();
     assert_eq!(state.topic_named("a").unwrap().id, topic(2));
 }
@@ -117,8 +117,11 @@ fn a_taken_name_is_refused_until_its_topic_is_deleted() {
 fn an_append_below_the_end_is_refused_and_one_above_it_stands() {
     let mut state = LaneState::new(Incarnation(1));
     apply(&mut state, &[create(1, "a", 2), append(1, 1, 0, 5)]).unwrap();
-    assert_eq!(apply(&mut state, &[append(1, 1, 4, 1)]), Err(Refusal::BelowEnd { base_offset: 4, next_offset: 5 }));
-    assert_eq!(apply(&mut state, &[append(1, 2, 0, 1)]), Err(Refusal::UnknownPartition));
+    assert_eq!(
+        apply(&mut state, &[append(1, 1, 4, 1)]),
+        Err(CommandRefusal::BelowEnd { base_offset: 4, next_offset: 5 })
+    );
+    assert_eq!(apply(&mut state, &[append(1, 2, 0, 1)]), Err(CommandRefusal::UnknownPartition));
     apply(&mut state, &[append(1, 1, 7, 1)]).unwrap();
     assert_eq!(state.topics[&topic(1)].partitions[1].next_offset, 8);
 }
@@ -143,8 +146,8 @@ fn a_segment_is_accepted_only_where_the_last_one_ended() {
         let mut copy = state.clone();
         let refused = apply(&mut copy, &[Command::RegisterSegment(segment)]);
         let expected = match why {
-            "too old" => Refusal::SegmentTooOld,
-            _ => Refusal::SegmentOutOfPlace,
+            "too old" => CommandRefusal::SegmentTooOld,
+            _ => CommandRefusal::SegmentOutOfPlace,
         };
         assert_eq!(refused, Err(expected), "{why}");
         assert_eq!(copy.topics, state.topics, "{why}: nothing of it is taken in");
@@ -169,7 +172,7 @@ fn the_first_valid_archive_of_a_run_wins_and_a_repeated_one_changes_nothing() {
     let winner = result("r1", "archive-1", "segment-1-2", 0, 9);
     apply(&mut state, &[Command::RegisterResult(winner.clone())]).unwrap();
     let run = &state.topics[&topic(1)].partitions[0].runs[0];
-    assert_eq!(run.indexed, Indexed::Archive("archive-1".into()));
+    assert_eq!(run.indexed, IndexStatus::Archive("archive-1".into()));
     let once = state.clone();
     apply(&mut state, &[Command::RegisterResult(winner)]).unwrap();
     assert_eq!((&state.topics, &state.tombstones), (&once.topics, &once.tombstones));
@@ -199,7 +202,7 @@ fn an_archive_that_does_not_fit_is_tombstoned() {
 #[test]
 fn a_run_given_up_is_not_pending_and_may_still_get_an_archive() {
     let mut state = shipped();
-    let run = Unreadable { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
+    let run = ScannedRun { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
     apply(&mut state, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
     assert_eq!((state.topics[&topic(1)].partitions[0].archived_to(), state.pending.iter().next()), (0, None));
     apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
@@ -230,7 +233,7 @@ fn a_deleted_topic_lets_go_of_its_archives() {
     let tombstone = state.tombstones["archive"];
     assert_eq!((tombstone.index, tombstone.at), (state.applied, 7));
     apply(&mut state, &[Command::RegisterResult(result("r2", "late", "segment-1-2", 0, 9))]).unwrap_err();
-    assert!(state.tombstones.contains_key("late"), "nobody needs an archive of a topic that is gone");
+    assert!(state.tombstones.contains_key("late"), "an archive of a topic that is gone is not needed");
 }
 
 #[test]
@@ -254,9 +257,9 @@ fn settings_that_have_no_effect_are_refused() {
 }
 
 fn every_command() -> Vec<Command> {
-    let unreadable = Unreadable { segment: "s".into(), partition: 1, first: 2, reason: "because".into() };
+    let unreadable = ScannedRun { segment: "s".into(), partition: 1, first: 2, reason: "because".into() };
     let result = RegisterResult { unreadable: vec![unreadable.clone()], ..result("r", "a", "s", 0, 9) };
-    let producer = Some(Producer { id: 7, epoch: 8, base_sequence: i32::MAX });
+    let producer = Some(ProducerStamp { id: 7, epoch: 8, base_sequence: i32::MAX });
     let place =
         Append { topic: topic(1), partition: 2, base_offset: 3, last_offset: 6, position: 0, length: 100, producer };
     vec![

@@ -6,13 +6,13 @@ use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
-use super::partition::Partition;
-use super::segments::Archive;
+use super::partition::PartitionState;
+use super::segments::LiveArchive;
 use super::topic_config::TopicConfig;
 
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Topic {
+pub struct TopicState {
     /// Its identity; never used again.
     pub id: TopicId,
     /// Its name, unique among the living.
@@ -23,22 +23,22 @@ pub struct Topic {
     pub index_epoch: u32,
     /// By number.
     #[serde(deserialize_with = "super::decode::vector")]
-    pub partitions: Vector<Arc<Partition>>,
+    pub partitions: Vector<Arc<PartitionState>>,
     /// Live archives, by object name.
     #[serde(deserialize_with = "super::decode::map")]
-    pub archives: OrdMap<Arc<str>, Arc<Archive>>,
+    pub archives: OrdMap<Arc<str>, Arc<LiveArchive>>,
     /// The index of the last command that changed what readers of the catalog see of it.
     pub changed: LogIndex,
 }
 
-impl Topic {
+impl TopicState {
     /// The partition of a number.
-    pub fn partition(&self, number: PartitionId) -> Option<&Arc<Partition>> {
+    pub fn partition(&self, number: PartitionId) -> Option<&Arc<PartitionState>> {
         self.partitions.get(usize::try_from(number).ok()?)
     }
 
     /// The partition of a number, to be changed.
-    pub fn partition_mut(&mut self, number: PartitionId) -> Option<&mut Partition> {
+    pub fn partition_mut(&mut self, number: PartitionId) -> Option<&mut PartitionState> {
         self.partitions.get_mut(usize::try_from(number).ok()?).map(Arc::make_mut)
     }
 }

@@ -147,7 +147,7 @@ fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// What is repeated to whoever gave it.
+/// A given value as error messages repeat it.
 fn shown(given: &str) -> String {
     match given.len() {
         ..=SHOWN_BYTES => given.into(),

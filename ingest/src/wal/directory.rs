@@ -5,13 +5,13 @@ use super::error::WalError;
 use super::header::FileName;
 use crate::disk::{Disk, DiskFile};
 
-/// The log's directory. Changes to it are durable after [`Directory::sync`].
-pub(super) struct Directory {
+/// The log's directory. Changes to it are durable after [`WalDirectory::sync`].
+pub(super) struct WalDirectory {
     pub disk: Arc<dyn Disk>,
     pub path: PathBuf,
 }
 
-impl Directory {
+impl WalDirectory {
     pub(super) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, WalError> {
         disk.create_directory(&path).map_err(WalError::io("create", &path))?;
         Ok(Self { disk, path })

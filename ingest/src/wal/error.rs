@@ -35,7 +35,7 @@ pub enum WalError {
         /// The last index that is known to have been durable.
         durable: LogIndex,
         /// What is wrong with it.
-        damage: Damage,
+        damage: FrameDamage,
     },
     /// The log begins behind the checkpoint that it should be replayed upon, or behind what was shipped.
     #[error(
@@ -119,7 +119,7 @@ pub enum WalError {
         /// The frame's.
         found: LogIndex,
     },
-    /// A frame that no reader would take, and for which no room was reserved; a fault of the caller.
+    /// A frame that no reader would take, and for which no space was reserved; a fault of the caller.
     #[error("a frame of {bytes} bytes was appended, which is larger than {max} bytes")]
     TooLarge {
         /// Its size.
@@ -155,7 +155,7 @@ fn what_lacks(end: LogIndex, reached: LogIndex, newest: Option<&Path>) -> String
 
 /// What is wrong with a frame or a file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
+pub enum FrameDamage {
     /// No header, or one whose checksum does not match.
     #[error("the file's header is damaged")]
     Header,

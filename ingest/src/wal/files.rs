@@ -8,7 +8,7 @@ use chronik_format::ids::LogIndex;
 use super::header::{FRAMES_START, FileName};
 use crate::disk::DiskFile;
 
-/// A file with durable frames. Whoever holds one may read it to its end, recycled or not.
+/// A file with durable frames. A reader that holds one may read it to its end, recycled or not.
 pub(super) struct LogFile {
     pub name: FileName,
     pub sequence: u64,
@@ -55,11 +55,11 @@ impl LogFile {
 
 /// The files that hold durable frames, by sequence, which is also their order by index.
 #[derive(Default)]
-pub(super) struct Files {
+pub(super) struct WalFiles {
     files: RwLock<BTreeMap<u64, Arc<LogFile>>>,
 }
 
-impl Files {
+impl WalFiles {
     pub(super) fn new(files: Vec<LogFile>) -> Self {
         Self { files: RwLock::new(files.into_iter().map(|file| (file.sequence, Arc::new(file))).collect()) }
     }

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use chronik_format::ids::{Incarnation, LogIndex};
 
-use super::error::Damage;
+use super::error::FrameDamage;
 use crate::log::Frame;
 
 /// A frame's bytes before its commands.
@@ -64,14 +64,14 @@ pub(super) struct FrameHeader {
 }
 
 impl FrameHeader {
-    pub(super) fn parse(bytes: [u8; FRAME_HEADER_BYTES]) -> Result<Self, Damage> {
+    pub(super) fn parse(bytes: [u8; FRAME_HEADER_BYTES]) -> Result<Self, FrameDamage> {
         if bytes[..4] != FRAME_MAGIC {
-            return Err(Damage::Magic);
+            return Err(FrameDamage::Magic);
         }
         let header = Self { bytes };
         let (length, commands_end) = (header.length() as usize, header.commands_end() as usize);
         if length > FRAME_BYTES_MAX || commands_end > length || commands_end < FRAME_HEADER_BYTES {
-            return Err(Damage::Length);
+            return Err(FrameDamage::Length);
         }
         Ok(header)
     }
@@ -106,10 +106,10 @@ impl FrameHeader {
     }
 
     /// The frame, if `body` (all behind the fixed part) belongs to it in a file with this salt.
-    pub(super) fn with_body(&self, body: Bytes, salt: u32) -> Result<Frame, Damage> {
+    pub(super) fn with_body(&self, body: Bytes, salt: u32) -> Result<Frame, FrameDamage> {
         let crc = crc32c::crc32c_append(salt, &self.bytes[CHECKED_FROM..]);
         if crc32c::crc32c_append(crc, &body) != self.crc() {
-            return Err(Damage::Checksum);
+            return Err(FrameDamage::Checksum);
         }
         let commands = body.slice(..self.commands_end() as usize - FRAME_HEADER_BYTES);
         let batches = body.slice(commands.len()..);
@@ -150,7 +150,7 @@ mod tests {
             prop_assert_eq!(read.batches.concat(), frame.batches.concat());
             prop_assert_eq!(Frame { batches: frame.batches.clone(), ..read }, frame);
             if other != salt {
-                prop_assert_eq!(header.with_body(body.into(), other), Err(Damage::Checksum));
+                prop_assert_eq!(header.with_body(body.into(), other), Err(FrameDamage::Checksum));
             }
         }
     }
@@ -170,7 +170,7 @@ mod tests {
         for (at, value) in [(8, FRAME_BYTES_MAX as u32 + 1), (8, 47), (12, 47), (12, 49)] {
             let mut bytes = good;
             bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            assert_eq!(FrameHeader::parse(bytes).unwrap_err(), Damage::Length);
+            assert_eq!(FrameHeader::parse(bytes).unwrap_err(), FrameDamage::Length);
         }
     }
 }

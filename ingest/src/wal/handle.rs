@@ -6,40 +6,40 @@ use chronik_format::ids::LogIndex;
 use tokio::sync::Notify;
 
 use super::WalOptions;
-use super::directory::Directory;
+use super::directory::WalDirectory;
 use super::error::WalError;
-use super::files::{Files, LogFile};
+use super::files::{LogFile, WalFiles};
 use super::frame::FRAME_BYTES_MAX;
 use super::header::FileName;
-use super::mark::Mark;
-use super::space::{Place, Room, Spare};
-use crate::log::{Frame, NoRoom, Purpose};
+use super::mark::LogMark;
+use super::space::{FrameTarget, LogSpace, SpareFile};
+use crate::log::{Frame, FramePurpose, NoSpace};
 
 /// What handle, writer and readers have in common.
-pub(super) struct Shared {
-    pub directory: Directory,
+pub(super) struct WalShared {
+    pub directory: WalDirectory,
     pub options: WalOptions,
-    pub files: Files,
-    queue: Mutex<Queue>,
+    pub files: WalFiles,
+    queue: Mutex<WriteQueue>,
     wake: Condvar,
     /// A file may have to be allocated.
     wanting: Condvar,
-    /// There may be room for what found none, or there will be none.
+    /// There may be space for what found none, or there will be none.
     decided: Notify,
     /// Written with what is durable, also by others than the writer. Taken before the queue, never after it.
-    mark: Mutex<Mark>,
+    mark: Mutex<LogMark>,
     /// There is something to mark.
     unmarked: Condvar,
 }
 
 /// What waits for the writer's thread. The lock is never held over an operation of the disk.
-pub(super) struct Queue {
-    pub room: Room,
+pub(super) struct WriteQueue {
+    pub room: LogSpace,
     /// Why the file was not allocated that a frame waited for.
-    refusal: Option<NoRoom>,
+    refusal: Option<NoSpace>,
     pub fsyncs: u64,
     pub last_fsync: Duration,
-    frames: Vec<Queued>,
+    frames: Vec<QueuedFrame>,
     /// Bytes of the frames that are queued or being written.
     bytes: u64,
     recycle: Option<LogIndex>,
@@ -50,7 +50,7 @@ pub(super) struct Queue {
     stage: Stage,
     /// The last file that was wanted could not be allocated.
     is_disk_full: bool,
-    /// Somebody closed the log and waits for its end.
+    /// The owner closed the log and waits for its end.
     closed: bool,
 }
 
@@ -63,24 +63,30 @@ enum Stage {
     Over,
 }
 
-pub(super) struct Queued {
+pub(super) struct QueuedFrame {
     pub frame: Frame,
-    pub place: Place,
+    pub place: FrameTarget,
 }
 
 /// What the writer takes from the queue in one go.
 #[derive(Default)]
-pub(super) struct Work {
-    pub frames: Vec<Queued>,
+pub(super) struct QueuedWork {
+    pub frames: Vec<QueuedFrame>,
     /// The bytes of these frames.
     pub bytes: u64,
     pub recycle: Option<LogIndex>,
 }
 
-impl Shared {
-    pub(super) fn new(directory: Directory, options: WalOptions, files: Vec<LogFile>, room: Room, mark: Mark) -> Self {
+impl WalShared {
+    pub(super) fn new(
+        directory: WalDirectory,
+        options: WalOptions,
+        files: Vec<LogFile>,
+        room: LogSpace,
+        mark: LogMark,
+    ) -> Self {
         let durable = mark.reached().end;
-        let queue = Queue {
+        let queue = WriteQueue {
             room,
             refusal: None,
             fsyncs: 0,
@@ -97,7 +103,7 @@ impl Shared {
         Self {
             directory,
             options,
-            files: Files::new(files),
+            files: WalFiles::new(files),
             queue: Mutex::new(queue),
             wake: Condvar::new(),
             wanting: Condvar::new(),
@@ -107,21 +113,21 @@ impl Shared {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, WriteQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for work; None once the log is closing and nothing is left.
-    pub(super) fn wait(&self) -> Option<Work> {
-        let idle = |queue: &mut Queue| !queue.has_work() && queue.stage == Stage::Open;
+    pub(super) fn wait(&self) -> Option<QueuedWork> {
+        let idle = |queue: &mut WriteQueue| !queue.has_work() && queue.stage == Stage::Open;
         let mut queue = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         queue.has_work().then(|| queue.take())
     }
 
-    /// Waits until something may have made room, or a moment; false once the log is closing.
+    /// Waits until something may have freed space, or a moment; false once the log is closing.
     pub(super) fn wait_for_room(&self) -> bool {
         let moment = Duration::from_millis(100);
-        let idle = |queue: &mut Queue| queue.recycle.is_none() && queue.stage == Stage::Open;
+        let idle = |queue: &mut WriteQueue| queue.recycle.is_none() && queue.stage == Stage::Open;
         let waited = self.wake.wait_timeout_while(self.lock(), moment, idle);
         waited.unwrap_or_else(PoisonError::into_inner).0.stage == Stage::Open
     }
@@ -162,7 +168,7 @@ impl Shared {
     pub(super) fn mark_behind(&self) {
         let wait = self.options.mark_after;
         loop {
-            let nothing = |queue: &mut Queue| queue.stage == Stage::Open && queue.durable == queue.marked;
+            let nothing = |queue: &mut WriteQueue| queue.stage == Stage::Open && queue.durable == queue.marked;
             let waited = self.unmarked.wait_while(self.lock(), nothing);
             let queue = waited.unwrap_or_else(PoisonError::into_inner);
             let waited = self.unmarked.wait_timeout_while(queue, wait, |queue| queue.stage == Stage::Open);
@@ -178,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// Frames of a [`Work`] were written.
+    /// Frames of a [`QueuedWork`] were written.
     pub(super) fn done(&self, bytes: u64) {
         self.lock().bytes -= bytes;
     }
@@ -201,17 +207,17 @@ impl Shared {
         self.decided.notify_one();
     }
 
-    /// A file is spare from now on. Gives back one that is not needed any more.
-    pub(super) fn add(&self, spare: Spare) -> Option<Spare> {
+    /// A file is spare from now on. Returns one that is not needed any more.
+    pub(super) fn add(&self, spare: SpareFile) -> Option<SpareFile> {
         let outgrown = self.lock().room.add(spare);
         self.decided.notify_one();
         outgrown
     }
 
-    /// Allocates the files that frames wait for, and keeps some ahead for as long as the log is open, so that neither the
-    /// lane nor the writer waits for one. A full disk is not an error here: what waits for a file is told.
+    /// Allocates the files that frames wait for, and keeps some ahead for as long as the log is open, so that neither
+    /// the lane nor the writer waits for one. A full disk is not an error here: what waits for a file gets the reason.
     pub(super) fn allocate_ahead(&self) {
-        let content = |queue: &mut Queue| queue.stage == Stage::Open && queue.room.next_file().is_none();
+        let content = |queue: &mut WriteQueue| queue.stage == Stage::Open && queue.room.next_file().is_none();
         loop {
             let waited = self.wanting.wait_while(self.lock(), content);
             let queue = waited.unwrap_or_else(PoisonError::into_inner);
@@ -232,8 +238,8 @@ impl Shared {
                 if std::mem::take(&mut self.lock().is_disk_full) {
                     tracing::info!("files can be allocated in {} again", self.directory.path.display());
                 }
-                let outgrown = self.add(Spare { number, file, allocated: bytes, former_salt: None });
-                if let Some(Spare { number, .. }) = outgrown
+                let outgrown = self.add(SpareFile { number, file, allocated: bytes, former_salt: None });
+                if let Some(SpareFile { number, .. }) = outgrown
                     && let Err(error) = self.directory.remove(FileName::Spare { number })
                 {
                     tracing::warn!(%error, "a spare file stays until the next start");
@@ -250,7 +256,7 @@ impl Shared {
                 }
                 queue.room.refuse(bytes);
                 if queue.room.give_up() {
-                    queue.refusal = Some(NoRoom::Disk { bytes, directory: self.directory.path.clone(), source });
+                    queue.refusal = Some(NoSpace::Disk { bytes, directory: self.directory.path.clone(), source });
                     self.decided.notify_one();
                 }
             }
@@ -258,15 +264,15 @@ impl Shared {
     }
 }
 
-impl Queue {
+impl WriteQueue {
     pub(super) fn has_work(&self) -> bool {
         !self.frames.is_empty() || self.recycle.is_some()
     }
 
-    fn take(&mut self) -> Work {
+    fn take(&mut self) -> QueuedWork {
         let frames = std::mem::take(&mut self.frames);
         let bytes = frames.iter().map(|queued| queued.frame.length()).sum();
-        Work { frames, bytes, recycle: self.recycle.take() }
+        QueuedWork { frames, bytes, recycle: self.recycle.take() }
     }
 
     pub(super) fn take_recycle(&mut self) -> Option<LogIndex> {
@@ -294,45 +300,45 @@ pub struct WalStats {
     pub queued: u64,
     /// Syncs of frames since the start.
     pub fsyncs: u64,
-    /// How long the last of them took; each is in its [`Written`](super::Written).
+    /// How long the last of them took; each is in its [`WrittenFrames`](super::WrittenFrames).
     pub last_fsync: Duration,
 }
 
 /// The lane's side of a started log. Dropping it closes the log without waiting.
 pub struct WalHandle {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<WalShared>,
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
 impl WalHandle {
     /// Whether a frame of `bytes` ([`Frame::length`]) may be appended. Reservations add up until the next append, which
-    /// uses them up: batches that go into one frame may be reserved one by one. Never touches the disk: files are allocated
-    /// by a thread of their own, ahead of what comes. Where that one fell behind, was refused the last time, or has to
-    /// allocate one for a frame that is larger than a file, this is [`NoRoom::Allocating`], and [`Self::decided`] says
-    /// what came of it.
-    pub fn reserve(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
+    /// uses them up: batches that go into one frame may be reserved one by one. Never touches the disk: files are
+    /// allocated by a thread of their own, ahead of what comes. Where that one fell behind, was refused the last time,
+    /// or has to allocate one for a frame that is larger than a file, this is [`NoSpace::Allocating`], and
+    /// [`Self::decided`] says what came of it.
+    pub fn reserve(&self, bytes: u64, purpose: FramePurpose) -> Result<(), NoSpace> {
         let mut queue = self.shared.lock();
         let (frame, max) = (queue.room.reserved() + bytes, FRAME_BYTES_MAX as u64);
         if frame > max {
-            return Err(NoRoom::Frame { bytes: frame, max });
+            return Err(NoSpace::Frame { bytes: frame, max });
         }
         if queue.stage != Stage::Open {
-            return Err(NoRoom::Closed);
+            return Err(NoSpace::Closed);
         }
-        if purpose == Purpose::Append && queue.bytes + bytes > self.shared.options.queue_bytes {
-            return Err(NoRoom::Queue { bytes: queue.bytes });
+        if purpose == FramePurpose::Append && queue.bytes + bytes > self.shared.options.queue_bytes {
+            return Err(NoSpace::Queue { bytes: queue.bytes });
         }
         let reserved = queue.room.reserve(bytes, purpose);
-        if matches!(reserved, Err(NoRoom::Allocating { .. })) {
+        if matches!(reserved, Err(NoSpace::Allocating { .. })) {
             queue.refusal = None;
             self.shared.wanting.notify_one();
         }
         reserved
     }
 
-    /// Waits until there may be room for what found none; fails if the file could not be allocated. May be dropped and
+    /// Waits until there may be space for what found none; fails if the file could not be allocated. May be dropped and
     /// asked again.
-    pub async fn decided(&self) -> Result<(), NoRoom> {
+    pub async fn decided(&self) -> Result<(), NoSpace> {
         self.shared.decided.notified().await;
         self.shared.lock().refusal.take().map_or(Ok(()), Err)
     }
@@ -342,9 +348,9 @@ impl WalHandle {
         let mut queue = self.shared.lock();
         if queue.stage == Stage::Open {
             let place = queue.room.place(frame.length());
-            let opens_file = !matches!(place, Place::Tail);
+            let opens_file = !matches!(place, FrameTarget::OpenFile);
             queue.bytes += frame.length();
-            queue.frames.push(Queued { frame, place });
+            queue.frames.push(QueuedFrame { frame, place });
             drop(queue);
             self.shared.wake.notify_one();
             if opens_file {
@@ -353,8 +359,8 @@ impl WalHandle {
         }
     }
 
-    /// Gives back files that end at or before `up_to`. The newest file stays; what somebody is reading is only
-    /// deleted when he has finished.
+    /// Recycles files that end at or before `up_to`. The newest file stays; one that is being read is only deleted
+    /// when its readers have finished.
     pub fn recycle(&self, up_to: LogIndex) {
         let mut queue = self.shared.lock();
         queue.recycle = queue.recycle.max(Some(up_to));

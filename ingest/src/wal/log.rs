@@ -5,15 +5,15 @@ use std::sync::Arc;
 use chronik_format::ids::LogIndex;
 use tokio::sync::mpsc;
 
-use super::{Frames, OpenWal, WalError, WalHandle, WalReader, Written};
-use crate::log::{Frame, FrameError, Log, LogEvent, LogFrames, LogReader, NoRoom, Purpose, SharedLogReader};
+use super::{OpenWal, WalError, WalFrames, WalHandle, WalReader, WrittenFrames};
+use crate::log::{Frame, FrameError, FramePurpose, Log, LogEvent, LogFrames, LogReader, NoSpace, SharedLogReader};
 
 /// A log that is being written.
 pub struct WalLog {
     handle: WalHandle,
     reader: WalReader,
-    written: mpsc::UnboundedReceiver<Result<Written, WalError>>,
-    /// Something found no room until a file is allocated, and was not told what came of that.
+    written: mpsc::UnboundedReceiver<Result<WrittenFrames, WalError>>,
+    /// Something found no space until a file is allocated, and has not been answered since.
     allocating: bool,
 }
 
@@ -29,9 +29,9 @@ impl OpenWal {
 impl Log for WalLog {
     type Error = WalError;
 
-    fn reserve(&mut self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
+    fn reserve(&mut self, bytes: u64, purpose: FramePurpose) -> Result<(), NoSpace> {
         let reserved = self.handle.reserve(bytes, purpose);
-        self.allocating |= matches!(reserved, Err(NoRoom::Allocating { .. }));
+        self.allocating |= matches!(reserved, Err(NoSpace::Allocating { .. }));
         reserved
     }
 
@@ -43,11 +43,11 @@ impl Log for WalLog {
         tokio::select! {
             biased;
             written = self.written.recv() => {
-                Some(written?.map(|Written { places, fsync, .. }| LogEvent::Committed { places, fsync }))
+                Some(written?.map(|WrittenFrames { places, fsync, .. }| LogEvent::Committed { places, fsync }))
             }
             decided = self.handle.decided(), if self.allocating => {
                 self.allocating = false;
-                Some(Ok(LogEvent::Room(decided)))
+                Some(Ok(LogEvent::Space(decided)))
             }
         }
     }
@@ -74,7 +74,7 @@ impl LogReader for WalReader {
     }
 }
 
-impl LogFrames for Frames {
+impl LogFrames for WalFrames {
     fn next_frame(&mut self) -> Option<Result<Frame, FrameError>> {
         Some(self.next()?.map_err(FrameError::from))
     }

@@ -2,7 +2,7 @@
 //! which the log's own files can't tell.
 //!
 //! Two blocks of [`BLOCK_BYTES`], each a [head](PlaceHead), written in turn, so that a write that was cut off leaves
-//! the other. The head's fields are base, sequence and end, as [`Reached`] says. The mark is written when a file is
+//! the other. The head's fields are base, sequence and end, as [`MarkedEnd`] says. The mark is written when a file is
 //! begun, when the log is opened, and when it is closed; and for frames, a while after they became durable, by a thread
 //! of its own.
 
@@ -22,7 +22,7 @@ const MAGIC: [u8; 8] = *b"ChronikM";
 
 /// What was durable when it was written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reached {
+pub(super) struct MarkedEnd {
     /// The log continues from here: its first frame is the next one.
     pub base: LogIndex,
     /// The newest file that may hold acknowledged frames; 0 if none was begun.
@@ -32,7 +32,7 @@ pub(super) struct Reached {
 }
 
 /// The open mark of a log.
-pub(super) struct Mark {
+pub(super) struct LogMark {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     /// As last written.
@@ -42,13 +42,13 @@ pub(super) struct Mark {
     block: u64,
 }
 
-impl From<[u64; 3]> for Reached {
+impl From<[u64; 3]> for MarkedEnd {
     fn from([base, sequence, end]: [u64; 3]) -> Self {
         Self { base, sequence, end }
     }
 }
 
-impl Mark {
+impl LogMark {
     /// Writes the mark of a log without files that continues from `base`. One of a start that was cut off is replaced.
     pub(super) fn create(disk: &dyn Disk, options: &WalOptions, base: LogIndex) -> Result<(), WalError> {
         let path = options.mark.clone();
@@ -95,7 +95,7 @@ impl Mark {
         Ok(mark)
     }
 
-    pub(super) fn reached(&self) -> Reached {
+    pub(super) fn reached(&self) -> MarkedEnd {
         self.head.fields.into()
     }
 
@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn the_newest_whole_block_counts_and_one_that_is_cut_off_leaves_the_other() {
         let (disk, options) = (MemoryDisk::default(), options());
-        Mark::create(&disk, &options, 7).unwrap();
+        LogMark::create(&disk, &options, 7).unwrap();
         for (sequence, end) in [(1, 7), (2, 20), (3, 30), (2, 30), (4, 30)] {
-            let before = Mark::open(&disk, &options).unwrap().reached();
-            let mut mark = Mark::open(&disk, &options).unwrap();
+            let before = LogMark::open(&disk, &options).unwrap().reached();
+            let mut mark = LogMark::open(&disk, &options).unwrap();
             mark.reach(sequence, end).unwrap();
-            let after = Reached { base: 7, sequence, end };
-            assert_eq!(Mark::open(&disk, &options).unwrap().reached(), after);
+            let after = MarkedEnd { base: 7, sequence, end };
+            assert_eq!(LogMark::open(&disk, &options).unwrap().reached(), after);
             // The next write is cut off anywhere.
             let bytes = disk.bytes(&options.mark).unwrap();
             for cut in [0, 30, 55] {
@@ -144,7 +144,7 @@ mod tests {
                 torn[block + cut] ^= 1;
                 let disk = disk.crash(0);
                 disk.put(&options.mark, torn);
-                assert_eq!(Mark::open(&disk, &options).unwrap().reached(), after, "not {before:?}");
+                assert_eq!(LogMark::open(&disk, &options).unwrap().reached(), after, "not {before:?}");
             }
         }
     }

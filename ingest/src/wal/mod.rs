@@ -1,14 +1,14 @@
 //! The write-ahead log of one lane: its frames, in order, in local files.
 //!
-//! The lane [reserves](WalHandle::reserve) room and [appends](WalHandle::append); one thread writes everything that
+//! The lane [reserves](WalHandle::reserve) space and [appends](WalHandle::append); one thread writes everything that
 //! queued up meanwhile with one vectored write and one sync, reports it, and goes on at once. Reports come in order,
 //! and a frame is in none before it is durable. Files are allocated ahead and used again, so a full disk shows as
 //! back-pressure before a frame is taken, never as a failed write.
 //!
 //! Before a file's header is written, every frame in the files before it is durable; before its first frame is
-//! written, the header is, and a mark outside of the log's directory names the file. So after a power cut only the newest
-//! file can be torn. [`open`] cuts it there, and refuses everything that no power cut leaves behind, a log without its
-//! end among it: within a second, the mark says of every frame that it was durable.
+//! written, the header is, and a mark outside of the log's directory names the file. So after a power cut only the
+//! newest file can be torn. [`open`] cuts it there, and refuses everything that no power cut leaves behind, a log
+//! without its end among it: within a second, the mark says of every frame that it was durable.
 //!
 //! What can be read need not be on disk: after a failed sync the system may hold pages as clean that it never wrote.
 //! So [`open`] writes whatever is not known to have been durable anew, into a file of its own, before it is trusted.
@@ -37,26 +37,26 @@ use std::time::Duration;
 
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 
-pub use error::{Damage, WalError};
+pub use error::{FrameDamage, WalError};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 pub use handle::{WalHandle, WalStats};
 pub use log::WalLog;
-pub use reader::{Frames, WalReader};
-pub use recovery::TornTail;
+pub use reader::{WalFrames, WalReader};
+pub use recovery::TornEnd;
 pub use scan::wal_scan;
 pub use writer::WalWriter;
 
 use crate::disk::Disk;
 use crate::log::{Frame, FramePlace};
-use directory::Directory;
-use handle::Shared;
+use directory::WalDirectory;
+use handle::WalShared;
 use header::FRAMES_START;
-use mark::Mark;
-use space::Room;
+use mark::LogMark;
+use space::LogSpace;
 
 /// What one sync made durable.
 #[derive(Clone, Debug)]
-pub struct Written {
+pub struct WrittenFrames {
     /// The last durable index.
     pub durable: LogIndex,
     /// Where each frame lies that became durable, in order.
@@ -80,7 +80,7 @@ pub struct WalOptions {
     pub file_bytes: u64,
     /// The most that all files together take, at least three files. Bookkeeping may exceed it by one.
     pub max_bytes: u64,
-    /// The most that waits in memory to be written, before appends find no room.
+    /// The most that waits in memory to be written, before appends find no space.
     pub queue_bytes: u64,
     /// How long after a sync the mark says at the latest that its frames are durable; it is not written more often.
     pub mark_after: Duration,
@@ -117,9 +117,9 @@ impl WalOptions {
     }
 }
 
-/// What is known to have been durable by other means: a bad frame at or below either is damage, not a torn tail.
+/// What is known to have been durable by other means: a bad frame at or below either is damage, not a torn end.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Floor {
+pub struct DurableFloor {
     /// The index of the newest local checkpoint, upon which the log is replayed; 0 if there is none.
     pub checkpoint: LogIndex,
     /// The last index in a registered segment; 0 if there is none.
@@ -135,29 +135,30 @@ pub struct OpenWal {
     /// The last good frame; where the log begins if it has none.
     pub last: LogIndex,
     /// What was cut off, if a write was under way when the log was last left.
-    pub torn: Option<TornTail>,
+    pub torn: Option<TornEnd>,
 }
 
-/// Begins a log without frames that continues from `base`. What a start that was cut off before left of one is replaced.
+/// Begins a log without frames that continues from `base`. What a start that was cut off before left of one is
+/// replaced.
 pub fn create(disk: &dyn Disk, options: &WalOptions, base: LogIndex) -> Result<(), WalError> {
     disk.create_directory(&options.directory).map_err(WalError::io("create", &options.directory))?;
-    Mark::create(disk, options, base)
+    LogMark::create(disk, options, base)
 }
 
-/// Opens a lane's log: calls `replay` with every frame in it, in order, cuts a torn tail, and makes what remains
+/// Opens a lane's log: calls `replay` with every frame in it, in order, cuts a torn end, and makes what remains
 /// durable. Frames at or below the checkpoint may be among them. New frames go to a new file.
 pub fn open(
     disk: Arc<dyn Disk>,
     options: WalOptions,
-    floor: Floor,
+    floor: DurableFloor,
     replay: &mut dyn FnMut(Frame, FramePlace) -> Result<(), WalError>,
 ) -> Result<OpenWal, WalError> {
     options.check()?;
-    let directory = Directory::open(disk, options.directory.clone())?;
-    let mark = Mark::open(&*directory.disk, &options)?;
+    let directory = WalDirectory::open(disk, options.directory.clone())?;
+    let mark = LogMark::open(&*directory.disk, &options)?;
     let recovered = recovery::recover(&directory, &options, mark, floor, replay)?;
-    let room = Room::new(&options, recovered.spares, recovered.allocated);
-    let shared = Arc::new(Shared::new(directory, options, recovered.files, room, recovered.mark));
+    let room = LogSpace::new(&options, recovered.spares, recovered.allocated);
+    let shared = Arc::new(WalShared::new(directory, options, recovered.files, room, recovered.mark));
     Ok(OpenWal {
         writer: WalWriter::new(shared.clone(), recovered.sequence, recovered.last),
         reader: WalReader::new(shared),

@@ -2,20 +2,20 @@ use std::sync::Arc;
 
 use chronik_format::ids::LogIndex;
 
-use super::error::{Damage, WalError};
+use super::error::{FrameDamage, WalError};
 use super::files::LogFile;
-use super::handle::Shared;
-use super::scan::Scan;
+use super::handle::WalShared;
+use super::scan::FrameScan;
 use crate::log::Frame;
 
 /// Reads what is durable, beside the writer. Every read blocks on the disk.
 #[derive(Clone)]
 pub struct WalReader {
-    shared: Arc<Shared>,
+    shared: Arc<WalShared>,
 }
 
 impl WalReader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<WalShared>) -> Self {
         Self { shared }
     }
 
@@ -24,30 +24,31 @@ impl WalReader {
         self.shared.files.oldest()
     }
 
-    /// The frames from `from` to `to`, both included, verified, one in memory at a time. Ends after the first error, unless
-    /// told to [go on](Frames::go_on) behind damage; [`WalError::Absent`] where a frame was recycled or is not durable yet.
-    pub fn frames(&self, from: LogIndex, to: LogIndex) -> Frames {
-        Frames { shared: self.shared.clone(), next: from, position: None, to, open: None, failed: false }
+    /// The frames from `from` to `to`, both included, verified, one in memory at a time. Ends after the first error,
+    /// unless told to [go on](WalFrames::go_on) behind damage; [`WalError::Absent`] where a frame was recycled or is
+    /// not durable yet.
+    pub fn frames(&self, from: LogIndex, to: LogIndex) -> WalFrames {
+        WalFrames { shared: self.shared.clone(), next: from, position: None, to, open: None, failed: false }
     }
 
     /// The same, if it is known where the first one starts in its file, bytes: what lies before it is not looked at.
-    pub fn frames_at(&self, from: LogIndex, position: u64, to: LogIndex) -> Frames {
-        Frames { position: Some(position), ..self.frames(from, to) }
+    pub fn frames_at(&self, from: LogIndex, position: u64, to: LogIndex) -> WalFrames {
+        WalFrames { position: Some(position), ..self.frames(from, to) }
     }
 }
 
 /// Frames of the log in order.
-pub struct Frames {
-    shared: Arc<Shared>,
+pub struct WalFrames {
+    shared: Arc<WalShared>,
     next: LogIndex,
     /// Where that starts in its file, if no file is open yet.
     position: Option<u64>,
     to: LogIndex,
-    open: Option<(Arc<LogFile>, Scan)>,
+    open: Option<(Arc<LogFile>, FrameScan)>,
     failed: bool,
 }
 
-impl Iterator for Frames {
+impl Iterator for WalFrames {
     type Item = Result<Frame, WalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -63,7 +64,7 @@ impl Iterator for Frames {
     }
 }
 
-impl Frames {
+impl WalFrames {
     /// After damage: goes on with the next frame that is whole. False if there is none.
     pub fn go_on(&mut self) -> Result<bool, WalError> {
         let Some((file, scan)) = &mut self.open else { return Ok(false) };
@@ -81,8 +82,8 @@ impl Frames {
             _ => {
                 let file = self.shared.files.holding(index).ok_or(WalError::Absent { index })?;
                 let scan = match self.position.take() {
-                    Some(position) => Scan::at(position, file.salt, file.end()),
-                    None => Scan::new(file.salt, file.end()),
+                    Some(position) => FrameScan::at(position, file.salt, file.end()),
+                    None => FrameScan::new(file.salt, file.end()),
                 };
                 (file, scan)
             }
@@ -94,14 +95,14 @@ impl Frames {
     }
 }
 
-fn read_frame(file: &LogFile, scan: &mut Scan, index: LogIndex) -> Result<Frame, WalError> {
+fn read_frame(file: &LogFile, scan: &mut FrameScan, index: LogIndex) -> Result<Frame, WalError> {
     let found = loop {
         match scan.peek(&*file.file).map_err(WalError::io("read", &file.path))? {
             Ok(header) if header.index() < index => scan.skip(&header),
             Ok(header) if header.index() == index => {
                 break scan.take(&*file.file, &header).map_err(WalError::io("read", &file.path))?;
             }
-            Ok(_) => break Err(Damage::Index),
+            Ok(_) => break Err(FrameDamage::Index),
             Err(damage) => break Err(damage),
         }
     };

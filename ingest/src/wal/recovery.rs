@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use chronik_format::ids::{Incarnation, LogIndex};
 
-use super::directory::Directory;
-use super::error::{Damage, WalError};
+use super::directory::WalDirectory;
+use super::error::{FrameDamage, WalError};
 use super::files::LogFile;
 use super::header::{FRAMES_START, FileHeader, FileName, VERSION};
-use super::mark::{Mark, Reached};
+use super::mark::{LogMark, MarkedEnd};
 use super::renewal::{renew, spare_for};
-use super::scan::{Scan, read_header};
-use super::space::Spare;
+use super::scan::{FrameScan, read_header};
+use super::space::SpareFile;
 use super::torn_check::BadFrame;
-use super::{Floor, WalOptions};
+use super::{DurableFloor, WalOptions};
 use crate::disk::DiskFile;
 use crate::log::{Frame, FramePlace};
 
@@ -24,10 +24,11 @@ const SPARES_KEPT: usize = 2;
 /// Takes the frames of the log, in order.
 type Replay<'a> = dyn FnMut(Frame, FramePlace) -> Result<(), WalError> + 'a;
 
-/// A frame that is not whole, behind all that is known to have been durable: a write was under way when the log was last
-/// left, and was not acknowledged. Damage to what was written in the last moment, before it was marked, looks the same.
+/// A frame that is not whole, behind all that is known to have been durable: a write was under way when the log was
+/// last left, and was not acknowledged. Damage to what was written in the last moment, before it was marked, looks the
+/// same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TornTail {
+pub struct TornEnd {
     /// The file that was cut, or dropped because nothing in it was whole.
     pub file: PathBuf,
     /// Where the torn frame begins.
@@ -36,7 +37,7 @@ pub struct TornTail {
     pub index: LogIndex,
 }
 
-impl fmt::Display for TornTail {
+impl fmt::Display for TornEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, position, index } = self;
         let file = file.display();
@@ -49,17 +50,17 @@ impl fmt::Display for TornTail {
     }
 }
 
-pub(super) struct Recovered {
+pub(super) struct RecoveredLog {
     pub files: Vec<LogFile>,
-    pub mark: Mark,
+    pub mark: LogMark,
     /// The last good frame; where the log begins if it has none.
     pub last: LogIndex,
     /// The highest sequence of any file, dropped ones included.
     pub sequence: u64,
-    pub spares: Vec<Spare>,
+    pub spares: Vec<SpareFile>,
     /// Bytes of files and spares.
     pub allocated: u64,
-    pub torn: Option<TornTail>,
+    pub torn: Option<TornEnd>,
 }
 
 /// A file as it was found.
@@ -76,12 +77,12 @@ struct Found {
 /// Reads the log up to its last good frame, decides whether what follows is a torn write or damage, writes anew what is
 /// not known to be on disk, and cuts the rest. Nothing is changed before everything was read and found in order.
 pub(super) fn recover(
-    directory: &Directory,
+    directory: &WalDirectory,
     options: &WalOptions,
-    mut mark: Mark,
-    floor: Floor,
+    mut mark: LogMark,
+    floor: DurableFloor,
     replay: &mut Replay<'_>,
-) -> Result<Recovered, WalError> {
+) -> Result<RecoveredLog, WalError> {
     let reached = mark.reached();
     let names = directory.list()?;
     let mut found = Vec::new();
@@ -117,7 +118,7 @@ pub(super) fn recover(
     }
     let torn = log.torn.clone().or_else(|| {
         let file = unfinished.first()?;
-        Some(TornTail { file: file.path.clone(), position: 0, index: log.next.unwrap_or(0) })
+        Some(TornEnd { file: file.path.clone(), position: 0, index: log.next.unwrap_or(0) })
     });
 
     let (mut spares, in_spares) = keep_spares(directory, options, &names, highest)?;
@@ -143,12 +144,12 @@ pub(super) fn recover(
     files.extend(renewed);
     let in_files: u64 = files.iter().map(|file| file.allocated).sum();
     let in_spares: u64 = spares.iter().map(|spare| spare.allocated).sum();
-    Ok(Recovered { files, mark, last, sequence, spares, allocated: in_files + in_spares, torn })
+    Ok(RecoveredLog { files, mark, last, sequence, spares, allocated: in_files + in_spares, torn })
 }
 
 impl Found {
     fn open(
-        directory: &Directory,
+        directory: &WalDirectory,
         options: &WalOptions,
         name: FileName,
         incarnation: Incarnation,
@@ -177,25 +178,25 @@ impl Found {
         Ok(Self { name, sequence, path, file, length, header })
     }
 
-    /// A header is durable before the mark names its file, and before a frame follows it. So where the log's next frame follows a bad one, or any frame
-    /// does in a log that has no other file, the header is not unfinished but damaged.
-    fn check_unfinished(&self, log: &Log, options: &WalOptions, reached: Reached) -> Result<(), WalError> {
+    /// A header is durable before the mark names its file, and before a frame follows it. So where the log's next frame
+    /// follows a bad one, or any frame does in a log that has no other file, the header is not unfinished but damaged.
+    fn check_unfinished(&self, log: &Log, options: &WalOptions, reached: MarkedEnd) -> Result<(), WalError> {
         if self.sequence <= reached.sequence {
             let next = log.next.unwrap_or(0);
-            return Err(self.damaged(0, next, log.durable, Damage::Header));
+            return Err(self.damaged(0, next, log.durable, FrameDamage::Header));
         }
-        let frame = Scan::new(0, self.length).peek(&*self.file).map_err(WalError::io("read", &self.path))?;
+        let frame = FrameScan::new(0, self.length).peek(&*self.file).map_err(WalError::io("read", &self.path))?;
         match frame {
             Ok(frame)
                 if frame.incarnation() == options.incarnation && log.next.is_none_or(|next| next == frame.index()) =>
             {
-                Err(self.damaged(0, frame.index(), frame.index(), Damage::Header))
+                Err(self.damaged(0, frame.index(), frame.index(), FrameDamage::Header))
             }
             _ => Ok(()),
         }
     }
 
-    fn damaged(&self, position: u64, index: LogIndex, durable: LogIndex, damage: Damage) -> WalError {
+    fn damaged(&self, position: u64, index: LogIndex, durable: LogIndex, damage: FrameDamage) -> WalError {
         WalError::Damaged { file: self.path.clone(), position, index, durable, damage }
     }
 }
@@ -212,7 +213,7 @@ struct Log {
     /// Good frames at the newest file's end that are not known to be: the last sync may have failed. As many as were
     /// written together.
     loose: VecDeque<Loose>,
-    torn: Option<TornTail>,
+    torn: Option<TornEnd>,
 }
 
 /// A frame that waits for what says that it is on disk.
@@ -226,8 +227,8 @@ impl Log {
     fn read(
         found: Vec<Found>,
         options: &WalOptions,
-        reached: Reached,
-        floor: Floor,
+        reached: MarkedEnd,
+        floor: DurableFloor,
         replay: &mut Replay<'_>,
     ) -> Result<Self, WalError> {
         let mut log = Self {
@@ -239,12 +240,12 @@ impl Log {
             torn: None,
         };
         // Where the files read so far end, and why.
-        let mut end: Option<(u64, Damage)> = None;
+        let mut end: Option<(u64, FrameDamage)> = None;
         let mut found = found.into_iter().peekable();
         while let Some(file) = found.next() {
             let Some(header) = file.header.clone() else {
                 let next = log.next.unwrap_or(0);
-                return Err(file.damaged(0, next, next, Damage::Header));
+                return Err(file.damaged(0, next, next, FrameDamage::Header));
             };
             // Everything behind what is in a registered segment is needed, to ship it; what is behind the checkpoint is
             // needed for the state.
@@ -279,12 +280,12 @@ impl Log {
                 return Err(newest.damaged(position, next, log.durable, damage));
             }
             let torn = bad.was_begun().map_err(WalError::io("read", &newest.path))?;
-            log.torn = torn.then(|| TornTail { file: newest.path.clone(), position, index: next });
+            log.torn = torn.then(|| TornEnd { file: newest.path.clone(), position, index: next });
         }
         Ok(log)
     }
 
-    /// Takes in the good frames of one file, up to the one that the next file begins with: where frames were written
+    /// Replays the good frames of one file, up to the one that the next file begins with: where frames were written
     /// anew, both have them. Gives where and how the file ends.
     fn read_file(
         &mut self,
@@ -293,13 +294,13 @@ impl Log {
         options: &WalOptions,
         until: Option<LogIndex>,
         replay: &mut Replay<'_>,
-    ) -> Result<(u64, Damage), WalError> {
+    ) -> Result<(u64, FrameDamage), WalError> {
         let read = || WalError::io("read", &found.path);
-        let mut scan = Scan::new(header.salt, found.length);
+        let mut scan = FrameScan::new(header.salt, found.length);
         let mut next = header.first;
         let damage = loop {
             if until == Some(next) {
-                break Damage::Index;
+                break FrameDamage::Index;
             }
             let position = scan.position();
             let frame_header = match scan.peek(&*found.file).map_err(read())? {
@@ -312,7 +313,7 @@ impl Log {
             };
             // The checksum says that it was written here, in this life: no power cut gives it another index.
             if frame.index != next || frame.incarnation != options.incarnation {
-                return Err(found.damaged(position, next, frame.index, Damage::Index));
+                return Err(found.damaged(position, next, frame.index, FrameDamage::Index));
             }
             let place = FramePlace { index: next, file: found.sequence, position, length: frame.length() };
             self.loose.push_back(Loose { frame, place, position });
@@ -353,9 +354,9 @@ impl Log {
     /// Writes the loose frames into a new file, and replays them from there.
     fn renew(
         &mut self,
-        directory: &Directory,
+        directory: &WalDirectory,
         options: &WalOptions,
-        spares: &mut Vec<Spare>,
+        spares: &mut Vec<SpareFile>,
         sequence: u64,
         replay: &mut Replay<'_>,
     ) -> Result<LogFile, WalError> {
@@ -380,7 +381,7 @@ impl Log {
     }
 
     /// Cuts the newest file behind its last frame that counts, and removes files without one.
-    fn keep_durable(self, directory: &Directory) -> Result<Vec<LogFile>, WalError> {
+    fn keep_durable(self, directory: &WalDirectory) -> Result<Vec<LogFile>, WalError> {
         let mut files = Vec::new();
         let newest = self.files.len();
         for (at, (found, mut file)) in (1..).zip(self.files) {
@@ -403,15 +404,15 @@ fn cut(found: &Found, file: &mut LogFile) -> Result<(), WalError> {
     Ok(())
 }
 
-/// Opens spares of the right size, and removes the others. One whose header is newer than the log's newest file is a copy
-/// that was not finished: it goes too, since it may hold the index that comes next. Gives the highest sequence in a
-/// header as well.
+/// Opens spares of the right size, and removes the others. One whose header is newer than the log's newest file is a
+/// copy that was not finished: it goes too, since it may hold the index that comes next. Gives the highest sequence in
+/// a header as well.
 fn keep_spares(
-    directory: &Directory,
+    directory: &WalDirectory,
     options: &WalOptions,
     names: &[FileName],
     newest: u64,
-) -> Result<(Vec<Spare>, u64), WalError> {
+) -> Result<(Vec<SpareFile>, u64), WalError> {
     let mut spares = Vec::new();
     let mut highest = 0;
     for name in names {
@@ -423,7 +424,7 @@ fn keep_spares(
         let sequence = header.as_ref().map_or(0, |header| header.sequence);
         highest = highest.max(sequence);
         if allocated == options.file_bytes && sequence <= newest && spares.len() < SPARES_KEPT {
-            spares.push(Spare { number, file, allocated, former_salt: header.map(|header| header.salt) });
+            spares.push(SpareFile { number, file, allocated, former_salt: header.map(|header| header.salt) });
         } else {
             directory.remove(*name)?;
         }

@@ -5,20 +5,20 @@ use std::io::IoSlice;
 use chronik_format::ids::LogIndex;
 
 use super::WalOptions;
-use super::directory::Directory;
+use super::directory::WalDirectory;
 use super::error::WalError;
 use super::files::LogFile;
 use super::header::{FRAMES_START, FileHeader, FileName};
-use super::space::Spare;
+use super::space::SpareFile;
 use crate::disk::write_all_at;
 use crate::log::{Frame, FramePlace};
 
 /// Writes frames into a file of their own, which is part of the log once all of it is durable: it gets its name last.
 /// What stands behind the first of them in the file before is no longer part of the log from then on.
 pub(super) fn renew(
-    directory: &Directory,
+    directory: &WalDirectory,
     options: &WalOptions,
-    spare: Spare,
+    spare: SpareFile,
     sequence: u64,
     durable: LogIndex,
     frames: &[Frame],
@@ -51,7 +51,11 @@ pub(super) fn renew(
 }
 
 /// The file that `frames` are written to: a spare, or one of their own length.
-pub(super) fn spare_for(directory: &Directory, spares: &mut Vec<Spare>, frames: &[Frame]) -> Result<Spare, WalError> {
+pub(super) fn spare_for(
+    directory: &WalDirectory,
+    spares: &mut Vec<SpareFile>,
+    frames: &[Frame],
+) -> Result<SpareFile, WalError> {
     let bytes: u64 = frames.iter().map(Frame::length).sum();
     if let Some(at) = spares.iter().position(|spare| spare.room() >= bytes) {
         return Ok(spares.swap_remove(at));
@@ -60,5 +64,5 @@ pub(super) fn spare_for(directory: &Directory, spares: &mut Vec<Spare>, frames: 
     let allocated = FRAMES_START + bytes.next_multiple_of(FRAMES_START);
     let path = directory.path(FileName::Spare { number });
     let file = directory.disk.create(&path, allocated).map_err(WalError::io("preallocate", path))?;
-    Ok(Spare { number, file, allocated, former_salt: None })
+    Ok(SpareFile { number, file, allocated, former_salt: None })
 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use chronik_format::ids::LogIndex;
 
-use super::error::Damage;
+use super::error::FrameDamage;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use super::header::{FRAMES_START, FileHeader, HEADER_BYTES, VERSION};
 use crate::disk::{ReadAt, read_full_at};
@@ -14,7 +14,7 @@ use crate::log::Frame;
 const WINDOW_BYTES: u64 = 256 << 10;
 
 /// Reads the frames of one file in order, holding one of them and a window.
-pub(super) struct Scan {
+pub(super) struct FrameScan {
     salt: u32,
     position: u64,
     end: u64,
@@ -22,7 +22,7 @@ pub(super) struct Scan {
     window_start: u64,
 }
 
-impl Scan {
+impl FrameScan {
     /// From the file's first frame up to `end`.
     pub(super) fn new(salt: u32, end: u64) -> Self {
         Self::at(FRAMES_START, salt, end)
@@ -44,21 +44,21 @@ impl Scan {
     }
 
     /// The next frame's fixed part, not verified yet.
-    pub(super) fn peek(&mut self, file: &dyn ReadAt) -> io::Result<Result<FrameHeader, Damage>> {
+    pub(super) fn peek(&mut self, file: &dyn ReadAt) -> io::Result<Result<FrameHeader, FrameDamage>> {
         let mut bytes = [0; FRAME_HEADER_BYTES];
         if !self.read(file, self.position, &mut bytes)? {
-            return Ok(Err(Damage::Magic));
+            return Ok(Err(FrameDamage::Magic));
         }
         let header = FrameHeader::parse(bytes);
         let fits = |header: &FrameHeader| self.position + header.length() <= self.end;
-        Ok(header.and_then(|header| if fits(&header) { Ok(header) } else { Err(Damage::Length) }))
+        Ok(header.and_then(|header| if fits(&header) { Ok(header) } else { Err(FrameDamage::Length) }))
     }
 
     /// The whole frame, verified; the scan moves behind it if it is good.
-    pub(super) fn take(&mut self, file: &dyn ReadAt, header: &FrameHeader) -> io::Result<Result<Frame, Damage>> {
+    pub(super) fn take(&mut self, file: &dyn ReadAt, header: &FrameHeader) -> io::Result<Result<Frame, FrameDamage>> {
         let mut body = vec![0; header.length() as usize - FRAME_HEADER_BYTES];
         if !self.read(file, self.position + FRAME_HEADER_BYTES as u64, &mut body)? {
-            return Ok(Err(Damage::Length));
+            return Ok(Err(FrameDamage::Length));
         }
         let frame = header.with_body(Bytes::from(body), self.salt);
         if frame.is_ok() {
@@ -67,8 +67,8 @@ impl Scan {
         Ok(frame)
     }
 
-    /// Moves on to the next whole frame of `wanted` behind whatever lies here, and says which it is; `None` if there is none. A
-    /// frame is known by its checksum, which has this file's salt.
+    /// Moves on to the next whole frame of `wanted` behind whatever lies here, and says which it is; `None` if there is
+    /// none. A frame is known by its checksum, which has this file's salt.
     pub(super) fn find(&mut self, file: &dyn ReadAt, wanted: RangeInclusive<LogIndex>) -> io::Result<Option<LogIndex>> {
         while self.position < self.end {
             self.position += 1;
@@ -123,7 +123,7 @@ pub(super) fn read_header(file: &dyn ReadAt) -> io::Result<Option<FileHeader>> {
 pub fn wal_scan(bytes: &[u8]) -> Option<(Vec<Frame>, u64)> {
     let bytes = bytes.to_vec();
     let header = read_header(&bytes).ok()?.filter(|header| header.version == VERSION)?;
-    let mut scan = Scan::new(header.salt, bytes.len() as u64);
+    let mut scan = FrameScan::new(header.salt, bytes.len() as u64);
     let mut frames = Vec::new();
     while let Ok(Ok(next)) = scan.peek(&bytes) {
         match scan.take(&bytes, &next) {

@@ -3,13 +3,13 @@ use std::sync::Arc;
 use super::WalOptions;
 use super::header::FRAMES_START;
 use crate::disk::DiskFile;
-use crate::log::{NoRoom, Purpose};
+use crate::log::{FramePurpose, NoSpace};
 
 /// How many files of the regular size are kept allocated ahead: one for what comes next, one for bookkeeping.
 const SPARES: usize = 2;
 
 /// A file that is allocated and not in use.
-pub(super) struct Spare {
+pub(super) struct SpareFile {
     pub number: u64,
     pub file: Arc<dyn DiskFile>,
     pub allocated: u64,
@@ -17,48 +17,49 @@ pub(super) struct Spare {
     pub former_salt: Option<u32>,
 }
 
-impl Spare {
+impl SpareFile {
     pub(super) fn room(&self) -> u64 {
         self.allocated - FRAMES_START
     }
 }
 
 /// Where a frame goes.
-pub(super) enum Place {
+pub(super) enum FrameTarget {
     /// Behind the frame before.
-    Tail,
+    OpenFile,
     /// To the start of a new file.
-    File(Spare),
-    /// To a new file that is still to be allocated: no room was reserved for it.
+    File(SpareFile),
+    /// To a new file that is still to be allocated: no space was reserved for it.
     Unallocated,
 }
 
 /// Which file the next frame goes to, decided when it is appended: then whatever was reserved is there when it is
 /// written, and a full disk is noticed before a frame is taken.
-pub(super) struct Room {
+pub(super) struct LogSpace {
     file_bytes: u64,
     max_bytes: u64,
     /// Bytes left in the file of the last frame appended.
-    tail: u64,
+    left: u64,
     /// Reserved since the last append.
     reserved: u64,
-    spares: Vec<Spare>,
+    spares: Vec<SpareFile>,
     /// Bytes of all files, in use, spare, or being allocated.
     allocated: u64,
     next_number: u64,
-    /// A frame that found no room: its bytes, and what it is for. A file for it comes before those that are kept ahead.
-    wanted: Option<(u64, Purpose)>,
+    /// A frame that found no space: its bytes, and what it is for. A file for it comes before those that are kept
+    /// ahead.
+    wanted: Option<(u64, FramePurpose)>,
     /// The last allocation failed: none is tried ahead until a frame wants one, or a file was deleted.
     refused: bool,
 }
 
-impl Room {
-    pub(super) fn new(options: &WalOptions, spares: Vec<Spare>, allocated: u64) -> Self {
+impl LogSpace {
+    pub(super) fn new(options: &WalOptions, spares: Vec<SpareFile>, allocated: u64) -> Self {
         let next_number = spares.iter().map(|spare| spare.number + 1).max().unwrap_or(0);
         Self {
             file_bytes: options.file_bytes,
             max_bytes: options.max_bytes,
-            tail: 0,
+            left: 0,
             reserved: 0,
             spares,
             allocated,
@@ -74,16 +75,16 @@ impl Room {
     }
 
     /// Counts `bytes` to the next append; where a file must be allocated first, that is the next one to be.
-    pub(super) fn reserve(&mut self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
+    pub(super) fn reserve(&mut self, bytes: u64, purpose: FramePurpose) -> Result<(), NoSpace> {
         let frame = self.reserved + bytes;
         let shortage = self.shortage(frame, purpose);
-        let within = purpose == Purpose::Bookkeeping || self.allocated + shortage.unwrap_or(0) <= self.max_bytes;
+        let within = purpose == FramePurpose::Bookkeeping || self.allocated + shortage.unwrap_or(0) <= self.max_bytes;
         if !within {
-            return Err(NoRoom::Limit { max_bytes: self.max_bytes });
+            return Err(NoSpace::Limit { max_bytes: self.max_bytes });
         }
         if let Some(bytes) = shortage {
             self.wanted = Some((frame, purpose));
-            return Err(NoRoom::Allocating { bytes });
+            return Err(NoSpace::Allocating { bytes });
         }
         self.reserved = frame;
         Ok(())
@@ -94,13 +95,13 @@ impl Room {
         self.reserved
     }
 
-    fn shortage(&self, bytes: u64, purpose: Purpose) -> Option<u64> {
-        let kept = usize::from(purpose == Purpose::Append);
+    fn shortage(&self, bytes: u64, purpose: FramePurpose) -> Option<u64> {
+        let kept = usize::from(purpose == FramePurpose::Append);
         let regular_room = self.file_bytes - FRAMES_START;
-        if bytes > self.tail && bytes > regular_room && !self.spares.iter().any(|spare| spare.room() >= bytes) {
+        if bytes > self.left && bytes > regular_room && !self.spares.iter().any(|spare| spare.room() >= bytes) {
             return Some(FRAMES_START + bytes.next_multiple_of(FRAMES_START));
         }
-        let needed = kept + usize::from(bytes > self.tail && bytes <= regular_room);
+        let needed = kept + usize::from(bytes > self.left && bytes <= regular_room);
         (self.regular() < needed).then_some(self.file_bytes)
     }
 
@@ -116,22 +117,22 @@ impl Room {
     }
 
     /// Takes the frame in, whether reserved or not.
-    pub(super) fn place(&mut self, bytes: u64) -> Place {
+    pub(super) fn place(&mut self, bytes: u64) -> FrameTarget {
         self.reserved = 0;
-        if bytes <= self.tail {
-            self.tail -= bytes;
-            return Place::Tail;
+        if bytes <= self.left {
+            self.left -= bytes;
+            return FrameTarget::OpenFile;
         }
         let fitting = self.spares.iter().enumerate().filter(|(_, spare)| spare.room() >= bytes);
         match fitting.min_by_key(|(_, spare)| spare.allocated != self.file_bytes).map(|(at, _)| at) {
             Some(at) => {
                 let spare = self.spares.swap_remove(at);
-                self.tail = spare.room() - bytes;
-                Place::File(spare)
+                self.left = spare.room() - bytes;
+                FrameTarget::File(spare)
             }
             None => {
-                self.tail = self.unallocated(bytes) - FRAMES_START - bytes;
-                Place::Unallocated
+                self.left = self.unallocated(bytes) - FRAMES_START - bytes;
+                FrameTarget::Unallocated
             }
         }
     }
@@ -149,8 +150,8 @@ impl Room {
         number
     }
 
-    /// An allocation ended well. Gives back a spare that nobody will need any more, already taken off the account.
-    pub(super) fn add(&mut self, spare: Spare) -> Option<Spare> {
+    /// An allocation ended well. Returns a spare that is not needed any more, already taken off the account.
+    pub(super) fn add(&mut self, spare: SpareFile) -> Option<SpareFile> {
         (self.refused, self.wanted) = (false, None);
         let outgrown = self.spares.iter().position(|other| {
             spare.allocated > self.file_bytes && other.allocated != self.file_bytes && other.allocated < spare.allocated
@@ -167,7 +168,7 @@ impl Room {
         self.allocated -= bytes;
     }
 
-    /// There will be no room for what found none; says whether anything did.
+    /// There will be no space for what found none; says whether anything did.
     pub(super) fn give_up(&mut self) -> bool {
         self.wanted.take().is_some()
     }

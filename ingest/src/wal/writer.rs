@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use chronik_format::ids::LogIndex;
 
-use super::Written;
+use super::WrittenFrames;
 use super::error::WalError;
 use super::files::LogFile;
 use super::frame::FRAME_BYTES_MAX;
-use super::handle::{Shared, WalHandle, Work};
+use super::handle::{QueuedWork, WalHandle, WalShared};
 use super::header::{FRAMES_START, FileHeader, FileName};
-use super::space::{Place, Spare};
+use super::space::{FrameTarget, SpareFile};
 use crate::disk::write_all_at;
 use crate::log::{Frame, FramePlace};
 
 /// The one who writes a log. It does nothing until it is started.
 pub struct WalWriter {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<WalShared>,
     /// The file being written, and where its next frame goes.
     current: Option<(Arc<LogFile>, u64)>,
     /// The highest sequence of any file so far.
@@ -27,15 +27,16 @@ pub struct WalWriter {
 }
 
 impl WalWriter {
-    pub(super) fn new(shared: Arc<Shared>, sequence: u64, durable: LogIndex) -> Self {
+    pub(super) fn new(shared: Arc<WalShared>, sequence: u64, durable: LogIndex) -> Self {
         Self { shared, current: None, sequence, durable }
     }
 
-    /// Starts the log's threads. `on_written` is called on the writing one after each sync; what it does delays the next
-    /// sync. An error is its last call: whatever was appended and not reported is lost, and nothing is written any more.
+    /// Starts the log's threads. `on_written` is called on the writing one after each sync; what it does delays the
+    /// next sync. An error is its last call: whatever was appended and not reported is lost, and nothing is written any
+    /// more.
     pub fn start(
         self,
-        mut on_written: impl FnMut(Result<Written, WalError>) + Send + 'static,
+        mut on_written: impl FnMut(Result<WrittenFrames, WalError>) + Send + 'static,
     ) -> Result<WalHandle, WalError> {
         let shared = self.shared.clone();
         let name = format!("wal-{}", shared.options.lane.0);
@@ -52,7 +53,7 @@ impl WalWriter {
         Ok(WalHandle { threads: vec![writing, allocating, marking], shared })
     }
 
-    fn run(mut self, on_written: &mut dyn FnMut(Result<Written, WalError>)) {
+    fn run(mut self, on_written: &mut dyn FnMut(Result<WrittenFrames, WalError>)) {
         while let Some(work) = self.shared.wait() {
             if let Err(error) = self.work(work, on_written) {
                 self.shared.end();
@@ -68,12 +69,12 @@ impl WalWriter {
 
     pub(super) fn work(
         &mut self,
-        work: Work,
-        on_written: &mut dyn FnMut(Result<Written, WalError>),
+        work: QueuedWork,
+        on_written: &mut dyn FnMut(Result<WrittenFrames, WalError>),
     ) -> Result<(), WalError> {
         let mut run = Vec::new();
         for queued in work.frames {
-            if !matches!(queued.place, Place::Tail) {
+            if !matches!(queued.place, FrameTarget::OpenFile) {
                 self.write(std::mem::take(&mut run), on_written)?;
                 let spare = self.spare(queued.place, queued.frame.length())?;
                 self.begin_file(spare, queued.frame.index)?;
@@ -92,7 +93,7 @@ impl WalWriter {
     fn write(
         &mut self,
         frames: Vec<Frame>,
-        on_written: &mut dyn FnMut(Result<Written, WalError>),
+        on_written: &mut dyn FnMut(Result<WrittenFrames, WalError>),
     ) -> Result<(), WalError> {
         let (Some((file, position)), Some(newest)) = (&mut self.current, frames.last()) else {
             return Ok(());
@@ -129,14 +130,14 @@ impl WalWriter {
         *position = end;
         self.durable = newest.index;
         self.shared.wrote(newest.index, fsync);
-        on_written(Ok(Written { durable: newest.index, places, fsync }));
+        on_written(Ok(WrittenFrames { durable: newest.index, places, fsync }));
         Ok(())
     }
 
     /// Makes a spare the current file. Its name, header and mark are durable before any frame follows; all frames
     /// before it are durable already.
-    fn begin_file(&mut self, spare: Spare, first: LogIndex) -> Result<(), WalError> {
-        let Shared { directory, options, .. } = &*self.shared;
+    fn begin_file(&mut self, spare: SpareFile, first: LogIndex) -> Result<(), WalError> {
+        let WalShared { directory, options, .. } = &*self.shared;
         self.sequence += 1;
         let (incarnation, sequence) = (options.incarnation, self.sequence);
         let name = FileName::Log { incarnation, sequence };
@@ -153,8 +154,8 @@ impl WalWriter {
     }
 
     /// The spare that was chosen for a frame. Without one, waits until one can be allocated.
-    fn spare(&mut self, place: Place, bytes: u64) -> Result<Spare, WalError> {
-        if let Place::File(spare) = place {
+    fn spare(&mut self, place: FrameTarget, bytes: u64) -> Result<SpareFile, WalError> {
+        if let FrameTarget::File(spare) = place {
             return Ok(spare);
         }
         loop {
@@ -166,7 +167,7 @@ impl WalWriter {
             let path = self.shared.directory.path(FileName::Spare { number });
             match self.shared.directory.disk.create(&path, allocated) {
                 Ok(file) => {
-                    return Ok(Spare { number, file, allocated, former_salt: None });
+                    return Ok(SpareFile { number, file, allocated, former_salt: None });
                 }
                 Err(source) => {
                     self.shared.lock().room.refuse(allocated);
@@ -183,17 +184,17 @@ impl WalWriter {
     /// Takes files out of use, the oldest first, each one durably before the next: what is left is always the end
     /// of the log, without a gap.
     fn recycle(&mut self, up_to: LogIndex) -> Result<(), WalError> {
-        let Shared { directory, files, .. } = &*self.shared;
+        let WalShared { directory, files, .. } = &*self.shared;
         while let Some(file) = files.take_oldest(up_to) {
             let (name, allocated) = (file.name, file.allocated);
             let keep = self.shared.lock().room.keeps(allocated);
-            // A file that somebody reads is not written over: only its name goes.
+            // A file that is being read is not written over: only its name goes.
             match Arc::try_unwrap(file) {
                 Ok(LogFile { file, salt, .. }) if keep => {
                     let number = self.shared.lock().room.begin(0);
                     directory.rename(name, FileName::Spare { number })?;
                     directory.sync()?;
-                    self.shared.add(Spare { number, file, allocated, former_salt: Some(salt) });
+                    self.shared.add(SpareFile { number, file, allocated, former_salt: Some(salt) });
                 }
                 _ => {
                     directory.remove(name)?;

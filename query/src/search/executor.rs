@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::ArchiveEntry;
-use chronik_service::admission::{Turn, Turns};
+use chronik_service::admission::{HeldTurn, TurnLimit};
 use chronik_service::failpoint;
 use futures::future::try_join_all;
 
@@ -34,7 +34,7 @@ pub(crate) struct SearchExecutor {
     /// Units of one search that are searched at a time.
     pub(crate) breadth: usize,
     /// Searches at work, and waiting.
-    pub(crate) turns: Turns,
+    pub(crate) turns: TurnLimit,
 }
 
 /// What a search found.
@@ -84,7 +84,7 @@ impl SearchExecutor {
     }
 
     /// Waits for a turn, unless too many wait already. Every search that reads from the bucket takes one.
-    pub(crate) async fn turn(&self) -> Result<Turn, SearchError> {
+    pub(crate) async fn turn(&self) -> Result<HeldTurn, SearchError> {
         self.turns.take().await.map_err(|_| {
             self.scanner.metrics.refused.inc();
             SearchError::Busy

@@ -11,14 +11,14 @@ use crate::problem::HttpProblem;
 
 /// Hands out turns.
 #[derive(Clone, Debug)]
-pub struct Turns {
+pub struct TurnLimit {
     turns: Arc<Semaphore>,
     places: Arc<Semaphore>,
 }
 
 /// The right to go on; given back when dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct HeldTurn {
     _place: OwnedSemaphorePermit,
     _turn: OwnedSemaphorePermit,
 }
@@ -26,33 +26,33 @@ pub struct Turn {
 /// Too many wait already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are waiting; try again later")]
-pub struct Busy;
+pub struct TurnRefused;
 
-impl Turns {
+impl TurnLimit {
     /// `most` at a time; `waiting` more wait, others are refused.
     pub fn new(most: usize, waiting: usize) -> Self {
         Self { turns: Arc::new(Semaphore::new(most)), places: Arc::new(Semaphore::new(most + waiting)) }
     }
 
     /// Waits for a turn.
-    pub async fn take(&self) -> Result<Turn, Busy> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| Busy)?;
-        let turn = self.turns.clone().acquire_owned().await.map_err(|_| Busy)?;
-        Ok(Turn { _place: place, _turn: turn })
+    pub async fn take(&self) -> Result<HeldTurn, TurnRefused> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| TurnRefused)?;
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| TurnRefused)?;
+        Ok(HeldTurn { _place: place, _turn: turn })
     }
 }
 
-impl Turn {
-    /// Bytes that keep the turn until they are dropped, and are counted in `held`: a body that nobody takes counts as
-    /// long as it takes memory.
+impl HeldTurn {
+    /// Bytes that keep the turn until they are dropped, and are counted in `held`: a body that its client does not take
+    /// counts as long as it takes memory.
     pub fn hold(self, bytes: Bytes, held: &IntGauge) -> Bytes {
         let counted = CountedBytes::new(held, bytes.len() as u64);
         holding(bytes, (self, counted))
     }
 }
 
-impl From<Busy> for HttpProblem {
-    fn from(busy: Busy) -> Self {
+impl From<TurnRefused> for HttpProblem {
+    fn from(busy: TurnRefused) -> Self {
         HttpProblem::new(503, "busy", busy.to_string())
     }
 }
@@ -64,7 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn some_go_on_some_wait_and_the_rest_is_refused() {
-        let turns = Turns::new(1, 1);
+        let turns = TurnLimit::new(1, 1);
         let first = turns.take().await.unwrap();
         let second = tokio::spawn({
             let turns = turns.clone();
@@ -73,7 +73,7 @@ mod tests {
         while turns.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(turns.take().await.unwrap_err(), Busy);
+        assert_eq!(turns.take().await.unwrap_err(), TurnRefused);
         drop(first);
         let second = second.await.unwrap().unwrap();
         let bytes = IntGauge::new("held", "bytes held").unwrap();

@@ -123,7 +123,7 @@ impl CommandLineError {
     /// What clap refused to read as `command`.
     pub fn unclear(mut error: clap::Error, command: &Command) -> Self {
         let variable = variable_of(&error, command);
-        // It is repeated to whoever reads the terminal or the log.
+        // It is shown on the terminal or in the log.
         if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) {
             let shown = without_user(value);
             error.insert(ContextKind::InvalidValue, ContextValue::String(shown));

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use self::budget::AnswerBudget;
 use self::read::PartitionRead;
 pub use self::room::FetchRoom;
-use self::room::{Client, HeldFetchRoom};
+use self::room::{AnswerClient, HeldFetchRoom};
 use super::BrokerContext;
 use super::error::ApiError;
 use super::live_partition::LivePartition;
@@ -59,7 +59,7 @@ pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'
         )))
         .boxed();
     }
-    let client = Client { peer: request.peer, delivery: request.delivery };
+    let client = AnswerClient { peer: request.peer, delivery: request.delivery };
     async move {
         let (response, room) = fetch(&broker, asked, version, &client).await;
         let answer = response.encode(version);
@@ -76,7 +76,7 @@ async fn fetch(
     broker: &BrokerContext,
     asked: FetchRequest,
     version: i16,
-    client: &Client,
+    client: &AnswerClient,
 ) -> (FetchResponse, Option<HeldFetchRoom>) {
     if asked.session_epoch > 0 {
         let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };

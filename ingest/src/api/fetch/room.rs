@@ -20,9 +20,9 @@ const UNTAKEN_MAX: Duration = Duration::from_secs(3);
 /// How many bytes of records may be in answers that are in the making or not yet sent.
 ///
 /// A connection's share shrinks with the square of what is free, so that n clients that take nothing of their answers
-/// leave 1 / (1 + n/4) of all room to others. Nobody waits for room as long as a first batch finds some, for without it
-/// a reader would never get past it; beyond that one answer at a time may have what is not there. Who has to wait, has
-/// the connections closed that hold room and take nothing, those first that have done so for the longest time.
+/// leave 1 / (1 + n/4) of all room to others. No client waits for room as long as a first batch finds some, for without
+/// it a reader would never get past it; beyond that one answer at a time may have what is not there. Who has to wait,
+/// has the connections closed that hold room and take nothing, those first that have done so for the longest time.
 pub struct FetchRoom {
     bytes_max: usize,
     books: Mutex<Books>,
@@ -44,7 +44,7 @@ struct Holder {
 
 /// A connection that wants room for an answer.
 #[derive(Clone)]
-pub struct Client {
+pub struct AnswerClient {
     /// Its address.
     pub peer: SocketAddr,
     /// How it takes its answers.
@@ -54,7 +54,7 @@ pub struct Client {
 /// Room that an answer or a part of it has, given back when it is dropped.
 pub struct HeldFetchRoom {
     room: Arc<FetchRoom>,
-    client: Client,
+    client: AnswerClient,
     bytes: usize,
 }
 
@@ -68,7 +68,7 @@ impl FetchRoom {
     /// them until `deadline`.
     pub async fn take(
         self: &Arc<Self>,
-        client: &Client,
+        client: &AnswerClient,
         least: usize,
         most: usize,
         deadline: Instant,
@@ -87,7 +87,7 @@ impl FetchRoom {
         }
     }
 
-    fn try_take(self: &Arc<Self>, client: &Client, least: usize, most: usize) -> Option<HeldFetchRoom> {
+    fn try_take(self: &Arc<Self>, client: &AnswerClient, least: usize, most: usize) -> Option<HeldFetchRoom> {
         let mut books = self.books();
         let free = self.bytes_max.saturating_sub(books.held);
         let held = books.by_connection.get(&client.peer).map_or(0, |holder| holder.bytes);
@@ -106,7 +106,7 @@ impl FetchRoom {
     /// Closes the connections that have taken nothing for the longest time, and for too long, as far as others must end
     /// for `least` bytes to be free; returns when to look again. A client that holds room itself has only its own
     /// answers to wait for.
-    fn close_untaken(&self, client: &Client, least: usize) -> Instant {
+    fn close_untaken(&self, client: &AnswerClient, least: usize) -> Instant {
         let books = self.books();
         let (now, mut held, mut untaken) = (Instant::now(), books.held, Vec::new());
         for holder in books.by_connection.values() {
@@ -131,7 +131,7 @@ impl FetchRoom {
     }
 
     /// Changes what an answer of a connection holds.
-    fn book(&self, books: &mut Books, client: &Client, before: usize, after: usize) {
+    fn book(&self, books: &mut Books, client: &AnswerClient, before: usize, after: usize) {
         books.held = books.held - before + after;
         let holder = || Holder { bytes: 0, delivery: client.delivery.clone() };
         let holder = books.by_connection.entry(client.peer).or_insert_with(holder);
@@ -201,8 +201,8 @@ mod tests {
         (FetchRoom::new(bytes, held.clone()), held)
     }
 
-    fn client(number: u16) -> Client {
-        Client { peer: ([127, 0, 0, 1], number).into(), delivery: Arc::default() }
+    fn client(number: u16) -> AnswerClient {
+        AnswerClient { peer: ([127, 0, 0, 1], number).into(), delivery: Arc::default() }
     }
 
     impl FetchRoom {
@@ -295,7 +295,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_has_those_closed_that_take_nothing_the_longest_idle_first() {
         let (room, _) = room(1000);
-        let clients: Vec<Client> = (0..5).map(client).collect();
+        let clients: Vec<AnswerClient> = (0..5).map(client).collect();
         let mut held: Vec<_> = clients.iter().map(|client| room.try_take(client, 300, 300)).collect();
         assert!(held.iter().flatten().map(HeldFetchRoom::bytes).eq([300; 4]), "the last but one overdraws");
         for of in [2, 0, 1] {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_closed_for_one_that_waits_for_its_own_answers_to_be_taken() {
+    async fn no_client_is_closed_for_one_that_waits_for_its_own_answers_to_be_taken() {
         let (room, _) = room(1000);
         let (idle, greedy) = (client(1), client(2));
         let _held = (room.try_take(&idle, 600, 600).unwrap(), room.try_take(&greedy, 300, 300).unwrap());

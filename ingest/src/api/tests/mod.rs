@@ -35,7 +35,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{BrokerContext, FetchRoom, table};
 use crate::data_dir::DataDir;
 use crate::lane::Lane;
-use crate::lane::owner::{LaneSettings, Owner};
+use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::ship_policy::ShipLimits;
 use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
@@ -82,7 +82,7 @@ impl Served {
         let limits = ShipLimits { bytes: 64 << 20, age: Duration::from_secs(600) };
         let lane_settings = LaneSettings { incarnation, ship: limits, tail_bytes_max: 1 << 20 };
         let metrics = Metrics::new();
-        let (owner, lane) = Owner::new(lane_settings, replayed, log, order, LaneMetrics::new(&metrics));
+        let (owner, lane) = LaneOwner::new(lane_settings, replayed, log, order, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
         let shipper = SegmentShipper {

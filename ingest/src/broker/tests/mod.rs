@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::*;
-use crate::lane::{Appended, LaneError, ProducedBatch, ShipOrder};
+use crate::lane::{AppendedBatch, LaneError, ProducedBatch, ShipOrder};
 use crate::metrics::ShipMetrics;
 use crate::ownership::OwnershipTimes;
 use crate::publish::segments::SegmentShipper;
@@ -154,7 +154,7 @@ fn batch(number: usize) -> Bytes {
     builder.finish()
 }
 
-async fn append(lane: &Lane, topic: TopicId, bytes: &Bytes) -> Result<Appended, LaneError> {
+async fn append(lane: &Lane, topic: TopicId, bytes: &Bytes) -> Result<AppendedBatch, LaneError> {
     let produced = ProducedBatch {
         topic,
         partition: 0,

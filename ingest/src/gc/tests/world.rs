@@ -25,8 +25,8 @@ use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
 use crate::gc::checkpoints::BucketCheckpoints;
 use crate::gc::{DeletionParts, GRACE_MS, MINUTE_MS, ObjectDeletion};
-use crate::lane::owner::{LaneSettings, Owner};
-use crate::lane::replay::Replay;
+use crate::lane::owner::{LaneOwner, LaneSettings};
+use crate::lane::replay::LaneReplay;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ProducedBatch, ShipOrder};
 use crate::metrics::{DeletionMetrics, LaneMetrics, ShipMetrics};
@@ -40,7 +40,7 @@ use crate::state::command::{
     ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment, SegmentRun,
 };
 use crate::state::{LaneState, checkpoint};
-use crate::wal::{self, Floor, WalOptions};
+use crate::wal::{self, DurableFloor, WalOptions};
 
 pub const LANE: LaneId = LaneId(0);
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -386,7 +386,7 @@ impl Broker {
     async fn start(store: &SharedStore, cluster: Uuid, state: LaneState) -> Self {
         let incarnation = state.incarnation;
         let options = WalOptions { file_bytes: 64 << 10, ..WalOptions::new("/wal", "/wal.mark", LANE, incarnation) };
-        let floor = Floor { checkpoint: state.applied, shipped: state.shipped_index() };
+        let floor = DurableFloor { checkpoint: state.applied, shipped: state.shipped_index() };
         let disk = MemoryDisk::default();
         wal::create(&disk, &options, state.applied).unwrap();
         let opened = wal::open(Arc::new(disk), options, floor, &mut |_, _| Ok(())).unwrap();
@@ -397,8 +397,9 @@ impl Broker {
         };
         let (ship, orders) = mpsc::unbounded_channel();
         let metrics = Metrics::new();
-        let replayed = Replay::new(state).finish();
-        let (owner, lane) = Owner::new(settings, replayed, opened.start().unwrap(), ship, LaneMetrics::new(&metrics));
+        let replayed = LaneReplay::new(state).finish();
+        let (owner, lane) =
+            LaneOwner::new(settings, replayed, opened.start().unwrap(), ship, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(owner.run(stop.clone()));
         let ownership = BucketOwnership::new(store.clone(), cluster, incarnation);

@@ -8,9 +8,9 @@ use chronik_service::telemetry::Metrics;
 use futures::poll;
 
 use super::*;
-use crate::lane::replay::Replay;
+use crate::lane::replay::LaneReplay;
 use crate::log::{Frame, FrameError, LogFrames, LogReader, SharedLogReader};
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 use crate::state::command::{CreateTopic, DeleteTopic};
 use crate::state::topic_config::TopicConfig;
 
@@ -26,7 +26,7 @@ struct ToldLog {
 impl Log for ToldLog {
     type Error = Infallible;
 
-    fn reserve(&mut self, _: u64, _: Purpose) -> Result<(), NoRoom> {
+    fn reserve(&mut self, _: u64, _: FramePurpose) -> Result<(), NoSpace> {
         Ok(())
     }
 
@@ -87,15 +87,15 @@ impl World {
         let ship = ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) };
         let settings = LaneSettings { incarnation: INCARNATION, ship, tail_bytes_max: 1 << 16 };
         let (ship, orders) = mpsc::unbounded_channel();
-        let replayed = Replay::new(state).finish();
-        let (owner, lane) = Owner::new(settings, replayed, log, ship, LaneMetrics::new(&Metrics::new()));
+        let replayed = LaneReplay::new(state).finish();
+        let (owner, lane) = LaneOwner::new(settings, replayed, log, ship, LaneMetrics::new(&Metrics::new()));
         let stop = CancellationToken::new();
         let running = tokio::spawn(owner.run(stop.clone()));
         Self { lane, appended, events, running, stop, _orders: orders }
     }
 
     /// Puts a batch of one record in line.
-    fn put(&self) -> impl Future<Output = Result<Appended, LaneError>> + Unpin + use<> {
+    fn put(&self) -> impl Future<Output = Result<AppendedBatch, LaneError>> + Unpin + use<> {
         let mut builder = BatchBuilder::new(Codec::None);
         builder.push(1, None, Some(b"value"), &[]);
         let bytes = builder.finish();
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Puts a batch of one record in line, and waits until the log has its frame.
-    async fn append(&mut self) -> (Frame, impl Future<Output = Result<Appended, LaneError>> + Unpin + use<>) {
+    async fn append(&mut self) -> (Frame, impl Future<Output = Result<AppendedBatch, LaneError>> + Unpin + use<>) {
         let answer = self.put();
         (self.appended.recv().await.unwrap(), answer)
     }
@@ -176,9 +176,9 @@ async fn each_command_of_a_frame_has_its_own_answer_and_a_topic_deleted_in_it_is
     let behind = world.put();
     let frame = world.appended.recv().await.unwrap();
     world.commit(&[&frame]);
-    let appended = Appended { base_offset: 0, log_append_time: None, log_start: 0 };
+    let appended = AppendedBatch { base_offset: 0, log_append_time: None, log_start: 0 };
     assert_eq!(before.await.unwrap(), appended);
     deletion.await.unwrap();
-    assert!(matches!(behind.await, Err(LaneError::Refused(Refusal::UnknownTopic))));
+    assert!(matches!(behind.await, Err(LaneError::Refused(CommandRefusal::UnknownTopic))));
     assert!(tail.is_gone() && world.lane.topics().get(TOPIC).is_none());
 }

@@ -32,7 +32,7 @@ use uuid::Uuid;
 use self::segments::SegmentChain;
 use crate::clock::{millis, now_ms};
 use crate::state::LaneState;
-use crate::state::apply::Refusal;
+use crate::state::apply::CommandRefusal;
 use crate::state::checkpoint::{self, StateCheckpointError};
 use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
 
@@ -150,7 +150,7 @@ pub enum RecoverError {
         /// The object's name.
         key: String,
         /// Why.
-        refusal: Refusal,
+        refusal: CommandRefusal,
     },
 }
 

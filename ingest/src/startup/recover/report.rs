@@ -5,7 +5,7 @@ use std::fmt;
 use chronik_format::ids::LogIndex;
 
 use crate::state::LaneState;
-use crate::state::topic::Topic;
+use crate::state::topic::TopicState;
 
 /// What was recovered, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct RecoveryReport {
 
 impl RecoveryReport {
     pub(super) fn of(checkpoint: Option<String>, replayed: usize, adopted: usize, state: &LaneState) -> Self {
-        let records = |topic: &Topic| topic.partitions.iter().map(|p| p.next_offset - p.log_start).sum();
+        let records = |topic: &TopicState| topic.partitions.iter().map(|p| p.next_offset - p.log_start).sum();
         Self {
             checkpoint,
             replayed,

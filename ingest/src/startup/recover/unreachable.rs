@@ -14,8 +14,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::segments::{FOLDERS, LISTINGS_AT_ONCE};
 use crate::state::LaneState;
-use crate::state::segments::{Segment, SegmentId};
-use crate::state::topic::Topic;
+use crate::state::segments::{RegisteredSegment, SegmentId};
+use crate::state::topic::TopicState;
 
 /// How many segments, and how many ranges, are listed in full.
 const LISTED: usize = 20;
@@ -69,7 +69,7 @@ impl UnreachableSegments {
 }
 
 /// How a segment differs from what was registered, in words.
-fn difference(Segment { key, size, .. }: &Segment, listed: &[ObjectInfo]) -> Option<String> {
+fn difference(RegisteredSegment { key, size, .. }: &RegisteredSegment, listed: &[ObjectInfo]) -> Option<String> {
     match listed.binary_search_by(|object| (*object.key).cmp(key)).map(|at| listed[at].size) {
         Ok(listed) if listed == *size => None,
         Ok(listed) => Some(format!("{key} ({listed} bytes instead of {size})")),
@@ -78,7 +78,7 @@ fn difference(Segment { key, size, .. }: &Segment, listed: &[ObjectInfo]) -> Opt
 }
 
 /// What a topic has in these segments; runs that follow one another are one range.
-fn add_ranges(ranges: &mut Listed, topic: &Topic, lost: &HashSet<SegmentId>) {
+fn add_ranges(ranges: &mut Listed, topic: &TopicState, lost: &HashSet<SegmentId>) {
     for (partition, known) in (0..).zip(&topic.partitions) {
         let words = |partition: PartitionId, (from, to): (Offset, Offset)| {
             format!("{} partition {partition} offsets {from} to {to}", topic.name)

@@ -24,10 +24,10 @@ struct Model {
 }
 
 /// Reserves, allocating what that takes here and not on the log's thread: the operations of the disk have one order.
-fn reserve(handle: &WalHandle, bytes: u64) -> Result<(), NoRoom> {
+fn reserve(handle: &WalHandle, bytes: u64) -> Result<(), NoSpace> {
     loop {
-        match handle.reserve(bytes, Purpose::Append) {
-            Err(NoRoom::Allocating { bytes }) => handle.shared.allocate(bytes),
+        match handle.reserve(bytes, FramePurpose::Append) {
+            Err(NoSpace::Allocating { bytes }) => handle.shared.allocate(bytes),
             reserved => return reserved,
         }
         handle.decided().now_or_never().unwrap()?;
@@ -37,7 +37,7 @@ fn reserve(handle: &WalHandle, bytes: u64) -> Result<(), NoRoom> {
 impl Model {
     /// Opens the log and compares all that it has. An error is the disk's, for the power may go here as well.
     fn open(&mut self, disk: &MemoryDisk) -> Result<OpenWal, WalError> {
-        let floor = Floor { checkpoint: self.checkpoint, shipped: self.checkpoint };
+        let floor = DurableFloor { checkpoint: self.checkpoint, shipped: self.checkpoint };
         if !self.created {
             create(disk, &options(), 0)?;
             self.created = true;
@@ -90,7 +90,7 @@ impl Model {
                 let durable = &mut self.durable;
                 writer.work(work, &mut |written| *durable = written.unwrap().durable)?;
             }
-            // Nobody minds whether that goes well.
+            // Its outcome does not matter.
             if random.random_bool(0.3) {
                 let _ = writer.shared.mark_durable();
             }
@@ -157,7 +157,7 @@ fn what_is_acknowledged_after_a_failed_sync_survives_a_power_cut() {
 #[test]
 fn frames_that_a_failed_sync_left_in_memory_are_written_anew_before_anything_follows_them() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(1, 100)]);
     disk.fail(DiskOperation::Sync, 0, Errno::IO);
@@ -166,14 +166,14 @@ fn frames_that_a_failed_sync_left_in_memory_are_written_anew_before_anything_fol
     kill(handle);
 
     let disk = disk.kill();
-    let (open, replayed) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, replayed) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let places: Vec<(LogIndex, u64)> = replayed.iter().map(|(_, place)| (place.index, place.file)).collect();
     assert_eq!(places, [(1, 1), (2, 2)], "what nothing proves to be on disk stands in a new file");
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(3, 100)]);
     kill(handle);
 
-    let (open, replayed) = open_on(&disk.crash(0), options(), Floor::default()).unwrap();
+    let (open, replayed) = open_on(&disk.crash(0), options(), DurableFloor::default()).unwrap();
     let frames: Vec<Frame> = replayed.into_iter().map(|(frame, _)| frame).collect();
     let expected: Vec<Frame> = (1..=3).map(|index| joined(frame(index, 100))).collect();
     assert_eq!((open.last, frames), (3, expected));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn refused(disk: &MemoryDisk, floor: Floor) -> WalError {
+fn refused(disk: &MemoryDisk, floor: DurableFloor) -> WalError {
     match open_on(disk, options(), floor) {
         Ok((open, _)) => panic!("opened up to frame {}", open.last),
         Err(error) => error,
@@ -33,7 +33,7 @@ fn a_flipped_bit_in_a_frame_before_a_later_sync_is_refused_wherever_it_is() {
         for position in start..end {
             let disk = disk.crash(0);
             flip(&disk, 1, position);
-            let error = refused(&disk, Floor::default());
+            let error = refused(&disk, DurableFloor::default());
             let WalError::Damaged { file, position: at, index, durable, .. } = error else { panic!("{error}") };
             assert_eq!((file, at, index, durable), (file_path(1), start, place.index, place.index));
         }
@@ -47,15 +47,15 @@ fn a_flipped_bit_in_the_last_sync_is_a_torn_tail_unless_something_else_knows_bet
     for position in start..batches_start(&places[3]) + 100 {
         let disk = disk.crash(0);
         flip(&disk, 1, position);
-        for floor in [Floor { checkpoint: 4, shipped: 0 }, Floor { checkpoint: 0, shipped: 4 }] {
+        for floor in [DurableFloor { checkpoint: 4, shipped: 0 }, DurableFloor { checkpoint: 0, shipped: 4 }] {
             let error = refused(&disk, floor);
             assert!(matches!(error, WalError::Damaged { position, index: 4, .. } if position == start), "{error}");
         }
-        let (open, replayed) = open_on(&disk, options(), Floor { checkpoint: 3, shipped: 3 }).unwrap();
+        let (open, replayed) = open_on(&disk, options(), DurableFloor { checkpoint: 3, shipped: 3 }).unwrap();
         assert_eq!((open.last, replayed.len()), (3, 3));
         assert_eq!(disk.bytes(&file_path(1)).unwrap().len() as u64, start);
         if position >= start + FRAME_HEADER_BYTES as u64 {
-            assert_eq!(open.torn, Some(TornTail { file: file_path(1), position: start, index: 4 }));
+            assert_eq!(open.torn, Some(TornEnd { file: file_path(1), position: start, index: 4 }));
         }
     }
 }
@@ -64,7 +64,7 @@ fn a_flipped_bit_in_the_last_sync_is_a_torn_tail_unless_something_else_knows_bet
 fn an_untouched_log_opens_again_and_again_and_nothing_is_torn() {
     let (disk, _) = written_log(50, 1000);
     for _ in 0..3 {
-        let (open, replayed) = open_on(&disk, options(), Floor { checkpoint: 50, shipped: 20 }).unwrap();
+        let (open, replayed) = open_on(&disk, options(), DurableFloor { checkpoint: 50, shipped: 20 }).unwrap();
         assert_eq!((open.last, open.torn, replayed.len()), (50, None, 50));
     }
 }
@@ -73,7 +73,7 @@ fn an_untouched_log_opens_again_and_again_and_nothing_is_torn() {
 fn the_message_names_file_and_position_and_what_can_be_done() {
     let (disk, places) = written_log(4, 100);
     flip(&disk, 1, batches_start(&places[1]));
-    let text = refused(&disk, Floor::default()).to_string();
+    let text = refused(&disk, DurableFloor::default()).to_string();
     let start = places[1].position.to_string();
     for part in [file_path(1).to_str().unwrap(), &start, "frame 2", "checksum", "Restore", "recover from the bucket"] {
         assert!(text.contains(part), "{part} is not in: {text}");
@@ -89,9 +89,9 @@ fn a_damaged_header_is_refused_wherever_frames_follow_it() {
         for position in [0, 20, 40] {
             let disk = disk.crash(0);
             flip(&disk, sequence, position);
-            let error = refused(&disk, Floor::default());
+            let error = refused(&disk, DurableFloor::default());
             assert!(
-                matches!(&error, WalError::Damaged { file, position: 0, damage: Damage::Header, .. } if *file == file_path(sequence)),
+                matches!(&error, WalError::Damaged { file, position: 0, damage: FrameDamage::Header, .. } if *file == file_path(sequence)),
                 "{error}"
             );
         }
@@ -102,7 +102,7 @@ fn a_damaged_header_is_refused_wherever_frames_follow_it() {
 fn a_damaged_header_of_the_only_file_is_refused() {
     let (disk, _) = written_log(3, 100);
     flip(&disk, 1, 36);
-    assert!(matches!(refused(&disk, Floor::default()), WalError::Damaged { damage: Damage::Header, .. }));
+    assert!(matches!(refused(&disk, DurableFloor::default()), WalError::Damaged { damage: FrameDamage::Header, .. }));
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn a_file_that_was_only_begun_is_dropped() {
     for bytes in [Vec::new(), vec![0; 16 << 10], vec![7; 30], [vec![0; 100], stale[100..].to_vec()].concat()] {
         let disk = disk.crash(0);
         disk.put(&file_path(newest + 1), bytes);
-        let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
-        let torn = TornTail { file: file_path(newest + 1), position: 0, index: 41 };
+        let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
+        let torn = TornEnd { file: file_path(newest + 1), position: 0, index: 41 };
         assert_eq!((open.last, open.torn), (40, Some(torn)));
         assert_eq!(disk.crash(0).bytes(&file_path(newest + 1)), None);
 
@@ -134,7 +134,7 @@ fn a_file_with_a_header_and_no_whole_frame_is_dropped() {
     let (before, first) = (newest - 1, places.iter().find(|place| place.file == newest).unwrap().index);
     let bytes = disk.bytes(&file_path(newest)).unwrap();
     disk.put(&file_path(newest), [bytes[..FRAMES_START as usize + 60].to_vec(), vec![0; 9000]].concat());
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     assert_eq!(open.last, first - 1);
     assert_eq!(open.torn.unwrap().file, file_path(newest));
     assert!(disk.bytes(&file_path(newest)).is_none() && disk.bytes(&file_path(before)).is_some());
@@ -144,23 +144,26 @@ fn a_file_with_a_header_and_no_whole_frame_is_dropped() {
 fn a_missing_file_is_a_hole() {
     let (disk, places) = written_log(40, 1000);
     disk.remove(&file_path(2)).unwrap();
-    let error = refused(&disk, Floor::default());
+    let error = refused(&disk, DurableFloor::default());
     let first_lost = places.iter().find(|place| place.file == 2).unwrap().index;
     assert!(matches!(error, WalError::Damaged { index, .. } if index == first_lost), "{error}");
 
     disk.remove(&file_path(1)).unwrap();
     let third = places.iter().find(|place| place.file == 3).unwrap().index;
-    let error = refused(&disk, Floor { checkpoint: third - 2, shipped: third - 2 });
+    let error = refused(&disk, DurableFloor { checkpoint: third - 2, shipped: third - 2 });
     assert!(matches!(error, WalError::Hole { first, .. } if first == third), "{error}");
-    let error = refused(&disk, Floor { checkpoint: 40, shipped: third - 2 });
+    let error = refused(&disk, DurableFloor { checkpoint: 40, shipped: third - 2 });
     assert!(
         matches!(error, WalError::Hole { first, needed, .. } if first == third && needed == third - 2),
         "the state is there, but not what is still to be shipped: {error}"
     );
-    assert_eq!(open_on(&disk, options(), Floor { checkpoint: third - 1, shipped: third - 1 }).unwrap().0.last, 40);
+    assert_eq!(
+        open_on(&disk, options(), DurableFloor { checkpoint: third - 1, shipped: third - 1 }).unwrap().0.last,
+        40
+    );
 }
 
-fn missing(disk: &MemoryDisk, floor: Floor) -> (LogIndex, LogIndex, Option<PathBuf>) {
+fn missing(disk: &MemoryDisk, floor: DurableFloor) -> (LogIndex, LogIndex, Option<PathBuf>) {
     match refused(disk, floor) {
         WalError::Behind { end, reached, newest, .. } => (end, reached, newest),
         other => panic!("{other}"),
@@ -185,13 +188,13 @@ fn a_log_without_its_newest_files_or_without_any_is_refused_and_kept() {
         let disk = without(&disk, lost..=newest);
         let expected = (begun(lost) - 1, begun(newest) - 1, Some(file_path(newest)));
         for _ in 0..2 {
-            assert_eq!(missing(&disk, Floor::default()), expected, "from {lost} on");
+            assert_eq!(missing(&disk, DurableFloor::default()), expected, "from {lost} on");
         }
         for sequence in 1..lost {
             assert!(disk.bytes(&file_path(sequence)).is_some());
         }
     }
-    let text = refused(&without(&disk, 1..=newest), Floor::default()).to_string();
+    let text = refused(&without(&disk, 1..=newest), DurableFloor::default()).to_string();
     for part in [
         options().directory.to_str().unwrap(),
         file_path(newest).to_str().unwrap(),
@@ -205,39 +208,39 @@ fn a_log_without_its_newest_files_or_without_any_is_refused_and_kept() {
 #[test]
 fn a_log_that_was_closed_ends_exactly_where_it_was_closed() {
     let (disk, _) = written_log(40, 1000);
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let places = append_each(&handle, &reports, (41..=44).map(|index| frame(index, 100)));
     handle.close();
     let (last, start) = (places[3], places[3].position);
     flip(&disk, last.file, batches_start(&last));
-    let error = refused(&disk, Floor::default());
+    let error = refused(&disk, DurableFloor::default());
     assert!(
         matches!(error, WalError::Damaged { position, index: 44, durable: 44, .. } if position == start),
         "{error}"
     );
     let bytes = disk.bytes(&file_path(last.file)).unwrap();
     disk.put(&file_path(last.file), bytes[..start as usize].to_vec());
-    assert!(matches!(refused(&disk, Floor::default()), WalError::Damaged { index: 44, .. }));
+    assert!(matches!(refused(&disk, DurableFloor::default()), WalError::Damaged { index: 44, .. }));
 }
 
 #[test]
 fn what_was_durable_for_a_while_is_never_cut_off() {
     let disk = MemoryDisk::default();
     let soon = WalOptions { mark_after: Duration::from_millis(1), ..options() };
-    let (open, _) = open_on(&disk, soon, Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, soon, DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, (1..=3).map(|index| frame(index, 100)));
     let older = disk.bytes(&file_path(1)).unwrap();
     let places = append_each(&handle, &reports, (4..=6).map(|index| frame(index, 100)));
     let began = Instant::now();
-    while Mark::open(&disk, &options()).unwrap().reached().end < 6 {
+    while LogMark::open(&disk, &options()).unwrap().reached().end < 6 {
         assert!(began.elapsed() < Duration::from_secs(60), "frame 6 is never marked");
         std::thread::yield_now();
     }
     kill(handle);
     let disk = disk.crash(0);
-    assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last, 6);
+    assert_eq!(open_on(&disk.crash(0), options(), DurableFloor::default()).unwrap().0.last, 6);
 
     let (last, whole) = (places[2], disk.bytes(&file_path(1)).unwrap());
     let (start, end) = (last.position as usize, batches_start(&last) as usize + 100);
@@ -256,7 +259,7 @@ fn what_was_durable_for_a_while_is_never_cut_off() {
         let disk = disk.crash(0);
         disk.put(&file_path(1), bytes);
         for _ in 0..2 {
-            let error = refused(&disk, Floor::default());
+            let error = refused(&disk, DurableFloor::default());
             assert!(
                 matches!(&error, WalError::Damaged { file, index, durable: 6, .. } if *file == file_path(1) && *index == first_bad),
                 "{error}"
@@ -270,10 +273,10 @@ fn an_end_that_is_missing_is_told_without_contradicting_itself() {
     let (disk, places) = written_log(40, 1000);
     let newest = places.last().unwrap().file;
     let begun = places.iter().find(|place| place.file == newest).unwrap().index;
-    let text = refused(&without(&disk, [newest]), Floor::default()).to_string();
+    let text = refused(&without(&disk, [newest]), DurableFloor::default()).to_string();
     let end = format!("ends with frame {}, its newest file {} is missing: put", begun - 1, file_path(newest).display());
     assert!(text.contains(&end), "{end} is not in: {text}");
-    let text = refused(&without(&disk, newest - 1..=newest), Floor::default()).to_string();
+    let text = refused(&without(&disk, newest - 1..=newest), DurableFloor::default()).to_string();
     let come = format!(", but had come to frame {}, and its newest file ", begun - 1);
     assert!(text.contains(&come), "{come} is not in: {text}");
 }
@@ -282,10 +285,10 @@ fn an_end_that_is_missing_is_told_without_contradicting_itself() {
 fn a_log_that_ends_before_the_checkpoint_is_refused() {
     let disk = MemoryDisk::default();
     create(&disk, &options(), 7).unwrap();
-    let floor = Floor { checkpoint: 7, shipped: 7 };
+    let floor = DurableFloor { checkpoint: 7, shipped: 7 };
     let (open, _) = open_on(&disk, options(), floor).unwrap();
     assert_eq!(open.last, 7, "a new log goes on where the bucket ended");
-    let floor = Floor { checkpoint: 12, shipped: 7 };
+    let floor = DurableFloor { checkpoint: 12, shipped: 7 };
     assert_eq!(missing(&disk, floor), (7, 12, None));
 }
 
@@ -294,7 +297,7 @@ fn a_log_whose_mark_is_missing_damaged_or_another_ones_is_refused() {
     let (disk, _) = written_log(3, 100);
     let mark = disk.bytes(&options().mark).unwrap();
     let reopen = |disk: MemoryDisk| {
-        let opened = open(Arc::new(disk), options(), Floor::default(), &mut |_, _| Ok(()));
+        let opened = open(Arc::new(disk), options(), DurableFloor::default(), &mut |_, _| Ok(()));
         opened.err().unwrap()
     };
     let with = |bytes: Vec<u8>| {
@@ -322,7 +325,7 @@ fn a_cut_file_before_the_newest_is_refused() {
     let (disk, _) = written_log(40, 1000);
     let bytes = disk.bytes(&file_path(2)).unwrap();
     disk.put(&file_path(2), bytes[..9000].to_vec());
-    assert!(matches!(refused(&disk, Floor::default()), WalError::Damaged { file, .. } if file == file_path(2)));
+    assert!(matches!(refused(&disk, DurableFloor::default()), WalError::Damaged { file, .. } if file == file_path(2)));
 }
 
 #[test]
@@ -332,11 +335,11 @@ fn files_of_others_are_refused_by_name() {
     let newer = WalOptions { incarnation: Incarnation(4), ..options() };
     let other_lane = WalOptions { lane: LaneId(1), ..options() };
     for options in [older, newer, other_lane] {
-        let error = open_on(&disk, options, Floor::default()).err().unwrap();
+        let error = open_on(&disk, options, DurableFloor::default()).err().unwrap();
         assert!(matches!(error, WalError::Foreign { incarnation: INCARNATION, .. }), "{error}");
     }
     disk.rename(&file_path(1), &file_path(0)).unwrap();
-    assert!(matches!(refused(&disk, Floor::default()), WalError::Foreign { sequence: 1, .. }));
+    assert!(matches!(refused(&disk, DurableFloor::default()), WalError::Foreign { sequence: 1, .. }));
 }
 
 #[test]
@@ -344,7 +347,7 @@ fn a_recycled_file_that_still_has_its_old_header_is_dropped() {
     let (disk, places) = written_log(40, 1000);
     let newest = places.last().unwrap().file;
     disk.put(&file_path(newest + 1), disk.bytes(&file_path(1)).unwrap());
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     assert_eq!((open.last, open.torn.unwrap().position), (40, 0));
     assert_eq!(disk.bytes(&file_path(newest + 1)), None);
 }
@@ -357,7 +360,7 @@ fn another_format_version_is_refused_by_name() {
     let crc = crc32c::crc32c(&bytes[..40]);
     bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     disk.put(&file_path(1), bytes);
-    let error = refused(&disk, Floor::default());
+    let error = refused(&disk, DurableFloor::default());
     assert!(matches!(error, WalError::Version { version: 9, .. }), "{error}");
     assert!(error.to_string().contains(file_path(1).to_str().unwrap()));
 }
@@ -365,7 +368,7 @@ fn another_format_version_is_refused_by_name() {
 #[test]
 fn frames_inside_record_values_prove_nothing() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(1, 100)]);
     // A record full of frames that claim to follow and to know that everything is durable.
@@ -377,7 +380,7 @@ fn frames_inside_record_values_prove_nothing() {
     kill(handle);
     let position = FRAMES_START + frame(1, 100).length() + 20;
     flip(&disk, 1, position);
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     assert_eq!(open.last, 1);
 }
 
@@ -409,7 +412,7 @@ fn a_spare_that_had_a_name_before_the_crash_does_not_bring_it_back() {
             disk.remove(&options().directory.join(name)).unwrap();
         }
     }
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     assert_eq!(append_each(&handle, &reports, [frame(41, 10)])[0].file, newest + 7);
 }
@@ -432,7 +435,7 @@ proptest! {
             }
             disk.put(&path, file);
         }
-        if let Ok((open, replayed)) = open_on(&disk, options(), Floor::default()) {
+        if let Ok((open, replayed)) = open_on(&disk, options(), DurableFloor::default()) {
             prop_assert_eq!(replayed.len() as u64, open.last);
             for (found, _) in replayed {
                 let index = found.index;

@@ -13,10 +13,10 @@ use crate::disk::memory::DiskOperation;
 #[test]
 fn frames_that_queue_up_during_a_sync_share_the_next_one() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (send, reports) = channel();
     let (go, wait) = channel::<()>();
-    let on_written = move |written: Result<Written, WalError>| {
+    let on_written = move |written: Result<WrittenFrames, WalError>| {
         send.send(written.unwrap()).unwrap();
         wait.recv().unwrap();
     };
@@ -38,12 +38,12 @@ fn frames_that_queue_up_during_a_sync_share_the_next_one() {
 #[test]
 fn short_and_interrupted_writes_are_finished() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     disk.set_most_per_write(7);
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, (1..=5).map(|index| frame(index, 500)));
     handle.close();
-    let (_, replayed) = open_on(&disk.crash(1), options(), Floor::default()).unwrap();
+    let (_, replayed) = open_on(&disk.crash(1), options(), DurableFloor::default()).unwrap();
     let frames: Vec<Frame> = replayed.into_iter().map(|(frame, _)| frame).collect();
     assert_eq!(frames, (1..=5).map(|index| joined(frame(index, 500))).collect::<Vec<_>>());
 }
@@ -57,14 +57,14 @@ fn a_failed_write_or_sync_is_reported_once_and_nothing_is_acknowledged_after_it(
         (DiskOperation::SyncDirectory, 0),
     ] {
         let disk = MemoryDisk::default();
-        let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+        let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
         let (handle, reports) = start(open.writer);
         disk.fail(operation, well, Errno::IO);
         handle.append(frame(1, 10));
         handle.append(frame(2, 10));
         assert!(matches!(reports.recv().unwrap(), Err(WalError::Io { .. })));
         handle.append(frame(3, 10));
-        assert!(matches!(handle.reserve_waiting(1, Purpose::Bookkeeping), Err(NoRoom::Closed)));
+        assert!(matches!(handle.reserve_waiting(1, FramePurpose::Bookkeeping), Err(NoSpace::Closed)));
         handle.close();
         assert!(reports.recv().is_err(), "the error was the last report");
     }
@@ -73,7 +73,7 @@ fn a_failed_write_or_sync_is_reported_once_and_nothing_is_acknowledged_after_it(
 #[test]
 fn a_frame_out_of_order_ends_the_log() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     append_each(&handle, &reports, [frame(1, 10), frame(2, 10)]);
     handle.append(frame(4, 10));
@@ -83,10 +83,10 @@ fn a_frame_out_of_order_ends_the_log() {
 #[test]
 fn files_are_allocated_ahead_while_the_writer_is_busy() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (send, reports) = channel();
     let (go, wait) = channel::<()>();
-    let on_written = move |written: Result<Written, WalError>| {
+    let on_written = move |written: Result<WrittenFrames, WalError>| {
         send.send(written.unwrap().durable).unwrap();
         let _ = wait.recv();
     };
@@ -105,7 +105,7 @@ fn files_are_allocated_ahead_while_the_writer_is_busy() {
     for index in 2..=6 {
         full();
         let created = disk.operations();
-        handle.reserve(frame(index, 10_000).length(), Purpose::Append).unwrap();
+        handle.reserve(frame(index, 10_000).length(), FramePurpose::Append).unwrap();
         assert_eq!(disk.operations(), created, "reserving does not touch the disk");
         handle.append(frame(index, 10_000));
     }
@@ -117,21 +117,21 @@ fn files_are_allocated_ahead_while_the_writer_is_busy() {
 fn a_full_disk_leaves_room_for_bookkeeping_and_passes_by_itself() {
     let disk = MemoryDisk::default();
     disk.set_capacity(4 * (16 << 10));
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let mut index = 0;
     let refusal = loop {
-        match handle.reserve_waiting(frame(index + 1, 1000).length(), Purpose::Append) {
+        match handle.reserve_waiting(frame(index + 1, 1000).length(), FramePurpose::Append) {
             Ok(()) => index += 1,
             Err(refusal) => break refusal,
         }
         handle.append(frame(index, 1000));
         reports.recv().unwrap().unwrap();
     };
-    assert!(matches!(refusal, NoRoom::Disk { .. }), "{refusal}");
+    assert!(matches!(refusal, NoSpace::Disk { .. }), "{refusal}");
     assert!(index > 20, "three files were filled");
     let mut bookkept = 0;
-    while handle.reserve_waiting(frame(index + 1, 1000).length(), Purpose::Bookkeeping).is_ok() {
+    while handle.reserve_waiting(frame(index + 1, 1000).length(), FramePurpose::Bookkeeping).is_ok() {
         index += 1;
         bookkept += 1;
         handle.append(frame(index, 1000));
@@ -140,23 +140,23 @@ fn a_full_disk_leaves_room_for_bookkeeping_and_passes_by_itself() {
     assert!(bookkept >= 11, "a whole file was left for bookkeeping, it took {bookkept} frames");
 
     disk.set_capacity(1 << 20);
-    handle.reserve_waiting(1000, Purpose::Append).unwrap();
+    handle.reserve_waiting(1000, FramePurpose::Append).unwrap();
     append_each(&handle, &reports, [frame(index + 1, 100)]);
     handle.close();
-    assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().0.last, index + 1);
+    assert_eq!(open_on(&disk.crash(0), options(), DurableFloor::default()).unwrap().0.last, index + 1);
 }
 
 #[test]
 fn recycling_makes_room_below_the_limit() {
     let disk = MemoryDisk::default();
     let options = WalOptions { max_bytes: 4 * (16 << 10), ..options() };
-    let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options, DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let mut index = 0;
     let fill = |index: &mut LogIndex| loop {
-        match handle.reserve_waiting(frame(*index + 1, 1000).length(), Purpose::Append) {
+        match handle.reserve_waiting(frame(*index + 1, 1000).length(), FramePurpose::Append) {
             Ok(()) => *index += 1,
-            Err(NoRoom::Limit { .. }) => break,
+            Err(NoSpace::Limit { .. }) => break,
             Err(other) => panic!("{other}"),
         }
         handle.append(frame(*index, 1000));
@@ -166,7 +166,7 @@ fn recycling_makes_room_below_the_limit() {
     let full = index;
     for _ in 0..20 {
         handle.recycle(index);
-        while handle.reserve_waiting(frame(index + 1, 1000).length(), Purpose::Append).is_err() {
+        while handle.reserve_waiting(frame(index + 1, 1000).length(), FramePurpose::Append).is_err() {
             thread::yield_now();
         }
         let before = index;
@@ -181,7 +181,7 @@ fn recycling_makes_room_below_the_limit() {
 #[test]
 fn a_frame_larger_than_a_file_gets_one_of_its_own() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let lengths = [100, 100_000, 100, 16 << 10, 12 << 10, 50_000];
     let frames: Vec<Frame> = lengths.iter().zip(1..).map(|(length, index)| frame(index, *length)).collect();
@@ -189,20 +189,20 @@ fn a_frame_larger_than_a_file_gets_one_of_its_own() {
     for (place, frame) in places.iter().zip(frames) {
         assert_eq!(read_at(&open.reader, place).unwrap(), joined(frame));
     }
-    assert!(matches!(handle.reserve_waiting(41 << 20, Purpose::Append), Err(NoRoom::Frame { .. })));
-    handle.reserve_waiting(10_000, Purpose::Append).unwrap();
+    assert!(matches!(handle.reserve_waiting(41 << 20, FramePurpose::Append), Err(NoSpace::Frame { .. })));
+    handle.reserve_waiting(10_000, FramePurpose::Append).unwrap();
     let rest = FRAME_BYTES_MAX as u64 - 9_999;
-    let refused = handle.reserve_waiting(rest, Purpose::Bookkeeping);
-    assert!(matches!(refused, Err(NoRoom::Frame { .. })), "what is reserved goes into one frame: {refused:?}");
+    let refused = handle.reserve_waiting(rest, FramePurpose::Bookkeeping);
+    assert!(matches!(refused, Err(NoSpace::Frame { .. })), "what is reserved goes into one frame: {refused:?}");
     handle.close();
-    assert_eq!(open_on(&disk.crash(0), options(), Floor::default()).unwrap().1.len(), lengths.len());
+    assert_eq!(open_on(&disk.crash(0), options(), DurableFloor::default()).unwrap().1.len(), lengths.len());
 }
 
 #[test]
 fn more_than_may_wait_in_memory_is_refused() {
     let disk = MemoryDisk::default();
     let options = WalOptions { queue_bytes: 3000, ..options() };
-    let (open, _) = open_on(&disk, options, Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options, DurableFloor::default()).unwrap();
     // Nothing is written, so everything waits.
     let shared = open.writer.shared.clone();
     let allocating = thread::spawn({
@@ -210,18 +210,18 @@ fn more_than_may_wait_in_memory_is_refused() {
         move || shared.allocate_ahead()
     });
     let handle = WalHandle { shared, threads: vec![allocating] };
-    handle.reserve_waiting(2000, Purpose::Append).unwrap();
+    handle.reserve_waiting(2000, FramePurpose::Append).unwrap();
     handle.append(frame(1, 1900));
-    assert!(matches!(handle.reserve_waiting(2000, Purpose::Append), Err(NoRoom::Queue { .. })));
-    handle.reserve_waiting(2000, Purpose::Bookkeeping).unwrap();
+    assert!(matches!(handle.reserve_waiting(2000, FramePurpose::Append), Err(NoSpace::Queue { .. })));
+    handle.reserve_waiting(2000, FramePurpose::Bookkeeping).unwrap();
     drop(open.writer);
-    assert!(matches!(handle.reserve_waiting(1, Purpose::Append), Err(NoRoom::Closed)));
+    assert!(matches!(handle.reserve_waiting(1, FramePurpose::Append), Err(NoSpace::Closed)));
 }
 
 #[test]
-fn a_file_that_somebody_reads_is_deleted_and_never_written_over() {
+fn a_file_that_is_being_read_is_deleted_and_never_written_over() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let places = append_each(&handle, &reports, (1..=40).map(|index| frame(index, 1000)));
     let mut frames = open.reader.frames(1, 40);
@@ -241,7 +241,7 @@ fn a_file_that_somebody_reads_is_deleted_and_never_written_over() {
 #[test]
 fn readers_beside_the_writer_see_the_right_bytes_or_that_they_are_gone() {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     thread::scope(|scope| {
         let (send, places) = channel::<FramePlace>();
@@ -298,7 +298,7 @@ fn readers_beside_the_writer_see_the_right_bytes_or_that_they_are_gone() {
 #[test]
 fn reads_beyond_what_is_durable_are_refused() {
     let (disk, _) = written_log(2, 100);
-    let (open, replayed) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, replayed) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let last = replayed[1].1;
     assert!(read_at(&open.reader, &last).is_ok());
     for position in [0, last.position - 1, last.position + 1, 1 << 40] {
@@ -312,7 +312,10 @@ fn reads_beyond_what_is_durable_are_refused() {
 fn sizes_that_cannot_work_are_refused() {
     for (file_bytes, max_bytes) in [(4096, 1 << 20), (16 << 10, 3 * (16 << 10) - 1)] {
         let options = WalOptions { file_bytes, max_bytes, ..options() };
-        assert!(matches!(open_on(&MemoryDisk::default(), options, Floor::default()), Err(WalError::Sizes { .. })));
+        assert!(matches!(
+            open_on(&MemoryDisk::default(), options, DurableFloor::default()),
+            Err(WalError::Sizes { .. })
+        ));
     }
 }
 
@@ -323,7 +326,7 @@ fn what_replay_refuses_ends_the_opening() {
         2 => Err(WalError::Replay { index: 2, source: "unknown command".into() }),
         _ => Ok(()),
     };
-    let error = open(Arc::new(disk), options(), Floor::default(), refuse).err().unwrap();
+    let error = open(Arc::new(disk), options(), DurableFloor::default(), refuse).err().unwrap();
     assert_eq!(error.to_string(), "frame 2 of the write-ahead log can't be replayed: unknown command");
 }
 
@@ -338,7 +341,7 @@ fn a_log_on_a_real_disk_comes_back_file_after_file() {
     create(&LocalDisk, &options, 0).unwrap();
     for life in 0..4u64 {
         let mut replayed = 0;
-        let floor = Floor { checkpoint: life * 20, shipped: life * 20 };
+        let floor = DurableFloor { checkpoint: life * 20, shipped: life * 20 };
         let open = open(Arc::new(LocalDisk), options.clone(), floor, &mut |found, _| {
             assert_eq!(found, joined(frame(found.index, 1500)));
             replayed += 1;

@@ -16,7 +16,7 @@ use chronik_format::ids::{Incarnation, LaneId, LogIndex};
 use super::header::FileName;
 use super::*;
 use crate::disk::memory::MemoryDisk;
-use crate::log::{NoRoom, Purpose};
+use crate::log::{FramePurpose, NoSpace};
 
 const INCARNATION: Incarnation = Incarnation(3);
 
@@ -30,7 +30,7 @@ fn options() -> WalOptions {
     }
 }
 
-/// A frame whose bytes tell which one it is.
+/// A frame whose bytes say which one it is.
 fn frame(index: LogIndex, length: usize) -> Frame {
     let batch: Vec<u8> = (0..length).map(|at| (at as u64 ^ (index * 31)) as u8).collect();
     let (first, second) = batch.split_at(length / 3);
@@ -62,23 +62,23 @@ fn file_path(sequence: u64) -> PathBuf {
 
 impl WalHandle {
     /// As [`WalHandle::reserve`], once any file for it is allocated.
-    pub(crate) fn reserve_waiting(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
+    pub(crate) fn reserve_waiting(&self, bytes: u64, purpose: FramePurpose) -> Result<(), NoSpace> {
         loop {
             match self.reserve(bytes, purpose) {
-                Err(NoRoom::Allocating { .. }) => futures::executor::block_on(self.decided())?,
+                Err(NoSpace::Allocating { .. }) => futures::executor::block_on(self.decided())?,
                 reserved => return reserved,
             }
         }
     }
 }
 
-type Reports = Receiver<Result<Written, WalError>>;
+type Reports = Receiver<Result<WrittenFrames, WalError>>;
 
 /// Opens, giving what was replayed too. A disk without a log gets one.
 fn open_on(
     disk: &MemoryDisk,
     options: WalOptions,
-    floor: Floor,
+    floor: DurableFloor,
 ) -> Result<(OpenWal, Vec<(Frame, FramePlace)>), WalError> {
     if disk.bytes(&options.mark).is_none() {
         create(disk, &options, 0)?;
@@ -101,7 +101,7 @@ fn start(writer: WalWriter) -> (WalHandle, Reports) {
 fn append_each(handle: &WalHandle, reports: &Reports, frames: impl IntoIterator<Item = Frame>) -> Vec<FramePlace> {
     let one = |frame: Frame| {
         let index = frame.index;
-        handle.reserve_waiting(frame.length(), Purpose::Append).unwrap();
+        handle.reserve_waiting(frame.length(), FramePurpose::Append).unwrap();
         handle.append(frame);
         let written = reports.recv().unwrap().unwrap();
         assert_eq!(written.durable, index);
@@ -118,7 +118,7 @@ fn kill(mut handle: WalHandle) {
 /// A killed log of frames 1 to `count`, each synced by itself.
 fn written_log(count: LogIndex, length: usize) -> (MemoryDisk, Vec<FramePlace>) {
     let disk = MemoryDisk::default();
-    let (open, _) = open_on(&disk, options(), Floor::default()).unwrap();
+    let (open, _) = open_on(&disk, options(), DurableFloor::default()).unwrap();
     let (handle, reports) = start(open.writer);
     let places = append_each(&handle, &reports, (1..=count).map(|index| frame(index, length)));
     kill(handle);

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::SharedColdReader;
 use chronik_format::batch::{CONTENT_TYPE_BATCHES, pack};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
-use chronik_service::admission::Turns;
+use chronik_service::admission::TurnLimit;
 use chronik_service::problem::HttpProblem;
 
 /// Bytes of batches in an answer, but at least one batch.
@@ -60,13 +60,13 @@ pub(super) struct FoundOffset {
 
 struct Served {
     cold: SharedColdReader,
-    turns: Turns,
+    turns: TurnLimit,
     held: IntGauge,
 }
 
 /// The routes; `held` shows the bytes of batches in answers that are not sent yet.
 pub fn routes(cold: SharedColdReader, held: IntGauge) -> Router {
-    let served = Served { cold, turns: Turns::new(FETCHES.0, FETCHES.1), held };
+    let served = Served { cold, turns: TurnLimit::new(FETCHES.0, FETCHES.1), held };
     Router::new().route("/v1/fetch", post(fetch)).route("/v1/fetch/time", post(time)).with_state(Arc::new(served))
 }
 

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{SharedTail, TailError, TailTopic};
 use chronik_format::batch::{CONTENT_TYPE_BATCHES, pack};
 use chronik_format::ids::{Offset, PartitionId, TopicId};
-use chronik_service::admission::Turns;
+use chronik_service::admission::TurnLimit;
 use chronik_service::problem::HttpProblem;
 
 /// Bytes of batches in an answer, but at least one batch.
@@ -64,8 +64,8 @@ struct Read {
 
 struct Served {
     tail: SharedTail,
-    reads: Turns,
-    waits: Turns,
+    reads: TurnLimit,
+    waits: TurnLimit,
     held: IntGauge,
     stopping: CancellationToken,
 }
@@ -73,7 +73,8 @@ struct Served {
 /// The routes. Requests that wait for records are answered at once when `stopping` is cancelled; `held` shows the bytes
 /// of batches in answers that are not sent yet.
 pub fn routes(tail: SharedTail, stopping: CancellationToken, held: IntGauge) -> Router {
-    let served = Served { tail, reads: Turns::new(READS.0, READS.1), waits: Turns::new(WAITS, 0), held, stopping };
+    let served =
+        Served { tail, reads: TurnLimit::new(READS.0, READS.1), waits: TurnLimit::new(WAITS, 0), held, stopping };
     Router::new()
         .route("/v1/tail", get(read))
         .route("/v1/tail/topics", get(topics))
