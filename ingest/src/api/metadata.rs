@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chronik_format::ids::TopicId;
 use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{
-    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
-    MetadataResponseTopic,
+    ErrorCode, MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
 };
 use futures::future::{BoxFuture, join_all};
 
@@ -22,6 +22,12 @@ use crate::state::topic_config::TopicConfig;
 /// Topics can be asked for by id from this version on; before, ids are ignored.
 const IDS_FROM: i16 = 12;
 
+/// What a client may do where nobody is refused: the bits of Kafka's operations, of which a topic has READ, WRITE, CREATE,
+/// DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS, ...
+const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// ... and a cluster CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS and IDEMPOTENT_WRITE.
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
 /// See [`ApiHandler`](chronik_net::ApiHandler).
 pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version) = (broker.clone(), request.version());
@@ -29,14 +35,18 @@ pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'
 }
 
 async fn metadata(broker: &BrokerContext, asked: MetadataRequest, version: i16) -> MetadataResponse {
-    let topics = match asked.topics {
+    let mut topics = match asked.topics {
         Some(topics) if version > 0 || !topics.is_empty() => {
             let may_create = broker.auto_create_topics && asked.allow_auto_topic_creation;
             named_topics(broker, topics, version, may_create).await
         }
         _ => all_topics(broker),
     };
-    MetadataResponse {
+    if asked.include_topic_authorized_operations {
+        let known = topics.iter_mut().filter(|topic| topic.error_code == ErrorCode::NONE);
+        known.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+    }
+    let mut answer = MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id: BROKER_ID,
             host: broker.advertised_host.clone(),
@@ -47,7 +57,11 @@ async fn metadata(broker: &BrokerContext, asked: MetadataRequest, version: i16) 
         controller_id: BROKER_ID,
         topics,
         ..Default::default()
+    };
+    if asked.include_cluster_authorized_operations {
+        answer.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
+    answer
 }
 
 fn all_topics(broker: &BrokerContext) -> Vec<MetadataResponseTopic> {

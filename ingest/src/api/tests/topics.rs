@@ -47,6 +47,23 @@ async fn metadata_names_the_one_broker_and_its_topics_in_every_version() {
 }
 
 #[tokio::test]
+async fn metadata_says_what_a_client_may_do_if_it_asks() {
+    let served = Served::start().await;
+    served.create("t", 1, &[]).await;
+    for (include, cluster, topic) in [(false, i32::MIN, i32::MIN), (true, 8096, 3576)] {
+        let asked = MetadataRequest {
+            include_cluster_authorized_operations: include,
+            include_topic_authorized_operations: include,
+            ..only_existing(named(&["t", "absent"]))
+        };
+        let answer = served.ask(8, asked).await;
+        assert_eq!(answer.cluster_authorized_operations, cluster);
+        let topics: Vec<_> = answer.topics.iter().map(|topic| topic.topic_authorized_operations).collect();
+        assert_eq!(topics, [topic, i32::MIN]);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_topic_is_created_if_broker_and_client_want_it() {
     let served = Served::start().await;
     for (version, asked, code) in [
