@@ -57,6 +57,10 @@ bench *arguments:
     cargo build --release --locked --workspace --bins
     PYTHONPATH=tests:tests/e2e CHRONIK_BINARY=target/release/chronik {{python}}/python tests/load/indexers.py {{arguments}}
 
+# Writes docs/clients.md anew
+clients:
+    PYTHONPATH=tests {{python}}/python -m clients page >docs/clients.md
+
 # Writes the golden files anew: say why in the commit
 golden:
     CHRONIK_REGENERATE_GOLDEN=1 cargo test --quiet {{all}} --lib --test archives -- golden

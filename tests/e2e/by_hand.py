@@ -17,6 +17,14 @@ def ask(address, key, version, body, flexible=False):
     return answer[4:]
 
 
+def served(address):
+    """The APIs that the broker names: key → (lowest version, highest version)."""
+    answer = ask(address, 18, 0, b"")
+    code, count = struct.unpack_from(">hi", answer)
+    assert code == 0
+    return {key: (low, high) for key, low, high in struct.iter_unpack(">hhh", answer[6 : 6 + 6 * count])}
+
+
 def crc32c(data):
     crc = 0xFFFFFFFF
     for byte in data:
@@ -57,3 +65,30 @@ def produce_by_hand(address, topic, records, version=3):
     answer = ask(address, 0, version, body)
     [code] = struct.unpack_from(">h", answer, 4 + len(name) + 4 + 4)
     return code
+
+
+def fetch_by_hand(address, topic, partition, offset=0):
+    """The batches from there on, byte for byte, up to 64 MiB; asks as the oldest client does that reads batches."""
+    name = struct.pack(">h", len(topic)) + topic.encode()
+    limit = 64 << 20
+    body = struct.pack(">iiiibi", -1, 0, 1, limit, 0, 1) + name + struct.pack(">iiqi", 1, partition, offset, limit)
+    answer = ask(address, 1, 4, body)
+    start = 4 + 4 + len(name) + 4
+    _, code, _, _, aborted = struct.unpack_from(">ihqqi", answer, start)
+    assert code == 0 and aborted <= 0, (code, aborted)
+    records, batches = answer[start + 26 + 4 :], []
+    while records:
+        length = 12 + struct.unpack_from(">i", records, 8)[0]
+        batches.append(records[:length])
+        records = records[length:]
+    return batches
+
+
+def codec_of(batch):
+    [attributes] = struct.unpack_from(">h", batch, 21)
+    return ["none", "gzip", "snappy", "lz4", "zstd"][attributes & 7]
+
+
+def producer_id_of(batch):
+    [producer_id] = struct.unpack_from(">q", batch, 43)
+    return producer_id

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from chronik import program
+from clients.page import page as clients_page
 from place import INFRA, ROOT
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), INFRA / "README.md"]
@@ -71,3 +72,7 @@ def test_every_metric_and_alert_is_explained():
     explained = set(re.findall(r"`(\w+)`", OPERATING))
     assert alerts <= explained
     assert {metric for metric in explained if METRIC.fullmatch(metric)} == measured
+
+
+def test_the_page_of_clients_says_what_their_tests_hold_them_to():
+    assert (ROOT / "docs/clients.md").read_text() == clients_page(), "`just clients` writes it anew"

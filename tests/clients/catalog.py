@@ -1,0 +1,93 @@
+"""Which clients there are, what each has, and what it is known to do differently: tests hold it to that."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from clients import install
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+# What the broker does not serve yet, and the key of the API it would be served by.
+AWAITED = {"groups": 11, "idempotence": 22}
+
+
+@dataclass(frozen=True)
+class Client:
+    """At one version."""
+
+    name: str
+    # The program and what it has in its environment; installs it, if that was not done.
+    command: Callable
+    language: str
+    # Those it has.
+    codecs: tuple[str, ...] = CODECS
+    # Codecs whose batches arrive in another.
+    arrives: dict[str, str] = field(default_factory=dict)
+    idempotent: bool = True
+    # Reads in groups alone.
+    grouped: bool = False
+    # For a time after all records it gives the end, where others give nothing.
+    none_is_the_end: bool = False
+    # Gives null for a header's value without bytes.
+    empty_is_null: bool = False
+    # Takes long to install or to run.
+    long: bool = False
+
+    def does(self, scenario):
+        """Whether there is something to test."""
+        if scenario in AWAITED:
+            return False
+        match scenario:
+            case "idempotence":
+                return self.idempotent
+            case "reading":
+                return not (self.grouped and "groups" in AWAITED)
+            case _:
+                return True
+
+
+def params(scenario):
+    """The clients as parameters of a scenario's tests."""
+    return [
+        pytest.param(client, id=client.name, marks=[pytest.mark.long] if client.long else [])
+        for client in CLIENTS
+        if client.does(scenario)
+    ]
+
+
+def java(version, **known):
+    return Client(f"kafka-clients {version}", install.java(version), "Java", **known)
+
+
+def confluent(version, **known):
+    program = install.python("librdkafka.py", f"confluent-kafka=={version}")
+    # librdkafka compresses with lz4 where brokers have FindCoordinator.
+    arrives = {"lz4": "none"} if "groups" in AWAITED else {}
+    return Client(f"confluent-kafka {version}", program, "C, Python", arrives=arrives, **known)
+
+
+def kafka_python(version, **known):
+    codecs = ("python-snappy==0.7.3", "lz4==4.4.5", "zstandard==0.25.0")
+    program = install.python("kafka_python.py", f"kafka-python=={version}", *codecs, "six==1.17.0")
+    return Client(f"kafka-python {version}", program, "Python", **known)
+
+
+CLIENTS = [
+    java("4.3.1"),
+    java("3.9.2"),
+    java("2.8.2", long=True),
+    java("2.0.1", codecs=CODECS[:4], long=True),
+    java("1.1.1", codecs=CODECS[:4], long=True),
+    java("0.11.0.3", codecs=CODECS[:4]),
+    confluent("2.16.1"),
+    confluent("2.5.3"),
+    kafka_python("3.0.12"),
+    kafka_python("2.3.3"),
+    kafka_python("2.0.2", idempotent=False),
+    Client("aiokafka 0.14.0", install.python("aiokafka_client.py", "aiokafka==0.14.0", "cramjam==2.11.0"), "Python"),
+    Client("KafkaJS 2.2.4", install.node("kafkajs"), "JavaScript", CODECS[:4], grouped=True, none_is_the_end=True),
+    Client("franz-go 1.22.2", install.go("franz"), "Go", none_is_the_end=True),
+    Client("sarama 1.61.1", install.go("sarama"), "Go"),
+    Client("kafka-go 0.4.51", install.go("kafkago"), "Go", idempotent=False, empty_is_null=True),
+]

@@ -1,0 +1,105 @@
+"""How the programs are built: each in a folder of the cache, named after a hash of all that it is built of."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from servers.cache import installed
+
+SOURCES = Path(__file__).parent
+# What the Java program reads and writes JSON with.
+JACKSON = "2.20.1"
+
+
+def python(program, *pins):
+    """A program in the language of the tests, with libraries of its own."""
+
+    def build(folder):
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--target", folder, *pins], check=True)
+
+    def command():
+        folder = installed(f"client-python-{digest(*pins)}", build)
+        paths = f"{folder}{os.pathsep}{SOURCES / 'python'}"
+        return [sys.executable, SOURCES / "python" / program], {"PYTHONPATH": paths}
+
+    return command
+
+
+def java(version):
+    """Apache Kafka's own, from Maven."""
+    dependencies = {
+        "org.apache.kafka:kafka-clients": version,
+        "com.fasterxml.jackson.core:jackson-databind": JACKSON,
+    }
+    rows = "".join(
+        f"<dependency><groupId>{name.split(':')[0]}</groupId><artifactId>{name.split(':')[1]}</artifactId>"
+        f"<version>{pin}</version></dependency>"
+        for name, pin in dependencies.items()
+    )
+    pom = (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>chronik</groupId>'
+        f"<artifactId>client</artifactId><version>1</version><dependencies>{rows}</dependencies></project>"
+    )
+    source = SOURCES / "java/Client.java"
+
+    def download(folder):
+        (folder / "pom.xml").write_text(pom)
+        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}/libs"]
+        subprocess.run(["mvn", "--quiet", "--batch-mode", *goal], cwd=folder, check=True)
+
+    def command():
+        libraries = installed(f"client-java-{version}-{digest(pom)}", download) / "libs/*"
+
+        def build(folder):
+            options = ["--release", "17", "-nowarn", "-Xlint:-options", "-classpath", libraries, "-d", folder]
+            subprocess.run(["javac", *options, source], check=True)
+
+        classes = installed(f"client-java-{version}-{digest(pom, source)}", build)
+        options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        return ["java", *options, "-classpath", f"{classes}:{libraries}", "Client"], {}
+
+    return command
+
+
+def node(name):
+    """From npm, at the versions of its lock file."""
+    source = SOURCES / name
+    packages = source / "package.json", source / "package-lock.json"
+
+    def download(folder):
+        for file in packages:
+            shutil.copy(file, folder)
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder, check=True)
+
+    def command():
+        folder = installed(f"client-{name}-{digest(*packages)}", download)
+        return ["node", source / "client.js"], {"NODE_PATH": str(folder / "node_modules")}
+
+    return command
+
+
+def go(name):
+    """One of the programs of a Go module."""
+    module = SOURCES / "go"
+
+    def build(folder):
+        subprocess.run(["go", "build", "-o", folder / name, f"./{name}"], cwd=module, check=True)
+
+    def command():
+        files = [file for file in sorted(module.rglob("*")) if file.is_file()]
+        return [installed(f"client-go-{name}-{digest(*files)}", build) / name], {}
+
+    return command
+
+
+def digest(*parts):
+    """Of texts, and of what is in files."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(part.read_bytes() if isinstance(part, Path) else part.encode())
+        hashed.update(b"\0")
+    return hashed.hexdigest()[:16]

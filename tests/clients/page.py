@@ -1,0 +1,58 @@
+"""docs/clients.md, which says what the tests of the clients hold them to."""
+
+from clients.catalog import AWAITED, CLIENTS, CODECS
+
+HEAD = """# Clients
+
+Unmodified clients, each at the version that is named, against the real program. What a cell says is tested
+(`tests/e2e/test_clients_records.py`, `tests/e2e/test_clients_groups.py`, `tests/e2e/test_clients_idempotence.py`);
+`just clients` writes this page from what the tests hold each client to (`tests/clients/catalog.py`).
+
+- **Topics**: created, described, deleted; one that is there or is missing is refused.
+- **Codecs**: keyed records with headers, tombstones and bytes that are no text, in each codec that the client has. The
+  batches arrive in that codec, and another client reads the same bytes.
+- **Reads**: what another client wrote in all those codecs, from the beginning and from the middle of a batch.
+- **Offsets**: the first, the end, and those for times.
+- **Groups**: a member joins another one, leaves it, and is followed by a third one after kill -9 of the broker. Each
+  record is had once by what the group committed.
+- **Idempotent**: kill -9 of the broker, twice, while the client produces: each record once, in order.
+
+"""
+
+FOOT = """
+"no": the client has no such thing. "not yet": the broker does not serve it.
+"""
+
+
+def page():
+    heads = ["client", "language", "topics", "codecs", "reads", "offsets", "groups", "idempotent", "what differs"]
+    rows = [heads, ["---"] * len(heads), *map(row, CLIENTS)]
+    return HEAD + "".join(f"| {' | '.join(cells)} |\n" for cells in rows) + FOOT
+
+
+def row(client):
+    codecs = "all" if client.codecs == CODECS else ", ".join(client.codecs)
+    reads, groups = (cell(client, scenario) for scenario in ("reading", "groups"))
+    idempotent = cell(client, "idempotence") if client.idempotent else "no"
+    named = [client.name, client.language]
+    return [*named, "ok", codecs, reads, "ok", groups, idempotent, "; ".join(differences(client))]
+
+
+def cell(client, scenario):
+    if client.does(scenario):
+        return "ok"
+    assert AWAITED, "a client that has no such thing has a word of its own"
+    return "not yet"
+
+
+def differences(client):
+    for codec, arrives in client.arrives.items():
+        yield f"{codec} arrives as {arrives}"
+    if client.grouped:
+        yield "reads in groups alone"
+    if client.none_is_the_end:
+        yield "the offset for a time after all records is the end"
+    if client.empty_is_null:
+        yield "a header without bytes is null"
+    if client.long:
+        yield "tested by `tests/run --all`"

@@ -1,0 +1,145 @@
+"""What every client does without a group: topics, records in all its codecs, reading, offsets."""
+
+import base64
+
+import pytest
+from by_hand import codec_of, fetch_by_hand, served
+from clients.catalog import AWAITED, CODECS, params
+from clients.program import ClientError, Program
+from records import Record, consume, produce, watermarks
+
+PARTITIONS = 3
+START = 1_700_000_000_000
+
+
+@pytest.fixture(scope="module", params=params("records"))
+def program(request, shared, tmp_path_factory):
+    with Program(request.param, shared.bootstrap, tmp_path_factory.mktemp("client")) as started:
+        yield started
+
+
+@pytest.fixture
+def topic(request):
+    """Of this test alone."""
+    return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in request.node.name)
+
+
+def records_of(codec, count=300):
+    """Keyed, with headers, and some bytes that are no text; what compresses well is compressed by every client."""
+    return [
+        Record(
+            key=f"key-{number}".encode(),
+            value=None if number % 50 == 9 else f"{codec}-{number}-".encode() * 20 + b"\xff\x00",
+            timestamp=START + 1000 * number,
+            headers=(("codec", codec.encode()), ("bytes", b"\x00\xff"), ("empty", b"")),
+        )
+        for number in range(count)
+    ]
+
+
+def as_json(records):
+    """As a request has them."""
+    return [
+        {
+            "key": encoded(record.key),
+            "value": encoded(record.value),
+            "timestamp": record.timestamp,
+            "headers": [[name, encoded(value)] for name, value in record.headers],
+        }
+        for record in records
+    ]
+
+
+def encoded(data):
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def decoded(text):
+    return None if text is None else base64.b64decode(text)
+
+
+def told(events):
+    """The records of events, as [partition][i] = (offset, Record)."""
+    found = [[] for _ in range(PARTITIONS)]
+    for event in events:
+        record = event["record"]
+        place = record["partition"]
+        headers = tuple((name, decoded(value)) for name, value in record["headers"])
+        read = Record(decoded(record["value"]), decoded(record["key"]), record["timestamp"], place, headers)
+        found[place].append((record["offset"], read))
+    return found
+
+
+def test_what_is_awaited_is_not_served(shared):
+    here = {name for name, key in AWAITED.items() if key in served(shared.bootstrap)}
+    assert not here, f"{here} are served now: take them off the list, and `just clients` writes the page anew"
+
+
+def test_topics(program, shared, topic):
+    program.ask("create", topic=topic, partitions=PARTITIONS)
+    assert program.ask("describe", topic=topic) == [{"partitions": PARTITIONS}]
+    assert watermarks(shared.bootstrap, topic, PARTITIONS) == [(0, 0)] * PARTITIONS
+    with pytest.raises(ClientError, match=r"(?i)exist"):
+        program.ask("create", topic=topic, partitions=PARTITIONS)
+    program.ask("delete", topic=topic)
+    assert topic not in [found["topic"] for found in shared.status()["topics"]]
+    with pytest.raises(ClientError):
+        program.ask("delete", topic=topic)
+
+
+def test_codecs(program, shared, topic):
+    for codec in program.client.codecs:
+        here, records = f"{topic}-{codec}", records_of(codec)
+        shared.tool("topic", "create", here, "--partitions", PARTITIONS)
+        program.ask("produce", topic=here, codec=codec, idempotent=False, records=as_json(records))
+        read = consume(shared.bootstrap, here, PARTITIONS)
+        assert sum(map(len, read)) == len(records)
+        by_key = {record.key: record for record in records}
+        for partition, found in enumerate(read):
+            sent = [by_key[record.key] for _, record in found]
+            assert [record for _, record in found] == [placed(record, partition) for record in sent]
+            assert [record.timestamp for record in sent] == sorted(record.timestamp for record in sent), "in order"
+            arrived = {codec_of(batch) for batch in fetch_by_hand(shared.bootstrap, here, partition)}
+            assert arrived <= {program.client.arrives.get(codec, codec)}, codec
+
+
+def placed(record, partition):
+    return Record(record.value, record.key, record.timestamp, partition, record.headers)
+
+
+def test_reading(program, shared, topic):
+    if not program.client.does("reading"):
+        pytest.skip("there are no groups yet")
+    shared.tool("topic", "create", topic, "--partitions", PARTITIONS)
+    for codec in CODECS:
+        if codec in program.client.codecs:
+            records = [placed(record, number % PARTITIONS) for number, record in enumerate(records_of(codec, 100))]
+            produce(shared.bootstrap, topic, records, codec)
+    sent = consume(shared.bootstrap, topic, PARTITIONS)
+    if program.client.empty_is_null:
+        sent = [[(offset, with_null_headers(record)) for offset, record in found] for found in sent]
+    ends = {partition: len(found) for partition, found in enumerate(sent)}
+    read = program.ask("consume", topic=topic, **{"from": dict.fromkeys(ends, 0), "to": ends})
+    assert told(read) == sent
+    # In the middle of a batch.
+    middles = {partition: end // 2 + partition for partition, end in ends.items()}
+    read = program.ask("consume", topic=topic, **{"from": middles, "to": ends})
+    assert told(read) == [found[middles[partition] :] for partition, found in enumerate(sent)]
+
+
+def with_null_headers(record):
+    headers = tuple((name, value or None) for name, value in record.headers)
+    return Record(record.value, record.key, record.timestamp, record.partition, headers)
+
+
+def test_offsets(program, shared, topic):
+    shared.tool("topic", "create", topic, "--partitions", PARTITIONS)
+    records = [Record(b"x", timestamp=START + 1000 * n, partition=p) for p in range(PARTITIONS) for n in range(10 + p)]
+    produce(shared.bootstrap, topic, records)
+    ends = [10, 11, 12]
+    times = [START, START + 4001, START + 9000, START + 60_000]
+    marks, *found = program.ask("offsets", topic=topic, partitions=PARTITIONS, times=times)
+    assert marks == {"earliest": [0] * PARTITIONS, "latest": ends}
+    none = ends if program.client.none_is_the_end else [-1] * PARTITIONS
+    at = [[0] * 3, [5] * 3, [9] * 3, none]
+    assert found == [{"time": time, "offsets": offsets} for time, offsets in zip(times, at, strict=True)]
