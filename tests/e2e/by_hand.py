@@ -89,6 +89,11 @@ def codec_of(batch):
     return ["none", "gzip", "snappy", "lz4", "zstd"][attributes & 7]
 
 
+def records_in(batch):
+    [last_offset_delta] = struct.unpack_from(">i", batch, 23)
+    return last_offset_delta + 1
+
+
 def producer_id_of(batch):
     [producer_id] = struct.unpack_from(">q", batch, 43)
     return producer_id
