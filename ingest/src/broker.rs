@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::tasks::{BrokerTasks, StopTokens};
-use crate::api::{self, BrokerContext, FetchRoom};
+use crate::api::{self, BrokerContext, FetchRoom, ProducerIds};
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity};
 use crate::http::status;
 use crate::http::tail::TailService;
@@ -151,6 +151,9 @@ impl RunningBroker {
         let (lane, orders) = tasks.own_lane(started.replayed, started.log)?;
         let checkpoints = tasks.ship(&lane, orders, &confirmed);
         let indexing = tasks.index(&lane);
+        let state = lane.snapshot().await.map_err(|gone| IngestError::Fault(gone.to_string()))?;
+        let groups = tasks.coordinate(&lane, &state);
+        tasks.expire_producers(&lane);
         tasks.delete(&lane, &confirmed, &checkpoints);
         tasks.watch(&lane, server.stats());
         // What was recovered is read through the catalog, so clients come after it.
@@ -165,6 +168,8 @@ impl RunningBroker {
             lane: lane.clone(),
             reader: reader.clone(),
             answers,
+            groups,
+            producer_ids: ProducerIds::after(&state),
             cluster: started.ownership.cluster(),
             advertised_host: listener.advertised_host,
             advertised_port: listener.advertised_port.unwrap_or(kafka_addr.port()),

@@ -157,6 +157,25 @@ impl FetchMetrics {
     }
 }
 
+/// Of consumer groups.
+#[derive(Clone)]
+pub struct GroupMetrics {
+    /// Groups that have or had members.
+    pub groups: IntGauge,
+    /// Generations that were saved.
+    pub rebalances: IntCounter,
+}
+
+impl GroupMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            groups: metrics.gauge("chronik_groups", "Consumer groups that have or had members."),
+            rebalances: metrics.counter("chronik_group_rebalances_total", "Rebalances of consumer groups."),
+        }
+    }
+}
+
 /// Of shipping and indexing.
 #[derive(Clone)]
 pub struct ShipMetrics {

@@ -74,6 +74,15 @@ pub struct IngestSettings {
     /// Partitions of a topic that is created without saying how many (Kafka's num.partitions)
     #[arg(long, env = "CHRONIK_NUM_PARTITIONS", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub num_partitions: i32,
+    /// How long the first member of an empty consumer group waits for others (Kafka's group.initial.rebalance.delay.ms)
+    #[arg(long, env = "CHRONIK_GROUP_INITIAL_REBALANCE_DELAY", default_value = "500ms")]
+    pub group_initial_rebalance_delay: Period,
+    /// Committed offsets are kept so long after their last use (Kafka's offsets.retention.minutes)
+    #[arg(long, env = "CHRONIK_OFFSETS_RETENTION", default_value = "7d")]
+    pub offsets_retention: Period,
+    /// An idempotent producer that has been silent for so long is forgotten (Kafka's producer.id.expiration.ms)
+    #[arg(long, env = "CHRONIK_PRODUCER_ID_EXPIRATION", default_value = "1d")]
+    pub producer_id_expiration: Period,
     /// Serve although the bucket lacks records that it once had; they are lost then
     #[arg(long, env = "CHRONIK_ACCEPT_LOSS", default_value_t = false, action = clap::ArgAction::SetTrue, value_parser = setting::switch)]
     pub accept_loss: bool,

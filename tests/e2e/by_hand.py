@@ -41,30 +41,34 @@ def varint(number):
     return encoded + bytes([raw])
 
 
-def batch(attributes=0, producer_id=-1, damage=0, times=(0,), latest=None):
+def batch(attributes=0, producer_id=-1, damage=0, times=(0,), latest=None, sequence=0):
     """
     A record for each of the times, not compressed whatever the attributes say; `latest` is what the header claims of
-    them if it isn't true, and `damage` is done to the checksum.
+    them if it isn't true, and `damage` is done to the checksum. With a producer id it has epoch 0 and the sequence.
     """
     records = b""
     for offset, time in enumerate(times):
         record = b"\0" + varint(time - times[0]) + varint(offset) + b"\1\2v\0"
         records += varint(len(record)) + record
-    sequence = -1 if producer_id < 0 else 0
+    epoch, sequence = (-1, -1) if producer_id < 0 else (0, sequence)
     latest = max(times) if latest is None else latest
     last, count = len(times) - 1, len(times)
-    body = struct.pack(">hiqqqhii", attributes, last, times[0], latest, producer_id, sequence, sequence, count)
+    body = struct.pack(">hiqqqhii", attributes, last, times[0], latest, producer_id, epoch, sequence, count)
     body += records
     rest = struct.pack(">ibI", -1, 2, crc32c(body) ^ damage) + body
     return struct.pack(">qi", 0, len(rest)) + rest
 
 
 def produce_by_hand(address, topic, records, version=3):
+    return appended_by_hand(address, topic, records, version)[0]
+
+
+def appended_by_hand(address, topic, records, version=3):
+    """Error code and base offset."""
     name = struct.pack(">h", len(topic)) + topic.encode()
     body = struct.pack(">hhii", -1, -1, 30_000, 1) + name + struct.pack(">iii", 1, 0, len(records)) + records
     answer = ask(address, 0, version, body)
-    [code] = struct.unpack_from(">h", answer, 4 + len(name) + 4 + 4)
-    return code
+    return struct.unpack_from(">hq", answer, 4 + len(name) + 4 + 4)
 
 
 def fetch_by_hand(address, topic, partition, offset=0):

@@ -5,9 +5,11 @@ use chronik_format::ids::Offset;
 use chronik_wire::ErrorCode;
 
 use super::topic_name::TopicNameError;
+use crate::groups::GroupError;
 use crate::lane::{LaneError, LaneGone};
 use crate::reading::ReadError;
 use crate::state::apply::CommandRefusal;
+use crate::state::producer::SequenceError;
 use crate::state::topic_config::ConfigError;
 
 /// Why a request, or a part of it, was refused.
@@ -28,6 +30,12 @@ pub enum ApiError {
     /// The topic can't have such a name.
     #[error(transparent)]
     TopicName(#[from] TopicNameError),
+    /// The group does not do it.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The client's words beside an offset are too long.
+    #[error("an offset's metadata has up to {max} bytes, not {bytes}")]
+    OffsetMetadata { bytes: usize, max: usize },
     /// No living topic has this name.
     #[error("no topic has this name")]
     UnknownTopic,
@@ -72,9 +80,6 @@ pub enum ApiError {
     /// The producer belongs to a transaction.
     #[error("transactions are not supported")]
     Transactional,
-    /// The producer has an id.
-    #[error("idempotent producers are not supported: set enable.idempotence=false")]
-    Idempotent,
     /// A partition of a Produce request without a batch.
     #[error("a Produce request has one batch a partition, this one none")]
     NoBatch,
@@ -138,6 +143,8 @@ impl ApiError {
             // Retriable, and it may have been written.
             Self::Lane(LaneError::Gone(LaneGone) | LaneError::Unconfirmed) => ErrorCode::REQUEST_TIMED_OUT,
             Self::Config(_) => ErrorCode::INVALID_CONFIG,
+            Self::Group(error) => group_code(error),
+            Self::OffsetMetadata { .. } => ErrorCode::OFFSET_METADATA_TOO_LARGE,
             Self::TopicName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             Self::UnknownTopic | Self::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Self::UnknownTopicId => ErrorCode::UNKNOWN_TOPIC_ID,
@@ -146,8 +153,7 @@ impl ApiError {
             Self::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
             Self::RequiredAcks { .. } => ErrorCode::INVALID_REQUIRED_ACKS,
             Self::Transactional => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            // Fatal for the Java producer, permanent for librdkafka: neither tries again.
-            Self::Idempotent | Self::UnknownTimestamp { .. } => ErrorCode::UNSUPPORTED_VERSION,
+            Self::UnknownTimestamp { .. } => ErrorCode::UNSUPPORTED_VERSION,
             Self::Partitions { .. } => ErrorCode::INVALID_PARTITIONS,
             Self::PartitionsTogether { .. } => ErrorCode::POLICY_VIOLATION,
             Self::ReplicationFactor { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
@@ -172,8 +178,31 @@ fn refused(refusal: &CommandRefusal) -> ErrorCode {
         CommandRefusal::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
         // Another owner ordered records meanwhile; nothing of the batch counts, so the client can send it again.
         CommandRefusal::BelowEnd { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        CommandRefusal::Sequence(SequenceError::OldEpoch { .. }) => ErrorCode::INVALID_PRODUCER_EPOCH,
+        CommandRefusal::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        CommandRefusal::Sequence(SequenceError::Duplicate { .. }) => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
+        CommandRefusal::UnknownGroup => ErrorCode::GROUP_ID_NOT_FOUND,
         // No client's command can be refused with this.
         CommandRefusal::SegmentOutOfPlace | CommandRefusal::SegmentTooOld => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+fn group_code(error: &GroupError) -> ErrorCode {
+    match error {
+        GroupError::NoGroupId => ErrorCode::INVALID_GROUP_ID,
+        GroupError::SessionTimeout { .. } => ErrorCode::INVALID_SESSION_TIMEOUT,
+        GroupError::UnknownMember => ErrorCode::UNKNOWN_MEMBER_ID,
+        GroupError::MemberIdRequired { .. } => ErrorCode::MEMBER_ID_REQUIRED,
+        GroupError::FencedInstance => ErrorCode::FENCED_INSTANCE_ID,
+        GroupError::IllegalGeneration => ErrorCode::ILLEGAL_GENERATION,
+        GroupError::InconsistentProtocol => ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+        GroupError::Rebalancing => ErrorCode::REBALANCE_IN_PROGRESS,
+        GroupError::Full => ErrorCode::GROUP_MAX_SIZE_REACHED,
+        // The one that every client takes for a reason to ask again.
+        GroupError::NotSaved => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        GroupError::UnknownGroup => ErrorCode::GROUP_ID_NOT_FOUND,
+        GroupError::NotEmpty => ErrorCode::NON_EMPTY_GROUP,
+        GroupError::Subscribed => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
     }
 }
 

@@ -9,6 +9,8 @@ mod delete_topics;
 mod epochs;
 mod error;
 mod fetch;
+mod groups;
+mod init_producer_id;
 mod list_offsets;
 mod live_partition;
 mod metadata;
@@ -21,12 +23,19 @@ mod topic_name;
 use std::sync::Arc;
 
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
-use chronik_wire::{ApiKey, Message, MetadataRequest};
+use chronik_wire::{
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
 pub use self::fetch::FetchRoom;
+pub use self::init_producer_id::ProducerIds;
+use crate::groups::Groups;
 use crate::lane::Lane;
 use crate::reading::RecordReader;
 
@@ -41,6 +50,10 @@ pub struct BrokerContext {
     pub reader: RecordReader,
     /// Room for the records of answers.
     pub answers: Arc<FetchRoom>,
+    /// Consumer groups.
+    pub groups: Groups,
+    /// Of idempotent producers.
+    pub producer_ids: ProducerIds,
     /// The cluster's identity.
     pub cluster: Uuid,
     /// The host that clients are to connect to.
@@ -57,13 +70,25 @@ pub struct BrokerContext {
 pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
     let rows = [
         // librdkafka before 2.11 compresses only for a broker that names Produce 0 (KAFKA-18659).
-        ApiRow::new(ApiKey::Produce, 3..=11, produce::handle).advertised_from(0),
-        ApiRow::new(ApiKey::Fetch, 4..=17, fetch::handle),
-        ApiRow::new(ApiKey::ListOffsets, 1..=9, list_offsets::handle),
-        ApiRow::new(ApiKey::Metadata, MetadataRequest::VERSIONS, metadata::handle),
-        ApiRow::new(ApiKey::CreateTopics, 2..=7, create_topics::handle),
-        ApiRow::new(ApiKey::DeleteTopics, 1..=6, delete_topics::handle),
-        ApiRow::new(ApiKey::OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch::handle),
+        ApiRow::of::<ProduceRequest>(produce::handle).served_from(3).advertised_from(0),
+        ApiRow::of::<FetchRequest>(fetch::handle).served_from(4),
+        ApiRow::of::<ListOffsetsRequest>(list_offsets::handle).served_from(1),
+        ApiRow::of::<MetadataRequest>(metadata::handle),
+        ApiRow::of::<OffsetCommitRequest>(groups::offset_commit::handle),
+        ApiRow::of::<OffsetFetchRequest>(groups::offset_fetch::handle),
+        ApiRow::of::<FindCoordinatorRequest>(groups::find_coordinator::handle),
+        ApiRow::of::<JoinGroupRequest>(groups::join_group::handle),
+        ApiRow::of::<HeartbeatRequest>(groups::heartbeat::handle),
+        ApiRow::of::<LeaveGroupRequest>(groups::leave_group::handle),
+        ApiRow::of::<SyncGroupRequest>(groups::sync_group::handle),
+        ApiRow::of::<DescribeGroupsRequest>(groups::describe_groups::handle),
+        ApiRow::of::<ListGroupsRequest>(groups::list_groups::handle),
+        ApiRow::of::<DeleteGroupsRequest>(groups::delete_groups::handle),
+        ApiRow::of::<OffsetDeleteRequest>(groups::offset_delete::handle),
+        ApiRow::of::<CreateTopicsRequest>(create_topics::handle),
+        ApiRow::of::<DeleteTopicsRequest>(delete_topics::handle),
+        ApiRow::of::<InitProducerIdRequest>(init_producer_id::handle),
+        ApiRow::of::<OffsetForLeaderEpochRequest>(offset_for_leader_epoch::handle),
     ];
     ApiTable::new(Arc::new(broker), rows)
 }

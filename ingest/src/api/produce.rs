@@ -96,9 +96,6 @@ fn check_batch(
     if header.is_transactional() {
         return Err(ApiError::Transactional);
     }
-    if header.producer_id >= 0 {
-        return Err(ApiError::Idempotent);
-    }
     if version < ZSTD_FROM && header.codec()? == Codec::Zstd {
         return Err(ApiError::ZstdTooEarly);
     }

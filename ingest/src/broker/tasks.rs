@@ -13,19 +13,22 @@ use super::{IngestError, IngestParts, LANE};
 use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::gc::{DeletionParts, ObjectDeletion};
+use crate::groups::{Coordinator, GroupLimits, Groups};
 use crate::indexing::{IndexLimits, IndexingHandle, IndexingParts};
 use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::replay::ReplayedLane;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
-use crate::metrics::{DeletionMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::{DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::heartbeat::Heartbeat;
+use crate::producer_expiry;
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::segments::SegmentShipper;
 use crate::startup;
 use crate::startup::continuity::LogEnd;
+use crate::state::LaneState;
 use crate::wal::WalLog;
 
 /// How soon the claims are asked for again while nothing is acknowledged before they answer.
@@ -156,6 +159,33 @@ impl<'a> BrokerTasks<'a> {
             Ok(())
         });
         handle
+    }
+
+    /// The coordinator of consumer groups. It ends with the clients.
+    pub fn coordinate(&mut self, lane: &Lane, state: &LaneState) -> Groups {
+        let settings = &self.parts.settings;
+        let limits =
+            GroupLimits { initial_rebalance_delay: settings.group_initial_rebalance_delay.0, ..GroupLimits::default() };
+        let (retention, metrics) = (settings.offsets_retention.0, GroupMetrics::new(&self.parts.metrics));
+        let (coordinator, groups) = Coordinator::restored(state, lane.clone(), limits, retention, metrics);
+        let (stop, lane_stop) = (self.stops.clients.clone(), self.stops.lane.clone());
+        self.running.spawn(async move {
+            coordinator.run(stop).await;
+            lane_stop.cancelled().await;
+            Ok(())
+        });
+        groups
+    }
+
+    /// Forgets producers that are silent.
+    pub fn expire_producers(&mut self, lane: &Lane) {
+        let expiration = self.parts.settings.producer_id_expiration.0;
+        let (lane, stop) = (lane.clone(), self.stops.lane.clone());
+        self.running.spawn(async move {
+            producer_expiry::run(lane, expiration, stop.clone()).await;
+            stop.cancelled().await;
+            Ok(())
+        });
     }
 
     /// Deletion of what nothing refers to any more.

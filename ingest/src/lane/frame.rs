@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use chronik_format::batch;
-use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
+use chronik_format::ids::{Incarnation, LogIndex, PartitionId, Timestamp, TopicId};
 
 use super::ship_policy::FrameWeight;
 use super::stage::BatchStamp;
@@ -20,16 +20,29 @@ pub struct OpenFrame {
     commands: Vec<InFlightCommand>,
     encoded: Vec<u8>,
     batch_bytes: usize,
+    /// See [`InFlight::duplicates`].
+    pub duplicates: Vec<Duplicate>,
 }
 
 /// A frame between log and application.
 pub struct InFlight {
     pub index: LogIndex,
     pub commands: Vec<InFlightCommand>,
+    /// Batches that were sent again and lie in this frame or before it.
+    pub duplicates: Vec<Duplicate>,
     /// Bytes of its commands.
     pub command_bytes: u64,
     /// What it means for shipping.
     pub weight: FrameWeight,
+}
+
+/// A batch that was appended before, and who has sent it again.
+pub struct Duplicate {
+    pub topic: TopicId,
+    pub partition: PartitionId,
+    /// As it was appended.
+    pub before: AppendedBatch,
+    pub reply: Reply<Result<AppendedBatch, LaneError>>,
 }
 
 /// A command of a frame, with who waits for its outcome: each that answers with a value has a variant of its own.
@@ -85,6 +98,7 @@ impl OpenFrame {
         &mut self,
         produced: &ProducedBatch,
         stamp: BatchStamp,
+        producer: Option<ProducerStamp>,
         log_append_time: Option<Timestamp>,
         reply: Reply<Result<AppendedBatch, LaneError>>,
     ) {
@@ -95,7 +109,7 @@ impl OpenFrame {
             last_offset: stamp.base_offset + i64::from(produced.header.last_offset_delta),
             position: self.batch_bytes as u32,
             length: produced.bytes.len() as u32,
-            producer: ProducerStamp::of(&produced.header),
+            producer,
         };
         self.encoded.extend_from_slice(&Command::Append(append).encoded());
         self.batch_bytes += produced.bytes.len();
@@ -124,6 +138,7 @@ impl OpenFrame {
             index,
             weight: FrameWeight::of(proposals(&self.commands), command_bytes, self.batch_bytes as u64),
             commands: self.commands,
+            duplicates: self.duplicates,
             command_bytes,
         };
         (frame, in_flight)

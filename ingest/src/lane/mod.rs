@@ -176,17 +176,26 @@ impl Lane {
         }
     }
 
-    /// Has a command ordered and applied; the result is the state's answer. Bookkeeping acknowledges nothing to anyone.
-    pub async fn propose(&self, command: Command) -> Result<(), LaneError> {
+    /// Has a command ordered and applied. Commands of one caller keep their order. Bookkeeping acknowledges nothing to anyone.
+    pub fn propose(&self, command: Command) -> impl Future<Output = Result<(), LaneError>> + Send + use<> {
         let acknowledges = !command.is_bookkeeping();
-        if acknowledges && !self.presence.holds() {
-            return Err(LaneError::Unconfirmed);
+        let (reply, answer) = oneshot::channel();
+        let presence = self.presence.clone();
+        let holds = !acknowledges || presence.holds();
+        let sent = holds && self.requests.send(LaneRequest::Propose(Box::new(command), reply)).is_ok();
+        async move {
+            if !holds {
+                return Err(LaneError::Unconfirmed);
+            }
+            if !sent {
+                return Err(LaneGone.into());
+            }
+            answer.await.unwrap_or(Err(LaneError::Gone(LaneGone)))?;
+            if acknowledges && !presence.confirmed().await {
+                return Err(LaneError::Unconfirmed);
+            }
+            Ok(())
         }
-        self.ask(|reply| LaneRequest::Propose(Box::new(command), reply)).await??;
-        if acknowledges && !self.presence.confirmed().await {
-            return Err(LaneError::Unconfirmed);
-        }
-        Ok(())
     }
 
     /// The state as of the last applied frame. It costs the owner a few reference counts, however large the state is.

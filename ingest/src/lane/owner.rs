@@ -9,11 +9,11 @@ use chronik_format::ids::{Incarnation, LogIndex, PartitionId, TopicId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{InFlight, InFlightAppend, InFlightCommand, OpenFrame};
+use super::frame::{Duplicate, InFlight, InFlightAppend, InFlightCommand, OpenFrame};
 use super::memory::TailMemory;
 use super::replay::ReplayedLane;
 use super::ship_policy::{ShipLimits, UnshippedLog};
-use super::stage::StagedAppends;
+use super::stage::{StagedAppends, Staging};
 use super::stretch::FrameSpan;
 use super::tail::{BatchBytes, PartitionTail, TailBatch, TopicTable};
 use super::waiting::{ArrivalTime, WaitingRequests};
@@ -25,8 +25,8 @@ use crate::lane::presence::OwnerPresence;
 use crate::log::{FramePlace, FramePurpose, Log, LogEvent, NoSpace};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
-use crate::state::apply::BatchPlace;
-use crate::state::command::{Append, Command};
+use crate::state::apply::{BatchPlace, CommandRefusal};
+use crate::state::command::{Append, Command, ProducerStamp};
 
 /// Bytes of the log that a command uses besides its batch, the frame's header included, at most.
 const OVERHEAD_BYTES: u64 = 128;
@@ -253,9 +253,19 @@ impl<L: Log> LaneOwner<L> {
         since: ArrivalTime,
         frame: &mut OpenFrame,
     ) {
+        if let Command::CommitOffsets(commit) = &*command
+            && self.waiting.is_empty()
+            && self.stage.is_committed(&self.state, commit)
+        {
+            let _ = reply.send(Ok(()));
+            return;
+        }
         let purpose = if command.is_bookkeeping() { FramePurpose::Bookkeeping } else { FramePurpose::Append };
         match self.reserve(encoded.len(), purpose) {
-            Ok(()) => frame.propose(*command, encoded, reply),
+            Ok(()) => {
+                command.commits_for().into_iter().for_each(|group| self.stage.take_group(group));
+                frame.propose(*command, encoded, reply);
+            }
             Err(refused) => self.put_off(LaneRequest::Propose(command, reply), since, &refused),
         }
     }
@@ -285,21 +295,49 @@ impl<L: Log> LaneOwner<L> {
         since: ArrivalTime,
         frame: &mut OpenFrame,
     ) {
-        let (topic, partition) = (produced.topic, produced.partition);
-        let records = i64::from(produced.header.last_offset_delta) + 1;
-        let stamp = match self.stage.take(&self.state, topic, partition, records) {
-            Ok(stamp) => stamp,
-            Err(refusal) => {
-                let _ = reply.send(Err(refusal.into()));
-                return;
-            }
-        };
-        if let Err(refused) = self.reserve(produced.bytes.len(), FramePurpose::Append) {
-            self.stage.give_back(topic, partition, records);
-            self.put_off(LaneRequest::Append(produced, reply), since, &refused);
-            return;
+        if !self.waiting.is_empty() {
+            // What is numbered must not overtake.
+            return self.waiting.push(since, LaneRequest::Append(produced, reply));
         }
-        frame.append(&produced, stamp, produced.log_append_time.then(now_ms), reply);
+        let (topic, partition, at) = (produced.topic, produced.partition, now_ms());
+        let records = i64::from(produced.header.last_offset_delta) + 1;
+        let producer = ProducerStamp::of(&produced.header, at);
+        match self.stage.place(&self.state, topic, partition, records, producer.as_ref()) {
+            Err(refusal) => drop(reply.send(Err(refusal.into()))),
+            Ok(Staging::Duplicate(before)) => {
+                let log_append_time = produced.log_append_time.then_some(before.at);
+                let before = AppendedBatch { base_offset: before.base_offset, log_append_time, log_start: 0 };
+                self.answer_again(Duplicate { topic, partition, before, reply }, frame);
+            }
+            Ok(Staging::Append(stamp)) => match self.reserve(produced.bytes.len(), FramePurpose::Append) {
+                Err(refused) => self.put_off(LaneRequest::Append(produced, reply), since, &refused),
+                Ok(()) => {
+                    self.stage.take(&self.state, topic, partition, records, producer.as_ref());
+                    frame.append(&produced, stamp, producer, produced.log_append_time.then_some(at), reply);
+                }
+            },
+        }
+    }
+
+    /// Answers a batch that was sent again once what it repeats is durable.
+    fn answer_again(&mut self, duplicate: Duplicate, frame: &mut OpenFrame) {
+        if !frame.is_empty() {
+            frame.duplicates.push(duplicate);
+        } else if let Some(last) = self.in_flight.back_mut() {
+            last.duplicates.push(duplicate);
+        } else {
+            self.confirm(duplicate);
+        }
+    }
+
+    /// Tells where a batch lies that was appended before; all that was in flight when it was sent again is applied.
+    fn confirm(&self, Duplicate { topic, partition, before, reply }: Duplicate) {
+        let topic = self.state.topics.get(&topic);
+        let outcome = match topic.and_then(|topic| topic.partition(partition)) {
+            Some(partition) => Ok(AppendedBatch { log_start: partition.log_start, ..before }),
+            None => Err(CommandRefusal::UnknownTopic.into()),
+        };
+        let _ = reply.send(outcome);
     }
 
     fn write(&mut self, frame: OpenFrame) {
@@ -327,7 +365,7 @@ impl<L: Log> LaneOwner<L> {
             }
             self.unshipped.add(&frame.weight, now);
             self.checkpoint_command_bytes += frame.command_bytes;
-            catalog_changed |= frame.proposals().next().is_some();
+            catalog_changed |= frame.proposals().any(Command::changes_catalog);
             let span = self.memory.stretches.next_frame(&place);
             self.apply(frame, span, &mut grown);
         }
@@ -344,12 +382,14 @@ impl<L: Log> LaneOwner<L> {
             match command {
                 InFlightCommand::Append(append) => self.apply_append(append, span, grown),
                 InFlightCommand::Propose(command, reply) => {
+                    command.commits_for().into_iter().for_each(|group| self.stage.settle_group(group));
                     let applied = self.state.apply(&command);
                     self.publish_topics(&command);
                     let _ = reply.send(applied.map_err(LaneError::Refused));
                 }
             }
         }
+        frame.duplicates.into_iter().for_each(|duplicate| self.confirm(duplicate));
     }
 
     fn apply_append(&mut self, in_flight: InFlightAppend, span: FrameSpan, grown: &mut Grown) {

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use chronik_format::ids::LogIndex;
 
-use crate::state::command::Command;
+use crate::state::command::{Command, Urgency};
 
-/// Other commands than appends wait longer than records do.
-const OTHER_AGE_MAX: Duration = Duration::from_secs(60);
-/// Ranges that may be on their way to the bucket before age draws no more borders. What is behind then goes out in
-/// large segments, and their number is bounded by the log's bytes, not by the length of an outage.
+/// Topics that are created and deleted wait longer than records do.
+const TOPICS_AGE: Duration = Duration::from_secs(60);
+/// What consumer groups and producers do waits until much of it is together: consumers that go on reading what was written
+/// long ago would otherwise make a segment every minute. A disk that is lost takes it along; records it never takes longer.
+const CLIENTS_AGE: Duration = Duration::from_secs(10 * 60);
+/// Ranges that may be on their way to the bucket before age draws no more borders. What is behind then goes out in large
+/// segments, and their number is bounded by the log's bytes, not by the length of an outage.
 const AGED_RANGES_MAX: usize = 64;
 
 /// The limits of the unshipped log.
@@ -31,7 +34,8 @@ pub struct UnshippedLog {
     first: LogIndex,
     bytes: u64,
     oldest_append: Option<Instant>,
-    oldest_other: Option<Instant>,
+    /// When age asks for a border; `None` while nothing but bookkeeping lies beyond the last one.
+    due_at: Option<Instant>,
 }
 
 /// A range that is to become a segment and is not registered yet.
@@ -47,20 +51,16 @@ struct Range {
 pub struct FrameWeight {
     /// Bytes of its commands and batches.
     pub bytes: u64,
-    /// It has batches.
-    pub appends: bool,
-    /// It has commands that are neither appends nor bookkeeping.
-    pub others: bool,
+    /// Of its most urgent command.
+    pub urgency: Urgency,
 }
 
 impl FrameWeight {
     /// Of a frame with these commands, or those of them that are no appends; commands and batches take so many bytes.
     pub fn of<'a>(commands: impl IntoIterator<Item = &'a Command>, command_bytes: u64, batch_bytes: u64) -> Self {
-        Self {
-            bytes: command_bytes + batch_bytes,
-            appends: batch_bytes > 0,
-            others: commands.into_iter().any(|c| !c.is_bookkeeping() && !matches!(c, Command::Append(_))),
-        }
+        let others = commands.into_iter().map(Command::urgency).max().unwrap_or_default();
+        let urgency = if batch_bytes > 0 { Urgency::Records } else { others };
+        Self { bytes: command_bytes + batch_bytes, urgency }
     }
 
     /// Merges with the frame that follows if both together have no more than `bytes`.
@@ -68,8 +68,7 @@ impl FrameWeight {
         let fits = self.bytes + next.bytes <= bytes;
         if fits {
             self.bytes += next.bytes;
-            self.appends |= next.appends;
-            self.others |= next.others;
+            self.urgency = self.urgency.max(next.urgency);
         }
         fits
     }
@@ -79,7 +78,7 @@ impl UnshippedLog {
     /// Nothing is unshipped; the next frame is `first`.
     pub fn new(limits: ShipLimits, first: LogIndex) -> Self {
         let being_shipped = VecDeque::new();
-        Self { limits, being_shipped, being_shipped_bytes: 0, first, bytes: 0, oldest_append: None, oldest_other: None }
+        Self { limits, being_shipped, being_shipped_bytes: 0, first, bytes: 0, oldest_append: None, due_at: None }
     }
 
     /// The first index beyond the last border.
@@ -110,27 +109,26 @@ impl UnshippedLog {
     /// Counts a frame that was applied at `now`.
     pub fn add(&mut self, frame: &FrameWeight, now: Instant) {
         self.bytes += frame.bytes;
-        if frame.appends {
+        let age = match frame.urgency {
+            Urgency::Bookkeeping => return,
+            Urgency::Clients => CLIENTS_AGE.max(self.limits.age),
+            Urgency::Topics => TOPICS_AGE.max(self.limits.age),
+            Urgency::Records => self.limits.age,
+        };
+        if frame.urgency == Urgency::Records {
             self.oldest_append.get_or_insert(now);
         }
-        if frame.others {
-            self.oldest_other.get_or_insert(now);
-        }
+        self.due_at = Some(self.due_at.map_or(now + age, |due| due.min(now + age)));
     }
 
     /// Whether there is anything but bookkeeping beyond the last border.
     pub fn is_worth_shipping(&self) -> bool {
-        self.oldest_append.is_some() || self.oldest_other.is_some()
+        self.due_at.is_some()
     }
 
     /// When the age limits ask for a border.
     pub fn due_at(&self) -> Option<Instant> {
-        if self.being_shipped.len() >= AGED_RANGES_MAX {
-            return None;
-        }
-        let append = self.oldest_append.map(|since| since + self.limits.age);
-        let other = self.oldest_other.map(|since| since + OTHER_AGE_MAX.max(self.limits.age));
-        append.into_iter().chain(other).min()
+        self.due_at.filter(|_| self.being_shipped.len() < AGED_RANGES_MAX)
     }
 
     /// Whether size or age ask for a border now.
@@ -145,7 +143,7 @@ impl UnshippedLog {
         self.being_shipped_bytes += self.bytes;
         self.first = last + 1;
         self.bytes = 0;
-        self.oldest_other = None;
+        self.due_at = None;
     }
 
     /// Everything up to `shipped` is in registered segments.
@@ -162,17 +160,17 @@ mod tests {
 
     const LIMITS: ShipLimits = ShipLimits { bytes: 100, age: Duration::from_secs(10) };
 
-    fn frame(bytes: u64, appends: bool, others: bool) -> FrameWeight {
-        FrameWeight { bytes, appends, others }
+    fn frame(bytes: u64, urgency: Urgency) -> FrameWeight {
+        FrameWeight { bytes, urgency }
     }
 
     #[test]
     fn a_border_comes_before_the_frame_that_would_exceed_the_limit() {
         let mut unshipped = UnshippedLog::new(LIMITS, 1);
-        assert!(!unshipped.is_full_before(&frame(1000, true, false)), "one frame may be larger than the limit");
-        unshipped.add(&frame(60, true, false), Instant::now());
-        assert!(!unshipped.is_full_before(&frame(40, true, false)));
-        assert!(unshipped.is_full_before(&frame(41, true, false)));
+        assert!(!unshipped.is_full_before(&frame(1000, Urgency::Records)), "one frame may be larger than the limit");
+        unshipped.add(&frame(60, Urgency::Records), Instant::now());
+        assert!(!unshipped.is_full_before(&frame(40, Urgency::Records)));
+        assert!(unshipped.is_full_before(&frame(41, Urgency::Records)));
         unshipped.cut(7);
         assert_eq!((unshipped.first(), unshipped.is_empty(), unshipped.due_at()), (8, true, None));
         assert!(unshipped.bytes() == 60 && unshipped.oldest().is_some(), "it waits for its registration");
@@ -187,7 +185,7 @@ mod tests {
         let mut orders = 0;
         for second in 0..24 * 3600 {
             let now = start + Duration::from_secs(second);
-            unshipped.add(&frame(1, true, false), now);
+            unshipped.add(&frame(1, Urgency::Records), now);
             if unshipped.is_due(now) {
                 unshipped.cut(second);
                 orders += 1;
@@ -201,18 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn records_wait_less_long_than_other_commands_and_bookkeeping_for_ever() {
+    fn records_wait_less_long_than_topics_these_than_groups_and_bookkeeping_for_ever() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut bookkeeping = UnshippedLog::new(LIMITS, 1);
-        bookkeeping.add(&frame(500, false, false), start);
+        bookkeeping.add(&frame(500, Urgency::Bookkeeping), start);
         assert!(!bookkeeping.is_due(after(1_000_000)) && !bookkeeping.is_worth_shipping());
+        let mut clients = UnshippedLog::new(LIMITS, 1);
+        clients.add(&frame(5, Urgency::Clients), start);
+        assert!(!clients.is_due(after(599)) && clients.is_due(after(600)) && clients.is_worth_shipping());
         let mut other = UnshippedLog::new(LIMITS, 1);
-        other.add(&frame(5, false, true), start);
+        other.add(&frame(5, Urgency::Topics), start);
         assert!(!other.is_due(after(59)) && other.is_due(after(60)));
-        other.add(&frame(5, true, false), after(20));
+        other.add(&frame(5, Urgency::Records), after(20));
         assert!(!other.is_due(after(29)) && other.is_due(after(30)));
-        other.add(&frame(90, true, false), after(20));
+        other.add(&frame(90, Urgency::Records), after(20));
         assert!(other.is_due(after(20)), "full");
     }
 }

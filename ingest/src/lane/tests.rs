@@ -19,7 +19,7 @@ use super::*;
 use crate::disk::memory::MemoryDisk;
 use crate::log::{Frame, FrameError, FramePlace, FramePurpose};
 use crate::reading::{LogRead, ReadError};
-use crate::state::command::{Append, CreateTopic};
+use crate::state::command::{Append, CreateTopic, Urgency};
 use crate::state::topic_config::TopicConfig;
 use crate::wal::{self, DurableFloor, WalError, WalHandle, WalOptions, WalReader, WrittenFrames};
 
@@ -343,7 +343,7 @@ fn a_day_without_the_bucket_stays_within_the_memory_that_there_is() {
     let mut memory = TailMemory::new(MEMORY_MAX, StretchMemory::new(MEMORY_MAX));
     let mut unshipped = UnshippedLog::new(ship, 1);
     let bytes = BatchBytes { head: Bytes::from_static(&[0; 61]), body: Bytes::from_static(&[0; 100]) };
-    let (start, weight) = (Instant::now(), FrameWeight { bytes: 1000 * BATCH_BYTES, appends: true, others: false });
+    let (start, weight) = (Instant::now(), FrameWeight { bytes: 1000 * BATCH_BYTES, urgency: Urgency::Records });
     let mut orders = 0;
     for second in 0..24 * 3600_u64 {
         let now = start + Duration::from_secs(second);

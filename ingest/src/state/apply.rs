@@ -11,6 +11,7 @@ use super::command::{
     RegisterSegment, ScannedRun,
 };
 use super::partition::{IndexStatus, PartitionState};
+use super::producer::SequenceError;
 use super::segments::{LiveArchive, NAMED_AGO_MS_MAX, Tombstone};
 use super::topic::TopicState;
 use super::{LaneState, leader_epoch};
@@ -44,6 +45,12 @@ pub enum CommandRefusal {
         /// The partition's end.
         next_offset: Offset,
     },
+    /// The batch is not the next one of its producer.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// No such group (any more).
+    #[error("the group does not exist")]
+    UnknownGroup,
     /// The segment does not go on where the last one ended, or is another owner's.
     #[error("the segment does not follow the last registered one, or is another owner's")]
     SegmentOutOfPlace,
@@ -75,6 +82,12 @@ impl LaneState {
             Command::GiveUp(given_up) => self.give_up(given_up),
             Command::ForgetResults(forget) => self.forget_results(forget),
             Command::ForgetTombstones(forget) => self.forget_tombstones(forget),
+            Command::SaveGroup(save) => self.save_group(save),
+            Command::CommitOffsets(commit) => self.commit_offsets(commit),
+            Command::ForgetOffsets(forget) => self.forget_offsets(forget),
+            Command::DeleteGroup(delete) => self.delete_group(delete),
+            Command::NewProducerId(new) => self.new_producer_id(new),
+            Command::ForgetProducers(forget) => self.forget_producers(forget),
         }
     }
 
@@ -90,6 +103,7 @@ impl LaneState {
             let (base_offset, next_offset) = (append.base_offset, partition.next_offset);
             return Err(CommandRefusal::BelowEnd { base_offset, next_offset });
         }
+        partition.number(append)?;
         partition.next_offset = append.last_offset + 1;
         Ok(BatchPlace { base_offset: append.base_offset, log_start: partition.log_start })
     }

@@ -7,6 +7,8 @@
 //! | 3 | segments |
 //! | 4 | results taken in |
 //! | 5 | tombstones |
+//! | 6 | consumer groups |
+//! | 7 | producer ids given out |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::LaneState;
+use super::group::GroupState;
 use super::pending::PendingRuns;
 use super::segments::{RegisteredSegments, Tombstone};
 use super::topic::TopicState;
@@ -33,7 +36,9 @@ const TOPICS: SectionTag = (2, 0);
 const SEGMENTS: SectionTag = (3, 0);
 const RESULTS: SectionTag = (4, 0);
 const TOMBSTONES: SectionTag = (5, 0);
-const SECTIONS: [SectionTag; 5] = [INCARNATION, TOPICS, SEGMENTS, RESULTS, TOMBSTONES];
+const GROUPS: SectionTag = (6, 0);
+const PRODUCER_IDS: SectionTag = (7, 0);
+const SECTIONS: [SectionTag; 7] = [INCARNATION, TOPICS, SEGMENTS, RESULTS, TOMBSTONES, GROUPS, PRODUCER_IDS];
 
 /// Why a checkpoint is not a state.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,8 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: LaneId) -> Bytes {
         section(SEGMENTS, &state.segments),
         section(RESULTS, &state.results),
         section(TOMBSTONES, &state.tombstones),
+        section(GROUPS, &state.groups),
+        section(PRODUCER_IDS, &state.producer_ids),
     ];
     let origin = Origin { cluster, incarnation: state.incarnation, lane };
     let header = CheckpointHeader { origin, index: state.applied };
@@ -90,6 +97,8 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<L
         segments: fields(&sections, SEGMENTS)?,
         results: map_of(&sections, RESULTS)?,
         tombstones: map_of(&sections, TOMBSTONES)?,
+        groups: map_of(&sections, GROUPS)?,
+        producer_ids: fields(&sections, PRODUCER_IDS)?,
     })
 }
 
@@ -112,12 +121,13 @@ fn fields<T: DeserializeOwned>(sections: &[StateSection], (kind, _): SectionTag)
         .map_err(|error| StateCheckpointError::Section { kind, reason: error.to_string() })
 }
 
-/// What is kept by object name.
-fn map_of<T: DeserializeOwned + Clone>(
-    sections: &[StateSection],
-    tag: SectionTag,
-) -> Result<OrdMap<String, T>, StateCheckpointError> {
-    fields::<BTreeMap<String, T>>(sections, tag).map(|map| map.into_iter().collect())
+/// What is kept by name.
+fn map_of<K, T>(sections: &[StateSection], tag: SectionTag) -> Result<OrdMap<K, T>, StateCheckpointError>
+where
+    K: DeserializeOwned + Ord + Clone,
+    T: DeserializeOwned + Clone,
+{
+    fields::<BTreeMap<K, T>>(sections, tag).map(|map| map.into_iter().collect())
 }
 
 /// Reads any bytes as every section of a state, for fuzzing; whatever comes out, nothing panics.
@@ -129,6 +139,7 @@ pub fn fuzz_state(bytes: &[u8]) {
     let whole = checkpoint::encode(&Checkpoint { header, sections: sections.to_vec() });
     let _ = decode("fuzz", whole, Uuid::nil(), LaneId(0));
     let _ = fields::<RegisteredSegments>(&sections, SEGMENTS).map(|segments| segments.shipped_index());
-    let _ = map_of::<LogIndex>(&sections, RESULTS);
-    let _ = map_of::<Tombstone>(&sections, TOMBSTONES);
+    let _ = map_of::<String, LogIndex>(&sections, RESULTS);
+    let _ = map_of::<String, Tombstone>(&sections, TOMBSTONES);
+    let _ = map_of::<Arc<str>, Arc<GroupState>>(&sections, GROUPS);
 }

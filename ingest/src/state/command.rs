@@ -13,6 +13,7 @@ use chronik_format::segment::{DirectoryRow, SegmentDirectory};
 use chronik_format::span::{ByteSpan, OffsetSpan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::group::{CommittedOffset, Generation};
 use super::topic_config::TopicConfig;
 
 /// One change of a lane's state.
@@ -34,6 +35,32 @@ pub enum Command {
     ForgetResults(ForgetResults),
     /// Forgets tombstones whose objects are deleted.
     ForgetTombstones(ForgetTombstones),
+    /// Makes a group's generation the one that outlives the broker.
+    SaveGroup(SaveGroup),
+    /// Commits offsets of a group; one that is not there comes into being.
+    CommitOffsets(CommitOffsets),
+    /// Forgets offsets of a group, and the group if nothing is left of it.
+    ForgetOffsets(ForgetOffsets),
+    /// Deletes a group with its offsets.
+    DeleteGroup(DeleteGroup),
+    /// Gives out an id for an idempotent producer.
+    NewProducerId(NewProducerId),
+    /// Forgets producers that have been silent for long enough.
+    ForgetProducers(ForgetProducers),
+}
+
+/// How soon a command asks for a segment, the least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Never: a broker without clients would ship for ever.
+    #[default]
+    Bookkeeping,
+    /// It is worth one once much of its kind is together.
+    Clients,
+    /// Within a minute.
+    Topics,
+    /// As soon as records do.
+    Records,
 }
 
 /// A batch as it was staged: stamped, and placed in the frame's batch bytes.
@@ -62,13 +89,15 @@ pub struct ProducerStamp {
     pub epoch: i16,
     /// The sequence number of the first record; of the partition, and goes on at 0 after [`i32::MAX`].
     pub base_sequence: i32,
+    /// When the batch arrived, ms since the epoch.
+    pub at: Timestamp,
 }
 
 impl ProducerStamp {
-    /// The stamp in a batch's header.
-    pub fn of(header: &BatchHeader) -> Option<Self> {
-        let stamp = Self { id: header.producer_id, epoch: header.producer_epoch, base_sequence: header.base_sequence };
-        (stamp.id >= 0).then_some(stamp)
+    /// The stamp in the header of a batch that arrived at `at`.
+    pub fn of(header: &BatchHeader, at: Timestamp) -> Option<Self> {
+        let BatchHeader { producer_id: id, producer_epoch: epoch, base_sequence, .. } = *header;
+        (id >= 0).then_some(Self { id, epoch, base_sequence, at })
     }
 }
 
@@ -207,6 +236,78 @@ pub struct ForgetTombstones {
     pub objects: Vec<String>,
 }
 
+/// See [`Command::SaveGroup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaveGroup {
+    /// The group's id.
+    pub group: String,
+    pub generation: Generation,
+}
+
+/// See [`Command::CommitOffsets`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitOffsets {
+    /// The group's id.
+    pub group: String,
+    /// Those of topics that are gone count for nothing.
+    pub offsets: Vec<PartitionOffset>,
+}
+
+/// How far a group has come in a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionOffset {
+    pub topic: TopicId,
+    pub partition: PartitionId,
+    pub committed: CommittedOffset,
+}
+
+/// See [`Command::ForgetOffsets`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetOffsets {
+    /// The group's id.
+    pub group: String,
+    pub offsets: Vec<ForgottenOffset>,
+}
+
+/// A partition of which a group forgets how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenOffset {
+    pub topic: TopicId,
+    pub partition: PartitionId,
+    /// Only if it was committed then, ms since the epoch: what was committed since is kept.
+    pub committed_at: Option<Timestamp>,
+}
+
+/// See [`Command::DeleteGroup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteGroup {
+    /// The group's id.
+    pub group: String,
+}
+
+/// See [`Command::NewProducerId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewProducerId {
+    /// The producer's number in this incarnation.
+    pub number: i64,
+}
+
+/// See [`Command::ForgetProducers`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetProducers {
+    pub topic: TopicId,
+    pub partition: PartitionId,
+    pub producers: Vec<SilentProducer>,
+}
+
+/// A producer that is forgotten unless it wrote again meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilentProducer {
+    pub id: i64,
+    /// When its last batch arrived, ms since the epoch.
+    pub last_at: Timestamp,
+}
+
 /// Why bytes are not commands that this program knows.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -267,18 +368,51 @@ commands! {
     6 version 0: GiveUp,
     7 version 0: ForgetResults,
     8 version 0: ForgetTombstones,
+    9 version 0: SaveGroup,
+    10 version 0: CommitOffsets,
+    11 version 0: ForgetOffsets,
+    12 version 0: DeleteGroup,
+    13 version 0: NewProducerId,
+    14 version 0: ForgetProducers,
 }
 
 impl Command {
-    /// Whether the command only books shipping, indexing and deletion: alone it is no reason to ship.
-    pub fn is_bookkeeping(&self) -> bool {
+    /// How soon the command asks for a segment.
+    pub fn urgency(&self) -> Urgency {
         match self {
-            Command::Append(_) | Command::CreateTopic(_) | Command::DeleteTopic(_) => false,
+            Command::Append(_) => Urgency::Records,
+            Command::CreateTopic(_) | Command::DeleteTopic(_) => Urgency::Topics,
+            Command::SaveGroup(_)
+            | Command::CommitOffsets(_)
+            | Command::ForgetOffsets(_)
+            | Command::DeleteGroup(_)
+            | Command::NewProducerId(_) => Urgency::Clients,
             Command::RegisterSegment(_)
             | Command::RegisterResult(_)
             | Command::GiveUp(_)
             | Command::ForgetResults(_)
-            | Command::ForgetTombstones(_) => true,
+            | Command::ForgetTombstones(_)
+            | Command::ForgetProducers(_) => Urgency::Bookkeeping,
+        }
+    }
+
+    /// Whether the command only books shipping, indexing, deletion and expiry.
+    pub fn is_bookkeeping(&self) -> bool {
+        self.urgency() == Urgency::Bookkeeping
+    }
+
+    /// Whether readers of the catalog may see something of it.
+    pub fn changes_catalog(&self) -> bool {
+        matches!(self.urgency(), Urgency::Topics | Urgency::Bookkeeping)
+    }
+
+    /// The group whose committed offsets the command changes.
+    pub fn commits_for(&self) -> Option<&str> {
+        match self {
+            Command::CommitOffsets(commit) => Some(&commit.group),
+            Command::ForgetOffsets(forget) => Some(&forget.group),
+            Command::DeleteGroup(delete) => Some(&delete.group),
+            _ => None,
         }
     }
 

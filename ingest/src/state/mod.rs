@@ -8,8 +8,10 @@ pub mod apply;
 pub mod checkpoint;
 pub mod command;
 mod decode;
+pub mod group;
 pub mod partition;
 mod pending;
+pub mod producer;
 pub mod segments;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use chronik_format::ids::{Incarnation, LogIndex, TopicId};
 use imbl::OrdMap;
 
+use self::group::GroupState;
 use self::pending::PendingRuns;
 pub use self::pending::RunKey;
 use self::segments::{RegisteredSegments, Tombstone};
@@ -43,6 +46,10 @@ pub struct LaneState {
     pub results: OrdMap<String, LogIndex>,
     /// Objects that nothing refers to any more, by name.
     pub tombstones: OrdMap<String, Tombstone>,
+    /// Ids that were given out to producers in this incarnation.
+    pub producer_ids: i64,
+    /// Consumer groups, by id.
+    pub groups: OrdMap<Arc<str>, Arc<GroupState>>,
     /// The runs that have no archive yet and are to have one; follows from the topics.
     pub pending: PendingRuns,
 }
@@ -67,6 +74,7 @@ impl LaneState {
     /// from its end on.
     pub fn begin_incarnation(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
+        self.producer_ids = 0;
         let topics = std::mem::take(&mut self.topics).into_iter().map(|(id, mut topic)| {
             let changed = Arc::make_mut(&mut topic);
             changed.changed = self.applied;
@@ -76,6 +84,7 @@ impl LaneState {
             (id, topic)
         });
         self.topics = topics.collect();
+        self.clamp_committed_offsets();
     }
 }
 

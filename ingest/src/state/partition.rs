@@ -9,6 +9,7 @@ use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
 use super::command::SegmentRun;
+use super::producer::Producers;
 use super::segments::{RegisteredSegments, SegmentId};
 
 /// One partition of a topic.
@@ -23,6 +24,9 @@ pub struct PartitionState {
     /// (leader epoch, its first offset), ascending.
     #[serde(deserialize_with = "super::decode::vector")]
     pub epochs: Vector<(i32, Offset)>,
+    /// Those whose batches are numbered, as far as they are remembered.
+    #[serde(deserialize_with = "super::decode::map")]
+    pub producers: Producers,
     /// What the segments hold of it, ascending; ends at `shipped_to`.
     #[serde(deserialize_with = "super::decode::vector")]
     pub runs: Vector<PartitionRun>,

@@ -12,9 +12,11 @@ use uuid::Uuid;
 
 use super::apply::CommandRefusal;
 use super::command::{
-    Append, ArchiveFacts, Command, CommandError, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
-    ProducerStamp, RegisterResult, RegisterSegment, ScannedRun, SegmentRun,
+    Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic, ForgetOffsets,
+    ForgetProducers, ForgetResults, ForgetTombstones, ForgottenOffset, GiveUp, NewProducerId, PartitionOffset,
+    ProducerStamp, RegisterResult, RegisterSegment, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
+use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
 use super::pending::PendingRuns;
 use super::topic_config::{ConfigError, TopicConfig};
@@ -43,6 +45,55 @@ fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Comma
         length: 100,
         producer: None,
     })
+}
+
+fn commit(group: &str, number: u128, partition: i32, offset: i64, at: i64) -> CommitOffsets {
+    let committed = CommittedOffset { offset, leader_epoch: 1, metadata: "mine".into(), at };
+    let offsets = vec![PartitionOffset { topic: topic(number), partition, committed }];
+    CommitOffsets { group: group.into(), offsets }
+}
+
+fn save(group: &str, id: i32, members: usize) -> Command {
+    let member = |number: usize| GroupMember {
+        id: format!("member-{number}"),
+        instance_id: Some(format!("instance-{number}")),
+        client_id: "client".into(),
+        client_host: "/127.0.0.1".into(),
+        session_timeout_ms: 45_000,
+        rebalance_timeout_ms: 300_000,
+        metadata: Bytes::from_static(b"subscription"),
+        assignment: Bytes::from_static(b"assignment"),
+    };
+    let members: Vec<_> = (0..members).map(member).collect();
+    let generation = Generation {
+        id,
+        protocol_type: "consumer".into(),
+        protocol: (!members.is_empty()).then(|| "range".into()),
+        leader: members.first().map(|member| member.id.clone()),
+        members,
+        since: 9,
+    };
+    Command::SaveGroup(SaveGroup { group: group.into(), generation })
+}
+
+fn forget(group: &str, number: u128, committed_at: Option<i64>) -> Command {
+    let offsets = vec![ForgottenOffset { topic: topic(number), partition: 0, committed_at }];
+    Command::ForgetOffsets(ForgetOffsets { group: group.into(), offsets })
+}
+
+fn forget_producer(number: u128, last_at: i64) -> Command {
+    let producers = vec![SilentProducer { id: 7, last_at }];
+    Command::ForgetProducers(ForgetProducers { topic: topic(number), partition: 0, producers })
+}
+
+/// An append of producer 7.
+fn numbered(number: u128, base_offset: i64, records: i64, base_sequence: i32) -> Command {
+    let Command::Append(append) = append(number, 0, base_offset, records) else { unreachable!() };
+    Command::Append(Append { producer: Some(ProducerStamp { id: 7, epoch: 0, base_sequence, at: 9 }), ..append })
+}
+
+fn committed(state: &LaneState, group: &str, number: u128) -> Option<i64> {
+    Some(state.groups.get(group)?.offsets.get(&(topic(number), 0))?.offset)
 }
 
 fn segment(first: LogIndex, last: LogIndex, runs: &[(u128, i32, i64, i64)]) -> RegisterSegment {
@@ -259,7 +310,7 @@ fn settings_that_have_no_effect_are_refused() {
 fn every_command() -> Vec<Command> {
     let unreadable = ScannedRun { segment: "s".into(), partition: 1, first: 2, reason: "because".into() };
     let result = RegisterResult { unreadable: vec![unreadable.clone()], ..result("r", "a", "s", 0, 9) };
-    let producer = Some(ProducerStamp { id: 7, epoch: 8, base_sequence: i32::MAX });
+    let producer = Some(ProducerStamp { id: 7, epoch: 8, base_sequence: i32::MAX, at: 9 });
     let place =
         Append { topic: topic(1), partition: 2, base_offset: 3, last_offset: 6, position: 0, length: 100, producer };
     vec![
@@ -272,6 +323,12 @@ fn every_command() -> Vec<Command> {
         Command::GiveUp(GiveUp { topic: topic(1), runs: vec![unreadable] }),
         Command::ForgetResults(ForgetResults { results: vec!["r".into()] }),
         Command::ForgetTombstones(ForgetTombstones { objects: vec!["a".into()] }),
+        save("g", 3, 2),
+        Command::CommitOffsets(commit("g", 1, 0, 7, 8)),
+        forget("g", 1, Some(8)),
+        Command::DeleteGroup(DeleteGroup { group: "g".into() }),
+        Command::NewProducerId(NewProducerId { number: 6 }),
+        forget_producer(1, 9),
     ]
 }
 
@@ -287,9 +344,57 @@ fn golden_state() {
     let mut state = shipped();
     apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))]).unwrap();
     apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[save("g", 1, 1), Command::CommitOffsets(commit("g", 1, 0, 7, 8))]).unwrap();
+    apply(&mut state, &[numbered(1, 10, 3, 5), Command::NewProducerId(NewProducerId { number: 6 })]).unwrap();
     let bytes = checkpoint::encode(&state, CLUSTER, LANE);
     chronik_format::golden::check("lane-state-v0.ckpt", &bytes);
     assert_eq!(checkpoint::decode("golden", bytes, CLUSTER, LANE).unwrap(), state);
+}
+
+#[test]
+fn offsets_are_committed_for_living_topics_and_go_with_their_group() {
+    let mut state = shipped();
+    apply(&mut state, &[Command::CommitOffsets(commit("g", 2, 0, 7, 1))]).unwrap();
+    assert!(state.groups.is_empty(), "no such topic");
+    apply(&mut state, &[Command::CommitOffsets(commit("g", 1, 0, 7, 1))]).unwrap();
+    apply(&mut state, &[Command::CommitOffsets(commit("g", 1, 0, 5, 2))]).unwrap();
+    assert_eq!(committed(&state, "g", 1), Some(5), "backwards, too");
+    apply(&mut state, &[save("g", 1, 1), forget("g", 1, Some(1))]).unwrap();
+    assert_eq!(committed(&state, "g", 1), Some(5), "it was committed anew since");
+    apply(&mut state, &[forget("g", 1, Some(2))]).unwrap();
+    assert!(state.groups["g"].offsets.is_empty() && state.groups["g"].generation.id == 1, "it has members");
+    apply(&mut state, &[save("g", 2, 0), forget("g", 1, None)]).unwrap();
+    assert!(state.groups.is_empty());
+    assert_eq!(apply(&mut state, &[forget("g", 1, None)]), Err(CommandRefusal::UnknownGroup));
+    let delete = || Command::DeleteGroup(DeleteGroup { group: "g".into() });
+    assert_eq!(apply(&mut state, &[delete()]), Err(CommandRefusal::UnknownGroup));
+    apply(&mut state, &[save("g", 1, 1), delete()]).unwrap();
+    assert!(state.groups.is_empty());
+}
+
+#[test]
+fn the_same_offset_is_written_again_only_after_an_hour() {
+    let mut state = shipped();
+    apply(&mut state, &[Command::CommitOffsets(commit("g", 1, 0, 7, 1000))]).unwrap();
+    for (commit, stands) in [
+        (commit("g", 1, 0, 7, 1000 + HOUR_MS - 1), true),
+        (commit("g", 1, 0, 7, 1000 + HOUR_MS), false),
+        (commit("g", 1, 0, 7, 999), false),
+        (commit("g", 1, 0, 8, 1001), false),
+        (commit("g", 1, 1, 7, 1001), false),
+        (commit("h", 1, 0, 7, 1001), false),
+    ] {
+        assert_eq!(state.is_committed(&commit), stands, "{commit:?}");
+    }
+}
+
+#[test]
+fn a_recovery_that_lost_records_moves_committed_offsets_back_to_the_ends() {
+    let mut state = shipped();
+    let commits = [commit("g", 1, 0, 10, 1), commit("h", 1, 0, 11, 1), commit("i", 1, 0, 3, 1)];
+    apply(&mut state, &commits.map(Command::CommitOffsets)).unwrap();
+    state.begin_incarnation(Incarnation(2));
+    assert_eq!(["g", "h", "i"].map(|group| committed(&state, group, 1)), [Some(10), Some(10), Some(3)]);
 }
 
 #[test]
@@ -327,6 +432,15 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => (0..8i64, 0..6i64).prop_map(|(first, n)| {
             Command::RegisterResult(result("r", "archive", "segment-1-2", first, first + n))
         }),
+        2 => ("[ab]", 1..4u128, 0..2i32, 0..9i64).prop_map(|(group, t, p, offset)| {
+            Command::CommitOffsets(commit(&group, t, p, offset, offset))
+        }),
+        1 => ("[ab]", 0..9i32, 0..3usize).prop_map(|(group, id, members)| save(&group, id, members)),
+        1 => ("[ab]", 1..4u128, prop::option::of(0..9i64)).prop_map(|(group, t, at)| forget(&group, t, at)),
+        1 => "[ab]".prop_map(|group| Command::DeleteGroup(DeleteGroup { group })),
+        3 => (1..4u128, 0..12i64, 1..3i64, 0..6i32).prop_map(|(t, base, n, sequence)| numbered(t, base, n, sequence)),
+        1 => (1..4u128, 8..10i64).prop_map(|(t, last_at)| forget_producer(t, last_at)),
+        1 => (0..9i64).prop_map(|number| Command::NewProducerId(NewProducerId { number })),
     ]
 }
 

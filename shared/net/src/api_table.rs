@@ -23,10 +23,20 @@ pub struct ApiRow<C> {
 }
 
 impl<C> ApiRow<C> {
+    /// The API of a request in the versions that its table has, which are also those advertised.
+    pub fn of<R: chronik_wire::RequestMessage>(handler: ApiHandler<C>) -> Self {
+        Self::new(R::API, R::VERSIONS, handler)
+    }
+
     /// `key` in the versions `served`, which are also those advertised.
     pub fn new(key: ApiKey, served: RangeInclusive<i16>, handler: ApiHandler<C>) -> Self {
         let advertised_from = *served.start();
         Self { key, served, advertised_from, handler }
+    }
+
+    /// Serves, and advertises, no version below `version`.
+    pub fn served_from(self, version: i16) -> Self {
+        Self { served: version..=*self.served.end(), advertised_from: version, ..self }
     }
 
     /// Advertises versions from `version` on although those below `served` are refused: some clients take the

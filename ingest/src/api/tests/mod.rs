@@ -3,8 +3,10 @@
 
 mod any_input;
 mod fetch;
+mod groups;
 mod offsets;
 mod produce;
+mod producers;
 mod topics;
 
 use std::path::Path;
@@ -32,12 +34,13 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{BrokerContext, FetchRoom, table};
+use super::{BrokerContext, FetchRoom, ProducerIds, table};
 use crate::data_dir::DataDir;
+use crate::groups::{Coordinator, GroupLimits};
 use crate::lane::Lane;
 use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::ship_policy::ShipLimits;
-use crate::metrics::{FetchMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::{FetchMetrics, GroupMetrics, LaneMetrics, ShipMetrics};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::segments::SegmentShipper;
 use crate::reading::RecordReader;
@@ -107,7 +110,14 @@ impl Served {
         let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
         let fetch_metrics = FetchMetrics::new(&metrics);
         let answer_bytes = fetch_metrics.answer_bytes.clone();
+        let limits = GroupLimits { initial_rebalance_delay: Duration::ZERO, ..GroupLimits::default() };
+        let retention = Duration::from_secs(7 * 86_400);
+        let (state, group_metrics) = (lane.snapshot().await.unwrap(), GroupMetrics::new(&metrics));
+        let (coordinator, groups) = Coordinator::restored(&state, lane.clone(), limits, retention, group_metrics);
+        tokio::spawn(coordinator.run(stop.clone()));
         let mut broker = BrokerContext {
+            groups,
+            producer_ids: ProducerIds::after(&state),
             answers: FetchRoom::new(4 << 20, answer_bytes.clone()),
             reader: RecordReader::new(lane.clone(), cold, fetch_metrics),
             lane: lane.clone(),

@@ -1,0 +1,417 @@
+//! The one task that owns all groups, and the way to it.
+//!
+//! What it puts into the lane stands there in the order in which it was decided here, so that an offset committed late by a
+//! former member can't follow that of the next one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use chronik_format::ids::{PartitionId, TopicId};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::group::{Group, GroupSave, GroupView};
+use super::request::{JoinAnswer, JoinRequest, LeavingMember, MemberClaim, Reply, SyncAnswer, SyncRequest};
+use super::{GroupError, GroupLimits, retention};
+use crate::clock::now_ms;
+use crate::lane::{Lane, LaneError, LaneGone};
+use crate::metrics::GroupMetrics;
+use crate::state::LaneState;
+use crate::state::apply::CommandRefusal;
+use crate::state::command::{
+    Command, CommitOffsets, DeleteGroup, ForgetOffsets, ForgottenOffset, PartitionOffset, SaveGroup,
+};
+
+/// Requests that wait for the coordinator; beyond it, connections wait.
+const INBOX_REQUESTS: usize = 1024;
+/// How often groups and offsets are looked through for those out of use (`offsets.retention.check.interval.ms`).
+const RETENTION_CHECK: Duration = Duration::from_secs(10 * 60);
+
+/// A partition of which a group is to forget its offset.
+#[derive(Clone, Debug)]
+pub struct OffsetToForget {
+    pub topic: String,
+    pub id: TopicId,
+    pub partition: PartitionId,
+}
+
+/// A group in a list of groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedGroup {
+    pub id: String,
+    /// Empty where members never joined.
+    pub protocol_type: String,
+    /// Kafka's name of its state.
+    pub state: &'static str,
+}
+
+enum GroupRequest {
+    Join(JoinRequest, Reply<JoinAnswer>),
+    Sync(SyncRequest, Reply<SyncAnswer>),
+    Heartbeat(MemberClaim, Reply<()>),
+    Leave(Vec<LeavingMember>, Reply<Vec<Result<(), GroupError>>>),
+    Commit(MemberClaim, Vec<PartitionOffset>, Reply<()>),
+    View(Reply<GroupView>),
+    Delete(Reply<()>),
+    ForgetOffsets(Vec<OffsetToForget>, Reply<Vec<Result<(), GroupError>>>),
+}
+
+/// The way to the groups. Cheap to clone.
+#[derive(Clone)]
+pub struct Groups {
+    requests: mpsc::Sender<(String, GroupRequest)>,
+    lane: Lane,
+}
+
+impl Groups {
+    /// See [`Group::join`].
+    pub async fn join(&self, group: &str, join: JoinRequest) -> Result<JoinAnswer, GroupError> {
+        self.ask(group, |reply| GroupRequest::Join(join, reply)).await
+    }
+
+    /// See [`Group::sync`].
+    pub async fn sync(&self, group: &str, sync: SyncRequest) -> Result<SyncAnswer, GroupError> {
+        self.ask(group, |reply| GroupRequest::Sync(sync, reply)).await
+    }
+
+    /// See [`Group::heartbeat`].
+    pub async fn heartbeat(&self, group: &str, who: MemberClaim) -> Result<(), GroupError> {
+        self.ask(group, |reply| GroupRequest::Heartbeat(who, reply)).await
+    }
+
+    /// See [`Group::leave`].
+    pub async fn leave(
+        &self,
+        group: &str,
+        leaving: Vec<LeavingMember>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.ask(group, |reply| GroupRequest::Leave(leaving, reply)).await
+    }
+
+    /// Commits offsets; they are durable once this returns.
+    pub async fn commit(&self, group: &str, who: MemberClaim, offsets: Vec<PartitionOffset>) -> Result<(), GroupError> {
+        self.ask(group, |reply| GroupRequest::Commit(who, offsets, reply)).await
+    }
+
+    /// What can be seen of a group.
+    pub async fn view(&self, group: &str) -> Result<GroupView, GroupError> {
+        match self.ask(group, GroupRequest::View).await {
+            Err(GroupError::UnknownGroup) => {
+                let state = self.state().await?;
+                let known = state.groups.get(group).ok_or(GroupError::UnknownGroup)?;
+                Ok(GroupView { state: "Empty", generation: known.generation.clone() })
+            }
+            seen => seen,
+        }
+    }
+
+    /// All groups that outlive the broker, each as it is now.
+    pub async fn list(&self) -> Result<Vec<ListedGroup>, GroupError> {
+        let state = self.state().await?;
+        let mut listed = Vec::with_capacity(state.groups.len());
+        for id in state.groups.keys() {
+            if let Ok(GroupView { state, generation }) = self.view(id).await {
+                listed.push(ListedGroup { id: id.to_string(), protocol_type: generation.protocol_type, state });
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Deletes a group without members, with its offsets.
+    pub async fn delete(&self, group: &str) -> Result<(), GroupError> {
+        self.ask(group, GroupRequest::Delete).await
+    }
+
+    /// Forgets offsets of partitions whose topics no member is subscribed to.
+    pub async fn forget_offsets(
+        &self,
+        group: &str,
+        offsets: Vec<OffsetToForget>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.ask(group, |reply| GroupRequest::ForgetOffsets(offsets, reply)).await
+    }
+
+    /// The lane's state, where committed offsets are.
+    pub async fn state(&self) -> Result<LaneState, GroupError> {
+        self.lane.snapshot().await.map_err(|LaneGone| GroupError::NotSaved)
+    }
+
+    async fn ask<T>(&self, group: &str, request: impl FnOnce(Reply<T>) -> GroupRequest) -> Result<T, GroupError> {
+        if group.is_empty() {
+            return Err(GroupError::NoGroupId);
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send((group.into(), request(reply))).await;
+        match sent {
+            Ok(()) => answer.await.unwrap_or(Err(GroupError::NotSaved)),
+            Err(_) => Err(GroupError::NotSaved),
+        }
+    }
+}
+
+/// A group, and when it is looked at next.
+struct Known {
+    group: Group,
+    armed: Option<Instant>,
+}
+
+/// See the file.
+pub struct Coordinator {
+    lane: Lane,
+    limits: GroupLimits,
+    /// `offsets.retention.minutes`.
+    retention: Duration,
+    requests: mpsc::Receiver<(String, GroupRequest)>,
+    /// Those that have, or had, members.
+    groups: HashMap<String, Known>,
+    due: BTreeSet<(Instant, String)>,
+    /// What is on its way into the log.
+    saving: FuturesUnordered<BoxFuture<'static, (String, u64, bool)>>,
+    metrics: GroupMetrics,
+}
+
+impl Coordinator {
+    /// The coordinator of the lane's groups, whose members go on with new sessions, and the way to it.
+    pub fn restored(
+        state: &LaneState,
+        lane: Lane,
+        limits: GroupLimits,
+        retention: Duration,
+        metrics: GroupMetrics,
+    ) -> (Self, Groups) {
+        let (sender, requests) = mpsc::channel(INBOX_REQUESTS);
+        let groups = Groups { requests: sender, lane: lane.clone() };
+        let mut coordinator = Self {
+            lane,
+            limits,
+            retention,
+            requests,
+            groups: HashMap::new(),
+            due: BTreeSet::new(),
+            saving: FuturesUnordered::new(),
+            metrics,
+        };
+        let now = Instant::now();
+        for (id, saved) in state.groups.iter().filter(|(_, saved)| saved.generation.id > 0) {
+            let group = Group::restored(limits, &saved.generation, now);
+            coordinator.groups.insert(id.to_string(), Known { group, armed: None });
+            coordinator.settle(id);
+        }
+        (coordinator, groups)
+    }
+
+    /// Serves until it is cancelled, or nobody can ask any more.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut sweep = tokio::time::interval_at((Instant::now() + RETENTION_CHECK).into(), RETENTION_CHECK);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let due = self.due.first().map(|(at, _)| *at);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some((id, ticket, is_durable)) = self.saving.next() => self.saved(&id, ticket, is_durable),
+                () = sleep_until(due) => self.tick(),
+                request = self.requests.recv() => match request {
+                    Some((id, request)) => self.take(id, request),
+                    None => return,
+                },
+                _ = sweep.tick() => self.forget_unused().await,
+            }
+            self.metrics.groups.set(self.groups.len() as i64);
+        }
+    }
+
+    fn take(&mut self, id: String, request: GroupRequest) {
+        let now = Instant::now();
+        match request {
+            GroupRequest::Join(join, reply) => match self.group_to_join(&id, &join) {
+                Some(group) => group.join(join, reply, now),
+                None => drop(reply.send(Err(GroupError::UnknownMember))),
+            },
+            GroupRequest::Sync(sync, reply) => match self.group(&id) {
+                Some(group) => group.sync(sync, reply, now),
+                None => drop(reply.send(Err(GroupError::UnknownMember))),
+            },
+            GroupRequest::Heartbeat(who, reply) => {
+                let alive = self.group(&id).map(|group| group.heartbeat(&who, now));
+                let _ = reply.send(alive.unwrap_or(Err(GroupError::UnknownMember)));
+            }
+            GroupRequest::Leave(leaving, reply) => {
+                let unknown = || leaving.iter().map(|_| Err(GroupError::UnknownMember)).collect();
+                let left = self.group(&id).map(|group| group.leave(&leaving, now));
+                let _ = reply.send(Ok(left.unwrap_or_else(unknown)));
+            }
+            GroupRequest::Commit(who, offsets, reply) => self.commit(&id, &who, offsets, reply, now),
+            GroupRequest::View(reply) => {
+                let seen = self.group(&id).map(|group| group.view()).ok_or(GroupError::UnknownGroup);
+                let _ = reply.send(seen);
+            }
+            GroupRequest::Delete(reply) => self.delete(&id, reply),
+            GroupRequest::ForgetOffsets(offsets, reply) => self.forget(&id, offsets, reply),
+        }
+        self.settle(&id);
+    }
+
+    fn group(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.get_mut(id).map(|known| &mut known.group)
+    }
+
+    /// A group comes into being with its first member; who has an id already was a member of one.
+    fn group_to_join(&mut self, id: &str, join: &JoinRequest) -> Option<&mut Group> {
+        if !self.groups.contains_key(id) && !join.member_id.is_empty() {
+            return None;
+        }
+        let known = self.groups.entry(id.into());
+        Some(&mut known.or_insert_with(|| Known { group: Group::new(self.limits), armed: None }).group)
+    }
+
+    fn commit(&mut self, id: &str, who: &MemberClaim, offsets: Vec<PartitionOffset>, reply: Reply<()>, now: Instant) {
+        let checked = match self.group(id) {
+            Some(group) => group.check_commit(who, now),
+            None if who.generation < 0 => Ok(()),
+            None => Err(GroupError::UnknownGroup),
+        };
+        match checked {
+            Ok(()) => self.propose(Command::CommitOffsets(CommitOffsets { group: id.into(), offsets }), reply),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn delete(&mut self, id: &str, reply: Reply<()>) {
+        match self.group(id) {
+            Some(group) if !group.is_empty() => drop(reply.send(Err(GroupError::NotEmpty))),
+            _ => {
+                self.forget_group(id);
+                self.propose(Command::DeleteGroup(DeleteGroup { group: id.into() }), reply);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &str, offsets: Vec<OffsetToForget>, reply: Reply<Vec<Result<(), GroupError>>>) {
+        let subscribed = match self.group(id).map(|group| group.view()) {
+            Some(GroupView { generation, .. }) if !generation.members.is_empty() => {
+                match retention::subscriptions(&generation) {
+                    Some(topics) => topics,
+                    None => return drop(reply.send(Err(GroupError::NotEmpty))),
+                }
+            }
+            _ => Default::default(),
+        };
+        let refused = |offset: &OffsetToForget| subscribed.contains(&offset.topic);
+        let outcomes: Vec<_> =
+            offsets.iter().map(|offset| if refused(offset) { Err(GroupError::Subscribed) } else { Ok(()) }).collect();
+        let forgotten = offsets.iter().filter(|offset| !refused(offset));
+        let offsets = forgotten
+            .map(|offset| ForgottenOffset { topic: offset.id, partition: offset.partition, committed_at: None })
+            .collect();
+        let proposed = self.lane.propose(Command::ForgetOffsets(ForgetOffsets { group: id.into(), offsets }));
+        tokio::spawn(async move {
+            let _ = reply.send(proposed.await.map(|_| outcomes).map_err(GroupError::from));
+        });
+    }
+
+    fn propose(&self, command: Command, reply: Reply<()>) {
+        let proposed = self.lane.propose(command);
+        tokio::spawn(async move {
+            let _ = reply.send(proposed.await.map_err(GroupError::from));
+        });
+    }
+
+    fn saved(&mut self, id: &str, ticket: u64, is_durable: bool) {
+        if let Some(group) = self.group(id) {
+            group.saved(ticket, is_durable, Instant::now());
+        }
+        self.settle(id);
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        while self.due.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, id)) = self.due.pop_first() else { return };
+            if let Some(known) = self.groups.get_mut(&id) {
+                known.armed = None;
+                known.group.tick(now);
+            }
+            self.settle(&id);
+        }
+    }
+
+    /// After anything that may have changed a group: has saved what is to be saved, and looks after it in time.
+    fn settle(&mut self, id: &str) {
+        let Some(known) = self.groups.get_mut(id) else { return };
+        for GroupSave { ticket, mut generation } in known.group.take_saves() {
+            self.metrics.rebalances.inc();
+            generation.since = now_ms();
+            let saving = self.lane.propose(Command::SaveGroup(SaveGroup { group: id.into(), generation }));
+            let id = id.to_string();
+            self.saving.push(Box::pin(async move { (id, ticket, saving.await.is_ok()) }));
+        }
+        if known.group.is_empty() && !known.group.had_members() {
+            return self.forget_group(id);
+        }
+        let check_at = known.group.check_at();
+        if check_at != known.armed {
+            if let Some(at) = std::mem::replace(&mut known.armed, check_at) {
+                self.due.remove(&(at, id.to_string()));
+            }
+            self.due.extend(check_at.map(|at| (at, id.to_string())));
+        }
+    }
+
+    fn forget_group(&mut self, id: &str) {
+        let armed = self.groups.remove(id).and_then(|known| known.armed);
+        if let Some(at) = armed {
+            self.due.remove(&(at, id.to_string()));
+        }
+    }
+
+    /// Forgets offsets that were out of use for long enough, and groups that have none left.
+    async fn forget_unused(&mut self) {
+        let Ok(state) = self.lane.snapshot().await else { return };
+        let forgotten = |id: &str| !state.groups.contains_key(id);
+        let gone: Vec<_> = self
+            .groups
+            .iter()
+            .filter(|(id, known)| known.group.is_empty() && forgotten(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if self.saving.is_empty() {
+            gone.iter().for_each(|id| self.forget_group(id));
+        }
+        let now = now_ms();
+        for (id, saved) in &state.groups {
+            let members = self.groups.get(&**id).map(|known| known.group.view().generation);
+            let offsets = retention::unused(saved, members.as_ref(), &state, self.retention, now);
+            let is_left = members.is_some_and(|generation| !generation.members.is_empty());
+            if !offsets.is_empty() || (saved.offsets.is_empty() && !is_left) {
+                let forget = ForgetOffsets { group: id.to_string(), offsets };
+                let forgetting = self.lane.propose(Command::ForgetOffsets(forget));
+                let id = id.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = forgetting.await {
+                        tracing::warn!(group = %id, "offsets that are out of use were not forgotten: {error}");
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl From<LaneError> for GroupError {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Refused(CommandRefusal::UnknownGroup) => Self::UnknownGroup,
+            _ => Self::NotSaved,
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

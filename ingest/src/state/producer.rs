@@ -1,0 +1,245 @@
+//! Idempotent producers: the last batches of each, so that one sent again is not written again (`ProducerStateEntry` and
+//! `ProducerAppendInfo` of Apache Kafka).
+
+use std::sync::Arc;
+
+use chronik_format::ids::{Incarnation, Offset, Timestamp};
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use super::LaneState;
+use super::apply::CommandRefusal;
+use super::command::{Append, ForgetProducers, NewProducerId, ProducerStamp};
+use super::partition::PartitionState;
+
+/// Batches that a producer may have in flight; as many are known again.
+const BATCHES_KEPT: usize = 5;
+/// Producers that a partition remembers. Beyond it, the one that has been silent longest is forgotten.
+const PRODUCERS_MAX: usize = 10_000;
+/// A producer's id is its number within an incarnation, and above these bits the incarnation, as far as there is room.
+const NUMBER_BITS: u32 = 40;
+const INCARNATION_BITS: u32 = i64::BITS - 1 - NUMBER_BITS;
+
+/// The id of a producer by its number in an incarnation: none that was given out by a broker whose disk is lost is given out
+/// again.
+pub fn producer_id(incarnation: Incarnation, number: i64) -> i64 {
+    let incarnation = i64::from(incarnation.0) % (1 << INCARNATION_BITS);
+    (incarnation << NUMBER_BITS) + number
+}
+
+/// A partition's producers, by id.
+pub type Producers = OrdMap<i64, Arc<ProducerWindow>>;
+
+/// What is known of a producer in a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerWindow {
+    pub epoch: i16,
+    /// Its last batches, at most five, ascending.
+    pub batches: Vec<NumberedBatch>,
+}
+
+/// A batch by its producer's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberedBatch {
+    /// Of the first record.
+    pub first_sequence: i32,
+    /// Of the last record.
+    pub last_sequence: i32,
+    /// Of the first record.
+    pub base_offset: Offset,
+    /// When it arrived, ms since the epoch.
+    pub at: Timestamp,
+}
+
+/// What a numbered batch is to a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sequence {
+    /// The next one.
+    Next,
+    /// One that was appended before.
+    Duplicate(NumberedBatch),
+}
+
+/// Why a numbered batch can't be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceError {
+    /// Another producer goes on under this id.
+    #[error("producer epoch {epoch} is over, now it is {current}")]
+    OldEpoch { epoch: i16, current: i16 },
+    /// It was appended before. Such a batch is not staged, so this is not told to a client.
+    #[error("the batch was appended before, at offset {base_offset}")]
+    Duplicate { base_offset: Offset },
+    /// Batches before it are missing, or it is older than the last five.
+    #[error("sequence number {sequence} does not follow; expected is {expected}")]
+    OutOfOrder { sequence: i32, expected: i32 },
+}
+
+impl NumberedBatch {
+    /// `records` from `base_offset` on.
+    pub fn new(stamp: &ProducerStamp, base_offset: Offset, records: i64) -> Self {
+        let last_sequence = advance(stamp.base_sequence, records - 1);
+        Self { first_sequence: stamp.base_sequence, last_sequence, base_offset, at: stamp.at }
+    }
+
+    /// The batch of a command; `None` if its producer does not number batches.
+    pub fn of(append: &Append) -> Option<Self> {
+        let records = append.last_offset - append.base_offset + 1;
+        append.producer.map(|stamp| Self::new(&stamp, append.base_offset, records))
+    }
+
+    fn has_numbers_of(&self, other: &Self) -> bool {
+        (self.first_sequence, self.last_sequence) == (other.first_sequence, other.last_sequence)
+    }
+}
+
+impl ProducerWindow {
+    /// What a batch is, given what is known of its producer. Where nothing is known any batch is the next one: what was known
+    /// has expired, or the records were deleted.
+    pub fn place(known: Option<&Self>, epoch: i16, batch: &NumberedBatch) -> Result<Sequence, SequenceError> {
+        let Some(known) = known else { return Ok(Sequence::Next) };
+        if epoch < known.epoch {
+            return Err(SequenceError::OldEpoch { epoch, current: known.epoch });
+        }
+        let is_new = epoch > known.epoch;
+        let expected = known.batches.last().filter(|_| !is_new).map_or(0, |last| advance(last.last_sequence, 1));
+        let before = known.batches.iter().find(|before| !is_new && before.has_numbers_of(batch));
+        match before {
+            Some(before) => Ok(Sequence::Duplicate(*before)),
+            None if batch.first_sequence == expected => Ok(Sequence::Next),
+            None => Err(SequenceError::OutOfOrder { sequence: batch.first_sequence, expected }),
+        }
+    }
+
+    /// What is known once a batch is appended.
+    pub fn with(known: Option<&Self>, epoch: i16, batch: NumberedBatch) -> Self {
+        let before = known.filter(|known| known.epoch == epoch).map(|known| known.batches.as_slice());
+        let before = before.unwrap_or_default();
+        let kept = &before[(before.len() + 1).saturating_sub(BATCHES_KEPT)..];
+        Self { epoch, batches: kept.iter().copied().chain([batch]).collect() }
+    }
+
+    /// When its last batch arrived, ms since the epoch.
+    pub fn last_at(&self) -> Timestamp {
+        self.batches.last().map_or(0, |last| last.at)
+    }
+}
+
+impl PartitionState {
+    /// What is known of a producer.
+    pub fn producer(&self, id: i64) -> Option<&ProducerWindow> {
+        self.producers.get(&id).map(Arc::as_ref)
+    }
+
+    /// Whether a batch is the next one of its producer; and remembers that it was appended.
+    pub(super) fn number(&mut self, append: &Append) -> Result<(), SequenceError> {
+        let (Some(stamp), Some(batch)) = (append.producer, NumberedBatch::of(append)) else { return Ok(()) };
+        let known = self.producer(stamp.id);
+        match ProducerWindow::place(known, stamp.epoch, &batch)? {
+            Sequence::Next => {
+                let window = ProducerWindow::with(known, stamp.epoch, batch);
+                remember(&mut self.producers, stamp.id, window);
+                Ok(())
+            }
+            Sequence::Duplicate(before) => Err(SequenceError::Duplicate { base_offset: before.base_offset }),
+        }
+    }
+}
+
+impl LaneState {
+    pub(super) fn new_producer_id(&mut self, new: &NewProducerId) -> Result<(), CommandRefusal> {
+        self.producer_ids = self.producer_ids.max(new.number + 1);
+        Ok(())
+    }
+
+    pub(super) fn forget_producers(&mut self, forget: &ForgetProducers) -> Result<(), CommandRefusal> {
+        let topic = self.topics.get_mut(&forget.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
+        let partition = topic.partition_mut(forget.partition).ok_or(CommandRefusal::UnknownPartition)?;
+        for silent in &forget.producers {
+            if partition.producer(silent.id).is_some_and(|window| window.last_at() == silent.last_at) {
+                partition.producers.remove(&silent.id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Remembers a producer, and no more than so many.
+fn remember(producers: &mut Producers, id: i64, window: ProducerWindow) {
+    if !producers.contains_key(&id) && producers.len() >= PRODUCERS_MAX {
+        let silent = producers.iter().min_by_key(|(_, window)| window.last_at()).map(|(id, _)| *id);
+        silent.map(|id| producers.remove(&id));
+    }
+    producers.insert(id, Arc::new(window));
+}
+
+/// Sequence numbers go on at 0 after the largest.
+fn advance(sequence: i32, by: i64) -> i32 {
+    let past_largest = i64::from(i32::MAX) + 1;
+    ((i64::from(sequence) + by) % past_largest) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(first_sequence: i32, records: i64) -> NumberedBatch {
+        let stamp = ProducerStamp { id: 1, epoch: 0, base_sequence: first_sequence, at: 0 };
+        NumberedBatch::new(&stamp, i64::from(first_sequence) * 10, records)
+    }
+
+    fn window(epoch: i16, batches: &[NumberedBatch]) -> Option<ProducerWindow> {
+        batches.iter().fold(None, |known, batch| Some(ProducerWindow::with(known.as_ref(), epoch, *batch)))
+    }
+
+    #[test]
+    fn batches_follow_each_other_and_the_last_five_are_known_again() {
+        let sent: Vec<_> = (0..7).map(|number| batch(number * 3, 3)).collect();
+        let known = window(2, &sent);
+        let place = |epoch, batch| ProducerWindow::place(known.as_ref(), epoch, &batch);
+        assert_eq!(place(2, batch(21, 4)), Ok(Sequence::Next));
+        for before in &sent[2..] {
+            assert_eq!(place(2, *before), Ok(Sequence::Duplicate(*before)));
+        }
+        let out_of_order = |sequence, expected| Err(SequenceError::OutOfOrder { sequence, expected });
+        assert_eq!(place(2, sent[1]), out_of_order(3, 21), "older than the last five");
+        assert_eq!(place(2, batch(18, 2)), out_of_order(18, 21), "not the same batch");
+        assert_eq!(place(2, batch(24, 1)), out_of_order(24, 21), "one is missing");
+        assert_eq!(place(1, batch(21, 1)), Err(SequenceError::OldEpoch { epoch: 1, current: 2 }));
+        assert_eq!(place(3, batch(0, 1)), Ok(Sequence::Next));
+        assert_eq!(place(3, batch(21, 1)), out_of_order(21, 0), "a new epoch begins at 0");
+        assert_eq!(ProducerWindow::with(known.as_ref(), 3, batch(0, 1)).batches, [batch(0, 1)]);
+    }
+
+    #[test]
+    fn a_producer_that_is_not_known_may_go_on_anywhere() {
+        assert_eq!(ProducerWindow::place(None, 5, &batch(77, 1)), Ok(Sequence::Next));
+    }
+
+    #[test]
+    fn sequence_numbers_go_on_at_zero() {
+        let last = batch(i32::MAX - 1, 2);
+        assert_eq!(last.last_sequence, i32::MAX);
+        let across = batch(i32::MAX, 3);
+        assert_eq!(across.last_sequence, 1);
+        let known = window(0, &[last]);
+        assert_eq!(ProducerWindow::place(known.as_ref(), 0, &batch(0, 1)), Ok(Sequence::Next));
+        let known = window(0, &[across]);
+        assert_eq!(ProducerWindow::place(known.as_ref(), 0, &batch(2, 1)), Ok(Sequence::Next));
+    }
+
+    #[test]
+    fn beyond_the_limit_the_one_that_is_silent_longest_is_forgotten() {
+        let mut producers = Producers::new();
+        for id in 0..PRODUCERS_MAX as i64 {
+            let at = if id == 77 { 0 } else { 1000 + id };
+            remember(&mut producers, id, ProducerWindow::with(None, 0, NumberedBatch { at, ..batch(0, 1) }));
+        }
+        remember(&mut producers, 5, ProducerWindow::with(None, 1, batch(0, 1)));
+        assert_eq!(producers.len(), PRODUCERS_MAX);
+        remember(&mut producers, -9, ProducerWindow::with(None, 0, batch(0, 1)));
+        assert_eq!(
+            (producers.len(), producers.contains_key(&77), producers.contains_key(&5)),
+            (PRODUCERS_MAX, true, false)
+        );
+    }
+}
