@@ -1,15 +1,13 @@
 """Which clients there are, what each has, and what it is known to do differently: tests hold it to that."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
 from clients import install
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-# What the broker does not serve yet, and the key of the API it would be served by.
-AWAITED = {"groups": 11, "idempotence": 22}
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,6 @@ class Client:
     language: str
     # Those it has.
     codecs: tuple[str, ...] = CODECS
-    # Codecs whose batches arrive in another.
-    arrives: dict[str, str] = field(default_factory=dict)
     idempotent: bool = True
     # Reads in groups alone.
     grouped: bool = False
@@ -31,28 +27,18 @@ class Client:
     none_is_the_end: bool = False
     # Gives null for a header's value without bytes.
     empty_is_null: bool = False
+    # Commits a record of before a rebalance in the generation after it, when another member may have had it.
+    commits_late: bool = False
     # Takes long to install or to run.
     long: bool = False
 
-    def does(self, scenario):
-        """Whether there is something to test."""
-        if scenario in AWAITED:
-            return False
-        match scenario:
-            case "idempotence":
-                return self.idempotent
-            case "reading":
-                return not (self.grouped and "groups" in AWAITED)
-            case _:
-                return True
 
-
-def params(scenario):
-    """The clients as parameters of a scenario's tests."""
+def params(having=lambda client: True):
+    """Those clients, as parameters of tests."""
     return [
         pytest.param(client, id=client.name, marks=[pytest.mark.long] if client.long else [])
         for client in CLIENTS
-        if client.does(scenario)
+        if having(client)
     ]
 
 
@@ -62,9 +48,7 @@ def java(version, **known):
 
 def confluent(version, **known):
     program = install.python("librdkafka.py", f"confluent-kafka=={version}")
-    # librdkafka compresses with lz4 where brokers have FindCoordinator.
-    arrives = {"lz4": "none"} if "groups" in AWAITED else {}
-    return Client(f"confluent-kafka {version}", program, "C, Python", arrives=arrives, **known)
+    return Client(f"confluent-kafka {version}", program, "C, Python", **known)
 
 
 def kafka_python(version, **known):
@@ -89,5 +73,5 @@ CLIENTS = [
     Client("KafkaJS 2.2.4", install.node("kafkajs"), "JavaScript", CODECS[:4], grouped=True, none_is_the_end=True),
     Client("franz-go 1.22.2", install.go("franz"), "Go", none_is_the_end=True),
     Client("sarama 1.61.1", install.go("sarama"), "Go"),
-    Client("kafka-go 0.4.51", install.go("kafkago"), "Go", idempotent=False, empty_is_null=True),
+    Client("kafka-go 0.4.51", install.go("kafkago"), "Go", idempotent=False, empty_is_null=True, commits_late=True),
 ]

@@ -17,14 +17,6 @@ def ask(address, key, version, body, flexible=False):
     return answer[4:]
 
 
-def served(address):
-    """The APIs that the broker names: key → (lowest version, highest version)."""
-    answer = ask(address, 18, 0, b"")
-    code, count = struct.unpack_from(">hi", answer)
-    assert code == 0
-    return {key: (low, high) for key, low, high in struct.iter_unpack(">hhh", answer[6 : 6 + 6 * count])}
-
-
 def crc32c(data):
     crc = 0xFFFFFFFF
     for byte in data:

@@ -63,7 +63,8 @@ class Group:
         self.ends += 1
         until(lambda: self.failed() or sent <= set(self.had()), f"{sent} were had")
         assert not self.failed()
-        assert [place for place, times in Counter(self.had()).items() if times > 1] == [], "had twice"
+        twice = [place for place, times in Counter(self.had()).items() if times > 1]
+        assert twice == [] or self.client.commits_late, "had twice"
         return [member for member in self.members if sent & set(member.places)]
 
     def had(self):
@@ -87,7 +88,7 @@ def exit_stack():
         yield stack
 
 
-@pytest.mark.parametrize("client", params("groups"))
+@pytest.mark.parametrize("client", params())
 def test_a_group(start, tmp_path, client, exit_stack):
     server = start(kafka_port=free_port())
     group = Group(server, client, tmp_path)

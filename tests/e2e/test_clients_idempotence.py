@@ -17,7 +17,7 @@ def acknowledged(program, at_least):
     return count
 
 
-@pytest.mark.parametrize("client", params("idempotence"))
+@pytest.mark.parametrize("client", params(lambda client: client.idempotent))
 def test_an_idempotent_producer_goes_on_after_kill_9(start, tmp_path, client):
     server = start(kafka_port=free_port())
     server.tool("topic", "create", "t")
