@@ -38,6 +38,9 @@ enum Command {
     Produce(tool::produce::ProduceCommand),
     /// Print the records of a topic.
     Consume(tool::consume::ConsumeCommand),
+    /// List, describe and delete consumer groups, and set where they go on.
+    #[command(subcommand)]
+    Group(tool::group::GroupCommand),
     /// Find records.
     Search(tool::search::SearchCommand),
     /// Show where every partition stands.
@@ -89,6 +92,7 @@ impl Chronik {
             Command::Topic(topic) => topic.run(&server, &output).await,
             Command::Produce(produce) => produce.run(&server, &output).await,
             Command::Consume(consume) => consume.run(&server, &output).await,
+            Command::Group(group) => group.run(&server, &output).await,
             Command::Search(search) => search.run(&server, &output).await,
             Command::Status => tool::status::run(&server, &output).await,
             Command::Seal => tool::seal::run(&server, &output).await,

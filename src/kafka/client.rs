@@ -22,9 +22,9 @@ const FETCH_VERSIONS: RangeInclusive<i16> = 4..=12;
 const PRODUCE_VERSIONS: RangeInclusive<i16> = 3..=11;
 /// With one offset a partition.
 const LIST_OFFSETS_VERSIONS: RangeInclusive<i16> = 1..=9;
-/// Tries until a topic that was just created has its leaders.
-const LEADER_TRIES: usize = 50;
-const LEADER_PAUSE: Duration = Duration::from_millis(100);
+/// Tries until a topic that was just created has its leaders, or a group its coordinator.
+pub(super) const LEADER_TRIES: usize = 50;
+pub(super) const LEADER_PAUSE: Duration = Duration::from_millis(100);
 const FETCH_WAIT: Duration = Duration::from_millis(500);
 const FETCH_BYTES_MAX: i32 = 8 << 20;
 /// More than any batch that a broker of ours accepts holds after decompression.
@@ -64,7 +64,7 @@ impl KafkaClient {
         Ok(Self { bootstrap: bootstrap.to_owned(), connections: HashMap::from([(bootstrap.to_owned(), connection)]) })
     }
 
-    async fn at(&mut self, address: &str) -> Result<&mut BrokerConnection, KafkaError> {
+    pub(super) async fn at(&mut self, address: &str) -> Result<&mut BrokerConnection, KafkaError> {
         if !self.connections.contains_key(address) {
             let connection = BrokerConnection::open(address).await?;
             self.connections.insert(address.to_owned(), connection);
@@ -75,7 +75,7 @@ impl KafkaClient {
         })
     }
 
-    async fn home(&mut self) -> Result<&mut BrokerConnection, KafkaError> {
+    pub(super) async fn home(&mut self) -> Result<&mut BrokerConnection, KafkaError> {
         let bootstrap = self.bootstrap.clone();
         self.at(&bootstrap).await
     }
@@ -272,11 +272,15 @@ fn first_error(topic: &chronik_wire::MetadataResponseTopic) -> ErrorCode {
     std::iter::once(topic.error_code).chain(of_partitions).find(|code| !code.is_none()).unwrap_or(ErrorCode::NONE)
 }
 
-fn topics_of(answer: MetadataResponse) -> Vec<TopicLeaders> {
-    let address = |host: &str, port: i32| match host.contains(':') {
+/// HOST:PORT
+pub(super) fn address(host: &str, port: i32) -> String {
+    match host.contains(':') {
         true => format!("[{host}]:{port}"),
         false => format!("{host}:{port}"),
-    };
+    }
+}
+
+fn topics_of(answer: MetadataResponse) -> Vec<TopicLeaders> {
     let brokers: HashMap<i32, String> =
         answer.brokers.iter().map(|broker| (broker.node_id, address(&broker.host, broker.port))).collect();
     answer

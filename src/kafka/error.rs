@@ -51,6 +51,12 @@ pub enum KafkaError {
         /// What was asked for.
         name: String,
     },
+    /// No group has this id.
+    #[error("there is no group {name}; `chronik group list` names those that are there")]
+    UnknownGroup {
+        /// What was asked for.
+        name: String,
+    },
     /// The broker said no.
     #[error("{what} was refused: {code}{}", message.as_ref().map(|text| format!(", {text}")).unwrap_or_default())]
     Refused {

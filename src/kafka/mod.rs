@@ -1,11 +1,15 @@
-//! A Kafka client, as small as the operator's tool needs it: topics, appends, reads. It speaks the versions that
+//! A Kafka client, as small as the operator's tool needs it: topics, appends, reads, groups. It speaks the versions that
 //! both sides know, up to the last one that names topics rather than numbering them.
 
+mod assignment;
 mod client;
 mod connection;
 mod error;
+mod groups;
 mod partitioner;
 
+pub use assignment::{Assignment, assignment};
 pub use client::{KafkaClient, TopicLeaders};
 pub use error::KafkaError;
+pub use groups::{CommittedOffsets, Committer};
 pub use partitioner::partition_of_key;

@@ -1,7 +1,8 @@
-//! The operator's tool, one command a file.
+//! The operator's tool, one command a file or folder.
 
 pub mod bucket;
 pub mod consume;
+pub mod group;
 pub mod inspect;
 pub mod produce;
 pub mod seal;

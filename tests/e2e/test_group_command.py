@@ -1,0 +1,166 @@
+"""The operator's view of consumer groups: how far they are, and where they go on."""
+
+import re
+from datetime import UTC, datetime
+
+import confluent_kafka as kafka
+import pytest
+from chronik import run_tool, until
+from confluent_kafka import TopicPartition
+
+
+@pytest.fixture
+def consumer(shared):
+    """Makes consumers that don't outlive the test."""
+    clients = []
+
+    def make(group, **settings):
+        client = kafka.Consumer(
+            {
+                "bootstrap.servers": shared.bootstrap,
+                "group.id": group,
+                "client.id": "reader",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "broker.address.family": "v4",
+                **settings,
+            }
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def committed(consumer, group, topic, offsets):
+    """Commits as an outsider."""
+    places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    consumer(group).commit(offsets=places, asynchronous=False)
+
+
+def offsets(server, group):
+    partitions = server.tool_json("group", "describe", group)["partitions"]
+    return {row["partition"]: (row["committed"], row["log_end"], row["lag"]) for row in partitions}
+
+
+def filled(server, topic, lines=10, partitions=2):
+    server.tool("topic", "create", topic, "--partitions", partitions)
+    for partition in range(partitions):
+        server.tool("produce", topic, "--partition", partition, stdin=b"line\n" * lines)
+
+
+def refused(server, *arguments):
+    done = run_tool("--bootstrap", server.bootstrap, "group", *arguments)
+    assert done.returncode == 1, done
+    return done.stderr.decode()
+
+
+def test_a_group_with_a_member_is_described(shared, consumer):
+    filled(shared, "described")
+    client = consumer("readers")
+    client.subscribe(["described"])
+    until(lambda: client.poll(0.1) and len(client.assignment()) == 2, "both partitions are assigned")
+    client.commit(offsets=[TopicPartition("described", 0, 4)], asynchronous=False)
+
+    described = shared.tool_json("group", "describe", "readers")
+    assert (described["state"], described["assignor"], described["total_lag"]) == ("Stable", "range", 6)
+    [member] = described["members"]
+    assert (member["client"], member["assigned"]) == ("reader", {"described": [0, 1]})
+    rows = [(row["partition"], row["committed"], row["log_end"], row["lag"]) for row in described["partitions"]]
+    assert rows == [(0, 4, 10, 6), (1, None, 10, None)]
+    people = shared.tool("group", "describe", "readers").decode()
+    assert re.search(r"^ *described +0 +4 +10 +6 +\S+ +reader +/127\.0\.0\.1$", people, re.M), people
+    assert re.search(r"^ *described +1 +- +10 +- +\S+ +reader ", people, re.M), people
+    assert people.endswith("state: Stable; members: 1, assigned by range; total lag: 6\n"), people
+
+    assert {"group": "readers", "state": "Stable", "protocol_type": "consumer", "members": 1} in (
+        shared.tool_json("group", "list")["groups"]
+    )
+    assert re.search(r"^ *readers +Stable +consumer +1$", shared.tool("group", "list").decode(), re.M)
+
+
+def test_a_member_without_partitions_is_shown(shared, consumer):
+    filled(shared, "narrow", partitions=1)
+    clients = [consumer("crowd"), consumer("crowd")]
+    for client in clients:
+        client.subscribe(["narrow"])
+
+    def settled():
+        for client in clients:
+            client.poll(0.1)
+        described = shared.tool_json("group", "describe", "crowd")
+        return described["state"] == "Stable" and len(described["members"]) == 2
+
+    until(settled, "both are members")
+    people = shared.tool("group", "describe", "crowd").decode()
+    assert len(re.findall(r"^ *narrow +0 .* reader ", people, re.M)) == 1, people
+    assert len(re.findall(r"^ *- +- +- +- +- +\S+ +reader ", people, re.M)) == 1, people
+
+
+def test_a_reset_is_shown_and_then_done(shared, consumer):
+    filled(shared, "rewound")
+    committed(consumer, "rewinder", "rewound", {0: 7})
+    reset = ("group", "reset", "rewinder", "--topic", "rewound", "--to", "earliest")
+    people = shared.tool(*reset).decode()
+    assert re.search(r"^ *rewound +0 +7 +0$", people, re.M) and re.search(r"^ *rewound +1 +- +0$", people, re.M), people
+    assert people.endswith("nothing was changed; --execute does it\n")
+    assert offsets(shared, "rewinder") == {0: (7, 10, 3)}, "a dry run changes nothing"
+
+    assert shared.tool_json(*reset, "--execute") == {
+        "group": "rewinder",
+        "executed": True,
+        "partitions": [
+            {"topic": "rewound", "partition": 0, "old": 7, "new": 0},
+            {"topic": "rewound", "partition": 1, "old": None, "new": 0},
+        ],
+    }
+    assert offsets(shared, "rewinder") == {0: (0, 10, 10), 1: (0, 10, 10)}
+    shared.tool("group", "reset", "rewinder", "--topic", "rewound", "--partition", 1, "--to", "latest", "--execute")
+    assert offsets(shared, "rewinder") == {0: (0, 10, 10), 1: (10, 10, 0)}
+
+
+def test_a_group_can_begin_at_a_time_or_an_offset(shared):
+    filled(shared, "timed", partitions=1)
+    between = datetime.now(UTC)
+    until(lambda: datetime.now(UTC).timestamp() > between.timestamp() + 0.002, "the clock has gone on")
+    shared.tool("produce", "timed", stdin=b"later\n")
+    for to, new in [(between.isoformat(), 10), ("2100-01-01T00:00:00Z", 11), ("1970-01-01T00:00:00Z", 0), (3, 3)]:
+        shared.tool("group", "reset", "fresh", "--topic", "timed", "--to", to, "--execute")
+        assert offsets(shared, "fresh")[0][0] == new, to
+
+
+def test_a_group_with_members_is_neither_reset_nor_deleted(shared, consumer):
+    filled(shared, "held")
+    client = consumer("holders")
+    client.subscribe(["held"])
+    until(lambda: client.poll(0.1) and client.assignment(), "the group has a member")
+    reset = ("reset", "holders", "--topic", "held", "--to", "latest")
+    told = refused(shared, *reset, "--execute")
+    assert "has members (1)" in told and "stop them" in told, told
+    assert "nor can be now: group holders has members" in shared.tool("group", *reset).decode()
+    told = refused(shared, "delete", "holders")
+    assert "NON_EMPTY_GROUP (68)" in told and "stop them first" in told, told
+
+
+def test_groups_are_deleted(shared, consumer):
+    filled(shared, "left")
+    for group in ("one", "two"):
+        committed(consumer, group, "left", {0: 1})
+    done = run_tool("--bootstrap", shared.bootstrap, "group", "delete", "one", "never-there", "two")
+    assert (done.returncode, done.stdout) == (1, b"deleted group one\ndeleted group two\n"), done
+    assert b"there is no group never-there; `chronik group list`" in done.stderr
+    assert not {"one", "two"} & {group["group"] for group in shared.tool_json("group", "list")["groups"]}
+
+
+def test_what_can_not_be_is_explained(shared):
+    filled(shared, "bounds")
+    assert "there is no group nobody; `chronik group list`" in refused(shared, "describe", "nobody")
+    reset = ("reset", "any", "--topic", "bounds", "--to")
+    assert "--partition 0 --to 3" in refused(shared, *reset, "3")
+    assert "has offsets 0 to 10, not 11" in refused(shared, *reset, "11", "--partition", "0")
+    assert "it has 2 partitions" in refused(shared, *reset, "latest", "--partition", "2")
+    assert "there is no topic never-made" in refused(shared, "reset", "any", "--topic", "never-made", "--to", "latest")
+    done = run_tool("group", "reset", "any", "--topic", "bounds", "--to", "yesterday")
+    assert done.returncode == 2 and b"earliest, latest, offsets (0) and times" in done.stderr, done.stderr
