@@ -115,6 +115,15 @@ pub enum ApiError {
     /// A manual assignment that is not one replica of each partition on this broker.
     #[error("a manual assignment names partitions 0, 1, ... and broker 1 for each of them, as it is the only one")]
     ReplicaAssignment,
+    /// Controllers are asked for.
+    #[error("this is the endpoint of a broker, which is its own controller")]
+    ControllerEndpoint,
+    /// Neither brokers nor controllers are asked for.
+    #[error("endpoints are those of brokers (1) and of controllers (2), not {endpoint_type}")]
+    EndpointType {
+        /// The request's.
+        endpoint_type: i8,
+    },
     /// The request contradicts itself.
     #[error("{reason}")]
     Request {
@@ -158,6 +167,8 @@ impl ApiError {
             Self::PartitionsTogether { .. } => ErrorCode::POLICY_VIOLATION,
             Self::ReplicationFactor { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
             Self::ReplicaAssignment => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            Self::ControllerEndpoint => ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+            Self::EndpointType { .. } => ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
             Self::Request { .. } => ErrorCode::INVALID_REQUEST,
         }
     }

@@ -26,7 +26,7 @@ const IDS_FROM: i16 = 12;
 /// DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS, ...
 const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// ... and a cluster CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS and IDEMPOTENT_WRITE.
-const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
 pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {

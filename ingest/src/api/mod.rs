@@ -6,6 +6,7 @@
 
 mod create_topics;
 mod delete_topics;
+mod describe_cluster;
 mod epochs;
 mod error;
 mod fetch;
@@ -24,8 +25,8 @@ use std::sync::Arc;
 
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
 use chronik_wire::{
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeGroupsRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
     ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
@@ -89,6 +90,7 @@ pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
         ApiRow::of::<DeleteTopicsRequest>(delete_topics::handle),
         ApiRow::of::<InitProducerIdRequest>(init_producer_id::handle),
         ApiRow::of::<OffsetForLeaderEpochRequest>(offset_for_leader_epoch::handle),
+        ApiRow::of::<DescribeClusterRequest>(describe_cluster::handle),
     ];
     ApiTable::new(Arc::new(broker), rows)
 }

@@ -1,6 +1,7 @@
 use chronik_wire::{
-    DeleteTopicState, DeleteTopicsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest,
-    MetadataRequestTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+    DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
+    OffsetForLeaderTopic,
 };
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -60,6 +61,7 @@ fn seeds() -> Vec<Seed> {
         .chain(all_versions(creates))
         .chain(all_versions(deletes))
         .chain(all_versions(epochs))
+        .chain(all_versions(DescribeClusterRequest::default()))
         .collect()
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod any_input;
+mod cluster;
 mod fetch;
 mod groups;
 mod offsets;
