@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::tasks::{BrokerTasks, StopTokens};
-use crate::api::{self, BrokerContext, FetchRoom, ProducerIds};
+use crate::api::{self, BrokerConfig, BrokerContext, FetchRoom, ProducerIds};
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity};
 use crate::http::status;
 use crate::http::tail::TailService;
@@ -164,7 +164,10 @@ impl RunningBroker {
         let tail_answer_bytes = fetch_metrics.tail_answer_bytes.clone();
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), fetch_metrics);
         let kafka_addr = address_of(&server, &listener)?;
+        let advertised_port = listener.advertised_port.unwrap_or(kafka_addr.port());
+        let advertised = (listener.advertised_host.as_str(), advertised_port);
         let broker = BrokerContext {
+            config: BrokerConfig::new(&parts.settings, kafka_addr, advertised),
             lane: lane.clone(),
             reader: reader.clone(),
             answers,
@@ -172,7 +175,7 @@ impl RunningBroker {
             producer_ids: ProducerIds::after(&state),
             cluster: started.ownership.cluster(),
             advertised_host: listener.advertised_host,
-            advertised_port: listener.advertised_port.unwrap_or(kafka_addr.port()),
+            advertised_port,
             auto_create_topics: parts.settings.auto_create_topics,
             num_partitions: parts.settings.num_partitions,
         };

@@ -12,6 +12,7 @@ use chronik_wire::{
 use futures::future::{BoxFuture, join_all};
 use uuid::Uuid;
 
+use super::configs::{ConfigEntry, topic_entries};
 use super::error::ApiError;
 use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
@@ -27,8 +28,6 @@ const REPLICATION_FACTOR: i16 = 1;
 const DEFAULT: i32 = -1;
 /// Defaults can be asked for from this version on (KIP-464).
 const DEFAULTS_FROM: i16 = 4;
-/// Kafka's number for a setting of the topic itself.
-const TOPIC_SETTING: i8 = 1;
 
 /// A topic that can be created.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,13 +97,14 @@ async fn create_one(
 }
 
 fn described(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
-    let setting = |(name, value): (&str, &str)| CreatableTopicConfigs {
-        name: name.into(),
-        value: Some(value.into()),
-        config_source: TOPIC_SETTING,
-        ..Default::default()
+    let setting = |entry: ConfigEntry| CreatableTopicConfigs {
+        name: entry.name,
+        value: Some(entry.value),
+        read_only: entry.is_read_only,
+        config_source: entry.source as i8,
+        is_sensitive: false,
     };
-    config.entries().map(setting).collect()
+    topic_entries(config).into_iter().map(setting).collect()
 }
 
 /// Each name of the request once, and what is to be created under it.

@@ -4,6 +4,7 @@
 //! the one map from our errors to Kafka's codes. There is one broker, so it leads everything, and every topic has one
 //! replica.
 
+mod configs;
 mod create_topics;
 mod delete_topics;
 mod describe_cluster;
@@ -25,15 +26,16 @@ use std::sync::Arc;
 
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
 use chronik_wire::{
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeGroupsRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
+pub use self::configs::broker_config::BrokerConfig;
 pub use self::fetch::FetchRoom;
 pub use self::init_producer_id::ProducerIds;
 use crate::groups::Groups;
@@ -65,6 +67,8 @@ pub struct BrokerContext {
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created without saying how many.
     pub num_partitions: i32,
+    /// What it tells of its settings.
+    pub config: BrokerConfig,
 }
 
 /// What is served, and by what.
@@ -90,6 +94,7 @@ pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
         ApiRow::of::<DeleteTopicsRequest>(delete_topics::handle),
         ApiRow::of::<InitProducerIdRequest>(init_producer_id::handle),
         ApiRow::of::<OffsetForLeaderEpochRequest>(offset_for_leader_epoch::handle),
+        ApiRow::of::<DescribeConfigsRequest>(configs::describe_configs::handle),
         ApiRow::of::<DescribeClusterRequest>(describe_cluster::handle),
     ];
     ApiTable::new(Arc::new(broker), rows)

@@ -18,6 +18,94 @@ const CONFIG_BYTES_MAX: usize = 16 << 10;
 /// Of a name or value that is refused, so much is repeated to the client.
 const SHOWN_BYTES: usize = 100;
 
+/// What a setting's value is, with Kafka's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// `true` or `false`.
+    Switch = 1,
+    /// One of several words.
+    Word = 2,
+    /// A number of 32 bits.
+    Int = 3,
+    /// A number of 64 bits.
+    Long = 5,
+    /// Words with commas between them.
+    List = 7,
+}
+
+/// A setting that every topic has.
+#[derive(Debug)]
+pub struct TopicSetting {
+    /// Kafka's name, or one of our own below `search.`.
+    pub name: &'static str,
+    /// The name that Kafka's brokers have for the default.
+    pub broker_name: Option<&'static str>,
+    pub kind: ValueKind,
+    /// The value of topics that were given none.
+    pub default: &'static str,
+    /// Whether no other value is accepted.
+    pub is_fixed: bool,
+    /// In words, for clients.
+    pub meaning: &'static str,
+}
+
+/// All of them, by name. `segment.*` is accepted besides, without effect.
+pub static TOPIC_SETTINGS: [TopicSetting; 11] = [
+    fixed("cleanup.policy", "log.cleanup.policy", ValueKind::List, "delete", "Topics are not compacted."),
+    fixed("compression.type", "compression.type", ValueKind::Word, "producer", "Batches stay as they came."),
+    TopicSetting {
+        name: "max.message.bytes",
+        broker_name: Some("message.max.bytes"),
+        kind: ValueKind::Int,
+        default: "1048588",
+        is_fixed: false,
+        meaning: "The largest batch, bytes.",
+    },
+    TopicSetting {
+        name: "message.timestamp.type",
+        broker_name: Some("log.message.timestamp.type"),
+        kind: ValueKind::Word,
+        default: "CreateTime",
+        is_fixed: false,
+        meaning: "Whether the producer (CreateTime) or the broker (LogAppendTime) says when a record happened.",
+    },
+    fixed("min.insync.replicas", "min.insync.replicas", ValueKind::Int, "1", "There is one replica."),
+    fixed("retention.bytes", "log.retention.bytes", ValueKind::Long, "-1", "History is kept."),
+    fixed("retention.ms", "log.retention.ms", ValueKind::Long, "-1", "History is kept."),
+    own("search.enabled", ValueKind::Switch, "true", "Whether the topic is indexed and searched."),
+    own("search.positions", ValueKind::Switch, "false", "Whether positions of words are in archives."),
+    own("search.value.format", ValueKind::Word, "auto", "How a value becomes words: auto, json, text or none."),
+    TopicSetting {
+        name: "segment.bytes",
+        broker_name: Some("log.segment.bytes"),
+        kind: ValueKind::Int,
+        default: "1073741824",
+        is_fixed: false,
+        meaning: "Without effect.",
+    },
+];
+
+const fn fixed(
+    name: &'static str,
+    broker_name: &'static str,
+    kind: ValueKind,
+    default: &'static str,
+    meaning: &'static str,
+) -> TopicSetting {
+    TopicSetting { name, broker_name: Some(broker_name), kind, default, is_fixed: true, meaning }
+}
+
+const fn own(name: &'static str, kind: ValueKind, default: &'static str, meaning: &'static str) -> TopicSetting {
+    TopicSetting { name, broker_name: None, kind, default, is_fixed: false, meaning }
+}
+
+impl TopicSetting {
+    /// The setting of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TOPIC_SETTINGS.iter().find(|setting| setting.name == name)
+    }
+}
+
 /// A topic's settings as they were given, checked by [`TopicConfig::new`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicConfig {
@@ -82,7 +170,8 @@ impl TopicConfig {
         Ok(Self { entries: Arc::new(entries) })
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// The value that was given.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.entries.get(name).map(String::as_str)
     }
 
@@ -141,6 +230,7 @@ fn check(name: &str, value: &str) -> Result<(), ConfigError> {
         ),
         "cleanup.policy" => one_of("delete", value == "delete"),
         "retention.ms" | "retention.bytes" => one_of("-1 (history is kept)", value == "-1"),
+        "min.insync.replicas" => one_of("1, as there is one replica", value == "1"),
         "compression.type" => one_of("producer", value == "producer"),
         _ if name.starts_with("segment.") => Ok(()),
         _ => Err(ConfigError::Unsupported { name: shown(name) }),
@@ -174,6 +264,21 @@ mod tests {
         assert_eq!(given(&four), Err(ConfigError::TooLarge { bytes: 4 * (4096 + 9) }));
         let name = format!("segment.{}", "x".repeat(20_000));
         assert_eq!(given(&[(&name, 1)]), Err(ConfigError::TooLarge { bytes: 20_009 }));
+    }
+
+    #[test]
+    fn a_default_is_what_holds_without_a_value_and_is_accepted_as_one() {
+        let explicit = TOPIC_SETTINGS.iter().map(|setting| (setting.name.to_owned(), setting.default.to_owned()));
+        let (explicit, none) = (TopicConfig::new(explicit).unwrap(), TopicConfig::default());
+        let effects = |config: &TopicConfig| {
+            let (bytes, time) = (config.message_bytes_max(), config.timestamp_type());
+            (bytes, time, config.search_enabled(), config.index_settings())
+        };
+        assert_eq!(effects(&explicit), effects(&none));
+        for setting in TOPIC_SETTINGS.iter().filter(|setting| setting.is_fixed) {
+            let other = TopicConfig::new([(setting.name.to_owned(), "2".to_owned())]);
+            assert!(matches!(other, Err(ConfigError::Value { .. })), "{}", setting.name);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use chronik_wire::{
-    DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, ListOffsetsPartition, ListOffsetsRequest,
-    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
-    OffsetForLeaderTopic,
+    DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -54,6 +54,12 @@ fn seeds() -> Vec<Seed> {
         topics: vec![OffsetForLeaderTopic { topic: name(), partitions: vec![OffsetForLeaderPartition::default()] }],
         ..Default::default()
     };
+    let configs = [(2, "t"), (4, "1")].map(|(resource_type, name)| DescribeConfigsResource {
+        resource_type,
+        resource_name: name.into(),
+        configuration_keys: None,
+    });
+    let configs = DescribeConfigsRequest { resources: configs.to_vec(), ..Default::default() };
     produces
         .chain(all_versions(waiting))
         .chain(all_versions(lists))
@@ -62,6 +68,7 @@ fn seeds() -> Vec<Seed> {
         .chain(all_versions(deletes))
         .chain(all_versions(epochs))
         .chain(all_versions(DescribeClusterRequest::default()))
+        .chain(all_versions(configs))
         .collect()
 }
 

@@ -3,6 +3,7 @@
 
 mod any_input;
 mod cluster;
+mod configs;
 mod fetch;
 mod groups;
 mod offsets;
@@ -35,7 +36,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{BrokerContext, FetchRoom, ProducerIds, table};
+use super::{BrokerConfig, BrokerContext, FetchRoom, ProducerIds, table};
 use crate::data_dir::DataDir;
 use crate::groups::{Coordinator, GroupLimits};
 use crate::lane::Lane;
@@ -117,6 +118,7 @@ impl Served {
         let (coordinator, groups) = Coordinator::restored(&state, lane.clone(), limits, retention, group_metrics);
         tokio::spawn(coordinator.run(stop.clone()));
         let mut broker = BrokerContext {
+            config: BrokerConfig::new(&settings, ([127, 0, 0, 1], 9092).into(), ("broker.test", 9092)),
             groups,
             producer_ids: ProducerIds::after(&state),
             answers: FetchRoom::new(4 << 20, answer_bytes.clone()),
