@@ -54,7 +54,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::state::command::{Append, CreateTopic, ProducerStamp};
+    use crate::state::command::{Append, CreateTopic};
+    use crate::state::producer::ProducerStamp;
     use crate::state::topic_config::TopicConfig;
 
     #[test]

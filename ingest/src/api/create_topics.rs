@@ -16,8 +16,8 @@ use super::configs::{ConfigEntry, topic_entries};
 use super::error::ApiError;
 use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
-use crate::state::apply::CommandRefusal;
 use crate::state::command::{Command, CreateTopic};
+use crate::state::refusal::CommandRefusal;
 use crate::state::topic_config::{ConfigError, TopicConfig};
 
 /// The most partitions that a topic, and all topics of one request, can have.

@@ -8,8 +8,8 @@ use super::topic_name::TopicNameError;
 use crate::groups::GroupError;
 use crate::lane::{LaneError, LaneGone};
 use crate::reading::ReadError;
-use crate::state::apply::CommandRefusal;
 use crate::state::producer::SequenceError;
+use crate::state::refusal::CommandRefusal;
 use crate::state::topic_config::ConfigError;
 
 /// Why a request, or a part of it, was refused.

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
 use crate::lane::tail::TopicView;
-use crate::state::apply::CommandRefusal;
+use crate::state::refusal::CommandRefusal;
 use crate::state::topic_config::TopicConfig;
 
 /// Topics can be asked for by id from this version on; before, ids are ignored.

@@ -20,10 +20,10 @@ use crate::clock::now_ms;
 use crate::lane::{Lane, LaneError, LaneGone};
 use crate::metrics::GroupMetrics;
 use crate::state::LaneState;
-use crate::state::apply::CommandRefusal;
 use crate::state::command::{
     Command, CommitOffsets, DeleteGroup, ForgetOffsets, ForgottenOffset, PartitionOffset, SaveGroup,
 };
+use crate::state::refusal::CommandRefusal;
 
 /// Requests that wait for the coordinator; beyond it, connections wait.
 const INBOX_REQUESTS: usize = 1024;

@@ -9,7 +9,8 @@ use super::stage::BatchStamp;
 use super::tail::BatchBytes;
 use super::{AppendedBatch, LaneError, ProducedBatch, Reply};
 use crate::log::Frame;
-use crate::state::command::{Append, Command, ProducerStamp};
+use crate::state::command::{Append, Command};
+use crate::state::producer::ProducerStamp;
 
 /// Bytes of commands and batches that go into one frame; what is larger has one of its own.
 const FRAME_BYTES: usize = 1 << 20;

@@ -28,8 +28,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::lane::presence::OwnerPresence;
 use crate::log::SharedLogReader;
 use crate::state::LaneState;
-use crate::state::apply::CommandRefusal;
 use crate::state::command::Command;
+use crate::state::refusal::CommandRefusal;
 
 use self::tail::TopicTable;
 

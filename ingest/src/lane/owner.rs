@@ -25,8 +25,10 @@ use crate::lane::presence::OwnerPresence;
 use crate::log::{FramePlace, FramePurpose, Log, LogEvent, NoSpace};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
-use crate::state::apply::{BatchPlace, CommandRefusal};
-use crate::state::command::{Append, Command, ProducerStamp};
+use crate::state::apply::BatchPlace;
+use crate::state::command::{Append, Command};
+use crate::state::producer::ProducerStamp;
+use crate::state::refusal::CommandRefusal;
 
 /// Bytes of the log that a command uses besides its batch, the frame's header included, at most.
 const OVERHEAD_BYTES: u64 = 128;

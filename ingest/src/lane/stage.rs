@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 
 use crate::state::LaneState;
-use crate::state::apply::CommandRefusal;
-use crate::state::command::{CommitOffsets, ProducerStamp};
+use crate::state::command::CommitOffsets;
 use crate::state::partition::PartitionState;
-use crate::state::producer::{NumberedBatch, ProducerWindow, Sequence};
+use crate::state::producer::{NumberedBatch, ProducerStamp, ProducerWindow, Sequence};
+use crate::state::refusal::CommandRefusal;
 
 /// What is staged on top of the applied state. Only appends are, and that a group commits; everything else is decided when
 /// it is applied.

@@ -28,9 +28,9 @@ use crate::log::{Frame, FrameError, LogReader};
 use crate::metrics::ShipMetrics;
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
-use crate::state::apply::CommandRefusal;
 use crate::state::checkpoint;
 use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
+use crate::state::refusal::CommandRefusal;
 
 /// Segments that are uploaded at the same time; each is held in memory meanwhile. While uploads fail none is built
 /// ahead.

@@ -9,7 +9,7 @@ use chronik_service::setting::ByteSize;
 use chronik_store::{PatientStore, SharedStore};
 use ulid::Ulid;
 
-use super::resume::note_writer;
+use super::copies::note_writer;
 use super::{Held, StartError, recover};
 use crate::data_dir::{DataDir, DirectoryIdentity};
 use crate::disk::LocalDisk;

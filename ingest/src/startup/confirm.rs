@@ -2,10 +2,10 @@
 
 use chronik_store::SharedStore;
 
-use super::StartError;
 use super::continuity::{ContinuityError, LogEnd};
-use super::resume::{ASK_AGAIN, watch_for_copy};
-use crate::data_dir::{DataDir, DirectoryIdentity};
+use super::copies::{refuse, watch_for_copy};
+use super::{ASK_AGAIN, StartError};
+use crate::data_dir::DataDir;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::{BucketOwnership, OwnershipTimes};
 
@@ -31,14 +31,6 @@ pub async fn confirm(
             },
         }
         tokio::time::sleep(ASK_AGAIN.min(rhythm.check)).await;
-    }
-}
-
-/// Has a data directory that is not the bucket's newest never serve again without asking the bucket first.
-pub(super) fn refuse(data_dir: &DataDir, ownership: &BucketOwnership) {
-    let identity = DirectoryIdentity::held(ownership.cluster(), ownership.incarnation());
-    if let Err(error) = data_dir.set_identity(&identity.given_up()) {
-        tracing::warn!("the data directory was not marked as released: {error}");
     }
 }
 

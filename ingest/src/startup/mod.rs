@@ -4,6 +4,7 @@
 mod begin;
 mod confirm;
 pub mod continuity;
+mod copies;
 mod error;
 mod open;
 pub mod recover;
@@ -12,6 +13,7 @@ mod resume;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chronik_format::catalog::Latest;
 use chronik_format::ids::LaneId;
@@ -19,8 +21,8 @@ use chronik_store::SharedStore;
 
 use self::begin::begin;
 pub use self::confirm::confirm;
-use self::confirm::refuse;
 use self::continuity::LogEnd;
+use self::copies::refuse;
 pub use self::error::StartError;
 use self::open::open_lane;
 use self::resume::resume;
@@ -30,6 +32,9 @@ use crate::ownership::BucketOwnership;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::settings::IngestSettings;
 use crate::wal::WalLog;
+
+/// How often a bucket that can't be reached is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Who owns what, and where the lane stands.
 pub struct StartedLane {

@@ -1,22 +1,15 @@
 //! A data directory with an owner's identity: the bucket is taken up again.
 
-use std::time::Duration;
-
-use chronik_format::catalog::Latest;
 use chronik_format::ids::LaneId;
 use chronik_store::SharedStore;
 
-use super::confirm::refuse;
-use super::{Held, StartError};
+use super::copies::{note_writer, refuse, watch_for_copy};
+use super::{ASK_AGAIN, Held, StartError};
 use crate::data_dir::{DataDir, DirectoryIdentity};
 use crate::ownership::claim::ClaimError;
 use crate::ownership::heartbeat::{self, Heartbeat, HeldLatest};
-use crate::ownership::takeover::{self, TakeoverError};
 use crate::ownership::{BucketOwnership, OwnershipTimes};
 use crate::settings::IngestSettings;
-
-/// How often a bucket that can't be reached is asked again.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Takes up again what the data directory's owner had. A bucket that can't be reached is asked later, unless it was
 /// released: then another broker may own it by now.
@@ -89,35 +82,4 @@ async fn hold(
     let hold = heartbeat::hold(store, lane, ownership).await?;
     ownership.check().await?;
     Ok(hold)
-}
-
-/// What `latest` says, once no process with a copy of the data directory lives: one that does is not taken the place
-/// of, or the two would end each other in turn.
-pub(super) async fn watch_for_copy(
-    lane: LaneId,
-    ownership: &BucketOwnership,
-    rhythm: OwnershipTimes,
-) -> Result<Option<Latest>, ClaimError> {
-    let (store, own) = (ownership.store(), ownership.incarnation());
-    let latest = heartbeat::read(store, lane).await?;
-    if latest.as_ref().is_some_and(|latest| !ownership.follows(latest)) {
-        tracing::warn!(
-            "the last process that wrote to the bucket under this claim is not in the data directory's file `writers`: it runs \
-             on a copy of the directory, or that file was lost; this start waits to see whether it lives"
-        );
-        match takeover::wait(store, lane, own, rhythm).await {
-            Err(TakeoverError::InUse { .. }) => return Err(ClaimError::Copied { own }),
-            Err(TakeoverError::Claim(error)) => return Err(error),
-            Ok(_) => {}
-        }
-    }
-    Ok(latest)
-}
-
-/// To be called before anything is written to `latest`. Without the note the next start can't distinguish this process
-/// from one with a copy of the data directory, and waits until it is silent.
-pub(super) fn note_writer(data_dir: &DataDir, seen: Vec<String>, ownership: &BucketOwnership) {
-    if let Err(error) = data_dir.writers().note(seen, ownership.writer()) {
-        tracing::warn!("{error}: unless this broker stops in good order, its next start waits");
-    }
 }

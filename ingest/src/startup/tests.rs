@@ -12,7 +12,7 @@ use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::memory;
 use clap::Parser;
 
-use super::resume::ASK_AGAIN;
+use super::ASK_AGAIN;
 use super::*;
 use crate::ownership::claim::{self, ClaimError};
 use crate::ownership::{OwnershipTimes, heartbeat};

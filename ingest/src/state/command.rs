@@ -5,7 +5,6 @@
 
 use bincode::error::DecodeError;
 use bytes::Bytes;
-use chronik_format::batch::BatchHeader;
 use chronik_format::batch::TimeSpan;
 use chronik_format::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
@@ -14,6 +13,7 @@ use chronik_format::span::{ByteSpan, OffsetSpan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::group::{CommittedOffset, Generation};
+use super::producer::ProducerStamp;
 use super::topic_config::TopicConfig;
 
 /// One change of a lane's state.
@@ -78,27 +78,6 @@ pub struct Append {
     pub length: u32,
     /// Who wrote it, if the producer numbers its batches.
     pub producer: Option<ProducerStamp>,
-}
-
-/// An idempotent producer's stamp on a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProducerStamp {
-    /// Its id, 0 or above.
-    pub id: i64,
-    /// Raised when it begins anew under its id.
-    pub epoch: i16,
-    /// The sequence number of the first record; of the partition, and goes on at 0 after [`i32::MAX`].
-    pub base_sequence: i32,
-    /// When the batch arrived, ms since the epoch.
-    pub at: Timestamp,
-}
-
-impl ProducerStamp {
-    /// The stamp in the header of a batch that arrived at `at`.
-    pub fn of(header: &BatchHeader, at: Timestamp) -> Option<Self> {
-        let BatchHeader { producer_id: id, producer_epoch: epoch, base_sequence, .. } = *header;
-        (id >= 0).then_some(Self { id, epoch, base_sequence, at })
-    }
 }
 
 /// See [`Command::CreateTopic`].

@@ -12,6 +12,7 @@ pub mod group;
 pub mod partition;
 mod pending;
 pub mod producer;
+pub mod refusal;
 pub mod segments;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
 use super::command::SegmentRun;
-use super::producer::Producers;
+use super::producer::{ProducerWindow, Producers};
 use super::segments::{RegisteredSegments, SegmentId};
 
 /// One partition of a topic.
@@ -61,6 +61,11 @@ impl PartitionState {
     /// A partition without records.
     pub fn new(leader_epoch: i32) -> Self {
         Self { epochs: Vector::unit((leader_epoch, 0)), ..Self::default() }
+    }
+
+    /// What is known of a producer.
+    pub fn producer(&self, id: i64) -> Option<&ProducerWindow> {
+        self.producers.get(&id).map(Arc::as_ref)
     }
 
     /// The current leader epoch.

@@ -3,14 +3,10 @@
 
 use std::sync::Arc;
 
+use chronik_format::batch::BatchHeader;
 use chronik_format::ids::{Incarnation, Offset, Timestamp};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
-
-use super::LaneState;
-use super::apply::CommandRefusal;
-use super::command::{Append, ForgetProducers, NewProducerId, ProducerStamp};
-use super::partition::PartitionState;
 
 /// Batches that a producer may have in flight; as many are known again.
 const BATCHES_KEPT: usize = 5;
@@ -25,6 +21,27 @@ const INCARNATION_BITS: u32 = i64::BITS - 1 - NUMBER_BITS;
 pub fn producer_id(incarnation: Incarnation, number: i64) -> i64 {
     let incarnation = i64::from(incarnation.0) % (1 << INCARNATION_BITS);
     (incarnation << NUMBER_BITS) + number
+}
+
+/// An idempotent producer's stamp on a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerStamp {
+    /// Its id, 0 or above.
+    pub id: i64,
+    /// Raised when it begins anew under its id.
+    pub epoch: i16,
+    /// The sequence number of the first record; of the partition, and goes on at 0 after [`i32::MAX`].
+    pub base_sequence: i32,
+    /// When the batch arrived, ms since the epoch.
+    pub at: Timestamp,
+}
+
+impl ProducerStamp {
+    /// The stamp in the header of a batch that arrived at `at`.
+    pub fn of(header: &BatchHeader, at: Timestamp) -> Option<Self> {
+        let BatchHeader { producer_id: id, producer_epoch: epoch, base_sequence, .. } = *header;
+        (id >= 0).then_some(Self { id, epoch, base_sequence, at })
+    }
 }
 
 /// A partition's producers, by id.
@@ -81,12 +98,6 @@ impl NumberedBatch {
         Self { first_sequence: stamp.base_sequence, last_sequence, base_offset, at: stamp.at }
     }
 
-    /// The batch of a command; `None` if its producer does not number batches.
-    pub fn of(append: &Append) -> Option<Self> {
-        let records = append.last_offset - append.base_offset + 1;
-        append.producer.map(|stamp| Self::new(&stamp, append.base_offset, records))
-    }
-
     fn has_numbers_of(&self, other: &Self) -> bool {
         (self.first_sequence, self.last_sequence) == (other.first_sequence, other.last_sequence)
     }
@@ -124,47 +135,8 @@ impl ProducerWindow {
     }
 }
 
-impl PartitionState {
-    /// What is known of a producer.
-    pub fn producer(&self, id: i64) -> Option<&ProducerWindow> {
-        self.producers.get(&id).map(Arc::as_ref)
-    }
-
-    /// Whether a batch is the next one of its producer; and remembers that it was appended.
-    pub(super) fn number(&mut self, append: &Append) -> Result<(), SequenceError> {
-        let (Some(stamp), Some(batch)) = (append.producer, NumberedBatch::of(append)) else { return Ok(()) };
-        let known = self.producer(stamp.id);
-        match ProducerWindow::place(known, stamp.epoch, &batch)? {
-            Sequence::Next => {
-                let window = ProducerWindow::with(known, stamp.epoch, batch);
-                remember(&mut self.producers, stamp.id, window);
-                Ok(())
-            }
-            Sequence::Duplicate(before) => Err(SequenceError::Duplicate { base_offset: before.base_offset }),
-        }
-    }
-}
-
-impl LaneState {
-    pub(super) fn new_producer_id(&mut self, new: &NewProducerId) -> Result<(), CommandRefusal> {
-        self.producer_ids = self.producer_ids.max(new.number + 1);
-        Ok(())
-    }
-
-    pub(super) fn forget_producers(&mut self, forget: &ForgetProducers) -> Result<(), CommandRefusal> {
-        let topic = self.topics.get_mut(&forget.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
-        let partition = topic.partition_mut(forget.partition).ok_or(CommandRefusal::UnknownPartition)?;
-        for silent in &forget.producers {
-            if partition.producer(silent.id).is_some_and(|window| window.last_at() == silent.last_at) {
-                partition.producers.remove(&silent.id);
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Remembers a producer, and no more than so many.
-fn remember(producers: &mut Producers, id: i64, window: ProducerWindow) {
+pub fn remember(producers: &mut Producers, id: i64, window: ProducerWindow) {
     if !producers.contains_key(&id) && producers.len() >= PRODUCERS_MAX {
         let silent = producers.iter().min_by_key(|(_, window)| window.last_at()).map(|(id, _)| *id);
         silent.map(|id| producers.remove(&id));

@@ -10,15 +10,16 @@ use chronik_format::span::{ByteSpan, OffsetSpan};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::apply::CommandRefusal;
 use super::command::{
     Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic, ForgetOffsets,
     ForgetProducers, ForgetResults, ForgetTombstones, ForgottenOffset, GiveUp, NewProducerId, PartitionOffset,
-    ProducerStamp, RegisterResult, RegisterSegment, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
+    RegisterResult, RegisterSegment, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
 use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
 use super::pending::PendingRuns;
+use super::producer::ProducerStamp;
+use super::refusal::CommandRefusal;
 use super::topic_config::{ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
 

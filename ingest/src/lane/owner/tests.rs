@@ -10,8 +10,8 @@ use futures::poll;
 use super::*;
 use crate::lane::replay::LaneReplay;
 use crate::log::{Frame, FrameError, LogFrames, LogReader, SharedLogReader};
-use crate::state::apply::CommandRefusal;
 use crate::state::command::{CreateTopic, DeleteTopic};
+use crate::state::refusal::CommandRefusal;
 use crate::state::topic_config::TopicConfig;
 
 const INCARNATION: Incarnation = Incarnation(1);

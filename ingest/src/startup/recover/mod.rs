@@ -32,9 +32,9 @@ use uuid::Uuid;
 use self::segments::SegmentChain;
 use crate::clock::{millis, now_ms};
 use crate::state::LaneState;
-use crate::state::apply::CommandRefusal;
 use crate::state::checkpoint::{self, StateCheckpointError};
 use crate::state::command::{Command, CommandError, RegisterSegment, SegmentRun};
+use crate::state::refusal::CommandRefusal;
 
 /// Why a bucket could not be recovered from.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,7 @@
-//! The only place where the state changes.
+//! The only place where the state changes; what groups and producers do has files of its own.
+
+mod groups;
+mod producers;
 
 use std::sync::Arc;
 
@@ -6,15 +9,15 @@ use chronik_format::catalog::ArchiveRun;
 use chronik_format::ids::{LogIndex, Offset, TopicId};
 use chronik_format::job::CoveredRun;
 
-use super::command::{
+use crate::state::command::{
     Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp, RegisterResult,
     RegisterSegment, ScannedRun,
 };
-use super::partition::{IndexStatus, PartitionState};
-use super::producer::SequenceError;
-use super::segments::{LiveArchive, NAMED_AGO_MS_MAX, Tombstone};
-use super::topic::TopicState;
-use super::{LaneState, leader_epoch};
+use crate::state::partition::{IndexStatus, PartitionState};
+use crate::state::refusal::CommandRefusal;
+use crate::state::segments::{LiveArchive, NAMED_AGO_MS_MAX, Tombstone};
+use crate::state::topic::TopicState;
+use crate::state::{LaneState, leader_epoch};
 
 /// Where the batch of an append lies, for its producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,40 +26,6 @@ pub struct BatchPlace {
     pub base_offset: Offset,
     /// First offset of the partition that can be read.
     pub log_start: Offset,
-}
-
-/// Why a command changed nothing. Part of the log's meaning: every replay refuses the same.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommandRefusal {
-    /// No such topic (any more).
-    #[error("the topic does not exist")]
-    UnknownTopic,
-    /// The topic has no such partition.
-    #[error("the partition does not exist")]
-    UnknownPartition,
-    /// The name is taken.
-    #[error("the topic exists already")]
-    TopicExists,
-    /// The batch would go below the partition's end.
-    #[error("offset {base_offset} lies below the partition's end {next_offset}")]
-    BelowEnd {
-        /// First offset of the batch.
-        base_offset: Offset,
-        /// The partition's end.
-        next_offset: Offset,
-    },
-    /// The batch is not the next one of its producer.
-    #[error(transparent)]
-    Sequence(#[from] SequenceError),
-    /// No such group (any more).
-    #[error("the group does not exist")]
-    UnknownGroup,
-    /// The segment does not go on where the last one ended, or is another owner's.
-    #[error("the segment does not follow the last registered one, or is another owner's")]
-    SegmentOutOfPlace,
-    /// The segment was named so long ago that it may be taken for an orphan: it must be uploaded under a new name.
-    #[error("the segment was named too long ago")]
-    SegmentTooOld,
 }
 
 impl LaneState {

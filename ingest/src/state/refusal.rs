@@ -1,0 +1,39 @@
+//! Why commands are refused.
+
+use chronik_format::ids::Offset;
+
+use super::producer::SequenceError;
+
+/// Why a command changed nothing. Part of the log's meaning: every replay refuses the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandRefusal {
+    /// No such topic (any more).
+    #[error("the topic does not exist")]
+    UnknownTopic,
+    /// The topic has no such partition.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// The name is taken.
+    #[error("the topic exists already")]
+    TopicExists,
+    /// The batch would go below the partition's end.
+    #[error("offset {base_offset} lies below the partition's end {next_offset}")]
+    BelowEnd {
+        /// First offset of the batch.
+        base_offset: Offset,
+        /// The partition's end.
+        next_offset: Offset,
+    },
+    /// The batch is not the next one of its producer.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// No such group (any more).
+    #[error("the group does not exist")]
+    UnknownGroup,
+    /// The segment does not go on where the last one ended, or is another owner's.
+    #[error("the segment does not follow the last registered one, or is another owner's")]
+    SegmentOutOfPlace,
+    /// The segment was named so long ago that it may be taken for an orphan: it must be uploaded under a new name.
+    #[error("the segment was named too long ago")]
+    SegmentTooOld,
+}
