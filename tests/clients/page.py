@@ -15,7 +15,8 @@ Unmodified clients, each at the version that is named, against the real program.
 - **Offsets**: the first, the end, and those for times.
 - **Groups**: a member joins another one, leaves it, and is followed by a third one after kill -9 of the broker. Each
   record is had once by what the group committed.
-- **Idempotent**: kill -9 of the broker, twice, while the client produces: each record once, in order.
+- **Idempotent**: kill -9 of the broker, three times, while the client produces, with records written whose
+  acknowledgements are lost: each record once, in order.
 
 """
 
