@@ -75,6 +75,11 @@ impl KafkaClient {
         })
     }
 
+    /// Closes all connections; the next call opens new ones.
+    pub fn disconnect(&mut self) {
+        self.connections.clear();
+    }
+
     pub(super) async fn home(&mut self) -> Result<&mut BrokerConnection, KafkaError> {
         let bootstrap = self.bootstrap.clone();
         self.at(&bootstrap).await
@@ -245,7 +250,7 @@ impl KafkaClient {
 }
 
 impl TopicLeaders {
-    fn leader(&self, partition: PartitionId) -> Result<&str, KafkaError> {
+    pub(super) fn leader(&self, partition: PartitionId) -> Result<&str, KafkaError> {
         let leader = usize::try_from(partition).ok().and_then(|number| self.leaders.get(number));
         leader.map(String::as_str).ok_or_else(|| KafkaError::Refused {
             what: format!("partition {partition} of {}", self.name),

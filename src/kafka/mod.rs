@@ -7,9 +7,11 @@ mod connection;
 mod error;
 mod groups;
 mod partitioner;
+mod producer;
 
 pub use assignment::{Assignment, assignment};
 pub use client::{KafkaClient, TopicLeaders};
 pub use error::KafkaError;
 pub use groups::{CommittedOffsets, Committer};
 pub use partitioner::partition_of_key;
+pub use producer::IdempotentProducer;

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::clock::now_ms;
-use crate::kafka::{KafkaClient, TopicLeaders, partition_of_key};
+use crate::kafka::{IdempotentProducer, KafkaClient, partition_of_key};
 use crate::output::CommandOutput;
 use crate::server::ServerOptions;
 
@@ -62,17 +62,18 @@ struct Appended {
 
 impl ProduceCommand {
     /// Every line of standard input, without its line feed, becomes a record. Lines that are there go out together;
-    /// nothing waits for more.
+    /// nothing waits for more. Each is written once, even if its batch has to be sent again.
     pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
         let mut client = KafkaClient::connect(&server.bootstrap).await?;
         let topic = client.topic(&self.topic, true).await?;
+        let mut producer = IdempotentProducer::new(&mut client, topic).await?;
         let mut groups = lines_of_stdin();
         let mut appended = BTreeMap::new();
         let mut turn = 0;
         while let Some(lines) = groups.recv().await {
             let lines = lines.context("standard input can't be read")?;
-            for (partition, builder) in self.batches(&lines, topic.leaders.len(), turn) {
-                let sent = send(&mut client, &topic, partition, builder, &mut appended).await;
+            for (partition, builder) in self.batches(&lines, producer.partitions(), turn) {
+                let sent = send(&mut client, &mut producer, partition, builder, &mut appended).await;
                 sent.with_context(|| told_so_far(&appended))?;
             }
             turn += 1;
@@ -120,13 +121,13 @@ impl ProduceCommand {
 
 async fn send(
     client: &mut KafkaClient,
-    topic: &TopicLeaders,
+    producer: &mut IdempotentProducer,
     partition: PartitionId,
     builder: BatchBuilder,
     appended: &mut BTreeMap<PartitionId, Appended>,
 ) -> Result<()> {
     let records = builder.record_count() as u64;
-    let first = client.append(topic, partition, builder.finish()).await?;
+    let first = producer.append(client, partition, builder).await?;
     let last = first + records as Offset - 1;
     let range = appended.entry(partition).or_insert(Appended { first, last, records: 0 });
     range.last = last;

@@ -2,9 +2,13 @@
 
 import json
 import re
+import socket
+import struct
+import subprocess
+import threading
 
 from by_hand import batch, produce_by_hand
-from chronik import BINARY, run_shell, run_tool, until
+from chronik import BINARY, PATIENCE, run_shell, run_tool, until
 
 LINES = b"".join(b"order-%d:order %d paid\n" % (n % 5, n) for n in range(50))
 
@@ -97,6 +101,72 @@ def test_an_offset_is_one_partitions(shared):
     assert b"spread has 3 of them" in done.stderr and b"--partition 0 --from 48" in done.stderr, done.stderr
     at = ("spread", "--partition", 2, "--from", 48)
     assert shared.tool("consume", *at) == b"".join(LINES.splitlines(True)[48:])
+
+
+class LostAnswers:
+    """Stands before a broker, and breaks the connection where one of the first Produce requests is answered."""
+
+    PRODUCE = 0
+
+    def __init__(self, lost):
+        self.left = lost
+        self.broker = None
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            client, _ = self.listener.accept()
+            threading.Thread(target=self.relay, args=(client,), daemon=True).start()
+
+    def relay(self, client):
+        with client, socket.create_connection(self.broker) as broker:
+            while request := self.frame(client):
+                broker.sendall(request)
+                answer = self.frame(broker)
+                if struct.unpack_from(">h", request, 4) == (self.PRODUCE,) and self.left:
+                    self.left -= 1
+                    return
+                client.sendall(answer)
+
+    @staticmethod
+    def frame(stream):
+        """The next one with its length; nothing once the other side has closed."""
+        head = stream.recv(4, socket.MSG_WAITALL)
+        return head and head + stream.recv(struct.unpack(">i", head)[0], socket.MSG_WAITALL)
+
+
+def test_lines_are_written_once_though_answers_are_lost(start):
+    server = start()
+    port = int(server.bootstrap.split(":")[1])
+    assert server.stop() == 0
+    between = LostAnswers(3)
+    between.broker = ("127.0.0.1", port)
+    server.set(kafka_port=port, bind_addr="127.0.0.1", advertised_addr=between.address).start()
+    done = run_tool("--bootstrap", between.address, "--json", "produce", "once", stdin=LINES)
+    assert done.returncode == 0, done.stderr
+    [appended] = json.loads(done.stdout)["partitions"]
+    assert (between.left, appended["first"], appended["last"]) == (0, 0, 49)
+    assert server.tool("consume", "once") == LINES
+
+
+def test_producing_goes_on_when_the_broker_is_back(start):
+    server = start()
+    server.set(kafka_port=server.bootstrap.split(":")[1])
+    command = [BINARY, "--bootstrap", server.bootstrap, "produce", "patient"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
+        tool.stdin.write(b"before\n")
+        tool.stdin.flush()
+        until(lambda: ("patient", 0) in server.partitions(), "the topic is there")
+        until(lambda: server.partitions()["patient", 0]["high_watermark"] == 1, "the first line is written")
+        server.kill()
+        tool.stdin.write(b"after\n")
+        tool.stdin.close()
+        server.start()
+        assert tool.wait(timeout=PATIENCE) == 0
+        assert tool.stdout.read() == b"2 records acknowledged in patient\n"
+    assert server.tool("consume", "patient") == b"before\nafter\n"
 
 
 def test_following_prints_what_comes(shared):

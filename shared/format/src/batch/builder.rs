@@ -4,11 +4,13 @@ use super::produced::write_crc;
 use super::{Codec, HEADER_LENGTH, RecordHeader, varint};
 use crate::ids::Timestamp;
 
-/// Makes a batch as a producer without idempotence does: base offset 0, no leader epoch, no producer id.
+/// Makes a batch as a producer does: base offset 0, no leader epoch, and no producer id unless it is given one.
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     codec: Codec,
     attributes: i16,
+    /// Id, epoch and first sequence number.
+    producer: (i64, i16, i32),
     records: BytesMut,
     count: i32,
     next_delta: i32,
@@ -22,6 +24,7 @@ impl BatchBuilder {
         Self {
             codec,
             attributes: 0,
+            producer: (-1, -1, -1),
             records: BytesMut::new(),
             count: 0,
             next_delta: 0,
@@ -34,6 +37,11 @@ impl BatchBuilder {
     /// codec.
     pub fn set_attributes(&mut self, bits: i16) {
         self.attributes |= bits & !0x07;
+    }
+
+    /// Numbers the records for an idempotent producer, from `sequence` on.
+    pub fn set_producer(&mut self, id: i64, epoch: i16, sequence: i32) {
+        self.producer = (id, epoch, sequence);
     }
 
     /// Leaves out `offsets` offsets before the next record, as compaction does.
@@ -94,9 +102,10 @@ impl BatchBuilder {
         batch.put_i32((self.next_delta - 1).max(0));
         batch.put_i64(self.base_timestamp);
         batch.put_i64(self.max_timestamp);
-        batch.put_i64(-1);
-        batch.put_i16(-1);
-        batch.put_i32(-1);
+        let (producer_id, producer_epoch, sequence) = self.producer;
+        batch.put_i64(producer_id);
+        batch.put_i16(producer_epoch);
+        batch.put_i32(sequence);
         batch.put_i32(self.count);
         batch.put(records);
         write_crc(&mut batch);
