@@ -42,7 +42,8 @@ impl BrokerConnection {
         let mut connection =
             Self { address: address.to_owned(), stream, versions: HashMap::new(), last_correlation_id: 0 };
         // Version 0 is understood by every broker.
-        let served: ApiVersionsResponse = connection.exchange(0, &ApiVersionsRequest::default()).await?;
+        let served: ApiVersionsResponse =
+            connection.exchange(0, &ApiVersionsRequest::default(), ANSWER_TIME_MAX).await?;
         KafkaError::check(served.error_code, None, || "the list of API versions".to_owned())?;
         connection.versions =
             served.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
@@ -55,18 +56,33 @@ impl BrokerConnection {
         versions: RangeInclusive<i16>,
         request: &R,
     ) -> Result<R::Response, KafkaError> {
+        self.call_within(versions, request, ANSWER_TIME_MAX).await
+    }
+
+    /// The same for an answer that may take longer.
+    pub async fn call_within<R: RequestMessage>(
+        &mut self,
+        versions: RangeInclusive<i16>,
+        request: &R,
+        time_max: Duration,
+    ) -> Result<R::Response, KafkaError> {
         let (lowest, highest) = self.versions.get(&R::API.key()).copied().unwrap_or((0, -1));
         let version = highest.min(*versions.end());
         if version < lowest.max(*versions.start()) {
             return Err(KafkaError::Unsupported { address: self.address.clone(), api: R::API });
         }
-        self.exchange(version, request).await
+        self.exchange(version, request, time_max).await
     }
 
-    async fn exchange<R: RequestMessage>(&mut self, version: i16, request: &R) -> Result<R::Response, KafkaError> {
+    async fn exchange<R: RequestMessage>(
+        &mut self,
+        version: i16,
+        request: &R,
+        time_max: Duration,
+    ) -> Result<R::Response, KafkaError> {
         self.last_correlation_id = self.last_correlation_id.wrapping_add(1);
         let chunks = frame::request(self.last_correlation_id, Some(CLIENT_ID), version, request);
-        let answer = timeout(ANSWER_TIME_MAX, self.round_trip(chunks))
+        let answer = timeout(time_max, self.round_trip(chunks))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| KafkaError::Broken { address: self.address.clone(), api: R::API, source })?;

@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod error;
 mod groups;
+mod membership;
 mod partitioner;
 mod producer;
 
@@ -13,5 +14,6 @@ pub use assignment::{Assignment, assignment};
 pub use client::{KafkaClient, TopicLeaders};
 pub use error::KafkaError;
 pub use groups::{CommittedOffsets, Committer};
+pub use membership::GroupMember;
 pub use partitioner::partition_of_key;
 pub use producer::IdempotentProducer;

@@ -1,11 +1,13 @@
-"""The operator's view of consumer groups: how far they are, and where they go on."""
+"""Consumer groups with the tool: how far they are, where they go on, and the tool as a member."""
 
 import re
+import signal
+import subprocess
 from datetime import UTC, datetime
 
 import confluent_kafka as kafka
 import pytest
-from chronik import run_tool, until
+from chronik import BINARY, PATIENCE, run_tool, until
 from confluent_kafka import TopicPartition
 
 
@@ -47,7 +49,7 @@ def offsets(server, group):
 
 def filled(server, topic, lines=10, partitions=2):
     server.tool("topic", "create", topic, "--partitions", partitions)
-    for partition in range(partitions):
+    for partition in range(partitions if lines else 0):
         server.tool("produce", topic, "--partition", partition, stdin=b"line\n" * lines)
 
 
@@ -164,3 +166,111 @@ def test_what_can_not_be_is_explained(shared):
     assert "there is no topic never-made" in refused(shared, "reset", "any", "--topic", "never-made", "--to", "latest")
     done = run_tool("group", "reset", "any", "--topic", "bounds", "--to", "yesterday")
     assert done.returncode == 2 and b"earliest, latest, offsets (0) and times" in done.stderr, done.stderr
+
+
+@pytest.fixture
+def follower(shared, tmp_path):
+    """Starts `chronik consume --group --follow`, which prints into a file, and doesn't outlive the test."""
+    tools = []
+
+    def follow(topic, group):
+        command = [BINARY, "--bootstrap", shared.bootstrap, "consume", topic, "--group", group, "--follow"]
+        printed = tmp_path / f"printed-{len(tools)}"
+        with printed.open("wb") as out:
+            tools.append(subprocess.Popen(command, stdout=out))
+        return tools[-1], printed
+
+    yield follow
+    for tool in tools:
+        tool.kill()
+        tool.wait()
+
+
+def members(server, group):
+    """How many partitions each member of a group has, once all know it."""
+    listed = [row for row in server.tool_json("group", "list")["groups"] if row["group"] == group]
+    if not listed or listed[0]["state"] != "Stable":
+        return None
+    described = server.tool_json("group", "describe", group)
+    return sorted(sum(map(len, member["assigned"].values())) for member in described["members"])
+
+
+def interrupted(tool):
+    tool.send_signal(signal.SIGINT)
+    assert tool.wait(timeout=PATIENCE) == 0
+
+
+def numbered(server, topic, numbers, partition=0):
+    server.tool("produce", topic, "--partition", partition, stdin=b"".join(b"%d\n" % n for n in numbers))
+
+
+def test_a_group_goes_on_where_it_was(shared):
+    filled(shared, "resumed")
+    consume = ("consume", "resumed", "--group", "resumers")
+    assert shared.tool(*consume) == b"line\n" * 20
+    assert offsets(shared, "resumers") == {0: (10, 10, 0), 1: (10, 10, 0)}
+    assert shared.tool(*consume) == b""
+    shared.tool("produce", "resumed", stdin=b"new\n")
+    assert shared.tool(*consume) == b"new\n"
+    described = shared.tool_json("group", "describe", "resumers")
+    assert (described["state"], described["members"]) == ("Empty", [])
+    assert shared.tool("consume", "resumed", "--group", "late", "--from", "end") == b""
+    shared.tool("produce", "resumed", stdin=b"newest\n")
+    assert shared.tool("consume", "resumed", "--group", "late") == b"newest\n"
+
+
+def test_what_was_not_printed_is_not_committed(shared):
+    numbered(shared, "counted", range(10))
+    consume = ("consume", "counted", "--group", "counters")
+    assert shared.tool(*consume, "--count", 3) == b"0\n1\n2\n"
+    assert offsets(shared, "counters") == {0: (3, 10, 7)}
+    assert shared.tool(*consume) == b"3\n4\n5\n6\n7\n8\n9\n"
+
+
+def test_the_tool_leads_a_group_with_another_client(shared, consumer, follower):
+    filled(shared, "led", lines=0)
+    tool, printed = follower("led", "leaders")
+    until(lambda: members(shared, "leaders") == [2], "the tool has both partitions")
+    client = consumer("leaders", **{"heartbeat.interval.ms": 300})
+    client.subscribe(["led"])
+    until(lambda: client.poll(0.1) or members(shared, "leaders") == [1, 1], "each has one")
+    until(lambda: client.poll(0.1) or len(client.assignment()) == 1, "the client knows its partition")
+    [own] = [place.partition for place in client.assignment()]
+    numbered(shared, "led", range(5), partition=1 - own)
+    until(lambda: printed.read_bytes() == b"0\n1\n2\n3\n4\n", "the tool prints its partition")
+    client.close()
+    until(lambda: members(shared, "leaders") == [2], "the tool has both again")
+    numbered(shared, "led", range(5, 8), partition=own)
+    until(lambda: printed.read_bytes() == b"0\n1\n2\n3\n4\n5\n6\n7\n", "the tool prints both partitions")
+    interrupted(tool)
+    assert offsets(shared, "leaders") == {own: (3, 3, 0), 1 - own: (5, 5, 0)}
+    assert shared.tool_json("group", "describe", "leaders")["state"] == "Empty", "it has left"
+
+
+def test_the_tool_follows_in_a_group_of_another_client(shared, consumer, follower):
+    filled(shared, "joined", lines=0)
+    client = consumer("hosts", **{"heartbeat.interval.ms": 300})
+    client.subscribe(["joined"])
+    until(lambda: client.poll(0.1) or members(shared, "hosts") == [2], "the client has both partitions")
+    tool, printed = follower("joined", "hosts")
+    until(lambda: client.poll(0.1) or members(shared, "hosts") == [1, 1], "each has one")
+    until(lambda: client.poll(0.1) or len(client.assignment()) == 1, "the client knows its partition")
+    [own] = [place.partition for place in client.assignment()]
+    numbered(shared, "joined", range(3), partition=1 - own)
+    until(lambda: printed.read_bytes() == b"0\n1\n2\n", "the tool prints its partition")
+    interrupted(tool)
+    assert offsets(shared, "hosts")[1 - own] == (3, 3, 0)
+    until(lambda: client.poll(0.1) or members(shared, "hosts") == [2], "the client has both again")
+
+
+def test_why_the_tool_can_not_be_a_member_is_explained(shared, consumer):
+    filled(shared, "strict")
+    client = consumer("robins", **{"partition.assignment.strategy": "roundrobin"})
+    client.subscribe(["strict"])
+    until(lambda: client.poll(0.1) or members(shared, "robins") == [2], "the group has a member")
+    done = run_tool("--bootstrap", shared.bootstrap, "consume", "strict", "--group", "robins")
+    assert done.returncode == 1 and b"INCONSISTENT_GROUP_PROTOCOL (23), its members" in done.stderr, done.stderr
+    done = run_tool("--bootstrap", shared.bootstrap, "consume", "strict", "--group", "any", "--from", 3)
+    assert done.returncode == 1 and b"chronik group reset any --topic strict --to 3 --execute" in done.stderr
+    done = run_tool("consume", "strict", "--group", "any", "--partition", 0)
+    assert done.returncode == 2 and b"cannot be used with" in done.stderr, done.stderr

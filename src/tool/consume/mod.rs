@@ -1,3 +1,5 @@
+mod group;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
 
@@ -15,7 +17,12 @@ use crate::server::ServerOptions;
 #[derive(Args, Debug)]
 pub struct ConsumeCommand {
     topic: String,
-    /// Where to start: beginning, end, or an offset, which needs --partition where there are several.
+    /// Read as a member of this group: from where it is, sharing the partitions with its other members, and commit
+    /// what is printed.
+    #[arg(long, value_name = "GROUP", conflicts_with = "partitions")]
+    group: Option<String>,
+    /// Where to start: beginning, end, or an offset, which needs --partition where there are several. With --group
+    /// only where the group has no offset yet.
     #[arg(long, value_name = "WHERE", default_value = "beginning", value_parser = start)]
     from: Start,
     /// Only this partition; may be repeated.
@@ -36,9 +43,23 @@ enum Start {
     At(Offset),
 }
 
+/// Where reading stands.
+struct Reading {
+    topic: TopicLeaders,
+    /// The offset after the last record that was printed, in each partition that is read.
+    next: HashMap<PartitionId, Offset>,
+    /// The ends as they were at the start.
+    ends: HashMap<PartitionId, Offset>,
+    /// Records to print yet.
+    left: u64,
+}
+
 impl ConsumeCommand {
     /// Prints values line by line, byte for byte, or whole records as JSON.
     pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
+        if let Some(group) = &self.group {
+            return group::run(&self, group, KafkaClient::connect(&server.bootstrap).await?, output).await;
+        }
         tokio::select! {
             result = self.print(server, output) => result,
             // The usual way to end `--follow`.
@@ -56,46 +77,22 @@ impl ConsumeCommand {
                 topic.leaders.len()
             );
         }
-        let mut left = self.count.unwrap_or(u64::MAX);
-        let (mut from, ends) = self.ranges(&mut client, &topic).await?;
-        while left > 0 && !from.is_empty() {
-            let mut failure = None;
-            for read in client.fetch(&topic, &from).await? {
-                for record in read.records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                    if self.is_past(&ends, read.partition, record.offset) {
-                        break;
-                    }
-                    print_record(output, &topic.name, read.partition, record)?;
-                    left -= 1;
-                }
-                if !self.is_past(&ends, read.partition, read.next) {
-                    failure = failure.or(read.failure);
-                }
-                from.insert(read.partition, read.next);
-            }
-            if let Some(failure) = failure.filter(|_| left > 0) {
-                return Err(failure.into());
-            }
-            from.retain(|partition, next| !self.is_past(&ends, *partition, *next));
+        let mut reading = Reading::new(topic, self.count);
+        self.begin(&mut client, &mut reading).await?;
+        while !reading.is_done(self.follow) {
+            reading.print_next(&mut client, self.follow, output).await?;
         }
         Ok(())
     }
 
-    fn is_past(&self, ends: &HashMap<PartitionId, Offset>, partition: PartitionId, offset: Offset) -> bool {
-        !self.follow && ends.get(&partition).is_some_and(|end| offset >= *end)
-    }
-
-    /// Where to read from, and the ends as they are now.
-    async fn ranges(
-        &self,
-        client: &mut KafkaClient,
-        topic: &TopicLeaders,
-    ) -> Result<(HashMap<PartitionId, Offset>, HashMap<PartitionId, Offset>)> {
+    /// Finds out where to read from, and the ends as they are now.
+    async fn begin(&self, client: &mut KafkaClient, reading: &mut Reading) -> Result<()> {
+        let topic = &reading.topic;
         let all: Vec<PartitionId> = (0..topic.leaders.len() as PartitionId).collect();
         let partitions = if self.partitions.is_empty() { &all } else { &self.partitions };
         let first = client.offsets(topic, partitions, EARLIEST_TIMESTAMP).await?;
         let ends = client.offsets(topic, partitions, LATEST_TIMESTAMP).await?;
-        let mut from = match self.from {
+        reading.next = match self.from {
             Start::Beginning => first,
             Start::End => ends.clone(),
             Start::At(offset) => {
@@ -108,8 +105,50 @@ impl ConsumeCommand {
                 partitions.iter().map(|partition| (*partition, offset)).collect()
             }
         };
-        from.retain(|partition, next| !self.is_past(&ends, *partition, *next));
-        Ok((from, ends))
+        reading.ends = ends;
+        Ok(())
+    }
+}
+
+impl Reading {
+    fn new(topic: TopicLeaders, count: Option<u64>) -> Self {
+        Self { topic, next: HashMap::new(), ends: HashMap::new(), left: count.unwrap_or(u64::MAX) }
+    }
+
+    fn is_done(&self, follow: bool) -> bool {
+        self.left == 0 || !follow && self.unread(follow).is_empty()
+    }
+
+    /// Prints what one fetch brings, up to the ends unless it follows. What it returns with is printed, even with an
+    /// error.
+    async fn print_next(&mut self, client: &mut KafkaClient, follow: bool, output: &CommandOutput) -> Result<()> {
+        let mut failure = None;
+        for read in client.fetch(&self.topic, &self.unread(follow)).await? {
+            let partition = read.partition;
+            let end = if follow { Offset::MAX } else { self.ends.get(&partition).copied().unwrap_or(Offset::MAX) };
+            for record in read.records.iter().take_while(|record| record.offset < end) {
+                if self.left == 0 {
+                    return Ok(());
+                }
+                print_record(output, &self.topic.name, partition, record)?;
+                self.next.insert(partition, record.offset + 1);
+                self.left -= 1;
+            }
+            if read.next < end {
+                failure = failure.or(read.failure);
+            }
+            self.next.insert(partition, read.next.min(end));
+        }
+        match failure.filter(|_| self.left > 0) {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn unread(&self, follow: bool) -> HashMap<PartitionId, Offset> {
+        let mut unread = self.next.clone();
+        unread.retain(|partition, next| follow || self.ends.get(partition).is_none_or(|end| *next < *end));
+        unread
     }
 }
 

@@ -1,0 +1,130 @@
+//! `chronik consume --group`: reads what the group's other members don't, and commits what it has printed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use chronik_format::ids::{Offset, PartitionId};
+use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
+use tokio::time::Instant;
+
+use super::{ConsumeCommand, Reading, Start};
+use crate::kafka::{GroupMember, KafkaClient, KafkaError};
+use crate::output::CommandOutput;
+
+/// Between two signs of life, and two commits, as with Kafka's consumers.
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(3);
+/// Until it is looked again whether there are partitions.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
+
+/// A member and what it reads.
+struct GroupReading<'a> {
+    command: &'a ConsumeCommand,
+    group: &'a str,
+    member: GroupMember,
+    reading: Reading,
+    committed: BTreeMap<PartitionId, Offset>,
+}
+
+/// Reads until the end, `--count`, an error or SIGINT; then commits and leaves.
+pub async fn run(command: &ConsumeCommand, group: &str, mut client: KafkaClient, output: &CommandOutput) -> Result<()> {
+    if let Start::At(offset) = command.from {
+        bail!(
+            "a group goes on where it is; to have it go on elsewhere: \
+             chronik group reset {group} --topic {} --to {offset} --execute",
+            command.topic
+        );
+    }
+    let reading = Reading::new(client.topic(&command.topic, false).await?, command.count);
+    let member = GroupMember::new(group, &command.topic);
+    let mut consumer = GroupReading { command, group, member, reading, committed: BTreeMap::new() };
+    let ended = tokio::select! {
+        ended = consumer.read(&mut client, output) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    // Answers may be on their way that nobody waits for.
+    client.disconnect();
+    tokio::select! {
+        closed = consumer.close(&mut client) => ended.and(closed),
+        _ = tokio::signal::ctrl_c() => ended,
+    }
+}
+
+impl GroupReading<'_> {
+    /// One generation of the group after the other.
+    async fn read(&mut self, client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
+        loop {
+            let partitions = self.member.join(client).await?;
+            self.begin(client, &partitions).await?;
+            if self.read_generation(client, output).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Finds out where to read the member's partitions from. The group's offsets count as long as the log has them.
+    async fn begin(&mut self, client: &mut KafkaClient, partitions: &[PartitionId]) -> Result<()> {
+        let topic = &self.reading.topic;
+        let committed = client.committed(self.group).await?;
+        let committed = committed.into_iter().filter(|((name, _), _)| *name == topic.name);
+        self.committed = committed.map(|((_, partition), offset)| (partition, offset)).collect();
+        let first = client.offsets(topic, partitions, EARLIEST_TIMESTAMP).await?;
+        let ends = client.offsets(topic, partitions, LATEST_TIMESTAMP).await?;
+        let start = |(partition, end): (&PartitionId, &Offset)| {
+            let first = first.get(partition).copied().unwrap_or(0);
+            let committed = self.committed.get(partition).copied().filter(|offset| (first..=*end).contains(offset));
+            (*partition, committed.unwrap_or(if self.command.from == Start::End { *end } else { first }))
+        };
+        self.reading.next = ends.iter().map(start).collect();
+        self.reading.ends = ends;
+        Ok(())
+    }
+
+    /// Reads as a member of one generation; `false` if there is to be another one.
+    async fn read_generation(&mut self, client: &mut KafkaClient, output: &CommandOutput) -> Result<bool> {
+        let mut last_sign = Instant::now();
+        loop {
+            if self.reading.is_done(self.command.follow) {
+                return Ok(true);
+            }
+            match self.reading.next.is_empty() {
+                true => tokio::time::sleep(IDLE_PAUSE).await,
+                false => self.reading.print_next(client, self.command.follow, output).await?,
+            }
+            if last_sign.elapsed() >= HEARTBEAT_PAUSE {
+                let stays = self.member.heartbeat(client).await?;
+                // Before others go on.
+                if !self.commit(client).await? || !stays {
+                    return Ok(false);
+                }
+                last_sign = Instant::now();
+            }
+        }
+    }
+
+    async fn close(mut self, client: &mut KafkaClient) -> Result<()> {
+        let committed = self.commit(client).await;
+        self.member.leave(client).await?;
+        if !committed? {
+            bail!("group {} went on without this member: what it printed last will be read again", self.group);
+        }
+        Ok(())
+    }
+
+    /// Commits what has been printed; `false` if the member can't, because it has to join again.
+    async fn commit(&mut self, client: &mut KafkaClient) -> Result<bool> {
+        let is_new = |(partition, next): &(&PartitionId, &Offset)| self.committed.get(partition) != Some(*next);
+        let offsets: BTreeMap<_, _> = self.reading.next.iter().filter(is_new).map(|(p, next)| (*p, *next)).collect();
+        if offsets.is_empty() {
+            return Ok(true);
+        }
+        match client.commit(self.group, self.member.committer(), &self.reading.topic.name, &offsets).await {
+            Err(KafkaError::Refused { code, .. }) => Ok(self.member.stays(code)?),
+            committed => {
+                committed?;
+                self.committed.extend(offsets);
+                Ok(true)
+            }
+        }
+    }
+}
