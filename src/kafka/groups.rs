@@ -7,7 +7,7 @@ use chronik_format::ids::{Offset, PartitionId};
 use chronik_wire::{
     DeleteGroupsRequest, DescribeGroupsRequest, DescribedGroup, ErrorCode, FindCoordinatorRequest, KeyCoordinator,
     ListGroupsRequest, Message, MetadataRequest, OffsetCommitRequest, OffsetCommitRequestPartition,
-    OffsetCommitRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup,
+    OffsetCommitRequestTopic, OffsetFetchRequest, OffsetFetchRequestGroup, message,
 };
 
 use super::KafkaError;
@@ -32,6 +32,22 @@ pub struct ListedGroup {
     pub protocol_type: String,
     /// `None` for a group that can't be described: one of another protocol than the classic one.
     pub members: Option<usize>,
+}
+
+impl ListedGroup {
+    /// A list says less than a description, and in old versions no state.
+    fn new(listed: &message::ListedGroup, described: Option<&DescribedGroup>) -> Self {
+        let state = match listed.group_state.as_str() {
+            "" => described.map(|group| group.group_state.clone()).unwrap_or_default(),
+            state => state.to_owned(),
+        };
+        Self {
+            group: listed.group_id.clone(),
+            state,
+            protocol_type: listed.protocol_type.clone(),
+            members: described.map(|group| group.members.len()),
+        }
+    }
 }
 
 /// Who commits.
@@ -89,15 +105,7 @@ impl KafkaClient {
                 let described = connection.call(DescribeGroupsRequest::VERSIONS, &request).await?.groups;
                 groups.extend(listed.iter().map(|listed| {
                     let described = described.iter().find(|group| group.group_id == listed.group_id);
-                    let described = described.filter(|group| is_there(group));
-                    let known_state = Some(&listed.group_state).filter(|state| !state.is_empty());
-                    let state = known_state.or(described.map(|group| &group.group_state));
-                    ListedGroup {
-                        group: listed.group_id.clone(),
-                        state: state.cloned().unwrap_or_default(),
-                        protocol_type: listed.protocol_type.clone(),
-                        members: described.map(|group| group.members.len()),
-                    }
+                    ListedGroup::new(listed, described.filter(|group| is_there(group)))
                 }));
             }
         }
