@@ -26,10 +26,11 @@ use std::sync::Arc;
 
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
 use chronik_wire::{
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    AlterConfigsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -95,6 +96,8 @@ pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
         ApiRow::of::<InitProducerIdRequest>(init_producer_id::handle),
         ApiRow::of::<OffsetForLeaderEpochRequest>(offset_for_leader_epoch::handle),
         ApiRow::of::<DescribeConfigsRequest>(configs::describe_configs::handle),
+        ApiRow::of::<AlterConfigsRequest>(configs::alter_configs::handle),
+        ApiRow::of::<IncrementalAlterConfigsRequest>(configs::incremental_alter_configs::handle),
         ApiRow::of::<DescribeClusterRequest>(describe_cluster::handle),
     ];
     ApiTable::new(Arc::new(broker), rows)

@@ -405,16 +405,11 @@ impl<L: Log> LaneOwner<L> {
         let _ = reply.send(appended);
     }
 
-    /// Lets readers see which topics live, if a command that was applied has changed that.
+    /// Lets readers see which topics live, and how they are, if a command that was applied has changed that.
     fn publish_topics(&self, command: &Command) {
         match command {
-            Command::CreateTopic(create) => {
-                if let Some(topic) = self.state.topics.get(&create.id) {
-                    let mut table = TopicTable::clone(&self.topics.load());
-                    table.add(topic);
-                    self.topics.store(Arc::new(table));
-                }
-            }
+            Command::CreateTopic(create) => self.publish_topic(create.id),
+            Command::AlterTopicConfig(alter) => self.publish_topic(alter.topic),
             Command::DeleteTopic(delete) => {
                 let mut table = TopicTable::clone(&self.topics.load());
                 if let Some(gone) = table.remove(delete.id) {
@@ -423,6 +418,14 @@ impl<L: Log> LaneOwner<L> {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn publish_topic(&self, id: TopicId) {
+        if let Some(topic) = self.state.topics.get(&id) {
+            let mut table = TopicTable::clone(&self.topics.load());
+            table.put(topic);
+            self.topics.store(Arc::new(table));
         }
     }
 

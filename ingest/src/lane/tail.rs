@@ -34,6 +34,8 @@ pub struct TopicView {
     pub name: Arc<str>,
     /// Its settings.
     pub config: TopicConfig,
+    /// Bytes that no batch of it exceeds.
+    pub batch_bytes_max: usize,
     /// By number.
     pub partitions: Vec<Arc<PartitionTail>>,
 }
@@ -125,17 +127,16 @@ impl TopicTable {
     /// The living topics of a state.
     pub fn of(state: &LaneState) -> Self {
         let mut table = TopicTable::default();
-        state.topics.values().for_each(|topic| table.add(topic));
+        state.topics.values().for_each(|topic| table.put(topic));
         table
     }
 
-    /// A topic was created; one that is known already keeps its tails.
-    pub(super) fn add(&mut self, topic: &TopicState) {
-        if !self.by_id.contains_key(&topic.id) {
-            let view = Arc::new(TopicView::new(topic));
-            self.by_name.insert(view.name.clone(), view.clone());
-            self.by_id.insert(view.id, view);
-        }
+    /// A topic was created or altered; partitions that are known already keep their tails.
+    pub(super) fn put(&mut self, topic: &TopicState) {
+        let tails = self.by_id.get(&topic.id).map(|known| known.partitions.clone()).unwrap_or_default();
+        let view = Arc::new(TopicView::new(topic, tails));
+        self.by_name.insert(view.name.clone(), view.clone());
+        self.by_id.insert(view.id, view);
     }
 
     /// A topic was deleted. Its view is to be retired once the table is published.
@@ -174,12 +175,16 @@ impl TopicTable {
 }
 
 impl TopicView {
-    fn new(topic: &TopicState) -> Self {
+    /// A topic of whose partitions the first ones have these tails.
+    fn new(topic: &TopicState, mut partitions: Vec<Arc<PartitionTail>>) -> Self {
+        let others = topic.partitions.iter().skip(partitions.len());
+        partitions.extend(others.map(|partition| Arc::new(PartitionTail::new(partition))));
         Self {
             id: topic.id,
             name: topic.name.clone(),
             config: topic.config.clone(),
-            partitions: topic.partitions.iter().map(|partition| Arc::new(PartitionTail::new(partition))).collect(),
+            batch_bytes_max: topic.batch_bytes_max,
+            partitions,
         }
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::group::{CommittedOffset, Generation};
 use super::producer::ProducerStamp;
-use super::topic_config::TopicConfig;
+use super::topic_config::{ConfigChange, TopicConfig};
 
 /// One change of a lane's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Command {
     CreateTopic(CreateTopic),
     /// Deletes a topic.
     DeleteTopic(DeleteTopic),
+    /// Changes a topic's settings.
+    AlterTopicConfig(AlterTopicConfig),
     /// Makes a verified object the home of a range of the log.
     RegisterSegment(RegisterSegment),
     /// Registers the result of a job.
@@ -99,6 +101,13 @@ pub struct DeleteTopic {
     pub id: TopicId,
     /// When the command was proposed, ms since the epoch.
     pub at: Timestamp,
+}
+
+/// See [`Command::AlterTopicConfig`]. It is the change, not what comes of it: of two at once, neither is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterTopicConfig {
+    pub topic: TopicId,
+    pub change: ConfigChange,
 }
 
 /// A segment in the bucket that was verified.
@@ -353,6 +362,7 @@ commands! {
     12 version 0: DeleteGroup,
     13 version 0: NewProducerId,
     14 version 0: ForgetProducers,
+    15 version 0: AlterTopicConfig,
 }
 
 impl Command {
@@ -360,7 +370,7 @@ impl Command {
     pub fn urgency(&self) -> Urgency {
         match self {
             Command::Append(_) => Urgency::Records,
-            Command::CreateTopic(_) | Command::DeleteTopic(_) => Urgency::Topics,
+            Command::CreateTopic(_) | Command::DeleteTopic(_) | Command::AlterTopicConfig(_) => Urgency::Topics,
             Command::SaveGroup(_)
             | Command::CommitOffsets(_)
             | Command::ForgetOffsets(_)

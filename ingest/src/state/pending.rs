@@ -20,13 +20,21 @@ impl PendingRuns {
     /// Those of all topics.
     pub fn of<'a>(topics: impl IntoIterator<Item = &'a TopicState>) -> Self {
         let mut pending = Self::default();
-        for topic in topics {
-            for (number, partition) in topic.partitions.iter().enumerate() {
-                let runs = partition.runs.iter().filter(|run| run.indexed == IndexStatus::Pending);
-                runs.for_each(|run| pending.add(topic, number as PartitionId, run.offsets.first));
-            }
-        }
+        topics.into_iter().for_each(|topic| pending.add_topic(topic));
         pending
+    }
+
+    fn add_topic(&mut self, topic: &TopicState) {
+        for (number, partition) in topic.partitions.iter().enumerate() {
+            let runs = partition.runs.iter().filter(|run| run.indexed == IndexStatus::Pending);
+            runs.for_each(|run| self.add(topic, number as PartitionId, run.offsets.first));
+        }
+    }
+
+    /// A topic's settings have changed.
+    pub fn renew_topic(&mut self, topic: &TopicState) {
+        self.remove_topic(topic.id);
+        self.add_topic(topic);
     }
 
     /// All of them, by topic, partition and offset.

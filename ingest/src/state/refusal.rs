@@ -3,6 +3,7 @@
 use chronik_format::ids::Offset;
 
 use super::producer::SequenceError;
+use super::topic_config::ConfigError;
 
 /// Why a command changed nothing. Part of the log's meaning: every replay refuses the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum CommandRefusal {
     /// The name is taken.
     #[error("the topic exists already")]
     TopicExists,
+    /// The topic can't have such settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The batch would go below the partition's end.
     #[error("offset {base_offset} lies below the partition's end {next_offset}")]
     BelowEnd {

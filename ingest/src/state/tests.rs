@@ -11,16 +11,16 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::command::{
-    Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic, ForgetOffsets,
-    ForgetProducers, ForgetResults, ForgetTombstones, ForgottenOffset, GiveUp, NewProducerId, PartitionOffset,
-    RegisterResult, RegisterSegment, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
+    AlterTopicConfig, Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic, DeleteGroup,
+    DeleteTopic, ForgetOffsets, ForgetProducers, ForgetResults, ForgetTombstones, ForgottenOffset, GiveUp,
+    NewProducerId, PartitionOffset, RegisterResult, RegisterSegment, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
 use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
 use super::pending::PendingRuns;
 use super::producer::ProducerStamp;
 use super::refusal::CommandRefusal;
-use super::topic_config::{ConfigError, TopicConfig};
+use super::topic_config::{ConfigChange, ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
@@ -34,6 +34,11 @@ fn topic(number: u128) -> TopicId {
 fn create(number: u128, name: &str, partitions: i32) -> Command {
     let config = TopicConfig::new([("search.positions".to_owned(), "true".to_owned())]).unwrap();
     Command::CreateTopic(CreateTopic { id: topic(number), name: name.into(), partitions, config })
+}
+
+fn alter(number: u128, name: &str, value: Option<&str>) -> Command {
+    let change = ConfigChange::new(false, [(name.to_owned(), value.map(Into::into))]).unwrap();
+    Command::AlterTopicConfig(AlterTopicConfig { topic: topic(number), change })
 }
 
 fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Command {
@@ -297,6 +302,41 @@ fn a_new_incarnation_begins_an_epoch_at_the_end_of_every_partition() {
 }
 
 #[test]
+fn changes_of_settings_add_up_and_are_seen_by_readers() {
+    let mut state = shipped();
+    apply(&mut state, &[alter(1, "max.message.bytes", Some("9")), alter(1, "search.positions", None)]).unwrap();
+    let changed = &state.topics[&topic(1)];
+    assert_eq!(changed.config.entries().collect::<Vec<_>>(), [("max.message.bytes", "9")]);
+    assert_eq!((changed.changed, changed.batch_bytes_max), (state.applied, 1_048_588), "older batches are larger");
+    assert_eq!(apply(&mut state, &[alter(2, "max.message.bytes", None)]), Err(CommandRefusal::UnknownTopic));
+}
+
+#[test]
+fn what_was_ordered_under_other_settings_is_not_taken_and_what_is_there_stays() {
+    let mut state = shipped();
+    let ordered = result("r", "archive", "segment-1-2", 0, 9);
+    let mut altered = state.clone();
+    apply(&mut altered, &[alter(1, "search.value.format", Some("text"))]).unwrap();
+    apply(&mut altered, &[Command::RegisterResult(ordered.clone())]).unwrap();
+    assert_eq!(altered.topics[&topic(1)].partitions[0].archived_to(), 0);
+    assert!(altered.tombstones.contains_key("archive"));
+    assert_eq!(altered.pending.iter().count(), 1, "it is ordered again");
+
+    apply(&mut state, &[Command::RegisterResult(ordered)]).unwrap();
+    apply(&mut state, &[alter(1, "search.value.format", Some("text"))]).unwrap();
+    assert_eq!((state.topics[&topic(1)].partitions[0].archived_to(), state.pending.iter().count()), (10, 0));
+}
+
+#[test]
+fn only_a_topic_that_is_searched_waits_to_be_indexed() {
+    let mut state = shipped();
+    for (value, waiting) in [("false", 0), ("true", 1)] {
+        apply(&mut state, &[alter(1, "search.enabled", Some(value))]).unwrap();
+        assert_eq!(state.pending.iter().count(), waiting, "{value}");
+    }
+}
+
+#[test]
 fn settings_that_have_no_effect_are_refused() {
     let config = |name: &str, value: &str| TopicConfig::new([(name.to_owned(), value.to_owned())]);
     for (name, value) in [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("max.message.bytes", "-1")] {
@@ -330,6 +370,7 @@ fn every_command() -> Vec<Command> {
         Command::DeleteGroup(DeleteGroup { group: "g".into() }),
         Command::NewProducerId(NewProducerId { number: 6 }),
         forget_producer(1, 9),
+        alter(1, "search.positions", None),
     ]
 }
 
@@ -442,6 +483,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         3 => (1..4u128, 0..12i64, 1..3i64, 0..6i32).prop_map(|(t, base, n, sequence)| numbered(t, base, n, sequence)),
         1 => (1..4u128, 8..10i64).prop_map(|(t, last_at)| forget_producer(t, last_at)),
         1 => (0..9i64).prop_map(|number| Command::NewProducerId(NewProducerId { number })),
+        2 => (1..4u128, prop::sample::select(vec!["search.enabled", "search.positions"]), any::<bool>())
+            .prop_map(|(t, name, value)| alter(t, name, Some(&value.to_string()))),
     ]
 }
 

@@ -19,7 +19,10 @@ pub struct TopicState {
     pub name: Arc<str>,
     /// Its settings.
     pub config: TopicConfig,
-    /// Changes when the way it is indexed changes.
+    /// Bytes that no batch of it exceeds: the largest `max.message.bytes` that it ever had.
+    pub batch_bytes_max: usize,
+    /// Changes when the way it is indexed changes: what was ordered before and comes later is not taken. Archives that
+    /// are there stay, as each says how it was built.
     pub index_epoch: u32,
     /// By number.
     #[serde(deserialize_with = "super::decode::vector")]

@@ -112,6 +112,15 @@ pub struct TopicConfig {
     entries: Arc<BTreeMap<String, String>>,
 }
 
+/// A change of a topic's settings, checked by [`ConfigChange::new`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// Whether settings that are not named go back to their default.
+    replaces: bool,
+    /// What is named, with its value; without one it goes back to its default.
+    values: BTreeMap<String, Option<String>>,
+}
+
 /// A setting that a topic can't have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -130,6 +139,12 @@ pub enum ConfigError {
         value: String,
         /// In words.
         accepted: &'static str,
+    },
+    /// Words were to be added to it, or taken from it.
+    #[error("topic setting {name} is not a list")]
+    NoList {
+        /// The setting.
+        name: String,
     },
     /// One value is longer than any that means something.
     #[error("the value of topic setting {name} has {bytes} bytes, and may have {VALUE_BYTES_MAX}")]
@@ -163,11 +178,28 @@ impl TopicConfig {
         for (name, value) in &entries {
             check(name, value)?;
         }
+        Self::within_size(entries)
+    }
+
+    fn within_size(entries: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let bytes = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > CONFIG_BYTES_MAX {
             return Err(ConfigError::TooLarge { bytes });
         }
         Ok(Self { entries: Arc::new(entries) })
+    }
+
+    /// These settings after a change. Only their size is checked: what a setting accepts may differ from one version
+    /// of the program to the next, what a replay gives may not.
+    pub fn changed(&self, change: &ConfigChange) -> Result<Self, ConfigError> {
+        let mut entries = if change.replaces { BTreeMap::new() } else { BTreeMap::clone(&self.entries) };
+        for (name, value) in &change.values {
+            match value {
+                Some(value) => entries.insert(name.clone(), value.clone()),
+                None => entries.remove(name),
+            };
+        }
+        Self::within_size(entries)
     }
 
     /// The value that was given.
@@ -210,6 +242,37 @@ impl TopicConfig {
     }
 }
 
+impl ConfigError {
+    /// The setting of a name is no list.
+    pub fn no_list(name: &str) -> Self {
+        Self::NoList { name: shown(name) }
+    }
+}
+
+impl ConfigChange {
+    /// Gives settings a value, or their default back; `replaces` does the latter for all that are not named. Checks
+    /// every name and value.
+    pub fn new(
+        replaces: bool,
+        values: impl IntoIterator<Item = (String, Option<String>)>,
+    ) -> Result<Self, ConfigError> {
+        let values: BTreeMap<_, _> = values.into_iter().collect();
+        for (name, value) in &values {
+            match value {
+                Some(value) => check(name, value)?,
+                None if TopicSetting::named(name).is_some() || is_without_effect(name) => {}
+                None => return Err(ConfigError::Unsupported { name: shown(name) }),
+            }
+        }
+        Ok(Self { replaces, values })
+    }
+}
+
+/// Clients may give a topic these, and what comes of it is nothing.
+fn is_without_effect(name: &str) -> bool {
+    name.starts_with("segment.")
+}
+
 fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(ConfigError::LongValue { name: shown(name), bytes: value.len() });
@@ -232,7 +295,7 @@ fn check(name: &str, value: &str) -> Result<(), ConfigError> {
         "retention.ms" | "retention.bytes" => one_of("-1 (history is kept)", value == "-1"),
         "min.insync.replicas" => one_of("1, as there is one replica", value == "1"),
         "compression.type" => one_of("producer", value == "producer"),
-        _ if name.starts_with("segment.") => Ok(()),
+        _ if is_without_effect(name) => Ok(()),
         _ => Err(ConfigError::Unsupported { name: shown(name) }),
     }
 }
@@ -279,6 +342,32 @@ mod tests {
             let other = TopicConfig::new([(setting.name.to_owned(), "2".to_owned())]);
             assert!(matches!(other, Err(ConfigError::Value { .. })), "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn a_change_touches_what_it_names_and_a_replacement_all() {
+        let entry = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let config = |entries: &[(&str, &str)]| TopicConfig::new(entries.iter().map(entry)).unwrap();
+        let before = config(&[("max.message.bytes", "7"), ("search.enabled", "false")]);
+        let values = || [("max.message.bytes".into(), None), ("segment.ms".into(), Some("9".into()))];
+        for (replaces, after) in [
+            (false, config(&[("search.enabled", "false"), ("segment.ms", "9")])),
+            (true, config(&[("segment.ms", "9")])),
+        ] {
+            assert_eq!(before.changed(&ConfigChange::new(replaces, values()).unwrap()), Ok(after));
+        }
+        for (name, value) in [("retention.ms", Some("5")), ("retention.bits", None), ("retention.bits", Some("-1"))] {
+            assert!(ConfigChange::new(false, [(name.into(), value.map(Into::into))]).is_err(), "{name} {value:?}");
+        }
+    }
+
+    #[test]
+    fn changes_together_stay_within_the_size() {
+        let change = |name: &str| ConfigChange::new(false, [(name.into(), Some("1".repeat(4000)))]).unwrap();
+        let full = ["segment.a", "segment.b", "segment.c", "segment.d"]
+            .iter()
+            .try_fold(TopicConfig::default(), |config, name| config.changed(&change(name)));
+        assert_eq!(full.unwrap().changed(&change("segment.e")), Err(ConfigError::TooLarge { bytes: 5 * 4009 }));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The APIs of settings, one a file: those of topics are described and changed, those of the broker are described.
 
+mod alter;
+pub mod alter_configs;
 pub mod broker_config;
 pub mod describe_configs;
 mod entry;
+pub mod incremental_alter_configs;
 
 pub use self::entry::{ConfigEntry, topic_entries};
 

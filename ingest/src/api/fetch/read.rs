@@ -102,7 +102,7 @@ impl PartitionRead {
     /// Bytes that the next batch may have; 0 if there was none at the last look.
     pub fn next_batch_bytes_max(&self) -> usize {
         let Ok(place) = &self.place else { return 0 };
-        let batch_bytes_max = place.topic.config.message_bytes_max();
+        let batch_bytes_max = place.topic.batch_bytes_max;
         match self.ahead {
             _ if self.diverging.is_some() => 0,
             Ahead::Tail { bytes, .. } => bytes.min(batch_bytes_max),

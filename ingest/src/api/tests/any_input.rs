@@ -1,7 +1,9 @@
 use chronik_wire::{
-    DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
-    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+    AlterConfigsRequest, AlterConfigsResource, AlterableConfig, DeleteTopicState, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResource, IncrementalAlterableConfig, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
+    OffsetForLeaderTopic,
 };
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -60,6 +62,22 @@ fn seeds() -> Vec<Seed> {
         configuration_keys: None,
     });
     let configs = DescribeConfigsRequest { resources: configs.to_vec(), ..Default::default() };
+    let change = IncrementalAlterConfigsResource {
+        resource_type: 2,
+        resource_name: name(),
+        configs: vec![IncrementalAlterableConfig {
+            name: "segment.ms".into(),
+            value: Some("1".into()),
+            ..Default::default()
+        }],
+    };
+    let changes = IncrementalAlterConfigsRequest { resources: vec![change], validate_only: false };
+    let replaced = AlterConfigsResource {
+        resource_type: 2,
+        resource_name: name(),
+        configs: vec![AlterableConfig { name: "segment.ms".into(), value: Some("1".into()) }],
+    };
+    let replacements = AlterConfigsRequest { resources: vec![replaced], validate_only: false };
     produces
         .chain(all_versions(waiting))
         .chain(all_versions(lists))
@@ -69,6 +87,8 @@ fn seeds() -> Vec<Seed> {
         .chain(all_versions(epochs))
         .chain(all_versions(DescribeClusterRequest::default()))
         .chain(all_versions(configs))
+        .chain(all_versions(changes))
+        .chain(all_versions(replacements))
         .collect()
 }
 

@@ -10,8 +10,8 @@ use chronik_format::ids::{LogIndex, Offset, TopicId};
 use chronik_format::job::CoveredRun;
 
 use crate::state::command::{
-    Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp, RegisterResult,
-    RegisterSegment, ScannedRun,
+    AlterTopicConfig, Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
+    RegisterResult, RegisterSegment, ScannedRun,
 };
 use crate::state::partition::{IndexStatus, PartitionState};
 use crate::state::refusal::CommandRefusal;
@@ -46,6 +46,7 @@ impl LaneState {
             Command::Append(append) => self.append(append).map(drop),
             Command::CreateTopic(create) => self.create_topic(create),
             Command::DeleteTopic(delete) => self.delete_topic(delete),
+            Command::AlterTopicConfig(alter) => self.alter_topic_config(alter),
             Command::RegisterSegment(segment) => self.register_segment(segment),
             Command::RegisterResult(result) => self.register_result(result),
             Command::GiveUp(given_up) => self.give_up(given_up),
@@ -87,6 +88,7 @@ impl LaneState {
             id: create.id,
             name: name.clone(),
             config: create.config.clone(),
+            batch_bytes_max: create.config.message_bytes_max(),
             index_epoch: 0,
             partitions: (0..create.partitions).map(|_| Arc::new(PartitionState::new(epoch))).collect(),
             archives: Default::default(),
@@ -103,6 +105,19 @@ impl LaneState {
         let tombstone = Tombstone { index: self.applied, at: delete.at };
         self.tombstones.extend(topic.archives.keys().map(|key| (key.to_string(), tombstone)));
         self.pending.remove_topic(topic.id);
+        Ok(())
+    }
+
+    fn alter_topic_config(&mut self, alter: &AlterTopicConfig) -> Result<(), CommandRefusal> {
+        let topic = self.topics.get_mut(&alter.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
+        let config = topic.config.changed(&alter.change)?;
+        if config.index_settings() != topic.config.index_settings() {
+            topic.index_epoch += 1;
+        }
+        topic.batch_bytes_max = topic.batch_bytes_max.max(config.message_bytes_max());
+        topic.config = config;
+        topic.changed = self.applied;
+        self.pending.renew_topic(topic);
         Ok(())
     }
 
