@@ -186,6 +186,7 @@ impl ApiError {
 fn refused(refusal: &CommandRefusal) -> ErrorCode {
     match refusal {
         CommandRefusal::UnknownTopic | CommandRefusal::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        CommandRefusal::HasPartitions { .. } => ErrorCode::INVALID_PARTITIONS,
         CommandRefusal::Config(_) => ErrorCode::INVALID_CONFIG,
         CommandRefusal::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
         // Another owner ordered records meanwhile; nothing of the batch counts, so the client can send it again.

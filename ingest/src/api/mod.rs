@@ -5,6 +5,7 @@
 //! replica.
 
 mod configs;
+mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod describe_cluster;
@@ -26,11 +27,11 @@ use std::sync::Arc;
 
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
 use chronik_wire::{
-    AlterConfigsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -98,6 +99,7 @@ pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
         ApiRow::of::<DescribeConfigsRequest>(configs::describe_configs::handle),
         ApiRow::of::<AlterConfigsRequest>(configs::alter_configs::handle),
         ApiRow::of::<IncrementalAlterConfigsRequest>(configs::incremental_alter_configs::handle),
+        ApiRow::of::<CreatePartitionsRequest>(create_partitions::handle),
         ApiRow::of::<DescribeClusterRequest>(describe_cluster::handle),
     ];
     ApiTable::new(Arc::new(broker), rows)

@@ -410,6 +410,7 @@ impl<L: Log> LaneOwner<L> {
         match command {
             Command::CreateTopic(create) => self.publish_topic(create.id),
             Command::AlterTopicConfig(alter) => self.publish_topic(alter.topic),
+            Command::AddPartitions(add) => self.publish_topic(add.topic),
             Command::DeleteTopic(delete) => {
                 let mut table = TopicTable::clone(&self.topics.load());
                 if let Some(gone) = table.remove(delete.id) {

@@ -27,6 +27,8 @@ pub enum Command {
     DeleteTopic(DeleteTopic),
     /// Changes a topic's settings.
     AlterTopicConfig(AlterTopicConfig),
+    /// Adds partitions to a topic.
+    AddPartitions(AddPartitions),
     /// Makes a verified object the home of a range of the log.
     RegisterSegment(RegisterSegment),
     /// Registers the result of a job.
@@ -108,6 +110,14 @@ pub struct DeleteTopic {
 pub struct AlterTopicConfig {
     pub topic: TopicId,
     pub change: ConfigChange,
+}
+
+/// See [`Command::AddPartitions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddPartitions {
+    pub topic: TopicId,
+    /// Number of partitions there are to be; refused unless there are fewer.
+    pub count: i32,
 }
 
 /// A segment in the bucket that was verified.
@@ -363,6 +373,7 @@ commands! {
     13 version 0: NewProducerId,
     14 version 0: ForgetProducers,
     15 version 0: AlterTopicConfig,
+    16 version 0: AddPartitions,
 }
 
 impl Command {
@@ -370,7 +381,10 @@ impl Command {
     pub fn urgency(&self) -> Urgency {
         match self {
             Command::Append(_) => Urgency::Records,
-            Command::CreateTopic(_) | Command::DeleteTopic(_) | Command::AlterTopicConfig(_) => Urgency::Topics,
+            Command::CreateTopic(_)
+            | Command::DeleteTopic(_)
+            | Command::AlterTopicConfig(_)
+            | Command::AddPartitions(_) => Urgency::Topics,
             Command::SaveGroup(_)
             | Command::CommitOffsets(_)
             | Command::ForgetOffsets(_)

@@ -17,6 +17,12 @@ pub enum CommandRefusal {
     /// The name is taken.
     #[error("the topic exists already")]
     TopicExists,
+    /// Partitions are only ever added.
+    #[error("the topic has {partitions} partitions already")]
+    HasPartitions {
+        /// Their number.
+        partitions: usize,
+    },
     /// The topic can't have such settings.
     #[error(transparent)]
     Config(#[from] ConfigError),

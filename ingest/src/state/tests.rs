@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::command::{
-    AlterTopicConfig, Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic, DeleteGroup,
-    DeleteTopic, ForgetOffsets, ForgetProducers, ForgetResults, ForgetTombstones, ForgottenOffset, GiveUp,
+    AddPartitions, AlterTopicConfig, Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic,
+    DeleteGroup, DeleteTopic, ForgetOffsets, ForgetProducers, ForgetResults, ForgetTombstones, ForgottenOffset, GiveUp,
     NewProducerId, PartitionOffset, RegisterResult, RegisterSegment, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
 use super::group::{CommittedOffset, Generation, GroupMember};
@@ -39,6 +39,10 @@ fn create(number: u128, name: &str, partitions: i32) -> Command {
 fn alter(number: u128, name: &str, value: Option<&str>) -> Command {
     let change = ConfigChange::new(false, [(name.to_owned(), value.map(Into::into))]).unwrap();
     Command::AlterTopicConfig(AlterTopicConfig { topic: topic(number), change })
+}
+
+fn add_partitions(number: u128, count: i32) -> Command {
+    Command::AddPartitions(AddPartitions { topic: topic(number), count })
 }
 
 fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Command {
@@ -328,6 +332,22 @@ fn what_was_ordered_under_other_settings_is_not_taken_and_what_is_there_stays() 
 }
 
 #[test]
+fn partitions_are_added_and_never_taken_away() {
+    let mut state = shipped();
+    for count in [i32::MIN, 0, 1] {
+        let refused = apply(&mut state, &[add_partitions(1, count)]);
+        assert_eq!(refused, Err(CommandRefusal::HasPartitions { partitions: 1 }), "{count}");
+    }
+    state.begin_incarnation(Incarnation(3));
+    apply(&mut state, &[add_partitions(1, 3), append(1, 2, 0, 4)]).unwrap();
+    let grown = &state.topics[&topic(1)];
+    let ends: Vec<_> = grown.partitions.iter().map(|partition| partition.next_offset).collect();
+    assert_eq!((ends, grown.changed), (vec![10, 0, 4], state.applied));
+    assert_eq!(grown.partitions[2].epochs, imbl::vector![(3, 0)]);
+    assert_eq!(apply(&mut state, &[add_partitions(2, 3)]), Err(CommandRefusal::UnknownTopic));
+}
+
+#[test]
 fn only_a_topic_that_is_searched_waits_to_be_indexed() {
     let mut state = shipped();
     for (value, waiting) in [("false", 0), ("true", 1)] {
@@ -371,6 +391,7 @@ fn every_command() -> Vec<Command> {
         Command::NewProducerId(NewProducerId { number: 6 }),
         forget_producer(1, 9),
         alter(1, "search.positions", None),
+        add_partitions(1, 5),
     ]
 }
 
@@ -485,6 +506,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => (0..9i64).prop_map(|number| Command::NewProducerId(NewProducerId { number })),
         2 => (1..4u128, prop::sample::select(vec!["search.enabled", "search.positions"]), any::<bool>())
             .prop_map(|(t, name, value)| alter(t, name, Some(&value.to_string()))),
+        2 => (1..4u128, 0..4i32).prop_map(|(t, count)| add_partitions(t, count)),
     ]
 }
 

@@ -1,9 +1,9 @@
 use chronik_wire::{
-    AlterConfigsRequest, AlterConfigsResource, AlterableConfig, DeleteTopicState, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResource, IncrementalAlterableConfig, ListOffsetsPartition, ListOffsetsRequest,
-    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
-    OffsetForLeaderTopic,
+    AlterConfigsRequest, AlterConfigsResource, AlterableConfig, CreatePartitionsRequest, CreatePartitionsTopic,
+    DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterableConfig, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest,
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -78,6 +78,8 @@ fn seeds() -> Vec<Seed> {
         configs: vec![AlterableConfig { name: "segment.ms".into(), value: Some("1".into()) }],
     };
     let replacements = AlterConfigsRequest { resources: vec![replaced], validate_only: false };
+    let more = CreatePartitionsTopic { name: name(), count: 3, assignments: None };
+    let partitions = CreatePartitionsRequest { topics: vec![more], ..Default::default() };
     produces
         .chain(all_versions(waiting))
         .chain(all_versions(lists))
@@ -87,6 +89,7 @@ fn seeds() -> Vec<Seed> {
         .chain(all_versions(epochs))
         .chain(all_versions(DescribeClusterRequest::default()))
         .chain(all_versions(configs))
+        .chain(all_versions(partitions))
         .chain(all_versions(changes))
         .chain(all_versions(replacements))
         .collect()

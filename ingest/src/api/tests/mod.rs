@@ -7,6 +7,7 @@ mod configs;
 mod fetch;
 mod groups;
 mod offsets;
+mod partitions;
 mod produce;
 mod producers;
 mod topics;

@@ -10,8 +10,8 @@ use chronik_format::ids::{LogIndex, Offset, TopicId};
 use chronik_format::job::CoveredRun;
 
 use crate::state::command::{
-    AlterTopicConfig, Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults, ForgetTombstones, GiveUp,
-    RegisterResult, RegisterSegment, ScannedRun,
+    AddPartitions, AlterTopicConfig, Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults,
+    ForgetTombstones, GiveUp, RegisterResult, RegisterSegment, ScannedRun,
 };
 use crate::state::partition::{IndexStatus, PartitionState};
 use crate::state::refusal::CommandRefusal;
@@ -47,6 +47,7 @@ impl LaneState {
             Command::CreateTopic(create) => self.create_topic(create),
             Command::DeleteTopic(delete) => self.delete_topic(delete),
             Command::AlterTopicConfig(alter) => self.alter_topic_config(alter),
+            Command::AddPartitions(add) => self.add_partitions(add),
             Command::RegisterSegment(segment) => self.register_segment(segment),
             Command::RegisterResult(result) => self.register_result(result),
             Command::GiveUp(given_up) => self.give_up(given_up),
@@ -118,6 +119,17 @@ impl LaneState {
         topic.config = config;
         topic.changed = self.applied;
         self.pending.renew_topic(topic);
+        Ok(())
+    }
+
+    fn add_partitions(&mut self, add: &AddPartitions) -> Result<(), CommandRefusal> {
+        let (applied, epoch) = (self.applied, leader_epoch(self.incarnation));
+        let topic = self.topic_mut(add.topic)?;
+        let partitions = topic.partitions.len();
+        let more = usize::try_from(add.count).ok().and_then(|count| count.checked_sub(partitions));
+        let more = more.filter(|more| *more > 0).ok_or(CommandRefusal::HasPartitions { partitions })?;
+        topic.partitions.extend((0..more).map(|_| Arc::new(PartitionState::new(epoch))));
+        topic.changed = applied;
         Ok(())
     }
 
