@@ -1,4 +1,8 @@
 //! ListOffsets (2): a partition's ends, and the offset at a time.
+//!
+//! Version 0 asks for offsets at or before which segments begin, the largest first. A partition here has no segments
+//! that a client could see: it gets the offset that later versions give, or the end where they have none, and if it
+//! wants more than one, the log's start.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,15 +54,18 @@ async fn partition_response(
         let place = broker.place(topic, partition_index)?;
         place.check_leader_epoch(asked.current_leader_epoch)?;
         let found = find(broker, &place, asked.timestamp, version).await?;
-        Ok::<_, ApiError>(
-            found.map(|(offset, timestamp)| (offset, timestamp, epochs::epoch_at(&place.tail.epochs(), offset))),
-        )
+        Ok::<_, ApiError>((place, found))
     };
     match found.await {
-        Ok(Some((offset, timestamp, epoch))) => {
-            ListOffsetsPartitionResponse { offset, timestamp, leader_epoch: epoch.unwrap_or(-1), ..nothing }
+        Ok((place, found)) if version == 0 => {
+            let old_style_offsets = old_style(&place, found, asked.max_num_offsets);
+            ListOffsetsPartitionResponse { old_style_offsets, ..nothing }
         }
-        Ok(None) => nothing,
+        Ok((place, Some((offset, timestamp)))) => {
+            let leader_epoch = epochs::epoch_at(&place.tail.epochs(), offset).unwrap_or(-1);
+            ListOffsetsPartitionResponse { offset, timestamp, leader_epoch, ..nothing }
+        }
+        Ok((_, None)) => nothing,
         Err(error) => {
             if let ApiError::Read(error) = &error {
                 tracing::warn!(topic, partition = partition_index, "an offset can't be looked up now: {error}");
@@ -66,6 +73,14 @@ async fn partition_response(
             ListOffsetsPartitionResponse { error_code: error.code(), ..nothing }
         }
     }
+}
+
+/// The offsets of version 0, at most `max_num_offsets`.
+fn old_style(place: &LivePartition, found: Option<(Offset, Timestamp)>, max_num_offsets: i32) -> Vec<Offset> {
+    let bounds = place.tail.bounds();
+    let first = found.map_or(bounds.end, |(offset, _)| offset);
+    let start = Some(bounds.log_start).filter(|start| *start < first);
+    [first].into_iter().chain(start).take(usize::try_from(max_num_offsets).unwrap_or(0)).collect()
 }
 
 /// The offset asked for and its record's timestamp; `None` if there is no such record.

@@ -79,7 +79,7 @@ pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
         // librdkafka before 2.11 compresses only for a broker that names Produce 0 (KAFKA-18659).
         ApiRow::of::<ProduceRequest>(produce::handle).served_from(3).advertised_from(0),
         ApiRow::of::<FetchRequest>(fetch::handle).served_from(4),
-        ApiRow::of::<ListOffsetsRequest>(list_offsets::handle).served_from(1),
+        ApiRow::of::<ListOffsetsRequest>(list_offsets::handle),
         ApiRow::of::<MetadataRequest>(metadata::handle),
         ApiRow::of::<OffsetCommitRequest>(groups::offset_commit::handle),
         ApiRow::of::<OffsetFetchRequest>(groups::offset_fetch::handle),

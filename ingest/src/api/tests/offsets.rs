@@ -54,6 +54,27 @@ async fn an_offset_is_found_by_its_time_or_at_an_end() {
 }
 
 #[tokio::test]
+async fn the_oldest_version_gets_the_offset_and_the_logs_start() {
+    let served = with_records().await;
+    for (timestamp, max_num_offsets, offsets) in [
+        (-1, 1, &[5][..]),
+        (-1, 2, &[5, 0]),
+        (-2, 9, &[0]),
+        (11, 9, &[1, 0]),
+        (10, 9, &[0]),
+        (41, 1, &[5]),
+        (-1, 0, &[]),
+        (-1, i32::MIN, &[]),
+    ] {
+        let answer = list(&served, 0, ListOffsetsPartition { max_num_offsets, ..at(timestamp) }).await;
+        assert_eq!((answer.error_code, &answer.old_style_offsets[..]), (ErrorCode::NONE, offsets), "{timestamp}");
+    }
+    let unknown = ListOffsetsPartition { partition_index: 1, ..at(-1) };
+    let refused = list(&served, 0, unknown).await;
+    assert_eq!((refused.error_code, refused.old_style_offsets), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, vec![]));
+}
+
+#[tokio::test]
 async fn shipped_records_are_found_by_their_time_like_new_ones() {
     let mut served = with_records().await;
     served.ship().await;
@@ -185,7 +206,7 @@ async fn a_batch_that_does_not_open_answers_by_what_it_claims_wherever_it_lies()
 #[tokio::test]
 async fn a_question_of_a_later_version_is_refused() {
     let served = with_records().await;
-    for (timestamp, version) in [(-3, 6), (-4, 7), (-5, 8), (-6, 9), (i64::MIN, 9)] {
+    for (timestamp, version) in [(-3, 0), (-3, 6), (-4, 7), (-5, 8), (-6, 9), (i64::MIN, 9)] {
         let answer = list(&served, version, at(timestamp)).await;
         assert_eq!((answer.error_code, answer.offset), (ErrorCode::UNSUPPORTED_VERSION, -1), "{timestamp}");
     }
