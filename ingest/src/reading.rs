@@ -161,7 +161,7 @@ impl RecordReader {
 }
 
 /// Does what blocks, or computes for long, off the runtime's threads.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReadError> {
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReadError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ReadError::Aborted)
 }
 

@@ -52,7 +52,7 @@ def confluent(version, **known):
 
 
 def kafka_python(version, **known):
-    codecs = ("python-snappy==0.7.3", "lz4==4.4.5", "zstandard==0.25.0")
+    codecs = ("python-snappy==0.7.3", "lz4==4.4.5", "zstandard==0.25.0", "xxhash==3.5.0")
     program = install.python("kafka_python.py", f"kafka-python=={version}", *codecs, "six==1.17.0")
     return Client(f"kafka-python {version}", program, "Python", **known)
 

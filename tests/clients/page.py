@@ -22,6 +22,10 @@ Unmodified clients, each at the version that is named, against the real program.
 
 FOOT = """
 "no": the client has no such thing. What differs is the same with Apache Kafka.
+
+kafka-python 2.0.2 and 3.0.12 also speak as they do to brokers of Kafka 0.9 and 0.10.0, with messages of magic 0 and 1
+(`tests/e2e/test_clients_oldest.py`): what they write in their four codecs arrives as batches in that codec, and they
+read what others write, without its headers.
 """
 
 

@@ -16,7 +16,7 @@ def test_versions_are_those_that_are_served(shared):
     versions = {key: (low, high) for key, low, high in struct.iter_unpack(">hhh", answer[6 : 6 + 6 * count])}
     assert code == 0
     assert versions[18] == (0, 4) and versions[3] == (0, 12) and versions[0] == (0, 11)
-    assert versions[1] == (4, 17) and versions[2] == (1, 9) and versions[19] == (0, 7) and versions[20] == (0, 6)
+    assert versions[1] == (0, 17) and versions[2] == (0, 9) and versions[19] == (0, 7) and versions[20] == (0, 6)
     assert versions[8] == (0, 9) and versions[11] == (0, 9) and versions[22] == (0, 5)
     assert versions[60] == (0, 1) and versions[32] == (0, 4)
     assert versions[37] == (0, 3) and versions[33] == (0, 2) and versions[44] == (0, 1)

@@ -76,9 +76,9 @@ pub struct BrokerContext {
 /// What is served, and by what.
 pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
     let rows = [
-        // librdkafka before 2.11 compresses only for a broker that names Produce 0 (KAFKA-18659).
-        ApiRow::of::<ProduceRequest>(produce::handle).served_from(3).advertised_from(0),
-        ApiRow::of::<FetchRequest>(fetch::handle).served_from(4),
+        // From version 0 on: librdkafka before 2.11 takes it as a sign that it may compress.
+        ApiRow::of::<ProduceRequest>(produce::handle),
+        ApiRow::of::<FetchRequest>(fetch::handle),
         ApiRow::of::<ListOffsetsRequest>(list_offsets::handle),
         ApiRow::of::<MetadataRequest>(metadata::handle),
         ApiRow::of::<OffsetCommitRequest>(groups::offset_commit::handle),

@@ -1,9 +1,11 @@
 //! Produce (0): checks batches on the connection's task and hands them to the lane.
+//!
+//! Before version 3 a partition has a message set of magic 0 or 1, which becomes a batch.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronik_format::batch::{Codec, check_produced};
+use chronik_format::batch::{Codec, batch_of_messages, check_produced, magic};
 use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
@@ -18,6 +20,8 @@ use crate::lane::tail::TopicView;
 use crate::lane::{AppendedBatch, ProducedBatch};
 use crate::state::topic_config::TimestampType;
 
+/// Nothing but batches may be sent from this version on.
+const BATCHES_FROM: i16 = 3;
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
 const STORAGE_ERROR_FROM: i16 = 4;
 /// Clients may send zstd from this version on (KIP-110).
@@ -92,7 +96,12 @@ fn check_batch(
 ) -> Result<ProducedBatch, ApiError> {
     let LivePartition { topic, partition, .. } = LivePartition::of(topic.ok_or(ApiError::UnknownTopic)?, data.index)?;
     let bytes = data.records.filter(|records| !records.is_empty()).ok_or(ApiError::NoBatch)?;
-    let header = check_produced(&bytes, topic.config.message_bytes_max())?;
+    let bytes_max = topic.config.message_bytes_max();
+    let bytes = match magic(&bytes) {
+        Some(0 | 1) if version < BATCHES_FROM => batch_of_messages(&bytes, bytes_max)?,
+        _ => bytes,
+    };
+    let header = check_produced(&bytes, bytes_max)?;
     if header.is_transactional() {
         return Err(ApiError::Transactional);
     }

@@ -18,7 +18,6 @@ pub type ApiHandler<C> = fn(&Arc<C>, KafkaRequest) -> BoxFuture<'static, Request
 pub struct ApiRow<C> {
     key: ApiKey,
     served: RangeInclusive<i16>,
-    advertised_from: i16,
     handler: ApiHandler<C>,
 }
 
@@ -30,20 +29,7 @@ impl<C> ApiRow<C> {
 
     /// `key` in the versions `served`, which are also those advertised.
     pub fn new(key: ApiKey, served: RangeInclusive<i16>, handler: ApiHandler<C>) -> Self {
-        let advertised_from = *served.start();
-        Self { key, served, advertised_from, handler }
-    }
-
-    /// Serves, and advertises, no version below `version`.
-    pub fn served_from(self, version: i16) -> Self {
-        Self { served: version..=*self.served.end(), advertised_from: version, ..self }
-    }
-
-    /// Advertises versions from `version` on although those below `served` are refused: some clients take the
-    /// lowest version as a sign of a feature. (KAFKA-18659: librdkafka before 2.11 compresses only if it sees Produce
-    /// 0.)
-    pub fn advertised_from(self, version: i16) -> Self {
-        Self { advertised_from: version, ..self }
+        Self { key, served, handler }
     }
 }
 
@@ -59,10 +45,8 @@ impl<C> ApiTable<C> {
     /// A table of these rows and one for ApiVersions.
     pub fn new(context: Arc<C>, rows: impl IntoIterator<Item = ApiRow<C>>) -> Self {
         let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row)).collect();
-        let own = advertise(ApiKey::ApiVersions, *ApiVersionsRequest::VERSIONS.start(), &ApiVersionsRequest::VERSIONS);
-        let mut advertised: Vec<_> =
-            rows.values().map(|row| advertise(row.key, row.advertised_from, &row.served)).collect();
-        advertised.push(own);
+        let mut advertised: Vec<_> = rows.values().map(|row| advertise(row.key, &row.served)).collect();
+        advertised.push(advertise(ApiKey::ApiVersions, &ApiVersionsRequest::VERSIONS));
         advertised.sort_by_key(|api| api.api_key);
         Self { context, rows, advertised }
     }
@@ -113,8 +97,8 @@ impl<C: Send + Sync + 'static> KafkaService for ApiTable<C> {
     }
 }
 
-fn advertise(key: ApiKey, from: i16, served: &RangeInclusive<i16>) -> ApiVersion {
-    ApiVersion { api_key: key.key(), min_version: from, max_version: *served.end() }
+fn advertise(key: ApiKey, served: &RangeInclusive<i16>) -> ApiVersion {
+    ApiVersion { api_key: key.key(), min_version: *served.start(), max_version: *served.end() }
 }
 
 /// Letters and digits, within them also `-` and `.` (KIP-511).
@@ -138,7 +122,7 @@ mod tests {
         let answer: ApiHandler<()> = |_, _| ready(RequestOutcome::Answer(vec![])).boxed();
         let rows = [
             ApiRow::new(ApiKey::Metadata, MetadataRequest::VERSIONS, answer),
-            ApiRow::new(ApiKey::Produce, 3..=11, answer).advertised_from(0),
+            ApiRow::new(ApiKey::Produce, 3..=11, answer),
         ];
         ApiTable::new(Arc::new(()), rows)
     }
@@ -174,7 +158,7 @@ mod tests {
             let ranges: Vec<_> =
                 answer.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
             assert_eq!(answer.error_code, ErrorCode::NONE);
-            assert_eq!(ranges, [(0, 0, 11), (3, 0, 12), (18, 0, 4)]);
+            assert_eq!(ranges, [(0, 3, 11), (3, 0, 12), (18, 0, 4)]);
         }
     }
 

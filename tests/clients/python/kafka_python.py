@@ -1,4 +1,4 @@
-"""kafka-python."""
+"""kafka-python; speaks to the broker as to one of the version that it may be given."""
 
 import sys
 import threading
@@ -14,7 +14,9 @@ from program import ends, records, serve, starts, tell, tell_record, told_to_sto
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition  # noqa: E402
 
-BOOTSTRAP = sys.argv[1]
+*AGES, BOOTSTRAP = sys.argv[1:]
+# Without one, it asks the broker.
+VERSION = {"api_version": tuple(map(int, AGES[0].split(".")))} if AGES else {}
 
 
 def create(request):
@@ -40,7 +42,7 @@ def producer(request):
         settings["enable_idempotence"] = request["idempotent"]
     if "delivery_timeout_ms" not in KafkaProducer.DEFAULT_CONFIG:
         settings["retries"] = 1000
-    return KafkaProducer(**settings)
+    return KafkaProducer(**settings, **VERSION)
 
 
 def produce(request):
@@ -85,7 +87,7 @@ def flood(request):
 
 def consumer(**settings):
     return KafkaConsumer(
-        bootstrap_servers=BOOTSTRAP, auto_offset_reset="earliest", enable_auto_commit=False, **settings
+        bootstrap_servers=BOOTSTRAP, auto_offset_reset="earliest", enable_auto_commit=False, **VERSION, **settings
     )
 
 

@@ -36,6 +36,11 @@ impl AnswerBudget {
         self.taken
     }
 
+    /// Gives `taken` bytes of batches back for the `kept` bytes that they became.
+    pub fn exchange(&mut self, taken: usize, kept: usize) {
+        self.taken = self.taken - taken + kept;
+    }
+
     /// Bytes that a partition may take that has so many left, and whose next batch has up to `batch_bytes`; `None` if
     /// reading it is of no use, or there is no room to look. Nothing at all has been taken: even 0 bytes are worth
     /// reading, for an answer's first batch always fits.

@@ -3,6 +3,7 @@
 //! Fetch sessions (KIP-227) are declined: every request names all that it wants, and every answer says session 0.
 
 mod budget;
+mod messages;
 mod read;
 mod room;
 
@@ -10,6 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chronik_format::batch::MessageMagic;
 use chronik_format::ids::TopicId;
 use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{ErrorCode, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, Message};
@@ -112,7 +114,7 @@ async fn fetch(
         }
     };
     let room = match room {
-        Some(room) => Some(fill(broker, &mut topics, &mut budget, room).await),
+        Some(room) => Some(fill(broker, &mut topics, &mut budget, room, messages::magic_in(version)).await),
         None => None,
     };
     let response = |topic: TopicRead| FetchableTopicResponse {
@@ -130,10 +132,11 @@ async fn fill(
     topics: &mut [TopicRead],
     budget: &mut AnswerBudget,
     mut room: HeldFetchRoom,
+    magic: Option<MessageMagic>,
 ) -> HeldFetchRoom {
     budget.keep_to(room.bytes());
     for read in partitions(topics) {
-        read.read(&broker.reader, budget).await;
+        read.read(&broker.reader, budget, magic).await;
     }
     room.keep(budget.taken());
     room

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chronik_format::batch::MessageMagic;
 use chronik_format::ids::Offset;
 use chronik_wire::{EpochEndOffset, FetchPartition, PartitionData};
 
 use super::budget::AnswerBudget;
+use super::messages;
 use crate::api::epochs::{self, EpochAgreement};
 use crate::api::error::ApiError;
 use crate::api::live_partition::LivePartition;
@@ -110,8 +112,8 @@ impl PartitionRead {
         }
     }
 
-    /// Reads what there was at the last look, as far as it fits.
-    pub async fn read(&mut self, reader: &RecordReader, budget: &mut AnswerBudget) {
+    /// Reads what there was at the last look, as far as it fits: batches, or messages of a magic.
+    pub async fn read(&mut self, reader: &RecordReader, budget: &mut AnswerBudget, magic: Option<MessageMagic>) {
         let batch_bytes = self.next_batch_bytes_max();
         let Ok(place) = &self.place else { return };
         if batch_bytes == 0 {
@@ -120,15 +122,24 @@ impl PartitionRead {
         let Some(room) = budget.room(self.bytes_max, batch_bytes) else {
             return;
         };
-        match reader.read(&place.topic, place.partition, self.from, room).await {
-            Ok(batches) => {
-                let parts = |BatchBytes { head, body }: BatchBytes| [head, body];
-                self.chunks = budget.take(batches, room).into_iter().flat_map(parts).collect();
+        let read = async {
+            let batches = reader.read(&place.topic, place.partition, self.from, room).await?;
+            match magic {
+                Some(magic) => messages::take(batches, magic, self.from, budget, room).await.map(|set| vec![set]),
+                None => {
+                    let parts = |BatchBytes { head, body }: BatchBytes| [head, body];
+                    Ok(budget.take(batches, room).into_iter().flat_map(parts).collect())
+                }
             }
+        };
+        match read.await {
+            Ok(chunks) => self.chunks = chunks,
             Err(error) => {
-                let (topic, partition, offset) = (&*place.topic.name, place.partition, self.from);
-                tracing::warn!(topic, partition, offset, "records can't be read now: {error}");
-                self.place = Err(error.into());
+                if let ApiError::Read(error) = &error {
+                    let (topic, partition, offset) = (&*place.topic.name, place.partition, self.from);
+                    tracing::warn!(topic, partition, offset, "records can't be read now: {error}");
+                }
+                self.place = Err(error);
             }
         }
         self.notice_deletion();

@@ -1,3 +1,4 @@
+use chronik_format::batch::{MessageMagic, messages_of_batches};
 use chronik_wire::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig, CreatePartitionsRequest, CreatePartitionsTopic,
     DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource,
@@ -39,6 +40,8 @@ fn seeds() -> Vec<Seed> {
     let name = || "t".to_owned();
     let sent = batch(&[(1, "a"), (2, "b")]);
     let produces = all_versions(produce(1, "t", &[(0, &sent), (1, &sent)]));
+    let messages = messages_of_batches([sent], MessageMagic::V1, 0, usize::MAX, true).unwrap();
+    let old_produces = all_versions(produce(1, "t", &[(0, &messages)]));
     let waiting = FetchRequest { max_wait_ms: LONG_MS, min_bytes: 1 << 20, ..fetch("t", &[(0, 0), (1, 0)]) };
     let partitions = [-5, -1, 1].map(|timestamp| ListOffsetsPartition { timestamp, ..Default::default() }).to_vec();
     let lists =
@@ -81,6 +84,7 @@ fn seeds() -> Vec<Seed> {
     let more = CreatePartitionsTopic { name: name(), count: 3, assignments: None };
     let partitions = CreatePartitionsRequest { topics: vec![more], ..Default::default() };
     produces
+        .chain(old_produces)
         .chain(all_versions(waiting))
         .chain(all_versions(lists))
         .chain(all_versions(metadata))

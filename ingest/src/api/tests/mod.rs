@@ -6,6 +6,7 @@ mod cluster;
 mod configs;
 mod fetch;
 mod groups;
+mod message_sets;
 mod offsets;
 mod partitions;
 mod produce;

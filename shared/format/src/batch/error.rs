@@ -29,14 +29,14 @@ pub enum BatchError {
         /// The rule that it breaks.
         reason: &'static str,
     },
-    /// The codec's number is not one of 0 to 4.
+    /// The codec's number is not one of 0 to 4, or it is 4 where it can't be.
     #[error("compression {codec} is unknown")]
     UnsupportedCompression {
-        /// The number, 5 to 7.
+        /// The number, 4 to 7.
         codec: i16,
     },
-    /// The batch is not of magic 2.
-    #[error("magic {magic} is not supported, only 2")]
+    /// The batch is not of magic 2, or a message not of 0 or 1.
+    #[error("magic {magic} is not supported here")]
     UnsupportedMagic {
         /// The magic found.
         magic: i8,

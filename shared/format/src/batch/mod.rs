@@ -11,6 +11,7 @@ mod builder;
 mod codec;
 mod error;
 mod header;
+mod message_set;
 mod produced;
 mod record;
 mod time;
@@ -21,6 +22,7 @@ pub use builder::BatchBuilder;
 pub use codec::{BatchUnpacker, Codec};
 pub use error::BatchError;
 pub use header::{BatchHeader, CONTROL, HEADER_LENGTH, LOG_APPEND_TIME, TRANSACTIONAL, split, verify};
+pub use message_set::{MessageMagic, batch_of_messages, fuzz_message_set, magic, messages_of_batches};
 #[cfg(any(test, feature = "testing"))]
 pub use produced::forged;
 pub use produced::{check_produced, stamp, stamp_log_append_time};
