@@ -94,9 +94,9 @@ def test_members_share_the_partitions_and_take_over_from_each_other(server):
 
 
 def test_members_go_on_after_a_restart_without_a_rebalance(server):
-    fill(server.bootstrap, 0, 5)
     members = [Member(server.bootstrap), Member(server.bootstrap)]
     poll_until(members, lambda: all(len(member.owned()) == 2 for member in members), "each has half")
+    fill(server.bootstrap, 0, 5)
     poll_until(members, lambda: sum(len(member.read) for member in members) == 5 * PARTITIONS, "all is read")
     for member in members:
         member.commit()

@@ -72,7 +72,7 @@ def new_topic(name, configs):
 
 
 def test_topics_with_settings_larger_than_the_log_takes(shared):
-    one_value = [(b"segment.bytes", b"1" * 21 * MIB)]
+    one_value = [(b"segment.bytes", b"1" * 30_000)]
     many_values = [(b"segment.%d" % number, b"x" * 30_000) for number in range(700)]
     topics = new_topic(b"large-1", one_value) + new_topic(b"large-2", many_values)
     answer = ask(shared.bootstrap, 19, 5, b"\3" + topics + struct.pack(">i?", 30_000, False) + b"\0", flexible=True)

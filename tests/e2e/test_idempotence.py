@@ -6,6 +6,9 @@ import threading
 from by_hand import appended_by_hand, ask, batch
 from chronik import until
 from records import consume, producer, watermarks
+from servers import s3
+from servers.faults import Faults, line
+from servers.moto import Moto
 
 OUT_OF_ORDER = 45
 
@@ -84,3 +87,30 @@ def test_a_producer_that_was_silent_for_long_goes_on_where_it_was(start):
 
     until(goes_on, "the producer is forgotten")
     assert appended_by_hand(server.bootstrap, "t", numbered(producer_id, 10)) == (0, 2)
+
+
+def test_batches_behind_a_first_one_that_was_refused_for_now_wait_for_it(start):
+    """What is behind it would be taken for the beginning otherwise, and the first one never again."""
+    with Moto() as moto, Faults(moto.url) as store:
+        settings = s3.settings(store.url)
+        server = start(
+            ship_max_age="1s", ship_max_bytes="256KiB", wal_rotation_size="256KiB", wal_max_bytes="1MiB", **settings
+        )
+        server.tool("topic", "create", "t")
+        store.script(line("slow_down", method="PUT"))
+
+        def fill():
+            return appended_by_hand(server.bootstrap, "t", batch(times=(0,) * 6000))[0] != 0
+
+        until(fill, "the log is full")
+        reports = []
+        client = producer(server.bootstrap, enable_idempotence=True, linger_ms=0, batch_num_messages=1)
+        values = [b"z" * 200_000, b"1", b"2"]
+        for value in values:
+            client.produce("t", value, partition=0, on_delivery=lambda error, message: reports.append((error, message)))
+            client.poll(0.05)
+        store.script()
+        assert client.flush(120) == 0
+        assert [error for error, _ in reports] == [None] * 3
+        [read] = consume(server.bootstrap, "t", 1)
+        assert [record.value for _, record in read][-3:] == values

@@ -59,9 +59,11 @@ impl StagedAppends {
         let staged = self.partitions.get(&(topic, partition));
         let base_offset = staged.map_or(applied.next_offset, |staged| staged.next_offset);
         if let Some(stamp) = producer {
-            let known = staged.and_then(|staged| staged.producers.get(&stamp.id)).or(applied.producer(stamp.id));
+            let known = staged.and_then(|staged| staged.producers.get(&stamp.id)).or(applied.producers.get(stamp.id));
             let batch = NumberedBatch::new(stamp, base_offset, records);
-            if let Sequence::Duplicate(before) = ProducerWindow::place(known, stamp.epoch, &batch)? {
+            let may_be_forgotten = applied.producers.may_have_forgotten(stamp.id);
+            let placed = ProducerWindow::place(known, may_be_forgotten, stamp.epoch, &batch)?;
+            if let Sequence::Duplicate(before) = placed {
                 return Ok(Staging::Duplicate(before));
             }
         }
@@ -84,7 +86,7 @@ impl StagedAppends {
             producers: HashMap::new(),
         });
         if let Some(stamp) = producer {
-            let known = staged.producers.get(&stamp.id).or(applied.producer(stamp.id));
+            let known = staged.producers.get(&stamp.id).or(applied.producers.get(stamp.id));
             let batch = NumberedBatch::new(stamp, staged.next_offset, records);
             let window = ProducerWindow::with(known, stamp.epoch, batch);
             staged.producers.insert(stamp.id, window);

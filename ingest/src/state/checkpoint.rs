@@ -8,7 +8,7 @@
 //! | 4 | results taken in |
 //! | 5 | tombstones |
 //! | 6 | consumer groups |
-//! | 7 | producer ids given out |
+//! | 7 | producer ids given out, and up to which producers may be forgotten |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub fn encode(state: &LaneState, cluster: Uuid, lane: LaneId) -> Bytes {
         section(RESULTS, &state.results),
         section(TOMBSTONES, &state.tombstones),
         section(GROUPS, &state.groups),
-        section(PRODUCER_IDS, &state.producer_ids),
+        section(PRODUCER_IDS, &(state.producer_ids, state.forgotten_producers)),
     ];
     let origin = Origin { cluster, incarnation: state.incarnation, lane };
     let header = CheckpointHeader { origin, index: state.applied };
@@ -88,6 +88,7 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<L
         return Err(StateCheckpointError::Section { kind: unknown.kind, reason });
     }
     let topics: Vec<Arc<TopicState>> = fields(&sections, TOPICS)?;
+    let (producer_ids, forgotten_producers) = fields(&sections, PRODUCER_IDS)?;
     Ok(LaneState {
         incarnation: fields(&sections, INCARNATION)?,
         applied: header.index,
@@ -98,7 +99,8 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<L
         results: map_of(&sections, RESULTS)?,
         tombstones: map_of(&sections, TOMBSTONES)?,
         groups: map_of(&sections, GROUPS)?,
-        producer_ids: fields(&sections, PRODUCER_IDS)?,
+        producer_ids,
+        forgotten_producers,
     })
 }
 

@@ -49,6 +49,8 @@ pub struct LaneState {
     pub tombstones: OrdMap<String, Tombstone>,
     /// Ids that were given out to producers in this incarnation.
     pub producer_ids: i64,
+    /// The largest id of a producer that may have written to a topic that was deleted, or what was lost with a disk.
+    pub forgotten_producers: i64,
     /// Consumer groups, by id.
     pub groups: OrdMap<Arc<str>, Arc<GroupState>>,
     /// The runs that have no archive yet and are to have one; follows from the topics.
@@ -76,16 +78,20 @@ impl LaneState {
     pub fn begin_incarnation(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
         self.producer_ids = 0;
+        self.forget_known_producers();
+        let forgotten = self.forgotten_producers;
         let topics = std::mem::take(&mut self.topics).into_iter().map(|(id, mut topic)| {
             let changed = Arc::make_mut(&mut topic);
             changed.changed = self.applied;
             for partition in changed.partitions.iter_mut() {
-                Arc::make_mut(partition).begin_epoch(leader_epoch(incarnation));
+                let partition = Arc::make_mut(partition);
+                partition.begin_epoch(leader_epoch(incarnation));
+                partition.producers.forget_up_to(forgotten);
             }
             (id, topic)
         });
         self.topics = topics.collect();
-        self.clamp_committed_offsets();
+        self.recover_groups();
     }
 }
 

@@ -9,7 +9,7 @@ use imbl::Vector;
 use serde::{Deserialize, Serialize};
 
 use super::command::SegmentRun;
-use super::producer::{ProducerWindow, Producers};
+use super::producer::Producers;
 use super::segments::{RegisteredSegments, SegmentId};
 
 /// One partition of a topic.
@@ -25,7 +25,6 @@ pub struct PartitionState {
     #[serde(deserialize_with = "super::decode::vector")]
     pub epochs: Vector<(i32, Offset)>,
     /// Those whose batches are numbered, as far as they are remembered.
-    #[serde(deserialize_with = "super::decode::map")]
     pub producers: Producers,
     /// What the segments hold of it, ascending; ends at `shipped_to`.
     #[serde(deserialize_with = "super::decode::vector")]
@@ -59,13 +58,8 @@ pub enum IndexStatus {
 
 impl PartitionState {
     /// A partition without records.
-    pub fn new(leader_epoch: i32) -> Self {
-        Self { epochs: Vector::unit((leader_epoch, 0)), ..Self::default() }
-    }
-
-    /// What is known of a producer.
-    pub fn producer(&self, id: i64) -> Option<&ProducerWindow> {
-        self.producers.get(&id).map(Arc::as_ref)
+    pub fn new(leader_epoch: i32, producers: Producers) -> Self {
+        Self { epochs: Vector::unit((leader_epoch, 0)), producers, ..Self::default() }
     }
 
     /// The current leader epoch.

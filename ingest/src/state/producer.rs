@@ -44,8 +44,15 @@ impl ProducerStamp {
     }
 }
 
-/// A partition's producers, by id.
-pub type Producers = OrdMap<i64, Arc<ProducerWindow>>;
+/// A partition's producers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Producers {
+    /// By id.
+    #[serde(deserialize_with = "super::decode::map")]
+    windows: OrdMap<i64, Arc<ProducerWindow>>,
+    /// The largest id of a producer that may have written here and is not known any more.
+    forgotten: i64,
+}
 
 /// What is known of a producer in a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,10 +111,20 @@ impl NumberedBatch {
 }
 
 impl ProducerWindow {
-    /// What a batch is, given what is known of its producer. Where nothing is known any batch is the next one: what was known
-    /// has expired, or the records were deleted.
-    pub fn place(known: Option<&Self>, epoch: i16, batch: &NumberedBatch) -> Result<Sequence, SequenceError> {
-        let Some(known) = known else { return Ok(Sequence::Next) };
+    /// What a batch is, given what is known of its producer. One of which nothing is known begins at 0, unless it may have
+    /// been forgotten: then it goes on anywhere. Else the batches behind a first one that was refused for now would be
+    /// taken, and that one never again.
+    pub fn place(
+        known: Option<&Self>,
+        may_be_forgotten: bool,
+        epoch: i16,
+        batch: &NumberedBatch,
+    ) -> Result<Sequence, SequenceError> {
+        let sequence = batch.first_sequence;
+        let Some(known) = known else {
+            let begins = may_be_forgotten || sequence == 0;
+            return if begins { Ok(Sequence::Next) } else { Err(SequenceError::OutOfOrder { sequence, expected: 0 }) };
+        };
         if epoch < known.epoch {
             return Err(SequenceError::OldEpoch { epoch, current: known.epoch });
         }
@@ -116,8 +133,8 @@ impl ProducerWindow {
         let before = known.batches.iter().find(|before| !is_new && before.has_numbers_of(batch));
         match before {
             Some(before) => Ok(Sequence::Duplicate(*before)),
-            None if batch.first_sequence == expected => Ok(Sequence::Next),
-            None => Err(SequenceError::OutOfOrder { sequence: batch.first_sequence, expected }),
+            None if sequence == expected => Ok(Sequence::Next),
+            None => Err(SequenceError::OutOfOrder { sequence, expected }),
         }
     }
 
@@ -129,19 +146,57 @@ impl ProducerWindow {
         Self { epoch, batches: kept.iter().copied().chain([batch]).collect() }
     }
 
+    /// Of the first record of its last batch.
+    fn last_offset(&self) -> Offset {
+        self.batches.last().map_or(0, |last| last.base_offset)
+    }
+
     /// When its last batch arrived, ms since the epoch.
     pub fn last_at(&self) -> Timestamp {
         self.batches.last().map_or(0, |last| last.at)
     }
 }
 
-/// Remembers a producer, and no more than so many.
-pub fn remember(producers: &mut Producers, id: i64, window: ProducerWindow) {
-    if !producers.contains_key(&id) && producers.len() >= PRODUCERS_MAX {
-        let silent = producers.iter().min_by_key(|(_, window)| window.last_at()).map(|(id, _)| *id);
-        silent.map(|id| producers.remove(&id));
+impl Producers {
+    /// Nobody has written here; producers up to the id `forgotten` may have written to what was here before.
+    pub fn new(forgotten: i64) -> Self {
+        Self { windows: OrdMap::new(), forgotten }
     }
-    producers.insert(id, Arc::new(window));
+
+    /// What is known of a producer.
+    pub fn get(&self, id: i64) -> Option<&ProducerWindow> {
+        self.windows.get(&id).map(Arc::as_ref)
+    }
+
+    /// Whether a producer of which nothing is known may have been known.
+    pub fn may_have_forgotten(&self, id: i64) -> bool {
+        id <= self.forgotten
+    }
+
+    /// Those that are known, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &ProducerWindow)> {
+        self.windows.iter().map(|(id, window)| (*id, window.as_ref()))
+    }
+
+    /// Remembers a producer, and no more than so many.
+    pub fn remember(&mut self, id: i64, window: ProducerWindow) {
+        if !self.windows.contains_key(&id) && self.windows.len() >= PRODUCERS_MAX {
+            let silent = self.windows.iter().min_by_key(|(_, window)| window.last_offset()).map(|(id, _)| *id);
+            silent.into_iter().for_each(|id| self.forget(id));
+        }
+        self.windows.insert(id, Arc::new(window));
+    }
+
+    /// Forgets a producer.
+    pub fn forget(&mut self, id: i64) {
+        self.windows.remove(&id);
+        self.forget_up_to(id);
+    }
+
+    /// What producers up to an id have written here may be lost.
+    pub fn forget_up_to(&mut self, id: i64) {
+        self.forgotten = self.forgotten.max(id);
+    }
 }
 
 /// Sequence numbers go on at 0 after the largest.
@@ -167,7 +222,7 @@ mod tests {
     fn batches_follow_each_other_and_the_last_five_are_known_again() {
         let sent: Vec<_> = (0..7).map(|number| batch(number * 3, 3)).collect();
         let known = window(2, &sent);
-        let place = |epoch, batch| ProducerWindow::place(known.as_ref(), epoch, &batch);
+        let place = |epoch, batch| ProducerWindow::place(known.as_ref(), false, epoch, &batch);
         assert_eq!(place(2, batch(21, 4)), Ok(Sequence::Next));
         for before in &sent[2..] {
             assert_eq!(place(2, *before), Ok(Sequence::Duplicate(*before)));
@@ -183,8 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_that_is_not_known_may_go_on_anywhere() {
-        assert_eq!(ProducerWindow::place(None, 5, &batch(77, 1)), Ok(Sequence::Next));
+    fn a_producer_that_was_never_known_begins_at_0_and_one_that_may_be_forgotten_anywhere() {
+        assert_eq!(ProducerWindow::place(None, false, 5, &batch(0, 1)), Ok(Sequence::Next));
+        let late = ProducerWindow::place(None, false, 5, &batch(77, 1));
+        assert_eq!(late, Err(SequenceError::OutOfOrder { sequence: 77, expected: 0 }));
+        assert_eq!(ProducerWindow::place(None, true, 5, &batch(77, 1)), Ok(Sequence::Next));
     }
 
     #[test]
@@ -194,24 +252,22 @@ mod tests {
         let across = batch(i32::MAX, 3);
         assert_eq!(across.last_sequence, 1);
         let known = window(0, &[last]);
-        assert_eq!(ProducerWindow::place(known.as_ref(), 0, &batch(0, 1)), Ok(Sequence::Next));
+        assert_eq!(ProducerWindow::place(known.as_ref(), false, 0, &batch(0, 1)), Ok(Sequence::Next));
         let known = window(0, &[across]);
-        assert_eq!(ProducerWindow::place(known.as_ref(), 0, &batch(2, 1)), Ok(Sequence::Next));
+        assert_eq!(ProducerWindow::place(known.as_ref(), false, 0, &batch(2, 1)), Ok(Sequence::Next));
     }
 
     #[test]
     fn beyond_the_limit_the_one_that_is_silent_longest_is_forgotten() {
-        let mut producers = Producers::new();
-        for id in 0..PRODUCERS_MAX as i64 {
-            let at = if id == 77 { 0 } else { 1000 + id };
-            remember(&mut producers, id, ProducerWindow::with(None, 0, NumberedBatch { at, ..batch(0, 1) }));
+        let mut producers = Producers::new(3);
+        let window = |base_offset, at| ProducerWindow::with(None, 0, NumberedBatch { base_offset, at, ..batch(0, 1) });
+        for id in 4..PRODUCERS_MAX as i64 + 4 {
+            producers.remember(id, window(if id == 77 { 0 } else { id }, i64::MAX - id));
         }
-        remember(&mut producers, 5, ProducerWindow::with(None, 1, batch(0, 1)));
-        assert_eq!(producers.len(), PRODUCERS_MAX);
-        remember(&mut producers, -9, ProducerWindow::with(None, 0, batch(0, 1)));
-        assert_eq!(
-            (producers.len(), producers.contains_key(&77), producers.contains_key(&5)),
-            (PRODUCERS_MAX, true, false)
-        );
+        producers.remember(5, window(1_000_000, 0));
+        assert_eq!((producers.iter().count(), producers.may_have_forgotten(4)), (PRODUCERS_MAX, false));
+        producers.remember(1_000_000, window(1_000_001, 0));
+        assert_eq!((producers.iter().count(), producers.get(77)), (PRODUCERS_MAX, None), "whatever the clock says");
+        assert!(producers.may_have_forgotten(77) && !producers.may_have_forgotten(78));
     }
 }

@@ -18,7 +18,7 @@ use super::command::{
 use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
 use super::pending::PendingRuns;
-use super::producer::ProducerStamp;
+use super::producer::{ProducerStamp, SequenceError, producer_id};
 use super::refusal::CommandRefusal;
 use super::topic_config::{ConfigChange, ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
@@ -408,7 +408,7 @@ fn golden_state() {
     apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))]).unwrap();
     apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
     apply(&mut state, &[save("g", 1, 1), Command::CommitOffsets(commit("g", 1, 0, 7, 8))]).unwrap();
-    apply(&mut state, &[numbered(1, 10, 3, 5), Command::NewProducerId(NewProducerId { number: 6 })]).unwrap();
+    apply(&mut state, &[numbered(1, 10, 3, 0), Command::NewProducerId(NewProducerId { number: 6 })]).unwrap();
     let bytes = checkpoint::encode(&state, CLUSTER, LANE);
     chronik_format::golden::check("lane-state-v0.ckpt", &bytes);
     assert_eq!(checkpoint::decode("golden", bytes, CLUSTER, LANE).unwrap(), state);
@@ -456,8 +456,37 @@ fn a_recovery_that_lost_records_moves_committed_offsets_back_to_the_ends() {
     let mut state = shipped();
     let commits = [commit("g", 1, 0, 10, 1), commit("h", 1, 0, 11, 1), commit("i", 1, 0, 3, 1)];
     apply(&mut state, &commits.map(Command::CommitOffsets)).unwrap();
+    apply(&mut state, &[save("g", 7, 1)]).unwrap();
     state.begin_incarnation(Incarnation(2));
+    assert_eq!(
+        [7 + (1 << 16), 0],
+        ["g", "h"].map(|group| state.groups[group].generation.id),
+        "no number is given twice"
+    );
     assert_eq!(["g", "h", "i"].map(|group| committed(&state, group, 1)), [Some(10), Some(10), Some(3)]);
+}
+
+#[test]
+fn a_producer_begins_at_0_where_it_can_not_have_written_before() {
+    let out_of_order = |sequence| CommandRefusal::Sequence(SequenceError::OutOfOrder { sequence, expected: 0 });
+    let give_out = |number| Command::NewProducerId(NewProducerId { number });
+    let late = |state: &LaneState, id: i64| {
+        let Command::Append(append) = append(1, 0, 20, 1) else { unreachable!() };
+        let producer = Some(ProducerStamp { id, epoch: 0, base_sequence: 3, at: 9 });
+        apply(&mut state.clone(), &[Command::Append(Append { producer, ..append })])
+    };
+    let mut state = shipped();
+    apply(&mut state, &[give_out(0), give_out(1)]).unwrap();
+    let [first, second, third] = [0, 1, 2].map(|number| producer_id(Incarnation(1), number));
+    for id in [first, second, third] {
+        assert_eq!(late(&state, id), Err(out_of_order(3)), "its first batch may have been refused for now");
+    }
+    let mut again = state.clone();
+    apply(&mut again, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 0 }), create(1, "a", 1)]).unwrap();
+    assert_eq!([first, second, third].map(|id| late(&again, id)), [Ok(()), Ok(()), Err(out_of_order(3))]);
+    state.begin_incarnation(Incarnation(2));
+    assert_eq!([first, third].map(|id| late(&state, id)), [Ok(()), Ok(())], "what it had written may be lost");
+    assert_eq!(late(&state, producer_id(Incarnation(2), 0)), Err(out_of_order(3)));
 }
 
 #[test]

@@ -6,6 +6,9 @@ use bytes::{Buf, Bytes};
 /// hundred in memory; this bounds what such a frame costs.
 const ELEMENTS_MAX: usize = 1 << 20;
 
+/// Bytes of the longest string that every version of a message can carry.
+pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
+
 /// Why bytes are not the message they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -28,9 +31,12 @@ pub enum DecodeError {
     /// A null where this version of the message has none.
     #[error("null in a field that can't be null")]
     UnexpectedNull,
-    /// A string that is not UTF-8.
-    #[error("a string that is not UTF-8")]
-    NotUtf8,
+    /// A string that only a version with compact lengths could carry; Kafka refuses it too.
+    #[error("a string of {length} bytes, where {STRING_BYTES_MAX} are possible")]
+    StringTooLong {
+        /// Its bytes.
+        length: usize,
+    },
     /// A variable-length integer of more than 32 bits.
     #[error("a variable-length integer of more than 32 bits")]
     VarintTooLong,
@@ -70,9 +76,13 @@ impl BodyCursor {
         Ok(self.bytes.split_to(length))
     }
 
+    /// What is not UTF-8 becomes U+FFFD, as with Kafka: some clients put any bytes beside a committed offset.
     pub fn string(&mut self, length: usize) -> Result<String, DecodeError> {
+        if length > STRING_BYTES_MAX {
+            return Err(DecodeError::StringTooLong { length });
+        }
         self.need(length)?;
-        let text = std::str::from_utf8(&self.bytes[..length]).map_err(|_| DecodeError::NotUtf8)?.to_owned();
+        let text = String::from_utf8_lossy(&self.bytes[..length]).into_owned();
         self.bytes.advance(length);
         Ok(text)
     }

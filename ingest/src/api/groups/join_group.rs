@@ -20,6 +20,9 @@ const NO_PROTOCOL_FROM: i16 = 7;
 /// A leader can be told that the assignment stands from this version on (KIP-814).
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
 
+/// Bytes of a client's name in the ids of its members: older versions carry no long ones.
+const MEMBER_NAME_BYTES_MAX: usize = 1024;
+
 /// See [`ApiHandler`](chronik_net::ApiHandler).
 pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
     let (broker, version, peer) = (broker.clone(), request.version(), request.peer);
@@ -38,6 +41,7 @@ fn join(asked: JoinGroupRequest, client_id: String, peer: SocketAddr, version: i
     let rebalance_timeout =
         if asked.rebalance_timeout_ms < 0 { session_timeout } else { millis(asked.rebalance_timeout_ms) };
     let named_by = asked.group_instance_id.as_deref().unwrap_or(&client_id);
+    let named_by = &named_by[..named_by.floor_char_boundary(MEMBER_NAME_BYTES_MAX)];
     JoinRequest {
         new_member_id: format!("{named_by}-{}", Uuid::new_v4()),
         member_id: asked.member_id,

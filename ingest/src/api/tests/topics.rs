@@ -208,7 +208,7 @@ async fn settings_too_large_are_their_topics_trouble_and_no_request_outgrows_the
             .collect(),
         ..Default::default()
     };
-    let huge = CreatableTopicConfig { name: "segment.bytes".into(), value: Some("1".repeat(21 << 20)) };
+    let huge = CreatableTopicConfig { name: "segment.bytes".into(), value: Some("1".repeat(32_000)) };
     let huge = |name: &str| CreatableTopic { configs: vec![huge.clone()], ..topic(name.into(), 0) };
     let answer = served
         .ask(

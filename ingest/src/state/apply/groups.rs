@@ -9,6 +9,8 @@ use crate::state::command::{CommitOffsets, DeleteGroup, ForgetOffsets, Partition
 use crate::state::group::{CommittedOffset, GroupState};
 use crate::state::refusal::CommandRefusal;
 
+/// More rebalances than a group can have had between its last command in the bucket and the loss of the disk.
+const GENERATIONS_LOST_MAX: i32 = 1 << 16;
 /// An offset that is committed once more as it is, is written once more after so long, ms: it is in use.
 const COMMIT_REFRESH_MS: Timestamp = 60 * 60 * 1000;
 
@@ -60,9 +62,10 @@ impl LaneState {
         })
     }
 
-    /// Moves offsets back to the ends of partitions, where records that a group had read were lost with a disk: it reads
-    /// what comes in their place.
-    pub(in crate::state) fn clamp_committed_offsets(&mut self) {
+    /// After records and commands were lost with a disk. Offsets move back to the ends of partitions: a group reads what
+    /// comes in the place of what it had read. Generations go far ahead: one whose number was given out again would have
+    /// members of the lost one, with other partitions, take themselves for its own.
+    pub(in crate::state) fn recover_groups(&mut self) {
         let topics = &self.topics;
         let end =
             |(topic, partition): &(TopicId, PartitionId)| Some(topics.get(topic)?.partition(*partition)?.next_offset);
@@ -71,6 +74,10 @@ impl LaneState {
                 end(at).filter(|end| committed.offset > *end).map(|end| (*at, end))
             };
             let beyond: Vec<_> = group.offsets.iter().filter_map(beyond).collect();
+            let generation = &mut Arc::make_mut(&mut group).generation;
+            if generation.id > 0 {
+                generation.id = generation.id.checked_add(GENERATIONS_LOST_MAX).unwrap_or(1);
+            }
             for (at, end) in beyond {
                 if let Some(committed) = Arc::make_mut(&mut group).offsets.get_mut(&at) {
                     committed.offset = end;

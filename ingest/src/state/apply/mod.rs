@@ -14,6 +14,7 @@ use crate::state::command::{
     ForgetTombstones, GiveUp, RegisterResult, RegisterSegment, ScannedRun,
 };
 use crate::state::partition::{IndexStatus, PartitionState};
+use crate::state::producer::Producers;
 use crate::state::refusal::CommandRefusal;
 use crate::state::segments::{LiveArchive, NAMED_AGO_MS_MAX, Tombstone};
 use crate::state::topic::TopicState;
@@ -84,14 +85,16 @@ impl LaneState {
         if self.names.contains_key(&name) {
             return Err(CommandRefusal::TopicExists);
         }
-        let epoch = leader_epoch(self.incarnation);
+        let (epoch, producers) = (leader_epoch(self.incarnation), Producers::new(self.forgotten_producers));
         let topic = TopicState {
             id: create.id,
             name: name.clone(),
             config: create.config.clone(),
             batch_bytes_max: create.config.message_bytes_max(),
             index_epoch: 0,
-            partitions: (0..create.partitions).map(|_| Arc::new(PartitionState::new(epoch))).collect(),
+            partitions: (0..create.partitions)
+                .map(|_| Arc::new(PartitionState::new(epoch, producers.clone())))
+                .collect(),
             archives: Default::default(),
             changed: self.applied,
         };
@@ -106,6 +109,7 @@ impl LaneState {
         let tombstone = Tombstone { index: self.applied, at: delete.at };
         self.tombstones.extend(topic.archives.keys().map(|key| (key.to_string(), tombstone)));
         self.pending.remove_topic(topic.id);
+        self.forget_known_producers();
         Ok(())
     }
 
@@ -124,11 +128,12 @@ impl LaneState {
 
     fn add_partitions(&mut self, add: &AddPartitions) -> Result<(), CommandRefusal> {
         let (applied, epoch) = (self.applied, leader_epoch(self.incarnation));
+        let producers = Producers::new(self.forgotten_producers);
         let topic = self.topic_mut(add.topic)?;
         let partitions = topic.partitions.len();
         let more = usize::try_from(add.count).ok().and_then(|count| count.checked_sub(partitions));
         let more = more.filter(|more| *more > 0).ok_or(CommandRefusal::HasPartitions { partitions })?;
-        topic.partitions.extend((0..more).map(|_| Arc::new(PartitionState::new(epoch))));
+        topic.partitions.extend((0..more).map(|_| Arc::new(PartitionState::new(epoch, producers.clone()))));
         topic.changed = applied;
         Ok(())
     }
