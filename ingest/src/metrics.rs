@@ -162,6 +162,8 @@ impl FetchMetrics {
 pub struct GroupMetrics {
     /// Groups that have or had members.
     pub groups: IntGauge,
+    /// What their members tell of themselves and are assigned, bytes.
+    pub bytes: IntGauge,
     /// Generations that were saved.
     pub rebalances: IntCounter,
 }
@@ -171,6 +173,10 @@ impl GroupMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         Self {
             groups: metrics.gauge("chronik_groups", "Consumer groups that have or had members."),
+            bytes: metrics.gauge(
+                "chronik_group_memory_bytes",
+                "Bytes of what members of consumer groups tell of themselves and are assigned.",
+            ),
             rebalances: metrics.counter("chronik_group_rebalances_total", "Rebalances of consumer groups."),
         }
     }

@@ -195,6 +195,7 @@ fn refused(refusal: &CommandRefusal) -> ErrorCode {
         CommandRefusal::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         CommandRefusal::Sequence(SequenceError::Duplicate { .. }) => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
         CommandRefusal::UnknownGroup => ErrorCode::GROUP_ID_NOT_FOUND,
+        CommandRefusal::TooManyGroups => ErrorCode::GROUP_MAX_SIZE_REACHED,
         // No client's command can be refused with this.
         CommandRefusal::SegmentOutOfPlace | CommandRefusal::SegmentTooOld => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
@@ -210,7 +211,7 @@ fn group_code(error: &GroupError) -> ErrorCode {
         GroupError::IllegalGeneration => ErrorCode::ILLEGAL_GENERATION,
         GroupError::InconsistentProtocol => ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
         GroupError::Rebalancing => ErrorCode::REBALANCE_IN_PROGRESS,
-        GroupError::Full => ErrorCode::GROUP_MAX_SIZE_REACHED,
+        GroupError::Full | GroupError::TooManyGroups => ErrorCode::GROUP_MAX_SIZE_REACHED,
         // The one that every client takes for a reason to ask again.
         GroupError::NotSaved => ErrorCode::COORDINATOR_NOT_AVAILABLE,
         GroupError::UnknownGroup => ErrorCode::GROUP_ID_NOT_FOUND,

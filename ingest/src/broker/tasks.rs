@@ -33,6 +33,9 @@ use crate::wal::WalLog;
 
 /// How soon the claims are asked for again while nothing is acknowledged before they answer.
 const DOUBT_RETRY: Duration = Duration::from_millis(500);
+/// An offset that is committed once more as it is, is written once more after so long, or sooner if offsets are kept for
+/// a short time only.
+const COMMIT_REFRESH_MAX: Duration = Duration::from_secs(60 * 60);
 /// How often gauges follow what they measure.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -102,6 +105,7 @@ impl<'a> BrokerTasks<'a> {
             incarnation: self.ownership.incarnation(),
             ship: ShipLimits { bytes: settings.ship_max_bytes.0, age: settings.ship_max_age.0 },
             tail_bytes_max: self.parts.tail_bytes_max,
+            commit_refresh: COMMIT_REFRESH_MAX.min(settings.offsets_retention.0 / 8),
         };
         let metrics = LaneMetrics::new(&self.parts.metrics);
         let (owner, lane) = LaneOwner::new(lane_settings, replayed, log, orders, metrics);

@@ -3,7 +3,7 @@
 //! What it puts into the lane stands there in the order in which it was decided here, so that an offset committed late by a
 //! former member can't follow that of the next one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use chronik_format::ids::{PartitionId, TopicId};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::group::{Group, GroupSave, GroupView};
 use super::request::{JoinAnswer, JoinRequest, LeavingMember, MemberClaim, Reply, SyncAnswer, SyncRequest};
 use super::{GroupError, GroupLimits, retention};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, sleep_until};
 use crate::lane::{Lane, LaneError, LaneGone};
 use crate::metrics::GroupMetrics;
 use crate::state::LaneState;
@@ -48,6 +48,12 @@ pub struct ListedGroup {
     pub state: &'static str,
 }
 
+enum CoordinatorRequest {
+    Group(String, Box<GroupRequest>),
+    /// Asks for the groups that have, or had, members.
+    List(Reply<Vec<ListedGroup>>),
+}
+
 enum GroupRequest {
     Join(JoinRequest, Reply<JoinAnswer>),
     Sync(SyncRequest, Reply<SyncAnswer>),
@@ -62,7 +68,7 @@ enum GroupRequest {
 /// The way to the groups. Cheap to clone.
 #[derive(Clone)]
 pub struct Groups {
-    requests: mpsc::Sender<(String, GroupRequest)>,
+    requests: mpsc::Sender<CoordinatorRequest>,
     lane: Lane,
 }
 
@@ -108,15 +114,17 @@ impl Groups {
         }
     }
 
-    /// All groups that outlive the broker, each as it is now.
+    /// All groups: those with members, those that had some, and those that only have offsets.
     pub async fn list(&self) -> Result<Vec<ListedGroup>, GroupError> {
+        let mut listed = self.send(CoordinatorRequest::List).await?;
         let state = self.state().await?;
-        let mut listed = Vec::with_capacity(state.groups.len());
-        for id in state.groups.keys() {
-            if let Ok(GroupView { state, generation }) = self.view(id).await {
-                listed.push(ListedGroup { id: id.to_string(), protocol_type: generation.protocol_type, state });
-            }
-        }
+        let known: HashSet<String> = listed.iter().map(|group| group.id.clone()).collect();
+        let others = state.groups.iter().filter(|(id, _)| !known.contains(&***id));
+        listed.extend(others.map(|(id, group)| ListedGroup {
+            id: id.to_string(),
+            protocol_type: group.generation.protocol_type.clone(),
+            state: "Empty",
+        }));
         Ok(listed)
     }
 
@@ -143,9 +151,12 @@ impl Groups {
         if group.is_empty() {
             return Err(GroupError::NoGroupId);
         }
+        self.send(|reply| CoordinatorRequest::Group(group.into(), Box::new(request(reply)))).await
+    }
+
+    async fn send<T>(&self, request: impl FnOnce(Reply<T>) -> CoordinatorRequest) -> Result<T, GroupError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.requests.send((group.into(), request(reply))).await;
-        match sent {
+        match self.requests.send(request(reply)).await {
             Ok(()) => answer.await.unwrap_or(Err(GroupError::NotSaved)),
             Err(_) => Err(GroupError::NotSaved),
         }
@@ -156,6 +167,8 @@ impl Groups {
 struct Known {
     group: Group,
     armed: Option<Instant>,
+    /// As counted in [`Coordinator::bytes`].
+    bytes: usize,
 }
 
 /// See the file.
@@ -164,10 +177,12 @@ pub struct Coordinator {
     limits: GroupLimits,
     /// `offsets.retention.minutes`.
     retention: Duration,
-    requests: mpsc::Receiver<(String, GroupRequest)>,
+    requests: mpsc::Receiver<CoordinatorRequest>,
     /// Those that have, or had, members.
     groups: HashMap<String, Known>,
     due: BTreeSet<(Instant, String)>,
+    /// Of all groups together.
+    bytes: usize,
     /// What is on its way into the log.
     saving: FuturesUnordered<BoxFuture<'static, (String, u64, bool)>>,
     metrics: GroupMetrics,
@@ -191,13 +206,14 @@ impl Coordinator {
             requests,
             groups: HashMap::new(),
             due: BTreeSet::new(),
+            bytes: 0,
             saving: FuturesUnordered::new(),
             metrics,
         };
         let now = Instant::now();
         for (id, saved) in state.groups.iter().filter(|(_, saved)| saved.generation.id > 0) {
             let group = Group::restored(limits, &saved.generation, now);
-            coordinator.groups.insert(id.to_string(), Known { group, armed: None });
+            coordinator.groups.insert(id.to_string(), Known { group, armed: None, bytes: 0 });
             coordinator.settle(id);
         }
         (coordinator, groups)
@@ -213,14 +229,16 @@ impl Coordinator {
                 biased;
                 () = stop.cancelled() => return,
                 Some((id, ticket, is_durable)) = self.saving.next() => self.saved(&id, ticket, is_durable),
-                () = sleep_until(due) => self.tick(),
+                () = sleep_until(due.map(Into::into)) => self.tick(),
                 request = self.requests.recv() => match request {
-                    Some((id, request)) => self.take(id, request),
+                    Some(CoordinatorRequest::Group(id, request)) => self.take(id, *request),
+                    Some(CoordinatorRequest::List(reply)) => drop(reply.send(Ok(self.list()))),
                     None => return,
                 },
                 _ = sweep.tick() => self.forget_unused().await,
             }
             self.metrics.groups.set(self.groups.len() as i64);
+            self.metrics.bytes.set(self.bytes as i64);
         }
     }
 
@@ -255,17 +273,32 @@ impl Coordinator {
         self.settle(&id);
     }
 
+    fn list(&self) -> Vec<ListedGroup> {
+        let listed = |(id, known): (&String, &Known)| {
+            let (state, protocol_type) = (known.group.state(), known.group.protocol_type().to_owned());
+            ListedGroup { id: id.clone(), protocol_type, state }
+        };
+        self.groups.iter().map(listed).collect()
+    }
+
+    /// A group, which may take what all groups together leave.
     fn group(&mut self, id: &str) -> Option<&mut Group> {
-        self.groups.get_mut(id).map(|known| &mut known.group)
+        let known = self.groups.get_mut(id)?;
+        let left = self.limits.all_bytes_max.saturating_sub(self.bytes);
+        known.group.limit_bytes(self.limits.bytes_max.min(known.group.bytes() + left));
+        Some(&mut known.group)
     }
 
     /// A group comes into being with its first member; who has an id already was a member of one.
     fn group_to_join(&mut self, id: &str, join: &JoinRequest) -> Option<&mut Group> {
-        if !self.groups.contains_key(id) && !join.member_id.is_empty() {
-            return None;
+        if !self.groups.contains_key(id) {
+            if !join.member_id.is_empty() {
+                return None;
+            }
+            let group = Group::new(self.limits);
+            self.groups.insert(id.into(), Known { group, armed: None, bytes: 0 });
         }
-        let known = self.groups.entry(id.into());
-        Some(&mut known.or_insert_with(|| Known { group: Group::new(self.limits), armed: None }).group)
+        self.group(id)
     }
 
     fn commit(&mut self, id: &str, who: &MemberClaim, offsets: Vec<PartitionOffset>, reply: Reply<()>, now: Instant) {
@@ -349,6 +382,8 @@ impl Coordinator {
             let id = id.to_string();
             self.saving.push(Box::pin(async move { (id, ticket, saving.await.is_ok()) }));
         }
+        let bytes = id.len() + known.group.bytes();
+        self.bytes = self.bytes - std::mem::replace(&mut known.bytes, bytes) + bytes;
         if known.group.is_empty() && !known.group.had_members() {
             return self.forget_group(id);
         }
@@ -362,7 +397,8 @@ impl Coordinator {
     }
 
     fn forget_group(&mut self, id: &str) {
-        let armed = self.groups.remove(id).and_then(|known| known.armed);
+        let Some(Known { armed, bytes, .. }) = self.groups.remove(id) else { return };
+        self.bytes -= bytes;
         if let Some(at) = armed {
             self.due.remove(&(at, id.to_string()));
         }
@@ -404,14 +440,8 @@ impl From<LaneError> for GroupError {
     fn from(error: LaneError) -> Self {
         match error {
             LaneError::Refused(CommandRefusal::UnknownGroup) => Self::UnknownGroup,
+            LaneError::Refused(CommandRefusal::TooManyGroups) => Self::TooManyGroups,
             _ => Self::NotSaved,
         }
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -85,6 +85,9 @@ pub struct Group {
     replaced: Vec<(u64, JoinAnswer, Reply<JoinAnswer>)>,
     /// No deadline is before it.
     check_at: Option<Instant>,
+    /// Of what members, and ids that were given out, take; kept as they change.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 /// What becomes of a request to join.
@@ -116,6 +119,8 @@ impl Group {
             last_ticket: 0,
             replaced: Vec::new(),
             check_at: None,
+            bytes: 0,
+            bytes_max: limits.bytes_max,
         }
     }
 
@@ -145,6 +150,7 @@ impl Group {
             Err(error) => drop(reply.send(Err(error))),
             Ok(Admission::NeedsId) => {
                 let (member_id, until) = (join.new_member_id, now + join.session_timeout);
+                self.bytes += member_id.len();
                 self.pending.insert(member_id.clone(), until);
                 self.arm(until);
                 let _ = reply.send(Err(GroupError::MemberIdRequired { member_id }));
@@ -152,8 +158,10 @@ impl Group {
             Ok(Admission::New) => self.add(join, reply, now),
             Ok(Admission::Replaces(old)) => self.replace(&old, join, reply, now),
             Ok(Admission::Again) => {
-                if let Some(member) = self.members.get_mut(&join.member_id) {
+                if let Some(mut member) = self.take(&join.member_id) {
+                    let id = join.member_id.clone();
                     member.rejoin(join, reply);
+                    self.insert(id, member);
                 }
                 self.rebalance(now);
             }
@@ -257,7 +265,9 @@ impl Group {
         self.phase = Phase::Stable { until: Some(until) };
         self.arm(until);
         for (id, member) in &mut self.members {
+            self.bytes -= member.bytes();
             member.assignment = saving.assignments.remove(id).unwrap_or_default();
+            self.bytes += member.bytes();
         }
         let waiting: Vec<_> =
             self.members.iter_mut().filter_map(|(id, m)| Some((id.clone(), m.syncing.take()?))).collect();
@@ -277,6 +287,23 @@ impl Group {
         self.check_at
     }
 
+    /// Bytes of what its members tell of themselves and are assigned, and of the ids that were given out.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// From now on no request may take it beyond so many.
+    pub fn limit_bytes(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// As [`Group::bytes`], counted anew.
+    #[cfg(test)]
+    pub fn counted_bytes(&self) -> usize {
+        let pending: usize = self.pending.keys().map(String::len).sum();
+        pending + self.members.values().map(Member::bytes).sum::<usize>()
+    }
+
     /// Whether it has no members, nor any that are about to join.
     pub fn is_empty(&self) -> bool {
         matches!(self.phase, Phase::Empty) && self.pending.is_empty()
@@ -287,14 +314,23 @@ impl Group {
         self.generation > 0
     }
 
-    /// As clients may see it.
-    pub fn view(&self) -> GroupView {
-        let state = match self.phase {
+    /// Kafka's name of its state.
+    pub fn state(&self) -> &'static str {
+        match self.phase {
             Phase::Empty => "Empty",
             Phase::Preparing { .. } => "PreparingRebalance",
             Phase::Completing { .. } => "CompletingRebalance",
             Phase::Stable { .. } => "Stable",
-        };
+        }
+    }
+
+    /// Such as `consumer` or `connect`.
+    pub fn protocol_type(&self) -> &str {
+        &self.protocol_type
+    }
+
+    /// As clients may see it.
+    pub fn view(&self) -> GroupView {
         let assignments = self.members.iter().map(|(id, member)| (id.clone(), member.assignment.clone())).collect();
         let mut generation = self.record(&assignments);
         if !matches!(self.phase, Phase::Stable { .. }) {
@@ -303,7 +339,7 @@ impl Group {
                 (member.metadata, member.assignment) = Default::default();
             }
         }
-        GroupView { state, generation }
+        GroupView { state: self.state(), generation }
     }
 
     fn admission(&self, join: &JoinRequest) -> Result<Admission, GroupError> {
@@ -352,10 +388,10 @@ impl Group {
     /// `known`: the member that is in the group already, if this is one.
     fn check_room(&self, join: &JoinRequest, known: Option<&String>) -> Result<(), GroupError> {
         let is_known = known.is_some_and(|id| self.members.contains_key(id) || self.pending.contains_key(id));
-        let others = self.members.iter().filter(|(id, _)| known != Some(*id));
-        let bytes = others.map(|(_, member)| member.bytes()).sum::<usize>() + bytes_of(&join.protocols);
+        let present = known.and_then(|id| self.members.get(id)).map_or(0, Member::bytes);
+        let bytes = self.bytes - present + bytes_of(&join.protocols);
         let is_full = !is_known && self.members.len() + self.pending.len() >= self.limits.members_max;
-        if is_full || bytes > self.limits.bytes_max { Err(GroupError::Full) } else { Ok(()) }
+        if is_full || bytes > self.bytes_max { Err(GroupError::Full) } else { Ok(()) }
     }
 
     /// The member of an id, if no other one has its instance.
@@ -386,7 +422,7 @@ impl Group {
 
     fn add(&mut self, join: JoinRequest, reply: Reply<JoinAnswer>, now: Instant) {
         let id = if join.member_id.is_empty() { join.new_member_id.clone() } else { join.member_id.clone() };
-        self.pending.remove(&id);
+        self.forget_pending(&id);
         if self.members.is_empty() {
             self.protocol_type = join.protocol_type.clone();
         }
@@ -402,16 +438,32 @@ impl Group {
     }
 
     fn insert(&mut self, id: String, member: Member) {
+        self.bytes += member.bytes();
         if let Some(expires) = member.expires() {
             self.arm(expires);
         }
         self.members.insert(id, member);
     }
 
+    fn take(&mut self, id: &str) -> Option<Member> {
+        let member = self.members.remove(id)?;
+        self.bytes -= member.bytes();
+        Some(member)
+    }
+
+    /// Whether an id was given out that nobody had joined with yet.
+    fn forget_pending(&mut self, id: &str) -> bool {
+        let was_pending = self.pending.remove(id).is_some();
+        if was_pending {
+            self.bytes -= id.len();
+        }
+        was_pending
+    }
+
     /// A static member has come back without its id: it goes on with another one, and the old one is fenced. In a stable
     /// group whose protocol stays as it is, no rebalance follows.
     fn replace(&mut self, old: &str, join: JoinRequest, reply: Reply<JoinAnswer>, now: Instant) {
-        let Some(mut member) = self.members.remove(old) else { return };
+        let Some(mut member) = self.take(old) else { return };
         let (id, skips) = (join.new_member_id.clone(), join.can_skip_assignment);
         let led = self.leader.as_deref() == Some(old);
         fence(&mut member);
@@ -535,8 +587,8 @@ impl Group {
         let assignments: BTreeMap<_, _> =
             assignments.into_iter().filter(|(id, _)| self.members.contains_key(id)).collect();
         let assigned: usize = assignments.values().map(Bytes::len).sum();
-        let told: usize = self.members.values().map(|member| bytes_of(&member.protocols)).sum();
-        if assigned + told > self.limits.bytes_max {
+        let present: usize = self.members.values().map(|member| member.assignment.len()).sum();
+        if self.bytes - present + assigned > self.bytes_max {
             return self.refuse_syncing(&GroupError::Full);
         }
         let ticket = self.save(&assignments);
@@ -589,7 +641,7 @@ impl Group {
     }
 
     fn remove_leaving(&mut self, leave: &LeavingMember) -> Result<(), GroupError> {
-        if self.pending.remove(&leave.member_id).is_some() {
+        if self.forget_pending(&leave.member_id) {
             return Ok(());
         }
         let by_instance = leave.instance_id.as_ref().filter(|_| leave.member_id.is_empty());
@@ -601,7 +653,7 @@ impl Group {
     }
 
     fn remove(&mut self, id: &str) {
-        let Some(member) = self.members.remove(id) else { return };
+        let Some(member) = self.take(id) else { return };
         if let Some(instance) = &member.instance_id {
             self.statics.remove(instance);
         }
@@ -633,7 +685,10 @@ impl Group {
             .filter(|(_, member)| member.expires().is_some_and(|expires| expires <= now))
             .map(|(id, _)| id.clone())
             .collect();
-        self.pending.retain(|_, until| *until > now);
+        let late: Vec<_> = self.pending.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
+        for id in late {
+            self.forget_pending(&id);
+        }
         gone.iter().for_each(|id| self.remove(id));
         self.shrunk(!gone.is_empty(), now);
     }

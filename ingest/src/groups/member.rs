@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::millis;
 use super::request::{GroupProtocol, JoinAnswer, JoinRequest, JoinedMember, Reply, SyncAnswer};
 use crate::state::group::GroupMember;
 
@@ -131,8 +132,4 @@ impl Member {
 /// Bytes of what is told under all protocols.
 pub fn bytes_of(protocols: &[GroupProtocol]) -> usize {
     protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
-}
-
-fn millis(millis: i32) -> Duration {
-    Duration::from_millis(millis.max(0).unsigned_abs().into())
 }

@@ -32,6 +32,8 @@ pub struct GroupLimits {
     pub members_max: usize,
     /// Bytes of what the members of a group tell of themselves and are assigned, together: it is one command of the log.
     pub bytes_max: usize,
+    /// The same of all groups together, and their ids.
+    pub all_bytes_max: usize,
 }
 
 impl Default for GroupLimits {
@@ -42,8 +44,14 @@ impl Default for GroupLimits {
             initial_rebalance_delay: Duration::from_secs(3),
             members_max: 10_000,
             bytes_max: 16 << 20,
+            all_bytes_max: 256 << 20,
         }
     }
+}
+
+/// A timeout as members tell it; a negative one is none.
+pub fn millis(millis: i32) -> Duration {
+    Duration::from_millis(millis.max(0).unsigned_abs().into())
 }
 
 /// Why a group does not do what it is asked for.
@@ -68,6 +76,8 @@ pub enum GroupError {
     Rebalancing,
     #[error("the group has as many members as it may have, or they tell as much of themselves as they may")]
     Full,
+    #[error("there are as many groups as there may be")]
+    TooManyGroups,
     /// What was to outlive the broker could not be written; the client tries again.
     #[error("the group could not be saved")]
     NotSaved,

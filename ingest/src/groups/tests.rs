@@ -525,6 +525,7 @@ proptest! {
                 }
                 outcome => outcome.is_err_and(|error| error == TryRecvError::Empty),
             });
+            prop_assert_eq!(world.group.bytes(), world.group.counted_bytes());
             let now = world.group.view().generation.id;
             prop_assert!(now >= generation);
             generation = now;
@@ -533,7 +534,7 @@ proptest! {
             world.save();
             world.passes(REBALANCE * 6);
         }
-        prop_assert!(world.group.is_empty(), "{:?}", world.group);
+        prop_assert!(world.group.is_empty() && world.group.bytes() == 0, "{:?}", world.group);
         for (_, waiting) in &mut joining {
             prop_assert!(!waiting.is_parked());
         }

@@ -20,7 +20,7 @@ use super::waiting::{ArrivalTime, WaitingRequests};
 use super::{
     AppendedBatch, CheckpointState, Lane, LaneError, LaneProgress, LaneRequest, ProducedBatch, Reply, ShipOrder,
 };
-use crate::clock::now_ms;
+use crate::clock::{now_ms, sleep_until};
 use crate::lane::presence::OwnerPresence;
 use crate::log::{FramePlace, FramePurpose, Log, LogEvent, NoSpace};
 use crate::metrics::LaneMetrics;
@@ -45,6 +45,8 @@ pub struct LaneSettings {
     pub ship: ShipLimits,
     /// Memory for the batches that fetches find without reading, and for where the log has the others, bytes.
     pub tail_bytes_max: usize,
+    /// An offset that is committed once more as it is, is written once more after so long: it is in use.
+    pub commit_refresh: Duration,
 }
 
 /// The partitions that have grown in one round.
@@ -55,6 +57,7 @@ pub struct LaneOwner<L> {
     incarnation: Incarnation,
     state: LaneState,
     stage: StagedAppends,
+    commit_refresh: Duration,
     log: L,
     requests: mpsc::UnboundedReceiver<LaneRequest>,
     in_flight: VecDeque<InFlight>,
@@ -102,6 +105,7 @@ impl<L: Log> LaneOwner<L> {
             next_index: state.applied + 1,
             state,
             stage: StagedAppends::default(),
+            commit_refresh: settings.commit_refresh,
             log,
             requests: inbox,
             in_flight: VecDeque::new(),
@@ -257,7 +261,7 @@ impl<L: Log> LaneOwner<L> {
     ) {
         if let Command::CommitOffsets(commit) = &*command
             && self.waiting.is_empty()
-            && self.stage.is_committed(&self.state, commit)
+            && self.stage.is_committed(&self.state, commit, self.commit_refresh)
         {
             let _ = reply.send(Ok(()));
             return;
@@ -520,13 +524,6 @@ impl From<&NoSpace> for LaneError {
             | NoSpace::Queue { .. }
             | NoSpace::Closed => Self::NoSpace,
         }
-    }
-}
-
-async fn sleep_until(due: Option<tokio::time::Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is in flight: offsets and sequence numbers that are taken by frames which are written but not yet applied.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 
@@ -106,8 +107,8 @@ impl StagedAppends {
     }
 
     /// Whether the offsets of a commit stand as they are, and nothing that changes them is in flight.
-    pub fn is_committed(&self, state: &LaneState, commit: &CommitOffsets) -> bool {
-        !self.groups.contains_key(&commit.group) && state.is_committed(commit)
+    pub fn is_committed(&self, state: &LaneState, commit: &CommitOffsets, refresh: Duration) -> bool {
+        !self.groups.contains_key(&commit.group) && state.is_committed(commit, refresh)
     }
 
     /// A command that changes what a group has committed goes into a frame.
@@ -206,10 +207,10 @@ mod tests {
     fn a_commit_in_flight_keeps_the_next_one_from_standing_as_it_is() {
         let (state, mut stage) = (state(), StagedAppends::default());
         let commit = CommitOffsets { group: "g".into(), offsets: Vec::new() };
-        assert!(stage.is_committed(&state, &commit));
+        assert!(stage.is_committed(&state, &commit, Duration::from_secs(1)));
         stage.take_group(&commit.group);
-        assert!(!stage.is_committed(&state, &commit));
+        assert!(!stage.is_committed(&state, &commit, Duration::from_secs(1)));
         stage.settle_group(&commit.group);
-        assert!(stage.is_committed(&state, &commit));
+        assert!(stage.is_committed(&state, &commit, Duration::from_secs(1)));
     }
 }

@@ -96,7 +96,12 @@ mod tests {
             let opened =
                 wal::open(Arc::new(disk.clone()), options, DurableFloor::default(), &mut |_, _| Ok(())).unwrap();
             let ship = ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) };
-            let settings = LaneSettings { incarnation: INCARNATION, ship, tail_bytes_max: 1 << 16 };
+            let settings = LaneSettings {
+                incarnation: INCARNATION,
+                ship,
+                tail_bytes_max: 1 << 16,
+                commit_refresh: Duration::from_secs(3600),
+            };
             let (ship, orders) = mpsc::unbounded_channel();
             let replayed = LaneReplay::new(LaneState::new(INCARNATION)).finish();
             let (owner, lane) =

@@ -40,6 +40,9 @@ pub enum CommandRefusal {
     /// No such group (any more).
     #[error("the group does not exist")]
     UnknownGroup,
+    /// No group can come into being.
+    #[error("there are as many groups as there may be")]
+    TooManyGroups,
     /// The segment does not go on where the last one ended, or is another owner's.
     #[error("the segment does not follow the last registered one, or is another owner's")]
     SegmentOutOfPlace,

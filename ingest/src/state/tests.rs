@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_format::batch::TimeSpan;
@@ -436,7 +437,7 @@ fn offsets_are_committed_for_living_topics_and_go_with_their_group() {
 }
 
 #[test]
-fn the_same_offset_is_written_again_only_after_an_hour() {
+fn the_same_offset_is_written_again_only_after_a_while() {
     let mut state = shipped();
     apply(&mut state, &[Command::CommitOffsets(commit("g", 1, 0, 7, 1000))]).unwrap();
     for (commit, stands) in [
@@ -447,8 +448,21 @@ fn the_same_offset_is_written_again_only_after_an_hour() {
         (commit("g", 1, 1, 7, 1001), false),
         (commit("h", 1, 0, 7, 1001), false),
     ] {
-        assert_eq!(state.is_committed(&commit), stands, "{commit:?}");
+        assert_eq!(state.is_committed(&commit, Duration::from_millis(HOUR_MS as u64)), stands, "{commit:?}");
     }
+}
+
+#[test]
+fn there_are_no_more_groups_than_there_may_be() {
+    let mut state = shipped();
+    let commits = (0..100_000).map(|number| Command::CommitOffsets(commit(&number.to_string(), 1, 0, 7, 1)));
+    apply(&mut state, &commits.collect::<Vec<_>>()).unwrap();
+    let one_more = [Command::CommitOffsets(commit("g", 1, 0, 7, 1)), save("g", 1, 1)];
+    for command in one_more {
+        assert_eq!(apply(&mut state, &[command]), Err(CommandRefusal::TooManyGroups));
+    }
+    apply(&mut state, &[Command::CommitOffsets(commit("7", 1, 0, 8, 1)), forget("8", 1, None)]).unwrap();
+    apply(&mut state, &[save("g", 1, 1)]).unwrap();
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{ErrorCode, JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
@@ -11,7 +10,7 @@ use uuid::Uuid;
 
 use super::code;
 use crate::api::{BrokerContext, answer};
-use crate::groups::{GroupError, GroupProtocol, JoinAnswer, JoinRequest};
+use crate::groups::{GroupError, GroupProtocol, JoinAnswer, JoinRequest, millis};
 
 /// A new member is told its id first from this version on (KIP-394).
 const MEMBER_ID_FROM: i16 = 4;
@@ -87,8 +86,4 @@ fn refusal(error: GroupError, member_id: String, version: i16) -> JoinGroupRespo
     };
     let protocol_name = (version < NO_PROTOCOL_FROM).then(String::new);
     JoinGroupResponse { error_code: code(error), member_id, protocol_name, ..Default::default() }
-}
-
-fn millis(millis: i32) -> Duration {
-    Duration::from_millis(millis.max(0).unsigned_abs().into())
 }

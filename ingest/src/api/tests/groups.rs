@@ -216,6 +216,8 @@ async fn groups_are_listed_and_described_with_their_members() {
     }
     assert!(list(&served, &[]).await.is_empty());
     let joined = member(&served, 5).await;
+    let completing = ("g".to_string(), "consumer".to_string(), "CompletingRebalance".to_string());
+    assert_eq!(list(&served, &[]).await, [completing]);
     let group = served.ask(5, describe.clone()).await.groups.remove(0);
     assert_eq!((group.group_state.as_str(), group.members[0].member_metadata.len()), ("CompletingRebalance", 0));
     served.ask(5, sync(&joined, b"all")).await;
@@ -282,4 +284,24 @@ async fn offsets_are_forgotten_for_topics_that_nobody_is_subscribed_to() {
         served.ask(2, leave).await;
     }
     assert_eq!(committed(&served, 5).await, -1);
+}
+
+#[tokio::test]
+async fn members_of_all_groups_together_take_no_more_than_they_may() {
+    let served = Served::start().await;
+    let join = |group: usize| JoinGroupRequest {
+        group_id: group.to_string(),
+        protocols: vec![JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::from(vec![0; 15 << 20]) }],
+        ..join("")
+    };
+    let mut joined = Vec::new();
+    for group in 0..17 {
+        joined.push(served.ask(3, join(group)).await);
+        assert_eq!(joined[group].error_code, ErrorCode::NONE, "{group}");
+    }
+    assert_eq!(served.ask(3, join(17)).await.error_code, ErrorCode::GROUP_MAX_SIZE_REACHED);
+    let member_id = joined.remove(0).member_id;
+    let leave = LeaveGroupRequest { group_id: "0".into(), member_id, ..Default::default() };
+    assert_eq!(served.ask(2, leave).await.error_code, ErrorCode::NONE);
+    assert_eq!(served.ask(3, join(17)).await.error_code, ErrorCode::NONE);
 }

@@ -87,7 +87,12 @@ impl Served {
         let Origin { cluster, incarnation, .. } = origin;
         let (order, orders) = mpsc::unbounded_channel();
         let limits = ShipLimits { bytes: 64 << 20, age: Duration::from_secs(600) };
-        let lane_settings = LaneSettings { incarnation, ship: limits, tail_bytes_max: 1 << 20 };
+        let lane_settings = LaneSettings {
+            incarnation,
+            ship: limits,
+            tail_bytes_max: 1 << 20,
+            commit_refresh: Duration::from_secs(3600),
+        };
         let metrics = Metrics::new();
         let (owner, lane) = LaneOwner::new(lane_settings, replayed, log, order, LaneMetrics::new(&metrics));
         let stop = CancellationToken::new();

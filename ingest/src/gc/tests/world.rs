@@ -394,6 +394,7 @@ impl Broker {
             incarnation,
             ship: ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) },
             tail_bytes_max: 1 << 16,
+            commit_refresh: Duration::from_secs(3600),
         };
         let (ship, orders) = mpsc::unbounded_channel();
         let metrics = Metrics::new();

@@ -85,7 +85,12 @@ impl World {
         let (events, from_log) = mpsc::unbounded_channel();
         let log = ToldLog { appended: to_log, events: from_log };
         let ship = ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) };
-        let settings = LaneSettings { incarnation: INCARNATION, ship, tail_bytes_max: 1 << 16 };
+        let settings = LaneSettings {
+            incarnation: INCARNATION,
+            ship,
+            tail_bytes_max: 1 << 16,
+            commit_refresh: Duration::from_secs(3600),
+        };
         let (ship, orders) = mpsc::unbounded_channel();
         let replayed = LaneReplay::new(state).finish();
         let (owner, lane) = LaneOwner::new(settings, replayed, log, ship, LaneMetrics::new(&Metrics::new()));

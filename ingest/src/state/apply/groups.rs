@@ -1,29 +1,30 @@
 //! What consumer groups save and commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chronik_format::ids::{PartitionId, Timestamp, TopicId};
+use chronik_format::ids::{PartitionId, TopicId};
 
 use crate::state::LaneState;
 use crate::state::command::{CommitOffsets, DeleteGroup, ForgetOffsets, PartitionOffset, SaveGroup};
 use crate::state::group::{CommittedOffset, GroupState};
 use crate::state::refusal::CommandRefusal;
 
+/// Groups that there may be; they are in every checkpoint.
+const GROUPS_MAX: usize = 100_000;
 /// More rebalances than a group can have had between its last command in the bucket and the loss of the disk.
 const GENERATIONS_LOST_MAX: i32 = 1 << 16;
-/// An offset that is committed once more as it is, is written once more after so long, ms: it is in use.
-const COMMIT_REFRESH_MS: Timestamp = 60 * 60 * 1000;
 
 impl LaneState {
     pub(super) fn save_group(&mut self, save: &SaveGroup) -> Result<(), CommandRefusal> {
-        self.group_mut(&save.group).generation = save.generation.clone();
+        self.group_mut(&save.group)?.generation = save.generation.clone();
         Ok(())
     }
 
     pub(super) fn commit_offsets(&mut self, commit: &CommitOffsets) -> Result<(), CommandRefusal> {
         for PartitionOffset { topic, partition, committed } in &commit.offsets {
             if self.topics.get(topic).is_some_and(|topic| topic.partition(*partition).is_some()) {
-                self.group_mut(&commit.group).offsets.insert((*topic, *partition), committed.clone());
+                self.group_mut(&commit.group)?.offsets.insert((*topic, *partition), committed.clone());
             }
         }
         Ok(())
@@ -49,15 +50,16 @@ impl LaneState {
         self.groups.remove(delete.group.as_str()).map(drop).ok_or(CommandRefusal::UnknownGroup)
     }
 
-    /// Whether all offsets of a commit stand as they are, and were written lately: consumers that read nothing commit the
+    /// Whether all offsets of a commit stand as they are, and were written less than `refresh` ago: consumers that read nothing commit the
     /// same every few seconds, and write nothing by it.
-    pub fn is_committed(&self, commit: &CommitOffsets) -> bool {
+    pub fn is_committed(&self, commit: &CommitOffsets, refresh: Duration) -> bool {
         let group = self.groups.get(commit.group.as_str());
         commit.offsets.iter().all(|PartitionOffset { topic, partition, committed: new }| {
             let known = group.and_then(|group| group.offsets.get(&(*topic, *partition)));
             known.is_some_and(|known| {
                 let same = CommittedOffset { at: known.at, ..new.clone() } == *known;
-                same && (0..COMMIT_REFRESH_MS).contains(&new.at.saturating_sub(known.at))
+                let age = u64::try_from(new.at.saturating_sub(known.at));
+                same && age.is_ok_and(|age| Duration::from_millis(age) < refresh)
             })
         })
     }
@@ -88,7 +90,10 @@ impl LaneState {
         self.groups = groups.collect();
     }
 
-    fn group_mut(&mut self, id: &str) -> &mut GroupState {
-        Arc::make_mut(self.groups.entry(id.into()).or_default())
+    fn group_mut(&mut self, id: &str) -> Result<&mut GroupState, CommandRefusal> {
+        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(id) {
+            return Err(CommandRefusal::TooManyGroups);
+        }
+        Ok(Arc::make_mut(self.groups.entry(id.into()).or_default()))
     }
 }
