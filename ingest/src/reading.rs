@@ -128,7 +128,7 @@ impl RecordReader {
         Ok(None)
     }
 
-    /// The latest timestamp of the records at these offsets, all of which are read.
+    /// The latest timestamp of the records from the first of these offsets on, all of which are read.
     pub async fn latest_timestamp(
         &self,
         topic: &TopicView,
@@ -138,7 +138,7 @@ impl RecordReader {
         let (mut latest, mut from) = (None, offsets.start);
         while from < offsets.end {
             let (batches, next) = self.piece(topic, partition, from).await?;
-            let of_batch = |batch: &BatchBytes| batch::latest_timestamp(&batch.contiguous());
+            let of_batch = move |batch: &BatchBytes| batch::latest_timestamp(&batch.contiguous(), from);
             let here = aside(move || batches.iter().filter_map(of_batch).max()).await?;
             latest = latest.max(here);
             from = next;

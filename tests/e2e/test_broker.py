@@ -19,7 +19,7 @@ def test_versions_are_those_that_are_served(shared):
     assert versions[1] == (0, 17) and versions[2] == (0, 9) and versions[19] == (0, 7) and versions[20] == (0, 6)
     assert versions[8] == (0, 9) and versions[11] == (0, 9) and versions[22] == (0, 5)
     assert versions[60] == (0, 1) and versions[32] == (0, 4)
-    assert versions[37] == (0, 3) and versions[33] == (0, 2) and versions[44] == (0, 1)
+    assert versions[21] == (0, 2) and versions[37] == (0, 3) and versions[33] == (0, 2) and versions[44] == (0, 1)
     assert not versions.keys() & {24, 25, 26, 28}, "what is not there is not advertised"
     unknown = ask(shared.bootstrap, 18, 99, b"", flexible=True)
     assert struct.unpack_from(">hi", unknown) == (35, 1)

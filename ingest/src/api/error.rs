@@ -191,6 +191,7 @@ fn refused(refusal: &CommandRefusal) -> ErrorCode {
         CommandRefusal::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
         // Another owner ordered records meanwhile; nothing of the batch counts, so the client can send it again.
         CommandRefusal::BelowEnd { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        CommandRefusal::BeyondEnd { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
         CommandRefusal::Sequence(SequenceError::OldEpoch { .. }) => ErrorCode::INVALID_PRODUCER_EPOCH,
         CommandRefusal::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         CommandRefusal::Sequence(SequenceError::Duplicate { .. }) => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,

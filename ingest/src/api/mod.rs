@@ -7,6 +7,7 @@
 mod configs;
 mod create_partitions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod epochs;
@@ -27,11 +28,11 @@ use std::sync::Arc;
 
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
 use chronik_wire::{
-    AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -94,6 +95,7 @@ pub fn table(broker: BrokerContext) -> ApiTable<BrokerContext> {
         ApiRow::of::<OffsetDeleteRequest>(groups::offset_delete::handle),
         ApiRow::of::<CreateTopicsRequest>(create_topics::handle),
         ApiRow::of::<DeleteTopicsRequest>(delete_topics::handle),
+        ApiRow::of::<DeleteRecordsRequest>(delete_records::handle),
         ApiRow::of::<InitProducerIdRequest>(init_producer_id::handle),
         ApiRow::of::<OffsetForLeaderEpochRequest>(offset_for_leader_epoch::handle),
         ApiRow::of::<DescribeConfigsRequest>(configs::describe_configs::handle),

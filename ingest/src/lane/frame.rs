@@ -9,7 +9,8 @@ use super::stage::BatchStamp;
 use super::tail::BatchBytes;
 use super::{AppendedBatch, LaneError, ProducedBatch, Reply};
 use crate::log::Frame;
-use crate::state::command::{Append, Command};
+use crate::state::apply::LogStarts;
+use crate::state::command::{Append, Command, DeleteRecords, Urgency};
 use crate::state::producer::ProducerStamp;
 
 /// Bytes of commands and batches that go into one frame; what is larger has one of its own.
@@ -50,6 +51,8 @@ pub struct Duplicate {
 pub enum InFlightCommand {
     /// A producer waits.
     Append(InFlightAppend),
+    /// Who asked wants to know where the logs start.
+    DeleteRecords(DeleteRecords, Reply<Result<LogStarts, LaneError>>),
     /// It is done or refused.
     Propose(Command, Reply<Result<(), LaneError>>),
 }
@@ -64,17 +67,21 @@ pub struct InFlightAppend {
 }
 
 impl InFlight {
-    /// Its commands that are not appends.
-    pub fn proposals(&self) -> impl Iterator<Item = &Command> {
-        proposals(&self.commands)
+    /// Whether readers of the catalog may see something of it.
+    pub fn changes_catalog(&self) -> bool {
+        self.commands.iter().any(|command| command.urgency().changes_catalog())
     }
 }
 
-fn proposals(commands: &[InFlightCommand]) -> impl Iterator<Item = &Command> {
-    commands.iter().filter_map(|command| match command {
-        InFlightCommand::Append(_) => None,
-        InFlightCommand::Propose(command, _) => Some(command),
-    })
+impl InFlightCommand {
+    /// How soon the command asks for a segment.
+    fn urgency(&self) -> Urgency {
+        match self {
+            Self::Append(_) => Urgency::Records,
+            Self::DeleteRecords(..) => Urgency::Topics,
+            Self::Propose(command, _) => command.urgency(),
+        }
+    }
 }
 
 impl OpenFrame {
@@ -88,7 +95,18 @@ impl OpenFrame {
         self.is_empty() || self.encoded.len() + self.batch_bytes + bytes <= FRAME_BYTES
     }
 
-    /// Adds a command that is not an append.
+    /// Adds a deletion of records.
+    pub fn delete_records(
+        &mut self,
+        delete: DeleteRecords,
+        encoded: &[u8],
+        reply: Reply<Result<LogStarts, LaneError>>,
+    ) {
+        self.encoded.extend_from_slice(encoded);
+        self.commands.push(InFlightCommand::DeleteRecords(delete, reply));
+    }
+
+    /// Adds a command that answers with nothing.
     pub fn propose(&mut self, command: Command, encoded: &[u8], reply: Reply<Result<(), LaneError>>) {
         self.encoded.extend_from_slice(encoded);
         self.commands.push(InFlightCommand::Propose(command, reply));
@@ -123,7 +141,7 @@ impl OpenFrame {
         let command_bytes = self.encoded.len() as u64;
         let batches = self.commands.iter().filter_map(|command| match command {
             InFlightCommand::Append(append) => Some(&append.bytes),
-            InFlightCommand::Propose(..) => None,
+            InFlightCommand::DeleteRecords(..) | InFlightCommand::Propose(..) => None,
         });
         let parts = |batch: &BatchBytes| [batch.head.clone(), batch.body.clone()];
         let frame = Frame {
@@ -135,9 +153,10 @@ impl OpenFrame {
             commands: Bytes::from(self.encoded),
             batches: batches.flat_map(parts).collect(),
         };
+        let urgencies = self.commands.iter().map(InFlightCommand::urgency);
         let in_flight = InFlight {
             index,
-            weight: FrameWeight::of(proposals(&self.commands), command_bytes, self.batch_bytes as u64),
+            weight: FrameWeight::of(urgencies, command_bytes, self.batch_bytes as u64),
             commands: self.commands,
             duplicates: self.duplicates,
             command_bytes,

@@ -28,7 +28,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::lane::presence::OwnerPresence;
 use crate::log::SharedLogReader;
 use crate::state::LaneState;
-use crate::state::command::Command;
+use crate::state::apply::LogStarts;
+use crate::state::command::{Command, DeleteRecords};
 use crate::state::refusal::CommandRefusal;
 
 use self::tail::TopicTable;
@@ -123,6 +124,7 @@ type Reply<T> = oneshot::Sender<T>;
 
 enum LaneRequest {
     Append(ProducedBatch, Reply<Result<AppendedBatch, LaneError>>),
+    DeleteRecords(DeleteRecords, Reply<Result<LogStarts, LaneError>>),
     Propose(Box<Command>, Reply<Result<(), LaneError>>),
     Snapshot(Reply<LaneState>),
     Cut { with_checkpoint: bool, reply: Reply<LogIndex> },
@@ -157,32 +159,38 @@ impl Lane {
         &self,
         batch: ProducedBatch,
     ) -> impl Future<Output = Result<AppendedBatch, LaneError>> + Send + use<> {
-        let (reply, answer) = oneshot::channel();
-        let presence = self.presence.clone();
-        let holds = presence.holds();
-        let sent = holds && self.requests.send(LaneRequest::Append(batch, reply)).is_ok();
-        async move {
-            if !holds {
-                return Err(LaneError::Unconfirmed);
-            }
-            if !sent {
-                return Err(LaneGone.into());
-            }
-            let appended = answer.await.unwrap_or(Err(LaneError::Gone(LaneGone)))?;
-            match presence.confirmed().await {
-                true => Ok(appended),
-                false => Err(LaneError::Unconfirmed),
-            }
-        }
+        self.order(true, |reply| LaneRequest::Append(batch, reply))
+    }
+
+    /// Deletes the oldest records of partitions; says where their logs start now.
+    pub fn delete_records(
+        &self,
+        delete: DeleteRecords,
+    ) -> impl Future<Output = Result<LogStarts, LaneError>> + Send + use<> {
+        self.order(true, |reply| LaneRequest::DeleteRecords(delete, reply))
     }
 
     /// Has a command ordered and applied. Commands of one caller keep their order. Bookkeeping acknowledges nothing to anyone.
     pub fn propose(&self, command: Command) -> impl Future<Output = Result<(), LaneError>> + Send + use<> {
         let acknowledges = !command.is_bookkeeping();
+        self.order(acknowledges, |reply| LaneRequest::Propose(Box::new(command), reply))
+    }
+
+    /// Puts a request in line; its outcome is told only while the owner is known to be there, if it acknowledges
+    /// something to anyone.
+    fn order<T, R>(
+        &self,
+        acknowledges: bool,
+        request: R,
+    ) -> impl Future<Output = Result<T, LaneError>> + Send + use<T, R>
+    where
+        T: Send,
+        R: FnOnce(Reply<Result<T, LaneError>>) -> LaneRequest,
+    {
         let (reply, answer) = oneshot::channel();
         let presence = self.presence.clone();
         let holds = !acknowledges || presence.holds();
-        let sent = holds && self.requests.send(LaneRequest::Propose(Box::new(command), reply)).is_ok();
+        let sent = holds && self.requests.send(request(reply)).is_ok();
         async move {
             if !holds {
                 return Err(LaneError::Unconfirmed);
@@ -190,11 +198,11 @@ impl Lane {
             if !sent {
                 return Err(LaneGone.into());
             }
-            answer.await.unwrap_or(Err(LaneError::Gone(LaneGone)))?;
+            let outcome = answer.await.unwrap_or(Err(LaneError::Gone(LaneGone)))?;
             if acknowledges && !presence.confirmed().await {
                 return Err(LaneError::Unconfirmed);
             }
-            Ok(())
+            Ok(outcome)
         }
     }
 

@@ -26,7 +26,7 @@ use crate::log::{FramePlace, FramePurpose, Log, LogEvent, NoSpace};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
 use crate::state::apply::BatchPlace;
-use crate::state::command::{Append, Command};
+use crate::state::command::{Append, Command, DeleteRecords, FirstKept};
 use crate::state::producer::ProducerStamp;
 use crate::state::refusal::CommandRefusal;
 
@@ -216,6 +216,7 @@ impl<L: Log> LaneOwner<L> {
                 self.metrics.refused_for_room.inc();
                 let _ = reply.send(Err(why.into()));
             }
+            LaneRequest::DeleteRecords(_, reply) => drop(reply.send(Err(why.into()))),
             LaneRequest::Propose(_, reply) => {
                 tracing::warn!("a command was refused: {why}");
                 let _ = reply.send(Err(why.into()));
@@ -233,6 +234,16 @@ impl<L: Log> LaneOwner<L> {
                     self.write(std::mem::take(frame));
                 }
                 self.stage(batch, reply, since, frame);
+            }
+            LaneRequest::DeleteRecords(delete, reply) => {
+                let encoded = Command::DeleteRecords(delete.clone()).encoded();
+                if !frame.has_room_for(encoded.len()) {
+                    self.write(std::mem::take(frame));
+                }
+                match self.reserve(encoded.len(), FramePurpose::Append) {
+                    Ok(()) => frame.delete_records(delete, &encoded, reply),
+                    Err(refused) => self.put_off(LaneRequest::DeleteRecords(delete, reply), since, &refused),
+                }
             }
             LaneRequest::Propose(command, reply) => {
                 let encoded = command.encoded();
@@ -371,7 +382,7 @@ impl<L: Log> LaneOwner<L> {
             }
             self.unshipped.add(&frame.weight, now);
             self.checkpoint_command_bytes += frame.command_bytes;
-            catalog_changed |= frame.proposals().any(Command::changes_catalog);
+            catalog_changed |= frame.changes_catalog();
             let span = self.memory.stretches.next_frame(&place);
             self.apply(frame, span, &mut grown);
         }
@@ -387,6 +398,11 @@ impl<L: Log> LaneOwner<L> {
         for command in frame.commands {
             match command {
                 InFlightCommand::Append(append) => self.apply_append(append, span, grown),
+                InFlightCommand::DeleteRecords(delete, reply) => {
+                    let log_starts = self.state.delete_records(&delete);
+                    self.publish_log_starts(&delete);
+                    let _ = reply.send(log_starts.map_err(LaneError::Refused));
+                }
                 InFlightCommand::Propose(command, reply) => {
                     command.commits_for().into_iter().for_each(|group| self.stage.settle_group(group));
                     let applied = self.state.apply(&command);
@@ -415,6 +431,7 @@ impl<L: Log> LaneOwner<L> {
             Command::CreateTopic(create) => self.publish_topic(create.id),
             Command::AlterTopicConfig(alter) => self.publish_topic(alter.topic),
             Command::AddPartitions(add) => self.publish_topic(add.topic),
+            Command::DeleteRecords(delete) => self.publish_log_starts(delete),
             Command::DeleteTopic(delete) => {
                 let mut table = TopicTable::clone(&self.topics.load());
                 if let Some(gone) = table.remove(delete.id) {
@@ -431,6 +448,18 @@ impl<L: Log> LaneOwner<L> {
             let mut table = TopicTable::clone(&self.topics.load());
             table.put(topic);
             self.topics.store(Arc::new(table));
+        }
+    }
+
+    /// Lets readers see where the logs of these partitions start.
+    fn publish_log_starts(&self, delete: &DeleteRecords) {
+        let topics = self.topics.load();
+        let known = topics.get(delete.topic).zip(self.state.topics.get(&delete.topic));
+        for (view, topic) in known.into_iter() {
+            for FirstKept { partition, .. } in &delete.partitions {
+                let known = view.partition(*partition).zip(topic.partition(*partition));
+                known.into_iter().for_each(|(tail, partition)| tail.begin_at(partition));
+            }
         }
     }
 

@@ -57,7 +57,8 @@ impl LaneReplay {
             self.state.apply_frame(frame.index, &commands);
         }
         let batch_bytes: usize = frame.batches.iter().map(Bytes::len).sum();
-        let weight = FrameWeight::of(&commands, frame.commands.len() as u64, batch_bytes as u64);
+        let weight =
+            FrameWeight::of(commands.iter().map(Command::urgency), frame.commands.len() as u64, batch_bytes as u64);
         let span = self.stretches.next_frame(&place);
         for command in &commands {
             if let Command::Append(append) = command {

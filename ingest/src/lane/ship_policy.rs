@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chronik_format::ids::LogIndex;
 
-use crate::state::command::{Command, Urgency};
+use crate::state::command::Urgency;
 
 /// Topics that are created and deleted wait longer than records do.
 const TOPICS_AGE: Duration = Duration::from_secs(60);
@@ -56,11 +56,9 @@ pub struct FrameWeight {
 }
 
 impl FrameWeight {
-    /// Of a frame with these commands, or those of them that are no appends; commands and batches take so many bytes.
-    pub fn of<'a>(commands: impl IntoIterator<Item = &'a Command>, command_bytes: u64, batch_bytes: u64) -> Self {
-        let others = commands.into_iter().map(Command::urgency).max().unwrap_or_default();
-        let urgency = if batch_bytes > 0 { Urgency::Records } else { others };
-        Self { bytes: command_bytes + batch_bytes, urgency }
+    /// Of a frame whose commands are of these urgencies; commands and batches take so many bytes.
+    pub fn of(urgencies: impl Iterator<Item = Urgency>, command_bytes: u64, batch_bytes: u64) -> Self {
+        Self { bytes: command_bytes + batch_bytes, urgency: urgencies.max().unwrap_or_default() }
     }
 
     /// Merges with the frame that follows if both together have no more than `bytes`.

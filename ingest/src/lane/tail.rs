@@ -295,6 +295,15 @@ impl PartitionTail {
         window.settle();
     }
 
+    /// The log starts at a later offset: tells all who wait for what lies below it.
+    pub(super) fn begin_at(&self, partition: &PartitionState) {
+        let mut window = self.write_window();
+        window.bounds.log_start = partition.log_start;
+        window.epochs = partition.epochs.clone();
+        drop(window);
+        self.wake();
+    }
+
     /// Recalls what the log is known to hold, before anything is pushed.
     pub(super) fn recall(&self, forgotten: PartitionStretches) {
         let mut window = self.write_window();

@@ -29,6 +29,8 @@ pub enum Command {
     AlterTopicConfig(AlterTopicConfig),
     /// Adds partitions to a topic.
     AddPartitions(AddPartitions),
+    /// Deletes the oldest records of partitions.
+    DeleteRecords(DeleteRecords),
     /// Makes a verified object the home of a range of the log.
     RegisterSegment(RegisterSegment),
     /// Registers the result of a job.
@@ -118,6 +120,24 @@ pub struct AddPartitions {
     pub topic: TopicId,
     /// Number of partitions there are to be; refused unless there are fewer.
     pub count: i32,
+}
+
+/// See [`Command::DeleteRecords`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteRecords {
+    pub topic: TopicId,
+    /// Each is done or refused by itself.
+    pub partitions: Vec<FirstKept>,
+    /// When the command was proposed, ms since the epoch.
+    pub at: Timestamp,
+}
+
+/// Where a partition's log is to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstKept {
+    pub partition: PartitionId,
+    /// Records below it are deleted; `None`: all that there are when the command is applied.
+    pub offset: Option<Offset>,
 }
 
 /// A segment in the bucket that was verified.
@@ -374,6 +394,14 @@ commands! {
     14 version 0: ForgetProducers,
     15 version 0: AlterTopicConfig,
     16 version 0: AddPartitions,
+    17 version 0: DeleteRecords,
+}
+
+impl Urgency {
+    /// Whether readers of the catalog may see something of such a command.
+    pub fn changes_catalog(self) -> bool {
+        matches!(self, Self::Topics | Self::Bookkeeping)
+    }
 }
 
 impl Command {
@@ -384,7 +412,8 @@ impl Command {
             Command::CreateTopic(_)
             | Command::DeleteTopic(_)
             | Command::AlterTopicConfig(_)
-            | Command::AddPartitions(_) => Urgency::Topics,
+            | Command::AddPartitions(_)
+            | Command::DeleteRecords(_) => Urgency::Topics,
             Command::SaveGroup(_)
             | Command::CommitOffsets(_)
             | Command::ForgetOffsets(_)
@@ -402,11 +431,6 @@ impl Command {
     /// Whether the command only books shipping, indexing, deletion and expiry.
     pub fn is_bookkeeping(&self) -> bool {
         self.urgency() == Urgency::Bookkeeping
-    }
-
-    /// Whether readers of the catalog may see something of it.
-    pub fn changes_catalog(&self) -> bool {
-        matches!(self.urgency(), Urgency::Topics | Urgency::Bookkeeping)
     }
 
     /// The group whose committed offsets the command changes.

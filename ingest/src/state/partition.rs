@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::SegmentRun;
 use super::producer::Producers;
+use super::refusal::CommandRefusal;
 use super::segments::{RegisteredSegments, SegmentId};
 
 /// One partition of a topic.
@@ -19,14 +20,15 @@ pub struct PartitionState {
     pub log_start: Offset,
     /// One past the last applied record: also the high watermark.
     pub next_offset: Offset,
-    /// One past the last record in a registered segment. Never moves back, never above `next_offset`.
+    /// One past the last record in a registered segment. Never moves back, never above `next_offset`; below `log_start`
+    /// if records were deleted before they were shipped.
     pub shipped_to: Offset,
-    /// (leader epoch, its first offset), ascending.
+    /// (leader epoch, its first offset), ascending; the first one is that of `log_start`.
     #[serde(deserialize_with = "super::decode::vector")]
     pub epochs: Vector<(i32, Offset)>,
     /// Those whose batches are numbered, as far as they are remembered.
     pub producers: Producers,
-    /// What the segments hold of it, ascending; ends at `shipped_to`.
+    /// What the segments hold of it from `log_start` on, ascending; ends at `shipped_to`.
     #[serde(deserialize_with = "super::decode::vector")]
     pub runs: Vector<PartitionRun>,
 }
@@ -82,9 +84,12 @@ impl PartitionState {
             && run.offsets.last < self.next_offset
     }
 
-    /// Adds a run of a newly registered segment.
-    pub fn add_run(&mut self, segment: SegmentId, run: &SegmentRun) {
+    /// Adds a run of a newly registered segment, unless all of its records were deleted before: then `false`.
+    pub fn add_run(&mut self, segment: SegmentId, run: &SegmentRun) -> bool {
         self.shipped_to = run.offsets.end();
+        if self.is_deleted(run.offsets.last) {
+            return false;
+        }
         self.runs.push_back(PartitionRun {
             offsets: run.offsets,
             segment,
@@ -92,13 +97,42 @@ impl PartitionState {
             times: run.times,
             indexed: IndexStatus::Pending,
         });
+        true
     }
 
-    /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none.
+    /// Whether a record of this offset lies below the log's start.
+    pub fn is_deleted(&self, offset: Offset) -> bool {
+        offset < self.log_start
+    }
+
+    /// Has the log start at an offset, or at its end, unless it starts behind that already. Returns the runs that lie
+    /// wholly below the start now.
+    pub fn delete_before(&mut self, offset: Option<Offset>) -> Result<Vector<PartitionRun>, CommandRefusal> {
+        let offset = offset.unwrap_or(self.next_offset);
+        if !(0..=self.next_offset).contains(&offset) {
+            return Err(CommandRefusal::BeyondEnd { offset, next_offset: self.next_offset });
+        }
+        if offset <= self.log_start {
+            return Ok(Vector::new());
+        }
+        self.log_start = offset;
+        while self.epochs.get(1).is_some_and(|(_, start)| *start <= offset) {
+            self.epochs.pop_front();
+        }
+        if let Some((_, start)) = self.epochs.front_mut() {
+            *start = offset;
+        }
+        let ends_at_start = self.runs.binary_search_by_key(&offset, |run| run.offsets.end());
+        let kept = self.runs.split_off(ends_at_start.map_or_else(|at| at, |at| at + 1));
+        Ok(std::mem::replace(&mut self.runs, kept))
+    }
+
+    /// One past the last record in the registered segments up to the one that ends at a log index; the log's start if
+    /// there is none behind it.
     pub fn shipped_by(&self, segments: &RegisteredSegments, up_to: LogIndex) -> Offset {
         let is_covered = |run: &&PartitionRun| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
         let newest = self.runs.iter().rev().find(is_covered);
-        newest.map_or(0, |run| run.offsets.end())
+        newest.map_or(0, |run| run.offsets.end()).max(self.log_start)
     }
 
     /// The run that starts at `first`.

@@ -34,6 +34,14 @@ pub enum CommandRefusal {
         /// The partition's end.
         next_offset: Offset,
     },
+    /// There are no records between such an offset and the partition's end to be kept.
+    #[error("offset {offset} is not between 0 and the partition's end {next_offset}")]
+    BeyondEnd {
+        /// The first offset that was to be kept.
+        offset: Offset,
+        /// The partition's end.
+        next_offset: Offset,
+    },
     /// The batch is not the next one of its producer.
     #[error(transparent)]
     Sequence(#[from] SequenceError),

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use uuid::Uuid;
 
 use super::command::{
     AddPartitions, AlterTopicConfig, Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic,
-    DeleteGroup, DeleteTopic, ForgetOffsets, ForgetProducers, ForgetResults, ForgetTombstones, ForgottenOffset, GiveUp,
-    NewProducerId, PartitionOffset, RegisterResult, RegisterSegment, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
+    DeleteGroup, DeleteRecords, DeleteTopic, FirstKept, ForgetOffsets, ForgetProducers, ForgetResults,
+    ForgetTombstones, ForgottenOffset, GiveUp, NewProducerId, PartitionOffset, RegisterResult, RegisterSegment,
+    SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
 use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
@@ -44,6 +46,11 @@ fn alter(number: u128, name: &str, value: Option<&str>) -> Command {
 
 fn add_partitions(number: u128, count: i32) -> Command {
     Command::AddPartitions(AddPartitions { topic: topic(number), count })
+}
+
+fn delete_records(number: u128, kept: &[(i32, Option<i64>)]) -> DeleteRecords {
+    let first_kept = |&(partition, offset): &(i32, Option<i64>)| FirstKept { partition, offset };
+    DeleteRecords { topic: topic(number), partitions: kept.iter().map(first_kept).collect(), at: 12 * HOUR_MS }
 }
 
 fn append(number: u128, partition: i32, base_offset: i64, records: i64) -> Command {
@@ -349,6 +356,109 @@ fn partitions_are_added_and_never_taken_away() {
 }
 
 #[test]
+fn a_log_starts_later_and_never_earlier_nor_beyond_its_end() {
+    let mut state = shipped();
+    apply(&mut state, &[add_partitions(1, 3), append(1, 1, 0, 4)]).unwrap();
+    let beyond = |offset, next_offset| Err(CommandRefusal::BeyondEnd { offset, next_offset });
+    for (kept, log_starts) in [
+        (&[(0, Some(0)), (1, Some(3)), (2, None)][..], vec![Ok(0), Ok(3), Ok(0)]),
+        (&[(0, Some(11)), (1, Some(-2)), (2, Some(1))], vec![beyond(11, 10), beyond(-2, 4), beyond(1, 0)]),
+        (
+            &[(3, Some(0)), (-1, None), (1, Some(2))],
+            vec![Err(CommandRefusal::UnknownPartition), Err(CommandRefusal::UnknownPartition), Ok(3)],
+        ),
+        (&[(0, Some(5)), (0, Some(4)), (0, None)], vec![Ok(5), Ok(5), Ok(10)]),
+    ] {
+        state.begin_frame(state.applied + 1);
+        assert_eq!(state.delete_records(&delete_records(1, kept)), Ok(log_starts), "{kept:?}");
+    }
+    let unknown = Command::DeleteRecords(delete_records(2, &[(0, None)]));
+    assert_eq!(apply(&mut state, &[unknown]), Err(CommandRefusal::UnknownTopic));
+    apply(&mut state, &[append(1, 0, 10, 2), Command::DeleteRecords(delete_records(1, &[(0, None)]))]).unwrap();
+    let trimmed = &state.topics[&topic(1)];
+    assert_eq!((trimmed.partitions[0].log_start, trimmed.changed), (12, state.applied), "the end as of the command");
+    check_invariants(&state);
+}
+
+#[test]
+fn leader_epochs_begin_no_earlier_than_the_log() {
+    let mut state = shipped();
+    state.begin_incarnation(Incarnation(2));
+    apply(&mut state, &[append(1, 0, 10, 5)]).unwrap();
+    state.begin_incarnation(Incarnation(4));
+    for (offset, epochs) in [
+        (Some(3), imbl::vector![(1, 3), (2, 10), (4, 15)]),
+        (Some(10), imbl::vector![(2, 10), (4, 15)]),
+        (Some(12), imbl::vector![(2, 12), (4, 15)]),
+        (None, imbl::vector![(4, 15)]),
+    ] {
+        apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, offset)]))]).unwrap();
+        assert_eq!(state.topics[&topic(1)].partitions[0].epochs, epochs, "{offset:?}");
+    }
+}
+
+/// One partition with records 0 to 9 and 10 to 19 in a segment each.
+fn shipped_twice() -> LaneState {
+    let mut state = shipped();
+    apply(&mut state, &[append(1, 0, 10, 10)]).unwrap();
+    apply(&mut state, &[Command::RegisterSegment(segment(3, 4, &[(1, 0, 10, 19)]))]).unwrap();
+    state
+}
+
+/// One archive over records 0 to 9 and 10 to 19.
+fn result_of_both() -> RegisterResult {
+    let mut both = result("r", "archive", "segment-1-2", 0, 9);
+    both.archives[0].runs.extend(result("r", "", "segment-3-4", 10, 19).archives.remove(0).runs);
+    both
+}
+
+#[test]
+fn runs_below_the_logs_start_leave_and_their_archive_with_the_last_of_them() {
+    let mut state = shipped_twice();
+    apply(&mut state, &[Command::RegisterResult(result_of_both())]).unwrap();
+    for (offset, runs, archived) in [(9, 2, true), (10, 1, true), (19, 1, true), (20, 0, false)] {
+        apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(offset))]))]).unwrap();
+        let trimmed = &state.topics[&topic(1)];
+        assert_eq!((trimmed.partitions[0].runs.len(), trimmed.archives.contains_key("archive")), (runs, archived));
+        assert_eq!(state.tombstones.contains_key("archive"), !archived, "{offset}");
+        check_invariants(&state);
+    }
+    let tombstone = state.tombstones["archive"];
+    assert_eq!((tombstone.index, tombstone.at), (state.applied, 12 * HOUR_MS));
+}
+
+#[test]
+fn what_is_deleted_does_not_wait_to_be_indexed_and_an_archive_counts_for_what_is_left() {
+    let mut state = shipped_twice();
+    assert_eq!(state.pending.iter().count(), 2);
+    apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(15))]))]).unwrap();
+    assert_eq!(state.pending.iter().collect::<Vec<_>>(), [&(topic(1), 0, 10)]);
+    apply(&mut state, &[Command::RegisterResult(result("r", "late", "segment-1-2", 0, 9))]).unwrap();
+    assert!(state.tombstones.contains_key("late"), "none of its records is left");
+    apply(&mut state, &[Command::RegisterResult(result_of_both())]).unwrap();
+    assert_eq!((state.pending.iter().next(), state.topics[&topic(1)].partitions[0].archived_to()), (None, 20));
+    check_invariants(&state);
+}
+
+#[test]
+fn records_that_are_deleted_before_they_are_shipped_are_in_no_run() {
+    let mut state = shipped();
+    apply(&mut state, &[append(1, 0, 10, 5), append(1, 0, 15, 5)]).unwrap();
+    apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(15))]))]).unwrap();
+    apply(&mut state, &[Command::RegisterSegment(segment(3, 3, &[(1, 0, 10, 14)]))]).unwrap();
+    let partition = &state.topics[&topic(1)].partitions[0];
+    assert_eq!((partition.shipped_to, partition.runs.len()), (15, 0));
+    assert_eq!(partition.shipped_by(&state.segments, 3), 15);
+    let mut another = state.clone();
+    apply(&mut state, &[Command::RegisterSegment(segment(4, 5, &[(1, 0, 15, 19)]))]).unwrap();
+    assert_eq!(state.topics[&topic(1)].partitions[0].runs.len(), 1);
+    apply(&mut another, &[Command::DeleteRecords(delete_records(1, &[(0, None)]))]).unwrap();
+    apply(&mut another, &[Command::RegisterSegment(segment(4, 5, &[(1, 0, 15, 19)]))]).unwrap();
+    assert_eq!((another.topics[&topic(1)].partitions[0].shipped_to, another.pending.iter().next()), (20, None));
+    check_invariants(&another);
+}
+
+#[test]
 fn only_a_topic_that_is_searched_waits_to_be_indexed() {
     let mut state = shipped();
     for (value, waiting) in [("false", 0), ("true", 1)] {
@@ -393,6 +503,7 @@ fn every_command() -> Vec<Command> {
         forget_producer(1, 9),
         alter(1, "search.positions", None),
         add_partitions(1, 5),
+        Command::DeleteRecords(delete_records(1, &[(0, Some(7)), (2, None)])),
     ]
 }
 
@@ -550,6 +661,9 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => (1..4u128, prop::sample::select(vec!["search.enabled", "search.positions"]), any::<bool>())
             .prop_map(|(t, name, value)| alter(t, name, Some(&value.to_string()))),
         2 => (1..4u128, 0..4i32).prop_map(|(t, count)| add_partitions(t, count)),
+        2 => (1..4u128, 0..3i32, prop::option::of(0..14i64)).prop_map(|(t, p, offset)| {
+            Command::DeleteRecords(delete_records(t, &[(p, offset)]))
+        }),
     ]
 }
 
@@ -599,8 +713,16 @@ fn check_invariants(state: &LaneState) {
     assert_eq!(state.pending, PendingRuns::of(state.topics.values().map(Arc::as_ref)));
     for topic in state.topics.values() {
         assert_eq!(state.names.get(&topic.name), Some(&topic.id));
+        let archived = topic.partitions.iter().flat_map(|partition| &partition.runs).filter_map(|run| {
+            let IndexStatus::Archive(key) = &run.indexed else { return None };
+            Some(key)
+        });
+        let archived: BTreeSet<_> = archived.collect();
+        assert!(topic.archives.keys().eq(archived), "an archive is there for as long as one of its runs is");
         for partition in &topic.partitions {
-            assert!(partition.log_start <= partition.shipped_to && partition.shipped_to <= partition.next_offset);
+            assert!(partition.log_start <= partition.next_offset && partition.shipped_to <= partition.next_offset);
+            assert!(partition.runs.front().is_none_or(|run| !partition.is_deleted(run.offsets.last)));
+            assert!(partition.epochs.front().is_some_and(|(_, start)| *start == partition.log_start));
             assert!(partition.runs.iter().is_sorted_by(|before, next| before.offsets.last < next.offsets.first));
         }
     }

@@ -10,7 +10,7 @@ use super::messages;
 use crate::api::epochs::{self, EpochAgreement};
 use crate::api::error::ApiError;
 use crate::api::live_partition::LivePartition;
-use crate::lane::tail::{BatchBytes, PartitionTail};
+use crate::lane::tail::{BatchBytes, OffsetBounds, PartitionTail};
 use crate::reading::RecordReader;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
@@ -65,7 +65,7 @@ impl PartitionRead {
         self.tail.clone()
     }
 
-    /// Counts what has come since the last look, and notices if the topic is gone.
+    /// Counts what has come since the last look, and notices if the topic is gone or the offset's record was deleted.
     pub fn look(&mut self) {
         self.notice_deletion();
         let (Ok(place), Ahead::Tail { bytes, end }) = (&self.place, self.ahead) else {
@@ -146,13 +146,17 @@ impl PartitionRead {
     }
 
     /// A topic that is gone, though another may have its name, has nothing more to answer: the client must refresh its
-    /// metadata.
+    /// metadata. Where records were deleted, it must choose another offset.
     fn notice_deletion(&mut self) {
-        if self.tail.as_ref().is_some_and(|tail| tail.is_gone()) {
+        let Some(tail) = &self.tail else { return };
+        let bounds = tail.bounds();
+        if tail.is_gone() {
             self.place = Err(match self.by_id {
                 true => ApiError::UnknownTopicId,
                 false => ApiError::UnknownTopic,
             });
+        } else if self.diverging.is_none() && self.from < bounds.log_start {
+            self.place = Err(out_of_range(self.from, bounds));
         }
     }
 
@@ -191,13 +195,16 @@ fn check(place: &LivePartition, asked: &FetchPartition) -> Result<Option<EpochEn
     place.check_leader_epoch(asked.current_leader_epoch)?;
     let bounds = place.tail.bounds();
     let offset = asked.fetch_offset;
-    let out_of_range = ApiError::OffsetOutOfRange { offset, log_start: bounds.log_start, end: bounds.end };
     if asked.last_fetched_epoch >= 0 {
         match epochs::compare(&place.tail.epochs(), bounds.end, asked.last_fetched_epoch, offset) {
             EpochAgreement::Agreed => {}
             EpochAgreement::Diverged(epoch, end_offset) => return Ok(Some(EpochEndOffset { epoch, end_offset })),
-            EpochAgreement::Unknown => return Err(out_of_range),
+            EpochAgreement::Unknown => return Err(out_of_range(offset, bounds)),
         }
     }
-    if (bounds.log_start..=bounds.end).contains(&offset) { Ok(None) } else { Err(out_of_range) }
+    if (bounds.log_start..=bounds.end).contains(&offset) { Ok(None) } else { Err(out_of_range(offset, bounds)) }
+}
+
+fn out_of_range(offset: Offset, OffsetBounds { log_start, end, .. }: OffsetBounds) -> ApiError {
+    ApiError::OffsetOutOfRange { offset, log_start, end }
 }

@@ -1,10 +1,11 @@
 use chronik_format::batch::{MessageMagic, messages_of_batches};
 use chronik_wire::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig, CreatePartitionsRequest, CreatePartitionsTopic,
-    DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterableConfig, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest,
-    OffsetForLeaderPartition, OffsetForLeaderTopic,
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DeleteTopicState, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResource, IncrementalAlterableConfig, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
+    OffsetForLeaderTopic,
 };
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -55,6 +56,10 @@ fn seeds() -> Vec<Seed> {
         topic_names: vec!["u".into()],
         ..Default::default()
     };
+    let partitions =
+        [(0, 1), (1, -1)].map(|(partition_index, offset)| DeleteRecordsPartition { partition_index, offset });
+    let deleted = DeleteRecordsTopic { name: name(), partitions: partitions.to_vec() };
+    let deletions = DeleteRecordsRequest { topics: vec![deleted], timeout_ms: 1000 };
     let epochs = OffsetForLeaderEpochRequest {
         topics: vec![OffsetForLeaderTopic { topic: name(), partitions: vec![OffsetForLeaderPartition::default()] }],
         ..Default::default()
@@ -90,6 +95,7 @@ fn seeds() -> Vec<Seed> {
         .chain(all_versions(metadata))
         .chain(all_versions(creates))
         .chain(all_versions(deletes))
+        .chain(all_versions(deletions))
         .chain(all_versions(epochs))
         .chain(all_versions(DescribeClusterRequest::default()))
         .chain(all_versions(configs))

@@ -4,6 +4,7 @@
 mod any_input;
 mod cluster;
 mod configs;
+mod deletion;
 mod fetch;
 mod groups;
 mod message_sets;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chronik_format::batch::{BatchBuilder, Codec};
+use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
 use chronik_format::catalog::CatalogReader;
 use chronik_format::ids::LaneId;
 use chronik_format::origin::Origin;

@@ -2,6 +2,9 @@
 
 mod groups;
 mod producers;
+mod records;
+
+pub use self::records::LogStarts;
 
 use std::sync::Arc;
 
@@ -49,6 +52,7 @@ impl LaneState {
             Command::DeleteTopic(delete) => self.delete_topic(delete),
             Command::AlterTopicConfig(alter) => self.alter_topic_config(alter),
             Command::AddPartitions(add) => self.add_partitions(add),
+            Command::DeleteRecords(delete) => self.delete_records(delete).map(drop),
             Command::RegisterSegment(segment) => self.register_segment(segment),
             Command::RegisterResult(result) => self.register_result(result),
             Command::GiveUp(given_up) => self.give_up(given_up),
@@ -172,8 +176,10 @@ impl LaneState {
                 continue;
             };
             topic.changed = self.applied;
-            topic.partition_mut(run.partition).ok_or(CommandRefusal::UnknownPartition)?.add_run(id, run);
-            self.pending.add(topic, run.partition, run.offsets.first);
+            let partition = topic.partition_mut(run.partition).ok_or(CommandRefusal::UnknownPartition)?;
+            if partition.add_run(id, run) {
+                self.pending.add(topic, run.partition, run.offsets.first);
+            }
         }
         Ok(())
     }
@@ -189,7 +195,8 @@ impl LaneState {
     }
 
     /// The first valid archive of a run wins; one that is registered already stays, and a tombstoned one stays
-    /// dead. `false`: this one is not needed.
+    /// dead. Runs whose records were deleted meanwhile don't count, as long as there are others. `false`: this one is not
+    /// needed.
     fn register_archive(&mut self, result: &RegisterResult, archive: &ArchiveFacts) -> bool {
         let applied = self.applied;
         let Some(topic) = self.topics.get_mut(&result.topic).map(Arc::make_mut) else {
@@ -211,7 +218,10 @@ impl LaneState {
                     && self.segments.get(known.segment).is_some_and(|segment| *segment.key == *run.segment)
             })
         };
-        if !fresh || topic.index_epoch != result.index_epoch || !archive.runs.iter().all(wanted) {
+        let is_deleted =
+            |run: &CoveredRun| topic.partition(run.partition).is_some_and(|partition| partition.is_deleted(run.last));
+        let mut kept = archive.runs.iter().filter(|run| !is_deleted(run)).peekable();
+        if !fresh || topic.index_epoch != result.index_epoch || kept.peek().is_none() || !kept.all(wanted) {
             return false;
         }
         for run in &archive.runs {

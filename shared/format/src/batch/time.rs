@@ -70,10 +70,21 @@ pub fn time_span(batch: &[u8], unpacker: &mut BatchUnpacker) -> Option<TimeSpan>
     Some(span)
 }
 
-/// The latest timestamp in a whole batch; of one that can't be read what its producer claims.
-pub fn latest_timestamp(batch: &[u8]) -> Option<Timestamp> {
-    let span = time_span(batch, &mut BatchUnpacker::default()).map(|span| span.latest);
-    span.or_else(|| Some(BatchHeader::parse(batch).ok()?.claimed_latest()))
+/// The latest timestamp of the records at or after `from` in a whole batch that has some; of a batch that can't be read
+/// what its producer claims.
+pub fn latest_timestamp(batch: &[u8], from: Offset) -> Option<Timestamp> {
+    let header = BatchHeader::parse(batch).ok()?;
+    if header.is_log_append_time() {
+        return Some(header.time_span().latest);
+    }
+    let mut span = TimeSpan::NONE;
+    let whole = look_through(&header, batch, &mut BatchUnpacker::default(), |offset, timestamp| {
+        if offset >= from {
+            span = span.union(TimeSpan::at(timestamp));
+        }
+        ControlFlow::Continue(())
+    });
+    Some(whole.map_or(header.claimed_latest(), |()| span.latest))
 }
 
 /// Offset and timestamp of the first record of a whole batch at or after `from` whose timestamp is at least
@@ -285,7 +296,7 @@ mod tests {
                 prop_assert!(base.is_some() || read == times);
                 let (earliest, latest) = (*read.iter().min().unwrap(), *read.iter().max().unwrap());
                 prop_assert_eq!(span(&batch), Some(TimeSpan { earliest, latest }));
-                prop_assert_eq!(latest_timestamp(&batch), Some(latest));
+                prop_assert_eq!(latest_timestamp(&batch, 0), Some(latest));
                 for asked in [latest, earliest, times[0], max] {
                     let first = (0..).zip(&read).find(|(_, time)| **time >= asked);
                     prop_assert_eq!(find_time(&batch, 0, asked), first.map(|(offset, time)| (offset, *time)));
@@ -324,7 +335,7 @@ mod tests {
     fn of_what_cannot_be_read_nothing_is_known_and_its_claim_answers() {
         let whole = batch(Codec::Zstd, &[10, 20, 30], &[b'x'; 1_000]);
         let garbage = forged(&whole, |bytes| bytes[HEADER_LENGTH] ^= 0xff);
-        assert_eq!((span(&garbage), latest_timestamp(&garbage)), (None, Some(30)));
+        assert_eq!((span(&garbage), latest_timestamp(&garbage, 0)), (None, Some(30)));
         assert_eq!(find_time(&garbage, 1, 30), Some((1, 30)));
         assert_eq!(find_time(&garbage, 0, 31), None);
         let as_sarama_sends_it = claims(&garbage, 10, -1);
