@@ -259,7 +259,7 @@ impl TopicLeaders {
         })
     }
 
-    fn by_leader(&self, partitions: &[PartitionId]) -> Result<Vec<(String, Vec<PartitionId>)>, KafkaError> {
+    pub(super) fn by_leader(&self, partitions: &[PartitionId]) -> Result<Vec<(String, Vec<PartitionId>)>, KafkaError> {
         let mut groups: Vec<(String, Vec<PartitionId>)> = Vec::new();
         for partition in partitions {
             let leader = self.leader(*partition)?;

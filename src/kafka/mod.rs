@@ -4,6 +4,7 @@
 mod assignment;
 mod client;
 mod connection;
+mod deletion;
 mod error;
 mod groups;
 mod membership;

@@ -1,3 +1,7 @@
+//! `chronik topic`: topics as an operator sees them.
+
+mod delete_records;
+
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
@@ -20,6 +24,8 @@ pub enum TopicCommand {
         #[arg(long = "config", value_name = "NAME=VALUE", value_parser = name_and_value)]
         configs: Vec<(String, String)>,
     },
+    /// Delete the oldest records of a topic; without --execute, only show it.
+    DeleteRecords(delete_records::DeleteRecordsCommand),
     /// List the topics.
     List,
 }
@@ -35,6 +41,7 @@ impl TopicCommand {
                     false => output.line(&format!("created topic {topic} with {}", counted(partitions))),
                 }
             }
+            Self::DeleteRecords(delete) => delete.run(&mut client, output).await,
             Self::List => {
                 let topics = client.topics().await?;
                 if output.json {
