@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn settings_of_what_is_absent_are_refused_before_anything_starts() {
-        for line in ["standalone --raft", "ingest --kafka-port 1 --raft", "query --listeners=x"] {
+        for line in ["standalone --raft", "ingest --kafka-port 1 --raft", "query --node-id=x"] {
             assert!(matches!(given(line), Err(CommandLineError::Absent(_))), "{line}");
         }
     }

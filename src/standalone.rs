@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use chronik_format::ids::LaneId;
 use chronik_indexer::{Indexer, IndexerParts};
-use chronik_ingest::{IngestParts, RunningBroker};
+use chronik_ingest::{BoundListener, IngestParts, RunningBroker, named_places};
 use chronik_peers::cold;
 use chronik_query::{QueryLimits, QueryParts, QueryService};
-use chronik_service::process::{ServiceProcess, reachable};
+use chronik_service::process::ServiceProcess;
 use chronik_service::setting::CacheUses;
 use chronik_store::BucketAccess;
 
@@ -20,7 +20,7 @@ pub async fn run(settings: StandaloneSettings) -> Result<()> {
     settings.ingest.validate()?;
     settings.bucket.check()?;
     settings.queue.check()?;
-    let place = settings.http.place(settings.ingest.listener()?.bind.ip())?;
+    let place = settings.http.place(settings.ingest.http_bind()?)?;
     let process = ServiceProcess::begin(place).await?;
     process.run(async |process| work(settings, process).await).await
 }
@@ -69,15 +69,17 @@ async fn work(settings: StandaloneSettings, process: &ServiceProcess) -> Result<
         let cancel = cancel.clone();
         async move { indexer.run(cancel).await }
     });
-    process.ready(&ready_line(reachable(ingest.kafka_addr()), process.http_addr()));
+    process.ready(&ready_line(ingest.listeners(), process.http_addr()));
     Ok(ingest.run(cancel).await?)
 }
 
 /// Where to connect, and what to try first.
-fn ready_line(kafka: SocketAddr, http: SocketAddr) -> String {
+fn ready_line(listeners: &[BoundListener], http: SocketAddr) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "chronik".to_owned());
-    let bootstrap =
-        if kafka.port() == 9092 && kafka.ip().is_loopback() { String::new() } else { format!(" --bootstrap {kafka}") };
+    let is_default = |place: &SocketAddr| place.port() == 9092 && place.ip().is_loopback();
+    let first = listeners.first().map(BoundListener::nearby).filter(|place| !is_default(place));
+    let bootstrap = first.map_or_else(String::new, |place| format!(" --bootstrap {place}"));
+    let kafka = named_places(listeners);
     let endpoint =
         if http.port() == 8080 && http.ip().is_loopback() { String::new() } else { format!(" --http http://{http}") };
     format!(

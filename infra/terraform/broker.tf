@@ -88,15 +88,17 @@ resource "aws_ecs_task_definition" "ingest" {
     stopTimeout            = 60
     linuxParameters        = { capabilities = { drop = ["ALL"] }, tmpfs = [{ containerPath = "/tmp", size = 256 }] }
     mountPoints            = [{ sourceVolume = "log", containerPath = "/var/lib/chronik" }]
-    portMappings           = [{ containerPort = 9092, hostPort = 9092 }, { containerPort = 8080, hostPort = 8080 }]
+    portMappings           = [for port in concat([8080], values(local.listeners)[*].port) : { containerPort = port, hostPort = port }]
     ulimits                = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
     secrets                = [{ name = "CHRONIK_HTTP_TOKEN", valueFrom = var.http_token_secret_arn }]
     # Live, not ready: a broker that replays its log must not be stopped for it.
     healthCheck = { command = ["CMD", "/usr/local/bin/chronik-health", "live"], interval = 10, retries = 6, startPeriod = 300 }
     environment = [for name, value in merge(local.object_store, local.queue, {
-      CHRONIK_DATA_DIR        = "/var/lib/chronik/data"
-      CHRONIK_ADVERTISED_ADDR = local.broker_address
-      CHRONIK_QUERY_ENDPOINTS = local.query_url
+      CHRONIK_DATA_DIR = "/var/lib/chronik/data"
+      # A name for each network, so that clients stay in theirs.
+      CHRONIK_LISTENERS            = join(",", [for name, listener in local.listeners : "${name}://:${listener.port}"])
+      CHRONIK_ADVERTISED_LISTENERS = join(",", [for name, listener in local.listeners : "${name}://${listener.advertised}"])
+      CHRONIK_QUERY_ENDPOINTS      = local.query_url
     }, var.broker.settings) : { name = name, value = value }]
     logConfiguration = {
       logDriver = "awslogs"

@@ -16,6 +16,8 @@ broker = {
   instance_type     = "m7i.large"
   volume_gib        = 200
   volume_mib_second = 250
-  settings          = { CHRONIK_SHIP_MAX_AGE = "30s" }
+  # Behind the VPN the private zone is not known, the machine is by this name.
+  outside  = { advertised = "kafka.example.com:9094", cidrs = ["192.168.0.0/16"] }
+  settings = { CHRONIK_SHIP_MAX_AGE = "30s" }
 }
 alarm_topic_arns = ["arn:aws:sns:eu-central-1:123456789012:on-call"]

@@ -10,10 +10,16 @@ locals {
   path = var.bucket_prefix == "" ? "" : "${var.bucket_prefix}/"
 
   broker_address = "broker.${var.dns_zone}"
-  query_address  = "search.${var.dns_zone}"
-  query_scheme   = var.certificate_arn == null ? "http" : "https"
-  query_port     = var.certificate_arn == null ? 8080 : 443
-  query_url      = "${local.query_scheme}://${local.query_address}:${local.query_port}"
+  # Kafka's listeners, and what clients of each are told to connect to.
+  listeners = merge(
+    { INSIDE = { port = 9092, advertised = "${local.broker_address}:9092" } },
+    { for outside in var.broker.outside[*] : "OUTSIDE" => { port = outside.port, advertised = outside.advertised } },
+  )
+
+  query_address = "search.${var.dns_zone}"
+  query_scheme  = var.certificate_arn == null ? "http" : "https"
+  query_port    = var.certificate_arn == null ? 8080 : 443
+  query_url     = "${local.query_scheme}://${local.query_address}:${local.query_port}"
 
   object_store = merge(
     { OBJECT_STORE_BACKEND = "s3", S3_BUCKET = local.bucket, S3_REGION = var.region },

@@ -5,12 +5,15 @@ locals {
     "clients ask the broker where things are" = { to = aws_security_group.broker.id, port = 8080, cidrs = var.client_cidrs }
     "clients search"                          = { to = aws_security_group.balancer.id, port = local.query_port, cidrs = var.client_cidrs }
   }
+  ingress_outside = { for outside in var.broker.outside[*] : "clients from outside speak Kafka" => {
+    to = aws_security_group.broker.id, port = outside.port, cidrs = outside.cidrs
+  } }
   inner = {
     "query workers follow the tail"      = { to = aws_security_group.broker.id, port = 8080, from = aws_security_group.query.id }
     "the broker reads old records"       = { to = aws_security_group.balancer.id, port = local.query_port, from = aws_security_group.broker.id }
     "the load balancer hands on queries" = { to = aws_security_group.query.id, port = 8080, from = aws_security_group.balancer.id }
   }
-  ingress_each = merge([for what, rule in local.ingress : { for cidr in rule.cidrs : "${what} from ${cidr}" => merge(rule, { what = what, cidr = cidr }) }]...)
+  ingress_each = merge([for what, rule in merge(local.ingress, local.ingress_outside) : { for cidr in rule.cidrs : "${what} from ${cidr}" => merge(rule, { what = what, cidr = cidr }) }]...)
 }
 
 resource "aws_security_group" "broker" {

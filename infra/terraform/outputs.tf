@@ -3,6 +3,11 @@ output "bootstrap_servers" {
   value       = "${local.broker_address}:9092"
 }
 
+output "bootstrap_servers_outside" {
+  description = "What Kafka clients of broker.outside connect to; null if it is not there."
+  value       = one(var.broker.outside[*].advertised)
+}
+
 output "search_url" {
   description = "Search, and records of any age."
   value       = local.query_url

@@ -112,7 +112,7 @@ variable "infrequent_access_days" {
 # ── The broker
 
 variable "broker" {
-  description = "The broker's machine, and its volume, which holds what is not shipped yet."
+  description = "The broker's machine, and its volume, which holds what is not shipped yet. outside: a second listener for clients of networks (cidrs) that know the machine, or what stands before its port, by another name (advertised, as host:port) than the private zone's."
   type = object({
     instance_type     = optional(string, "m7i.large")
     ami_id            = optional(string)
@@ -121,9 +121,14 @@ variable "broker" {
     volume_gib        = optional(number, 100)
     volume_iops       = optional(number, 3000)
     volume_mib_second = optional(number, 250)
+    outside           = optional(object({ advertised = string, cidrs = list(string), port = optional(number, 9094) }))
     settings          = optional(map(string), {})
   })
   default = {}
+  validation {
+    condition     = var.broker.outside == null || can(regex("^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+$", var.broker.outside.advertised))
+    error_message = "broker.outside.advertised is what clients connect to, as host:port."
+  }
 }
 
 # ── Indexer and query workers

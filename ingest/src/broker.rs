@@ -2,7 +2,6 @@
 
 mod tasks;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use crate::http::status;
 use crate::http::tail::TailService;
 use crate::indexing::IndexingHandle;
 use crate::lane::{Lane, LaneGone};
+use crate::listener::{BoundListener, KafkaListener};
 use crate::metrics::FetchMetrics;
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
@@ -37,7 +37,7 @@ use crate::ownership::fencing_reporter::FencingReporter;
 use crate::publish::catalog::{CatalogExporter, ExportError};
 use crate::publish::segments::ShipError;
 use crate::reading::RecordReader;
-use crate::settings::{IngestSettings, KafkaListener, SettingsError};
+use crate::settings::{IngestSettings, SettingsError};
 use crate::startup::{self, StartError};
 use crate::wal::WalError;
 
@@ -87,12 +87,12 @@ pub enum IngestError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// The Kafka port can't be bound.
-    #[error(
-        "could not listen for Kafka clients on {address}: {source}; choose another port with --kafka-port \
-         (CHRONIK_KAFKA_PORT) or address with --bind-addr (CHRONIK_BIND_ADDR)"
-    )]
+    #[error("could not listen for Kafka clients on {listener}: {source}; choose another port with {settings}")]
     Bind {
-        address: SocketAddr,
+        /// Which one.
+        listener: Box<KafkaListener>,
+        /// By which it was chosen.
+        settings: &'static str,
         /// The system's own words.
         source: std::io::Error,
     },
@@ -118,7 +118,7 @@ pub enum IngestError {
 
 /// A running broker.
 pub struct RunningBroker {
-    kafka_addr: SocketAddr,
+    listeners: Arc<[BoundListener]>,
     tail: SharedTail,
     tail_answer_bytes: IntGauge,
     lane: Lane,
@@ -140,9 +140,8 @@ impl RunningBroker {
     /// Opens or recovers the lane, and serves Kafka clients when this returns.
     pub async fn start(parts: IngestParts) -> Result<Self, IngestError> {
         parts.settings.validate()?;
-        let listener = parts.settings.listener()?;
-        // The port is had before anything is claimed.
-        let server = bind(&listener).await?;
+        // The ports are had before anything is claimed.
+        let (server, listeners) = listen(&parts.settings).await?;
         let data_dir = Arc::new(DataDir::open(&parts.settings.data_dir)?);
         let started = startup::start(&parts.settings, &data_dir, &parts.store, LANE).await?;
 
@@ -163,26 +162,22 @@ impl RunningBroker {
         let answers = FetchRoom::new(ANSWERS_BYTES_MAX, fetch_metrics.answer_bytes.clone());
         let tail_answer_bytes = fetch_metrics.tail_answer_bytes.clone();
         let reader = RecordReader::new(lane.clone(), parts.cold.clone(), fetch_metrics);
-        let kafka_addr = address_of(&server, &listener)?;
-        let advertised_port = listener.advertised_port.unwrap_or(kafka_addr.port());
-        let advertised = (listener.advertised_host.as_str(), advertised_port);
         let broker = BrokerContext {
-            config: BrokerConfig::new(&parts.settings, kafka_addr, advertised),
+            config: BrokerConfig::new(&parts.settings, &listeners),
+            listeners: listeners.clone(),
             lane: lane.clone(),
             reader: reader.clone(),
             answers,
             groups,
             producer_ids: ProducerIds::after(&state),
             cluster: started.ownership.cluster(),
-            advertised_host: listener.advertised_host,
-            advertised_port,
             auto_create_topics: parts.settings.auto_create_topics,
             num_partitions: parts.settings.num_partitions,
         };
         let BrokerTasks { stops, running, .. } = tasks;
         let clients = tokio::spawn(server.serve(Arc::new(api::table(broker)), stops.clients.clone()));
         Ok(Self {
-            kafka_addr,
+            listeners,
             tail: Arc::new(TailService::new(lane.clone(), reader)),
             tail_answer_bytes,
             lane,
@@ -199,9 +194,9 @@ impl RunningBroker {
         })
     }
 
-    /// Where Kafka clients connect.
-    pub fn kafka_addr(&self) -> SocketAddr {
-        self.kafka_addr
+    /// Where Kafka clients come in, the first one first in the settings.
+    pub fn listeners(&self) -> &[BoundListener] {
+        &self.listeners
     }
 
     /// What has not been shipped, for searches.
@@ -298,20 +293,20 @@ impl RunningBroker {
     }
 }
 
-async fn bind(listener: &KafkaListener) -> Result<KafkaServer, IngestError> {
+async fn listen(settings: &IngestSettings) -> Result<(KafkaServer, Arc<[BoundListener]>), IngestError> {
     let limits = NetLimits::default();
-    let limits = NetLimits {
+    let mut server = KafkaServer::new(NetLimits {
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
         connections_max: handles::for_clients(limits.connections_max),
         ..limits
-    };
-    KafkaServer::bind(listener.bind, limits)
-        .await
-        .map_err(|source| IngestError::Bind { address: listener.bind, source })
-}
-
-fn address_of(server: &KafkaServer, listener: &KafkaListener) -> Result<SocketAddr, IngestError> {
-    server.local_addr().map_err(|source| IngestError::Bind { address: listener.bind, source })
+    });
+    let mut bound = Vec::new();
+    for listener in settings.kafka_listeners()? {
+        let settings = settings.listening_settings();
+        let refused = |source| IngestError::Bind { listener: Box::new(listener.clone()), settings, source };
+        bound.push(listener.clone().bind(&mut server).await.map_err(refused)?);
+    }
+    Ok((server, bound.into()))
 }
 
 /// Why the bucket is not ours any more, and what that leaves behind.

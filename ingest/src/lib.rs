@@ -16,6 +16,7 @@ mod groups;
 mod http;
 mod indexing;
 mod lane;
+mod listener;
 pub mod log;
 mod metrics;
 pub mod ownership;
@@ -29,5 +30,6 @@ pub mod state;
 pub mod wal;
 
 pub use broker::{IngestError, IngestParts, RunningBroker};
+pub use listener::{Address, BindHost, BoundListener, KafkaListener, named_places};
 pub use run::{RunError, run};
 pub use settings::{IngestSettings, RunSettings, SettingsError};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use chronik_format::ids::LaneId;
 use chronik_peers::cold::{self, RemoteReaders, SharedColdReader};
 use chronik_service::http_client::HttpClient;
-use chronik_service::process::{ServiceError, ServiceProcess, reachable};
+use chronik_service::process::{ServiceError, ServiceProcess};
 use chronik_service::setting::CacheUses;
 use chronik_store::BucketAccess;
 use chronik_store::setting::QueueKind;
 
 use crate::broker::{IngestError, IngestParts, RunningBroker};
+use crate::listener::named_places;
 use crate::settings::{RunSettings, SettingsError};
 
 /// What keeps a broker's process from starting, or ends it.
@@ -32,8 +33,8 @@ pub async fn run(settings: RunSettings) -> Result<(), RunError> {
     settings.ingest.validate()?;
     settings.bucket.check().map_err(ServiceError::from)?;
     settings.queue.check().map_err(ServiceError::from)?;
-    let kafka = settings.ingest.listener()?.bind.ip();
-    let process = ServiceProcess::begin(settings.http.place(kafka).map_err(ServiceError::from)?).await?;
+    let place = settings.http.place(settings.ingest.http_bind()?).map_err(ServiceError::from)?;
+    let process = ServiceProcess::begin(place).await?;
     process.run(async |process| serve(settings, process).await).await
 }
 
@@ -78,7 +79,7 @@ async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), Ru
     process.offer(ingest.routes());
     process.ready(&format!(
         "chronik-ingest is ready: Kafka on {}, HTTP on http://{}",
-        reachable(ingest.kafka_addr()),
+        named_places(ingest.listeners()),
         process.http_addr(),
     ));
     Ok(ingest.run(cancel).await?)

@@ -1,5 +1,8 @@
 //! What an operator can set of the broker.
 
+mod endpoint_list;
+mod listeners;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,7 +10,9 @@ use chronik_service::setting::{self, ByteSize, CacheSettings, HttpSettings, Peri
 use chronik_store::setting::{BucketSettings, QueueSettings};
 use clap::Args;
 
+use self::endpoint_list::EndpointList;
 use crate::ownership::OwnershipTimes;
+
 /// Settings of a broker in a process of its own.
 #[derive(Args, Clone, Debug)]
 pub struct RunSettings {
@@ -34,9 +39,9 @@ pub struct RunSettings {
 /// The broker's settings. Each is a flag and an environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct IngestSettings {
-    /// Port of the Kafka protocol
-    #[arg(long, env = "CHRONIK_KAFKA_PORT", default_value_t = 9092, value_parser = setting::port)]
-    pub kafka_port: u16,
+    /// Port of the Kafka protocol; by default 9092
+    #[arg(long, env = "CHRONIK_KAFKA_PORT", value_parser = setting::port)]
+    pub kafka_port: Option<u16>,
     /// Address that the Kafka port is bound to; by default 127.0.0.1, or 0.0.0.0 once an advertised address is given
     #[arg(long, env = "CHRONIK_BIND_ADDR", value_parser = setting::address)]
     pub bind_addr: Option<IpAddr>,
@@ -46,6 +51,13 @@ pub struct IngestSettings {
     /// Port that clients are told to connect to; by default the Kafka port
     #[arg(long, env = "CHRONIK_ADVERTISED_PORT", value_parser = setting::port)]
     pub advertised_port: Option<u16>,
+    /// Where the broker listens, for clients of more than one network, instead of the four settings above
+    /// (INSIDE://:9092,OUTSIDE://:9094; Kafka's listeners)
+    #[arg(long, env = "CHRONIK_LISTENERS", value_name = "NAME://HOST:PORT,...")]
+    pub listeners: Option<EndpointList>,
+    /// What clients of each listener are told to connect to; by default its own address (Kafka's advertised.listeners)
+    #[arg(long, env = "CHRONIK_ADVERTISED_LISTENERS", value_name = "NAME://HOST:PORT,...")]
+    pub advertised_listeners: Option<EndpointList>,
     /// Directory of the write-ahead log and local checkpoints
     #[arg(long, env = "CHRONIK_DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
@@ -113,17 +125,14 @@ pub enum SettingsError {
         /// In words.
         accepted: String,
     },
-}
-
-/// Where the broker listens and where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaListener {
-    /// Bound to.
-    pub bind: std::net::SocketAddr,
-    /// In answers to clients.
-    pub advertised_host: String,
-    /// In answers to clients; `None` is the port that was bound.
-    pub advertised_port: Option<u16>,
+    /// Two settings for the same.
+    #[error("{several} is given, and comes instead of {single}: leave one of them out")]
+    Instead {
+        /// Of all listeners.
+        several: &'static str,
+        /// Of the one listener.
+        single: &'static str,
+    },
 }
 
 impl IngestSettings {
@@ -143,54 +152,13 @@ impl IngestSettings {
             let least = self.wal_bytes_min();
             in_bounds("--wal-max-bytes (CHRONIK_WAL_MAX_BYTES)", most, least, u64::MAX)?;
         }
-        self.listener().map(|_| ())
+        self.kafka_listeners().map(|_| ())
     }
 
     /// The write-ahead log must hold a segment that is being filled, two that are being shipped, and a spare file.
     pub fn wal_bytes_min(&self) -> u64 {
         4 * self.wal_rotation_size.0
     }
-
-    /// Bind and advertised address.
-    pub fn listener(&self) -> Result<KafkaListener, SettingsError> {
-        let loopback = IpAddr::from([127, 0, 0, 1]);
-        let any = IpAddr::from([0, 0, 0, 0]);
-        let bind = self.bind_addr.unwrap_or(if self.advertised_addr.is_some() { any } else { loopback });
-        let (host, port) = match &self.advertised_addr {
-            Some(address) => split_port(address)?,
-            None if bind.is_unspecified() => {
-                return Err(SettingsError::Value {
-                    setting: "--bind-addr (CHRONIK_BIND_ADDR)",
-                    value: bind.to_string(),
-                    accepted: "this address only together with --advertised-addr (CHRONIK_ADVERTISED_ADDR), the \
-                               host name that clients are to connect to"
-                        .into(),
-                });
-            }
-            None => (bind.to_string(), None),
-        };
-        Ok(KafkaListener {
-            bind: (bind, self.kafka_port).into(),
-            advertised_host: host,
-            advertised_port: port.or(self.advertised_port),
-        })
-    }
-}
-
-fn split_port(address: &str) -> Result<(String, Option<u16>), SettingsError> {
-    let refused = || SettingsError::Value {
-        setting: "--advertised-addr (CHRONIK_ADVERTISED_ADDR)",
-        value: address.into(),
-        accepted: "HOST or HOST:PORT, an IPv6 address in brackets".into(),
-    };
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, Some(port.parse().map_err(|_| refused())?))
-        }
-        _ => (address, None),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() { Err(refused()) } else { Ok((host.into(), port)) }
 }
 
 #[cfg(test)]
@@ -207,33 +175,13 @@ mod tests {
         settings: IngestSettings,
     }
 
-    fn settings(line: &[&str]) -> IngestSettings {
+    pub(super) fn settings(line: &[&str]) -> IngestSettings {
         Line::parse_from(["chronik"].iter().chain(line)).settings
     }
 
     #[test]
-    fn the_bind_address_follows_the_advertised_one() {
+    fn what_is_out_of_bounds_is_refused_by_name() {
         let cases = [
-            (&[][..], "127.0.0.1:9092", "127.0.0.1", None),
-            (&["--advertised-addr", "kafka.example"], "0.0.0.0:9092", "kafka.example", None),
-            (&["--advertised-addr", "kafka.example:19092"], "0.0.0.0:9092", "kafka.example", Some(19092)),
-            (&["--advertised-addr", "[::1]:7", "--bind-addr", "::1"], "[::1]:9092", "::1", Some(7)),
-            (&["--advertised-addr", "::1", "--advertised-port", "8"], "0.0.0.0:9092", "::1", Some(8)),
-            (&["--bind-addr", "10.0.0.1", "--kafka-port", "1"], "10.0.0.1:1", "10.0.0.1", None),
-        ];
-        for (line, bind, host, port) in cases {
-            let listener = settings(line).listener().unwrap();
-            let expected =
-                KafkaListener { bind: bind.parse().unwrap(), advertised_host: host.into(), advertised_port: port };
-            assert_eq!(listener, expected, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_together_is_refused_by_name() {
-        let cases = [
-            (&["--bind-addr", "0.0.0.0"][..], "CHRONIK_ADVERTISED_ADDR"),
-            (&["--advertised-addr", "host:port"], "CHRONIK_ADVERTISED_ADDR"),
             (&["--ship-max-bytes", "65MiB"], "CHRONIK_SHIP_MAX_BYTES"),
             (&["--wal-rotation-size", "1KiB"], "CHRONIK_WAL_ROTATION_SIZE"),
             (&["--wal-max-bytes", "128MiB"], "CHRONIK_WAL_MAX_BYTES"),

@@ -14,7 +14,9 @@ from pathlib import Path
 import requests
 
 BINARY = Path(os.environ.get("CHRONIK_BINARY", Path(__file__).parents[2] / "target/debug/chronik"))
-READY = re.compile(r" is ready: (?:Kafka on (\S+), )?HTTP on (http://\S+)$")
+READY = re.compile(r" is ready: (?:Kafka on (.+), )?HTTP on (http://\S+)$")
+# Of several listeners the ready line says the names too.
+LISTENER = re.compile(r"(\S+) \(([\w.-]+)\)")
 # How settings begin that are given by their whole names.
 WHOLE = ("CHRONIK_", "LOCAL_", "OBJECT_", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_", "LD_", "FAKETIME_")
 # What a slow, busy machine may take for anything that is waited for.
@@ -63,6 +65,8 @@ class Chronik:
         }
         self.process = None
         self.bootstrap = self.http = None
+        # name → address, where there are several.
+        self.listeners = {}
         self.ready_lines = []
         self.set(**settings)
 
@@ -71,6 +75,8 @@ class Chronik:
         for name, value in settings.items():
             name = name.upper()
             self.settings[name if name.startswith(WHOLE) else f"CHRONIK_{name}"] = value
+        if "CHRONIK_LISTENERS" in self.settings:
+            self.settings.pop("CHRONIK_KAFKA_PORT", None)
         return self
 
     def __enter__(self):
@@ -117,7 +123,9 @@ class Chronik:
                 raise Died(f"exit code {self.process.wait()} instead of a ready line\n{self.last_lines()}")
             self.ready_lines.append(line)
             if found := READY.search(line):
-                self.bootstrap, self.http = found[1], found[2]
+                self.listeners = {name: address for address, name in LISTENER.findall(found[1] or "")}
+                self.bootstrap = found[1] and found[1].split()[0]
+                self.http = found[2]
                 return self
 
     def kill(self):

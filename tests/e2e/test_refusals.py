@@ -34,6 +34,25 @@ def test_a_used_port(tmp_path, name):
         refused(server, port, "in use", f"CHRONIK_{name.upper()}")
 
 
+def test_a_used_port_of_one_listener(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = Chronik(tmp_path, listeners=f"INSIDE://127.0.0.1:0,OUTSIDE://{place}")
+        refused(server, place, "in use", "CHRONIK_LISTENERS")
+        assert not server.data.exists()
+
+
+@pytest.mark.parametrize("single", ["kafka_port", "bind_addr", "advertised_addr", "advertised_port"])
+@pytest.mark.parametrize("several", ["listeners", "advertised_listeners"])
+def test_settings_of_one_listener_and_of_several(tmp_path, several, single):
+    server = Chronik(tmp_path)
+    server.settings.pop("CHRONIK_KAFKA_PORT")
+    value = "127.0.0.1" if single.endswith("addr") else 9092
+    server.set(**{several: "PLAINTEXT://127.0.0.1:0"})
+    server.settings[f"CHRONIK_{single.upper()}"] = value
+    refused(server, f"CHRONIK_{several.upper()}", f"CHRONIK_{single.upper()}", "instead of")
+
+
 def test_flags_take_what_other_switches_take(start):
     start(take_over="1", strict_lease="on", accept_loss="no")
 
@@ -45,6 +64,9 @@ def test_flags_take_what_other_switches_take(start):
         ("CHRONIK_HTTP_PORT", "70000", "65535"),
         ("CHRONIK_BIND_ADDR", "somewhere", "127.0.0.1"),
         ("CHRONIK_ADVERTISED_ADDR", "host:port", "HOST"),
+        ("CHRONIK_LISTENERS", "localhost:9092", "NAME://HOST:PORT"),
+        ("CHRONIK_LISTENERS", "SASL_SSL://127.0.0.1:9093", "TLS and SASL are not there yet"),
+        ("CHRONIK_ADVERTISED_LISTENERS", "A://a:1,A://b:2", "a name of its own"),
         ("CHRONIK_WAL_ROTATION_SIZE", "64 parsecs", "64MiB"),
         ("CHRONIK_WAL_ROTATION_SIZE", "1KiB", "64KiB"),
         ("CHRONIK_SHIP_MAX_BYTES", "65MiB", "64MiB"),
@@ -68,7 +90,7 @@ def test_a_wrong_value(tmp_path, setting, value, accepted):
     assert not server.data.exists() and not server.bucket.exists(), "refused before anything starts"
 
 
-@pytest.mark.parametrize("setting", ["CHRONIK_PRODUCE_PROFILE", "CHRONIK_LISTENERS"])
+@pytest.mark.parametrize("setting", ["CHRONIK_PRODUCE_PROFILE", "CHRONIK_NODE_ID"])
 def test_settings_of_what_is_not_there_yet(tmp_path, setting):
     server = Chronik(tmp_path)
     server.settings[setting] = "secret-value"

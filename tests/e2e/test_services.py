@@ -210,8 +210,8 @@ def test_a_wrong_value_is_told_alike_by_command_and_program(tmp_path, service, s
 @pytest.mark.parametrize("service", ["ingest", "query"])
 def test_what_is_not_there_yet_is_refused_alike(service):
     for binary, arguments in ((BINARY, [service]), (program(f"chronik-{service}"), [])):
-        done = run_tool(*arguments, settings={"CHRONIK_LISTENERS": "x"}, binary=binary)
-        assert done.returncode == 2 and b"CHRONIK_LISTENERS" in done.stderr and b"not there yet" in done.stderr
+        done = run_tool(*arguments, settings={"CHRONIK_NODE_ID": "x"}, binary=binary)
+        assert done.returncode == 2 and b"CHRONIK_NODE_ID" in done.stderr and b"not there yet" in done.stderr
 
 
 def test_help_names_only_what_makes_sense():

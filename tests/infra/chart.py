@@ -45,12 +45,17 @@ CASES = {
         "query.autoscaling.coldFetchMetric": "chronik:cold_fetch_seconds:p95",
     },
     "by the queue": {"indexer.autoscaling.by": "keda", "monitoring.podMonitors": "true", "monitoring.labels.team": "x"},
+    "by a port of every node": {
+        "broker.outside.advertisedAddress": "[fd00::1]:30092",
+        "broker.outside.service.type": "NodePort",
+        "broker.outside.service.nodePort": 30092,
+    },
     "everything else": {
         "image.pullSecrets[0].name": "registry",
-        "broker.advertisedAddress": "kafka.example.com:9092",
-        "broker.service.type": "LoadBalancer",
         "broker.service.annotations.a": "b",
-        "broker.service.loadBalancerSourceRanges": "{10.0.0.0/8}",
+        "broker.outside.advertisedAddress": "kafka.example.com:9092",
+        "broker.outside.service.annotations.a": "b",
+        "broker.outside.service.loadBalancerSourceRanges": "{10.0.0.0/8}",
         "broker.volume.storageClass": "gp3",
         "broker.coldReadsByQueryWorkers": "false",
         "broker.refuseEviction": "true",
@@ -64,6 +69,7 @@ CASES = {
         "broker.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"
         ".nodeSelectorTerms[0].matchExpressions[0].operator": "Exists",
         "networkPolicy.kafkaFrom[0].ipBlock.cidr": "10.0.0.0/8",
+        "networkPolicy.kafkaFromOutside[0].ipBlock.cidr": "192.168.0.0/16",
         "networkPolicy.httpFrom[0].namespaceSelector.matchLabels.a": "b",
         "networkPolicy.monitoringFrom[0].namespaceSelector.matchLabels.a": "b",
     },

@@ -98,9 +98,34 @@ def test_services_name_each_other_as_they_are_called(objects):
         for name in ("CHRONIK_INGEST_ENDPOINTS", "CHRONIK_QUERY_ENDPOINTS"):
             if entry := environment(workload).get(name):
                 assert entry["value"].removeprefix("http://").removesuffix(":8080") in services
-    broker = workloads["events-chronik-broker"]
-    advertised = environment(broker)["CHRONIK_ADVERTISED_ADDR"]["value"]
-    assert advertised.split(".")[0] in services or advertised == "kafka.example.com:9092"
+
+
+def listeners(broker, setting):
+    """name → (host, port)"""
+    parts = [part.split("://") for part in environment(broker)[setting]["value"].split(",")]
+    return {name: (*address.rsplit(":", 1),) for name, address in parts}
+
+
+def test_each_listener_has_a_service_and_tells_the_address_of_its_network(objects):
+    services, broker = of_kind(objects, "Service"), of_kind(objects, "StatefulSet")["events-chronik-broker"]
+    bound, advertised = (listeners(broker, f"CHRONIK_{kind}LISTENERS") for kind in ("", "ADVERTISED_"))
+    assert bound.keys() == advertised.keys()
+    ports = {port["name"]: port for port in broker["spec"]["template"]["spec"]["containers"][0]["ports"]}
+    assert {int(port) for _, port in bound.values()} == {each["containerPort"] for each in ports.values()} - {8080}
+    service = services["events-chronik-broker"]
+    assert advertised["INSIDE"] == ("events-chronik-broker.log.svc", "9092")
+    assert {"name": "kafka", "port": 9092, "targetPort": "kafka"} in service["spec"]["ports"]
+    assert ports["kafka"]["containerPort"] == int(bound["INSIDE"][1])
+    outside = services.get("events-chronik-broker-outside")
+    assert (outside is not None) == ("OUTSIDE" in bound) == ("kafka-outside" in ports)
+    (policy,) = (each for name, each in of_kind(objects, "NetworkPolicy").items() if name.endswith("-broker"))
+    open_ports = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    assert open_ports == ports.keys()
+    if outside:
+        assert ports["kafka-outside"]["containerPort"] == int(bound["OUTSIDE"][1])
+        (port,) = outside["spec"]["ports"]
+        told = {"LoadBalancer": ("kafka.example.com", "9092"), "NodePort": ("[fd00::1]", str(port.get("nodePort")))}
+        assert advertised["OUTSIDE"] == told[outside["spec"]["type"]]
 
 
 def test_a_number_of_replicas_is_left_to_what_scales(objects):
@@ -147,6 +172,7 @@ def test_without_indexers_nothing_of_theirs_is_there():
         ({"queue.url": ""}, "queue.url is empty"),
         ({"queue.url": "sqs://x"}, "url"),
         ({"broker.replicas": 2}, "replicas"),
+        ({"broker.outside.advertisedAddress": "kafka.example.com"}, "advertisedAddress"),
         ({"broker.settings.ship-max-age": "1s"}, "ship-max-age"),
         ({"indexer.autoscaling.by": "magic"}, "by"),
         ({"indexer.autoscaling.min": 0}, "indexer.autoscaling.min is 0"),

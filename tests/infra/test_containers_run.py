@@ -118,6 +118,16 @@ def test_the_page_is_right(composed):
     assert "order 4711 paid" in run("bash", "-c", search)
 
 
+def test_containers_and_this_machine_are_told_an_address_each(docker, context, composed):
+    network = next(iter(docker.inspect(*composed.containers()[:1])[0]["NetworkSettings"]["Networks"]))
+    image = build(docker, context, "chronik")
+    inside = ["run", "--rm", "--interactive", f"--network={network}", image, "--bootstrap", "ingest:9092"]
+    docker.run(*inside, "produce", "addresses", input="from inside\n")
+    assert chronik("consume", "addresses", "--count", 1) == "from inside\n"
+    produce("addresses", "from outside\n")
+    assert docker.run(*inside, "consume", "addresses", "--count", 2) == "from inside\nfrom outside\n"
+
+
 def test_services_can_write_nothing_but_their_data(docker, composed):
     for container in composed.containers():
         assert docker.run("exec", container, "id", "-u") == "10001\n"

@@ -217,12 +217,26 @@ def test_containers_have_no_rights_and_no_secrets_in_plain_sight(cloud, outputs,
     assert not [each for each in container["environment"] if "TOKEN" in each["name"] or "KEY" in each["name"]]
     settings = {each["name"]: each["value"] for each in container["environment"]}
     if service == "ingest":
-        assert f"{settings['CHRONIK_ADVERTISED_ADDR']}:9092" == outputs["bootstrap_servers"]
+        outside = outputs["bootstrap_servers_outside"]
+        assert settings["CHRONIK_LISTENERS"] == "INSIDE://:9092,OUTSIDE://:9094"
+        assert (
+            settings["CHRONIK_ADVERTISED_LISTENERS"] == f"INSIDE://{outputs['bootstrap_servers']},OUTSIDE://{outside}"
+        )
+        assert {port["hostPort"] for port in container["portMappings"]} == {8080, 9092, 9094}
         assert settings["CHRONIK_QUERY_ENDPOINTS"] == outputs["search_url"]
         assert settings["CHRONIK_SHIP_MAX_AGE"] == "30s"
     else:
         host = outputs["bootstrap_servers"].removesuffix(":9092")
         assert settings["CHRONIK_INGEST_ENDPOINTS"] == f"http://{host}:8080"
+
+
+def test_each_network_reaches_its_own_listener(cloud, outputs):
+    ec2 = cloud.api("ec2")
+    (group,) = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["chronik-broker"]}])[
+        "SecurityGroups"
+    ]
+    rules = [(rule["FromPort"], {each["CidrIp"] for each in rule["IpRanges"]}) for rule in group["IpPermissions"]]
+    assert (9094, {"192.168.0.0/16"}) in rules and (9092, {"10.0.0.0/16", "10.1.0.0/16"}) in rules
 
 
 def test_search_is_inside_of_the_network_only(cloud, outputs):

@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, ready};
 use super::error::ApiError;
 use super::metadata::CLUSTER_OPERATIONS;
 use super::{BROKER_ID, BrokerContext, answer};
+use crate::listener::Address;
 
 /// Kafka's numbers for endpoints of brokers and of controllers.
 const BROKERS: i8 = 1;
@@ -16,11 +17,15 @@ const CONTROLLERS: i8 = 2;
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
 pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
-    let broker = broker.clone();
-    answer(&request, move |asked| ready(describe(&broker, &asked)))
+    let (broker, address) = (broker.clone(), broker.advertised_to(&request));
+    answer(&request, move |asked| ready(describe(&broker, address, &asked)))
 }
 
-fn describe(broker: &BrokerContext, asked: &DescribeClusterRequest) -> DescribeClusterResponse {
+fn describe(
+    broker: &BrokerContext,
+    Address { host, port }: Address,
+    asked: &DescribeClusterRequest,
+) -> DescribeClusterResponse {
     let refused = match asked.endpoint_type {
         BROKERS => None,
         CONTROLLERS => Some(ApiError::ControllerEndpoint),
@@ -33,12 +38,7 @@ fn describe(broker: &BrokerContext, asked: &DescribeClusterRequest) -> DescribeC
     let mut described = DescribeClusterResponse {
         cluster_id: broker.cluster.to_string(),
         controller_id: BROKER_ID,
-        brokers: vec![DescribeClusterBroker {
-            broker_id: BROKER_ID,
-            host: broker.advertised_host.clone(),
-            port: broker.advertised_port.into(),
-            rack: None,
-        }],
+        brokers: vec![DescribeClusterBroker { broker_id: BROKER_ID, host, port: port.into(), rack: None }],
         ..Default::default()
     };
     if asked.include_cluster_authorized_operations {

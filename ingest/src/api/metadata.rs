@@ -16,6 +16,7 @@ use super::error::ApiError;
 use super::{BROKER_ID, BrokerContext, answer, topic_name};
 use crate::lane::LaneError;
 use crate::lane::tail::TopicView;
+use crate::listener::Address;
 use crate::state::refusal::CommandRefusal;
 use crate::state::topic_config::TopicConfig;
 
@@ -30,11 +31,16 @@ pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
 pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
-    let (broker, version) = (broker.clone(), request.version());
-    answer(&request, move |asked| async move { metadata(&broker, asked, version).await })
+    let (broker, version, address) = (broker.clone(), request.version(), broker.advertised_to(&request));
+    answer(&request, move |asked| async move { metadata(&broker, address, asked, version).await })
 }
 
-async fn metadata(broker: &BrokerContext, asked: MetadataRequest, version: i16) -> MetadataResponse {
+async fn metadata(
+    broker: &BrokerContext,
+    Address { host, port }: Address,
+    asked: MetadataRequest,
+    version: i16,
+) -> MetadataResponse {
     let mut topics = match asked.topics {
         Some(topics) if version > 0 || !topics.is_empty() => {
             let may_create = broker.auto_create_topics && asked.allow_auto_topic_creation;
@@ -47,12 +53,7 @@ async fn metadata(broker: &BrokerContext, asked: MetadataRequest, version: i16) 
         known.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
     }
     let mut answer = MetadataResponse {
-        brokers: vec![MetadataResponseBroker {
-            node_id: BROKER_ID,
-            host: broker.advertised_host.clone(),
-            port: broker.advertised_port.into(),
-            rack: None,
-        }],
+        brokers: vec![MetadataResponseBroker { node_id: BROKER_ID, host, port: port.into(), rack: None }],
         cluster_id: Some(broker.cluster.to_string()),
         controller_id: BROKER_ID,
         topics,

@@ -43,6 +43,7 @@ pub use self::fetch::FetchRoom;
 pub use self::init_producer_id::ProducerIds;
 use crate::groups::Groups;
 use crate::lane::Lane;
+use crate::listener::{Address, BoundListener};
 use crate::reading::RecordReader;
 
 /// The number that clients know the broker by.
@@ -62,16 +63,21 @@ pub struct BrokerContext {
     pub producer_ids: ProducerIds,
     /// The cluster's identity.
     pub cluster: Uuid,
-    /// The host that clients are to connect to.
-    pub advertised_host: String,
-    /// The port that clients are to connect to.
-    pub advertised_port: u16,
+    /// Where clients come in, in the order of the server's listeners.
+    pub listeners: Arc<[BoundListener]>,
     /// Whether asking for an unknown topic creates it.
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created without saying how many.
     pub num_partitions: i32,
     /// What it tells of its settings.
     pub config: BrokerConfig,
+}
+
+impl BrokerContext {
+    /// Where the client of a request is told to connect: the address of its own network's listener.
+    fn advertised_to(&self, request: &KafkaRequest) -> Address {
+        self.listeners[request.listener].advertised.clone()
+    }
 }
 
 /// What is served, and by what.

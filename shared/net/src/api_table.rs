@@ -136,6 +136,7 @@ mod tests {
             body: body.concat().into(),
             frame_bytes: 0,
             peer,
+            listener: 0,
             delivery: Default::default(),
         };
         table().call(request).now_or_never().unwrap()

@@ -16,15 +16,24 @@ use crate::stats::count;
 use crate::writer::AnswerWriter;
 use crate::{AnswerDelivery, KafkaService};
 
+/// Where a client is, and where it came in.
+#[derive(Clone, Copy)]
+pub struct ClientPlace {
+    pub peer: SocketAddr,
+    /// See [`KafkaRequest::listener`](crate::KafkaRequest::listener).
+    pub listener: usize,
+}
+
 /// Serves one connection to its end, and logs why it ended.
 pub async fn serve<S: KafkaService>(
     stream: TcpStream,
-    peer: SocketAddr,
+    client: ClientPlace,
     service: Arc<S>,
     shared: Arc<ServerContext>,
     cancel: CancellationToken,
 ) {
-    let end = run(stream, peer, service, &shared, cancel).await;
+    let peer = client.peer;
+    let end = run(stream, client, service, &shared, cancel).await;
     if end.is_fault() {
         count(&shared.stats.connections_faulty, 1);
         tracing::info!(%peer, reason = %end, "connection closed");
@@ -35,7 +44,7 @@ pub async fn serve<S: KafkaService>(
 
 async fn run<S: KafkaService>(
     mut stream: TcpStream,
-    peer: SocketAddr,
+    client: ClientPlace,
     service: Arc<S>,
     shared: &Arc<ServerContext>,
     cancel: CancellationToken,
@@ -48,7 +57,7 @@ async fn run<S: KafkaService>(
     let (requests, pending) = mpsc::channel(1);
     let in_progress = AtomicUsize::new(0);
     let delivery = Arc::<AnswerDelivery>::default();
-    let reader = RequestReader::new(read, peer, delivery.clone(), service, shared.clone(), requests, &in_progress);
+    let reader = RequestReader::new(read, client, delivery.clone(), service, shared.clone(), requests, &in_progress);
     let writer = AnswerWriter::new(write, delivery, shared, pending, &in_progress);
 
     let deadline = async {

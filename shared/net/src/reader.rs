@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{ConnectionRoom, OWN_BYTES, RequestRoom};
 use crate::answers::{PendingAnswer, RequestKey};
 use crate::close_reason::CloseReason;
+use crate::connection::ClientPlace;
 use crate::server_context::ServerContext;
 use crate::stats::count;
 use crate::{AnswerDelivery, KafkaRequest, KafkaService, NetLimits, NetStats, RequestOutcome};
@@ -35,7 +36,7 @@ const STEP_BYTES_MAX: usize = 1 << 20;
 /// The reading half of a connection.
 pub struct RequestReader<'a, S> {
     socket: BufReader<ReadHalf<'a>>,
-    peer: SocketAddr,
+    client: ClientPlace,
     delivery: Arc<AnswerDelivery>,
     service: Arc<S>,
     shared: Arc<ServerContext>,
@@ -62,7 +63,7 @@ impl Patience {
 impl<'a, S: KafkaService> RequestReader<'a, S> {
     pub fn new(
         socket: ReadHalf<'a>,
-        peer: SocketAddr,
+        client: ClientPlace,
         delivery: Arc<AnswerDelivery>,
         service: Arc<S>,
         shared: Arc<ServerContext>,
@@ -71,7 +72,7 @@ impl<'a, S: KafkaService> RequestReader<'a, S> {
     ) -> Self {
         let socket = BufReader::with_capacity(BUFFER_BYTES, socket);
         let room = ConnectionRoom::new(shared.admission.clone());
-        Self { socket, peer, delivery, service, shared, requests, in_progress, room }
+        Self { socket, client, delivery, service, shared, requests, in_progress, room }
     }
 
     /// Reads requests until the connection ends, calls the service with each, and passes on what it returns.
@@ -161,9 +162,10 @@ impl<'a, S: KafkaService> RequestReader<'a, S> {
         };
         count(&self.shared.stats.requests, 1);
         let reply = RequestKey { api, version: header.api_version, correlation_id: header.correlation_id };
-        let request = KafkaRequest { api, header, body, frame_bytes, peer: self.peer, delivery: self.delivery.clone() };
+        let ClientPlace { peer, listener } = self.client;
+        let delivery = self.delivery.clone();
+        let request = KafkaRequest { api, header, body, frame_bytes, peer, listener, delivery };
         let stats = self.shared.stats.clone();
-        let peer = self.peer;
         let outcome = match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
             Ok(outcome) => outcome,
             Err(panic) => ready(panicked(&stats, peer, api, &*panic)).boxed(),

@@ -1,8 +1,10 @@
 //! Accepting connections, and letting them go.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -10,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::RequestAdmission;
-use crate::connection;
+use crate::connection::{self, ClientPlace};
 use crate::server_context::ServerContext;
 use crate::stats::{count, uncount};
 use crate::{KafkaService, NetLimits, NetStats};
@@ -18,25 +20,30 @@ use crate::{KafkaService, NetLimits, NetStats};
 /// How long to wait when the system has no more sockets to give.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A bound port.
+/// What listens at one address or several, with one set of limits over all of them.
 pub struct KafkaServer {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
+    /// The listener that is asked first, so that a crowd at one does not shut out who comes to another.
+    first_asked: usize,
     shared: Arc<ServerContext>,
 }
 
 impl KafkaServer {
-    /// Binds a port. Clients can connect from here on; they are answered once [`Self::serve`] runs.
-    pub async fn bind(address: impl ToSocketAddrs, limits: NetLimits) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    /// Listens nowhere yet.
+    pub fn new(limits: NetLimits) -> Self {
         let stats = Arc::<NetStats>::default();
         let admission = RequestAdmission::new(limits.in_flight_bytes_max, stats.clone());
         let shared = Arc::new(ServerContext { limits, stats, admission });
-        Ok(Self { listener, shared })
+        Self { listeners: Vec::new(), first_asked: 0, shared }
     }
 
-    /// The address it is bound to, with the port that the system chose if 0 was asked for.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Binds one more address, the first that can be had where it stands for several; returns it with the port that the
+    /// system chose if 0 was asked for. Clients can connect from here on; they are answered once [`Self::serve`] runs.
+    pub async fn listen(&mut self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        self.listeners.push(listener);
+        Ok(bound)
     }
 
     /// Its counters.
@@ -46,10 +53,10 @@ impl KafkaServer {
 
     /// Serves connections until `cancel`. Then none is accepted or read any more; returns when all outstanding
     /// answers are sent, at the latest after [`NetLimits::drain_timeout`].
-    pub async fn serve<S: KafkaService>(self, service: Arc<S>, cancel: CancellationToken) {
+    pub async fn serve<S: KafkaService>(mut self, service: Arc<S>, cancel: CancellationToken) {
         let connections = TaskTracker::new();
         let mut full = false;
-        while let Some((stream, peer)) = self.accept(&cancel).await {
+        while let Some(Accepted { stream, peer, listener }) = self.accept(&cancel).await {
             let stats = &self.shared.stats;
             if connections.len() >= self.shared.limits.connections_max {
                 count(&stats.connections_refused, 1);
@@ -64,23 +71,23 @@ impl KafkaServer {
             let open = Open::new(stats.clone());
             let (service, shared, cancel) = (service.clone(), self.shared.clone(), cancel.clone());
             connections.spawn(async move {
-                connection::serve(stream, peer, service, shared, cancel).await;
+                connection::serve(stream, ClientPlace { peer, listener }, service, shared, cancel).await;
                 drop(open);
             });
         }
-        drop(self.listener);
+        drop(self.listeners);
         connections.close();
         connections.wait().await;
     }
 
     /// The next connection; `None` once cancelled.
-    async fn accept(&self, cancel: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+    async fn accept(&mut self, cancel: &CancellationToken) -> Option<Accepted> {
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return None,
-                accepted = self.listener.accept() => accepted,
+                accepted = poll_fn(|context| self.poll_accept(context)) => accepted,
             };
             match accepted {
                 Ok(accepted) => return Some(accepted),
@@ -95,6 +102,29 @@ impl KafkaServer {
             }
         }
     }
+
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        let listeners = self.listeners.len();
+        for listener in (self.first_asked..listeners).chain(0..self.first_asked) {
+            if let Poll::Ready(accepted) = self.listeners[listener].poll_accept(context) {
+                self.first_asked = (listener + 1) % listeners;
+                // A socket for both families gives IPv4 addresses in IPv6's form.
+                let accept = |(stream, peer): (_, SocketAddr)| {
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    Accepted { stream, peer, listener }
+                };
+                return Poll::Ready(accepted.map(accept));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// A connection that has just been made.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: usize,
 }
 
 /// A connection in the gauge, also if its task panics.

@@ -21,6 +21,8 @@ pub struct KafkaRequest {
     pub frame_bytes: usize,
     /// Where the client is.
     pub peer: SocketAddr,
+    /// Which of the server's listeners it came in by: their number in the order in which they were bound, from 0.
+    pub listener: usize,
     /// How it takes its answers.
     pub delivery: Arc<AnswerDelivery>,
 }

@@ -55,7 +55,8 @@ impl KafkaService for ByHand {
 }
 
 struct Harness {
-    address: SocketAddr,
+    /// Of its listeners.
+    addresses: Vec<SocketAddr>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     stats: Arc<NetStats>,
     cancel: CancellationToken,
@@ -64,16 +65,28 @@ struct Harness {
 
 impl Harness {
     async fn start(limits: NetLimits) -> Self {
+        Self::listening(1, limits).await
+    }
+
+    async fn listening(listeners: usize, limits: NetLimits) -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
-        let server = KafkaServer::bind("127.0.0.1:0", limits).await.unwrap();
-        let (address, stats) = (server.local_addr().unwrap(), server.stats());
+        let mut server = KafkaServer::new(limits);
+        let mut addresses = vec![];
+        for _ in 0..listeners {
+            addresses.push(server.listen("127.0.0.1:0").await.unwrap());
+        }
+        let stats = server.stats();
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(server.serve(Arc::new(ByHand(arrived)), cancel.clone()));
-        Self { address, arrivals, stats, cancel, serving }
+        Self { addresses, arrivals, stats, cancel, serving }
     }
 
     async fn connect(&self) -> Client {
-        Client(TcpStream::connect(self.address).await.unwrap())
+        self.connect_by(0).await
+    }
+
+    async fn connect_by(&self, listener: usize) -> Client {
+        Client(TcpStream::connect(self.addresses[listener]).await.unwrap())
     }
 
     async fn arrival(&mut self) -> Arrival {
@@ -440,6 +453,76 @@ async fn more_connections_than_allowed_are_closed_at_once() {
         break;
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_says_by_which_listener_it_came() {
+    let mut server = Harness::listening(3, NetLimits::default()).await;
+    for listener in [2, 0, 1, 1] {
+        let mut client = server.connect_by(listener).await;
+        client.send(&request(1)).await;
+        let arrival = server.arrival().await;
+        assert_eq!((arrival.request.listener, arrival.request.peer), (listener, client.0.local_addr().unwrap()));
+        arrival.answer(1);
+        client.answer().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn listeners_share_the_connections_that_a_server_may_have() {
+    let limits = NetLimits { connections_max: 2, ..NetLimits::default() };
+    let mut server = Harness::listening(2, limits).await;
+    let (mut one, mut other) = (server.connect_by(0).await, server.connect_by(1).await);
+    one.round_trip(&mut server, 1).await;
+    other.round_trip(&mut server, 2).await;
+    for listener in 0..2 {
+        assert!(server.connect_by(listener).await.is_closed().await);
+    }
+    assert_eq!(server.stop().await.connections_refused.load(Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_crowd_at_one_listener_does_not_shut_out_who_comes_to_another() {
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let mut server = KafkaServer::new(NetLimits { connections_max: 2, ..NetLimits::default() });
+    let busy = server.listen("127.0.0.1:0").await.unwrap();
+    let quiet = server.listen("127.0.0.1:0").await.unwrap();
+    let mut crowd = vec![];
+    for _ in 0..8 {
+        crowd.push(TcpStream::connect(busy).await.unwrap());
+    }
+    let mut client = Client(TcpStream::connect(quiet).await.unwrap());
+    client.send(&request(1)).await;
+    let cancel = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(Arc::new(ByHand(arrived)), cancel.clone()));
+    let arrival: Arrival = tokio::select! {
+        arrival = arrivals.recv() => arrival.unwrap(),
+        _ = client.is_closed() => panic!("it was shut out"),
+    };
+    assert_eq!(arrival.request.listener, 1);
+    arrival.answer(1);
+    assert_eq!(client.answer().await, (1, 1));
+    drop(crowd);
+    cancel.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_of_both_families_socket_is_named_by_its_own_family() {
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let mut server = KafkaServer::new(NetLimits::default());
+    let bound = server.listen("[::]:0").await.unwrap();
+    let cancel = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(Arc::new(ByHand(arrived)), cancel.clone()));
+    let mut client = Client(TcpStream::connect(("127.0.0.1", bound.port())).await.unwrap());
+    client.send(&request(1)).await;
+    let arrival: Arrival = arrivals.recv().await.unwrap();
+    assert_eq!(arrival.request.peer, client.0.local_addr().unwrap());
+    arrival.answer(1);
+    client.answer().await;
+    cancel.cancel();
+    serving.await.unwrap();
 }
 
 #[tokio::test]

@@ -39,8 +39,8 @@ fn any_bytes_leave_the_server_serving() {
     let runtime = Runtime::new().unwrap();
     let cancel = CancellationToken::new();
     let (address, stats) = runtime.block_on(async {
-        let server = KafkaServer::bind("127.0.0.1:0", NetLimits::default()).await.unwrap();
-        let bound = (server.local_addr().unwrap(), server.stats());
+        let mut server = KafkaServer::new(NetLimits::default());
+        let bound = (server.listen("127.0.0.1:0").await.unwrap(), server.stats());
         let rows = [ApiRow::new(ApiKey::Metadata, MetadataRequest::VERSIONS, METADATA)];
         tokio::spawn(server.serve(Arc::new(ApiTable::new(Arc::new(()), rows)), cancel.clone()));
         bound

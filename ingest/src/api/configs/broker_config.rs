@@ -1,10 +1,9 @@
 //! The broker's settings under Kafka's names, as tools read them. None can be changed while it runs.
 
-use std::net::SocketAddr;
-
 use super::entry::{ConfigEntry, ConfigSource};
 use crate::api::BROKER_ID;
 use crate::groups::GroupLimits;
+use crate::listener::BoundListener;
 use crate::settings::IngestSettings;
 use crate::state::topic_config::ValueKind::{self, Int, List, Switch};
 use crate::state::topic_config::{TOPIC_SETTINGS, TopicSetting};
@@ -15,11 +14,9 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// Of a broker with these settings, that listens at `listener`, and whose clients connect to `advertised`.
-    pub fn new(settings: &IngestSettings, listener: SocketAddr, advertised: (&str, u16)) -> Self {
+    /// Of a broker with these settings that has these listeners.
+    pub fn new(settings: &IngestSettings, listeners: &[BoundListener]) -> Self {
         let groups = GroupLimits::default();
-        let (host, port) = advertised;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.into() };
         let started = [
             (
                 "auto.create.topics.enable",
@@ -49,14 +46,16 @@ impl BrokerConfig {
             (
                 "listeners",
                 List,
-                format!("PLAINTEXT://{listener}"),
-                "--bind-addr (CHRONIK_BIND_ADDR) and --kafka-port (CHRONIK_KAFKA_PORT)",
+                named(listeners, |listener| listener.bound.to_string()),
+                "--listeners (CHRONIK_LISTENERS), or --bind-addr (CHRONIK_BIND_ADDR) and --kafka-port \
+                 (CHRONIK_KAFKA_PORT)",
             ),
             (
                 "advertised.listeners",
                 List,
-                format!("PLAINTEXT://{host}:{port}"),
-                "--advertised-addr (CHRONIK_ADVERTISED_ADDR) and --advertised-port (CHRONIK_ADVERTISED_PORT)",
+                named(listeners, |listener| listener.advertised.to_string()),
+                "--advertised-listeners (CHRONIK_ADVERTISED_LISTENERS), or --advertised-addr \
+                 (CHRONIK_ADVERTISED_ADDR) and --advertised-port (CHRONIK_ADVERTISED_PORT)",
             ),
         ];
         let fixed = [
@@ -78,6 +77,12 @@ impl BrokerConfig {
     pub fn entries(&self) -> &[ConfigEntry] {
         &self.entries
     }
+}
+
+/// Listeners as Kafka writes them.
+fn named(listeners: &[BoundListener], address: impl Fn(&BoundListener) -> String) -> String {
+    let named = |listener: &BoundListener| format!("{}://{}", listener.name, address(listener));
+    listeners.iter().map(named).collect::<Vec<_>>().join(",")
 }
 
 /// What topics have without a setting of their own, under the broker's name for it.

@@ -8,6 +8,7 @@ use futures::future::{BoxFuture, ready};
 
 use crate::api::error::ApiError;
 use crate::api::{BROKER_ID, BrokerContext, answer};
+use crate::listener::Address;
 
 /// Asks for a consumer group's coordinator.
 const GROUP: i8 = 0;
@@ -18,14 +19,14 @@ const BATCHED_FROM: i16 = 4;
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
 pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
-    let (broker, version) = (broker.clone(), request.version());
+    let (address, version) = (broker.advertised_to(&request), request.version());
     answer(&request, move |asked: FindCoordinatorRequest| {
-        ready(if version < BATCHED_FROM { one(&broker, &asked) } else { several(&broker, asked) })
+        ready(if version < BATCHED_FROM { one(&address, &asked) } else { several(&address, asked) })
     })
 }
 
-fn one(broker: &BrokerContext, asked: &FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let found = coordinator(broker, asked.key_type, asked.key.clone());
+fn one(address: &Address, asked: &FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let found = coordinator(address, asked.key_type, asked.key.clone());
     FindCoordinatorResponse {
         error_code: found.error_code,
         error_message: found.error_message,
@@ -36,12 +37,12 @@ fn one(broker: &BrokerContext, asked: &FindCoordinatorRequest) -> FindCoordinato
     }
 }
 
-fn several(broker: &BrokerContext, asked: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let found = asked.coordinator_keys.into_iter().map(|key| coordinator(broker, asked.key_type, key));
+fn several(address: &Address, asked: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let found = asked.coordinator_keys.into_iter().map(|key| coordinator(address, asked.key_type, key));
     FindCoordinatorResponse { coordinators: found.collect(), ..Default::default() }
 }
 
-fn coordinator(broker: &BrokerContext, key_type: i8, key: String) -> KeyCoordinator {
+fn coordinator(address: &Address, key_type: i8, key: String) -> KeyCoordinator {
     let error = match key_type {
         GROUP => None,
         TRANSACTION => Some(ApiError::Transactional),
@@ -51,8 +52,8 @@ fn coordinator(broker: &BrokerContext, key_type: i8, key: String) -> KeyCoordina
         None => KeyCoordinator {
             key,
             node_id: BROKER_ID,
-            host: broker.advertised_host.clone(),
-            port: broker.advertised_port.into(),
+            host: address.host.clone(),
+            port: address.port.into(),
             error_code: ErrorCode::NONE,
             error_message: None,
         },

@@ -45,6 +45,7 @@ use crate::groups::{Coordinator, GroupLimits};
 use crate::lane::Lane;
 use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::ship_policy::ShipLimits;
+use crate::listener::{Address, BoundListener};
 use crate::metrics::{FetchMetrics, GroupMetrics, LaneMetrics, ShipMetrics};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::segments::SegmentShipper;
@@ -125,16 +126,16 @@ impl Served {
         let (state, group_metrics) = (lane.snapshot().await.unwrap(), GroupMetrics::new(&metrics));
         let (coordinator, groups) = Coordinator::restored(&state, lane.clone(), limits, retention, group_metrics);
         tokio::spawn(coordinator.run(stop.clone()));
+        let listeners = [listener("INSIDE", 9092, "broker.test"), listener("OUTSIDE", 9094, "fd00::1")];
         let mut broker = BrokerContext {
-            config: BrokerConfig::new(&settings, ([127, 0, 0, 1], 9092).into(), ("broker.test", 9092)),
+            config: BrokerConfig::new(&settings, &listeners),
+            listeners: listeners.into(),
             groups,
             producer_ids: ProducerIds::after(&state),
             answers: FetchRoom::new(4 << 20, answer_bytes.clone()),
             reader: RecordReader::new(lane.clone(), cold, fetch_metrics),
             lane: lane.clone(),
             cluster,
-            advertised_host: "broker.test".into(),
-            advertised_port: 9092,
             auto_create_topics: true,
             num_partitions: 2,
         };
@@ -170,6 +171,14 @@ impl Served {
         self.table.call(request)
     }
 
+    /// Asks over the connection of a client that came in by another listener than the first.
+    async fn ask_by<R: chronik_wire::RequestMessage>(&self, listener: usize, version: i16, request: &R) -> R::Response {
+        let body = Bytes::from(request.encode(version).concat());
+        let frame_bytes = body.len();
+        let request = KafkaRequest { listener, ..arrived::<R>(version, body, frame_bytes) };
+        response::<R>(version, self.table.call(request).await)
+    }
+
     async fn ask<R: chronik_wire::RequestMessage>(&self, version: i16, request: R) -> R::Response {
         response::<R>(version, self.call(version, &request).await)
     }
@@ -198,6 +207,11 @@ impl Served {
     }
 }
 
+fn listener(name: &str, port: u16, advertised: &str) -> BoundListener {
+    let advertised = Address { host: advertised.into(), port };
+    BoundListener { name: name.into(), bound: ([127, 0, 0, 1], port).into(), advertised }
+}
+
 fn settings(folder: &Path) -> IngestSettings {
     let data_dir = folder.join("data");
     let line = ["chronik-ingest", "--data-dir", data_dir.to_str().unwrap(), "--wal-max-bytes", "256MiB"];
@@ -211,7 +225,8 @@ fn arrived<R: Message>(version: i16, body: Bytes, frame_bytes: usize) -> KafkaRe
         correlation_id: 1,
         client_id: Some("test".into()),
     };
-    KafkaRequest { api: R::API, header, body, frame_bytes, peer: ([127, 0, 0, 1], 9).into(), delivery: Arc::default() }
+    let (peer, delivery) = (([127, 0, 0, 1], 9).into(), Arc::default());
+    KafkaRequest { api: R::API, header, body, frame_bytes, peer, listener: 0, delivery }
 }
 
 fn response<R: chronik_wire::RequestMessage>(version: i16, outcome: RequestOutcome) -> R::Response {

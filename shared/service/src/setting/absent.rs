@@ -15,7 +15,6 @@ pub struct AbsentSetting {
 const ABSENT: &[(&str, &str)] = &[
     ("CHRONIK_PRODUCE_PROFILE", "produce profiles are"),
     ("CHRONIK_CACHE_DISK_BYTES", "a cache on disk is"),
-    ("CHRONIK_LISTENERS", "several listeners are"),
     ("CHRONIK_RAFT", "clusters are"),
     ("CHRONIK_NODE_ID", "clusters are"),
     #[cfg(not(feature = "failpoints"))]
@@ -57,8 +56,8 @@ mod tests {
     fn flags_and_variables_of_what_is_absent_are_refused() {
         let told = given(&["--raft"], &[]);
         assert_eq!(told.as_deref(), Some("--raft is set, but clusters are not there yet; leave it out"));
-        let told = given(&[], &["PATH", "CHRONIK_LISTENERS"]);
-        assert!(told.is_some_and(|told| told.starts_with("CHRONIK_LISTENERS is set")));
+        let told = given(&[], &["PATH", "CHRONIK_NODE_ID"]);
+        assert!(told.is_some_and(|told| told.starts_with("CHRONIK_NODE_ID is set")));
     }
 
     #[test]
