@@ -6,6 +6,7 @@ last is `{"done": true}` or `{"error": text}`. Bytes are in base64, offsets by p
     create     topic, partitions
     describe   topic → {"partitions": number}
     delete     topic
+    delete_records topic, before: those below these offsets
     produce    topic, codec, idempotent, records: each {key, value, timestamp, headers: [[name, value]]}
     flood      topic, codec, idempotent, in_flight → {"acknowledged": number} …, {"sent": number}
                values 0, 1, 2 … into partition 0 until the request `stop` comes, of which that many may be in flight

@@ -21,6 +21,7 @@ class Client:
     # Those it has.
     codecs: tuple[str, ...] = CODECS
     idempotent: bool = True
+    deletes_records: bool = True
     # Reads in groups alone.
     grouped: bool = False
     # For a time after all records it gives the end, where others give nothing.
@@ -63,15 +64,23 @@ CLIENTS = [
     java("2.8.2", long=True),
     java("2.0.1", codecs=CODECS[:4], long=True),
     java("1.1.1", codecs=CODECS[:4], long=True),
-    java("0.11.0.3", codecs=CODECS[:4]),
+    java("0.11.0.3", codecs=CODECS[:4], deletes_records=False),
     confluent("2.16.1"),
     confluent("2.5.3"),
     kafka_python("3.0.12"),
     kafka_python("2.3.3"),
-    kafka_python("2.0.2", idempotent=False),
+    kafka_python("2.0.2", idempotent=False, deletes_records=False),
     Client("aiokafka 0.14.0", install.python("aiokafka_client.py", "aiokafka==0.14.0", "cramjam==2.11.0"), "Python"),
     Client("KafkaJS 2.2.4", install.node("kafkajs"), "JavaScript", CODECS[:4], grouped=True, none_is_the_end=True),
     Client("franz-go 1.22.2", install.go("franz"), "Go", none_is_the_end=True),
     Client("sarama 1.61.1", install.go("sarama"), "Go"),
-    Client("kafka-go 0.4.51", install.go("kafkago"), "Go", idempotent=False, empty_is_null=True, commits_late=True),
+    Client(
+        "kafka-go 0.4.51",
+        install.go("kafkago"),
+        "Go",
+        idempotent=False,
+        deletes_records=False,
+        empty_is_null=True,
+        commits_late=True,
+    ),
 ]

@@ -9,6 +9,7 @@ Unmodified clients, each at the version that is named, against the real program.
 `just clients` writes this page from what the tests hold each client to (`tests/clients/catalog.py`).
 
 - **Topics**: created, described, deleted; one that is there or is missing is refused.
+- **Delete records**: those below an offset. Every client sees where the log starts then, and reads from there.
 - **Codecs**: keyed records with headers, tombstones and bytes that are no text, in each codec that the client has. The
   batches arrive in that codec, and another client reads the same bytes.
 - **Reads**: what another client wrote in all those codecs, from the beginning and from the middle of a batch.
@@ -30,16 +31,17 @@ read what others write, without its headers.
 
 
 def page():
-    heads = ["client", "language", "topics", "codecs", "reads", "offsets", "groups", "idempotent", "what differs"]
+    tested = ["topics", "delete records", "codecs", "reads", "offsets", "groups", "idempotent"]
+    heads = ["client", "language", *tested, "what differs"]
     rows = [heads, ["---"] * len(heads), *map(row, CLIENTS)]
     return HEAD + "".join(f"| {' | '.join(cells)} |\n" for cells in rows) + FOOT
 
 
 def row(client):
     codecs = "all" if client.codecs == CODECS else ", ".join(client.codecs)
-    idempotent = "ok" if client.idempotent else "no"
+    deletes, idempotent = ("ok" if has else "no" for has in (client.deletes_records, client.idempotent))
     named = [client.name, client.language]
-    return [*named, "ok", codecs, "ok", "ok", "ok", idempotent, "; ".join(differences(client))]
+    return [*named, "ok", deletes, codecs, "ok", "ok", "ok", idempotent, "; ".join(differences(client))]
 
 
 def differences(client):

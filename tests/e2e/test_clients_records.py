@@ -122,6 +122,25 @@ def test_reading(program, shared, topic):
     assert told(read) == [found[middles[partition] :] for partition, found in enumerate(sent)]
 
 
+def test_records_that_are_deleted(program, shared, topic):
+    shared.tool("topic", "create", topic, "--partitions", PARTITIONS)
+    produce(shared.bootstrap, topic, [Record(b"x", timestamp=START + n, partition=n % PARTITIONS) for n in range(30)])
+    starts, ends = {0: 4, 1: 10, 2: 0}, dict.fromkeys(range(PARTITIONS), 10)
+    for partition, offset in () if program.client.deletes_records else starts.items():
+        where = ("--partition", partition, "--before", offset)
+        shared.tool("topic", "delete-records", topic, *where, "--execute")
+    if program.client.deletes_records:
+        program.ask("delete_records", topic=topic, before=starts)
+        # KafkaJS does not say why.
+        with pytest.raises(ClientError, match=r"(?i)range|Error while deleting records"):
+            program.ask("delete_records", topic=topic, before={0: 11})
+    [marks] = program.ask("offsets", topic=topic, partitions=PARTITIONS, times=[])
+    assert marks == {"earliest": [4, 10, 0], "latest": [10] * PARTITIONS}
+    there = {partition: offset for partition, offset in starts.items() if offset < 10}
+    read = told(program.ask("consume", topic=topic, **{"from": there, "to": {p: ends[p] for p in there}}))
+    assert [[offset for offset, _ in found] for found in read] == [[4, 5, 6, 7, 8, 9], [], list(range(10))]
+
+
 def with_null_headers(record):
     headers = tuple((name, value or None) for name, value in record.headers)
     return Record(record.value, record.key, record.timestamp, record.partition, headers)

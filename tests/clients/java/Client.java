@@ -6,11 +6,13 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashMap;
+import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -91,6 +93,7 @@ public final class Client {
             case "create" -> create(topic, request.get("partitions").asInt());
             case "describe" -> describe(topic);
             case "delete" -> delete(topic);
+            case "delete_records" -> deleteRecords(topic, request.get("before"));
             case "produce" -> produce(topic, request);
             case "flood" -> flood(topic, request);
             case "consume" -> consume(topic, request);
@@ -124,6 +127,23 @@ public final class Client {
     private void delete(String topic) throws Exception {
         try (AdminClient admin = AdminClient.create(settings())) {
             admin.deleteTopics(List.of(topic)).all().get(30, TimeUnit.SECONDS);
+        }
+    }
+
+    /** Clients have it since 1.1. */
+    private void deleteRecords(String topic, JsonNode before) throws Exception {
+        Class<?> recordsToDelete = Class.forName("org.apache.kafka.clients.admin.RecordsToDelete");
+        Method beforeOffset = recordsToDelete.getMethod("beforeOffset", long.class);
+        Map<TopicPartition, Object> offsets = new HashMap<>();
+        for (Iterator<String> partitions = before.fieldNames(); partitions.hasNext(); ) {
+            String partition = partitions.next();
+            Object kept = beforeOffset.invoke(null, before.get(partition).asLong());
+            offsets.put(new TopicPartition(topic, Integer.parseInt(partition)), kept);
+        }
+        try (AdminClient admin = AdminClient.create(settings())) {
+            Method delete = AdminClient.class.getMethod("deleteRecords", Map.class);
+            Object deleted = delete.invoke(admin, offsets);
+            ((KafkaFuture<?>) delete.getReturnType().getMethod("all").invoke(deleted)).get(30, TimeUnit.SECONDS);
         }
     }
 

@@ -68,6 +68,14 @@ const describe = ({ topic }) => within(admin(), async admin => {
 
 const remove = ({ topic }) => within(admin(), admin => admin.deleteTopics({ topics: [topic] }))
 
+const deleteRecords = ({ topic, before }) => within(admin(), async admin => {
+  const kept = Object.entries(before)
+  const partitions = kept.map(([partition, offset]) => ({ partition: Number(partition), offset: String(offset) }))
+  // KafkaJS does not look for the leaders by itself.
+  await admin.fetchTopicOffsets(topic)
+  await admin.deleteTopicRecords({ topic, partitions })
+})
+
 const producer = ({ idempotent }) => kafka.producer({ idempotent, allowAutoTopicCreation: true })
 
 const produce = request => within(producer(request), async client => {
@@ -152,7 +160,9 @@ async function group({ topic, group: groupId }) {
   })
 }
 
-const operations = { create, describe, delete: remove, produce, flood, consume, offsets, group }
+const operations = {
+  create, describe, delete: remove, delete_records: deleteRecords, produce, flood, consume, offsets, group,
+}
 
 async function serve() {
   for (;;) {

@@ -5,9 +5,9 @@ import contextlib
 import sys
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import KafkaError, for_code
-from program import ends, records, serve, starts, tell, tell_record, told_to_stop
+from program import ends, kept, records, serve, starts, tell, tell_record, told_to_stop
 
 BOOTSTRAP = sys.argv[1]
 
@@ -31,6 +31,12 @@ async def delete(request):
         answer = await client.delete_topics([request["topic"]])
     for _, code in answer.topic_error_codes:
         check(code)
+
+
+async def delete_records(request):
+    places = {TopicPartition(request["topic"], partition): offset for partition, offset in kept(request).items()}
+    async with admin() as client:
+        await client.delete_records({place: RecordsToDelete(offset) for place, offset in places.items()})
 
 
 def check(code):
@@ -145,4 +151,4 @@ def run(operation):
     return lambda request: asyncio.run(operation(request))
 
 
-serve({o.__name__: run(o) for o in (create, describe, delete, produce, flood, consume, offsets, group)})
+serve({o.__name__: run(o) for o in (create, describe, delete, delete_records, produce, flood, consume, offsets, group)})

@@ -10,7 +10,7 @@ sys.modules["kafka.vendor.six.moves"] = six.moves
 
 from kafka.admin import NewTopic  # noqa: E402
 from kafka.errors import KafkaError  # noqa: E402
-from program import ends, records, serve, starts, tell, tell_record, told_to_stop  # noqa: E402
+from program import ends, kept, records, serve, starts, tell, tell_record, told_to_stop  # noqa: E402
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition  # noqa: E402
 
@@ -33,6 +33,11 @@ def describe(request):
 
 def delete(request):
     KafkaAdminClient(bootstrap_servers=BOOTSTRAP).delete_topics([request["topic"]])
+
+
+def delete_records(request):
+    places = {TopicPartition(request["topic"], partition): offset for partition, offset in kept(request).items()}
+    KafkaAdminClient(bootstrap_servers=BOOTSTRAP).delete_records(places)
 
 
 def producer(request):
@@ -142,6 +147,4 @@ def show(message):
     tell_record(*place, message.timestamp, message.key, message.value, message.headers)
 
 
-serve(
-    {operation.__name__: operation for operation in (create, describe, delete, produce, flood, consume, offsets, group)}
-)
+serve({o.__name__: o for o in (create, describe, delete, delete_records, produce, flood, consume, offsets, group)})

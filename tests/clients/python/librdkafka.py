@@ -5,7 +5,7 @@ import threading
 
 import confluent_kafka as kafka
 from confluent_kafka.admin import AdminClient, NewTopic
-from program import ends, records, serve, starts, tell, tell_record, told_to_stop
+from program import ends, kept, records, serve, starts, tell, tell_record, told_to_stop
 
 ADDRESS = {"bootstrap.servers": sys.argv[1], "broker.address.family": "v4"}
 
@@ -25,6 +25,13 @@ def describe(request):
 def delete(request):
     admin = AdminClient(ADDRESS)
     admin.delete_topics([request["topic"]])[request["topic"]].result(30)
+
+
+def delete_records(request):
+    places = [kafka.TopicPartition(request["topic"], partition, offset) for partition, offset in kept(request).items()]
+    admin = AdminClient(ADDRESS)
+    for deleted in admin.delete_records(places).values():
+        deleted.result(30)
 
 
 def producer(request):
@@ -133,6 +140,4 @@ def show(message):
     tell_record(*place, timestamp, message.key(), message.value(), message.headers())
 
 
-serve(
-    {operation.__name__: operation for operation in (create, describe, delete, produce, flood, consume, offsets, group)}
-)
+serve({o.__name__: o for o in (create, describe, delete, delete_records, produce, flood, consume, offsets, group)})

@@ -60,6 +60,10 @@ def records(request):
         yield decoded(record["key"]), decoded(record["value"]), record["timestamp"], headers
 
 
+def kept(request):
+    return {int(partition): offset for partition, offset in request["before"].items()}
+
+
 def starts(request):
     return {int(partition): offset for partition, offset in request["from"].items()}
 

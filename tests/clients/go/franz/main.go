@@ -25,8 +25,8 @@ var codecs = map[string]kgo.CompressionCodec{
 
 func main() {
 	program.Serve(map[string]program.Operation{
-		"create": create, "describe": describe, "delete": remove, "produce": produce, "flood": flood,
-		"consume": consume, "offsets": offsets, "group": group,
+		"create": create, "describe": describe, "delete": remove, "delete_records": deleteRecords,
+		"produce": produce, "flood": flood, "consume": consume, "offsets": offsets, "group": group,
 	})
 }
 
@@ -71,6 +71,20 @@ func remove(r *program.Request) error {
 	return withAdmin(func(ctx context.Context, admin *kadm.Client) error {
 		_, err := admin.DeleteTopic(ctx, r.Topic)
 		return err
+	})
+}
+
+func deleteRecords(r *program.Request) error {
+	var offsets kadm.Offsets
+	for partition, offset := range r.Before {
+		offsets.AddOffset(r.Topic, partition, offset, -1)
+	}
+	return withAdmin(func(ctx context.Context, admin *kadm.Client) error {
+		deleted, err := admin.DeleteRecords(ctx, offsets)
+		if err != nil {
+			return err
+		}
+		return deleted.Error()
 	})
 }
 

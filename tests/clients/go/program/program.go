@@ -22,6 +22,7 @@ type Request struct {
 	From       map[int32]int64
 	To         map[int32]int64
 	Times      []int64
+	Before     map[int32]int64
 }
 
 // Record is one that was or will be sent; JSON has bytes in base64.

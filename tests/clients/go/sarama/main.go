@@ -26,8 +26,8 @@ var brokers = os.Args[1:2]
 
 func main() {
 	program.Serve(map[string]program.Operation{
-		"create": create, "describe": describe, "delete": remove, "produce": produce, "flood": flood,
-		"consume": consume, "offsets": offsets, "group": group,
+		"create": create, "describe": describe, "delete": remove, "delete_records": deleteRecords,
+		"produce": produce, "flood": flood, "consume": consume, "offsets": offsets, "group": group,
 	})
 }
 
@@ -62,6 +62,10 @@ func describe(r *program.Request) error {
 
 func remove(r *program.Request) error {
 	return withAdmin(func(admin sarama.ClusterAdmin) error { return admin.DeleteTopic(r.Topic) })
+}
+
+func deleteRecords(r *program.Request) error {
+	return withAdmin(func(admin sarama.ClusterAdmin) error { return admin.DeleteRecords(r.Topic, r.Before) })
 }
 
 func producing(r *program.Request) *sarama.Config {
