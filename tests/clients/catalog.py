@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pytest
-
 from clients import install
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -33,14 +31,10 @@ class Client:
     # Takes long to install or to run.
     long: bool = False
 
-
-def params(having=lambda client: True):
-    """Those clients, as parameters of tests."""
-    return [
-        pytest.param(client, id=client.name, marks=[pytest.mark.long] if client.long else [])
-        for client in CLIENTS
-        if having(client)
-    ]
+    @property
+    def library(self):
+        """Its name without the version."""
+        return self.name.rsplit(" ", 1)[0]
 
 
 def java(version, **known):
@@ -58,6 +52,7 @@ def kafka_python(version, **known):
     return Client(f"kafka-python {version}", program, "Python", **known)
 
 
+# The newest version of each comes first.
 CLIENTS = [
     java("4.3.1"),
     java("3.9.2"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from servers import maven
 from servers.cache import installed
 
 SOURCES = Path(__file__).parent
@@ -31,34 +32,25 @@ def python(program, *pins):
 
 def java(version):
     """Apache Kafka's own, from Maven."""
-    dependencies = {
-        "org.apache.kafka:kafka-clients": version,
-        "com.fasterxml.jackson.core:jackson-databind": JACKSON,
-    }
-    rows = "".join(
-        f"<dependency><groupId>{name.split(':')[0]}</groupId><artifactId>{name.split(':')[1]}</artifactId>"
-        f"<version>{pin}</version></dependency>"
-        for name, pin in dependencies.items()
-    )
-    pom = (
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>chronik</groupId>'
-        f"<artifactId>client</artifactId><version>1</version><dependencies>{rows}</dependencies></project>"
+    project = maven.pom(
+        {
+            "org.apache.kafka:kafka-clients": version,
+            "com.fasterxml.jackson.core:jackson-databind": JACKSON,
+        }
     )
     source = SOURCES / "java/Client.java"
 
     def download(folder):
-        (folder / "pom.xml").write_text(pom)
-        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}/libs"]
-        subprocess.run(["mvn", "--quiet", "--batch-mode", *goal], cwd=folder, check=True)
+        maven.download(project, folder)
 
     def command():
-        libraries = installed(f"client-java-{version}-{digest(pom)}", download) / "libs/*"
+        libraries = installed(f"client-java-{version}-{digest(project)}", download) / "libs/*"
 
         def build(folder):
             options = ["--release", "17", "-nowarn", "-Xlint:-options", "-classpath", libraries, "-d", folder]
             subprocess.run(["javac", *options, source], check=True)
 
-        classes = installed(f"client-java-{version}-{digest(pom, source)}", build)
+        classes = installed(f"client-java-{version}-{digest(project, source)}", build)
         options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         return ["java", *options, "-classpath", f"{classes}:{libraries}", "Client"], {}
 

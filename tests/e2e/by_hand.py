@@ -80,6 +80,15 @@ def fetch_by_hand(address, topic, partition, offset=0):
     return batches
 
 
+def end_by_hand(address, topic, partition):
+    """The offset that the next record gets."""
+    name = struct.pack(">h", len(topic)) + topic.encode()
+    answer = ask(address, 2, 1, struct.pack(">ii", -1, 1) + name + struct.pack(">iiq", 1, partition, -1))
+    _, code, _, offset = struct.unpack_from(">ihqq", answer, 4 + len(name) + 4)
+    assert code == 0, code
+    return offset
+
+
 def codec_of(batch):
     [attributes] = struct.unpack_from(">h", batch, 21)
     return ["none", "gzip", "snappy", "lz4", "zstd"][attributes & 7]

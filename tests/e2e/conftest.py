@@ -1,10 +1,20 @@
 import pytest
+from brokers import CHRONIK_ALONE
 from chronik import BINARY, Chronik
 from servers.elasticmq import Elasticmq
 from servers.faults import Careless
 from servers.garage import Garage
+from servers.kafka import Kafka
 from servers.minio import Minio
 from servers.moto import Moto
+
+
+def pytest_collection_modifyitems(items):
+    """Clients are held against Apache Kafka, or it stands somewhere why not."""
+    for item in items:
+        file = item.path.name
+        if file.startswith("test_clients") and file not in CHRONIK_ALONE and "pair" not in item.fixturenames:
+            raise pytest.UsageError(f"{item.nodeid} takes no `pair` (brokers.py), and CHRONIK_ALONE does not say why")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +51,13 @@ def pytest_runtest_makereport(item, call):
 def shared(tmp_path_factory):
     """A server for tests that don't stop or change it."""
     with Chronik(tmp_path_factory.mktemp("shared"), ship_max_age="1s") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kafka():
+    """Apache Kafka; a test that kills it starts it again."""
+    with Kafka() as server:
         yield server
 
 

@@ -4,6 +4,8 @@ import base64
 from dataclasses import dataclass, field
 
 import confluent_kafka as kafka
+from chronik import until
+from confluent_kafka.admin import AdminClient, NewTopic
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
@@ -38,6 +40,20 @@ def text_of(value):
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(value).decode()}
+
+
+def create_topic(bootstrap, topic, partitions=1):
+    """And waits until the broker knows all of it; Kafka's answers before it does."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    [created] = admin.create_topics([NewTopic(topic, partitions)]).values()
+    created.result(60)
+    until(lambda: led(bootstrap, topic) == partitions, f"{topic} has {partitions} partitions")
+
+
+def led(bootstrap, topic):
+    """How many partitions of it have a leader."""
+    found = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=60).topics.get(topic)
+    return sum(partition.leader >= 0 for partition in found.partitions.values()) if found else 0
 
 
 def producer(bootstrap, codec="none", **settings):

@@ -6,10 +6,10 @@ from collections import Counter
 
 import confluent_kafka as kafka
 import pytest
+from brokers import KAFKA, pairs
 from chronik import PATIENCE, until
-from clients.catalog import params
 from clients.program import Program
-from records import Record, consumer, produce
+from records import Record, consumer, create_topic, produce
 from servers.server import free_port
 
 PARTITIONS = 4
@@ -42,23 +42,24 @@ class Member:
 
 
 class Group:
-    """A topic, and those who share it."""
+    """A topic, and those who share it; both have the name of the client."""
 
     def __init__(self, server, client, directory):
         self.server, self.client, self.directory = server, client, directory
+        self.name = client.name.replace(" ", "-")
         self.members = []
         self.ends = 0
-        server.tool("topic", "create", "t", "--partitions", PARTITIONS)
+        create_topic(server.bootstrap, self.name, PARTITIONS)
 
     def join(self, stack):
         program = stack.enter_context(Program(self.client, self.server.bootstrap, self.directory))
-        member = Member(program, "t", "g")
+        member = Member(program, topic=self.name, group=self.name)
         self.members.append(member)
         return member
 
     def round(self):
         """A record to each partition; waits until they were all had, and returns by whom."""
-        produce(self.server.bootstrap, "t", [Record(b"x", partition=p) for p in range(PARTITIONS)])
+        produce(self.server.bootstrap, self.name, [Record(b"x", partition=p) for p in range(PARTITIONS)])
         sent = {(partition, self.ends) for partition in range(PARTITIONS)}
         self.ends += 1
         until(lambda: self.failed() or sent <= set(self.had()), f"{sent} were had")
@@ -74,8 +75,8 @@ class Group:
         return [member.error for member in self.members if member.error]
 
     def committed(self):
-        asked = [kafka.TopicPartition("t", partition) for partition in range(PARTITIONS)]
-        client = consumer(self.server.bootstrap, group_id="g")
+        asked = [kafka.TopicPartition(self.name, partition) for partition in range(PARTITIONS)]
+        client = consumer(self.server.bootstrap, group_id=self.name)
         try:
             return [found.offset for found in client.committed(asked, timeout=30)]
         finally:
@@ -88,10 +89,21 @@ def exit_stack():
         yield stack
 
 
-@pytest.mark.parametrize("client", params())
-def test_a_group(start, tmp_path, client, exit_stack):
-    server = start(kafka_port=free_port())
-    group = Group(server, client, tmp_path)
+@pytest.fixture(params=pairs(everyday=lambda client: client.language == "Java"))
+def pair(request):
+    return request.param
+
+
+@pytest.fixture
+def server(request, pair):
+    """With a port that it keeps."""
+    if pair.broker == KAFKA:
+        return request.getfixturevalue("kafka")
+    return request.getfixturevalue("start")(kafka_port=free_port())
+
+
+def test_a_group(server, tmp_path, pair, exit_stack):
+    group = Group(server, pair.client, tmp_path)
     one = group.join(exit_stack)
     assert group.round() == [one]
     other = group.join(exit_stack)

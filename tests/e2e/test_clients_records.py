@@ -3,18 +3,30 @@
 import base64
 
 import pytest
+from brokers import KAFKA, pairs
 from by_hand import codec_of, fetch_by_hand, records_in
-from clients.catalog import CODECS, params
+from chronik import until
+from clients.catalog import CODECS
 from clients.program import ClientError, Program
-from records import Record, consume, produce, watermarks
+from records import Record, consume, create_topic, led, produce, watermarks
 
 PARTITIONS = 3
 START = 1_700_000_000_000
 
 
-@pytest.fixture(scope="module", params=params())
-def program(request, shared, tmp_path_factory):
-    with Program(request.param, shared.bootstrap, tmp_path_factory.mktemp("client")) as started:
+@pytest.fixture(scope="module", params=pairs())
+def pair(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def broker(request, pair):
+    return request.getfixturevalue("kafka" if pair.broker == KAFKA else "shared")
+
+
+@pytest.fixture(scope="module")
+def program(pair, broker, tmp_path_factory):
+    with Program(pair.client, broker.bootstrap, tmp_path_factory.mktemp("client")) as started:
         yield started
 
 
@@ -70,31 +82,35 @@ def told(events):
     return found
 
 
-def test_topics(program, shared, topic):
+def test_topics(program, pair, broker, topic):
     program.ask("create", topic=topic, partitions=PARTITIONS)
+    if pair.broker == KAFKA:
+        until(lambda: led(broker.bootstrap, topic) == PARTITIONS, "Kafka knows what it made")
     assert program.ask("describe", topic=topic) == [{"partitions": PARTITIONS}]
-    assert watermarks(shared.bootstrap, topic, PARTITIONS) == [(0, 0)] * PARTITIONS
+    assert watermarks(broker.bootstrap, topic, PARTITIONS) == [(0, 0)] * PARTITIONS
     with pytest.raises(ClientError, match=r"(?i)exist"):
         program.ask("create", topic=topic, partitions=PARTITIONS)
     program.ask("delete", topic=topic)
-    assert topic not in [found["topic"] for found in shared.status()["topics"]]
+    if pair.broker == KAFKA:
+        until(lambda: led(broker.bootstrap, topic) == 0, "Kafka knows what it deleted")
+    assert led(broker.bootstrap, topic) == 0
     with pytest.raises(ClientError):
         program.ask("delete", topic=topic)
 
 
-def test_codecs(program, shared, topic):
+def test_codecs(program, broker, topic):
     for codec in program.client.codecs:
         here, records = f"{topic}-{codec}", records_of(codec)
-        shared.tool("topic", "create", here, "--partitions", PARTITIONS)
+        create_topic(broker.bootstrap, here, PARTITIONS)
         program.ask("produce", topic=here, codec=codec, idempotent=False, records=as_json(records))
-        read = consume(shared.bootstrap, here, PARTITIONS)
+        read = consume(broker.bootstrap, here, PARTITIONS)
         assert sum(map(len, read)) == len(records)
         by_key = {record.key: record for record in records}
         for partition, found in enumerate(read):
             sent = [by_key[record.key] for _, record in found]
             assert [record for _, record in found] == [placed(record, partition) for record in sent]
             assert [record.timestamp for record in sent] == sorted(record.timestamp for record in sent), "in order"
-            batches = fetch_by_hand(shared.bootstrap, here, partition)
+            batches = fetch_by_hand(broker.bootstrap, here, partition)
             # A tombstone alone may be sent as it is, because it would grow.
             arrived = {codec_of(batch) for batch in batches if records_in(batch) > 1}
             assert arrived == {codec}
@@ -104,13 +120,13 @@ def placed(record, partition):
     return Record(record.value, record.key, record.timestamp, partition, record.headers)
 
 
-def test_reading(program, shared, topic):
-    shared.tool("topic", "create", topic, "--partitions", PARTITIONS)
+def test_reading(program, broker, topic):
+    create_topic(broker.bootstrap, topic, PARTITIONS)
     for codec in CODECS:
         if codec in program.client.codecs:
             records = [placed(record, number % PARTITIONS) for number, record in enumerate(records_of(codec, 100))]
-            produce(shared.bootstrap, topic, records, codec)
-    sent = consume(shared.bootstrap, topic, PARTITIONS)
+            produce(broker.bootstrap, topic, records, codec)
+    sent = consume(broker.bootstrap, topic, PARTITIONS)
     if program.client.empty_is_null:
         sent = [[(offset, with_null_headers(record)) for offset, record in found] for found in sent]
     ends = {partition: len(found) for partition, found in enumerate(sent)}
@@ -146,10 +162,10 @@ def with_null_headers(record):
     return Record(record.value, record.key, record.timestamp, record.partition, headers)
 
 
-def test_offsets(program, shared, topic):
-    shared.tool("topic", "create", topic, "--partitions", PARTITIONS)
+def test_offsets(program, broker, topic):
+    create_topic(broker.bootstrap, topic, PARTITIONS)
     records = [Record(b"x", timestamp=START + 1000 * n, partition=p) for p in range(PARTITIONS) for n in range(10 + p)]
-    produce(shared.bootstrap, topic, records)
+    produce(broker.bootstrap, topic, records)
     ends = [10, 11, 12]
     times = [START, START + 4001, START + 9000, START + 60_000]
     marks, *found = program.ask("offsets", topic=topic, partitions=PARTITIONS, times=times)

@@ -11,6 +11,7 @@ from servers.elasticmq import Elasticmq
 from servers.faults import Careless, Faults
 from servers.garage import Garage
 from servers.gcs import Gcs
+from servers.kafka import Kafka
 from servers.minio import Minio
 from servers.moto import Moto
 
@@ -18,7 +19,7 @@ from servers.moto import Moto
 def main(arguments):
     match arguments:
         case ["install", *everything] if everything in ([], ["--all"]):
-            for kind in (Moto, Azurite, Minio, Elasticmq, *([Garage] if everything else [])):
+            for kind in (Moto, Azurite, Minio, Elasticmq, Kafka, *([Garage] if everything else [])):
                 kind.install()
             return 0
         case ["run", *command] if command:

@@ -1,23 +1,14 @@
 """ElasticMQ: a queue that speaks SQS's protocol. It keeps its messages in memory, so that a restart loses them all."""
 
-import subprocess
-
 import requests
 
-from servers import sqs
+from servers import maven, sqs
 from servers.cache import installed
 from servers.server import Server
 
 VERSION = "1.7.1"
 
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>chronik</groupId><artifactId>elasticmq</artifactId><version>1</version>
-  <dependencies><dependency>
-    <groupId>org.elasticmq</groupId><artifactId>elasticmq-server_2.13</artifactId><version>{VERSION}</version>
-  </dependency></dependencies>
-</project>
-"""
+PROJECT = maven.pom({"org.elasticmq:elasticmq-server_2.13": VERSION})
 
 CONFIG = """include classpath("application.conf")
 node-address {{ protocol = http, host = "127.0.0.1", port = {port}, context-path = "" }}
@@ -27,9 +18,7 @@ rest-stats {{ enabled = false }}
 
 
 def build(folder):
-    (folder / "pom.xml").write_text(POM)
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}/libs"]
-    subprocess.run(["mvn", "--quiet", "--batch-mode", *goal], cwd=folder, check=True)
+    maven.download(PROJECT, folder)
 
 
 class Elasticmq(Server):
