@@ -56,6 +56,16 @@ def led(bootstrap, topic):
     return sum(partition.leader >= 0 for partition in found.partitions.values()) if found else 0
 
 
+def delete_records(bootstrap, topic, before):
+    """By partition: where its log starts then."""
+    # The client has to live until its answers are there.
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    answers = admin.delete_records(
+        [kafka.TopicPartition(topic, *place) for place in before.items()], request_timeout=30
+    )
+    return {place.partition: answer.result(60).low_watermark for place, answer in answers.items()}
+
+
 def producer(bootstrap, codec="none", **settings):
     return kafka.Producer(
         {

@@ -8,7 +8,7 @@ from by_hand import codec_of, fetch_by_hand, records_in
 from chronik import until
 from clients.catalog import CODECS
 from clients.program import ClientError, Program
-from records import Record, consume, create_topic, led, produce, watermarks
+from records import Record, consume, create_topic, delete_records, led, produce, watermarks
 
 PARTITIONS = 3
 START = 1_700_000_000_000
@@ -138,18 +138,17 @@ def test_reading(program, broker, topic):
     assert told(read) == [found[middles[partition] :] for partition, found in enumerate(sent)]
 
 
-def test_records_that_are_deleted(program, shared, topic):
-    shared.tool("topic", "create", topic, "--partitions", PARTITIONS)
-    produce(shared.bootstrap, topic, [Record(b"x", timestamp=START + n, partition=n % PARTITIONS) for n in range(30)])
+def test_records_that_are_deleted(program, broker, topic):
+    create_topic(broker.bootstrap, topic, PARTITIONS)
+    produce(broker.bootstrap, topic, [Record(b"x", timestamp=START + n, partition=n % PARTITIONS) for n in range(30)])
     starts, ends = {0: 4, 1: 10, 2: 0}, dict.fromkeys(range(PARTITIONS), 10)
-    for partition, offset in () if program.client.deletes_records else starts.items():
-        where = ("--partition", partition, "--before", offset)
-        shared.tool("topic", "delete-records", topic, *where, "--execute")
     if program.client.deletes_records:
         program.ask("delete_records", topic=topic, before=starts)
         # KafkaJS does not say why.
         with pytest.raises(ClientError, match=r"(?i)range|Error while deleting records"):
             program.ask("delete_records", topic=topic, before={0: 11})
+    else:
+        delete_records(broker.bootstrap, topic, starts)
     [marks] = program.ask("offsets", topic=topic, partitions=PARTITIONS, times=[])
     assert marks == {"earliest": [4, 10, 0], "latest": [10] * PARTITIONS}
     there = {partition: offset for partition, offset in starts.items() if offset < 10}

@@ -10,18 +10,8 @@ import pytest
 from by_hand import ask
 from chronik import Ingest, Query, run_tool, until
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from records import Record, consume, consumer, produce, watermarks
+from records import Record, consume, consumer, delete_records, produce, watermarks
 from servers.server import free_port
-
-
-def delete(server, topic, before):
-    """By partition: where its log starts then."""
-    # The client has to live until its answers are there.
-    client = AdminClient({"bootstrap.servers": server.bootstrap})
-    places = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
-    answers = client.delete_records(places, request_timeout=30)
-    return {place.partition: answer.result(60).low_watermark for place, answer in answers.items()}
 
 
 def records(first, count):
@@ -68,7 +58,7 @@ def test_nobody_sees_deleted_records_whatever_happens(start):
     server.tool("topic", "create", "orders")
     produce(server.bootstrap, "orders", records(0, 30))
     # Within a batch, and in the log alone.
-    assert delete(server, "orders", {0: 4}) == {0: 4}
+    assert delete_records(server.bootstrap, "orders", {0: 4}) == {0: 4}
     is_seen_from(server, "orders", 4, 30)
     server.kill()
     server.start()
@@ -82,15 +72,15 @@ def test_nobody_sees_deleted_records_whatever_happens(start):
     is_seen_from(server, "orders", 4, 50)
     # Within a run that has an archive; a whole run; what is not shipped.
     for log_start in (7, 35, 42):
-        assert delete(server, "orders", {0: log_start}) == {0: log_start}
+        assert delete_records(server.bootstrap, "orders", {0: log_start}) == {0: log_start}
         is_seen_from(server, "orders", log_start, 50)
-    assert delete(server, "orders", {0: 3}) == {0: 42}, "no log starts earlier than it did"
+    assert delete_records(server.bootstrap, "orders", {0: 3}) == {0: 42}, "no log starts earlier than it did"
     server.seal()
     server.kill()
     server.lose_data_directory()
     server.set(take_over="true").start()
     is_seen_from(server, "orders", 42, 50)
-    assert delete(server, "orders", {0: -1}) == {0: 50}
+    assert delete_records(server.bootstrap, "orders", {0: -1}) == {0: 50}
     assert watermarks(server.bootstrap, "orders", 1) == [(50, 50)]
     assert server.search("orders")["hits"] == []
     assert produce(server.bootstrap, "orders", records(50, 5)) == [50, 51, 52, 53, 54]
@@ -116,7 +106,7 @@ def test_a_query_worker_does_not_show_them_with_a_broker_to_ask_or_without(start
 
     until(lambda: shows(list(range(20))), "the catalog has the topic")
     for log_start in (5, 24):
-        assert delete(ingest, "orders", {0: log_start}) == {0: log_start}
+        assert delete_records(ingest.bootstrap, "orders", {0: log_start}) == {0: log_start}
         is_searched_from(asking, "orders", log_start, 30)
         [read] = consume(ingest.bootstrap, "orders", 1, log_start)
         assert [offset for offset, _ in read] == list(range(log_start, 30))
@@ -129,7 +119,7 @@ def test_a_consumer_goes_on_where_the_log_starts_and_its_group_keeps_its_offset(
     reader = consumer(shared.bootstrap, group_id="slow", auto_offset_reset="earliest")
     try:
         reader.commit(offsets=[TopicPartition("purged", 0, 2)], asynchronous=False)
-        assert delete(shared, "purged", {0: 6}) == {0: 6}
+        assert delete_records(shared.bootstrap, "purged", {0: 6}) == {0: 6}
         assert reader.committed([TopicPartition("purged", 0)], timeout=60)[0].offset == 2
         reader.subscribe(["purged"])
         message = reader.poll(60)
@@ -142,7 +132,7 @@ def test_what_can_not_be_deleted_has_kafkas_code(shared):
     shared.tool("topic", "create", "kept", "--partitions", 2)
     produce(shared.bootstrap, "kept", records(0, 3))
     with pytest.raises(kafka.KafkaException) as raised:
-        delete(shared, "kept", {0: 4})
+        delete_records(shared.bootstrap, "kept", {0: 4})
     assert raised.value.args[0].code() == kafka.KafkaError.OFFSET_OUT_OF_RANGE
     # By hand: partition 0 up to offset 2, partition 1 beyond its end, and one that is not there.
     for version in (0, 1):
