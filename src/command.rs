@@ -31,7 +31,7 @@ enum Command {
     Indexer(Box<chronik_indexer::RunSettings>),
     /// Run search alone.
     Query(Box<chronik_query::RunSettings>),
-    /// Create and list topics.
+    /// Create, list, describe and change topics.
     #[command(subcommand)]
     Topic(tool::topic::TopicCommand),
     /// Write the lines of standard input into a topic.

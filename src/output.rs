@@ -35,6 +35,16 @@ impl CommandOutput {
         Ok(writeln!(io::stdout().lock(), "{text}")?)
     }
 
+    /// A table of documents: each column is a member, with its spaces as `_`; what is null is `-`.
+    pub fn rows<'a>(&self, columns: &[&str], rows: impl IntoIterator<Item = &'a Value>) -> Result<()> {
+        let cell = |row: &Value, column: &str| match &row[column.replace(' ', "_")] {
+            Value::Null => "-".to_owned(),
+            Value::String(text) if text.is_empty() => "-".to_owned(),
+            value => shown(value),
+        };
+        self.table(columns, rows.into_iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()))
+    }
+
     /// A table; at a terminal it keeps to its width.
     pub fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
         let mut table = Table::new();

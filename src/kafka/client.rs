@@ -8,9 +8,10 @@ use bytes::{Bytes, BytesMut};
 use chronik_format::batch::{self, BatchError, BatchHeader, Record};
 use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use chronik_wire::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, ErrorCode, FetchPartition, FetchRequest, FetchTopic,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, Message, MetadataRequest, MetadataRequestTopic,
-    MetadataResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
+    CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest,
+    ErrorCode, FetchPartition, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    Message, MetadataRequest, MetadataRequestTopic, MetadataResponse, PartitionProduceData, ProduceRequest,
+    TopicProduceData,
 };
 
 use super::KafkaError;
@@ -25,6 +26,8 @@ const LIST_OFFSETS_VERSIONS: RangeInclusive<i16> = 1..=9;
 /// Tries until a topic that was just created has its leaders, or a group its coordinator.
 pub(super) const LEADER_TRIES: usize = 50;
 pub(super) const LEADER_PAUSE: Duration = Duration::from_millis(100);
+/// How long a broker may take to add partitions.
+const CREATION_TIME: Duration = Duration::from_secs(30);
 const FETCH_WAIT: Duration = Duration::from_millis(500);
 const FETCH_BYTES_MAX: i32 = 8 << 20;
 /// More than any batch that a broker of ours accepts holds after decompression.
@@ -142,6 +145,20 @@ impl KafkaClient {
             made = topic.num_partitions;
         }
         Ok(made)
+    }
+
+    /// Adds partitions to a topic until it has so many.
+    pub async fn add_partitions(&mut self, topic: &str, count: i32) -> Result<(), KafkaError> {
+        let request = CreatePartitionsRequest {
+            topics: vec![CreatePartitionsTopic { name: topic.to_owned(), count, assignments: None }],
+            timeout_ms: CREATION_TIME.as_millis() as i32,
+            ..Default::default()
+        };
+        let answer = self.home().await?.call(CreatePartitionsRequest::VERSIONS, &request).await?;
+        for grown in answer.results {
+            KafkaError::check(grown.error_code, grown.error_message, || format!("adding partitions to topic {topic}"))?;
+        }
+        Ok(())
     }
 
     /// Appends a batch, durably; returns the offset of its first record.

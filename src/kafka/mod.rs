@@ -10,6 +10,7 @@ mod groups;
 mod membership;
 mod partitioner;
 mod producer;
+mod settings;
 
 pub use assignment::{Assignment, assignment};
 pub use client::{KafkaClient, TopicLeaders};
@@ -18,3 +19,4 @@ pub use groups::{CommittedOffsets, Committer};
 pub use membership::GroupMember;
 pub use partitioner::partition_of_key;
 pub use producer::IdempotentProducer;
+pub use settings::SettingChange;

@@ -33,6 +33,62 @@ def test_topics_are_created_and_listed(shared):
     assert re.search(r"^ *created-too +4$", shared.tool("topic", "list").decode(), re.M)
 
 
+def test_a_topic_is_described_with_what_was_set_of_it(shared):
+    shared.tool("topic", "create", "described", "--partitions", 2, "--config", "max.message.bytes=1000")
+    shared.tool("produce", "described", "--partition", 1, stdin=b"one\ntwo\n")
+    described = shared.tool_json("topic", "describe", "described")
+    places = [(row["partition"], row["log_start"], row["log_end"]) for row in described["partitions"]]
+    assert places == [(0, 0, 0), (1, 0, 2)]
+    assert {row["leader"] for row in described["partitions"]} == {shared.bootstrap}
+    assert described["settings"] == {"max.message.bytes": "1000"}
+    shown = shared.tool("topic", "describe", "described").decode()
+    assert re.search(rf"^ *1 +{shared.bootstrap} +0 +2$", shown, re.M)
+    assert re.search(r"^ *max.message.bytes +1000$", shown, re.M)
+    shared.tool("topic", "create", "plain")
+    assert "no settings of its own" in shared.tool("topic", "describe", "plain").decode()
+
+
+def test_settings_of_a_topic_are_changed_together(shared):
+    shared.tool("topic", "create", "altered", "--config", "max.message.bytes=1000")
+    altered = ("topic", "alter", "altered")
+    changed = shared.tool_json(*altered, "--set", "search.value.format=text", "--unset", "max.message.bytes")
+    assert changed == {"topic": "altered", "settings": {"search.value.format": "text"}}
+    assert shared.tool_json("topic", "describe", "altered")["settings"] == changed["settings"]
+    for wrong, told in [
+        (("--set", "search.positions=true", "--set", "no.such.setting=1"), "no.such.setting"),
+        (("--set", "max.message.bytes=-1"), "max.message.bytes"),
+        (("--set", "search.positions=true", "--unset", "search.positions"), "each setting is named once"),
+    ]:
+        done = run_tool("--bootstrap", shared.bootstrap, *altered, *wrong)
+        assert done.returncode == 1 and "changing topic altered was refused" in done.stderr.decode()
+        assert told in done.stderr.decode()
+    assert shared.tool_json("topic", "describe", "altered")["settings"] == changed["settings"]
+    shown = shared.tool(*altered, "--unset", "search.value.format").decode()
+    assert shown == "changed topic altered, which has now\nno settings of its own\n"
+    for arguments in ((), ("--set", "search.positions"), ("--set", "=1")):
+        assert run_tool("--bootstrap", shared.bootstrap, *altered, *arguments).returncode == 2
+
+
+def test_partitions_are_added(shared):
+    shared.tool("topic", "create", "grows")
+    grow = ("topic", "add-partitions", "grows", "--partitions")
+    grown = shared.tool_json(*grow, 3)
+    assert grown == {"topic": "grows", "old_partitions": 1, "partitions": 3}
+    shared.tool("produce", "grows", "--partition", 2, stdin=b"x\n")
+    assert re.search(r"^ *grows +3 +4$", shared.tool(*grow, 4).decode(), re.M)
+    for count in (4, 3):
+        done = run_tool("--bootstrap", shared.bootstrap, *grow, count)
+        assert done.returncode == 1 and b"INVALID_PARTITIONS" in done.stderr
+        assert b"has 4 partitions already" in done.stderr, done.stderr
+    assert len(shared.tool_json("topic", "describe", "grows")["partitions"]) == 4
+
+
+def test_topics_that_are_not_there_can_not_be_changed(shared):
+    for arguments in [("describe",), ("alter", "--unset", "search.positions"), ("add-partitions", "--partitions", 2)]:
+        done = run_tool("--bootstrap", shared.bootstrap, "topic", *arguments, "absent")
+        assert done.returncode == 1 and b"there is no topic absent" in done.stderr, done.stderr
+
+
 def test_a_topic_that_cannot_be_created_is_explained(shared):
     shared.tool("topic", "create", "twice")
     for arguments in [("twice",), ("not/a/name",), ("odd", "--config", "no.such.setting=1")]:

@@ -5,7 +5,6 @@ use chronik_format::ids::{Offset, PartitionId};
 use chronik_wire::{DescribedGroup, DescribedGroupMember, LATEST_TIMESTAMP};
 use serde_json::{Value, json};
 
-use super::table;
 use crate::kafka::{Assignment, CommittedOffsets, KafkaClient, KafkaError, assignment};
 use crate::output::{CommandOutput, shown};
 
@@ -38,7 +37,7 @@ pub async fn run(client: &mut KafkaClient, name: &str, output: &CommandOutput) -
     }
     let idle = group.members.iter().zip(&assigned).filter(|(_, assigned)| assigned.is_empty());
     let idle: Vec<_> = idle.map(|(member, _)| document(member)).collect();
-    table(output, &COLUMNS, partitions.iter().chain(&idle))?;
+    output.rows(&COLUMNS, partitions.iter().chain(&idle))?;
     let assignor = match group.protocol_data.as_str() {
         "" => String::new(),
         assignor => format!(", assigned by {}", shown(&assignor.into())),

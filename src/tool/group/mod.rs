@@ -5,10 +5,10 @@ mod reset;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::kafka::KafkaClient;
-use crate::output::{CommandOutput, shown};
+use crate::output::CommandOutput;
 use crate::server::ServerOptions;
 
 /// `chronik group`
@@ -55,7 +55,7 @@ async fn list(client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
     let groups: Vec<_> = groups.collect();
     match output.json {
         true => output.document(&json!({"groups": groups})),
-        false => table(output, &["group", "state", "protocol type", "members"], &groups),
+        false => output.rows(&["group", "state", "protocol type", "members"], &groups),
     }
 }
 
@@ -76,14 +76,4 @@ async fn delete(client: &mut KafkaClient, groups: &[String], output: &CommandOut
         bail!("{}", refusals.join("\n"));
     }
     Ok(())
-}
-
-/// A table of documents: each column is a member, with its spaces as `_`; what is null is `-`.
-fn table<'a>(output: &CommandOutput, columns: &[&str], rows: impl IntoIterator<Item = &'a Value>) -> Result<()> {
-    let cell = |row: &Value, column: &str| match &row[column.replace(' ', "_")] {
-        Value::Null => "-".to_owned(),
-        Value::String(text) if text.is_empty() => "-".to_owned(),
-        value => shown(value),
-    };
-    output.table(columns, rows.into_iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()))
 }

@@ -7,7 +7,6 @@ use chrono::DateTime;
 use clap::Args;
 use serde_json::json;
 
-use super::table;
 use crate::kafka::{Committer, KafkaClient, TopicLeaders};
 use crate::output::CommandOutput;
 
@@ -64,7 +63,7 @@ impl ResetCommand {
         if output.json {
             return output.document(&json!({"group": self.group, "executed": self.execute, "partitions": rows}));
         }
-        table(output, &["topic", "partition", "old", "new"], &rows)?;
+        output.rows(&["topic", "partition", "old", "new"], &rows)?;
         match self.execute {
             true => output.line(&format!("\ngroup {} goes on at the new offsets", self.group)),
             false if members > 0 => output.line(&format!("\nnothing was changed, nor can be now: {why_not}")),

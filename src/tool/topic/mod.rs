@@ -1,6 +1,8 @@
 //! `chronik topic`: topics as an operator sees them.
 
+mod alter;
 mod delete_records;
+mod describe;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -24,6 +26,21 @@ pub enum TopicCommand {
         #[arg(long = "config", value_name = "NAME=VALUE", value_parser = name_and_value)]
         configs: Vec<(String, String)>,
     },
+    /// Show a topic's partitions, and the settings that it has of its own.
+    Describe {
+        /// The topic's name.
+        topic: String,
+    },
+    /// Change a topic's settings.
+    Alter(alter::AlterCommand),
+    /// Add partitions to a topic. Records of a key that has some may go to another partition from then on.
+    AddPartitions {
+        /// The topic's name.
+        topic: String,
+        /// How many partitions it is to have, those that it has included.
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+        partitions: i32,
+    },
     /// Delete the oldest records of a topic; without --execute, only show it.
     DeleteRecords(delete_records::DeleteRecordsCommand),
     /// List the topics.
@@ -41,6 +58,9 @@ impl TopicCommand {
                     false => output.line(&format!("created topic {topic} with {}", counted(partitions))),
                 }
             }
+            Self::Describe { topic } => describe::run(&mut client, &topic, output).await,
+            Self::Alter(alter) => alter.run(&mut client, output).await,
+            Self::AddPartitions { topic, partitions } => add_partitions(&mut client, &topic, partitions, output).await,
             Self::DeleteRecords(delete) => delete.run(&mut client, output).await,
             Self::List => {
                 let topics = client.topics().await?;
@@ -53,6 +73,16 @@ impl TopicCommand {
                 output.table(&["topic", "partitions"], rows)
             }
         }
+    }
+}
+
+async fn add_partitions(client: &mut KafkaClient, topic: &str, partitions: i32, output: &CommandOutput) -> Result<()> {
+    let old = client.topic(topic, false).await?.leaders.len();
+    client.add_partitions(topic, partitions).await?;
+    let row = json!({"topic": topic, "old_partitions": old, "partitions": partitions});
+    match output.json {
+        true => output.document(&row),
+        false => output.rows(&["topic", "old partitions", "partitions"], [&row]),
     }
 }
 
