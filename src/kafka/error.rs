@@ -4,6 +4,8 @@ use std::io;
 
 use chronik_wire::{ApiKey, DecodeError, ErrorCode};
 
+use super::connection::is_passing;
+
 /// Why a broker did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
@@ -85,6 +87,24 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// Whether the same may succeed later: the broker is away, or says that it can't just now.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Refused { code, .. } => {
+                is_passing(*code)
+                    || matches!(
+                        *code,
+                        ErrorCode::REQUEST_TIMED_OUT
+                            | ErrorCode::KAFKA_STORAGE_ERROR
+                            | ErrorCode::NOT_ENOUGH_REPLICAS
+                            | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                    )
+            }
+            _ => false,
+        }
+    }
+
     /// Turns a code other than "none" into an error.
     pub fn check(code: ErrorCode, message: Option<String>, what: impl FnOnce() -> String) -> Result<(), Self> {
         if code.is_none() {

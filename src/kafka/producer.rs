@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chronik_format::batch::BatchBuilder;
 use chronik_format::ids::{Offset, PartitionId};
-use chronik_wire::{ErrorCode, InitProducerIdRequest, Message};
+use chronik_wire::{InitProducerIdRequest, Message};
 use tokio::time::Instant;
 
 use super::KafkaError;
@@ -65,7 +65,7 @@ impl IdempotentProducer {
         let give_up = Instant::now() + DELIVERY_TIME_MAX;
         loop {
             match client.append(&self.topic, partition, batch.clone()).await {
-                Err(error) if can_be_sent_again(&error) && Instant::now() < give_up => {
+                Err(error) if error.may_pass() && Instant::now() < give_up => {
                     client.disconnect();
                     tokio::time::sleep(LEADER_PAUSE).await;
                     // Another broker may lead by now; one that is not back yet is asked again.
@@ -85,23 +85,6 @@ impl IdempotentProducer {
 /// Sequence numbers begin at 0 again after the largest.
 fn after(sequence: i32, records: usize) -> i32 {
     ((sequence as usize + records) % (1 << 31)) as i32
-}
-
-fn can_be_sent_again(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::Unreachable { .. } | KafkaError::Broken { .. } => true,
-        KafkaError::Refused { code, .. } => {
-            is_passing(*code)
-                || matches!(
-                    *code,
-                    ErrorCode::REQUEST_TIMED_OUT
-                        | ErrorCode::KAFKA_STORAGE_ERROR
-                        | ErrorCode::NOT_ENOUGH_REPLICAS
-                        | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
-                )
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]

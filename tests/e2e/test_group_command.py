@@ -9,6 +9,8 @@ import confluent_kafka as kafka
 import pytest
 from chronik import BINARY, PATIENCE, run_tool, until
 from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from servers.server import free_port
 
 
 @pytest.fixture
@@ -261,6 +263,62 @@ def test_the_tool_follows_in_a_group_of_another_client(shared, consumer, followe
     interrupted(tool)
     assert offsets(shared, "hosts")[1 - own] == (3, 3, 0)
     until(lambda: client.poll(0.1) or members(shared, "hosts") == [2], "the client has both again")
+
+
+@pytest.mark.parametrize("group", ["outlasters", None])
+def test_a_follower_outlasts_its_broker(start, tmp_path, group):
+    server = start()
+    server.set(kafka_port=server.bootstrap.split(":")[1])
+    server.tool("topic", "create", "outlasted")
+    printed, told = tmp_path / "printed", tmp_path / "told"
+    command = [BINARY, "--bootstrap", server.bootstrap, "consume", "outlasted", "--follow"]
+    command += ["--group", group] if group else []
+
+    def known():
+        return [member["member"] for member in server.tool_json("group", "describe", group)["members"]]
+
+    with printed.open("wb") as out, told.open("wb") as errors:
+        tool = subprocess.Popen(command, stdout=out, stderr=errors)
+    try:
+        numbered(server, "outlasted", range(3))
+        until(lambda: printed.read_bytes() == b"0\n1\n2\n", "the tool reads")
+        members_before = known() if group else []
+        for turn in range(2):
+            server.kill()
+            until(lambda turn=turn: told.read_text().count("trying again") == turn + 1, "the tool has lost the broker")
+            server.start()
+            numbered(server, "outlasted", [3 + turn])
+            until(lambda turn=turn: printed.read_bytes().endswith(b"%d\n" % (3 + turn)), "the tool reads on")
+        assert printed.read_bytes() == b"0\n1\n2\n3\n4\n", "nothing twice"
+        assert told.read_text().count("going on with outlasted") == 2
+        if group:
+            assert known() == members_before, "it is the member that it was"
+        interrupted(tool)
+        if group:
+            assert offsets(server, group) == {0: (5, 5, 0)}
+            assert server.tool_json("group", "describe", group)["state"] == "Empty", "it has left"
+    finally:
+        tool.kill()
+        tool.wait()
+
+
+def test_a_follower_ends_with_its_topic(shared, tmp_path):
+    filled(shared, "doomed", lines=1, partitions=1)
+    with subprocess.Popen(
+        [BINARY, "--bootstrap", shared.bootstrap, "consume", "doomed", "--group", "mourners", "--follow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as tool:
+        assert tool.stdout.readline() == b"line\n"
+        admin = AdminClient({"bootstrap.servers": shared.bootstrap})
+        admin.delete_topics(["doomed"])["doomed"].result(PATIENCE)
+        assert tool.wait(timeout=PATIENCE) == 1
+        assert b"there is no topic doomed" in tool.stderr.read()
+
+
+def test_a_follower_does_not_wait_for_a_broker_that_never_was_there():
+    done = run_tool("--bootstrap", f"127.0.0.1:{free_port()}", "consume", "any", "--follow")
+    assert done.returncode == 1 and b"no Kafka broker answers" in done.stderr, done.stderr
 
 
 def test_why_the_tool_can_not_be_a_member_is_explained(shared, consumer):

@@ -24,6 +24,8 @@ struct GroupReading<'a> {
     member: GroupMember,
     reading: Reading,
     committed: BTreeMap<PartitionId, Offset>,
+    /// When the member last gave a sign of life in its generation; `None` before it is in one.
+    last_sign: Option<Instant>,
 }
 
 /// Reads until the end, `--count`, an error or SIGINT; then commits and leaves.
@@ -37,7 +39,7 @@ pub async fn run(command: &ConsumeCommand, group: &str, mut client: KafkaClient,
     }
     let reading = Reading::new(client.topic(&command.topic, false).await?, command.count);
     let member = GroupMember::new(group, &command.topic);
-    let mut consumer = GroupReading { command, group, member, reading, committed: BTreeMap::new() };
+    let mut consumer = GroupReading { command, group, member, reading, committed: BTreeMap::new(), last_sign: None };
     let ended = tokio::select! {
         ended = consumer.read(&mut client, output) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -51,19 +53,22 @@ pub async fn run(command: &ConsumeCommand, group: &str, mut client: KafkaClient,
 }
 
 impl GroupReading<'_> {
-    /// One generation of the group after the other.
+    /// One generation of the group after the other. A member that has lost its broker goes on in its generation: the
+    /// broker knows it still, unless it was away for longer than a session.
     async fn read(&mut self, client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
         loop {
-            let partitions = self.member.join(client).await?;
-            self.begin(client, &partitions).await?;
-            if self.read_generation(client, output).await? {
-                return Ok(());
+            match self.read_generation(client, output).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.last_sign = None,
+                Err(failure) => self.reading.outlast(failure, self.command.follow, client).await?,
             }
         }
     }
 
-    /// Finds out where to read the member's partitions from. The group's offsets count as long as the log has them.
-    async fn begin(&mut self, client: &mut KafkaClient, partitions: &[PartitionId]) -> Result<()> {
+    /// Joins the next generation, and finds out where to read the member's partitions from. The group's offsets count as
+    /// long as the log has them.
+    async fn enter_generation(&mut self, client: &mut KafkaClient) -> Result<()> {
+        let partitions = &self.member.join(client).await?;
         let topic = &self.reading.topic;
         let committed = client.committed(self.group).await?;
         let committed = committed.into_iter().filter(|((name, _), _)| *name == topic.name);
@@ -77,27 +82,30 @@ impl GroupReading<'_> {
         };
         self.reading.next = ends.iter().map(start).collect();
         self.reading.ends = ends;
+        self.last_sign = Some(Instant::now());
         Ok(())
     }
 
-    /// Reads as a member of one generation; `false` if there is to be another one.
+    /// Reads as a member of one generation, the one that it is in or the next; `false` if there is to be another one.
     async fn read_generation(&mut self, client: &mut KafkaClient, output: &CommandOutput) -> Result<bool> {
-        let mut last_sign = Instant::now();
+        if self.last_sign.is_none() {
+            self.enter_generation(client).await?;
+        }
         loop {
+            if self.last_sign.is_none_or(|sign| sign.elapsed() >= HEARTBEAT_PAUSE) {
+                let stays = self.member.heartbeat(client).await?;
+                // Before others go on.
+                if !self.commit(client).await? || !stays {
+                    return Ok(false);
+                }
+                self.last_sign = Some(Instant::now());
+            }
             if self.reading.is_done(self.command.follow) {
                 return Ok(true);
             }
             match self.reading.next.is_empty() {
                 true => tokio::time::sleep(IDLE_PAUSE).await,
                 false => self.reading.print_next(client, self.command.follow, output).await?,
-            }
-            if last_sign.elapsed() >= HEARTBEAT_PAUSE {
-                let stays = self.member.heartbeat(client).await?;
-                // Before others go on.
-                if !self.commit(client).await? || !stays {
-                    return Ok(false);
-                }
-                last_sign = Instant::now();
             }
         }
     }

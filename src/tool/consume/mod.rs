@@ -2,16 +2,23 @@ mod group;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use chronik_format::batch::Record;
 use chronik_format::ids::{Offset, PartitionId};
+use chronik_service::backoff::Backoff;
+use chronik_service::telemetry::print_error;
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use clap::Args;
 
-use crate::kafka::{KafkaClient, TopicLeaders};
+use crate::kafka::{KafkaClient, KafkaError, TopicLeaders};
 use crate::output::{CommandOutput, record_document};
 use crate::server::ServerOptions;
+
+/// Between two tries to reach a broker that was lost, at first and at most; the latter is that of Kafka's consumers.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// `chronik consume`
 #[derive(Args, Debug)]
@@ -31,7 +38,7 @@ pub struct ConsumeCommand {
     /// Stop after this many records.
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
-    /// Wait for new records instead of stopping at the end.
+    /// Wait for new records instead of stopping at the end, and for the broker where the connection breaks.
     #[arg(long)]
     follow: bool,
 }
@@ -80,7 +87,9 @@ impl ConsumeCommand {
         let mut reading = Reading::new(topic, self.count);
         self.begin(&mut client, &mut reading).await?;
         while !reading.is_done(self.follow) {
-            reading.print_next(&mut client, self.follow, output).await?;
+            if let Err(failure) = reading.print_next(&mut client, self.follow, output).await {
+                reading.outlast(failure, self.follow, &mut client).await?;
+            }
         }
         Ok(())
     }
@@ -145,11 +154,38 @@ impl Reading {
         }
     }
 
+    /// Waits until the topic can be read again, where that is to be expected and the command follows; else the failure
+    /// is the command's.
+    async fn outlast(&mut self, failure: anyhow::Error, follow: bool, client: &mut KafkaClient) -> Result<()> {
+        if !follow || !may_pass(&failure) {
+            return Err(failure);
+        }
+        print_error(format_args!("chronik: {failure}; trying again until it can be read, Ctrl-C ends this"));
+        let mut backoff = Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX);
+        loop {
+            client.disconnect();
+            backoff.wait().await;
+            match client.topic(&self.topic.name, false).await {
+                Err(error) if error.may_pass() => {}
+                found => {
+                    // Another broker may lead by now.
+                    self.topic = found?;
+                    print_error(format_args!("chronik: going on with {}", self.topic.name));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     fn unread(&self, follow: bool) -> HashMap<PartitionId, Offset> {
         let mut unread = self.next.clone();
         unread.retain(|partition, next| follow || self.ends.get(partition).is_none_or(|end| *next < *end));
         unread
     }
+}
+
+fn may_pass(failure: &anyhow::Error) -> bool {
+    failure.downcast_ref::<KafkaError>().is_some_and(KafkaError::may_pass)
 }
 
 fn print_record(output: &CommandOutput, topic: &str, partition: PartitionId, record: &Record) -> Result<()> {
