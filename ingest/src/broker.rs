@@ -22,14 +22,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::tasks::{BrokerTasks, StopTokens};
-use crate::api::{self, BrokerConfig, BrokerContext, FetchRoom, ProducerIds};
+use crate::api::{self, BrokerConfig, BrokerContext, FetchRoom, FetchSessions, ProducerIds, SessionLimits};
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity};
 use crate::http::status;
 use crate::http::tail::TailService;
 use crate::indexing::IndexingHandle;
 use crate::lane::{Lane, LaneGone};
 use crate::listener::{BoundListener, KafkaListener};
-use crate::metrics::FetchMetrics;
+use crate::metrics::{FetchMetrics, SessionMetrics};
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::fenced::FencingReport;
@@ -168,6 +168,7 @@ impl RunningBroker {
             lane: lane.clone(),
             reader: reader.clone(),
             answers,
+            sessions: FetchSessions::new(SessionLimits::default(), SessionMetrics::new(&parts.metrics)),
             groups,
             producer_ids: ProducerIds::after(&state),
             cluster: started.ownership.cluster(),

@@ -157,6 +157,34 @@ impl FetchMetrics {
     }
 }
 
+/// Of fetch sessions.
+#[derive(Clone)]
+pub struct SessionMetrics {
+    /// Sessions there are.
+    pub sessions: IntGauge,
+    /// Partitions of all of them.
+    pub partitions: IntGauge,
+    /// Memory for them, bytes.
+    pub bytes: IntGauge,
+    /// Sessions that made room for others, or found none to grow.
+    pub evictions: IntCounter,
+}
+
+impl SessionMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            sessions: metrics.gauge("chronik_fetch_sessions", "Fetch sessions of clients."),
+            partitions: metrics.gauge("chronik_fetch_session_partitions", "Partitions of all fetch sessions together."),
+            bytes: metrics.gauge("chronik_fetch_session_memory_bytes", "Memory for what fetch sessions remember."),
+            evictions: metrics.counter(
+                "chronik_fetch_session_evictions_total",
+                "Fetch sessions that had to make room for others, or found none to grow.",
+            ),
+        }
+    }
+}
+
 /// Of consumer groups.
 #[derive(Clone)]
 pub struct GroupMetrics {

@@ -4,6 +4,7 @@ use chronik_format::batch::BatchError;
 use chronik_format::ids::Offset;
 use chronik_wire::ErrorCode;
 
+use super::fetch::SessionError;
 use super::topic_name::TopicNameError;
 use crate::groups::GroupError;
 use crate::lane::{LaneError, LaneGone};
@@ -33,6 +34,9 @@ pub enum ApiError {
     /// The group does not do it.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// The fetch is not one of a session.
+    #[error(transparent)]
+    FetchSession(#[from] SessionError),
     /// The client's words beside an offset are too long.
     #[error("an offset's metadata has up to {max} bytes, not {bytes}")]
     OffsetMetadata { bytes: usize, max: usize },
@@ -153,6 +157,9 @@ impl ApiError {
             Self::Lane(LaneError::Gone(LaneGone) | LaneError::Unconfirmed) => ErrorCode::REQUEST_TIMED_OUT,
             Self::Config(_) => ErrorCode::INVALID_CONFIG,
             Self::Group(error) => group_code(error),
+            Self::FetchSession(SessionError::UnknownId { .. }) => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+            Self::FetchSession(SessionError::Epoch { .. }) => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+            Self::FetchSession(SessionError::Naming) => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
             Self::OffsetMetadata { .. } => ErrorCode::OFFSET_METADATA_TOO_LARGE,
             Self::TopicName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             Self::UnknownTopic | Self::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

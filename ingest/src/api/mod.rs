@@ -39,7 +39,7 @@ use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
 pub use self::configs::broker_config::BrokerConfig;
-pub use self::fetch::FetchRoom;
+pub use self::fetch::{FetchRoom, FetchSessions, SessionLimits};
 pub use self::init_producer_id::ProducerIds;
 use crate::groups::Groups;
 use crate::lane::Lane;
@@ -57,6 +57,8 @@ pub struct BrokerContext {
     pub reader: RecordReader,
     /// Room for the records of answers.
     pub answers: Arc<FetchRoom>,
+    /// What is remembered of clients from fetch to fetch.
+    pub sessions: FetchSessions,
     /// Consumer groups.
     pub groups: Groups,
     /// Of idempotent producers.

@@ -1,6 +1,5 @@
 //! The broker's tail for searches: see [`chronik_peers::tail`].
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 use chronik_peers::tail::{Tail, TailError, TailPartition, TailTopic};
-use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::lane::Lane;
 use crate::lane::tail::{BatchBytes, PartitionTail, TopicView};
+use crate::lane::watcher::{TailWatch, TailWatcher};
 use crate::reading::RecordReader;
 
 /// Serves what the lane holds.
@@ -45,16 +44,16 @@ impl Tail for TailService {
 
     async fn moved(&self, topic: TopicId, reach: i64, wait: Duration) -> Result<TailTopic, TailError> {
         let deadline = Instant::now() + wait;
+        let watcher = Arc::new(TailWatcher::default());
+        let mut watches: Vec<TailWatch> = Vec::new();
         loop {
             let view = self.view(topic)?;
-            // Made before the ends are looked at, so that no growth falls between the two.
-            let grown: FuturesUnordered<_> = view.partitions.iter().map(|tail| tail.grown()).collect();
+            // Watched before the ends are looked at, so that no growth falls between the two.
+            let others = view.partitions.iter().skip(watches.len());
+            watches.extend(others.map(|tail| watcher.watch(tail, 0)));
+            watcher.take();
             let position = position(&view);
-            if position.reach() > reach {
-                return Ok(position);
-            }
-            let mut grown = pin!(grown);
-            if timeout_at(deadline, grown.next()).await.is_err() || view.partitions.is_empty() {
+            if position.reach() > reach || timeout_at(deadline, watcher.woken()).await.is_err() {
                 return Ok(position);
             }
         }

@@ -16,6 +16,7 @@ pub mod tail;
 #[cfg(test)]
 mod tests;
 mod waiting;
+pub mod watcher;
 
 use std::sync::Arc;
 

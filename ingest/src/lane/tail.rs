@@ -1,15 +1,15 @@
 //! What others see of the lane without asking its owner: the living topics, and of every partition its bounds and
 //! the batches that are still in the write-ahead log: the newest of them in memory, of the others where to look.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use chronik_format::ids::{LogIndex, Offset, PartitionId, TopicId};
 use imbl::{HashMap, Vector};
-use tokio::sync::Notify;
 
 use super::stretch::{FrameSpan, LogStretch, PartitionStretches};
+use super::watcher::WatchMark;
 use crate::state::LaneState;
 use crate::state::command::Append;
 use crate::state::partition::PartitionState;
@@ -44,7 +44,6 @@ pub struct TopicView {
 #[derive(Debug)]
 pub struct PartitionTail {
     window: RwLock<Window>,
-    grown: Notify,
 }
 
 #[derive(Debug)]
@@ -57,6 +56,14 @@ struct Window {
     batches: VecDeque<TailBatch>,
     /// The topic was deleted: nothing will ever come here.
     is_gone: bool,
+    watches: Watches,
+}
+
+/// Those who watch the partition. The fetches that wait and the sessions that there are bound them.
+#[derive(Debug, Default)]
+struct Watches {
+    marks: BTreeMap<u64, Arc<WatchMark>>,
+    next: u64,
 }
 
 /// A partition's offsets.
@@ -214,8 +221,9 @@ impl PartitionTail {
             forgotten: PartitionStretches::default(),
             batches: VecDeque::new(),
             is_gone: false,
+            watches: Watches::default(),
         };
-        Self { window: RwLock::new(window), grown: Notify::new() }
+        Self { window: RwLock::new(window) }
     }
 
     fn read_window(&self) -> RwLockReadGuard<'_, Window> {
@@ -282,9 +290,16 @@ impl PartitionTail {
         self.read_window().is_gone
     }
 
-    /// Ends once the partition has grown, or is gone, after this call: make it before looking at the bounds.
-    pub fn grown(&self) -> tokio::sync::futures::Notified<'_> {
-        self.grown.notified()
+    /// Has a mark set whenever the partition changes; returns by what it is removed.
+    pub(super) fn add_mark(&self, mark: Arc<WatchMark>) -> u64 {
+        let watches = &mut self.write_window().watches;
+        watches.next += 1;
+        watches.marks.insert(watches.next, mark);
+        watches.next
+    }
+
+    pub(super) fn remove_mark(&self, id: u64) {
+        self.write_window().watches.marks.remove(&id);
     }
 
     /// Adds a batch that was applied; wake waiting readers by [`PartitionTail::wake`] afterwards.
@@ -293,6 +308,7 @@ impl PartitionTail {
         window.bounds.end = window.bounds.end.max(batch.last_offset + 1);
         window.batches.push_back(batch);
         window.settle();
+        window.watches.mark();
     }
 
     /// The log starts at a later offset: tells all who wait for what lies below it.
@@ -300,6 +316,7 @@ impl PartitionTail {
         let mut window = self.write_window();
         window.bounds.log_start = partition.log_start;
         window.epochs = partition.epochs.clone();
+        window.watches.mark();
         drop(window);
         self.wake();
     }
@@ -311,15 +328,18 @@ impl PartitionTail {
         window.settle();
     }
 
-    /// Wakes all who wait for records.
+    /// Wakes all who watch.
     pub(super) fn wake(&self) {
-        self.grown.notify_waiters();
+        self.read_window().watches.marks.values().for_each(|mark| mark.wake());
     }
 
     /// Nothing comes any more: wakes all who wait for it.
     fn retire(&self) {
-        self.write_window().is_gone = true;
-        self.grown.notify_waiters();
+        let mut window = self.write_window();
+        window.is_gone = true;
+        window.watches.mark();
+        drop(window);
+        self.wake();
     }
 
     /// Releases what lies at or below a log index, which is below `released_to`: it is served from the bucket now.
@@ -357,6 +377,13 @@ impl PartitionTail {
         let mut window = self.write_window();
         window.forgotten.thin(stretch_bytes);
         window.forgotten.memory()
+    }
+}
+
+impl Watches {
+    /// The partition has changed.
+    fn mark(&self) {
+        self.marks.values().for_each(WatchMark::set);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The broker's settings under Kafka's names, as tools read them. None can be changed while it runs.
 
 use super::entry::{ConfigEntry, ConfigSource};
-use crate::api::BROKER_ID;
+use crate::api::{BROKER_ID, SessionLimits};
 use crate::groups::GroupLimits;
 use crate::listener::BoundListener;
 use crate::settings::IngestSettings;
@@ -16,7 +16,7 @@ pub struct BrokerConfig {
 impl BrokerConfig {
     /// Of a broker with these settings that has these listeners.
     pub fn new(settings: &IngestSettings, listeners: &[BoundListener]) -> Self {
-        let groups = GroupLimits::default();
+        let (groups, sessions) = (GroupLimits::default(), SessionLimits::default());
         let started = [
             (
                 "auto.create.topics.enable",
@@ -66,6 +66,7 @@ impl BrokerConfig {
             ("group.min.session.timeout.ms", Int, groups.session_min.as_millis().to_string()),
             ("group.max.session.timeout.ms", Int, groups.session_max.as_millis().to_string()),
             ("group.max.size", Int, groups.members_max.to_string()),
+            ("max.incremental.fetch.session.cache.slots", Int, sessions.sessions_max.to_string()),
         ];
         let started = started.map(|(name, kind, value, flag)| entry(name, kind, value, ConfigSource::Start, flag));
         let fixed = fixed.map(|(name, kind, value)| entry(name, kind, value, ConfigSource::Default, "Not to be set."));

@@ -1,34 +1,37 @@
-//! Fetch (1): reads batches in the request's order, and waits for more if there are too few.
+//! Fetch (1): reads batches in order, and waits for more if there are too few.
 //!
-//! Fetch sessions (KIP-227) are declined: every request names all that it wants, and every answer says session 0.
+//! A request without a session names all that it wants, and is told of all of it, in its order. In a [`session`], it names
+//! what it wants otherwise than before, and is told of what has changed.
 
 mod budget;
 mod messages;
 mod read;
+mod reads;
 mod room;
+mod session;
+mod sessions;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::batch::MessageMagic;
-use chronik_format::ids::TopicId;
 use chronik_net::{KafkaRequest, RequestOutcome};
-use chronik_wire::{ErrorCode, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, Message};
+use chronik_wire::{FetchRequest, FetchResponse, FetchableTopicResponse, Message, PartitionData};
+use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
-use tokio::time::Instant;
-use uuid::Uuid;
+use tokio::time::{Instant, timeout_at};
 
 use self::budget::AnswerBudget;
 use self::read::PartitionRead;
+use self::reads::PartitionReads;
 pub use self::room::FetchRoom;
 use self::room::{AnswerClient, HeldFetchRoom};
+pub use self::session::SessionError;
+use self::session::{PartitionKey, TopicKey};
+use self::sessions::{FetchScope, SessionClaim};
+pub use self::sessions::{FetchSessions, SessionLimits};
 use super::BrokerContext;
 use super::error::ApiError;
-use super::live_partition::LivePartition;
-use crate::lane::tail::PartitionTail;
 
 /// An answer has at most so many bytes of batches, whatever the client asks for (but for one batch larger than this).
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -39,13 +42,6 @@ const ROOM_WAIT_MIN: Duration = Duration::from_millis(100);
 const IDS_FROM: i16 = 13;
 /// Kafka's isolation level "read committed".
 const READ_COMMITTED: i8 = 1;
-
-/// What is read of one topic.
-struct TopicRead {
-    name: String,
-    id: Uuid,
-    partitions: Vec<PartitionRead>,
-}
 
 /// See [`ApiHandler`](chronik_net::ApiHandler).
 pub fn handle(broker: &Arc<BrokerContext>, request: KafkaRequest) -> BoxFuture<'static, RequestOutcome> {
@@ -80,31 +76,25 @@ async fn fetch(
     version: i16,
     client: &AnswerClient,
 ) -> (FetchResponse, Option<HeldFetchRoom>) {
-    if asked.session_epoch > 0 {
-        let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
-        return (response, None);
-    }
+    answer(broker, asked, version, client).await.unwrap_or_else(|refused| {
+        let error_code = ApiError::from(refused).code();
+        (FetchResponse { error_code, ..Default::default() }, None)
+    })
+}
+
+async fn answer(
+    broker: &BrokerContext,
+    asked: FetchRequest,
+    version: i16,
+    client: &AnswerClient,
+) -> Result<(FetchResponse, Option<HeldFetchRoom>), SessionError> {
     let deadline = Instant::now() + Duration::from_millis(asked.max_wait_ms.max(0).unsigned_abs().into());
     let mut budget = AnswerBudget::new(asked.max_bytes, ANSWER_BYTES_MAX);
     let enough = budget.enough(asked.min_bytes);
     let read_committed = asked.isolation_level == READ_COMMITTED;
-    let mut topics: Vec<_> = asked.topics.into_iter().map(|topic| begin(broker, topic, version)).collect();
-    let tails: Vec<Arc<PartitionTail>> = partitions(&mut topics).filter_map(|read| read.tail()).collect();
-    loop {
-        // Taken before the ends are looked at, so that no growth falls between the two.
-        let grown: Vec<_> = tails.iter().map(|tail| tail.grown()).collect();
-        partitions(&mut topics).for_each(PartitionRead::look);
-        let urgent = partitions(&mut topics).any(|read| read.is_urgent());
-        let ahead: usize = partitions(&mut topics).map(|read| read.bytes_ahead()).sum();
-        if urgent || ahead >= enough || tails.is_empty() {
-            break;
-        }
-        let mut grown = pin!(grown.into_iter().collect::<FuturesUnordered<_>>());
-        if tokio::time::timeout_at(deadline, grown.next()).await.is_err() {
-            break;
-        }
-    }
-    let batch_bytes = partitions(&mut topics).map(|read| read.next_batch_bytes_max()).max();
+    let scope = open(broker, asked, version)?;
+    let mut reads = wait(broker, &scope, enough, deadline).await?.in_order();
+    let batch_bytes = reads.iter().map(PartitionRead::next_batch_bytes_max).max();
     let room = match batch_bytes.unwrap_or(0) {
         0 => None,
         least => {
@@ -114,48 +104,81 @@ async fn fetch(
         }
     };
     let room = match room {
-        Some(room) => Some(fill(broker, &mut topics, &mut budget, room, messages::magic_in(version)).await),
+        Some(room) => Some(fill(broker, &mut reads, &mut budget, room, messages::magic_in(version)).await),
         None => None,
     };
-    let response = |topic: TopicRead| FetchableTopicResponse {
-        partitions: topic.partitions.into_iter().map(|read| read.into_response(version, read_committed)).collect(),
-        topic: topic.name,
-        topic_id: topic.id,
+    let responses = reads.into_iter().map(|read| read.into_found(version, read_committed)).collect();
+    let (session_id, told) = broker.sessions.settle(scope, responses, Instant::now().into_std())?;
+    Ok((FetchResponse { session_id, responses: by_topic(told), ..Default::default() }, room))
+}
+
+/// Finds what the request reads.
+fn open(broker: &BrokerContext, asked: FetchRequest, version: i16) -> Result<FetchScope, SessionError> {
+    let by_id = version >= IDS_FROM;
+    let claim = SessionClaim { session_id: asked.session_id, session_epoch: asked.session_epoch, by_id };
+    let named = PartitionKey::of_topics(asked.topics, by_id);
+    let forgotten = PartitionKey::of_forgotten(asked.forgotten_topics_data, by_id);
+    broker.sessions.open(&claim, named, &forgotten, Instant::now().into_std())
+}
+
+/// Looks at what the request reads, and again at what changes, until there are `enough` bytes or `deadline` is over.
+async fn wait(
+    broker: &BrokerContext,
+    scope: &FetchScope,
+    enough: usize,
+    deadline: Instant,
+) -> Result<PartitionReads, SessionError> {
+    let (due, watcher, is_empty) = {
+        let mut session = scope.session();
+        (session.due(), session.watcher().clone(), session.size().partitions == 0)
     };
-    let response = FetchResponse { responses: topics.into_iter().map(response).collect(), ..Default::default() };
-    (response, room)
+    let mut reads = PartitionReads::default();
+    let mut is_watched = matches!(scope, FetchScope::Incremental { .. });
+    reads.look(&broker.lane.topics(), due, is_watched.then_some(&watcher));
+    while !is_empty && !reads.are_worth_answering(enough) {
+        if !is_watched && Instant::now() < deadline {
+            reads.watch(&watcher);
+            is_watched = true;
+            continue;
+        }
+        if timeout_at(deadline, watcher.woken()).await.is_err() {
+            break;
+        }
+        // Who waits for the session's next request is woken in place of this one.
+        let changed = scope.current().inspect_err(|_| watcher.wake())?.changed();
+        reads.look(&broker.lane.topics(), changed, Some(&watcher));
+    }
+    Ok(reads)
 }
 
 /// Reads what there is, as far as there is room, and gives back what was not needed of it.
 async fn fill(
     broker: &BrokerContext,
-    topics: &mut [TopicRead],
+    reads: &mut [PartitionRead],
     budget: &mut AnswerBudget,
     mut room: HeldFetchRoom,
     magic: Option<MessageMagic>,
 ) -> HeldFetchRoom {
     budget.keep_to(room.bytes());
-    for read in partitions(topics) {
+    for read in reads {
         read.read(&broker.reader, budget, magic).await;
     }
     room.keep(budget.taken());
     room
 }
 
-fn begin(broker: &BrokerContext, asked: FetchTopic, version: i16) -> TopicRead {
-    let topics = broker.lane.topics();
-    let by_id = version >= IDS_FROM;
-    let topic = if by_id { topics.get(TopicId(asked.topic_id)) } else { topics.named(&asked.topic) };
-    let unknown = || {
-        if by_id { ApiError::UnknownTopicId } else { ApiError::UnknownTopic }
+/// Puts neighbours of one topic together; the order stays.
+fn by_topic(told: Vec<(TopicKey, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut topics: Vec<(TopicKey, Vec<PartitionData>)> = Vec::new();
+    for (topic, partition) in told {
+        match topics.last_mut() {
+            Some((last, partitions)) if *last == topic => partitions.push(partition),
+            _ => topics.push((topic, vec![partition])),
+        }
+    }
+    let response = |(topic, partitions)| match topic {
+        TopicKey::Name(name) => FetchableTopicResponse { topic: name.to_string(), partitions, ..Default::default() },
+        TopicKey::Id(id) => FetchableTopicResponse { topic_id: id.0, partitions, ..Default::default() },
     };
-    let partitions = asked.partitions.iter().map(|partition| {
-        let place = topic.ok_or_else(unknown).and_then(|topic| LivePartition::of(topic, partition.partition));
-        PartitionRead::begin(place, by_id, partition)
-    });
-    TopicRead { partitions: partitions.collect(), name: asked.topic, id: asked.topic_id }
-}
-
-fn partitions(topics: &mut [TopicRead]) -> impl Iterator<Item = &mut PartitionRead> {
-    topics.iter_mut().flat_map(|topic| &mut topic.partitions)
+    topics.into_iter().map(response).collect()
 }

@@ -7,10 +7,12 @@ use chronik_wire::{EpochEndOffset, FetchPartition, PartitionData};
 
 use super::budget::AnswerBudget;
 use super::messages;
+use super::session::{DuePartition, FoundPartition, PartitionKey, TopicKey};
 use crate::api::epochs::{self, EpochAgreement};
 use crate::api::error::ApiError;
 use crate::api::live_partition::LivePartition;
-use crate::lane::tail::{BatchBytes, OffsetBounds, PartitionTail};
+use crate::lane::tail::{BatchBytes, OffsetBounds, PartitionTail, TopicTable};
+use crate::lane::watcher::{TailWatch, TailWatcher};
 use crate::reading::RecordReader;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
@@ -18,11 +20,15 @@ const STORAGE_ERROR_FROM: i16 = 6;
 
 /// What is read of one partition. Nothing is read while the request waits for more, only counted.
 pub struct PartitionRead {
-    partition: i32,
+    /// What the session knows it by.
+    pub number: u64,
+    /// Its place in the order in which partitions get their share of the answer.
+    pub order: u64,
+    pub key: PartitionKey,
     place: Result<LivePartition, ApiError>,
     /// Of the partition that was found, whatever became of reading it.
     tail: Option<Arc<PartitionTail>>,
-    by_id: bool,
+    watch: Option<Arc<TailWatch>>,
     diverging: Option<EpochEndOffset>,
     from: Offset,
     bytes_max: usize,
@@ -40,18 +46,22 @@ enum Ahead {
 }
 
 impl PartitionRead {
-    /// Checks what is asked for; nothing is read yet. `by_id` says how the client names the topic.
-    pub fn begin(place: Result<LivePartition, ApiError>, by_id: bool, asked: &FetchPartition) -> Self {
-        let checked = place.and_then(|place| check(&place, asked).map(|diverging| (place, diverging)));
+    /// Finds the partition and checks what is asked of it; nothing is read yet.
+    pub fn begin(topics: &TopicTable, due: DuePartition) -> Self {
+        let DuePartition { number, order, key, asked, watch } = due;
+        let checked = place(topics, &key).and_then(|place| check(&place, &asked).map(|diverging| (place, diverging)));
         let (place, diverging) = match checked {
             Ok((place, diverging)) => (Ok(place), diverging),
             Err(error) => (Err(error), None),
         };
+        let tail = place.as_ref().ok().map(|place| place.tail.clone());
         Self {
-            partition: asked.partition,
-            tail: place.as_ref().ok().map(|place| place.tail.clone()),
+            number,
+            order,
+            key,
+            watch: watch.filter(|watch| tail.as_ref().is_some_and(|tail| watch.is_of(tail))),
+            tail,
             place,
-            by_id,
             diverging,
             from: asked.fetch_offset,
             bytes_max: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
@@ -60,9 +70,11 @@ impl PartitionRead {
         }
     }
 
-    /// The partition, if it is worth waiting for.
-    pub fn tail(&self) -> Option<Arc<PartitionTail>> {
-        self.tail.clone()
+    /// Has the partition watched, if it is not: look at it afterwards.
+    pub fn watch(&mut self, watcher: &Arc<TailWatcher>) {
+        if let (Some(tail), None) = (&self.tail, &self.watch) {
+            self.watch = Some(Arc::new(watcher.watch(tail, self.number)));
+        }
     }
 
     /// Counts what has come since the last look, and notices if the topic is gone or the offset's record was deleted.
@@ -151,19 +163,23 @@ impl PartitionRead {
         let Some(tail) = &self.tail else { return };
         let bounds = tail.bounds();
         if tail.is_gone() {
-            self.place = Err(match self.by_id {
-                true => ApiError::UnknownTopicId,
-                false => ApiError::UnknownTopic,
-            });
+            self.place = Err(unknown(&self.key.topic));
         } else if self.diverging.is_none() && self.from < bounds.log_start {
             self.place = Err(out_of_range(self.from, bounds));
         }
     }
 
+    /// What was found, for the response and the session.
+    pub fn into_found(self, version: i16, read_committed: bool) -> FoundPartition {
+        let (number, topic, watch) = (self.number, self.key.topic.clone(), self.watch.clone());
+        let is_quiet = !self.is_urgent() && self.bytes_ahead() == 0;
+        FoundPartition { number, topic, response: self.into_response(version, read_committed), is_quiet, watch }
+    }
+
     /// The partition's part of the response.
-    pub fn into_response(self, version: i16, read_committed: bool) -> PartitionData {
+    fn into_response(self, version: i16, read_committed: bool) -> PartitionData {
         let mut response = PartitionData {
-            partition_index: self.partition,
+            partition_index: self.key.partition,
             high_watermark: -1,
             aborted_transactions: read_committed.then(Vec::new),
             ..Default::default()
@@ -187,6 +203,22 @@ impl PartitionRead {
             }
         }
         response
+    }
+}
+
+/// The partition of a living topic.
+fn place(topics: &TopicTable, key: &PartitionKey) -> Result<LivePartition, ApiError> {
+    let topic = match &key.topic {
+        TopicKey::Name(name) => topics.named(name),
+        TopicKey::Id(id) => topics.get(*id),
+    };
+    LivePartition::of(topic.ok_or_else(|| unknown(&key.topic))?, key.partition)
+}
+
+fn unknown(topic: &TopicKey) -> ApiError {
+    match topic {
+        TopicKey::Name(_) => ApiError::UnknownTopic,
+        TopicKey::Id(_) => ApiError::UnknownTopicId,
     }
 }
 

@@ -123,18 +123,9 @@ async fn readers_of_another_epoch_are_told() {
 }
 
 #[tokio::test]
-async fn sessions_are_declined_and_followers_refused() {
+async fn followers_are_refused() {
     let served = Served::start().await;
     served.create("t", 1, &[]).await;
-    for (session_id, session_epoch, code) in [
-        (0, -1, ErrorCode::NONE),
-        (0, 0, ErrorCode::NONE),
-        (5, -1, ErrorCode::NONE),
-        (5, 1, ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
-    ] {
-        let answer = served.ask(12, FetchRequest { session_id, session_epoch, ..fetch("t", &[(0, 0)]) }).await;
-        assert_eq!((answer.error_code, answer.session_id), (code, 0), "{session_id} {session_epoch}");
-    }
     let follower = FetchRequest { replica_id: 2, ..fetch("t", &[(0, 0)]) };
     assert!(matches!(served.call(12, &follower).await, RequestOutcome::Close { .. }));
     let replica_state = ReplicaState { replica_id: 2, replica_epoch: 1 };

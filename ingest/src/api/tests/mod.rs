@@ -12,6 +12,7 @@ mod offsets;
 mod partitions;
 mod produce;
 mod producers;
+mod sessions;
 mod topics;
 
 use std::path::Path;
@@ -39,14 +40,14 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{BrokerConfig, BrokerContext, FetchRoom, ProducerIds, table};
+use super::{BrokerConfig, BrokerContext, FetchRoom, FetchSessions, ProducerIds, SessionLimits, table};
 use crate::data_dir::DataDir;
 use crate::groups::{Coordinator, GroupLimits};
 use crate::lane::Lane;
 use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::ship_policy::ShipLimits;
 use crate::listener::{Address, BoundListener};
-use crate::metrics::{FetchMetrics, GroupMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::{FetchMetrics, GroupMetrics, LaneMetrics, SessionMetrics, ShipMetrics};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::segments::SegmentShipper;
 use crate::reading::RecordReader;
@@ -69,6 +70,7 @@ struct Served {
     lane: Lane,
     exporter: CatalogExporter,
     answer_bytes: IntGauge,
+    sessions: SessionMetrics,
     _stop: DropGuard,
     _folder: TempDir,
 }
@@ -121,6 +123,7 @@ impl Served {
         let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
         let fetch_metrics = FetchMetrics::new(&metrics);
         let answer_bytes = fetch_metrics.answer_bytes.clone();
+        let sessions = SessionMetrics::new(&metrics);
         let limits = GroupLimits { initial_rebalance_delay: Duration::ZERO, ..GroupLimits::default() };
         let retention = Duration::from_secs(7 * 86_400);
         let (state, group_metrics) = (lane.snapshot().await.unwrap(), GroupMetrics::new(&metrics));
@@ -133,6 +136,7 @@ impl Served {
             groups,
             producer_ids: ProducerIds::after(&state),
             answers: FetchRoom::new(4 << 20, answer_bytes.clone()),
+            sessions: FetchSessions::new(SessionLimits::default(), sessions.clone()),
             reader: RecordReader::new(lane.clone(), cold, fetch_metrics),
             lane: lane.clone(),
             cluster,
@@ -140,7 +144,7 @@ impl Served {
             num_partitions: 2,
         };
         change(&mut broker);
-        Self { table: table(broker), lane, exporter, answer_bytes, _stop: stop.drop_guard(), _folder: folder }
+        Self { table: table(broker), lane, exporter, answer_bytes, sessions, _stop: stop.drop_guard(), _folder: folder }
     }
 
     /// Moves everything acknowledged so far to the bucket: when this returns, nothing else holds it.
