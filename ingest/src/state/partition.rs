@@ -127,12 +127,12 @@ impl PartitionState {
         Ok(std::mem::replace(&mut self.runs, kept))
     }
 
-    /// One past the last record in the registered segments up to the one that ends at a log index; the log's start if
-    /// there is none behind it.
+    /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none. If
+    /// these were deleted, the log's start: nobody reads from below it.
     pub fn shipped_by(&self, segments: &RegisteredSegments, up_to: LogIndex) -> Offset {
         let is_covered = |run: &&PartitionRun| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
         let newest = self.runs.iter().rev().find(is_covered);
-        newest.map_or(0, |run| run.offsets.end()).max(self.log_start)
+        newest.map_or(0, |run| run.offsets.end()).max(self.log_start.min(self.shipped_to))
     }
 
     /// The run that starts at `first`.

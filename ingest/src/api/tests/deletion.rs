@@ -4,6 +4,8 @@ use chronik_wire::{
     OffsetForLeaderTopic,
 };
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn asked(topics: &[(&str, &[(i32, i64)])]) -> DeleteRecordsRequest {
@@ -82,6 +84,61 @@ async fn records_are_deleted_in_every_version_wherever_they_lie() {
     assert_eq!(served.produce(9, "t", &batch(&[(1, "a")])).await.log_start_offset, 18);
     let partition = served.lane.snapshot().await.unwrap().topic_named("t").unwrap().partitions[0].clone();
     assert!(partition.runs.is_empty() && partition.shipped_to == 18, "{partition:?}");
+}
+
+/// Something that changes where records lie, or which there are.
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many batches of two records each.
+    Produce(usize),
+    /// Deletes what lies below this part of all offsets.
+    Delete(prop::sample::Index),
+    Ship,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1..9usize).prop_map(Step::Produce),
+        2 => any::<prop::sample::Index>().prop_map(Step::Delete),
+        2 => Just(Step::Ship),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 100, ..ProptestConfig::default() })]
+    /// Ten batches fit into memory, and two into a stretch of the log.
+    #[test]
+    fn what_is_kept_is_read_and_what_is_deleted_is_not(steps in prop::collection::vec(step(), 1..12)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut served = Served::start().await;
+            served.create("t", 1, &[]).await;
+            let sent = batch(&[(1, &"x".repeat(100 << 10)), (2, "b")]);
+            let (mut log_start, mut end) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Ship => served.ship().await,
+                    Step::Produce(batches) => for _ in 0..batches {
+                        served.produce(9, "t", &sent).await;
+                        end += 2;
+                    }
+                    Step::Delete(below) => {
+                        let offset = below.index(end as usize + 1) as i64;
+                        log_start = log_start.max(offset);
+                        assert_eq!(served.delete_below(offset).await, log_start);
+                    }
+                }
+                assert_eq!(served.fetch(11, "t", log_start - 1).await.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
+                let mut next = log_start;
+                while next < end {
+                    let bases = read(&served, next).await;
+                    let expected: Vec<_> = (next / 2..).take(bases.len().max(1)).map(|batch| batch * 2).collect();
+                    assert_eq!(bases, expected);
+                    next = bases.last().unwrap() + 2;
+                }
+            }
+        });
+    }
 }
 
 #[tokio::test]

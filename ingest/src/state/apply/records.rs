@@ -29,7 +29,7 @@ impl LaneState {
         });
         let log_starts = log_starts.collect();
         topic.changed = self.applied;
-        for (partition, run) in &gone {
+        for (partition, run) in gone.iter().filter(|(_, run)| run.indexed == IndexStatus::Pending) {
             self.pending.remove(&(topic.id, *partition, run.offsets.first));
         }
         let tombstone = Tombstone { index: self.applied, at: delete.at };
