@@ -1,8 +1,9 @@
-"""`python -m clients install [--all]`: installs the clients that the tests use; those that take long with `--all`.
-`python -m clients page`: docs/clients.md."""
+"""`python -m clients install [--all]`: installs the clients and tools that the tests use; with `--all` those that take
+long, too. `python -m clients page`: docs/clients.md."""
 
 import sys
 
+from clients import tools
 from clients.catalog import CLIENTS
 from clients.page import page
 
@@ -10,6 +11,7 @@ from clients.page import page
 def main(arguments):
     match arguments:
         case ["install", *everything] if everything in ([], ["--all"]):
+            tools.command()
             for client in CLIENTS:
                 if everything or not client.long:
                     client.command()

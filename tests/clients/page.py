@@ -3,6 +3,7 @@
 from servers.kafka import VERSION as KAFKA_VERSION
 
 from clients.catalog import CLIENTS, CODECS
+from clients.tools import TOOLS
 
 HEAD = f"""# Clients
 
@@ -34,12 +35,27 @@ kafka-python 2.0.2 and 3.0.12 also speak as they do to brokers of Kafka 0.9 and 
 read what others write, without its headers.
 """
 
+TOOLS_HEAD = f"""
+## Command line tools
+
+Those of Apache Kafka {KAFKA_VERSION}, unmodified: what they print and the codes that they end with
+(`tests/e2e/test_kafka_tools.py`; `tests/run --all` holds Apache Kafka to the same).
+
+| tool | what is tested |
+| --- | --- |
+"""
+
 
 def page():
     tested = ["topics", "delete records", "codecs", "reads", "offsets", "groups", "idempotent"]
     heads = ["client", "language", *tested, "what differs"]
     rows = [heads, ["---"] * len(heads), *map(row, CLIENTS)]
-    return HEAD + "".join(f"| {' | '.join(cells)} |\n" for cells in rows) + FOOT
+    tools = [[f"`{name}`", tool.tested] for name, tool in TOOLS.items()]
+    return HEAD + table(rows) + FOOT + TOOLS_HEAD + table(tools)
+
+
+def table(rows):
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
 def row(client):

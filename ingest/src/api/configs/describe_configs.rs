@@ -63,13 +63,15 @@ fn entries(broker: &BrokerContext, asked: &DescribeConfigsResource) -> Result<Ve
 }
 
 fn described(entry: ConfigEntry, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult {
-    let synonym = |value: &str, source: ConfigSource| DescribeConfigsSynonym {
-        name: entry.name.clone(),
+    let synonym = |name: &str, value: &str, source: ConfigSource| DescribeConfigsSynonym {
+        name: name.into(),
         value: Some(value.into()),
         source: source as i8,
     };
-    let default = entry.default.map(|default| synonym(default, ConfigSource::Default));
-    let values = std::iter::once(synonym(&entry.value, entry.source)).chain(default);
+    let default = entry.default.map(|(name, value)| synonym(name, value, ConfigSource::Default));
+    let is_given = default.is_none() || entry.source != ConfigSource::Default;
+    let given = is_given.then(|| synonym(&entry.name, &entry.value, entry.source));
+    let values = given.into_iter().chain(default);
     DescribeConfigsResourceResult {
         synonyms: if synonyms { values.collect() } else { Vec::new() },
         documentation: documentation.then(|| entry.meaning.into()),

@@ -20,8 +20,8 @@ pub struct ConfigEntry {
     pub value: String,
     pub kind: ValueKind,
     pub source: ConfigSource,
-    /// What it has without `source`, if that is not the default itself.
-    pub default: Option<&'static str>,
+    /// What topics have that were given no value, by the name that it goes by there: the broker's, if it has one.
+    pub default: Option<(&'static str, &'static str)>,
     /// Whether no request can give it another value.
     pub is_read_only: bool,
     /// In words, for clients.
@@ -51,7 +51,7 @@ fn known_entry(config: &TopicConfig, setting: &'static TopicSetting) -> ConfigEn
         value: given.unwrap_or(setting.default).into(),
         kind: setting.kind,
         source: if given.is_some() { ConfigSource::Topic } else { ConfigSource::Default },
-        default: given.map(|_| setting.default),
+        default: Some((setting.broker_name.unwrap_or(setting.name), setting.default)),
         is_read_only: setting.is_fixed,
         meaning: setting.meaning,
     }

@@ -53,12 +53,18 @@ async fn a_topics_settings_say_where_they_come_from_in_every_version() {
                 _ => assert_eq!(config.config_source, source, "{name}"),
             }
         }
-        let bytes = one(&described, "max.message.bytes");
-        let synonyms: Vec<_> = bytes.synonyms.iter().map(|one| (one.value.as_deref(), one.source)).collect();
-        match version {
-            0 => assert_eq!(synonyms, []),
-            _ => assert_eq!(synonyms, [(Some("1000"), 1), (Some("1048588"), 5)]),
+        for (name, synonyms) in [
+            ("max.message.bytes", &[("max.message.bytes", "1000", 1), ("message.max.bytes", "1048588", 5)][..]),
+            ("cleanup.policy", &[("log.cleanup.policy", "delete", 5)]),
+            ("search.enabled", &[("search.enabled", "true", 5)]),
+            ("segment.ms", &[("segment.ms", "7", 1)]),
+        ] {
+            let found = one(&described, name).synonyms.iter();
+            let found: Vec<_> = found.map(|one| (one.name.as_str(), one.value.as_deref(), one.source)).collect();
+            let wanted = synonyms.iter().map(|(name, value, source)| (*name, Some(*value), *source));
+            assert_eq!(found, if version == 0 { Vec::new() } else { wanted.collect::<Vec<_>>() }, "{name}");
         }
+        let bytes = one(&described, "max.message.bytes");
         if version >= 3 {
             assert_eq!(bytes.config_type, 3);
             assert_eq!(bytes.documentation.as_deref(), Some("The largest batch, bytes."));
