@@ -50,6 +50,13 @@ def create_topic(bootstrap, topic, partitions=1):
     until(lambda: led(bootstrap, topic) == partitions, f"{topic} has {partitions} partitions")
 
 
+def delete_topic(bootstrap, topic):
+    # The client has to live until its answer is there.
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    [deleted] = admin.delete_topics([topic]).values()
+    deleted.result(60)
+
+
 def led(bootstrap, topic):
     """How many partitions of it have a leader."""
     found = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=60).topics.get(topic)

@@ -33,19 +33,24 @@ class Wire:
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self.listener.accept()
+                client, address = self.listener.accept()
                 try:
                     broker = socket.create_connection(self.broker)
                 except OSError:
                     client.close()
                     continue
-                for arguments in ((client, broker, False), (broker, client, True)):
+                for arguments in ((client, broker, address, False), (broker, client, address, True)):
                     threading.Thread(target=self._pass_on, args=arguments, daemon=True).start()
 
-    def _pass_on(self, source, sink, answers):
+    def pieces(self, source, client, answers):
+        """What comes from `source` on the connection of a client's address."""
+        while data := source.recv(1 << 16):
+            yield data
+
+    def _pass_on(self, source, sink, client, answers):
         lost = False
         with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
+            for data in self.pieces(source, client, answers):
                 lost = lost or (answers and self.losing.is_set())
                 if not lost:
                     sink.sendall(data)
