@@ -13,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::{GroupClock, TURN_EVERY};
 use super::group::{Group, GroupSave, GroupView};
 use super::request::{JoinAnswer, JoinRequest, LeavingMember, MemberClaim, Reply, SyncAnswer, SyncRequest};
 use super::{GroupError, GroupLimits, retention};
@@ -163,7 +164,7 @@ impl Groups {
     }
 }
 
-/// A group, and when it is looked at next.
+/// A group, and when it is looked at next, in the time of groups.
 struct Known {
     group: Group,
     armed: Option<Instant>,
@@ -178,6 +179,7 @@ pub struct Coordinator {
     /// `offsets.retention.minutes`.
     retention: Duration,
     requests: mpsc::Receiver<CoordinatorRequest>,
+    clock: GroupClock,
     /// Those that have, or had, members.
     groups: HashMap<String, Known>,
     due: BTreeSet<(Instant, String)>,
@@ -199,18 +201,19 @@ impl Coordinator {
     ) -> (Self, Groups) {
         let (sender, requests) = mpsc::channel(INBOX_REQUESTS);
         let groups = Groups { requests: sender, lane: lane.clone() };
+        let now = Instant::now();
         let mut coordinator = Self {
             lane,
             limits,
             retention,
             requests,
+            clock: GroupClock::new(now),
             groups: HashMap::new(),
             due: BTreeSet::new(),
             bytes: 0,
             saving: FuturesUnordered::new(),
             metrics,
         };
-        let now = Instant::now();
         for (id, saved) in state.groups.iter().filter(|(_, saved)| saved.generation.id > 0) {
             let group = Group::restored(limits, &saved.generation, now);
             coordinator.groups.insert(id.to_string(), Known { group, armed: None, bytes: 0 });
@@ -223,8 +226,10 @@ impl Coordinator {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut sweep = tokio::time::interval_at((Instant::now() + RETENTION_CHECK).into(), RETENTION_CHECK);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turns = tokio::time::interval(TURN_EVERY);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let due = self.due.first().map(|(at, _)| *at);
+            let due = self.due.first().map(|(at, _)| self.clock.when(*at));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -236,14 +241,20 @@ impl Coordinator {
                     None => return,
                 },
                 _ = sweep.tick() => self.forget_unused().await,
+                _ = turns.tick() => { self.now(); }
             }
             self.metrics.groups.set(self.groups.len() as i64);
             self.metrics.bytes.set(self.bytes as i64);
         }
     }
 
+    /// The time as groups see it.
+    fn now(&mut self) -> Instant {
+        self.clock.turn(Instant::now())
+    }
+
     fn take(&mut self, id: String, request: GroupRequest) {
-        let now = Instant::now();
+        let now = self.now();
         match request {
             GroupRequest::Join(join, reply) => match self.group_to_join(&id, &join) {
                 Some(group) => group.join(join, reply, now),
@@ -354,14 +365,15 @@ impl Coordinator {
     }
 
     fn saved(&mut self, id: &str, ticket: u64, is_durable: bool) {
+        let now = self.now();
         if let Some(group) = self.group(id) {
-            group.saved(ticket, is_durable, Instant::now());
+            group.saved(ticket, is_durable, now);
         }
         self.settle(id);
     }
 
     fn tick(&mut self) {
-        let now = Instant::now();
+        let now = self.now();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.due.pop_first() else { return };
             if let Some(known) = self.groups.get_mut(&id) {

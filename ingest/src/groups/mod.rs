@@ -5,6 +5,7 @@
 //! broker is a [`save`](group::Save). The [`coordinator`] is the one task that owns all groups: it puts what is to be saved
 //! into the lane, and tells the machine when it is durable. Committed offsets are the lane's alone.
 
+mod clock;
 mod coordinator;
 mod group;
 mod member;

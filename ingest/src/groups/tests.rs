@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::sync::oneshot::{self, Receiver, error::TryRecvError};
 
+use super::clock::{GroupClock, TURN_EVERY};
 use super::group::{Group, GroupSave};
 use super::request::SyncAnswer;
 use super::*;
@@ -453,6 +454,36 @@ fn a_group_takes_no_more_members_and_bytes_than_it_may() {
         let refused = world.join(JoinRequest { session_timeout: timeout, ..client("b") }).answer();
         assert!(matches!(refused, Err(GroupError::SessionTimeout { .. })));
     }
+}
+
+/// A coordinator's turns while so much time passes.
+fn turns(world: &mut World, clock: &mut GroupClock, time: &mut Instant, passes: Duration) {
+    let end = *time + passes;
+    while *time < end {
+        *time = end.min(*time + TURN_EVERY);
+        world.now = clock.turn(*time);
+        world.group.tick(world.now);
+    }
+}
+
+#[test]
+fn members_are_heard_after_the_broker_was_suspended_and_expire_if_they_are_silent_then() {
+    let mut world = World::new();
+    let mut time = world.now;
+    let mut clock = GroupClock::new(time);
+    let members = world.stable(&[client("a"), client("b")]);
+    turns(&mut world, &mut clock, &mut time, SESSION - Duration::from_millis(1));
+    for _ in 0..3 {
+        time += SESSION * 100;
+        world.now = clock.turn(time);
+        world.group.tick(world.now);
+        assert!(clock.when(world.now) == time, "timers are set by it");
+        turns(&mut world, &mut clock, &mut time, Duration::from_secs(4));
+    }
+    assert_eq!(world.heartbeat(&members[0]), Ok(()));
+    turns(&mut world, &mut clock, &mut time, Duration::from_secs(4));
+    assert_eq!(world.heartbeat(&members[0]), Err(GroupError::Rebalancing));
+    assert_eq!(world.heartbeat(&members[1]), Err(GroupError::UnknownMember));
 }
 
 /// What clients may do, in any order.
