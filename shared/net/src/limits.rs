@@ -37,7 +37,7 @@ impl Default for NetLimits {
             frame_bytes_max: 100 * MIB,
             idle_timeout: Duration::from_secs(600),
             in_flight_bytes_max: 256 * MIB,
-            connections_max: 4096,
+            connections_max: 16_384,
             connection_requests_max: 1000,
             connection_bytes_max: 16 * MIB,
             stall_timeout: Duration::from_secs(30),

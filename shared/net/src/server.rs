@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +19,9 @@ use crate::{KafkaService, NetLimits, NetStats};
 
 /// How long to wait when the system has no more sockets to give.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Connections that the system holds until they are accepted, if it may hold so many (`net.core.somaxconn`). Clients that
+/// come back together, as they do after a restart, would else be put off for seconds.
+const BACKLOG: u32 = 4096;
 
 /// What listens at one address or several, with one set of limits over all of them.
 pub struct KafkaServer {
@@ -40,7 +43,7 @@ impl KafkaServer {
     /// Binds one more address, the first that can be had where it stands for several; returns it with the port that the
     /// system chose if 0 was asked for. Clients can connect from here on; they are answered once [`Self::serve`] runs.
     pub async fn listen(&mut self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address).await?;
         let bound = listener.local_addr()?;
         self.listeners.push(listener);
         Ok(bound)
@@ -125,6 +128,26 @@ struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     listener: usize,
+}
+
+/// Listens on the first of the addresses that can be had.
+async fn listen(addresses: impl ToSocketAddrs) -> io::Result<TcpListener> {
+    let mut refused = io::ErrorKind::AddrNotAvailable.into();
+    for address in lookup_host(addresses).await? {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Or connections of the process before would keep the port for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A connection in the gauge, also if its task panics.

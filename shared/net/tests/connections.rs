@@ -427,6 +427,17 @@ async fn a_client_that_reads_slowly_gets_everything_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_crowd_connects_before_the_first_of_them_is_accepted() {
+    let mut server = KafkaServer::new(NetLimits::default());
+    let address = server.listen("127.0.0.1:0").await.unwrap();
+    let mut crowd = Vec::new();
+    for number in 0..500 {
+        let connecting = tokio::time::timeout(Duration::from_secs(20), TcpStream::connect(address));
+        crowd.push(connecting.await.unwrap_or_else(|_| panic!("client {number} is put off")).unwrap());
+    }
+}
+
+#[tokio::test]
 async fn more_connections_than_allowed_are_closed_at_once() {
     let mut server = Harness::start(NetLimits { connections_max: 1, ..NetLimits::default() }).await;
     let mut first = server.connect().await;

@@ -3,9 +3,9 @@
 //! A socket is a file handle. Without a limit on clients they take what the write-ahead log and the bucket need, and a
 //! log that can't open its next file is the end of the broker.
 
-/// Handles kept back for the log, the bucket, HTTP, and other services.
+/// Handles kept back for the log, the bucket, other services, and HTTP while there are few.
 const KEPT: u64 = 384;
-/// With so many handles there are enough for as many clients as are served, and for HTTP at its most.
+/// With so many handles HTTP has all that it may have, apart from those.
 const PLENTY: u64 = 8192;
 /// HTTP connections at a time, at most.
 const HTTP_MAX: u64 = 1024;
@@ -35,7 +35,8 @@ pub fn for_clients(max: usize) -> usize {
 }
 
 fn for_clients_of(files: u64) -> u64 {
-    files.saturating_sub(KEPT).max(files / 2)
+    let kept = if files >= PLENTY { KEPT + HTTP_MAX } else { KEPT };
+    files.saturating_sub(kept).max(files / 2)
 }
 
 /// How many HTTP connections there may be at a time: a third of what is kept back, or 1024 where there are plenty.
@@ -54,7 +55,7 @@ mod tests {
 
     #[test]
     fn clients_never_have_all_handles() {
-        for (files, clients) in [(1024, 640), (65_536, 65_152), (700, 350), (256, 128), (0, 0)] {
+        for (files, clients) in [(1024, 640), (65_536, 64_128), (700, 350), (256, 128), (0, 0)] {
             assert_eq!(for_clients_of(files), clients);
         }
         assert_eq!(for_clients(1), 1);
