@@ -25,7 +25,7 @@ use crate::lane::presence::OwnerPresence;
 use crate::log::{FramePlace, FramePurpose, Log, LogEvent, NoSpace};
 use crate::metrics::LaneMetrics;
 use crate::state::LaneState;
-use crate::state::apply::BatchPlace;
+use crate::state::apply::{BatchPlace, LogStarts};
 use crate::state::command::{Append, Command, DeleteRecords, FirstKept};
 use crate::state::producer::ProducerStamp;
 use crate::state::refusal::CommandRefusal;
@@ -235,16 +235,7 @@ impl<L: Log> LaneOwner<L> {
                 }
                 self.stage(batch, reply, since, frame);
             }
-            LaneRequest::DeleteRecords(delete, reply) => {
-                let encoded = Command::DeleteRecords(delete.clone()).encoded();
-                if !frame.has_room_for(encoded.len()) {
-                    self.write(std::mem::take(frame));
-                }
-                match self.reserve(encoded.len(), FramePurpose::Append) {
-                    Ok(()) => frame.delete_records(delete, &encoded, reply),
-                    Err(refused) => self.put_off(LaneRequest::DeleteRecords(delete, reply), since, &refused),
-                }
-            }
+            LaneRequest::DeleteRecords(delete, reply) => self.delete_records(delete, reply, since, frame),
             LaneRequest::Propose(command, reply) => {
                 let encoded = command.encoded();
                 if !frame.has_room_for(encoded.len()) {
@@ -260,7 +251,30 @@ impl<L: Log> LaneOwner<L> {
         }
     }
 
-    /// Puts a command that is not an append into the frame. Bookkeeping may use the space that others must leave: it is
+    /// Puts a deletion of records into the frame, unless it would change nothing: some clients ask for the same again and
+    /// again, and idle ones must not make segments for ever.
+    fn delete_records(
+        &mut self,
+        delete: DeleteRecords,
+        reply: Reply<Result<LogStarts, LaneError>>,
+        since: ArrivalTime,
+        frame: &mut OpenFrame,
+    ) {
+        if let Some(log_starts) = self.state.unchanged_by(&delete) {
+            let _ = reply.send(Ok(log_starts));
+            return;
+        }
+        let encoded = Command::DeleteRecords(delete.clone()).encoded();
+        if !frame.has_room_for(encoded.len()) {
+            self.write(std::mem::take(frame));
+        }
+        match self.reserve(encoded.len(), FramePurpose::Append) {
+            Ok(()) => frame.delete_records(delete, &encoded, reply),
+            Err(refused) => self.put_off(LaneRequest::DeleteRecords(delete, reply), since, &refused),
+        }
+    }
+
+    /// Puts a command that answers with nothing into the frame. Bookkeeping may use the space that others must leave: it is
     /// what frees space.
     fn accept(
         &mut self,

@@ -105,26 +105,28 @@ impl PartitionState {
         offset < self.log_start
     }
 
-    /// Has the log start at an offset, or at its end, unless it starts behind that already. Returns the runs that lie
-    /// wholly below the start now.
-    pub fn delete_before(&mut self, offset: Option<Offset>) -> Result<Vector<PartitionRun>, CommandRefusal> {
-        let offset = offset.unwrap_or(self.next_offset);
-        if !(0..=self.next_offset).contains(&offset) {
-            return Err(CommandRefusal::BeyondEnd { offset, next_offset: self.next_offset });
+    /// Where the log starts once what lies below an offset is deleted, or all that there is; never before it does now.
+    pub fn log_start_after(&self, offset: Option<Offset>) -> Result<Offset, CommandRefusal> {
+        let next_offset = self.next_offset;
+        let offset = offset.unwrap_or(next_offset);
+        match (0..=next_offset).contains(&offset) {
+            true => Ok(offset.max(self.log_start)),
+            false => Err(CommandRefusal::BeyondEnd { offset, next_offset }),
         }
-        if offset <= self.log_start {
-            return Ok(Vector::new());
-        }
-        self.log_start = offset;
-        while self.epochs.get(1).is_some_and(|(_, start)| *start <= offset) {
+    }
+
+    /// Has the log start later; returns the runs that lie wholly below the start now.
+    pub fn start_at(&mut self, log_start: Offset) -> Vector<PartitionRun> {
+        self.log_start = log_start;
+        while self.epochs.get(1).is_some_and(|(_, start)| *start <= log_start) {
             self.epochs.pop_front();
         }
         if let Some((_, start)) = self.epochs.front_mut() {
-            *start = offset;
+            *start = log_start;
         }
-        let ends_at_start = self.runs.binary_search_by_key(&offset, |run| run.offsets.end());
+        let ends_at_start = self.runs.binary_search_by_key(&log_start, |run| run.offsets.end());
         let kept = self.runs.split_off(ends_at_start.map_or_else(|at| at, |at| at + 1));
-        Ok(std::mem::replace(&mut self.runs, kept))
+        std::mem::replace(&mut self.runs, kept)
     }
 
     /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none. If

@@ -217,6 +217,24 @@ async fn each_partition_has_its_own_outcome() {
     );
 }
 
+#[tokio::test]
+async fn what_would_delete_nothing_is_not_written() {
+    let served = Served::start().await;
+    served.create("t", 2, &[]).await;
+    served.produce(9, "t", &batch(&[(1, "a"), (2, "b")])).await;
+    served.delete_below(1).await;
+    let applied = || served.lane.progress().borrow().applied;
+    let before = applied();
+    let answer = served.ask(2, asked(&[("t", &[(0, 1), (1, -1)])])).await;
+    assert_eq!(outcomes(&answer.topics[0].partitions), [(0, 1, ErrorCode::NONE), (1, 0, ErrorCode::NONE)]);
+    let answer = served.ask(2, asked(&[("t", &[(0, 3), (1, 0)])])).await;
+    let refused = (0, -1, ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(outcomes(&answer.topics[0].partitions), [refused, (1, 0, ErrorCode::NONE)]);
+    assert_eq!(applied(), before);
+    assert_eq!(served.delete_below(-1).await, 2);
+    assert_eq!(applied(), before + 1);
+}
+
 fn outcomes(partitions: &[DeleteRecordsPartitionResult]) -> Vec<(i32, i64, ErrorCode)> {
     partitions.iter().map(|part| (part.partition_index, part.low_watermark, part.error_code)).collect()
 }

@@ -17,15 +17,28 @@ use crate::state::topic::TopicState;
 pub type LogStarts = Vec<Result<Offset, CommandRefusal>>;
 
 impl LaneState {
+    /// The outcome of a deletion of records that would change nothing now; `None` of one that would.
+    pub fn unchanged_by(&self, delete: &DeleteRecords) -> Option<LogStarts> {
+        let topic = self.topics.get(&delete.topic)?;
+        let outcomes = delete.partitions.iter().map(|FirstKept { partition, offset }| {
+            let Some(partition) = topic.partition(*partition) else {
+                return Some(Err(CommandRefusal::UnknownPartition));
+            };
+            let outcome = partition.log_start_after(*offset);
+            (!matches!(outcome, Ok(log_start) if log_start > partition.log_start)).then_some(outcome)
+        });
+        outcomes.collect()
+    }
+
     /// Applies a deletion of records, the next command of the frame. A log that starts behind the offset stays as it is.
     pub fn delete_records(&mut self, delete: &DeleteRecords) -> Result<LogStarts, CommandRefusal> {
         let topic = self.topics.get_mut(&delete.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
         let mut gone = Vec::new();
         let log_starts = delete.partitions.iter().map(|FirstKept { partition: number, offset }| {
             let partition = topic.partition_mut(*number).ok_or(CommandRefusal::UnknownPartition)?;
-            let runs = partition.delete_before(*offset)?;
-            gone.extend(runs.into_iter().map(|run| (*number, run)));
-            Ok(partition.log_start)
+            let log_start = partition.log_start_after(*offset)?;
+            gone.extend(partition.start_at(log_start).into_iter().map(|run| (*number, run)));
+            Ok(log_start)
         });
         let log_starts = log_starts.collect();
         topic.changed = self.applied;
