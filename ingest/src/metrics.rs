@@ -18,6 +18,8 @@ pub struct LaneMetrics {
     pub turn_seconds: Histogram,
     /// Batches refused because the write-ahead log had no space.
     pub refused_for_room: IntCounter,
+    /// Commits of offsets refused for the same reason.
+    pub refused_commits: IntCounter,
     /// Memory for the newest batches, and for where the log has the others, bytes.
     pub tail_bytes: IntGauge,
 }
@@ -38,6 +40,10 @@ impl LaneMetrics {
             ),
             refused_for_room: metrics
                 .counter("chronik_wal_refused_total", "Batches refused because the write-ahead log had no space."),
+            refused_commits: metrics.counter(
+                "chronik_wal_refused_commits_total",
+                "Commits of consumer groups' offsets refused because the write-ahead log had no space.",
+            ),
             tail_bytes: metrics.gauge(
                 "chronik_tail_memory_bytes",
                 "Memory for the newest batches, and for where the write-ahead log has the others.",

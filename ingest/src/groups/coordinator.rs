@@ -76,17 +76,17 @@ pub struct Groups {
 impl Groups {
     /// See [`Group::join`].
     pub async fn join(&self, group: &str, join: JoinRequest) -> Result<JoinAnswer, GroupError> {
-        self.ask(group, |reply| GroupRequest::Join(join, reply)).await
+        self.ask_named(group, |reply| GroupRequest::Join(join, reply)).await
     }
 
     /// See [`Group::sync`].
     pub async fn sync(&self, group: &str, sync: SyncRequest) -> Result<SyncAnswer, GroupError> {
-        self.ask(group, |reply| GroupRequest::Sync(sync, reply)).await
+        self.ask_named(group, |reply| GroupRequest::Sync(sync, reply)).await
     }
 
     /// See [`Group::heartbeat`].
     pub async fn heartbeat(&self, group: &str, who: MemberClaim) -> Result<(), GroupError> {
-        self.ask(group, |reply| GroupRequest::Heartbeat(who, reply)).await
+        self.ask_named(group, |reply| GroupRequest::Heartbeat(who, reply)).await
     }
 
     /// See [`Group::leave`].
@@ -95,7 +95,7 @@ impl Groups {
         group: &str,
         leaving: Vec<LeavingMember>,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        self.ask(group, |reply| GroupRequest::Leave(leaving, reply)).await
+        self.ask_named(group, |reply| GroupRequest::Leave(leaving, reply)).await
     }
 
     /// Commits offsets; they are durable once this returns.
@@ -140,7 +140,7 @@ impl Groups {
         group: &str,
         offsets: Vec<OffsetToForget>,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        self.ask(group, |reply| GroupRequest::ForgetOffsets(offsets, reply)).await
+        self.ask_named(group, |reply| GroupRequest::ForgetOffsets(offsets, reply)).await
     }
 
     /// The lane's state, where committed offsets are.
@@ -148,10 +148,16 @@ impl Groups {
         self.lane.snapshot().await.map_err(|LaneGone| GroupError::NotSaved)
     }
 
-    async fn ask<T>(&self, group: &str, request: impl FnOnce(Reply<T>) -> GroupRequest) -> Result<T, GroupError> {
+    /// Asks for what a group without an id does not do. It may only have offsets, as with Kafka, of clients that are older
+    /// than groups.
+    async fn ask_named<T>(&self, group: &str, request: impl FnOnce(Reply<T>) -> GroupRequest) -> Result<T, GroupError> {
         if group.is_empty() {
             return Err(GroupError::NoGroupId);
         }
+        self.ask(group, request).await
+    }
+
+    async fn ask<T>(&self, group: &str, request: impl FnOnce(Reply<T>) -> GroupRequest) -> Result<T, GroupError> {
         self.send(|reply| CoordinatorRequest::Group(group.into(), Box::new(request(reply)))).await
     }
 

@@ -58,7 +58,7 @@ pub fn millis(millis: i32) -> Duration {
 /// Why a group does not do what it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
-    #[error("a group's id can't be empty")]
+    #[error("the id of a group with members can't be empty, nor can its offsets be deleted one by one")]
     NoGroupId,
     #[error("a session timeout is between {} s and {} s, not {asked_ms} ms", min.as_secs(), max.as_secs())]
     SessionTimeout { asked_ms: i32, min: Duration, max: Duration },

@@ -217,6 +217,10 @@ impl<L: Log> LaneOwner<L> {
                 let _ = reply.send(Err(why.into()));
             }
             LaneRequest::DeleteRecords(_, reply) => drop(reply.send(Err(why.into()))),
+            LaneRequest::Propose(command, reply) if matches!(*command, Command::CommitOffsets(_)) => {
+                self.metrics.refused_commits.inc();
+                let _ = reply.send(Err(why.into()));
+            }
             LaneRequest::Propose(_, reply) => {
                 tracing::warn!("a command was refused: {why}");
                 let _ = reply.send(Err(why.into()));

@@ -170,6 +170,47 @@ async fn clients_without_a_group_commit_and_strangers_do_not() {
 }
 
 #[tokio::test]
+async fn a_group_without_an_id_has_offsets_and_no_members() {
+    let served = Served::start().await;
+    served.create("t", 1, &[]).await;
+    let partition = OffsetCommitRequestPartition {
+        partition_index: 0,
+        committed_offset: 7,
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topics = vec![OffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition] }];
+    for version in OffsetCommitRequest::VERSIONS {
+        let asked = OffsetCommitRequest {
+            generation_id_or_member_epoch: -1,
+            topics: topics.clone(),
+            ..OffsetCommitRequest::default()
+        };
+        let committed = served.ask(version, asked).await;
+        assert_eq!(committed.topics[0].partitions[0].error_code, ErrorCode::NONE, "v{version}");
+    }
+    let topics = Some(vec![OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0] }]);
+    let fetched = served.ask(7, OffsetFetchRequest { topics, ..Default::default() }).await;
+    assert_eq!(fetched.topics[0].partitions[0].committed_offset, 7);
+    let described = served.ask(5, DescribeGroupsRequest { groups: vec![String::new()], ..Default::default() }).await;
+    let group = &described.groups[0];
+    assert_eq!((group.error_code, group.group_state.as_str()), (ErrorCode::NONE, "Empty"));
+    let listed = served.ask(4, ListGroupsRequest::default()).await;
+    assert_eq!(listed.groups.iter().map(|group| group.group_id.as_str()).collect::<Vec<_>>(), [""]);
+
+    let invalid = ErrorCode::INVALID_GROUP_ID;
+    let nameless = JoinGroupRequest { group_id: String::new(), ..join("") };
+    assert_eq!(served.ask(5, nameless).await.error_code, invalid);
+    assert_eq!(served.ask(3, SyncGroupRequest::default()).await.error_code, invalid);
+    assert_eq!(served.ask(3, HeartbeatRequest::default()).await.error_code, invalid);
+    assert_eq!(served.ask(2, LeaveGroupRequest::default()).await.error_code, invalid);
+    assert_eq!(served.ask(0, OffsetDeleteRequest::default()).await.error_code, invalid);
+
+    let deleted = served.ask(2, DeleteGroupsRequest { groups_names: vec![String::new()] }).await;
+    assert_eq!(deleted.results[0].error_code, ErrorCode::NONE);
+    assert_eq!(served.ask(4, ListGroupsRequest::default()).await.groups, []);
+}
+
+#[tokio::test]
 async fn requests_that_name_no_group_or_unknown_ones_have_their_codes() {
     let served = Served::start().await;
     let nameless = JoinGroupRequest { group_id: String::new(), ..join("") };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chronik_format::batch::{self, BatchBuilder, Codec};
 use chronik_service::telemetry::Metrics;
@@ -10,7 +11,8 @@ use futures::poll;
 use super::*;
 use crate::lane::replay::LaneReplay;
 use crate::log::{Frame, FrameError, LogFrames, LogReader, SharedLogReader};
-use crate::state::command::{CreateTopic, DeleteTopic};
+use crate::state::command::{CommitOffsets, CreateTopic, DeleteTopic, PartitionOffset};
+use crate::state::group::CommittedOffset;
 use crate::state::refusal::CommandRefusal;
 use crate::state::topic_config::TopicConfig;
 
@@ -19,6 +21,7 @@ const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(1));
 
 /// A log whose test takes out what is appended, and tells what happens to it.
 struct ToldLog {
+    is_full: Arc<AtomicBool>,
     appended: mpsc::UnboundedSender<Frame>,
     events: mpsc::UnboundedReceiver<LogEvent>,
 }
@@ -27,7 +30,7 @@ impl Log for ToldLog {
     type Error = Infallible;
 
     fn reserve(&mut self, _: u64, _: FramePurpose) -> Result<(), NoSpace> {
-        Ok(())
+        if self.is_full.load(Ordering::Relaxed) { Err(NoSpace::Limit { max_bytes: 0 }) } else { Ok(()) }
     }
 
     fn append(&mut self, frame: Frame) {
@@ -69,6 +72,8 @@ impl LogFrames for Nothing {
 /// A running owner with one topic of one partition, and the log's side of it.
 struct World {
     lane: Lane,
+    is_full: Arc<AtomicBool>,
+    metrics: LaneMetrics,
     appended: mpsc::UnboundedReceiver<Frame>,
     events: mpsc::UnboundedSender<LogEvent>,
     running: tokio::task::JoinHandle<Result<(), Infallible>>,
@@ -83,7 +88,8 @@ impl World {
         state.apply_frame(1, &[Command::CreateTopic(create)]);
         let (to_log, appended) = mpsc::unbounded_channel();
         let (events, from_log) = mpsc::unbounded_channel();
-        let log = ToldLog { appended: to_log, events: from_log };
+        let is_full = Arc::<AtomicBool>::default();
+        let log = ToldLog { is_full: is_full.clone(), appended: to_log, events: from_log };
         let ship = ShipLimits { bytes: 1 << 20, age: Duration::from_secs(24 * 3600) };
         let settings = LaneSettings {
             incarnation: INCARNATION,
@@ -93,10 +99,11 @@ impl World {
         };
         let (ship, orders) = mpsc::unbounded_channel();
         let replayed = LaneReplay::new(state).finish();
-        let (owner, lane) = LaneOwner::new(settings, replayed, log, ship, LaneMetrics::new(&Metrics::new()));
+        let metrics = LaneMetrics::new(&Metrics::new());
+        let (owner, lane) = LaneOwner::new(settings, replayed, log, ship, metrics.clone());
         let stop = CancellationToken::new();
         let running = tokio::spawn(owner.run(stop.clone()));
-        Self { lane, appended, events, running, stop, _orders: orders }
+        Self { lane, is_full, metrics, appended, events, running, stop, _orders: orders }
     }
 
     /// Puts a batch of one record in line.
@@ -125,6 +132,21 @@ impl World {
     fn end(&self) -> i64 {
         self.lane.topics().partition(TOPIC, 0).unwrap().bounds().end
     }
+}
+
+#[tokio::test]
+async fn what_a_full_log_refuses_is_counted() {
+    let world = World::new();
+    world.is_full.store(true, Ordering::Relaxed);
+    let committed = CommittedOffset { offset: 1, leader_epoch: -1, metadata: "".into(), at: 0 };
+    let offsets = vec![PartitionOffset { topic: TOPIC, partition: 0, committed }];
+    let commit = Command::CommitOffsets(CommitOffsets { group: "g".into(), offsets });
+    for refused in 1..=2 {
+        assert!(matches!(world.lane.propose(commit.clone()).await, Err(LaneError::NoSpace)));
+        assert_eq!((world.metrics.refused_commits.get(), world.metrics.refused_for_room.get()), (refused, 0));
+    }
+    assert!(matches!(world.put().await, Err(LaneError::NoSpace)));
+    assert_eq!((world.metrics.refused_commits.get(), world.metrics.refused_for_room.get()), (2, 1));
 }
 
 #[tokio::test]
