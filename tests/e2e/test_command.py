@@ -34,14 +34,14 @@ def test_topics_are_created_and_listed(shared):
 
 
 def test_a_topic_is_described_with_what_was_set_of_it(shared):
-    shared.tool("topic", "create", "described", "--partitions", 2, "--config", "max.message.bytes=1000")
-    shared.tool("produce", "described", "--partition", 1, stdin=b"one\ntwo\n")
-    described = shared.tool_json("topic", "describe", "described")
+    shared.tool("topic", "create", "looked-at", "--partitions", 2, "--config", "max.message.bytes=1000")
+    shared.tool("produce", "looked-at", "--partition", 1, stdin=b"one\ntwo\n")
+    described = shared.tool_json("topic", "describe", "looked-at")
     places = [(row["partition"], row["log_start"], row["log_end"]) for row in described["partitions"]]
     assert places == [(0, 0, 0), (1, 0, 2)]
     assert {row["leader"] for row in described["partitions"]} == {shared.bootstrap}
     assert described["settings"] == {"max.message.bytes": "1000"}
-    shown = shared.tool("topic", "describe", "described").decode()
+    shown = shared.tool("topic", "describe", "looked-at").decode()
     assert re.search(rf"^ *1 +{shared.bootstrap} +0 +2$", shown, re.M)
     assert re.search(r"^ *max.message.bytes +1000$", shown, re.M)
     shared.tool("topic", "create", "plain")
