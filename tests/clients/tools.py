@@ -26,6 +26,8 @@ class Tool:
     tested: str
 
 
+UNSUPPORTED = "says that Chronik does not support it"
+
 TOOLS = {
     "kafka-topics": Tool(
         "org.apache.kafka.tools.TopicCommand", "create, list, describe, add partitions, delete; partitions in trouble"
@@ -45,6 +47,8 @@ TOOLS = {
         "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         "list, describe (lag, members, state), every reset, dry and executed, delete, delete offsets",
     ),
+    "kafka-groups": Tool("org.apache.kafka.tools.GroupsCommand", "list, by type"),
+    "kafka-streams-application-reset": Tool("org.apache.kafka.tools.StreamsResetter", "input topics"),
     "kafka-get-offsets": Tool(
         "org.apache.kafka.tools.GetOffsetShell", "the first, the end, those for a time and of the latest timestamp"
     ),
@@ -52,10 +56,15 @@ TOOLS = {
     "kafka-broker-api-versions": Tool(
         "org.apache.kafka.tools.BrokerApiVersionsCommand", "what works and what does not"
     ),
+    "kafka-cluster": Tool("org.apache.kafka.tools.ClusterTool", "the cluster's id, the endpoints"),
     "kafka-producer-perf-test": Tool("org.apache.kafka.tools.ProducerPerformance", "all codecs"),
     "kafka-consumer-perf-test": Tool("org.apache.kafka.tools.ConsumerPerformance", "all codecs"),
+    "kafka-e2e-latency": Tool("org.apache.kafka.tools.EndToEndLatency", "each record comes back"),
     "kafka-verifiable-producer": Tool("org.apache.kafka.tools.VerifiableProducer", "each record is acknowledged"),
     "kafka-verifiable-consumer": Tool("org.apache.kafka.tools.VerifiableConsumer", "each record is read and committed"),
+    "kafka-leader-election": Tool("org.apache.kafka.tools.LeaderElectionCommand", UNSUPPORTED),
+    "kafka-log-dirs": Tool("org.apache.kafka.tools.LogDirsCommand", UNSUPPORTED),
+    "kafka-reassign-partitions": Tool("org.apache.kafka.tools.reassign.ReassignPartitionsCommand", UNSUPPORTED),
 }
 
 
@@ -141,7 +150,7 @@ class Tools:
 
     def run(self, name, *arguments, code=0, stdin=""):
         """Runs a tool to its end, which is to be with that code."""
-        everything = ["--bootstrap-server", self.bootstrap, *map(str, arguments)]
+        everything = [*map(str, arguments), "--bootstrap-server", self.bootstrap]
         request = {"class": TOOLS[name].main, "arguments": everything, "input": stdin}
         self.process.stdin.write(json.dumps(request).encode() + b"\n")
         self.process.stdin.flush()

@@ -11,6 +11,7 @@ from brokers import CHRONIK, KAFKA
 from by_hand import codec_of, fetch_by_hand
 from chronik import PATIENCE, until
 from clients.tools import Tools, run_alone
+from confluent_kafka.admin import AdminClient
 from records import CODECS, Record, consume, consumer, create_topic, led, produce
 
 DAY = 24 * 60 * 60 * 1000
@@ -265,6 +266,18 @@ def test_groups_reset(group, tmp_path):
     assert f'The partitions "{name}-7" do not exist' in refused.out
 
 
+def test_groups_of_all_types(group):
+    name, tools = group.name, group.tools
+    group.commit(4, 3)
+    tools.run("kafka-console-consumer", "--topic", name, "--group", name, "--max-messages", 2)
+    for which in ([], ["--consumer"], ["--group-type", "classic"]):
+        assert [name, "Classic", "consumer"] in tools.run("kafka-groups", "--list", *which).rows()
+    assert name not in tools.run("kafka-groups", "--list", "--share").out
+    done = tools.run("kafka-streams-application-reset", "--application-id", name, "--input-topics", name)
+    assert f"Topic: {name} Partition: 0 Offset: 0" in done.lines()
+    assert group.committed() == {0: 0, 1: 0}
+
+
 def test_configs_of_topics(tools, broker, topic):
     create_topic(broker.bootstrap, topic)
     named = ("kafka-configs", "--entity-type", "topics", "--entity-name", topic)
@@ -377,6 +390,37 @@ def test_broker_api_versions(tools, broker, kind):
         assert served["Fetch"] == "Fetch(1): 0 to 17 [usable: 17],"
         assert "AddPartitionsToTxn(24): UNSUPPORTED," in apis, "what does not work is not said to"
     assert {"Produce", "OffsetCommit", "DescribeGroups", "DeleteRecords", "IncrementalAlterConfigs"} <= served.keys()
+
+
+def test_cluster(tools, broker):
+    [line] = tools.run("kafka-cluster", "cluster-id").lines()
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    assert line == f"Cluster ID: {admin.list_topics(timeout=PATIENCE).cluster_id}"
+    host, port = broker.bootstrap.split(":")
+    [endpoint] = tools.run("kafka-cluster", "list-endpoints").rows()
+    assert endpoint == ["1", host, port, "null", "unfenced", "broker"]
+
+
+def test_what_does_not_work_is_refused(tools, kind):
+    refused = [
+        ("kafka-log-dirs", "--describe"),
+        ("kafka-leader-election", "--election-type", "preferred", "--all-topic-partitions"),
+        ("kafka-reassign-partitions", "--list"),
+    ]
+    for tool in refused:
+        if kind == CHRONIK:
+            done = tools.run(*tool, code=1)
+            assert "UnsupportedVersionException: The node does not support" in done.out + done.err
+        else:
+            tools.run(*tool)
+
+
+def test_e2e_latency(tools, broker, topic):
+    create_topic(broker.bootstrap, topic)
+    sizes = ("--num-records", 20, "--producer-acks", "all", "--record-size", 10)
+    assert tools.run("kafka-e2e-latency", "--topic", topic, *sizes).lines()[-1].startswith("Percentiles: 50th = ")
+    [read] = consume(broker.bootstrap, topic, 1)
+    assert [len(record.value) for _, record in read] == [10] * 20
 
 
 def test_verifiable_clients(broker, topic):
