@@ -74,7 +74,7 @@ def test_ten_thousand_idle_connections_leave_a_client_its_broker(start):
     assert server.metrics()["chronik_kafka_refused_connections_total"] == 0
 
 
-@pytest.mark.parametrize("acts", [8, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("acts", [8, pytest.param(60, marks=pytest.mark.long)])
 def test_a_thousand_clients_that_talk_nonsense_leave_nothing_behind(start, acts):
     clients = 1000
     server = start()
