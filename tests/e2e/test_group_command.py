@@ -290,7 +290,7 @@ def test_a_follower_outlasts_its_broker(start, tmp_path, group):
             numbered(server, "outlasted", [3 + turn])
             until(lambda turn=turn: printed.read_bytes().endswith(b"%d\n" % (3 + turn)), "the tool reads on")
         assert printed.read_bytes() == b"0\n1\n2\n3\n4\n", "nothing twice"
-        assert told.read_text().count("going on with outlasted") == 2
+        until(lambda: told.read_text().count("going on with outlasted") == 2, "the tool says so")
         if group:
             assert known() == members_before, "it is the member that it was"
         interrupted(tool)

@@ -104,7 +104,10 @@ impl GroupReading<'_> {
                 return Ok(true);
             }
             match self.reading.next.is_empty() {
-                true => tokio::time::sleep(IDLE_PAUSE).await,
+                true => {
+                    self.reading.end_outage();
+                    tokio::time::sleep(IDLE_PAUSE).await;
+                }
                 false => self.reading.print_next(client, self.command.follow, output).await?,
             }
         }

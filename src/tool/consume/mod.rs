@@ -59,6 +59,8 @@ struct Reading {
     ends: HashMap<PartitionId, Offset>,
     /// Records to print yet.
     left: u64,
+    /// While nothing can be read: the pause before the next try.
+    outage: Option<Backoff>,
 }
 
 impl ConsumeCommand {
@@ -121,7 +123,7 @@ impl ConsumeCommand {
 
 impl Reading {
     fn new(topic: TopicLeaders, count: Option<u64>) -> Self {
-        Self { topic, next: HashMap::new(), ends: HashMap::new(), left: count.unwrap_or(u64::MAX) }
+        Self { topic, next: HashMap::new(), ends: HashMap::new(), left: count.unwrap_or(u64::MAX), outage: None }
     }
 
     fn is_done(&self, follow: bool) -> bool {
@@ -150,7 +152,10 @@ impl Reading {
         }
         match failure.filter(|_| self.left > 0) {
             Some(failure) => Err(failure.into()),
-            None => Ok(()),
+            None => {
+                self.end_outage();
+                Ok(())
+            }
         }
     }
 
@@ -160,8 +165,10 @@ impl Reading {
         if !follow || !may_pass(&failure) {
             return Err(failure);
         }
-        print_error(format_args!("chronik: {failure}; trying again until it can be read, Ctrl-C ends this"));
-        let mut backoff = Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX);
+        if self.outage.is_none() {
+            print_error(format_args!("chronik: {failure}; trying again until it can be read, Ctrl-C ends this"));
+        }
+        let backoff = self.outage.get_or_insert_with(|| Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX));
         loop {
             client.disconnect();
             backoff.wait().await;
@@ -170,10 +177,16 @@ impl Reading {
                 found => {
                     // Another broker may lead by now.
                     self.topic = found?;
-                    print_error(format_args!("chronik: going on with {}", self.topic.name));
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Says that reading goes on, if it had come to a halt.
+    fn end_outage(&mut self) {
+        if self.outage.take().is_some() {
+            print_error(format_args!("chronik: going on with {}", self.topic.name));
         }
     }
 
