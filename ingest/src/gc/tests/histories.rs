@@ -24,6 +24,8 @@ enum Step {
     },
     TakeInAgain,
     DeleteTopic(usize),
+    /// All of a topic, or what lies below a record.
+    DeleteRecords(usize, Option<usize>),
     Export,
     Wait {
         minutes: i64,
@@ -47,7 +49,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => pick.clone().prop_map(Step::ArchiveLate),
         1 => (pick.clone(), any::<bool>()).prop_map(|(pick, with_result)| Step::ArchiveUntold { pick, with_result }),
         1 => Just(Step::TakeInAgain),
-        1 => pick.prop_map(Step::DeleteTopic),
+        1 => pick.clone().prop_map(Step::DeleteTopic),
+        2 => (pick, prop::option::of(0..9usize)).prop_map(|(pick, kept)| Step::DeleteRecords(pick, kept)),
         4 => Just(Step::Export),
         5 => prop_oneof![4 => 1..90i64, 1 => 90..3000i64].prop_map(|minutes| Step::Wait { minutes }),
         5 => Just(Step::Run),
@@ -87,6 +90,11 @@ impl World {
             Step::DeleteTopic(pick) => {
                 if let Some(topic) = self.any_topic(pick).await {
                     self.delete_topic(topic).await;
+                }
+            }
+            Step::DeleteRecords(pick, kept) => {
+                if let Some(topic) = self.any_topic(pick).await {
+                    self.delete_records(topic, kept.map(|offset| offset as i64)).await;
                 }
             }
             Step::Export => {

@@ -61,6 +61,23 @@ async fn an_archive_goes_an_hour_after_no_catalog_names_it() {
 }
 
 #[tokio::test]
+async fn an_archive_goes_when_all_of_its_records_are_deleted() {
+    let (mut world, topic, archive) = archived().await;
+    world.append(topic).await;
+    world.delete_records(topic, Some(1)).await;
+    for _ in 0..3 {
+        assert!(world.objects().await.contains(&archive), "readers and recoveries may look for it");
+        world.ship(true).await;
+        world.export().await;
+        world.run().await;
+    }
+    world.wait_minutes(61);
+    world.run().await;
+    assert!(!world.objects().await.contains(&archive));
+    assert!(world.state().await.tombstones.is_empty());
+}
+
+#[tokio::test]
 async fn an_archive_stays_while_a_kept_checkpoint_needs_it() {
     let (mut world, topic, archive) = archived().await;
     world.ship(true).await;

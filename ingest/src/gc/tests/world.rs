@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
 use chronik_format::catalog::{Catalog, CatalogReader};
-use chronik_format::ids::{Incarnation, LaneId, LogIndex, Timestamp, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
 use chronik_service::telemetry::Metrics;
@@ -37,7 +37,8 @@ use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::segments::SegmentShipper;
 use crate::startup::recover;
 use crate::state::command::{
-    ArchiveFacts, Command, CreateTopic, DeleteTopic, RegisterResult, RegisterSegment, SegmentRun,
+    ArchiveFacts, Command, CreateTopic, DeleteRecords, DeleteTopic, FirstKept, RegisterResult, RegisterSegment,
+    SegmentRun,
 };
 use crate::state::{LaneState, checkpoint};
 use crate::wal::{self, DurableFloor, WalOptions};
@@ -115,6 +116,15 @@ impl World {
     pub async fn delete_topic(&mut self, id: TopicId) {
         let delete = DeleteTopic { id, at: self.now() };
         self.broker.lane.propose(Command::DeleteTopic(delete)).await.unwrap();
+    }
+
+    /// Deletes what lies below an offset, as far as there are records, or all that there is.
+    pub async fn delete_records(&mut self, topic: TopicId, offset: Option<Offset>) {
+        let end = self.state().await.topics[&topic].partitions[0].next_offset;
+        let partitions = vec![FirstKept { partition: 0, offset: offset.map(|offset| offset.min(end)) }];
+        let delete = DeleteRecords { topic, partitions, at: self.now() };
+        let log_starts = self.broker.lane.delete_records(delete).await.unwrap();
+        assert!(log_starts.iter().all(Result::is_ok));
     }
 
     pub async fn append(&mut self, topic: TopicId) {
