@@ -1,5 +1,6 @@
 //! Waiting for any of many partitions to change, at a cost that grows with those that did.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -39,7 +40,7 @@ impl TailWatcher {
     }
 
     /// The partitions that have changed since the last call: look at them after it, so that nothing is missed.
-    pub fn take(&self) -> Vec<u64> {
+    pub fn take(&self) -> BTreeSet<u64> {
         let changed = std::mem::take(&mut *self.changed());
         let numbers = changed.iter().map(|mark| {
             mark.is_set.store(false, Ordering::Release);

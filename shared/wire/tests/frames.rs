@@ -135,3 +135,29 @@ fn genuine_frames_come_back_as_the_same_bytes() {
         check_folder(Path::new(&folder));
     }
 }
+
+/// How each of nine fetches was answered: its epoch, the error of all, and how many partitions are told.
+fn fetches(client: &str) -> Vec<(i32, ErrorCode, usize)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames").join(client);
+    let fetch = |number: i32| {
+        let mut sent = frame(&folder.join(format!("Fetch_v17_{number}.req.bin"))).unwrap();
+        let header = RequestHeader::decode(&mut sent).unwrap();
+        let asked = FetchRequest::decode(sent, header.api_version).unwrap();
+        let answer = frame(&folder.join(format!("Fetch_v17_{number}.resp.bin"))).unwrap();
+        let (_, answer) = frame::decode_response::<FetchResponse>(answer, header.api_version).unwrap();
+        let told = answer.responses.iter().map(|topic| topic.partitions.len()).sum();
+        (asked.session_epoch, answer.error_code, told)
+    };
+    (1..10).map(fetch).collect()
+}
+
+/// Of three partitions, those are told that have records; then the session is gone, and another one begins.
+#[test]
+fn genuine_fetch_sessions_tell_what_has_changed() {
+    let told =
+        [(0, 3), (1, 1), (2, 1), (3, 1), (4, 2), (5, 1), (6, 0)].map(|(epoch, told)| (epoch, ErrorCode::NONE, told));
+    let gone = [(7, ErrorCode::FETCH_SESSION_ID_NOT_FOUND, 0), (0, ErrorCode::NONE, 3)];
+    for client in ["sessions-java-4.3.1", "sessions-franz-1.22.2"] {
+        assert_eq!(fetches(client), [&told[..], &gone].concat(), "{client}");
+    }
+}

@@ -8,6 +8,7 @@ mod messages;
 mod read;
 mod reads;
 mod room;
+mod scope;
 mod session;
 mod sessions;
 
@@ -26,9 +27,10 @@ use self::read::PartitionRead;
 use self::reads::PartitionReads;
 pub use self::room::FetchRoom;
 use self::room::{AnswerClient, HeldFetchRoom};
+use self::scope::FetchScope;
 pub use self::session::SessionError;
 use self::session::{PartitionKey, TopicKey};
-use self::sessions::{FetchScope, SessionClaim};
+use self::sessions::SessionClaim;
 pub use self::sessions::{FetchSessions, SessionLimits};
 use super::BrokerContext;
 use super::error::ApiError;
@@ -128,13 +130,12 @@ async fn wait(
     enough: usize,
     deadline: Instant,
 ) -> Result<PartitionReads, SessionError> {
-    let (due, watcher, is_empty) = {
-        let mut session = scope.session();
-        (session.due(), session.watcher().clone(), session.size().partitions == 0)
+    let (watcher, mut reads) = (scope.watcher(), PartitionReads::default());
+    let (mut is_watched, is_empty) = match scope {
+        FetchScope::Full(full) => (false, full.named.is_empty()),
+        FetchScope::Incremental(_) => (true, false),
     };
-    let mut reads = PartitionReads::default();
-    let mut is_watched = matches!(scope, FetchScope::Incremental { .. });
-    reads.look(&broker.lane.topics(), due, is_watched.then_some(&watcher));
+    reads.look(&broker.lane.topics(), scope.due(), is_watched.then_some(&watcher));
     while !is_empty && !reads.are_worth_answering(enough) {
         if !is_watched && Instant::now() < deadline {
             reads.watch(&watcher);
@@ -145,7 +146,7 @@ async fn wait(
             break;
         }
         // Who waits for the session's next request is woken in place of this one.
-        let changed = scope.current().inspect_err(|_| watcher.wake())?.changed();
+        let changed = scope.changed().inspect_err(|_| watcher.wake())?;
         reads.look(&broker.lane.topics(), changed, Some(&watcher));
     }
     Ok(reads)

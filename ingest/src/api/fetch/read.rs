@@ -20,7 +20,7 @@ const STORAGE_ERROR_FROM: i16 = 6;
 
 /// What is read of one partition. Nothing is read while the request waits for more, only counted.
 pub struct PartitionRead {
-    /// What the session knows it by.
+    /// What its request knows it by.
     pub number: u64,
     /// Its place in the order in which partitions get their share of the answer.
     pub order: u64,

@@ -10,7 +10,7 @@ use crate::lane::watcher::TailWatcher;
 #[derive(Default)]
 pub struct PartitionReads {
     reads: Vec<PartitionRead>,
-    /// Index in `reads` by the number that the session knows a partition by.
+    /// Index in `reads` by the number that the request knows a partition by, of those that were there at the last look.
     indexes: HashMap<u64, usize>,
     bytes_ahead: usize,
     is_urgent: bool,
@@ -19,6 +19,8 @@ pub struct PartitionReads {
 impl PartitionReads {
     /// Looks at partitions, be it once more or for the first time; those are watched before if there is a watcher.
     pub fn look(&mut self, topics: &TopicTable, due: Vec<DuePartition>, watcher: Option<&Arc<TailWatcher>>) {
+        let unindexed = self.reads.iter().enumerate().skip(self.indexes.len());
+        self.indexes.extend(unindexed.map(|(index, read)| (read.number, index)));
         for partition in due {
             let index = match self.indexes.get(&partition.number) {
                 Some(index) => *index,
@@ -38,7 +40,6 @@ impl PartitionReads {
 
     fn begin(&mut self, topics: &TopicTable, due: DuePartition, watcher: Option<&Arc<TailWatcher>>) -> usize {
         let index = self.reads.len();
-        self.indexes.insert(due.number, index);
         let mut read = PartitionRead::begin(topics, due);
         if let Some(watcher) = watcher {
             read.watch(watcher);

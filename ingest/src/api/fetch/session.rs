@@ -41,7 +41,7 @@ pub struct PartitionKey {
 /// A partition of a session that may have something to tell.
 #[derive(Clone, Debug)]
 pub struct DuePartition {
-    /// What the session knows it by.
+    /// What its request knows it by.
     pub number: u64,
     /// Its place in the order in which partitions get their share of an answer.
     pub order: u64,
@@ -80,8 +80,8 @@ pub struct FetchSession {
     partitions: HashMap<u64, SessionPartition>,
     /// Those that may have something to tell, by their place in the session's order. All others are watched.
     due: BTreeMap<u64, u64>,
-    /// The next number and the next place.
-    next: u64,
+    next_number: u64,
+    next_order: u64,
     bytes: usize,
     watcher: Arc<TailWatcher>,
 }
@@ -121,6 +121,11 @@ impl PartitionKey {
         partitions.collect()
     }
 
+    /// How large a session of these partitions is.
+    pub fn session_size(named: &[(Self, FetchPartition)]) -> SessionSize {
+        SessionSize { partitions: named.len(), bytes: named.iter().map(|(key, _)| key.bytes()).sum() }
+    }
+
     /// Bytes that a session takes for it.
     fn bytes(&self) -> usize {
         let name = match &self.topic {
@@ -138,17 +143,19 @@ impl TopicKey {
 }
 
 impl FetchSession {
-    /// A session that begins with these partitions. `by_id` says how its requests name topics.
-    pub fn new(named: Vec<(PartitionKey, FetchPartition)>, by_id: bool) -> Self {
+    /// A session that begins with these partitions, known by their indexes and watched by `watcher`. `by_id` says how its
+    /// requests name topics.
+    pub fn new(named: Vec<(PartitionKey, FetchPartition)>, by_id: bool, watcher: Arc<TailWatcher>) -> Self {
         let mut session = Self {
             by_id,
             epoch: 1,
             numbers: HashMap::new(),
             partitions: HashMap::new(),
             due: BTreeMap::new(),
-            next: 0,
+            next_number: 0,
+            next_order: 0,
             bytes: 0,
-            watcher: Arc::default(),
+            watcher,
         };
         session.ask(named);
         session
@@ -181,25 +188,27 @@ impl FetchSession {
 
     fn ask(&mut self, named: Vec<(PartitionKey, FetchPartition)>) {
         for (key, asked) in named {
+            let number = self.next_number;
+            self.next_number += 1;
             let known = self.numbers.get(&key).and_then(|number| Some((*number, self.partitions.get_mut(number)?)));
             let (number, order) = match known {
                 Some((number, known)) => {
                     known.asked = asked;
                     (number, known.order)
                 }
-                None => self.add(key, asked),
+                None => (number, self.add(number, key, asked)),
             };
             self.due.insert(order, number);
         }
     }
 
-    fn add(&mut self, key: PartitionKey, asked: FetchPartition) -> (u64, u64) {
-        let (number, order) = (self.next_place(), self.next_place());
+    fn add(&mut self, number: u64, key: PartitionKey, asked: FetchPartition) -> u64 {
+        let order = self.last_place();
         self.bytes += key.bytes();
         self.numbers.insert(key.clone(), number);
         let told = ToldBounds { high_watermark: -1, log_start: -1 };
         self.partitions.insert(number, SessionPartition { key, asked, told, order, watch: None });
-        (number, order)
+        order
     }
 
     fn forget(&mut self, key: &PartitionKey) {
@@ -211,9 +220,10 @@ impl FetchSession {
         }
     }
 
-    fn next_place(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+    /// A place behind all others.
+    fn last_place(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
     }
 
     /// How large it is.
@@ -252,7 +262,7 @@ impl FetchSession {
     /// the order, so that others come to theirs.
     pub fn settle(&mut self, found: &FoundPartition) -> bool {
         let FoundPartition { number, response, is_quiet, watch, .. } = found;
-        let place = self.next_place();
+        let place = self.last_place();
         let Some(known) = self.partitions.get_mut(number) else { return true };
         let told = ToldBounds::of(response);
         let has_records = response.records.total_len() > 0;
@@ -319,7 +329,11 @@ mod tests {
         fn new(partitions: i32) -> Self {
             let tail = |_| Arc::new(PartitionTail::new(&PartitionState::new(1, Default::default())));
             Self {
-                session: FetchSession::new((0..partitions).map(|partition| asked(partition, 0)).collect(), false),
+                session: FetchSession::new(
+                    (0..partitions).map(|partition| asked(partition, 0)).collect(),
+                    false,
+                    Arc::default(),
+                ),
                 tails: (0..partitions).map(tail).collect(),
             }
         }
@@ -436,14 +450,14 @@ mod tests {
 
     #[test]
     fn a_partition_named_twice_is_one() {
-        let mut session = FetchSession::new(vec![asked(0, 1), asked(1, 1), asked(0, 2)], false);
+        let mut session = FetchSession::new(vec![asked(0, 1), asked(1, 1), asked(0, 2)], false, Arc::default());
         let places: Vec<_> = session.due().iter().map(|due| (due.key.partition, due.asked.fetch_offset)).collect();
         assert_eq!(places, [(0, 2), (1, 1)]);
     }
 
     #[test]
     fn requests_follow_one_another_and_name_topics_in_one_way() {
-        let mut session = FetchSession::new(vec![asked(0, 0)], false);
+        let mut session = FetchSession::new(vec![asked(0, 0)], false, Arc::default());
         for (epoch, by_id, outcome) in [
             (2, false, Err(SessionError::Epoch { expected: 1, epoch: 2 })),
             (-7, false, Err(SessionError::Epoch { expected: 1, epoch: -7 })),

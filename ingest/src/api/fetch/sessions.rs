@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use chronik_wire::{FetchPartition, PartitionData};
 
+use super::scope::{FetchScope, FullFetch, IncrementalFetch};
 use super::session::{FetchSession, FoundPartition, PartitionKey, SessionError, SessionSize, TopicKey};
 use crate::metrics::SessionMetrics;
 
@@ -43,20 +44,8 @@ pub struct SessionClaim {
     pub by_id: bool,
 }
 
-/// What a request reads.
-pub enum FetchScope {
-    /// All that it names. Without a session, what is remembered goes with the answer.
-    Full { session: SharedSession, wants_session: bool },
-    /// All that its session has.
-    Incremental {
-        id: i32,
-        session: SharedSession,
-        /// Of the request after it.
-        next_epoch: i32,
-    },
-}
-
-type SharedSession = Arc<Mutex<FetchSession>>;
+/// A session that the request at hand shares with the cache.
+pub type SharedSession = Arc<Mutex<FetchSession>>;
 
 /// All sessions of a broker. What a session remembers is locked for as long as a request is taken or answered, never
 /// while it waits, and never within the lock of the cache.
@@ -82,8 +71,7 @@ impl FetchSessions {
         let SessionClaim { session_id: id, session_epoch: epoch, by_id } = *claim;
         if [FIRST_EPOCH, NO_EPOCH].contains(&epoch) {
             self.change(|cache| cache.remove(id));
-            let session = Arc::new(Mutex::new(FetchSession::new(named, by_id)));
-            return Ok(FetchScope::Full { session, wants_session: epoch == FIRST_EPOCH });
+            return Ok(FetchScope::full(named, by_id, epoch == FIRST_EPOCH));
         }
         let session = self.cache().get(id).ok_or(SessionError::UnknownId { id })?;
         let (next_epoch, size) = {
@@ -92,10 +80,10 @@ impl FetchSessions {
         };
         if size.partitions == 0 {
             self.change(|cache| cache.remove(id));
-            return Ok(FetchScope::Full { session, wants_session: false });
+            return Ok(FetchScope::full(Vec::new(), by_id, false));
         }
         match self.change(|cache| cache.touch(id, size, now)) {
-            true => Ok(FetchScope::Incremental { id, session, next_epoch }),
+            true => Ok(FetchScope::Incremental(IncrementalFetch::new(id, session, next_epoch))),
             false => Err(SessionError::UnknownId { id }),
         }
     }
@@ -108,29 +96,30 @@ impl FetchSessions {
         found: Vec<FoundPartition>,
         now: Instant,
     ) -> Result<(i32, Vec<(TopicKey, PartitionData)>), SessionError> {
-        let told = {
-            let mut session = scope.current()?;
-            let is_told = |partition: &FoundPartition| match scope {
-                FetchScope::Full { wants_session: false, .. } => true,
-                FetchScope::Full { .. } => {
-                    session.settle(partition);
-                    true
-                }
-                FetchScope::Incremental { .. } => session.settle(partition),
-            };
-            found.into_iter().filter(is_told).map(|partition| (partition.topic, partition.response)).collect()
+        let (id, found) = match scope {
+            FetchScope::Full(full) => {
+                let id = if full.wants_session { self.begin(full, &found, now) } else { NO_SESSION };
+                (id, found)
+            }
+            FetchScope::Incremental(request) => {
+                let mut session = request.session()?;
+                (request.id, found.into_iter().filter(|partition| session.settle(partition)).collect())
+            }
         };
-        let id = match scope {
-            FetchScope::Full { session, wants_session: true } => self.begin(session, now),
-            FetchScope::Full { .. } => NO_SESSION,
-            FetchScope::Incremental { id, .. } => id,
-        };
-        Ok((id, told))
+        Ok((id, found.into_iter().map(|partition| (partition.topic, partition.response)).collect()))
     }
 
     /// The id of a session that is from now on, or [`NO_SESSION`] if there is no room for it.
-    fn begin(&self, session: SharedSession, now: Instant) -> i32 {
-        let size = lock(&session).size();
+    fn begin(&self, full: FullFetch, found: &[FoundPartition], now: Instant) -> i32 {
+        let size = PartitionKey::session_size(&full.named);
+        if !self.change(|cache| cache.make_room(size, now)) {
+            return NO_SESSION;
+        }
+        let mut session = FetchSession::new(full.named, full.by_id, full.watcher);
+        for partition in found {
+            session.settle(partition);
+        }
+        let (size, session) = (session.size(), Arc::new(Mutex::new(session)));
         let random = || rand::random_range(1..=i32::MAX);
         self.change(|cache| cache.insert(session, size, now, random)).unwrap_or(NO_SESSION)
     }
@@ -153,24 +142,8 @@ impl FetchSessions {
     }
 }
 
-impl FetchScope {
-    /// What it remembers of the client.
-    pub fn session(&self) -> MutexGuard<'_, FetchSession> {
-        let (Self::Full { session, .. } | Self::Incremental { session, .. }) = self;
-        lock(session)
-    }
-
-    /// The same, unless the client has sent another request of the session meanwhile: this one is answered no more.
-    pub fn current(&self) -> Result<MutexGuard<'_, FetchSession>, SessionError> {
-        let session = self.session();
-        if let Self::Incremental { next_epoch, .. } = self {
-            session.expect(*next_epoch)?;
-        }
-        Ok(session)
-    }
-}
-
-fn lock(session: &SharedSession) -> MutexGuard<'_, FetchSession> {
+/// Locks a session.
+pub fn lock(session: &SharedSession) -> MutexGuard<'_, FetchSession> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -316,7 +289,7 @@ mod tests {
         }
 
         fn begin(&mut self, partitions: usize) -> Option<i32> {
-            let session = Arc::new(Mutex::new(FetchSession::new(Vec::new(), false)));
+            let session = Arc::new(Mutex::new(FetchSession::new(Vec::new(), false, Arc::default())));
             let draw = || {
                 self.ids += 1;
                 self.ids
@@ -350,7 +323,7 @@ mod tests {
         let mut world = World::new(10, 10);
         let mut drawn = [7, 7, 7, 8].into_iter();
         for id in [7, 8] {
-            let session = Arc::new(Mutex::new(FetchSession::new(Vec::new(), false)));
+            let session = Arc::new(Mutex::new(FetchSession::new(Vec::new(), false, Arc::default())));
             assert_eq!(world.cache.insert(session, size(1), world.now, || drawn.next().unwrap()), Some(id));
         }
     }
