@@ -34,8 +34,9 @@ rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = stderr
 """
 
-# Records are kept however old they say they are. What is kept on several brokers is kept on this one, groups in one
-# partition. A broker that was killed is let in again when its session has ended, which is soon.
+# Records are kept however old they say they are. Groups wait for members as Chronik's do: kafka-python 3.0.12 would join
+# before it knows partitions, and sometimes hangs in the rebalance that follows. What is kept on several brokers is kept
+# on this one, groups in one partition. A broker that was killed is let in again when its session has ended, soon.
 SETTINGS = """process.roles=broker,controller
 node.id=1
 log.dirs={directory}/data
@@ -48,7 +49,7 @@ controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 log.retention.ms=-1
-group.initial.rebalance.delay.ms=0
+group.initial.rebalance.delay.ms=500
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4
