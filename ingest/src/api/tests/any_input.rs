@@ -2,10 +2,10 @@ use chronik_format::batch::{MessageMagic, messages_of_batches};
 use chronik_wire::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig, CreatePartitionsRequest, CreatePartitionsTopic,
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DeleteTopicState, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResource, IncrementalAlterableConfig, ListOffsetsPartition, ListOffsetsRequest,
-    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
-    OffsetForLeaderTopic,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResource, ForgottenTopic,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterableConfig, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, OffsetForLeaderEpochRequest,
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -43,6 +43,12 @@ fn seeds() -> Vec<Seed> {
     let produces = all_versions(produce(1, "t", &[(0, &sent), (1, &sent)]));
     let messages = messages_of_batches([sent], MessageMagic::V1, 0, usize::MAX, true).unwrap();
     let old_produces = all_versions(produce(1, "t", &[(0, &messages)]));
+    let forgotten = ForgottenTopic { topic: name(), partitions: vec![1], ..Default::default() };
+    let session = FetchRequest {
+        session_epoch: 0,
+        forgotten_topics_data: vec![forgotten],
+        ..fetch("t", &[(0, 0), (1, 0), (0, 1)])
+    };
     let waiting = FetchRequest { max_wait_ms: LONG_MS, min_bytes: 1 << 20, ..fetch("t", &[(0, 0), (1, 0)]) };
     let partitions = [-5, -1, 1].map(|timestamp| ListOffsetsPartition { timestamp, ..Default::default() }).to_vec();
     let lists =
@@ -91,6 +97,7 @@ fn seeds() -> Vec<Seed> {
     produces
         .chain(old_produces)
         .chain(all_versions(waiting))
+        .chain(all_versions(session))
         .chain(all_versions(lists))
         .chain(all_versions(metadata))
         .chain(all_versions(creates))
