@@ -44,6 +44,11 @@ e2e name *arguments: build
 infra name *arguments: build
     {{pytest}} tests/infra/test_{{name}}.py {{arguments}}
 
+# Any bytes for the decoders named, or for all, a minute each
+fuzz *arguments:
+    PYTHONPATH=tests {{python}}/python -m fuzz install
+    PYTHONPATH=tests {{python}}/python -m fuzz {{arguments}}
+
 # Everything that must pass; with --all what takes long, too
 test *arguments:
     tests/run {{arguments}}

@@ -13,6 +13,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bincode::error::DecodeError;
+use bincode::serde::decode_from_slice;
 use bytes::Bytes;
 use chronik_format::checkpoint::{self, Checkpoint, CheckpointHeader, StateSection};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex};
@@ -110,17 +112,27 @@ fn section((kind, version): SectionTag, fields: &impl Serialize) -> StateSection
     StateSection { kind, version, bytes: Bytes::from(encoded.unwrap_or_default()) }
 }
 
-/// Allocations are bounded by the limit: bincode charges every collection's announced length against it.
 fn fields<T: DeserializeOwned>(sections: &[StateSection], (kind, _): SectionTag) -> Result<T, StateCheckpointError> {
-    const SECTION_BYTES_MAX: usize = 2 << 30;
-    let config = bincode::config::standard().with_limit::<SECTION_BYTES_MAX>();
     let section = sections
         .iter()
         .find(|section| section.kind == kind)
         .ok_or(StateCheckpointError::Section { kind, reason: "is missing".into() })?;
-    bincode::serde::decode_from_slice(&section.bytes, config)
-        .map(|(fields, _)| fields)
-        .map_err(|error| StateCheckpointError::Section { kind, reason: error.to_string() })
+    decoded(&section.bytes).map_err(|error| StateCheckpointError::Section { kind, reason: error.to_string() })
+}
+
+/// Every announced length is charged before anything is allocated for it, against a limit that can only be a constant.
+/// A number is charged with up to 16 times the bytes that it takes, so that is what a section of any size needs.
+fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    const SMALL: usize = 1 << 20;
+    const LARGE: usize = 64 << 20;
+    const LARGEST: usize = 2 << 30;
+    let config = bincode::config::standard();
+    let (fields, _) = match bytes.len() {
+        length if length <= SMALL => decode_from_slice(bytes, config.with_limit::<{ 16 * SMALL }>()),
+        length if length <= LARGE => decode_from_slice(bytes, config.with_limit::<{ 16 * LARGE }>()),
+        _ => decode_from_slice(bytes, config.with_limit::<{ 16 * LARGEST }>()),
+    }?;
+    Ok(fields)
 }
 
 /// What is kept by name.
@@ -144,4 +156,29 @@ pub fn fuzz_state(bytes: &[u8]) {
     let _ = map_of::<String, LogIndex>(&sections, RESULTS);
     let _ = map_of::<String, Tombstone>(&sections, TOMBSTONES);
     let _ = map_of::<Arc<str>, Arc<GroupState>>(&sections, GROUPS);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn encoded(fields: &impl Serialize) -> Vec<u8> {
+        bincode::serde::encode_to_vec(fields, bincode::config::standard()).unwrap()
+    }
+
+    #[test]
+    fn an_announced_length_reserves_no_gigabytes_in_a_small_section() {
+        for announced in [1u64 << 30, 1 << 40] {
+            let refused = decoded::<String>(&encoded(&announced));
+            assert!(matches!(refused, Err(DecodeError::LimitExceeded)), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_take_a_byte_each_are_read() {
+        let numbers = vec![1u128; 1_000_000];
+        assert_eq!(decoded::<Vec<u128>>(&encoded(&numbers)).unwrap(), numbers);
+    }
 }
