@@ -34,9 +34,10 @@ rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = stderr
 """
 
-# Records are kept however old they say they are. Groups wait for members as Chronik's do: kafka-python 3.0.12 would join
-# before it knows partitions, and sometimes hangs in the rebalance that follows. What is kept on several brokers is kept
-# on this one, groups in one partition. A broker that was killed is let in again when its session has ended, soon.
+# Records are kept however old they say they are. Groups wait for members as Chronik's do: otherwise kafka-python
+# 3.0.12 joins before it knows partitions, and sometimes hangs in the rebalance that follows. What is kept on several
+# brokers is kept on this one, groups in one partition. A broker that was killed is let in again when its session has
+# ended, soon.
 SETTINGS = """process.roles=broker,controller
 node.id=1
 log.dirs={directory}/data
