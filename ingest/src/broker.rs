@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::tasks::{BrokerTasks, StopTokens};
 use crate::api::{self, BrokerConfig, BrokerContext, FetchRoom, FetchSessions, ProducerIds, SessionLimits};
+use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity};
 use crate::http::status;
 use crate::http::tail::TailService;
@@ -167,6 +168,7 @@ impl RunningBroker {
             listeners: listeners.clone(),
             lane: lane.clone(),
             reader: reader.clone(),
+            catalog: parts.catalog.clone(),
             answers,
             sessions: FetchSessions::new(SessionLimits::default(), SessionMetrics::new(&parts.metrics)),
             groups,
@@ -346,7 +348,7 @@ fn failure(ended: Result<Result<(), IngestError>, tokio::task::JoinError>) -> Re
 async fn ship_all(lane: &Lane, exporter: &mut CatalogExporter) -> Result<LogIndex, ExportError> {
     let border = lane.cut(true).await?;
     lane.shipped(border).await?;
-    exporter.export_if_changed().await?;
+    exporter.export_if_changed(now_ms()).await?;
     Ok(border)
 }
 

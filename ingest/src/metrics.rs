@@ -247,6 +247,25 @@ pub struct ShipMetrics {
     pub unreadable_runs: IntCounter,
 }
 
+/// Of closed history.
+#[derive(Clone)]
+pub struct PageMetrics {
+    /// Runs in the lane's state.
+    pub open_runs: IntGauge,
+    /// Pages written and named.
+    pub pages: IntCounter,
+}
+
+impl PageMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            open_runs: metrics.gauge("chronik_open_runs", "Runs of segments that lie in no page yet."),
+            pages: metrics.counter("chronik_pages_total", "Pages of history that were closed."),
+        }
+    }
+}
+
 impl ShipMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {

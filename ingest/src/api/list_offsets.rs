@@ -7,7 +7,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_format::ids::{Offset, Timestamp};
+use chronik_format::batch::TimeSpan;
+use chronik_format::ids::{Offset, PartitionId, Timestamp};
+use chronik_format::span::OffsetSpan;
 use chronik_net::{KafkaRequest, RequestOutcome};
 use chronik_wire::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition,
@@ -19,7 +21,9 @@ use super::error::ApiError;
 use super::live_partition::LivePartition;
 use super::{BrokerContext, answer, epochs};
 use crate::lane::LaneError;
+use crate::reading::ReadError;
 use crate::state::partition::PartitionState;
+use crate::state::topic::TopicState;
 
 /// An end has no timestamp of its own.
 const NO_TIMESTAMP: Timestamp = -1;
@@ -108,11 +112,13 @@ async fn find(
 /// The first record that has the latest timestamp.
 async fn youngest(broker: &BrokerContext, place: &LivePartition) -> Result<Option<(Offset, Timestamp)>, ApiError> {
     let log_start = place.tail.bounds().log_start;
-    let Some((mut latest, unknown)) = of_state(broker, place, |partition| shipped_times(partition, log_start)).await?
-    else {
+    let state = broker.lane.snapshot().await.map_err(LaneError::from)?;
+    let Some(topic) = state.topics.get(&place.topic.id) else {
         return Ok(None);
     };
-    for offsets in unknown {
+    let times = shipped_times(broker, topic, place.partition, log_start).await?;
+    let mut latest = times.latest;
+    for offsets in times.unknown {
         let (topic, partition) = (&place.topic, place.partition);
         latest = latest.max(broker.reader.latest_timestamp(topic, partition, offsets).await?);
     }
@@ -124,19 +130,53 @@ async fn youngest(broker: &BrokerContext, place: &LivePartition) -> Result<Optio
     }
 }
 
-/// The latest timestamp of the runs that record it, and the offsets whose records have to be asked: those of runs that
-/// hold something unreadable or begin before the log, and what is not in the bucket yet.
-fn shipped_times(partition: &PartitionState, log_start: Offset) -> (Option<Timestamp>, Vec<Range<Offset>>) {
-    let (mut latest, mut unknown) = (None, Vec::new());
-    for run in partition.runs.iter().filter(|run| run.offsets.last >= log_start) {
-        if run.offsets.first < log_start || run.times.latest == Timestamp::MAX {
-            unknown.push(run.offsets.first.max(log_start)..run.offsets.end());
+/// What is known of a partition's times without asking its records.
+struct KnownTimes {
+    log_start: Offset,
+    latest: Option<Timestamp>,
+    /// The offsets whose records have to be asked.
+    unknown: Vec<Range<Offset>>,
+}
+
+impl KnownTimes {
+    /// Of consecutive records: unknown if some can't be read, or lie before the log.
+    fn add(&mut self, offsets: OffsetSpan, times: TimeSpan) {
+        if offsets.last < self.log_start {
+            return;
+        }
+        if offsets.first < self.log_start || times.latest == Timestamp::MAX {
+            self.unknown.push(offsets.first.max(self.log_start)..offsets.end());
         } else {
-            latest = latest.max(Some(run.times.latest));
+            self.latest = self.latest.max(Some(times.latest));
         }
     }
-    unknown.push(partition.shipped_to.max(log_start)..partition.next_offset);
-    (latest, unknown)
+}
+
+/// By pages, by the runs of those that can't tell, by open runs; what is not in the bucket yet is unknown.
+async fn shipped_times(
+    broker: &BrokerContext,
+    topic: &TopicState,
+    number: PartitionId,
+    log_start: Offset,
+) -> Result<KnownTimes, ApiError> {
+    let mut times = KnownTimes { log_start, latest: None, unknown: Vec::new() };
+    let Some(partition) = topic.partition(number) else {
+        return Ok(times);
+    };
+    for page in &topic.pages {
+        let Some(bounds) = page.bounds.of(number).filter(|bounds| bounds.offsets.last >= log_start) else {
+            continue;
+        };
+        if bounds.offsets.first < log_start || bounds.times.latest == Timestamp::MAX {
+            let runs = broker.catalog.page(topic.id, page).await.map_err(|error| ReadError::Cold(error.into()))?;
+            runs.of(number).iter().for_each(|run| times.add(run.offsets, run.times));
+        } else {
+            times.add(bounds.offsets, bounds.times);
+        }
+    }
+    partition.runs.iter().for_each(|run| times.add(run.offsets, run.times));
+    times.unknown.push(partition.shipped_to.max(log_start)..partition.next_offset);
+    Ok(times)
 }
 
 /// Something that only the lane's state knows of a partition; `None` if the topic was deleted meanwhile.

@@ -26,6 +26,7 @@ mod topic_name;
 
 use std::sync::Arc;
 
+use chronik_format::catalog::CatalogReader;
 use chronik_net::{ApiRow, ApiTable, KafkaRequest, RequestOutcome};
 use chronik_wire::{
     AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
@@ -55,6 +56,8 @@ pub struct BrokerContext {
     pub lane: Lane,
     /// Reads records wherever they lie.
     pub reader: RecordReader,
+    /// Reads what of topics' history is closed.
+    pub catalog: Arc<CatalogReader>,
     /// Room for the records of answers.
     pub answers: Arc<FetchRoom>,
     /// What is remembered of clients from fetch to fetch.

@@ -19,12 +19,13 @@ use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::replay::ReplayedLane;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
-use crate::metrics::{DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::{DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, PageMetrics, ShipMetrics};
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::producer_expiry;
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
+use crate::publish::pages::{PageCloser, PageLimits};
 use crate::publish::segments::SegmentShipper;
 use crate::startup;
 use crate::startup::continuity::LogEnd;
@@ -239,10 +240,17 @@ impl<'a> BrokerTasks<'a> {
             reader: self.parts.catalog.clone(),
             data_dir: self.data_dir.clone(),
             beat,
+            pages: PageCloser {
+                origin: self.ownership.origin(LANE),
+                lane: lane.clone(),
+                store: self.parts.store.clone(),
+                limits: PageLimits::default(),
+                metrics: PageMetrics::new(&self.parts.metrics),
+            },
             checkpoint_failures: self.ship_metrics.checkpoint_failures.clone(),
         });
         if *confirmed.borrow()
-            && let Err(error) = exporter.export_if_changed().await
+            && let Err(error) = exporter.export_if_changed(now_ms()).await
         {
             tracing::warn!("the catalog was not exported yet: {error}");
         }

@@ -6,6 +6,7 @@
 //! again: an object that is gone counts as deleted, and what says so is a command of its own.
 
 mod checkpoints;
+mod known;
 mod object;
 mod orphans;
 mod superseded;

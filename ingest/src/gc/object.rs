@@ -1,10 +1,8 @@
 //! The objects that may ever be deleted, by their names.
 
 use chronik_format::ids::{Incarnation, Timestamp};
-use chronik_format::names::{ArchiveName, CheckpointName, ExportName, ProbeName, ResultName, SegmentName};
+use chronik_format::names::{ArchiveName, CheckpointName, ExportName, PageName, ProbeName, ResultName, SegmentName};
 use ulid::Ulid;
-
-use crate::state::LaneState;
 
 /// What a name says about its object. Claims, `cluster.json` and `latest` are none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +13,8 @@ pub enum NamedObject {
     Checkpoint(CheckpointName),
     /// An archive.
     Archive(ArchiveName),
+    /// A page of a topic's history.
+    Page(PageName),
     /// A job's result.
     Result(ResultName),
     /// A catalog export.
@@ -25,7 +25,7 @@ pub enum NamedObject {
 
 impl NamedObject {
     /// What [`kind`](Self::kind) may say.
-    pub const KINDS: [&str; 6] = ["segment", "checkpoint", "archive", "result", "catalog", "probe"];
+    pub const KINDS: [&str; 7] = ["segment", "checkpoint", "archive", "page", "result", "catalog", "probe"];
 
     /// The object of a name; `None` for a name that this program does not delete.
     pub fn named(key: &str) -> Option<Self> {
@@ -33,6 +33,7 @@ impl NamedObject {
         match top {
             "lanes" if key.ends_with(".seg") => key.parse().ok().map(Self::Segment),
             "lanes" => key.parse().ok().map(Self::Checkpoint),
+            "topics" if key.ends_with(".page") => key.parse().ok().map(Self::Page),
             "topics" => key.parse().ok().map(Self::Archive),
             "inbox" => key.parse().ok().map(Self::Result),
             "catalog" => key.parse().ok().map(Self::Export),
@@ -47,6 +48,7 @@ impl NamedObject {
             Self::Segment(_) => "segment",
             Self::Checkpoint(_) => "checkpoint",
             Self::Archive(_) => "archive",
+            Self::Page(_) => "page",
             Self::Result(_) => "result",
             Self::Export(_) => "catalog",
             Self::Probe(_) => "probe",
@@ -59,6 +61,7 @@ impl NamedObject {
             Self::Segment(name) => Some(name.incarnation),
             Self::Checkpoint(name) => Some(name.incarnation),
             Self::Archive(name) => Some(name.incarnation),
+            Self::Page(name) => Some(name.incarnation),
             Self::Result(name) => Some(name.incarnation),
             Self::Export(name) => Some(name.incarnation),
             Self::Probe(_) => None,
@@ -71,24 +74,11 @@ impl NamedObject {
             Self::Segment(name) => name.ulid,
             Self::Checkpoint(name) => name.ulid,
             Self::Archive(name) => name.ulid,
+            Self::Page(name) => name.ulid,
             Self::Result(name) => name.ulid,
             Self::Export(name) => name.ulid,
             Self::Probe(name) => name.ulid,
         };
         Timestamp::try_from(ulid.timestamp_ms()).unwrap_or(Timestamp::MAX)
-    }
-
-    /// Whether the state knows the object `key`, needed or not. Checkpoints and exports are never in it.
-    pub fn is_known(&self, key: &str, state: &LaneState) -> bool {
-        let registered = match self {
-            Self::Segment(_) => state.segments.contains(key),
-            Self::Archive(name) => {
-                let topic = state.topics.get(&name.topic);
-                topic.is_some_and(|topic| topic.archives.contains_key(key))
-            }
-            Self::Result(_) => state.results.contains_key(key),
-            Self::Checkpoint(_) | Self::Export(_) | Self::Probe(_) => false,
-        };
-        registered || state.tombstones.contains_key(key)
     }
 }

@@ -1,5 +1,5 @@
-//! Objects that the state does not know: segments that were uploaded and never registered, archives without a result,
-//! results that were never registered, probes that were left.
+//! Objects that are not known: segments that were uploaded and never registered, archives without a result, pages whose
+//! command was refused, results that were never registered, probes that were left.
 //!
 //! A registration refuses what was named six hours ago, so after a day no command can name an object any more; both
 //! ages are by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a
@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use ulid::Ulid;
 
 use super::checkpoints::BucketCheckpoints;
+use super::known::KnownObjects;
 use super::object::NamedObject;
 use super::{DAY_MS, DeletionError, MINUTE_MS, ObjectDeletion};
 use crate::clock::millis;
@@ -24,7 +25,7 @@ const SKEW_MS_MAX: i64 = 60 * MINUTE_MS;
 
 impl ObjectDeletion {
     /// Looks through the bucket, page by page, and deletes what has been unknown for a day, as of `now`.
-    pub async fn look_through(&mut self, now: Timestamp) -> Result<(), DeletionError> {
+    pub async fn look_through(&self, now: Timestamp) -> Result<(), DeletionError> {
         if self.settled.index(now) == 0 {
             tracing::debug!("orphans are not looked for: readers may still go by another incarnation's catalog");
             return Ok(());
@@ -44,11 +45,12 @@ impl ObjectDeletion {
         }
         let lane = self.parts.origin.lane;
         let prefixes = [SegmentName::prefix(lane), TOPICS.to_owned(), ResultName::prefix(lane), PROBES.to_owned()];
+        let mut known = KnownObjects::new(&self.parts.catalog, now);
         let mut orphans = 0;
         for prefix in &prefixes {
             let mut pages = self.parts.store.pages(prefix);
             while let Some(page) = pages.try_next().await? {
-                orphans += self.delete_orphans(page, registered, now).await?;
+                orphans += self.delete_orphans(page, &mut known, registered, now).await?;
             }
         }
         self.parts.metrics.orphans.set(orphans as i64);
@@ -85,6 +87,7 @@ impl ObjectDeletion {
     async fn delete_orphans(
         &self,
         page: Vec<ObjectInfo>,
+        known: &mut KnownObjects<'_>,
         registered: LogIndex,
         now: Timestamp,
     ) -> Result<usize, DeletionError> {
@@ -100,8 +103,12 @@ impl ObjectDeletion {
             return Ok(0);
         }
         let state = self.parts.lane.snapshot().await?;
-        let unknown = candidates.into_iter().filter(|(key, object)| !object.is_known(key, &state));
-        let orphans: Vec<String> = unknown.map(|(key, _)| key).collect();
+        let mut orphans = Vec::new();
+        for (key, object) in candidates {
+            if !known.contains(&key, &object, &state).await? {
+                orphans.push(key);
+            }
+        }
         if orphans.is_empty() {
             return Ok(0);
         }

@@ -28,7 +28,7 @@ impl ObjectDeletion {
     /// An export that the newest catalog does not name is never named again, since a catalog only takes over pages of
     /// the one before it. Readers may still go by it for the grace time.
     async fn superseded_exports(&mut self, catalog: &Catalog, now: Timestamp) -> Result<Vec<String>, StoreError> {
-        let named: HashSet<&str> = catalog.objects().collect();
+        let named: HashSet<&str> = catalog.exports().collect();
         let objects = self.parts.store.list(&ExportName::prefix(self.parts.origin.lane)).await?;
         let is_superseded = |key: &String| {
             let name = key.parse::<ExportName>();

@@ -1,8 +1,11 @@
-//! What commands have superseded: archives that no run refers to, and results that were registered.
+//! What commands have superseded: archives that no run refers to, pages of what was deleted with the archives that they
+//! name, and results that were registered.
 
 use std::collections::VecDeque;
 
+use chronik_format::catalog::page::decode_page;
 use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
+use chronik_store::StoreError;
 
 use super::checkpoints::BucketCheckpoints;
 use super::object::NamedObject;
@@ -52,11 +55,12 @@ impl Tombstones {
     /// `settled`: see [`SettledCatalogs`]; `covered`: the index up to which all kept checkpoints know the log.
     fn of(state: &LaneState, settled: LogIndex, covered: LogIndex, now: Timestamp) -> Self {
         let covered = covered.min(state.shipped_index());
-        let is_archive = |key: &str| matches!(NamedObject::named(key), Some(NamedObject::Archive(_)));
+        let of_topic =
+            |key: &str| matches!(NamedObject::named(key), Some(NamedObject::Archive(_) | NamedObject::Page(_)));
         let over = state
             .tombstones
             .iter()
-            .filter(|(key, tombstone)| tombstone.index <= settled && tombstone.at + GRACE_MS <= now && is_archive(key));
+            .filter(|(key, tombstone)| tombstone.index <= settled && tombstone.at + GRACE_MS <= now && of_topic(key));
         let (ripe, uncovered): (Vec<_>, Vec<_>) = over.partition(|(_, tombstone)| tombstone.index <= covered);
         Self {
             count: state.tombstones.len(),
@@ -84,7 +88,10 @@ impl ObjectDeletion {
                 };
             }
             let asked = tombstones.ripe.len();
-            let objects = self.delete("tombstoned archives", tombstones.ripe).await;
+            let (pages, archives) = tombstones.ripe.into_iter().partition(|key| is_page(key));
+            let mut objects = self.delete("tombstoned archives", archives).await;
+            let emptied = self.delete_archives_in(pages).await;
+            objects.extend(self.delete("tombstoned pages", emptied).await);
             let gone = objects.len();
             if gone > 0 {
                 self.propose(Command::ForgetTombstones(ForgetTombstones { objects })).await?;
@@ -94,6 +101,32 @@ impl ObjectDeletion {
                 return Ok(());
             }
         }
+    }
+
+    /// Deletes the archives of pages, which nothing else names, and returns the pages that are done. A damaged page
+    /// leaves its archives to the look for unknown objects.
+    async fn delete_archives_in(&self, pages: Vec<String>) -> Vec<String> {
+        let mut emptied = Vec::new();
+        for page in pages {
+            let archives = match self.parts.store.read(&page, None).await {
+                Ok(bytes) => decode_page(&page, &bytes).map(|(_, _, runs)| runs.archives),
+                Err(StoreError::NotFound { .. }) => Ok(Vec::new()),
+                Err(error) => {
+                    tracing::warn!("{page} is not deleted yet: {error}");
+                    continue;
+                }
+            };
+            let archives = archives.unwrap_or_else(|error| {
+                tracing::warn!("{error}; its archives are deleted when the bucket is looked through");
+                Vec::new()
+            });
+            let asked = archives.len();
+            let keys = archives.into_iter().map(|archive| archive.key).collect();
+            if self.delete("archives of tombstoned pages", keys).await.len() == asked {
+                emptied.push(page);
+            }
+        }
+        emptied
     }
 
     async fn ask_for_checkpoint(
@@ -124,6 +157,10 @@ impl ObjectDeletion {
             }
         }
     }
+}
+
+fn is_page(key: &str) -> bool {
+    matches!(NamedObject::named(key), Some(NamedObject::Page(_)))
 }
 
 fn results_taken_in(state: &LaneState) -> Vec<String> {

@@ -405,9 +405,9 @@ mod tests {
         store.overwrite(&key, Bytes::from_static(b"{\"v\":0,")).await.unwrap();
         assert_eq!(read(&store, LANE).await.unwrap(), None);
         let (lane, incarnation) = (LANE, own.incarnation());
-        let (index, shipped_index, pages) = (7, 5, Vec::new());
+        let (index, shipped_index, heads) = (7, 5, Vec::new());
         let name = names::ExportName { lane, incarnation, index, ulid: ulid::Ulid::new() };
-        let root = catalog::CatalogRoot { incarnation, lane, index, shipped_index, pages };
+        let root = catalog::CatalogRoot { incarnation, lane, index, shipped_index, heads };
         let built = catalog::build_export(own.cluster(), &name.to_string(), root, &[]).unwrap();
         store.create(&name.to_string(), built.parts).await.unwrap();
         assert_eq!(read(&store, LANE).await.unwrap(), Some(built.latest.clone()));

@@ -1,18 +1,16 @@
-//! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds; `latest`, which
-//! [`Heartbeat`] writes, comes last.
+//! The catalog: what readers see of the lane's state. Exported on change, at most every five seconds, after what is
+//! settled was closed; `latest`, which [`Heartbeat`] writes, comes last.
 //!
 //! Once `latest` names a segment, the broker may release its records: the tail forgets them, and the write-ahead
 //! log's files are used anew after a local checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::reader::CatalogReader;
-use chronik_format::catalog::{
-    self, ArchiveEntry, CatalogError, CatalogRoot, PageEntry, PartitionPage, RunEntry, SegmentEntry, TopicPage,
-};
-use chronik_format::ids::{LogIndex, TopicId};
+use chronik_format::catalog::{self, CatalogError, CatalogRoot, HeadEntry, PageEntry, PartitionHead, TopicHead};
+use chronik_format::ids::{LogIndex, Timestamp, TopicId};
 use chronik_format::names::ExportName;
 use chronik_format::origin::Origin;
 use chronik_service::failpoint;
@@ -21,11 +19,14 @@ use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
+use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::lane::{Lane, LaneGone};
 use crate::ownership::heartbeat::{Heartbeat, HeartbeatError};
-use crate::state::partition::{IndexStatus, PartitionState};
-use crate::state::segments::{RegisteredSegments, SegmentId};
+use crate::publish::pages::PageCloser;
+use crate::publish::topic_runs::open_runs;
+use crate::state::partition::PartitionState;
+use crate::state::segments::RegisteredSegments;
 use crate::state::topic::TopicState;
 use crate::state::{LaneState, checkpoint};
 
@@ -62,6 +63,8 @@ pub struct ExporterParts {
     pub data_dir: Arc<DataDir>,
     /// Names what was exported.
     pub beat: Heartbeat,
+    /// Takes what is settled out of what is exported.
+    pub pages: PageCloser,
     /// Local checkpoints that could not be written.
     pub checkpoint_failures: IntCounter,
 }
@@ -69,7 +72,7 @@ pub struct ExporterParts {
 /// Exports one lane's catalog.
 pub struct CatalogExporter {
     parts: ExporterParts,
-    pages: BTreeMap<TopicId, PageEntry>,
+    heads: BTreeMap<TopicId, HeadEntry>,
     exported: Option<LogIndex>,
     /// What `latest` names as shipped.
     named: LogIndex,
@@ -82,13 +85,13 @@ struct Changes {
     index: LogIndex,
     shipped: LogIndex,
     living: Vec<TopicId>,
-    pages: Vec<TopicPage>,
+    heads: Vec<TopicHead>,
 }
 
 impl CatalogExporter {
     /// An exporter that has exported nothing yet.
     pub fn new(parts: ExporterParts) -> Self {
-        Self { parts, pages: BTreeMap::new(), exported: None, named: 0, recycled: 0 }
+        Self { parts, heads: BTreeMap::new(), exported: None, named: 0, recycled: 0 }
     }
 
     /// Exports until cancelled. A bucket that can't be reached, or a local checkpoint that can't be written, is tried
@@ -96,7 +99,7 @@ impl CatalogExporter {
     pub async fn run(mut self, cancel: CancellationToken) -> Self {
         let mut progress = self.parts.lane.progress();
         loop {
-            match self.export_if_changed().await {
+            match self.export_if_changed(now_ms()).await {
                 Err(ExportError::Gone(_)) => return self,
                 Err(error) => tracing::warn!("the catalog was not exported, trying again: {error}"),
                 Ok(()) => {}
@@ -119,10 +122,11 @@ impl CatalogExporter {
         Ok(self.parts.beat.release().await?)
     }
 
-    /// Exports if anything changed since the last export, and releases what `latest` names.
-    pub async fn export_if_changed(&mut self) -> Result<(), ExportError> {
+    /// Exports if anything changed since the last export, and releases what `latest` names, as of `now`.
+    pub async fn export_if_changed(&mut self, now: Timestamp) -> Result<(), ExportError> {
         let changed = self.parts.lane.progress().borrow().catalog;
         if self.exported.is_none_or(|exported| exported < changed) {
+            self.parts.pages.close_settled(self.named, now).await?;
             self.export().await?;
         }
         self.let_go().await
@@ -130,27 +134,27 @@ impl CatalogExporter {
 
     async fn export(&mut self) -> Result<(), ExportError> {
         let changes = Changes::since(&self.parts.lane.snapshot().await?, self.exported);
-        self.pages.retain(|id, _| changes.living.contains(id));
+        self.heads.retain(|id, _| changes.living.contains(id));
         let unchanged = self.unchanged(&changes);
         let Origin { cluster, incarnation, lane } = self.parts.origin;
         let name = ExportName { lane, incarnation, index: changes.index, ulid: Ulid::new() };
         let root =
-            CatalogRoot { incarnation, lane, index: changes.index, shipped_index: changes.shipped, pages: unchanged };
-        let export = catalog::build_export(cluster, &name.to_string(), root, &changes.pages)?;
+            CatalogRoot { incarnation, lane, index: changes.index, shipped_index: changes.shipped, heads: unchanged };
+        let export = catalog::build_export(cluster, &name.to_string(), root, &changes.heads)?;
         self.parts.store.create(&name.to_string(), export.parts).await?;
         failpoint!("catalog-created");
         self.parts.beat.publish(export.latest).await?;
         failpoint!("catalog-named");
-        self.pages = export.root.pages.into_iter().map(|page| (page.id, page)).collect();
+        self.heads = export.root.heads.into_iter().map(|head| (head.id, head)).collect();
         self.parts.reader.refresh().await?;
         self.exported = Some(changes.index);
         self.named = changes.shipped;
         Ok(())
     }
 
-    fn unchanged(&self, changes: &Changes) -> Vec<PageEntry> {
-        let changed = |id: &TopicId| changes.pages.iter().any(|page| page.id == *id);
-        self.pages.values().filter(|page| !changed(&page.id)).cloned().collect()
+    fn unchanged(&self, changes: &Changes) -> Vec<HeadEntry> {
+        let changed: HashSet<TopicId> = changes.heads.iter().map(|head| head.id).collect();
+        self.heads.values().filter(|head| !changed.contains(&head.id)).cloned().collect()
     }
 
     /// What `latest` names as shipped is served from the bucket from now on. As long as the local checkpoint can't be
@@ -185,75 +189,32 @@ impl Changes {
             index: state.applied,
             shipped: state.shipped_index(),
             living: state.topics.keys().copied().collect(),
-            pages: state
+            heads: state
                 .topics
                 .values()
                 .filter(|topic| changed(topic))
-                .map(|topic| page_of(topic, &state.segments))
+                .map(|topic| head_of(topic, &state.segments))
                 .collect(),
         }
     }
 }
 
 /// What readers see of a topic.
-fn page_of(topic: &TopicState, segments: &RegisteredSegments) -> TopicPage {
-    let mut referred: BTreeMap<SegmentId, u32> = BTreeMap::new();
-    for run in topic.partitions.iter().flat_map(|partition| &partition.runs) {
-        let next = referred.len() as u32;
-        referred.entry(run.segment).or_insert(next);
-    }
-    let mut entries: Vec<(u32, SegmentEntry)> = referred
-        .iter()
-        .filter_map(|(id, at)| {
-            let segment = segments.get(*id)?;
-            let entry = SegmentEntry {
-                key: segment.key.to_string(),
-                size: segment.size,
-                crc: segment.crc,
-                directory_position: segment.directory_position,
-            };
-            Some((*at, entry))
-        })
-        .collect();
-    entries.sort_by_key(|(at, _)| *at);
-    let partition_page = |(number, partition): (usize, &Arc<PartitionState>)| PartitionPage {
+fn head_of(topic: &TopicState, segments: &RegisteredSegments) -> TopicHead {
+    let partition_head = |(number, partition): (usize, &Arc<PartitionState>)| PartitionHead {
         partition: number as i32,
         log_start: partition.log_start,
         shipped_to: partition.shipped_to,
         last_stable: partition.next_offset,
         epochs: partition.epochs.iter().copied().collect(),
-        runs: partition
-            .runs
-            .iter()
-            .map(|run| RunEntry {
-                offsets: run.offsets,
-                segment: referred[&run.segment],
-                bytes: run.bytes,
-                times: run.times,
-                unreadable: match &run.indexed {
-                    IndexStatus::Unreadable(reason) => Some(reason.to_string()),
-                    IndexStatus::Pending | IndexStatus::Archive(_) => None,
-                },
-            })
-            .collect(),
     };
-    TopicPage {
+    TopicHead {
         id: topic.id,
         name: topic.name.to_string(),
         search_enabled: topic.config.search_enabled(),
         index: topic.config.index_settings(),
-        segments: entries.into_iter().map(|(_, entry)| entry).collect(),
-        partitions: topic.partitions.iter().enumerate().map(partition_page).collect(),
-        archives: topic
-            .archives
-            .iter()
-            .map(|(key, archive)| ArchiveEntry {
-                key: key.to_string(),
-                size: archive.size,
-                crc: archive.crc,
-                records: archive.records,
-                runs: archive.runs.clone(),
-            })
-            .collect(),
+        partitions: topic.partitions.iter().enumerate().map(partition_head).collect(),
+        pages: topic.pages.iter().map(|page| PageEntry::clone(page)).collect(),
+        open: Arc::new(open_runs(topic, segments, LogIndex::MAX)),
     }
 }

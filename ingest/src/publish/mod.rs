@@ -1,4 +1,6 @@
 //! What the broker puts into the bucket for readers: the log as segments, and the catalog that names them.
 
 pub mod catalog;
+pub mod pages;
 pub mod segments;
+pub mod topic_runs;

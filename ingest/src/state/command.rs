@@ -6,6 +6,7 @@
 use bincode::error::DecodeError;
 use bytes::Bytes;
 use chronik_format::batch::TimeSpan;
+use chronik_format::catalog::PageEntry;
 use chronik_format::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::segment::{DirectoryRow, SegmentDirectory};
@@ -37,6 +38,8 @@ pub enum Command {
     RegisterResult(RegisterResult),
     /// Gives up indexing runs that were sent several times without any result.
     GiveUp(GiveUp),
+    /// Makes a page the home of what is open of a topic up to a log index.
+    ClosePage(ClosePage),
     /// Forgets results whose objects are deleted.
     ForgetResults(ForgetResults),
     /// Forgets tombstones whose objects are deleted.
@@ -240,6 +243,14 @@ pub struct GiveUp {
     pub runs: Vec<ScannedRun>,
 }
 
+/// See [`Command::ClosePage`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosePage {
+    pub topic: TopicId,
+    /// An object that is in the bucket.
+    pub page: PageEntry,
+}
+
 /// See [`Command::ForgetResults`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgetResults {
@@ -395,6 +406,7 @@ commands! {
     15 version 0: AlterTopicConfig,
     16 version 0: AddPartitions,
     17 version 0: DeleteRecords,
+    18 version 0: ClosePage,
 }
 
 impl Urgency {
@@ -422,6 +434,7 @@ impl Command {
             Command::RegisterSegment(_)
             | Command::RegisterResult(_)
             | Command::GiveUp(_)
+            | Command::ClosePage(_)
             | Command::ForgetResults(_)
             | Command::ForgetTombstones(_)
             | Command::ForgetProducers(_) => Urgency::Bookkeeping,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chronik_format::batch::TimeSpan;
+use chronik_format::catalog::PartitionBounds;
 use chronik_format::ids::{LogIndex, Offset};
 use chronik_format::span::{ByteSpan, OffsetSpan};
 use imbl::Vector;
@@ -28,9 +29,20 @@ pub struct PartitionState {
     pub epochs: Vector<(i32, Offset)>,
     /// Those whose batches are numbered, as far as they are remembered.
     pub producers: Producers,
-    /// What the segments hold of it from `log_start` on, ascending; ends at `shipped_to`.
+    /// What of it lies in pages.
+    pub closed: ClosedHistory,
+    /// What the segments hold of it behind that and from `log_start` on, ascending; ends at `shipped_to`.
     #[serde(deserialize_with = "super::decode::vector")]
     pub runs: Vector<PartitionRun>,
+}
+
+/// How far a partition's history lies in its topic's pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedHistory {
+    /// One past the last offset in them.
+    pub to: Offset,
+    /// First offset in them, also if it was deleted since, that no archive covers.
+    pub scanned_from: Option<Offset>,
 }
 
 /// Consecutive batches of the partition in one segment.
@@ -130,11 +142,11 @@ impl PartitionState {
     }
 
     /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none. If
-    /// these were deleted, the log's start: nobody reads from below it.
+    /// these were deleted, the log's start: nobody reads from below it. Only what was released is closed.
     pub fn shipped_by(&self, segments: &RegisteredSegments, up_to: LogIndex) -> Offset {
         let is_covered = |run: &&PartitionRun| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
         let newest = self.runs.iter().rev().find(is_covered);
-        newest.map_or(0, |run| run.offsets.end()).max(self.log_start.min(self.shipped_to))
+        newest.map_or(self.closed.to, |run| run.offsets.end()).max(self.log_start.min(self.shipped_to))
     }
 
     /// The run that starts at `first`.
@@ -151,8 +163,24 @@ impl PartitionState {
         self.runs.binary_search_by_key(&first, |run| run.offsets.first).ok()
     }
 
+    /// The open runs in segments up to `last`, which is none of those behind it.
+    pub fn runs_up_to(&self, last: SegmentId) -> impl Iterator<Item = &PartitionRun> {
+        self.runs.iter().take_while(move |run| run.segment <= last)
+    }
+
+    /// Leaves the runs that a page has taken to it.
+    pub fn close(&mut self, bounds: &PartitionBounds) {
+        let open = self.runs.iter().position(|run| run.offsets.first > bounds.offsets.last);
+        self.runs = self.runs.split_off(open.unwrap_or(self.runs.len()));
+        self.closed.to = bounds.offsets.end();
+        self.closed.scanned_from = self.closed.scanned_from.or(bounds.scanned_from);
+    }
+
     /// One past the last offset below which every run has an archive.
     pub fn archived_to(&self) -> Offset {
+        if let Some(scanned) = self.closed.scanned_from {
+            return scanned.max(self.log_start);
+        }
         self.runs
             .iter()
             .find(|run| !matches!(run.indexed, IndexStatus::Archive(_)))

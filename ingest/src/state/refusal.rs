@@ -54,6 +54,9 @@ pub enum CommandRefusal {
     /// The segment does not go on where the last one ended, or is another owner's.
     #[error("the segment does not follow the last registered one, or is another owner's")]
     SegmentOutOfPlace,
+    /// The page does not hold just what is open up to its last index, or something in it may still get an archive.
+    #[error("the page is not what is open of the topic up to its last index, or some of it waits for an archive")]
+    PageOutOfPlace,
     /// The segment was named so long ago that it may be taken for an orphan: it must be uploaded under a new name.
     #[error("the segment was named too long ago")]
     SegmentTooOld,

@@ -90,6 +90,11 @@ impl RegisteredSegments {
         self.by_key.contains_key(key)
     }
 
+    /// The newest one that ends at or before a log index.
+    pub fn newest_up_to(&self, last: LogIndex) -> Option<SegmentId> {
+        self.by_id.iter().rev().find(|(_, segment)| segment.last <= last).map(|(id, _)| *id)
+    }
+
     /// All of them, in the order of their registration.
     pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Arc<RegisteredSegment>)> {
         self.by_id.iter().map(|(id, segment)| (*id, segment))

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_format::batch::TimeSpan;
+use chronik_format::catalog::page::PageParts;
+use chronik_format::catalog::{PageEntry, PartitionBounds};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use chronik_format::job::CoveredRun;
+use chronik_format::origin::Origin;
 use chronik_format::span::{ByteSpan, OffsetSpan};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::command::{
-    AddPartitions, AlterTopicConfig, Append, ArchiveFacts, Command, CommandError, CommitOffsets, CreateTopic,
-    DeleteGroup, DeleteRecords, DeleteTopic, FirstKept, ForgetOffsets, ForgetProducers, ForgetResults,
+    AddPartitions, AlterTopicConfig, Append, ArchiveFacts, ClosePage, Command, CommandError, CommitOffsets,
+    CreateTopic, DeleteGroup, DeleteRecords, DeleteTopic, FirstKept, ForgetOffsets, ForgetProducers, ForgetResults,
     ForgetTombstones, ForgottenOffset, GiveUp, NewProducerId, PartitionOffset, RegisterResult, RegisterSegment,
     SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
@@ -25,6 +28,8 @@ use super::producer::{ProducerStamp, SequenceError, producer_id};
 use super::refusal::CommandRefusal;
 use super::topic_config::{ConfigChange, ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
+use crate::publish::pages::{PageLimits, closable};
+use crate::publish::topic_runs::open_runs;
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
 const LANE: LaneId = LaneId(0);
@@ -433,7 +438,7 @@ fn what_is_deleted_does_not_wait_to_be_indexed_and_an_archive_counts_for_what_is
     assert_eq!(state.pending.iter().count(), 2);
     apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(15))]))]).unwrap();
     assert_eq!(state.pending.iter().collect::<Vec<_>>(), [&(topic(1), 0, 10)]);
-    apply(&mut state, &[Command::RegisterResult(result("r", "late", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r1", "late", "segment-1-2", 0, 9))]).unwrap();
     assert!(state.tombstones.contains_key("late"), "none of its records is left");
     apply(&mut state, &[Command::RegisterResult(result_of_both())]).unwrap();
     assert_eq!((state.pending.iter().next(), state.topics[&topic(1)].partitions[0].archived_to()), (None, 20));
@@ -456,6 +461,112 @@ fn records_that_are_deleted_before_they_are_shipped_are_in_no_run() {
     apply(&mut another, &[Command::RegisterSegment(segment(4, 5, &[(1, 0, 15, 19)]))]).unwrap();
     assert_eq!((another.topics[&topic(1)].partitions[0].shipped_to, another.pending.iter().next()), (20, None));
     check_invariants(&another);
+}
+
+/// The command that closes what is open of a topic up to a log index.
+fn close(state: &LaneState, number: u128, last: LogIndex) -> ClosePage {
+    let topic = &state.topics[&topic(number)];
+    let origin = Origin { cluster: CLUSTER, incarnation: state.incarnation, lane: LANE };
+    let runs = open_runs(topic, &state.segments, last);
+    let page = PageParts { origin, topic: topic.id, runs, last, written_at: 5 };
+    ClosePage { topic: topic.id, page: page.build(format!("page-{last}")).unwrap().entry }
+}
+
+/// Records 0 to 9 in segment 1 to 2, under an archive; 10 to 19 in segment 3 to 4, pending.
+fn half_archived() -> LaneState {
+    let mut state = shipped_twice();
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
+    state
+}
+
+#[test]
+fn what_is_closed_leaves_the_state_for_its_page() {
+    let mut state = half_archived();
+    let close = close(&state, 1, 2);
+    apply(&mut state, &[Command::ClosePage(close.clone())]).unwrap();
+    let closed = &state.topics[&topic(1)];
+    let partition = &closed.partitions[0];
+    assert_eq!((closed.archives.len(), closed.pages.len(), closed.closed_index()), (0, 1, 2));
+    assert_eq!((partition.runs.len(), partition.closed.to, partition.archived_to()), (1, 10, 10));
+    assert_eq!([1, 2, 4].map(|up_to| partition.shipped_by(&state.segments, up_to)), [10, 10, 20]);
+    assert_eq!(closed.changed, state.applied, "readers are told");
+    let again = apply(&mut state.clone(), &[Command::ClosePage(close)]);
+    assert_eq!(again, Err(CommandRefusal::PageOutOfPlace));
+
+    let repeated = result("r", "archive", "segment-1-2", 0, 9);
+    apply(&mut state, &[Command::RegisterResult(repeated)]).unwrap();
+    assert!(state.tombstones.is_empty(), "the page names this archive");
+    let late = result("late", "archive-2", "segment-1-2", 0, 9);
+    apply(&mut state, &[Command::RegisterResult(late)]).unwrap();
+    assert!(state.tombstones.contains_key("archive-2"), "nothing is indexed any more in what is closed");
+    apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 0 })]).unwrap();
+    assert!(state.tombstones.contains_key("page-2"));
+}
+
+#[test]
+fn a_page_is_refused_unless_it_is_what_is_open_and_settled() {
+    let state = half_archived();
+    let fitting = close(&state, 1, 2);
+    let with = |change: fn(&mut PageEntry)| {
+        let mut close = fitting.clone();
+        change(&mut close.page);
+        close
+    };
+    let mut given_up = shipped_twice();
+    let run = ScannedRun { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
+    apply(&mut given_up, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
+    let before_its_archive = close(&given_up, 1, 2);
+    let mut across = shipped_twice();
+    apply(&mut across, &[Command::RegisterResult(result_of_both())]).unwrap();
+    let across_an_archive = close(&across, 1, 2);
+    for (why, state, close) in [
+        ("waits for its archive", &state, close(&state, 1, 4)),
+        ("another topic", &state, ClosePage { topic: topic(9), ..fitting.clone() }),
+        ("fewer offsets", &state, with(|page| page.bounds.partitions[0].offsets.last = 8)),
+        (
+            "more partitions",
+            &state,
+            with(|page| page.bounds.partitions.push(PartitionBounds { partition: 1, ..page.bounds.partitions[0] })),
+        ),
+        ("no partition", &state, with(|page| page.bounds.partitions.clear())),
+        ("another number of archives", &state, with(|page| page.bounds.archives = 0)),
+        ("an archive came since", &state, before_its_archive.clone()),
+        ("an archive lies across", &across, across_an_archive),
+        ("before the first segment's end", &state, with(|page| page.bounds.last = 1)),
+    ] {
+        let mut copy = state.clone();
+        let refused = apply(&mut copy, &[Command::ClosePage(close)]).unwrap_err();
+        assert!(matches!(refused, CommandRefusal::PageOutOfPlace | CommandRefusal::UnknownTopic), "{why}");
+        assert_eq!(copy.topics, state.topics, "{why}");
+    }
+    apply(&mut given_up, &[Command::ClosePage(before_its_archive)]).unwrap();
+    assert_eq!(given_up.topics[&topic(1)].partitions[0].archived_to(), 0, "it is scanned for good");
+    let both = close(&across, 1, 4);
+    apply(&mut across, &[Command::ClosePage(both)]).unwrap();
+    assert!(across.topics[&topic(1)].archives.is_empty());
+}
+
+#[test]
+fn a_page_goes_with_the_last_of_its_records() {
+    let mut state = half_archived();
+    let close = close(&state, 1, 2);
+    apply(&mut state, &[Command::ClosePage(close)]).unwrap();
+    let delete = |offset| Command::DeleteRecords(delete_records(1, &[(0, Some(offset))]));
+    apply(&mut state, &[delete(9)]).unwrap();
+    assert_eq!((state.topics[&topic(1)].pages.len(), state.tombstones.len()), (1, 0));
+    apply(&mut state, &[delete(10)]).unwrap();
+    assert_eq!((state.topics[&topic(1)].pages.len(), state.tombstones.contains_key("page-2")), (0, true));
+    assert_eq!(state.topics[&topic(1)].partitions[0].runs.len(), 1);
+}
+
+#[test]
+fn runs_that_were_deleted_hinder_no_page() {
+    let mut state = shipped_twice();
+    apply(&mut state, &[Command::RegisterResult(result_of_both())]).unwrap();
+    apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(10))]))]).unwrap();
+    let close = close(&state, 1, 4);
+    assert_eq!(close.page.bounds.archives, 1);
+    apply(&mut state, &[Command::ClosePage(close)]).unwrap();
 }
 
 #[test]
@@ -504,6 +615,7 @@ fn every_command() -> Vec<Command> {
         alter(1, "search.positions", None),
         add_partitions(1, 5),
         Command::DeleteRecords(delete_records(1, &[(0, Some(7)), (2, None)])),
+        Command::ClosePage(close(&half_archived(), 1, 2)),
     ]
 }
 
@@ -516,11 +628,14 @@ fn golden_commands() {
 
 #[test]
 fn golden_state() {
-    let mut state = shipped();
+    let mut state = shipped_twice();
     apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))]).unwrap();
-    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-3-4", 10, 19))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r3", "archive-3", "segment-3-4", 10, 19))]).unwrap();
+    let close = close(&state, 1, 2);
+    apply(&mut state, &[Command::ClosePage(close)]).unwrap();
     apply(&mut state, &[save("g", 1, 1), Command::CommitOffsets(commit("g", 1, 0, 7, 8))]).unwrap();
-    apply(&mut state, &[numbered(1, 10, 3, 0), Command::NewProducerId(NewProducerId { number: 6 })]).unwrap();
+    apply(&mut state, &[numbered(1, 20, 3, 0), Command::NewProducerId(NewProducerId { number: 6 })]).unwrap();
     let bytes = checkpoint::encode(&state, CLUSTER, LANE);
     chronik_format::golden::check("lane-state-v0.ckpt", &bytes);
     assert_eq!(checkpoint::decode("golden", bytes, CLUSTER, LANE).unwrap(), state);
@@ -685,7 +800,13 @@ proptest! {
             let before = state.clone();
             let frozen = checkpoint::encode(&before, CLUSTER, LANE);
             let index = at as LogIndex + 1;
-            let results = state.apply_frame(index, commands);
+            let closable = closable(&state, LogIndex::MAX, PageLimits { page_runs: 2, open_runs: 0 });
+            let closing = closable.iter().filter(|_| at % 3 == 0).map(|closable| {
+                let number = closable.topic.0.as_u128();
+                Command::ClosePage(close(&state, number, closable.last))
+            });
+            let commands: Vec<Command> = commands.iter().cloned().chain(closing).collect();
+            let results = state.apply_frame(index, &commands);
             let encoded: Vec<u8> = commands.iter().flat_map(Command::encoded).collect();
             let decoded = Command::decode_all(&Bytes::from(encoded)).unwrap();
             prop_assert_eq!(restored.apply_frame(index, &decoded), results);
@@ -723,6 +844,8 @@ fn check_invariants(state: &LaneState) {
             assert!(partition.log_start <= partition.next_offset && partition.shipped_to <= partition.next_offset);
             assert!(partition.runs.front().is_none_or(|run| !partition.is_deleted(run.offsets.last)));
             assert!(partition.epochs.front().is_some_and(|(_, start)| *start == partition.log_start));
+            assert!(partition.runs.front().is_none_or(|run| partition.closed.to <= run.offsets.first));
+            assert!(partition.closed.to <= partition.shipped_to);
             assert!(partition.runs.iter().is_sorted_by(|before, next| before.offsets.last < next.offsets.first));
         }
     }

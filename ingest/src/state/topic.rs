@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chronik_format::catalog::PageEntry;
 use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,10 @@ pub struct TopicState {
     /// By number.
     #[serde(deserialize_with = "super::decode::vector")]
     pub partitions: Vector<Arc<PartitionState>>,
-    /// Live archives, by object name.
+    /// The closed history, from the oldest to the newest; what is open follows the last page.
+    #[serde(deserialize_with = "super::decode::vector")]
+    pub pages: Vector<Arc<PageEntry>>,
+    /// Live archives over open runs, by object name.
     #[serde(deserialize_with = "super::decode::map")]
     pub archives: OrdMap<Arc<str>, Arc<LiveArchive>>,
     /// The index of the last command that changed what readers of the catalog see of it.
@@ -38,6 +42,16 @@ impl TopicState {
     /// The partition of a number.
     pub fn partition(&self, number: PartitionId) -> Option<&Arc<PartitionState>> {
         self.partitions.get(usize::try_from(number).ok()?)
+    }
+
+    /// The last log index whose runs lie in pages; 0 if there are none.
+    pub fn closed_index(&self) -> LogIndex {
+        self.pages.last().map_or(0, |page| page.bounds.last)
+    }
+
+    /// How many runs are open.
+    pub fn open_runs(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.runs.len()).sum()
     }
 
     /// The partition of a number, to be changed.

@@ -1,10 +1,11 @@
 //! The walk of a search through its units.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_format::catalog::ArchiveEntry;
+use chronik_format::catalog::CatalogError;
 use chronik_service::admission::{HeldTurn, TurnLimit};
 use chronik_service::failpoint;
 use futures::future::try_join_all;
@@ -15,15 +16,15 @@ use super::cursor::PageCursor;
 use super::scan::{RecordScanner, UnitHits};
 use super::top_hits::TopHits;
 use super::topic_layout::{LayoutSources, TopicLayout};
-use super::work_plan::{TopicScope, UnitSource, WorkPlan, WorkUnit};
+use super::work_plan::{ArchiveIn, TopicScope, UnitSource, WorkPlan, WorkUnit};
 use super::{CoveredRange, Hit, MissingCause, MissingRange, SearchError, SearchRequest};
-use crate::archive::{ArchiveLeaf, CandidateRecords, LeafError};
+use crate::archive::{ArchiveLeaf, LeafError};
 
 /// Bytes of records that a page holds, and that each of the units being searched at a time may hold for it.
 const PAGE_BYTES: usize = 8 << 20;
 /// How far matches are counted that don't get onto the page.
 const COUNT_MAX: u64 = 10_000;
-/// How long to wait before each further attempt to read an archive.
+/// How long to wait before each further attempt to read a page or an archive.
 const STORE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 
 /// Answers searches.
@@ -59,7 +60,7 @@ struct Agenda {
 /// What came of a unit.
 enum Outcome {
     Found(UnitHits),
-    /// An archive was opened, or given up: this is to be done now.
+    /// A page or an archive was opened, or given up: this is to be done now.
     More(WorkPlan),
 }
 
@@ -164,7 +165,7 @@ impl SearchExecutor {
                     wave.push(unit);
                 } else if let Some(matches) = unit.countable(page) {
                     page.count(matches);
-                } else if request.limit == 0 || (counted && unit.is_archive() && page.matched() < COUNT_MAX) {
+                } else if request.limit == 0 || (counted && unit.leads_to_more() && page.matched() < COUNT_MAX) {
                     wave.push(unit);
                 } else {
                     counted = false;
@@ -191,7 +192,8 @@ impl SearchExecutor {
     async fn work(&self, unit: WorkUnit, page: TopHits) -> Result<Outcome, SearchError> {
         let scope = unit.scope;
         let found = match unit.work {
-            UnitSource::Archive(archive) => return Ok(Outcome::More(self.open(&scope, archive).await)),
+            UnitSource::Page(page) => return Ok(Outcome::More(self.open_page(&scope, page).await)),
+            UnitSource::Archive(archive) => return Ok(Outcome::More(self.open(&scope, &archive).await)),
             UnitSource::Batches(group) => self.scanner.batches(scope, group, page).await?,
             UnitSource::Runs(group) => self.scanner.runs(scope, group, page).await?,
             UnitSource::Tail { partition, offsets } => self.scanner.tail(scope, partition, offsets, page).await?,
@@ -199,14 +201,32 @@ impl SearchExecutor {
         Ok(Outcome::Found(found))
     }
 
+    /// What is to be done in a page; nothing, if the store does not give it.
+    async fn open_page(&self, scope: &Arc<TopicScope>, page: usize) -> WorkPlan {
+        let Some(page) = scope.page(page) else {
+            return WorkPlan::default();
+        };
+        let read = || self.sources.catalog.page(scope.id, page);
+        let may_pass = |error: &CatalogError| matches!(error, CatalogError::Store(_)) && !error.is_missing();
+        match patiently(read, may_pass).await {
+            Ok(runs) => WorkPlan::within(scope, &page.bounds, &runs),
+            Err(error) => {
+                let cause = if error.is_missing() { MissingCause::Stale } else { MissingCause::Failure };
+                WorkPlan::without_offsets_in(scope, &page.bounds, &error.to_string(), cause)
+            }
+        }
+    }
+
     /// The candidates of an archive and what can't be decoded; its runs, if it is of no use; nothing, if the store does
     /// not give it now. Reading all of its records instead would then only ask more of a store that fails.
-    async fn open(&self, scope: &Arc<TopicScope>, archive: usize) -> WorkPlan {
-        let Some(entry) = scope.archive(archive) else {
+    async fn open(&self, scope: &Arc<TopicScope>, archive: &ArchiveIn) -> WorkPlan {
+        let Some(entry) = archive.entry() else {
             return WorkPlan::default();
         };
         self.scanner.metrics.archives.inc();
-        let reason = match self.candidates(entry, scope).await {
+        let ask = || self.leaf.candidates(entry, &scope.query, scope.settings);
+        let may_pass = |error: &LeafError| matches!(error, LeafError::Store { .. });
+        let reason = match patiently(ask, may_pass).await {
             Ok(candidates) => match proposed(scope, candidates) {
                 Some(plan) => return plan,
                 None => format!("archive {} names batches that are too large", entry.key),
@@ -218,22 +238,26 @@ impl SearchExecutor {
         };
         self.scanner.metrics.archives_failed.inc();
         tracing::warn!("an archive is not used, its records are read instead: {reason}");
-        WorkPlan::without_archive(scope, entry)
+        WorkPlan::without_archive(scope, archive)
     }
+}
 
-    /// The candidates of an archive; the store is asked again a few times if it fails.
-    async fn candidates(&self, entry: &ArchiveEntry, scope: &TopicScope) -> Result<CandidateRecords, LeafError> {
-        let mut pauses = STORE_PAUSES.iter();
-        loop {
-            match self.leaf.candidates(entry, &scope.query, scope.settings).await {
-                Err(LeafError::Store { archive, message }) if let Some(pause) = pauses.next() => {
-                    tracing::debug!("archive {archive} is asked for again in {pause:?}: {message}");
-                    tokio::time::sleep(*pause).await;
-                }
-                candidates => return candidates,
+/// Asks again a few times for what may be there a moment later.
+async fn patiently<T, E, F>(mut ask: impl FnMut() -> F, may_pass: impl Fn(&E) -> bool) -> Result<T, E>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    for pause in STORE_PAUSES {
+        match ask().await {
+            Err(error) if may_pass(&error) => {
+                tracing::debug!("the store is asked again in {pause:?}: {error}");
+                tokio::time::sleep(pause).await;
             }
+            answer => return answer,
         }
     }
+    ask().await
 }
 
 impl Agenda {
@@ -250,8 +274,9 @@ impl Agenda {
 }
 
 impl WorkUnit {
-    fn is_archive(&self) -> bool {
-        matches!(self.work, UnitSource::Archive(_))
+    /// Whether it reads no records itself.
+    fn leads_to_more(&self) -> bool {
+        matches!(self.work, UnitSource::Page(_) | UnitSource::Archive(_))
     }
 
     /// Matches in it, all behind the page's cursor, if that is known without reading.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_format::catalog::{CatalogError, CatalogReader, PartitionPage, TopicPage};
+use chronik_format::catalog::{CatalogError, CatalogReader, PartitionHead, TopicHead};
 use chronik_format::ids::{Offset, PartitionId, TopicId};
 use chronik_format::job::IndexSettings;
 use chronik_peers::tail::{SharedTail, TailError, TailPartition, TailTopic};
@@ -26,7 +26,7 @@ pub(crate) struct TopicLayout {
     /// How its records are searched.
     pub(crate) settings: IndexSettings,
     /// `None` if the topic is too new to be in the catalog.
-    pub(crate) page: Option<Arc<TopicPage>>,
+    pub(crate) head: Option<Arc<TopicHead>>,
     pub(crate) partitions: Vec<PartitionLayout>,
 }
 
@@ -89,12 +89,12 @@ impl LayoutSources {
                 Err(error) => BrokerPosition::Unreachable(error.to_string()),
             },
         };
-        match self.page_for(name, &position).await {
+        match self.head_for(name, &position).await {
             // Whether there is such a topic only the broker knows.
             Ok(None) if let BrokerPosition::Unreachable(message) = position => {
                 Err(TailError::Unavailable { message }.into())
             }
-            Ok(page) => Ok(layout_of(name, &position, page, None)),
+            Ok(head) => Ok(layout_of(name, &position, head, None)),
             // The tail can be searched without a catalog; what is not in it shows as a gap.
             Err(error) if matches!(position, BrokerPosition::Known(_)) => {
                 Ok(layout_of(name, &position, None, Some(&error.to_string())))
@@ -103,62 +103,62 @@ impl LayoutSources {
         }
     }
 
-    /// The topic's page, of a catalog that is at least as new as the broker's position.
-    async fn page_for(&self, name: &str, position: &BrokerPosition) -> Result<Option<Arc<TopicPage>>, CatalogError> {
-        let page = self.catalog.topic(name).await?;
-        if page.as_ref().is_some_and(|page| reaches(page, position)) {
-            return Ok(page);
+    /// The topic's head, of a catalog that is at least as new as the broker's position.
+    async fn head_for(&self, name: &str, position: &BrokerPosition) -> Result<Option<Arc<TopicHead>>, CatalogError> {
+        let head = self.catalog.topic(name).await?;
+        if head.as_ref().is_some_and(|head| reaches(head, position)) {
+            return Ok(head);
         }
-        let page = self.catalog.refresh().await?.topic(name).await?;
-        Ok(page.filter(|page| !matches!(position, BrokerPosition::Known(topic) if topic.id != page.id)))
+        let head = self.catalog.refresh().await?.topic(name).await?;
+        Ok(head.filter(|head| !matches!(position, BrokerPosition::Known(topic) if topic.id != head.id)))
     }
 }
 
-/// Whether the page is of the same topic and there is no gap between it and the tail.
-fn reaches(page: &TopicPage, position: &BrokerPosition) -> bool {
+/// Whether the head is of the same topic and there is no gap between it and the tail.
+fn reaches(head: &TopicHead, position: &BrokerPosition) -> bool {
     let BrokerPosition::Known(topic) = position else { return true };
-    let shipped_to = |partition| partition_page(page, partition).map_or(0, |page| page.shipped_to);
-    page.id == topic.id && topic.partitions.iter().all(|tail| shipped_to(tail.partition) >= tail.start)
+    let shipped_to = |partition| partition_head(head, partition).map_or(0, |head| head.shipped_to);
+    head.id == topic.id && topic.partitions.iter().all(|tail| shipped_to(tail.partition) >= tail.start)
 }
 
-fn partition_page(page: &TopicPage, partition: PartitionId) -> Option<&PartitionPage> {
-    let at = page.partitions.binary_search_by_key(&partition, |page| page.partition).ok()?;
-    page.partitions.get(at)
+fn partition_head(head: &TopicHead, partition: PartitionId) -> Option<&PartitionHead> {
+    let at = head.partitions.binary_search_by_key(&partition, |head| head.partition).ok()?;
+    head.partitions.get(at)
 }
 
 fn layout_of(
     name: &str,
     position: &BrokerPosition,
-    page: Option<Arc<TopicPage>>,
+    head: Option<Arc<TopicHead>>,
     why_behind: Option<&str>,
 ) -> Option<TopicLayout> {
-    let (id, search_enabled, settings, partitions) = match (position, &page) {
+    let (id, search_enabled, settings, partitions) = match (position, &head) {
         (BrokerPosition::Known(topic), _) => {
-            let of = |tail: &TailPartition| page.as_deref().and_then(|page| partition_page(page, tail.partition));
+            let of = |tail: &TailPartition| head.as_deref().and_then(|head| partition_head(head, tail.partition));
             let partitions = topic.partitions.iter().map(|tail| with_tail(tail, of(tail), why_behind)).collect();
             (topic.id, topic.search_enabled, topic.index, partitions)
         }
         (BrokerPosition::NoBroker | BrokerPosition::Unreachable(_), None) => return None,
-        (BrokerPosition::NoBroker, Some(page)) => (
-            page.id,
-            page.search_enabled,
-            page.index,
-            page.partitions.iter().map(|page| bucket_only(page, None)).collect(),
+        (BrokerPosition::NoBroker, Some(head)) => (
+            head.id,
+            head.search_enabled,
+            head.index,
+            head.partitions.iter().map(|head| bucket_only(head, None)).collect(),
         ),
-        (BrokerPosition::Unreachable(why), Some(page)) => (
-            page.id,
-            page.search_enabled,
-            page.index,
-            page.partitions.iter().map(|page| bucket_only(page, Some(why))).collect(),
+        (BrokerPosition::Unreachable(why), Some(head)) => (
+            head.id,
+            head.search_enabled,
+            head.index,
+            head.partitions.iter().map(|head| bucket_only(head, Some(why))).collect(),
         ),
     };
-    Some(TopicLayout { name: name.into(), id, search_enabled, settings, page, partitions })
+    Some(TopicLayout { name: name.into(), id, search_enabled, settings, head, partitions })
 }
 
-fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Option<&str>) -> PartitionLayout {
-    let start = tail.log_start.max(page.map_or(0, |page| page.log_start));
+fn with_tail(tail: &TailPartition, head: Option<&PartitionHead>, why_behind: Option<&str>) -> PartitionLayout {
+    let start = tail.log_start.max(head.map_or(0, |head| head.log_start));
     let end = tail.end.max(start);
-    let split = page.map_or(start, |page| page.shipped_to).clamp(start, end);
+    let split = head.map_or(start, |head| head.shipped_to).clamp(start, end);
     let resumed = tail.start.clamp(split, end);
     // Offsets that neither has were used up by appends that were refused, unless the catalog could not be read.
     let gap = why_behind.filter(|_| split < resumed).map(|why| LayoutGap {
@@ -169,18 +169,18 @@ fn with_tail(tail: &TailPartition, page: Option<&PartitionPage>, why_behind: Opt
     PartitionLayout { partition: tail.partition, bucket: start..split, tail: resumed..end, gap }
 }
 
-fn bucket_only(page: &PartitionPage, why_no_tail: Option<&String>) -> PartitionLayout {
-    let end = page.shipped_to.min(page.last_stable).max(page.log_start);
+fn bucket_only(head: &PartitionHead, why_no_tail: Option<&String>) -> PartitionLayout {
+    let end = head.shipped_to.min(head.last_stable).max(head.log_start);
     let gap = why_no_tail.map(|why| LayoutGap { from: end, to: None, reason: why.clone() });
-    PartitionLayout { partition: page.partition, bucket: page.log_start..end, tail: end..end, gap }
+    PartitionLayout { partition: head.partition, bucket: head.log_start..end, tail: end..end, gap }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn page(log_start: Offset, shipped_to: Offset, last_stable: Offset) -> PartitionPage {
-        PartitionPage { partition: 0, log_start, shipped_to, last_stable, epochs: Vec::new(), runs: Vec::new() }
+    fn head(log_start: Offset, shipped_to: Offset, last_stable: Offset) -> PartitionHead {
+        PartitionHead { partition: 0, log_start, shipped_to, last_stable, epochs: Vec::new() }
     }
 
     fn tail(log_start: Offset, start: Offset, end: Offset) -> TailPartition {
@@ -189,20 +189,20 @@ mod tests {
 
     #[test]
     fn bucket_and_tail_meet_at_what_the_catalog_has_shipped() {
-        for (tail, page, bucket, rest) in [
-            (tail(0, 5, 9), Some(page(0, 5, 9)), 0..5, 5..9),
-            (tail(0, 5, 9), Some(page(0, 7, 9)), 0..7, 7..9),
-            (tail(3, 5, 9), Some(page(0, 7, 9)), 3..7, 7..9),
-            (tail(0, 5, 9), Some(page(4, 7, 9)), 4..7, 7..9),
-            (tail(0, 5, 9), Some(page(0, 12, 12)), 0..9, 9..9),
-            (tail(8, 8, 8), Some(page(0, 5, 5)), 8..8, 8..8),
+        for (tail, head, bucket, rest) in [
+            (tail(0, 5, 9), Some(head(0, 5, 9)), 0..5, 5..9),
+            (tail(0, 5, 9), Some(head(0, 7, 9)), 0..7, 7..9),
+            (tail(3, 5, 9), Some(head(0, 7, 9)), 3..7, 7..9),
+            (tail(0, 5, 9), Some(head(4, 7, 9)), 4..7, 7..9),
+            (tail(0, 5, 9), Some(head(0, 12, 12)), 0..9, 9..9),
+            (tail(8, 8, 8), Some(head(0, 5, 5)), 8..8, 8..8),
             (tail(0, 0, 4), None, 0..0, 0..4),
             // Offsets 3 and 4 were used up by an append that was refused.
-            (tail(0, 5, 9), Some(page(0, 3, 9)), 0..3, 5..9),
+            (tail(0, 5, 9), Some(head(0, 3, 9)), 0..3, 5..9),
             (tail(2, 5, 9), None, 2..2, 5..9),
         ] {
-            let found = with_tail(&tail, page.as_ref(), None);
-            assert_eq!((found.bucket, found.tail, found.gap), (bucket, rest, None), "{tail:?} {page:?}");
+            let found = with_tail(&tail, head.as_ref(), None);
+            assert_eq!((found.bucket, found.tail, found.gap), (bucket, rest, None), "{tail:?} {head:?}");
         }
     }
 
@@ -215,9 +215,9 @@ mod tests {
 
     #[test]
     fn without_a_broker_the_stable_part_of_the_bucket_is_all() {
-        assert_eq!(bucket_only(&page(2, 9, 7), None).range(), 2..7);
-        assert_eq!(bucket_only(&page(9, 9, 7), None).range(), 9..9);
-        let gap = bucket_only(&page(2, 9, 9), Some(&"away".into())).gap;
+        assert_eq!(bucket_only(&head(2, 9, 7), None).range(), 2..7);
+        assert_eq!(bucket_only(&head(9, 9, 7), None).range(), 9..9);
+        let gap = bucket_only(&head(2, 9, 9), Some(&"away".into())).gap;
         assert_eq!(gap, Some(LayoutGap { from: 9, to: None, reason: "away".into() }));
     }
 }

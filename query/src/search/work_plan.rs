@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_format::catalog::{ArchiveEntry, ArchiveRun, TopicPage};
+use chronik_format::catalog::{ArchiveEntry, ArchiveRun, PageBounds, PageEntry, TopicHead, TopicRuns};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::IndexSettings;
 use chronik_format::search::{Query, RecordMatcher};
@@ -23,7 +23,8 @@ const NO_SEGMENT: &str = "the catalog names no segment for them";
 pub(crate) struct TopicScope {
     pub(crate) topic: Arc<str>,
     pub(crate) id: TopicId,
-    pub(crate) page: Option<Arc<TopicPage>>,
+    /// `None` if the topic is too new to be in the catalog.
+    pub(crate) head: Option<Arc<TopicHead>>,
     pub(crate) settings: IndexSettings,
     pub(crate) query: Query,
     pub(crate) matcher: RecordMatcher,
@@ -46,14 +47,24 @@ pub(crate) struct WorkUnit {
 
 #[derive(Debug)]
 pub(crate) enum UnitSource {
-    /// Ask an archive (an index into the page's) for candidates.
-    Archive(usize),
+    /// Read a closed part of the topic's history (an index into the head's pages) for what is to be done in it.
+    Page(usize),
+    /// Ask an archive for candidates.
+    Archive(ArchiveIn),
     /// Read candidates.
     Batches(BatchGroup),
     /// Read all batches of runs that no archive covers.
     Runs(RunGroup),
     /// Read the broker's tail.
     Tail { partition: PartitionId, offsets: Range<Offset> },
+}
+
+/// An archive, and the runs among which are those that it covers.
+#[derive(Clone, Debug)]
+pub(crate) struct ArchiveIn {
+    pub(crate) runs: Arc<TopicRuns>,
+    /// Index into the archives.
+    at: usize,
 }
 
 /// Candidate batches that lie close together in one segment.
@@ -83,7 +94,7 @@ impl TopicScope {
         Self {
             topic: Arc::clone(&layout.name),
             id: layout.id,
-            page: layout.page.clone(),
+            head: layout.head.clone(),
             settings,
             query: request.query.clone(),
             matcher: RecordMatcher::new(&request.query, settings),
@@ -108,17 +119,46 @@ impl TopicScope {
         self.bucket.get(&partition).cloned().unwrap_or(0..0)
     }
 
-    /// The offsets that an archive stands for and that come from the bucket.
-    fn offsets_of(&self, archive: &ArchiveEntry) -> impl Iterator<Item = (PartitionId, Range<Offset>)> {
-        archive.runs.iter().filter_map(|run| {
-            let bucket = self.bucket(run.partition);
-            let offsets = run.first.max(bucket.start)..run.last.saturating_add(1).min(bucket.end);
-            (!offsets.is_empty()).then_some((run.partition, offsets))
+    /// What of these offsets comes from the bucket; `None` if nothing does.
+    fn clipped(&self, partition: PartitionId, first: Offset, last: Offset) -> Option<Range<Offset>> {
+        let bucket = self.bucket(partition);
+        let offsets = first.max(bucket.start)..last.saturating_add(1).min(bucket.end);
+        (!offsets.is_empty()).then_some(offsets)
+    }
+
+    /// The offsets that a page stands for and that come from the bucket.
+    fn offsets_in(&self, page: &PageBounds) -> impl Iterator<Item = (PartitionId, Range<Offset>)> {
+        page.partitions.iter().filter_map(|bounds| {
+            let offsets = self.clipped(bounds.partition, bounds.offsets.first, bounds.offsets.last)?;
+            Some((bounds.partition, offsets))
         })
     }
 
-    pub(crate) fn archive(&self, at: usize) -> Option<&ArchiveEntry> {
-        self.page.as_ref()?.archives.get(at)
+    /// The offsets that an archive stands for and that come from the bucket.
+    fn offsets_of(&self, archive: &ArchiveEntry) -> impl Iterator<Item = (PartitionId, Range<Offset>)> {
+        archive.runs.iter().filter_map(|run| Some((run.partition, self.clipped(run.partition, run.first, run.last)?)))
+    }
+
+    /// Bounds of the records of an archive that may be wanted; `None` if there are none.
+    fn span_of(&self, archive: &ArchiveEntry) -> Option<Span> {
+        let wanted = |run: &ArchiveRun| {
+            let span = Span { earliest: run.min_timestamp?, latest: run.max_timestamp? };
+            (self.clipped(run.partition, run.first, run.last).is_some() && self.may_admit(span)).then_some(span)
+        };
+        archive.runs.iter().filter_map(wanted).reduce(Span::union)
+    }
+
+    /// The same of a page.
+    fn span_in(&self, page: &PageBounds) -> Option<Span> {
+        let times = page.partitions.iter().filter_map(|bounds| {
+            let offsets = self.clipped(bounds.partition, bounds.offsets.first, bounds.offsets.last);
+            (offsets.is_some() && self.may_admit(bounds.times)).then_some(bounds.times)
+        });
+        times.reduce(Span::union)
+    }
+
+    pub(crate) fn page(&self, at: usize) -> Option<&PageEntry> {
+        self.head.as_ref()?.pages.get(at)
     }
 
     pub(crate) fn missing(
@@ -155,32 +195,72 @@ impl WorkPlan {
                 self.units.push(WorkUnit { scope: Arc::clone(&scope), span: Span::ANY, work });
             }
         }
-        let Some(page) = &scope.page else { return };
+        let Some(head) = &scope.head else { return };
+        for (at, page) in head.pages.iter().enumerate() {
+            if let Some(span) = scope.span_in(&page.bounds) {
+                self.units.push(WorkUnit { scope: Arc::clone(&scope), span, work: UnitSource::Page(at) });
+            }
+        }
+        let open = partitions.iter().map(|layout| {
+            let Range { start, end } = layout.bucket;
+            (layout.partition, start.max(head.closed_to(layout.partition))..end)
+        });
+        self.add_runs(&scope, &head.open, open.filter(|(_, offsets)| !offsets.is_empty()));
+    }
+
+    /// What is to be done in a page.
+    pub(crate) fn within(scope: &Arc<TopicScope>, page: &PageBounds, runs: &Arc<TopicRuns>) -> Self {
+        let mut plan = Self::default();
+        plan.add_runs(scope, runs, scope.offsets_in(page));
+        plan
+    }
+
+    /// A page that can't be read: its offsets are not searched.
+    pub(crate) fn without_offsets_in(
+        scope: &Arc<TopicScope>,
+        page: &PageBounds,
+        reason: &str,
+        cause: MissingCause,
+    ) -> Self {
+        let missing =
+            scope.offsets_in(page).map(|(partition, offsets)| scope.missing(partition, offsets, reason, cause));
+        Self { missing: missing.collect(), ..Self::default() }
+    }
+
+    /// Adds what is to be done for offsets of partitions whose runs are among these: their archives, and what no
+    /// archive covers.
+    fn add_runs(
+        &mut self,
+        scope: &Arc<TopicScope>,
+        runs: &Arc<TopicRuns>,
+        wanted: impl Iterator<Item = (PartitionId, Range<Offset>)>,
+    ) {
         let mut archived: BTreeMap<PartitionId, Vec<(Offset, Offset)>> = BTreeMap::new();
-        for (at, archive) in page.archives.iter().enumerate() {
+        for (at, archive) in runs.archives.iter().enumerate() {
             for run in &archive.runs {
                 archived.entry(run.partition).or_default().push((run.first, run.last.saturating_add(1)));
             }
-            if let Some(span) = span_of(&scope, archive) {
-                self.units.push(WorkUnit { scope: Arc::clone(&scope), span, work: UnitSource::Archive(at) });
+            if let Some(span) = scope.span_of(archive) {
+                let work = UnitSource::Archive(ArchiveIn { runs: Arc::clone(runs), at });
+                self.units.push(WorkUnit { scope: Arc::clone(scope), span, work });
             }
         }
-        let mut runs = Vec::new();
-        for partition in partitions {
-            let covered = archived.get(&partition.partition).map_or(&[][..], Vec::as_slice);
-            for (from, to) in subtract(partition.bucket.clone(), covered) {
-                runs.extend(self.runs(&scope, partition.partition, from..to));
+        let mut scanned = Vec::new();
+        for (partition, offsets) in wanted {
+            let covered = archived.get(&partition).map_or(&[][..], Vec::as_slice);
+            for (from, to) in subtract(offsets, covered) {
+                scanned.extend(self.runs(scope, runs, partition, from..to));
             }
         }
-        self.scan(&scope, runs);
+        self.scan(scope, scanned);
     }
 
     /// What to do instead of asking an archive: read all of its runs.
-    pub(crate) fn without_archive(scope: &Arc<TopicScope>, archive: &ArchiveEntry) -> Self {
+    pub(crate) fn without_archive(scope: &Arc<TopicScope>, archive: &ArchiveIn) -> Self {
         let mut plan = Self::default();
         let mut runs = Vec::new();
-        for (partition, offsets) in scope.offsets_of(archive) {
-            runs.extend(plan.runs(scope, partition, offsets));
+        for (partition, offsets) in archive.entry().into_iter().flat_map(|entry| scope.offsets_of(entry)) {
+            runs.extend(plan.runs(scope, &archive.runs, partition, offsets));
         }
         plan.scan(scope, runs);
         plan
@@ -206,16 +286,19 @@ impl WorkPlan {
 
     /// The runs to read offsets from. Between two runs may lie offsets that no record has; behind the last one,
     /// something is missing.
-    fn runs(&mut self, scope: &TopicScope, partition: PartitionId, offsets: Range<Offset>) -> Vec<RunWork> {
+    fn runs(
+        &mut self,
+        scope: &TopicScope,
+        among: &TopicRuns,
+        partition: PartitionId,
+        offsets: Range<Offset>,
+    ) -> Vec<RunWork> {
         let mut found = Vec::new();
-        let Some(page) = scope.page.as_deref() else {
-            return found;
-        };
-        let runs = page.partitions.iter().find(|page| page.partition == partition).map_or(&[][..], |page| &page.runs);
+        let runs = among.of(partition);
         let from = runs.partition_point(|run| run.offsets.last < offsets.start);
         for run in runs[from..].iter().take_while(|run| run.offsets.first < offsets.end) {
             let offsets = run.offsets.first.max(offsets.start)..run.offsets.end().min(offsets.end);
-            match page.segments.get(run.segment as usize) {
+            match among.segment_of(run) {
                 None => self.missing.push(scope.missing(partition, offsets, NO_SEGMENT, MissingCause::Stale)),
                 Some(_) if !scope.may_admit(run.times) => {}
                 Some(segment) => {
@@ -238,12 +321,8 @@ impl WorkPlan {
     }
 }
 
-/// Bounds of the records of an archive that may be wanted; `None` if there are none.
-fn span_of(scope: &TopicScope, archive: &ArchiveEntry) -> Option<Span> {
-    let wanted = |run: &ArchiveRun| {
-        let bucket = scope.bucket(run.partition);
-        let span = Span { earliest: run.min_timestamp?, latest: run.max_timestamp? };
-        (run.first < bucket.end && run.last >= bucket.start && scope.may_admit(span)).then_some(span)
-    };
-    archive.runs.iter().filter_map(wanted).reduce(Span::union)
+impl ArchiveIn {
+    pub(crate) fn entry(&self) -> Option<&ArchiveEntry> {
+        self.runs.archives.get(self.at)
+    }
 }

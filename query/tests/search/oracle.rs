@@ -36,6 +36,7 @@ const QUERIES: [&str; 16] = [
 enum Step {
     Ship { batches: usize },
     Archive { topic: usize, segment: usize },
+    Close { topic: usize, segments: usize },
     Export { kept: usize },
 }
 
@@ -136,6 +137,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (1usize..4).prop_map(|batches| Step::Ship { batches }),
         (0usize..2, 0usize..4).prop_map(|(topic, segment)| Step::Archive { topic, segment }),
+        (0usize..2, 1usize..4).prop_map(|(topic, segments)| Step::Close { topic, segments }),
         (0usize..3).prop_map(|kept| Step::Export { kept }),
     ];
     prop::collection::vec(step, 0..12)
@@ -200,7 +202,8 @@ async fn step(world: &mut World, step: Step) {
     match step {
         Step::Ship { batches } => world.ship(batches).await,
         Step::Archive { topic, segment } if segment < world.segments.len() => world.archive(topic, segment).await,
-        Step::Archive { .. } => {}
+        Step::Close { topic, segments } if segments <= world.segments.len() => world.close(topic, segments).await,
+        Step::Archive { .. } | Step::Close { .. } => {}
         Step::Export { kept } => world.export(kept).await,
     }
 }

@@ -2,6 +2,7 @@
 //! would do it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,9 +10,10 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use chronik_format::batch::{BatchHeader, Record, records};
+use chronik_format::catalog::page::PageParts;
 use chronik_format::catalog::{
-    ArchiveEntry, ArchiveRun, CatalogReader, CatalogRoot, PartitionPage, RunEntry, SegmentEntry, TopicPage,
-    build_export,
+    ArchiveEntry, ArchiveRun, CatalogReader, CatalogRoot, PageEntry, PartitionHead, PartitionRuns, RunEntry,
+    SegmentEntry, TopicHead, TopicRuns, build_export,
 };
 use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
@@ -40,6 +42,9 @@ pub struct Topic {
     pub search_enabled: bool,
     pub partitions: Vec<Partition>,
     pub archives: Vec<ArchiveEntry>,
+    /// How many of the world's segments are closed.
+    closed: usize,
+    pub pages: Vec<PageEntry>,
 }
 
 #[derive(Default)]
@@ -83,8 +88,16 @@ impl World {
     pub fn add_topic(&mut self, name: &str, partitions: Vec<Vec<Bytes>>) -> &mut Topic {
         let partitions = partitions.into_iter().map(|batches| Partition { batches, ..Partition::default() }).collect();
         let id = TopicId(Uuid::from_u128(self.topics.len() as u128 + 1));
-        let (settings, search_enabled, archives) = (IndexSettings::default(), true, Vec::new());
-        self.topics.push(Topic { name: name.into(), id, settings, search_enabled, partitions, archives });
+        self.topics.push(Topic {
+            name: name.into(),
+            id,
+            settings: IndexSettings::default(),
+            search_enabled: true,
+            partitions,
+            archives: Vec::new(),
+            closed: 0,
+            pages: Vec::new(),
+        });
         self.topics.last_mut().unwrap()
     }
 
@@ -160,7 +173,7 @@ impl World {
             };
             archive.runs.iter().any(same)
         };
-        if runs.is_empty() || topic.archives.iter().any(covers) {
+        if runs.is_empty() || segment < topic.closed || topic.archives.iter().any(covers) {
             return;
         }
         let SegmentEntry { key, size, crc, .. } = self.segments[segment].clone();
@@ -200,19 +213,35 @@ impl World {
         }));
     }
 
+    /// Closes what a topic has in its next segments, up to so many of all, into a page.
+    pub async fn close(&mut self, topic: usize, segments: usize) {
+        let topic = &mut self.topics[topic];
+        let runs = topic.runs(&self.segments, topic.closed..segments.max(topic.closed));
+        topic.closed = segments.max(topic.closed);
+        if runs.partitions.is_empty() {
+            return;
+        }
+        let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
+        let object = format!("pages/{}-{}", topic.name, topic.pages.len());
+        let page = PageParts { origin, topic: topic.id, runs, last: segments as u64, written_at: 0 };
+        let page = page.build(object.clone()).unwrap();
+        self.store.create(&object, vec![page.bytes]).await.unwrap();
+        topic.pages.push(page.entry);
+    }
+
     /// Exports the catalog and lets the tail begin `kept` batches before what is shipped.
     pub async fn export(&mut self, kept: usize) {
         self.index += 1;
-        let pages: Vec<TopicPage> = self.topics.iter().map(|topic| topic.page(&self.segments)).collect();
+        let heads: Vec<TopicHead> = self.topics.iter().map(|topic| topic.head(&self.segments)).collect();
         let root = CatalogRoot {
             incarnation: INCARNATION,
             lane: LANE,
             index: self.index,
             shipped_index: self.index,
-            pages: Vec::new(),
+            heads: Vec::new(),
         };
         let object = format!("catalog/{}", self.index);
-        let export = build_export(Uuid::nil(), &object, root, &pages).unwrap();
+        let export = build_export(Uuid::nil(), &object, root, &heads).unwrap();
         self.store.create(&object, export.parts).await.unwrap();
         self.store.overwrite(&names::latest(LANE), export.latest.encode().into()).await.unwrap();
         self.set_tail(kept);
@@ -273,24 +302,39 @@ impl Partition {
 }
 
 impl Topic {
-    fn page(&self, segments: &[SegmentEntry]) -> TopicPage {
-        let partition = |(number, of): (usize, &Partition)| PartitionPage {
+    fn head(&self, segments: &[SegmentEntry]) -> TopicHead {
+        let partition = |(number, of): (usize, &Partition)| PartitionHead {
             partition: number as PartitionId,
             log_start: of.log_start,
             shipped_to: of.runs.last().map_or(0, |run| run.entry.offsets.end()),
             last_stable: of.end(),
             epochs: vec![(1, 0)],
-            runs: of.runs.iter().map(|run| RunEntry { segment: run.segment as u32, ..run.entry.clone() }).collect(),
         };
-        TopicPage {
+        TopicHead {
             id: self.id,
             name: self.name.clone(),
             search_enabled: self.search_enabled,
             index: self.settings,
-            segments: segments.to_vec(),
             partitions: self.partitions.iter().enumerate().map(partition).collect(),
-            archives: self.archives.clone(),
+            pages: self.pages.clone(),
+            open: self.runs(segments, self.closed..segments.len()).into(),
         }
+    }
+
+    /// What lies in some of the world's segments.
+    fn runs(&self, segments: &[SegmentEntry], within: Range<usize>) -> TopicRuns {
+        let entry = |run: &Run| RunEntry { segment: run.segment as u32, ..run.entry.clone() };
+        let of = |(partition, of): (PartitionId, &Partition)| PartitionRuns {
+            partition,
+            runs: of.runs.iter().filter(|run| within.contains(&run.segment)).map(entry).collect(),
+        };
+        let partitions = (0..).zip(&self.partitions).map(of).filter(|partition| !partition.runs.is_empty());
+        let mut runs =
+            TopicRuns { segments: segments.to_vec(), partitions: partitions.collect(), archives: Vec::new() };
+        let is_over =
+            |archive: &&ArchiveEntry| archive.runs.iter().any(|run| runs.at(run.partition, run.first).is_some());
+        runs.archives = self.archives.iter().filter(is_over).cloned().collect();
+        runs
     }
 }
 

@@ -10,6 +10,7 @@
 //! lanes/{lane}/segments/{hh}/{incarnation}-{first}-{last}-{ulid}.seg  {hh}: low byte of the first index
 //! lanes/{lane}/checkpoints/{incarnation}-{index}-{ulid}.ckpt
 //! topics/{topic id}/archives/{hh}/{incarnation}-{ulid}.ckx            {hh}: low byte of the ulid
+//! topics/{topic id}/pages/{hh}/{incarnation}-{ulid}.page              {hh}: low byte of the ulid
 //! inbox/{lane}/{incarnation}-{ulid}.json                              results of jobs
 //! catalog/{lane}/{incarnation}-{index}-{ulid}.catalog
 //! catalog/{lane}/latest                                               the only name that is written again
@@ -139,6 +140,25 @@ impl fmt::Display for ArchiveName {
     }
 }
 
+/// The name of a page of a topic's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PageName {
+    /// Whose history it holds.
+    pub topic: TopicId,
+    /// Of the owner that wrote it.
+    pub incarnation: Incarnation,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl fmt::Display for PageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, incarnation, ulid } = self;
+        let hh = ulid.0 & 0xff;
+        write!(f, "topics/{topic}/pages/{hh:02x}/{incarnation}-{ulid}.page")
+    }
+}
+
 /// The name of a job's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ResultName {
@@ -254,6 +274,11 @@ parse_name!(ArchiveName, "archive", |parts| Self {
     incarnation: Incarnation(hex(parts.nth(2))?.try_into().ok()?),
     ulid: ulid(parts.next())?,
 });
+parse_name!(PageName, "page", |parts| Self {
+    topic: TopicId(parts.skip(1).take(5).collect::<String>().parse().ok()?),
+    incarnation: Incarnation(hex(parts.nth(2))?.try_into().ok()?),
+    ulid: ulid(parts.next())?,
+});
 parse_name!(ResultName, "result", |parts| Self {
     lane: LaneId(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.next())?.try_into().ok()?),
@@ -313,6 +338,10 @@ mod tests {
         reads_back(
             ArchiveName { topic, incarnation, ulid },
             &format!("topics/01900000-0000-7000-8000-000000000001/archives/bc/0000001f-{ulid}.ckx"),
+        );
+        reads_back(
+            PageName { topic, incarnation, ulid },
+            &format!("topics/01900000-0000-7000-8000-000000000001/pages/bc/0000001f-{ulid}.page"),
         );
         reads_back(ResultName { lane, incarnation, ulid }, &format!("inbox/00000000/0000001f-{ulid}.json"));
         reads_back(

@@ -19,6 +19,10 @@ impl OffsetSpan {
         self.last.saturating_add(1)
     }
 
+    pub fn contains(self, offset: Offset) -> bool {
+        (self.first..=self.last).contains(&offset)
+    }
+
     /// Whether it has any offset, and none below 0.
     pub fn is_possible(self) -> bool {
         0 <= self.first && self.first <= self.last

@@ -41,14 +41,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{BrokerConfig, BrokerContext, FetchRoom, FetchSessions, ProducerIds, SessionLimits, table};
+use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::groups::{Coordinator, GroupLimits};
 use crate::lane::Lane;
 use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::ship_policy::ShipLimits;
 use crate::listener::{Address, BoundListener};
-use crate::metrics::{FetchMetrics, GroupMetrics, LaneMetrics, SessionMetrics, ShipMetrics};
+use crate::metrics::{FetchMetrics, GroupMetrics, LaneMetrics, PageMetrics, SessionMetrics, ShipMetrics};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
+use crate::publish::pages::{PageCloser, PageLimits};
 use crate::publish::segments::SegmentShipper;
 use crate::reading::RecordReader;
 use crate::settings::IngestSettings;
@@ -118,9 +120,16 @@ impl Served {
             reader: catalog.clone(),
             data_dir,
             beat,
+            pages: PageCloser {
+                origin,
+                lane: lane.clone(),
+                store: store.clone(),
+                limits: PageLimits::default(),
+                metrics: PageMetrics::new(&metrics),
+            },
             checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
         });
-        let cold = Arc::new(BucketReader::new(store, catalog, 1 << 20));
+        let cold = Arc::new(BucketReader::new(store, catalog.clone(), 1 << 20));
         let fetch_metrics = FetchMetrics::new(&metrics);
         let answer_bytes = fetch_metrics.answer_bytes.clone();
         let sessions = SessionMetrics::new(&metrics);
@@ -138,6 +147,7 @@ impl Served {
             answers: FetchRoom::new(4 << 20, answer_bytes.clone()),
             sessions: FetchSessions::new(SessionLimits::default(), sessions.clone()),
             reader: RecordReader::new(lane.clone(), cold, fetch_metrics),
+            catalog,
             lane: lane.clone(),
             cluster,
             auto_create_topics: true,
@@ -151,7 +161,7 @@ impl Served {
     async fn ship(&mut self) {
         let border = self.lane.cut(false).await.unwrap();
         self.lane.shipped(border).await.unwrap();
-        self.exporter.export_if_changed().await.unwrap();
+        self.exporter.export_if_changed(now_ms()).await.unwrap();
         // The owner releases it before it answers later requests.
         self.lane.cut(false).await.unwrap();
     }

@@ -4,6 +4,7 @@ use chronik_store::faulty::{StoreFault, StoreOperation};
 use proptest::prelude::*;
 
 use super::world::World;
+use crate::publish::pages::PageLimits;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -127,10 +128,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_needed_stays_and_what_is_not_goes(steps in prop::collection::vec(any_step(), 1..90)) {
+    fn what_is_needed_stays_and_what_is_not_goes(
+        steps in prop::collection::vec(any_step(), 1..90),
+        page_runs in prop::sample::select(vec![1, 2, 4096]),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut world = World::new().await;
+            let mut world = World::with_pages(PageLimits { page_runs, open_runs: 0 }).await;
             world.create_topic().await;
             for step in steps {
                 world.take(step).await;

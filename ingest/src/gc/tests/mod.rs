@@ -11,6 +11,7 @@ use chronik_store::faulty::{StoreFault, StoreOperation};
 use self::world::World;
 use super::DeletionError;
 use crate::ownership::claim::ClaimError;
+use crate::publish::pages::PageLimits;
 use crate::state::LaneState;
 
 /// A topic with one archived run that was exported, and the archive's key.
@@ -219,6 +220,44 @@ async fn orphaned(hours: i64) -> (World, Vec<String>) {
 }
 
 #[tokio::test]
+async fn a_page_keeps_its_archives_and_takes_them_along() {
+    let mut world = World::with_pages(PageLimits { page_runs: 1, open_runs: 0 }).await;
+    let topic = world.create_topic().await;
+    world.append(topic).await;
+    world.ship(true).await;
+    let archive = world.archive(0).await.unwrap();
+    world.export().await;
+    world.append(topic).await;
+    world.ship(true).await;
+    world.export().await;
+    let state = world.state().await;
+    let page = state.topics[&topic].pages[0].object.clone();
+    assert!(state.topics[&topic].archives.is_empty());
+    world.take_in_again().await;
+    for _ in 0..4 {
+        world.wait_minutes(24 * 60);
+        world.export().await;
+        world.run().await;
+        world.look_through().await;
+        world.check().await;
+        assert!(world.objects().await.contains(&archive));
+    }
+    world.delete_topic(topic).await;
+    world.faulty.fail(StoreOperation::Delete, &archive, StoreFault::Before, 1);
+    for _ in 0..5 {
+        world.ship(true).await;
+        world.export().await;
+        world.run().await;
+        world.wait_minutes(61);
+        let here = world.objects().await;
+        assert!(here.contains(&page) || !here.contains(&archive), "a page goes last");
+    }
+    let here = world.objects().await;
+    assert!(!here.contains(&archive) && !here.contains(&page));
+    assert!(world.state().await.tombstones.is_empty());
+}
+
+#[tokio::test]
 async fn unknown_objects_go_after_a_day() {
     let (mut world, orphans) = orphaned(23).await;
     let here = world.objects().await;
@@ -241,7 +280,7 @@ async fn unknown_objects_go_after_a_day() {
 #[tokio::test]
 async fn clocks_that_differ_by_more_than_an_hour_stop_the_search_for_orphans() {
     for (minutes, goes) in [(59, true), (61, false), (-59, true), (-61, false)] {
-        let (mut world, orphans) = orphaned(23).await;
+        let (world, orphans) = orphaned(23).await;
         world.wait_minutes(5 * 60);
         let wrong = world.now() + minutes * super::MINUTE_MS;
         world.broker.deletion.look_through(wrong).await.unwrap();

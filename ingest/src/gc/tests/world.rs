@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
-use chronik_format::catalog::{Catalog, CatalogReader};
+use chronik_format::catalog::{Catalog, CatalogReader, PageEntry, TopicRuns};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
@@ -24,16 +24,19 @@ use uuid::Uuid;
 use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
 use crate::gc::checkpoints::BucketCheckpoints;
+use crate::gc::known::LOOKED_FOR_MS;
+use crate::gc::object::NamedObject;
 use crate::gc::{DeletionParts, GRACE_MS, MINUTE_MS, ObjectDeletion};
 use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::replay::LaneReplay;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ProducedBatch, ShipOrder};
-use crate::metrics::{DeletionMetrics, LaneMetrics, ShipMetrics};
+use crate::metrics::{DeletionMetrics, LaneMetrics, PageMetrics, ShipMetrics};
 use crate::ownership::claim;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::ownership::{BucketOwnership, OwnershipTimes};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
+use crate::publish::pages::{PageCloser, PageLimits};
 use crate::publish::segments::SegmentShipper;
 use crate::startup::recover;
 use crate::state::command::{
@@ -48,6 +51,7 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 
 /// The bucket, what readers may still hold, and the broker of the moment.
 pub struct World {
+    pages: PageLimits,
     pub faulty: Arc<FaultyStore>,
     pub broker: Broker,
     store: SharedStore,
@@ -74,7 +78,12 @@ pub struct Broker {
 }
 
 impl World {
+    /// A bucket whose broker has no pages.
     pub async fn new() -> Self {
+        Self::with_pages(PageLimits::default()).await
+    }
+
+    pub async fn with_pages(pages: PageLimits) -> Self {
         // After the machine's own time, by which probes and exports are named.
         let now = Arc::new(AtomicI64::new(4_000_000_000_000));
         let millis = now.clone();
@@ -85,8 +94,8 @@ impl World {
         let store: SharedStore = faulty.clone();
         let cluster = claim::found_cluster(&store).await.unwrap();
         let incarnation = claim::claim_after(&store, None).await.unwrap();
-        let broker = Broker::start(&store, cluster, LaneState::new(incarnation)).await;
-        Self { faulty, broker, store, cluster, now, named: 0, catalogs: Vec::new(), last_result: None }
+        let broker = Broker::start(&store, cluster, LaneState::new(incarnation), pages).await;
+        Self { pages, faulty, broker, store, cluster, now, named: 0, catalogs: Vec::new(), last_result: None }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -279,7 +288,7 @@ impl World {
     }
 
     pub async fn export(&mut self) {
-        self.broker.exporter.export_if_changed().await.unwrap();
+        self.broker.exporter.export_if_changed(self.now()).await.unwrap();
         let newest = self.broker.catalog.current();
         let now = self.now();
         if let Some((last, superseded_at)) = self.catalogs.last_mut() {
@@ -308,7 +317,7 @@ impl World {
         let highest = claim::highest(&self.store).await.unwrap();
         state.begin_incarnation(claim::claim_after(&self.store, highest).await.unwrap());
         self.store_checkpoint(&state).await;
-        self.broker = Broker::start(&self.store, self.cluster, state).await;
+        self.broker = Broker::start(&self.store, self.cluster, state, self.pages).await;
     }
 
     pub async fn objects(&self) -> BTreeSet<String> {
@@ -328,16 +337,16 @@ impl World {
                 assert!(here.contains(&key), "{who} needs {key}");
             }
         };
-        check("the state", needed_by(&self.state().await));
+        check("the state", self.needed_by(&self.state().await).await);
         for name in self.checkpoints().await.kept() {
             let bytes = self.store.read(&name.to_string(), None).await.unwrap();
             let state = checkpoint::decode("kept", bytes, self.cluster, LANE).unwrap();
-            check("a kept checkpoint", needed_by(&state));
+            check("a kept checkpoint", self.needed_by(&state).await);
         }
         for (catalog, superseded_at) in &self.catalogs {
             if superseded_at.is_none_or(|at| self.now() - at < GRACE_MS) {
-                check("a catalog", catalog.objects().map(str::to_owned).collect());
-                check("a catalog's page", needed_by_catalog(catalog).await);
+                check("a catalog", catalog.exports().map(str::to_owned).collect());
+                check("a catalog's head", self.needed_by_catalog(catalog).await);
             }
         }
         for incarnation in 1..=self.broker.incarnation.0 {
@@ -361,39 +370,64 @@ impl World {
         self.wait_minutes(25 * 60);
         self.look_through().await;
         self.check().await;
-        let mut needed: BTreeSet<String> = needed_by(&self.state().await).into_iter().collect();
+        let mut needed: BTreeSet<String> = self.needed_by(&self.state().await).await.into_iter().collect();
         needed.extend(self.checkpoints().await.kept().iter().map(ToString::to_string));
-        needed.extend(self.broker.catalog.current().objects().map(str::to_owned));
+        needed.extend(self.broker.catalog.current().exports().map(str::to_owned));
         needed.insert(chronik_format::names::latest(LANE));
         let here = self.objects().await;
-        let left: Vec<_> = here.iter().filter(|key| !key.starts_with("claims/")).collect();
+        let stays = |key: &str| key.starts_with("claims/") || self.was_overlooked(key);
+        let left: Vec<_> = here.iter().filter(|key| !stays(key) || needed.contains(*key)).collect();
         assert_eq!(left, needed.iter().collect::<Vec<_>>());
+    }
+
+    /// An archive that no look has found within the days after it was named.
+    fn was_overlooked(&self, key: &str) -> bool {
+        let archive = key.parse::<ArchiveName>().map(NamedObject::Archive);
+        archive.is_ok_and(|archive| archive.named_at() + LOOKED_FOR_MS < self.now())
     }
 
     async fn checkpoints(&self) -> BucketCheckpoints {
         BucketCheckpoints::list(&*self.store, LANE).await.unwrap()
     }
-}
 
-fn needed_by(state: &LaneState) -> Vec<String> {
-    let segments = state.segments.iter().map(|(_, segment)| segment.key.to_string());
-    let archives = state.topics.values().flat_map(|topic| topic.archives.keys().map(|key| key.to_string()));
-    segments.chain(archives).collect()
-}
-
-async fn needed_by_catalog(catalog: &Catalog) -> Vec<String> {
-    let mut keys = Vec::new();
-    for (_, id) in catalog.topics() {
-        let page = catalog.topic_by_id(id).await.unwrap().unwrap();
-        keys.extend(page.segments.iter().map(|segment| segment.key.clone()));
-        keys.extend(page.archives.iter().map(|archive| archive.key.clone()));
+    async fn needed_by(&self, state: &LaneState) -> Vec<String> {
+        let mut keys: Vec<String> = state.segments.iter().map(|(_, segment)| segment.key.to_string()).collect();
+        for topic in state.topics.values() {
+            keys.extend(topic.archives.keys().map(ToString::to_string));
+            for page in &topic.pages {
+                keys.extend(self.needed_by_page(topic.id, page).await);
+            }
+        }
+        keys
     }
-    keys
+
+    async fn needed_by_catalog(&self, catalog: &Catalog) -> Vec<String> {
+        let mut keys = Vec::new();
+        for (_, id) in catalog.topics() {
+            let head = catalog.topic_by_id(id).await.unwrap().unwrap();
+            keys.extend(named_by(&head.open));
+            for page in &head.pages {
+                keys.extend(self.needed_by_page(id, page).await);
+            }
+        }
+        keys
+    }
+
+    /// The page, and what it names.
+    async fn needed_by_page(&self, topic: TopicId, page: &PageEntry) -> Vec<String> {
+        let runs = CatalogReader::new(self.store.clone(), LANE, 0).page(topic, page).await.unwrap();
+        named_by(&runs).chain([page.object.clone()]).collect()
+    }
+}
+
+fn named_by(runs: &TopicRuns) -> impl Iterator<Item = String> {
+    let segments = runs.segments.iter().map(|segment| segment.key.clone());
+    segments.chain(runs.archives.iter().map(|archive| archive.key.clone()))
 }
 
 impl Broker {
     /// A broker on a new machine, with what the bucket holds as its state.
-    async fn start(store: &SharedStore, cluster: Uuid, state: LaneState) -> Self {
+    async fn start(store: &SharedStore, cluster: Uuid, state: LaneState, pages: PageLimits) -> Self {
         let incarnation = state.incarnation;
         let options = WalOptions { file_bytes: 64 << 10, ..WalOptions::new("/wal", "/wal.mark", LANE, incarnation) };
         let floor = DurableFloor { checkpoint: state.applied, shipped: state.shipped_index() };
@@ -427,6 +461,13 @@ impl Broker {
             reader: catalog.clone(),
             data_dir: opened,
             beat,
+            pages: PageCloser {
+                origin,
+                lane: lane.clone(),
+                store: store.clone(),
+                limits: pages,
+                metrics: PageMetrics::new(&metrics),
+            },
             checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
         });
         let deletion_metrics = DeletionMetrics::new(&metrics);

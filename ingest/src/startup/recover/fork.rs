@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use chronik_format::catalog::{CatalogError, CatalogReader, TopicPage};
-use chronik_format::ids::{Offset, PartitionId, TopicId};
+use chronik_format::catalog::{CatalogError, CatalogReader, TopicRuns};
+use chronik_format::ids::{LogIndex, Offset, PartitionId, TopicId};
 use chronik_format::names::SegmentName;
 use chronik_format::segment::{LogEntry, SegmentReader};
 
@@ -26,7 +26,7 @@ impl Bucket<'_> {
             if segments.has_discarded(&one) || segments.has_discarded(&other) || self.agree(&one, &other).await? {
                 continue;
             }
-            let named = match self.named_by_the_catalog().await {
+            let named = match self.named_by_the_catalog(one.first.min(other.first)).await {
                 Err(RecoverError::Catalog(error @ CatalogError::Damaged { .. })) => {
                     tracing::warn!("{error}; it decides nothing");
                     HashSet::new()
@@ -84,15 +84,18 @@ impl Bucket<'_> {
         Ok(true)
     }
 
-    /// The segments that the newest catalog names.
-    async fn named_by_the_catalog(&self) -> Result<HashSet<String>, RecoverError> {
+    /// The segments that the newest catalog names, of those that hold the log from an index on; perhaps others too.
+    async fn named_by_the_catalog(&self, from: LogIndex) -> Result<HashSet<String>, RecoverError> {
         let reader = CatalogReader::new(self.store.clone(), self.lane, 0);
         let catalog = reader.refresh().await?;
         let mut named = HashSet::new();
         for (_, topic) in catalog.topics() {
-            let page = catalog.topic_by_id(topic).await?;
-            let keys = |page: &TopicPage| page.segments.iter().map(|segment| segment.key.clone()).collect::<Vec<_>>();
-            named.extend(page.iter().flat_map(|page| keys(page)));
+            let Some(head) = catalog.topic_by_id(topic).await? else { continue };
+            let mut add = |runs: &TopicRuns| named.extend(runs.segments.iter().map(|segment| segment.key.clone()));
+            add(&head.open);
+            for page in head.pages.iter().filter(|page| page.bounds.last >= from) {
+                add(&*reader.page(topic, page).await?);
+            }
         }
         Ok(named)
     }

@@ -1,6 +1,7 @@
 //! The only place where the state changes; what groups and producers do has files of its own.
 
 mod groups;
+mod pages;
 mod producers;
 mod records;
 
@@ -56,6 +57,7 @@ impl LaneState {
             Command::RegisterSegment(segment) => self.register_segment(segment),
             Command::RegisterResult(result) => self.register_result(result),
             Command::GiveUp(given_up) => self.give_up(given_up),
+            Command::ClosePage(close) => self.close_page(close),
             Command::ForgetResults(forget) => self.forget_results(forget),
             Command::ForgetTombstones(forget) => self.forget_tombstones(forget),
             Command::SaveGroup(save) => self.save_group(save),
@@ -99,6 +101,7 @@ impl LaneState {
             partitions: (0..create.partitions)
                 .map(|_| Arc::new(PartitionState::new(epoch, producers.clone())))
                 .collect(),
+            pages: Default::default(),
             archives: Default::default(),
             changed: self.applied,
         };
@@ -111,7 +114,9 @@ impl LaneState {
         let topic = self.topics.remove(&delete.id).ok_or(CommandRefusal::UnknownTopic)?;
         self.names.remove(&topic.name);
         let tombstone = Tombstone { index: self.applied, at: delete.at };
-        self.tombstones.extend(topic.archives.keys().map(|key| (key.to_string(), tombstone)));
+        let pages = topic.pages.iter().map(|page| page.object.clone());
+        let objects = topic.archives.keys().map(ToString::to_string).chain(pages);
+        self.tombstones.extend(objects.map(|object| (object, tombstone)));
         self.pending.remove_topic(topic.id);
         self.forget_known_producers();
         Ok(())
@@ -184,8 +189,12 @@ impl LaneState {
         Ok(())
     }
 
+    /// A repeated one changes nothing: its archives may lie in pages by now, where the state does not see them.
     fn register_result(&mut self, result: &RegisterResult) -> Result<(), CommandRefusal> {
-        self.results.entry(result.result.clone()).or_insert(self.applied);
+        if self.results.contains_key(&result.result) {
+            return Ok(());
+        }
+        self.results.insert(result.result.clone(), self.applied);
         for archive in &result.archives {
             if !self.register_archive(result, archive) {
                 self.tombstones.entry(archive.key.clone()).or_insert(Tombstone { index: self.applied, at: result.at });

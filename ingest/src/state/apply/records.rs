@@ -50,6 +50,8 @@ impl LaneState {
             topic.archives.remove(&key);
             self.tombstones.insert(key.to_string(), tombstone);
         }
+        let pages = topic.drop_deleted_pages();
+        self.tombstones.extend(pages.iter().map(|page| (page.object.clone(), tombstone)));
         Ok(log_starts)
     }
 }

@@ -1,26 +1,27 @@
 //! The bytes of an export. Integers little-endian, checksums CRC-32C, `bincode` in its standard configuration.
 //!
 //! ```text
-//! pages        per changed topic: version u16 | TopicPage as bincode
-//! root         CatalogRoot as bincode: every topic's page, also those in older exports
+//! heads        per changed topic: version u16 | TopicHead as bincode
+//! root         CatalogRoot as bincode: every topic's head, also those in older exports
 //! trailer  66  cluster 16 | incarnation u32 | lane u32 | index u64 | root position u64 | root length u64
 //!              | root crc u32 | version u16 | crc u32 of what precedes | magic "CHRNKCAT"
 //! ```
 //!
-//! A page carries its own version because a root may name pages that an earlier program wrote.
+//! A head carries its own version because a root may name heads that an earlier program wrote.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{CatalogError, CatalogRoot, Latest, PageEntry, TopicPage};
+use super::page::decode_page;
+use super::{CatalogError, CatalogRoot, HeadEntry, Latest, PageBounds, TopicHead, TopicRuns};
 use crate::origin::Origin;
 
 /// The format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
 
-/// The most bytes of a page or a root.
+/// The most bytes of a head, a root or a page.
 pub(super) const PART_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of the trailer.
 pub(super) const TRAILER_LENGTH: u64 = 66;
@@ -32,31 +33,31 @@ const MAGIC: [u8; 8] = *b"CHRNKCAT";
 pub struct BuiltExport {
     /// The object's bytes, in order.
     pub parts: Vec<Bytes>,
-    /// The root in it, which names every topic's page.
+    /// The root in it, which names every topic's head.
     pub root: CatalogRoot,
     /// What names it, to be written once the object is there; beat 0, not released.
     pub latest: Latest,
 }
 
-/// Builds the export named `object`. The root comes with the pages of the topics that did not change and gets those
+/// Builds the export named `object`. The root comes with the heads of the topics that did not change and gets those
 /// that did.
 pub fn build_export(
     cluster: Uuid,
     object: &str,
     mut root: CatalogRoot,
-    changed: &[TopicPage],
+    changed: &[TopicHead],
 ) -> Result<BuiltExport, CatalogError> {
     let mut parts = Vec::with_capacity(changed.len() + 2);
     let mut position = 0;
-    for page in changed {
-        check_page(page).map_err(|reason| unbuildable(format!("topic {}: {reason}", page.name)))?;
+    for head in changed {
+        check_head(head).map_err(|reason| unbuildable(format!("topic {}: {reason}", head.name)))?;
         let mut bytes = VERSION.to_le_bytes().to_vec();
-        bytes.extend(encode(page)?);
+        bytes.extend(encode(head)?);
         let bytes = Bytes::from(bytes);
         let (length, crc) = (bytes.len() as u64, crc32c::crc32c(&bytes));
-        root.pages.push(PageEntry {
-            name: page.name.clone(),
-            id: page.id,
+        root.heads.push(HeadEntry {
+            name: head.name.clone(),
+            id: head.id,
             object: object.to_owned(),
             position,
             length,
@@ -65,7 +66,7 @@ pub fn build_export(
         position += length;
         parts.push(bytes);
     }
-    root.pages.sort_by(|a, b| a.name.cmp(&b.name));
+    root.heads.sort_by(|a, b| a.name.cmp(&b.name));
     check_root(&root).map_err(unbuildable)?;
     let root_bytes = Bytes::from(encode(&root)?);
     let latest = Latest {
@@ -154,10 +155,10 @@ pub(super) fn decode_trailer(object: &str, trailer: &[u8]) -> Result<(Uuid, Late
     Ok((cluster, latest))
 }
 
-/// Reads the page that `entry` names.
-pub(super) fn decode_page(entry: &PageEntry, bytes: &[u8]) -> Result<TopicPage, CatalogError> {
+/// Reads the head that `entry` names.
+pub(super) fn decode_head(entry: &HeadEntry, bytes: &[u8]) -> Result<TopicHead, CatalogError> {
     let object = entry.object.as_str();
-    let damaged = |reason: String| CatalogError::damaged(object, format!("the page of topic {}: {reason}", entry.name));
+    let damaged = |reason: String| CatalogError::damaged(object, format!("the head of topic {}: {reason}", entry.name));
     if bytes.len() as u64 != entry.length || crc32c::crc32c(bytes) != entry.crc {
         return Err(damaged("the checksum does not fit".to_owned()));
     }
@@ -166,43 +167,41 @@ pub(super) fn decode_page(entry: &PageEntry, bytes: &[u8]) -> Result<TopicPage, 
     if version != VERSION {
         return Err(CatalogError::UnknownVersion { object: object.to_owned(), version: version.into() });
     }
-    let page: TopicPage = decode(object, rest)?;
-    if page.id != entry.id || page.name != entry.name {
+    let head: TopicHead = decode(object, rest)?;
+    if head.id != entry.id || head.name != entry.name {
         return Err(damaged("it is another topic's".to_owned()));
     }
-    check_page(&page).map_err(damaged)?;
-    Ok(page)
+    check_head(&head).map_err(damaged)?;
+    Ok(head)
 }
 
-/// What readers rely on to find their way in a page.
-fn check_page(page: &TopicPage) -> Result<(), String> {
-    for (number, partition) in page.partitions.iter().enumerate() {
+/// What readers rely on to find their way in a topic.
+fn check_head(head: &TopicHead) -> Result<(), String> {
+    for (number, partition) in head.partitions.iter().enumerate() {
         if partition.partition as usize != number {
             return Err(format!("partition {} comes as number {number}", partition.partition));
         }
-        if !partition.runs.is_sorted_by(|a, b| a.offsets.last < b.offsets.first) {
-            return Err(format!("the runs of partition {number} are out of order"));
-        }
-        for run in &partition.runs {
-            if run.offsets.first > run.offsets.last || run.segment as usize >= page.segments.len() {
-                return Err(format!("a run of partition {number} has no offsets or no segment"));
-            }
-        }
     }
-    Ok(())
+    if !head.pages.is_sorted_by(|a, b| a.bounds.last <= b.bounds.last) {
+        return Err("its pages are out of order".to_owned());
+    }
+    if let Some(page) = head.pages.iter().find(|page| !page.bounds.is_possible()) {
+        return Err(format!("{} has no possible bounds", page.object));
+    }
+    head.open.check()
 }
 
 fn check_root(root: &CatalogRoot) -> Result<(), String> {
-    if !root.pages.is_sorted_by(|a, b| a.name < b.name) {
+    if !root.heads.is_sorted_by(|a, b| a.name < b.name) {
         return Err("the topics of its root are out of order".to_owned());
     }
-    match root.pages.iter().find(|page| page.length > PART_BYTES_MAX) {
-        Some(page) => Err(format!("the page of topic {} has {} bytes", page.name, page.length)),
+    match root.heads.iter().find(|head| head.length > PART_BYTES_MAX) {
+        Some(head) => Err(format!("the head of topic {} has {} bytes", head.name, head.length)),
         None => Ok(()),
     }
 }
 
-fn encode(value: &impl Serialize) -> Result<Vec<u8>, CatalogError> {
+pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, CatalogError> {
     let bytes = bincode::serde::encode_to_vec(value, bincode::config::standard());
     let bytes = bytes.map_err(|error| unbuildable(error.to_string()))?;
     if bytes.len() as u64 > PART_BYTES_MAX {
@@ -211,7 +210,7 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, CatalogError> {
     Ok(bytes)
 }
 
-fn decode<T: DeserializeOwned>(object: &str, bytes: &[u8]) -> Result<T, CatalogError> {
+pub(super) fn decode<T: DeserializeOwned>(object: &str, bytes: &[u8]) -> Result<T, CatalogError> {
     let config = bincode::config::standard().with_limit::<{ 4 * PART_BYTES_MAX as usize }>();
     match bincode::serde::decode_from_slice(bytes, config) {
         Ok((value, length)) if length == bytes.len() => Ok(value),
@@ -231,7 +230,12 @@ pub fn fuzz_catalog(bytes: &[u8]) {
     }
     let _ = decode_trailer("fuzz", bytes);
     let _ = decode::<CatalogRoot>("fuzz", bytes);
-    if let Ok(page) = decode::<TopicPage>("fuzz", bytes) {
-        let _ = check_page(&page);
+    if let Ok(head) = decode::<TopicHead>("fuzz", bytes) {
+        let _ = check_head(&head);
+    }
+    let _ = decode_page("fuzz", bytes);
+    if let Ok(runs) = decode::<TopicRuns>("fuzz", bytes) {
+        let _ = runs.check();
+        let _ = PageBounds::of_runs(&runs, 1);
     }
 }

@@ -1,13 +1,16 @@
 //! What readers need to find segments and archives: exported by the lane's owner, never written by anyone else.
 //!
-//! One export is one object of changed topic pages, the root, and a trailer ([`build_export`]); [`Latest`] names the
-//! newest export and is written last. A [`CatalogReader`] follows it.
+//! One export is one object of changed topics' heads, the root, and a trailer ([`build_export`]); [`Latest`] names the
+//! newest export and is written last. A [`CatalogReader`] follows it. What of a topic's history is closed lies in
+//! [pages](page), immutable objects that its head names.
 
 mod error;
 mod export;
 mod latest;
 mod newest;
+pub mod page;
 pub mod reader;
+pub mod runs;
 #[cfg(test)]
 mod tests;
 
@@ -15,18 +18,20 @@ pub use error::CatalogError;
 pub use export::{BuiltExport, VERSION, build_export, fuzz_catalog};
 pub use latest::Latest;
 pub use newest::newest_export;
+pub use page::{PageBounds, PageEntry, PartitionBounds};
 pub use reader::{Catalog, CatalogReader};
+pub use runs::{ArchiveEntry, ArchiveRun, PartitionRuns, RunEntry, SegmentEntry, TopicRuns};
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::TimeSpan;
-use crate::ids::{Incarnation, LaneId, LogIndex, Offset, PartitionId, Timestamp, TopicId};
+use crate::ids::{Incarnation, LaneId, LogIndex, Offset, PartitionId, TopicId};
 use crate::job::IndexSettings;
-use crate::span::{ByteSpan, OffsetSpan};
 
 /// One topic as of one export. Serialised with bincode inside the export object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicPage {
+pub struct TopicHead {
     /// The topic's identity.
     pub id: TopicId,
     /// The topic's name.
@@ -35,30 +40,17 @@ pub struct TopicPage {
     pub search_enabled: bool,
     /// How the topic is indexed.
     pub index: IndexSettings,
-    /// The segments that [`RunEntry::segment`] points into.
-    pub segments: Vec<SegmentEntry>,
     /// By partition number, all of them.
-    pub partitions: Vec<PartitionPage>,
-    /// The live archives.
-    pub archives: Vec<ArchiveEntry>,
-}
-
-/// A segment that holds runs of the topic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentEntry {
-    /// The object's name.
-    pub key: String,
-    /// Bytes of the object.
-    pub size: u64,
-    /// CRC-32C of its directory.
-    pub crc: u32,
-    /// Where its directory starts, bytes.
-    pub directory_position: u64,
+    pub partitions: Vec<PartitionHead>,
+    /// What of its history is closed, from the oldest to the newest.
+    pub pages: Vec<PageEntry>,
+    /// What follows the last page.
+    pub open: Arc<TopicRuns>,
 }
 
 /// One partition as of one export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionPage {
+pub struct PartitionHead {
     /// The partition's number.
     pub partition: PartitionId,
     /// First offset that can be read.
@@ -69,53 +61,9 @@ pub struct PartitionPage {
     pub last_stable: Offset,
     /// (leader epoch, its first offset), ascending.
     pub epochs: Vec<(i32, Offset)>,
-    /// Ascending and contiguous from the oldest kept segment to `shipped_to`.
-    pub runs: Vec<RunEntry>,
 }
 
-/// Consecutive batches of one partition in one segment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunEntry {
-    pub offsets: OffsetSpan,
-    /// Index into [`TopicPage::segments`].
-    pub segment: u32,
-    /// Where the batches are in the segment.
-    pub bytes: ByteSpan,
-    /// Exact bounds of the records' timestamps; [`TimeSpan::ANY`] if not all can be read.
-    pub times: TimeSpan,
-    /// Why the run has no archive and never will: it is scanned.
-    pub unreadable: Option<String>,
-}
-
-/// A live archive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArchiveEntry {
-    /// The object's name.
-    pub key: String,
-    /// Bytes of the object.
-    pub size: u64,
-    /// CRC-32C of its table of contents.
-    pub crc: u32,
-    pub records: u64,
-    /// The runs it covers.
-    pub runs: Vec<ArchiveRun>,
-}
-
-/// A run that an archive covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArchiveRun {
-    /// The partition's number.
-    pub partition: PartitionId,
-    pub first: Offset,
-    /// Last offset, inclusive.
-    pub last: Offset,
-    /// Exact earliest record timestamp, ms; `None` if the run has no records.
-    pub min_timestamp: Option<Timestamp>,
-    /// Exact latest record timestamp, ms; `None` if the run has no records.
-    pub max_timestamp: Option<Timestamp>,
-}
-
-/// The head of an export: where every topic's page is.
+/// The head of an export: where every topic's head is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogRoot {
     /// Of the lane's owner.
@@ -126,22 +74,40 @@ pub struct CatalogRoot {
     /// The last index that lies in a registered segment.
     pub shipped_index: LogIndex,
     /// By topic name.
-    pub pages: Vec<PageEntry>,
+    pub heads: Vec<HeadEntry>,
 }
 
-/// Where a topic's page is.
+/// Where a topic's head is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PageEntry {
+pub struct HeadEntry {
     /// The topic's name.
     pub name: String,
     /// The topic's identity.
     pub id: TopicId,
-    /// The export object that holds the page.
+    /// The export object that holds the head.
     pub object: String,
-    /// Where the page starts in it, bytes.
+    /// Where the head starts in it, bytes.
     pub position: u64,
-    /// Bytes of the page.
+    /// Bytes of the head.
     pub length: u64,
-    /// CRC-32C of the page.
+    /// CRC-32C of the head.
     pub crc: u32,
+}
+
+impl TopicHead {
+    /// The partition of a number.
+    pub fn partition(&self, number: PartitionId) -> Option<&PartitionHead> {
+        self.partitions.get(usize::try_from(number).ok()?)
+    }
+
+    /// The page that holds an offset of a partition, if one does.
+    pub fn page_at(&self, partition: PartitionId, offset: Offset) -> Option<&PageEntry> {
+        self.pages.iter().find(|page| page.bounds.of(partition).is_some_and(|bounds| bounds.offsets.contains(offset)))
+    }
+
+    /// First offset of a partition that no page holds, nor anything behind it.
+    pub fn closed_to(&self, partition: PartitionId) -> Offset {
+        let newest = self.pages.iter().rev().find_map(|page| page.bounds.of(partition));
+        newest.map_or(0, |bounds| bounds.offsets.end())
+    }
 }

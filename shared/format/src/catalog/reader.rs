@@ -1,4 +1,4 @@
-//! Follows `latest`, and loads pages when they are asked for.
+//! Follows `latest`, and loads heads and pages when they are asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 use moka::future::Cache;
 use tokio_util::sync::CancellationToken;
 
-use super::export::{PART_BYTES_MAX, TRAILER_LENGTH, decode_page, decode_root};
-use super::{CatalogError, CatalogRoot, Latest, PageEntry, TopicPage};
+use super::export::{PART_BYTES_MAX, TRAILER_LENGTH, decode_head, decode_root};
+use super::page::decode_named;
+use super::{CatalogError, CatalogRoot, HeadEntry, Latest, PageEntry, TopicHead, TopicRuns};
 use crate::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use crate::names;
 use chronik_store::{SharedStore, StoreError};
@@ -17,39 +18,44 @@ use chronik_store::{SharedStore, StoreError};
 /// How often `latest` is read.
 pub(super) const PACE: Duration = Duration::from_secs(5);
 
-/// Loaded pages by (object, position).
-type Pages = Cache<(String, u64), Arc<TopicPage>>;
+/// What was loaded, by (object, position).
+pub(super) type LoadedParts = Cache<(String, u64), LoadedPart>;
+
+#[derive(Clone, Debug)]
+pub(super) enum LoadedPart {
+    Head(Arc<TopicHead>),
+    Page(Arc<TopicRuns>),
+}
 
 /// A lane's catalog as it moves on. It never goes back to an older export, whatever `latest` says.
 #[derive(Debug)]
 pub struct CatalogReader {
     lane: LaneId,
     store: SharedStore,
-    pages: Pages,
+    loaded: LoadedParts,
     current: ArcSwap<Catalog>,
 }
 
-/// One export. Its pages are loaded by ranged reads and shared with other exports through a cache.
+/// One export. Its heads are loaded by ranged reads and shared with other exports through a cache.
 #[derive(Debug)]
 pub struct Catalog {
     root: CatalogRoot,
     export: String,
     by_id: HashMap<TopicId, usize>,
     store: SharedStore,
-    pub(super) pages: Pages,
+    pub(super) loaded: LoadedParts,
 }
 
 impl CatalogReader {
-    /// An empty catalog until the first refresh. Decoded pages are kept in up to about `cache_bytes`.
+    /// An empty catalog until the first refresh. Decoded heads and pages are kept in up to about `cache_bytes`.
     pub fn new(store: SharedStore, lane: LaneId, cache_bytes: u64) -> Self {
-        let weigh = |key: &(String, u64), page: &Arc<TopicPage>| {
-            let bytes = key.0.len() as u64 + memory_bytes(page);
-            u32::try_from(bytes).unwrap_or(u32::MAX)
+        let weigh = |key: &(String, u64), part: &LoadedPart| {
+            u32::try_from(key.0.len() + part.memory_bytes()).unwrap_or(u32::MAX)
         };
-        let pages = Cache::builder().max_capacity(cache_bytes).weigher(weigh).build();
-        let root = CatalogRoot { incarnation: Incarnation(0), lane, index: 0, shipped_index: 0, pages: Vec::new() };
-        let empty = Catalog::new(root, String::new(), store.clone(), pages.clone());
-        Self { lane, store, pages, current: ArcSwap::from_pointee(empty) }
+        let loaded = Cache::builder().max_capacity(cache_bytes).weigher(weigh).build();
+        let root = CatalogRoot { incarnation: Incarnation(0), lane, index: 0, shipped_index: 0, heads: Vec::new() };
+        let empty = Catalog::new(root, String::new(), store.clone(), loaded.clone());
+        Self { lane, store, loaded, current: ArcSwap::from_pointee(empty) }
     }
 
     /// The newest export seen.
@@ -67,20 +73,33 @@ impl CatalogReader {
         Ok(self.current())
     }
 
-    /// A topic by its name, from the newest export seen; refreshes once if that one's page is gone.
-    pub async fn topic(&self, name: &str) -> Result<Option<Arc<TopicPage>>, CatalogError> {
+    /// A topic by its name, from the newest export seen; refreshes once if that one's head is gone.
+    pub async fn topic(&self, name: &str) -> Result<Option<Arc<TopicHead>>, CatalogError> {
         match self.current().topic(name).await {
             Err(error) if error.is_missing() => self.refresh().await?.topic(name).await,
             topic => topic,
         }
     }
 
-    /// A topic by its id, from the newest export seen; refreshes once if that one's page is gone.
-    pub async fn topic_by_id(&self, id: TopicId) -> Result<Option<Arc<TopicPage>>, CatalogError> {
+    /// A topic by its id, from the newest export seen; refreshes once if that one's head is gone.
+    pub async fn topic_by_id(&self, id: TopicId) -> Result<Option<Arc<TopicHead>>, CatalogError> {
         match self.current().topic_by_id(id).await {
             Err(error) if error.is_missing() => self.refresh().await?.topic_by_id(id).await,
             topic => topic,
         }
+    }
+
+    /// A page that the topic's head names. An error that [is one of a missing object](CatalogError::is_missing) means
+    /// that a newer head names others.
+    pub async fn page(&self, topic: TopicId, entry: &PageEntry) -> Result<Arc<TopicRuns>, CatalogError> {
+        let key = (entry.object.clone(), 0);
+        if let Some(LoadedPart::Page(runs)) = self.loaded.get(&key).await {
+            return Ok(runs);
+        }
+        let bytes = self.store.read(&entry.object, None).await?;
+        let runs = Arc::new(decode_named(topic, entry, &bytes)?);
+        self.loaded.insert(key, LoadedPart::Page(runs.clone())).await;
+        Ok(runs)
     }
 
     /// Refreshes every five seconds until cancelled.
@@ -116,7 +135,7 @@ impl CatalogReader {
             return Ok(());
         }
         let root = self.read_root(&latest).await?;
-        let read = Arc::new(Catalog::new(root, latest.export, self.store.clone(), self.pages.clone()));
+        let read = Arc::new(Catalog::new(root, latest.export, self.store.clone(), self.loaded.clone()));
         self.current.rcu(
             |current| {
                 if current.generation() > read.generation() { current.clone() } else { read.clone() }
@@ -136,9 +155,9 @@ impl CatalogReader {
 }
 
 impl Catalog {
-    fn new(root: CatalogRoot, export: String, store: SharedStore, pages: Pages) -> Self {
-        let by_id = root.pages.iter().enumerate().map(|(at, page)| (page.id, at)).collect();
-        Self { root, export, by_id, store, pages }
+    fn new(root: CatalogRoot, export: String, store: SharedStore, loaded: LoadedParts) -> Self {
+        let by_id = root.heads.iter().enumerate().map(|(at, head)| (head.id, at)).collect();
+        Self { root, export, by_id, store, loaded }
     }
 
     /// (incarnation, applied index) of the export; (0, 0) if there is none yet.
@@ -151,67 +170,64 @@ impl Catalog {
         self.root.shipped_index
     }
 
-    /// The objects that it needs itself: its export, and the older ones that hold pages of it. Not the segments and
-    /// archives that its pages name.
-    pub fn objects(&self) -> impl Iterator<Item = &str> {
-        let pages = self.root.pages.iter().map(|page| page.object.as_str());
-        std::iter::once(self.export.as_str()).chain(pages)
+    /// The exports that it needs: its own, and the older ones that hold heads of it. Not what its heads name.
+    pub fn exports(&self) -> impl Iterator<Item = &str> {
+        let heads = self.root.heads.iter().map(|head| head.object.as_str());
+        std::iter::once(self.export.as_str()).chain(heads)
     }
 
     /// All topics by name.
     pub fn topics(&self) -> impl Iterator<Item = (&str, TopicId)> {
-        self.root.pages.iter().map(|page| (page.name.as_str(), page.id))
+        self.root.heads.iter().map(|head| (head.name.as_str(), head.id))
     }
 
     /// A topic by its name. An error that [is one of a missing object](CatalogError::is_missing) means that this
     /// export is superseded.
-    pub async fn topic(&self, name: &str) -> Result<Option<Arc<TopicPage>>, CatalogError> {
-        match self.root.pages.binary_search_by(|page| page.name.as_str().cmp(name)) {
-            Ok(at) => self.page(&self.root.pages[at]).await.map(Some),
+    pub async fn topic(&self, name: &str) -> Result<Option<Arc<TopicHead>>, CatalogError> {
+        match self.root.heads.binary_search_by(|head| head.name.as_str().cmp(name)) {
+            Ok(at) => self.head(&self.root.heads[at]).await.map(Some),
             Err(_) => Ok(None),
         }
     }
 
     /// A topic by its id; errors as in [`Self::topic`].
-    pub async fn topic_by_id(&self, id: TopicId) -> Result<Option<Arc<TopicPage>>, CatalogError> {
+    pub async fn topic_by_id(&self, id: TopicId) -> Result<Option<Arc<TopicHead>>, CatalogError> {
         match self.by_id.get(&id) {
-            Some(&at) => self.page(&self.root.pages[at]).await.map(Some),
+            Some(&at) => self.head(&self.root.heads[at]).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn page(&self, entry: &PageEntry) -> Result<Arc<TopicPage>, CatalogError> {
+    async fn head(&self, entry: &HeadEntry) -> Result<Arc<TopicHead>, CatalogError> {
         let key = (entry.object.clone(), entry.position);
-        if let Some(page) = self.pages.get(&key).await {
-            return Ok(page);
+        if let Some(LoadedPart::Head(head)) = self.loaded.get(&key).await {
+            return Ok(head);
         }
         let end = entry.position.saturating_add(entry.length);
         let bytes = self.store.read(&entry.object, Some(entry.position..end)).await?;
-        let page = Arc::new(decode_page(entry, &bytes)?);
-        self.pages.insert(key, page.clone()).await;
-        Ok(page)
+        let head = Arc::new(decode_head(entry, &bytes)?);
+        self.loaded.insert(key, LoadedPart::Head(head.clone())).await;
+        Ok(head)
     }
 }
 
-fn memory_bytes(page: &TopicPage) -> u64 {
-    let names = page.name.len() + page.segments.iter().map(|segment| segment.key.len()).sum::<usize>();
-    let segments = size_of_val(page.segments.as_slice());
-    let partitions: usize = page
-        .partitions
-        .iter()
-        .map(|partition| {
-            let reasons =
-                partition.runs.iter().filter_map(|run| run.unreadable.as_ref()).map(String::len).sum::<usize>();
-            size_of_val(partition)
-                + size_of_val(partition.runs.as_slice())
-                + size_of_val(partition.epochs.as_slice())
-                + reasons
-        })
-        .sum();
-    let archives: usize = page
-        .archives
-        .iter()
-        .map(|archive| size_of_val(archive) + archive.key.len() + size_of_val(archive.runs.as_slice()))
-        .sum();
-    (size_of::<TopicPage>() + names + segments + partitions + archives) as u64
+impl LoadedPart {
+    /// About as many bytes of memory.
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Page(runs) => runs.memory_bytes(),
+            Self::Head(head) => {
+                let partitions = head
+                    .partitions
+                    .iter()
+                    .map(|partition| size_of_val(partition) + size_of_val(partition.epochs.as_slice()));
+                let pages = head
+                    .pages
+                    .iter()
+                    .map(|page| size_of_val(page) + page.object.len() + size_of_val(page.bounds.partitions.as_slice()));
+                let parts = partitions.sum::<usize>() + pages.sum::<usize>() + head.open.memory_bytes();
+                size_of::<TopicHead>() + head.name.len() + parts
+            }
+        }
+    }
 }

@@ -7,17 +7,20 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
+use super::page::{BuiltPage, PageParts, decode_page};
 use super::*;
 use crate::batch::TimeSpan;
+use crate::ids::Offset;
 use crate::job::ValueFormat;
-use crate::names::{self, ExportName};
+use crate::names::{self, ExportName, PageName};
+use crate::origin::Origin;
 use crate::span::{ByteSpan, OffsetSpan};
 use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, memory};
 
 const LANE: LaneId = LaneId(0);
 
-fn page(number: u128, runs: i64) -> TopicPage {
+fn head(number: u128, runs: i64) -> TopicHead {
     let run = |first: i64| RunEntry {
         offsets: OffsetSpan { first: first * 10, last: first * 10 + 9 },
         segment: 0,
@@ -26,38 +29,50 @@ fn page(number: u128, runs: i64) -> TopicPage {
         unreadable: (first == 1).then(|| "it can't be decoded".to_owned()),
     };
     let covered = ArchiveRun { partition: 0, first: 0, last: 9, min_timestamp: Some(1000), max_timestamp: Some(1999) };
-    TopicPage {
+    let partitions = vec![PartitionRuns { partition: 0, runs: (0..runs).map(run).collect() }];
+    let open = TopicRuns {
+        segments: vec![SegmentEntry { key: "segment".into(), size: 5000, crc: 9, directory_position: 4000 }],
+        partitions: partitions.into_iter().filter(|partition| !partition.runs.is_empty()).collect(),
+        archives: vec![ArchiveEntry { key: "archive".into(), size: 700, crc: 5, records: 10, runs: vec![covered] }],
+    };
+    TopicHead {
         id: TopicId(Uuid::from_u128(number)),
         name: format!("topic-{number}"),
         search_enabled: true,
         index: IndexSettings { value_format: ValueFormat::Json, positions: false },
-        segments: vec![SegmentEntry { key: "segment".into(), size: 5000, crc: 9, directory_position: 4000 }],
         partitions: vec![
-            PartitionPage {
+            PartitionHead {
                 partition: 0,
                 log_start: 0,
                 shipped_to: 10 * runs,
                 last_stable: 10 * runs + 3,
                 epochs: vec![(1, 0)],
-                runs: (0..runs).map(run).collect(),
             },
-            PartitionPage { partition: 1, log_start: 0, shipped_to: 0, last_stable: 0, epochs: vec![], runs: vec![] },
+            PartitionHead { partition: 1, log_start: 0, shipped_to: 0, last_stable: 0, epochs: vec![] },
         ],
-        archives: vec![ArchiveEntry { key: "archive".into(), size: 700, crc: 5, records: 10, runs: vec![covered] }],
+        pages: vec![],
+        open: open.into(),
     }
 }
 
-fn root(incarnation: u32, index: LogIndex, pages: Vec<PageEntry>) -> CatalogRoot {
-    CatalogRoot { incarnation: Incarnation(incarnation), lane: LANE, index, shipped_index: index / 2, pages }
+fn root(incarnation: u32, index: LogIndex, heads: Vec<HeadEntry>) -> CatalogRoot {
+    CatalogRoot { incarnation: Incarnation(incarnation), lane: LANE, index, shipped_index: index / 2, heads }
 }
 
 fn name(incarnation: u32, index: LogIndex, number: u128) -> String {
     ExportName { lane: LANE, incarnation: Incarnation(incarnation), index, ulid: Ulid(number) }.to_string()
 }
 
-fn built(incarnation: u32, index: LogIndex, unchanged: Vec<PageEntry>, changed: &[TopicPage]) -> BuiltExport {
+fn built(incarnation: u32, index: LogIndex, unchanged: Vec<HeadEntry>, changed: &[TopicHead]) -> BuiltExport {
     let object = name(incarnation, index, 1);
     build_export(Uuid::from_u128(7), &object, root(incarnation, index, unchanged), changed).unwrap()
+}
+
+fn built_page(runs: &TopicRuns) -> BuiltPage {
+    let origin = Origin { cluster: Uuid::from_u128(7), incarnation: Incarnation(1), lane: LANE };
+    let topic = TopicId(Uuid::from_u128(1));
+    let object = PageName { topic, incarnation: Incarnation(1), ulid: Ulid(5) }.to_string();
+    PageParts { origin, topic, runs: runs.clone(), last: 8, written_at: 1_700_000_000_000 }.build(object).unwrap()
 }
 
 async fn put(store: &SharedStore, export: &BuiltExport) {
@@ -79,16 +94,16 @@ async fn an_empty_bucket_has_an_empty_catalog() {
 }
 
 #[tokio::test]
-async fn topics_are_found_in_the_export_that_holds_their_page() {
+async fn topics_are_found_in_the_export_that_holds_their_head() {
     let store = memory();
-    let first = built(1, 10, vec![], &[page(2, 3), page(1, 2)]);
+    let first = built(1, 10, vec![], &[head(2, 3), head(1, 2)]);
     put(&store, &first).await;
     let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
     reader.refresh().await.unwrap();
-    assert_eq!(*reader.topic("topic-1").await.unwrap().unwrap(), page(1, 2));
+    assert_eq!(*reader.topic("topic-1").await.unwrap().unwrap(), head(1, 2));
 
-    let unchanged = first.root.pages.iter().filter(|page| page.name == "topic-1").cloned().collect();
-    let second = built(1, 12, unchanged, &[page(2, 5), page(3, 0)]);
+    let unchanged = first.root.heads.iter().filter(|head| head.name == "topic-1").cloned().collect();
+    let second = built(1, 12, unchanged, &[head(2, 5), head(3, 0)]);
     put(&store, &second).await;
     let old = reader.current();
     let catalog = reader.refresh().await.unwrap();
@@ -96,11 +111,11 @@ async fn topics_are_found_in_the_export_that_holds_their_page() {
     let names: Vec<_> = catalog.topics().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names, ["topic-1", "topic-2", "topic-3"]);
     for (number, runs) in [(1, 2), (2, 5), (3, 0)] {
-        assert_eq!(*catalog.topic(&format!("topic-{number}")).await.unwrap().unwrap(), page(number, runs));
+        assert_eq!(*catalog.topic(&format!("topic-{number}")).await.unwrap().unwrap(), head(number, runs));
         let by_id = catalog.topic_by_id(TopicId(Uuid::from_u128(number))).await.unwrap();
-        assert_eq!(*by_id.unwrap(), page(number, runs));
+        assert_eq!(*by_id.unwrap(), head(number, runs));
     }
-    assert_eq!(*old.topic("topic-2").await.unwrap().unwrap(), page(2, 3), "an older export stays as it was");
+    assert_eq!(*old.topic("topic-2").await.unwrap().unwrap(), head(2, 3), "an older export stays as it was");
     assert!(catalog.topic("topic-4").await.unwrap().is_none());
     assert!(catalog.topic_by_id(TopicId(Uuid::from_u128(4))).await.unwrap().is_none());
 }
@@ -108,7 +123,7 @@ async fn topics_are_found_in_the_export_that_holds_their_page() {
 #[tokio::test]
 async fn a_fenced_owner_does_not_turn_the_catalog_back() {
     let store = memory();
-    let (old, new) = (built(1, 90, vec![], &[page(1, 9)]), built(2, 50, vec![], &[page(1, 5)]));
+    let (old, new) = (built(1, 90, vec![], &[head(1, 9)]), built(2, 50, vec![], &[head(1, 5)]));
     put(&store, &new).await;
     let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
     reader.refresh().await.unwrap();
@@ -119,22 +134,22 @@ async fn a_fenced_owner_does_not_turn_the_catalog_back() {
 #[tokio::test]
 async fn the_same_state_exported_again_takes_the_place_of_the_first() {
     let store = memory();
-    put(&store, &built(1, 10, vec![], &[page(1, 2)])).await;
+    put(&store, &built(1, 10, vec![], &[head(1, 2)])).await;
     let reader = CatalogReader::new(store.clone(), LANE, 0);
     reader.refresh().await.unwrap();
-    let again = build_export(Uuid::from_u128(7), &name(1, 10, 2), root(1, 10, vec![]), &[page(1, 2)]).unwrap();
+    let again = build_export(Uuid::from_u128(7), &name(1, 10, 2), root(1, 10, vec![]), &[head(1, 2)]).unwrap();
     put(&store, &again).await;
     store.delete(&name(1, 10, 1)).await.unwrap();
     assert!(reader.current().topic("topic-1").await.unwrap_err().is_missing());
     assert!(reader.topic("topic-1").await.unwrap().is_some());
-    assert!(reader.topic_by_id(page(1, 2).id).await.unwrap().is_some());
+    assert!(reader.topic_by_id(head(1, 2).id).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn an_export_that_vanishes_between_two_reads_is_looked_for_once_more() {
     let store = Arc::new(FaultyStore::new(memory()));
     let shared: SharedStore = store.clone();
-    put(&shared, &built(1, 10, vec![], &[page(1, 2)])).await;
+    put(&shared, &built(1, 10, vec![], &[head(1, 2)])).await;
     store.fail(StoreOperation::Read, ".catalog", StoreFault::Missing, 1);
     let reader = CatalogReader::new(shared, LANE, 1 << 20);
     assert_eq!(reader.refresh().await.unwrap().generation().1, 10);
@@ -145,13 +160,13 @@ async fn an_export_that_vanishes_between_two_reads_is_looked_for_once_more() {
 }
 
 #[tokio::test]
-async fn pages_beyond_the_cache_are_read_again() {
+async fn heads_beyond_the_cache_are_read_again() {
     let store = memory();
-    put(&store, &built(1, 10, vec![], &[page(1, 2)])).await;
+    put(&store, &built(1, 10, vec![], &[head(1, 2)])).await;
     let reader = CatalogReader::new(store, LANE, 0);
     let catalog = reader.refresh().await.unwrap();
     let first = catalog.topic("topic-1").await.unwrap().unwrap();
-    catalog.pages.run_pending_tasks().await;
+    catalog.loaded.run_pending_tasks().await;
     let again = catalog.topic("topic-1").await.unwrap().unwrap();
     assert!(!Arc::ptr_eq(&first, &again));
     assert_eq!(first, again);
@@ -166,7 +181,7 @@ async fn a_follower_sees_what_is_exported_later() {
         let (reader, cancel) = (reader.clone(), cancel.clone());
         async move { reader.follow(cancel).await }
     });
-    put(&store, &built(1, 10, vec![], &[page(1, 2)])).await;
+    put(&store, &built(1, 10, vec![], &[head(1, 2)])).await;
     tokio::time::advance(reader::PACE * 2).await;
     while reader.current().generation().1 != 10 {
         tokio::task::yield_now().await;
@@ -177,26 +192,26 @@ async fn a_follower_sees_what_is_exported_later() {
 
 #[tokio::test]
 async fn what_readers_could_not_use_is_not_exported() {
-    let fails = |unchanged: Vec<PageEntry>, page: TopicPage| {
-        let export = build_export(Uuid::nil(), "export", root(1, 1, unchanged), &[page]);
+    let fails = |unchanged: Vec<HeadEntry>, head: TopicHead| {
+        let export = build_export(Uuid::nil(), "export", root(1, 1, unchanged), &[head]);
         assert!(matches!(export, Err(CatalogError::Unbuildable { .. })));
     };
-    fails(built(1, 1, vec![], &[page(1, 1)]).root.pages, page(1, 2));
-    let mut wrong = page(1, 2);
+    fails(built(1, 1, vec![], &[head(1, 1)]).root.heads, head(1, 2));
+    let mut wrong = head(1, 2);
     wrong.partitions.swap(0, 1);
     fails(vec![], wrong);
-    let mut wrong = page(1, 2);
-    wrong.partitions[0].runs.swap(0, 1);
+    let mut wrong = head(1, 2);
+    Arc::make_mut(&mut wrong.open).partitions[0].runs.swap(0, 1);
     fails(vec![], wrong);
-    let mut wrong = page(1, 2);
-    wrong.segments.clear();
+    let mut wrong = head(1, 2);
+    Arc::make_mut(&mut wrong.open).segments.clear();
     fails(vec![], wrong);
 }
 
 #[tokio::test]
 async fn a_later_version_is_refused_by_name() {
     let store = memory();
-    let mut export = built(1, 10, vec![], &[page(1, 2)]);
+    let mut export = built(1, 10, vec![], &[head(1, 2)]);
     let latest = String::from_utf8(export.latest.encode()).unwrap().replace("\"v\":0", "\"v\":7");
     store.overwrite(&names::latest(LANE), latest.into()).await.unwrap();
     let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
@@ -213,16 +228,16 @@ async fn a_later_version_is_refused_by_name() {
 
 #[tokio::test]
 async fn the_root_stays_under_a_mebibyte_at_a_thousand_topics() {
-    let pages: Vec<_> =
-        (0..1000).map(|number| TopicPage { name: format!("{number:0100}"), ..page(number, 0) }).collect();
-    assert!(built(1, 10, vec![], &pages).latest.root_length < 1 << 20);
+    let heads: Vec<_> =
+        (0..1000).map(|number| TopicHead { name: format!("{number:0100}"), ..head(number, 0) }).collect();
+    assert!(built(1, 10, vec![], &heads).latest.root_length < 1 << 20);
 }
 
 #[tokio::test]
 async fn the_newest_export_is_found_whatever_latest_says() {
     let store = memory();
     assert_eq!(newest_export(&*store, LANE).await.unwrap(), None);
-    let (old, new) = (built(1, 90, vec![], &[page(1, 2)]), built(2, 50, vec![], &[page(1, 3)]));
+    let (old, new) = (built(1, 90, vec![], &[head(1, 2)]), built(2, 50, vec![], &[head(1, 3)]));
     put(&store, &new).await;
     put(&store, &old).await;
     let newest = Some((new.latest, new.root));
@@ -238,17 +253,82 @@ async fn the_newest_export_is_found_whatever_latest_says() {
 
 #[tokio::test]
 async fn golden_file() {
-    let older = built(1, 8, vec![], &[page(3, 1)]).root.pages;
-    let export = built(1, 10, older, &[page(1, 2), page(2, 0)]);
+    let older = built(1, 8, vec![], &[head(3, 1)]).root.heads;
+    let mut closed = head(1, 2);
+    closed.pages = vec![built_page(&head(1, 2).open).entry];
+    let export = built(1, 10, older, &[closed, head(2, 0)]);
     crate::golden::check("catalog-v0.catalog", &export.parts.concat());
+    crate::golden::check("page-v0.page", &built_page(&head(1, 2).open).bytes);
     crate::golden::check("latest-v0.json", &export.latest.encode());
+}
+
+#[tokio::test]
+async fn a_page_is_read_as_it_was_built_and_as_its_topic_names_it() {
+    let (store, runs) = (memory(), head(1, 3).open);
+    let BuiltPage { bytes, entry } = built_page(&runs);
+    store.create(&entry.object, vec![bytes]).await.unwrap();
+    let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
+    let topic = TopicId(Uuid::from_u128(1));
+    assert_eq!(reader.page(topic, &entry).await.unwrap(), runs);
+    let bounds = entry.bounds.of(0).unwrap();
+    assert_eq!((bounds.offsets, bounds.scanned_from), (OffsetSpan { first: 0, last: 29 }, Some(10)));
+    assert_eq!((entry.bounds.of(1), entry.bounds.archives, entry.bounds.bytes), (None, 1, 300));
+
+    let refused = async |topic, entry: &PageEntry| {
+        let reader = CatalogReader::new(store.clone(), LANE, 0);
+        reader.page(topic, entry).await.unwrap_err()
+    };
+    let of_another = refused(TopicId(Uuid::from_u128(2)), &entry).await;
+    assert!(of_another.to_string().ends_with("it is another page than the catalog names"), "{of_another}");
+    let mut other = entry.clone();
+    other.bounds.partitions[0].offsets.last += 1;
+    assert!(matches!(refused(topic, &other).await, CatalogError::Damaged { .. }));
+    let gone = PageEntry { object: "gone".into(), ..entry };
+    assert!(refused(topic, &gone).await.is_missing());
+}
+
+#[test]
+fn a_topic_knows_which_page_holds_an_offset() {
+    let page = |last, offsets: &[(PartitionId, Offset, Offset)]| {
+        let partitions = offsets.iter().map(|&(partition, first, last)| PartitionBounds {
+            partition,
+            offsets: OffsetSpan { first, last },
+            times: TimeSpan::at(1),
+            scanned_from: None,
+        });
+        let bounds = PageBounds { last, partitions: partitions.collect(), ..PageBounds::default() };
+        PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() }
+    };
+    let pages = vec![page(5, &[(0, 0, 9)]), page(9, &[(0, 10, 19), (1, 0, 4)]), page(12, &[(1, 7, 8)])];
+    let head = TopicHead { pages, ..head(1, 0) };
+    for (partition, offset, expected) in [
+        (0, 0, Some("page-5")),
+        (0, 9, Some("page-5")),
+        (0, 10, Some("page-9")),
+        (0, 20, None),
+        (1, 4, Some("page-9")),
+        (1, 5, None),
+        (1, 8, Some("page-12")),
+        (2, 0, None),
+    ] {
+        assert_eq!(head.page_at(partition, offset).map(|page| page.object.as_str()), expected, "{partition} {offset}");
+    }
+    assert_eq!([0, 1, 2].map(|partition| head.closed_to(partition)), [20, 9, 0]);
+}
+
+fn flipped_page_is_refused(at: usize, bit: u8) -> bool {
+    let page = built_page(&head(1, 2).open);
+    let mut bytes = page.bytes.to_vec();
+    let at = at % bytes.len();
+    bytes[at] ^= 1 << bit;
+    decode_page(&page.entry.object, &bytes).is_err()
 }
 
 fn flipped_export_is_refused(at: usize, bit: u8) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let store = memory();
-        let export = built(1, 10, vec![], &[page(1, 2)]);
+        let export = built(1, 10, vec![], &[head(1, 2)]);
         let mut bytes = export.parts.concat();
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
@@ -267,7 +347,7 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_is_an_error(at: usize, bit in 0..8u8) {
-        prop_assert!(flipped_export_is_refused(at, bit));
+        prop_assert!(flipped_export_is_refused(at, bit) && flipped_page_is_refused(at, bit));
     }
 
     #[test]

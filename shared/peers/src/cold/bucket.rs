@@ -7,9 +7,10 @@ use moka::future::Cache;
 
 use super::{ColdError, ColdReader};
 use chronik_format::batch::{BATCH_BYTES_MAX, BatchHeader};
-use chronik_format::catalog::{CatalogReader, PartitionPage, RunEntry, SegmentEntry, TopicPage};
+use chronik_format::catalog::{CatalogReader, PageEntry, PartitionHead, RunEntry, SegmentEntry, TopicHead, TopicRuns};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::segment::{SegmentError, SegmentReader, certain};
+use chronik_format::span::OffsetSpan;
 use chronik_store::{SharedStore, StoreError};
 
 /// What is read at a time of a segment without a directory, unless a batch is larger.
@@ -26,8 +27,8 @@ pub struct BucketReader {
 
 /// A partition as one export shows it. Runs lie side by side.
 struct Shipped {
-    page: Arc<TopicPage>,
-    partition: usize,
+    head: Arc<TopicHead>,
+    partition: PartitionId,
 }
 
 impl BucketReader {
@@ -45,15 +46,12 @@ impl BucketReader {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<Option<Shipped>, ColdError> {
-        let Some(page) = self.catalog.topic_by_id(topic).await? else {
+        let Some(head) = self.catalog.topic_by_id(topic).await? else {
             return Ok(None);
         };
-        let Ok(partition) = usize::try_from(partition) else {
-            return Ok(None);
-        };
-        let shipped = Shipped { page, partition };
-        let holds = |page: &PartitionPage| offset >= page.log_start && run_at(page, offset).is_some();
-        Ok(shipped.partition().is_some_and(holds).then_some(shipped))
+        let shipped = Shipped { head, partition };
+        let is_kept = shipped.partition().is_some_and(|partition| offset >= partition.log_start);
+        Ok((is_kept && shipped.holds(offset)).then_some(shipped))
     }
 
     /// As [`Self::shipped`], after one refresh if need be.
@@ -81,27 +79,43 @@ impl BucketReader {
         Ok(reader)
     }
 
+    /// The part of the partition's history with a run that holds `offset`: its open runs, or a page.
+    async fn runs_at(&self, shipped: &Shipped, offset: Offset) -> Result<Option<Arc<TopicRuns>>, ColdError> {
+        let Shipped { head, partition } = shipped;
+        let runs = match head.page_at(*partition, offset) {
+            Some(page) => self.catalog.page(head.id, page).await?,
+            None => head.open.clone(),
+        };
+        Ok(runs.at(*partition, offset).is_some().then_some(runs))
+    }
+
     /// The segment of a run, which must hold just what the catalog says.
-    async fn segment_of(&self, shipped: &Shipped, run: &RunEntry) -> Result<SegmentReader, ColdError> {
-        let reader = self.segment(shipped.segment_entry(run)?).await?;
-        let partition = shipped.partition as PartitionId;
+    async fn segment_of(
+        &self,
+        shipped: &Shipped,
+        runs: &TopicRuns,
+        run: &RunEntry,
+    ) -> Result<SegmentReader, ColdError> {
+        let reader = self.segment(shipped.segment_entry(runs, run)?).await?;
         let fits = reader
-            .row(shipped.page.id, partition)
+            .row(shipped.head.id, shipped.partition)
             .is_some_and(|row| (row.offsets, row.bytes) == (run.offsets, run.bytes));
         if fits {
             return Ok(reader);
         }
-        let reason =
-            format!("it does not hold the run {}..={} of partition {partition}", run.offsets.first, run.offsets.last);
+        let (OffsetSpan { first, last }, partition) = (run.offsets, shipped.partition);
+        let reason = format!("it does not hold the run {first}..={last} of partition {partition}");
         Err(ColdError::Damaged { segment: reader.key().to_owned(), reason })
     }
 
     async fn fetch_from(&self, shipped: &Shipped, offset: Offset, max_bytes: usize) -> Result<Vec<Bytes>, ColdError> {
         let mut batches: Vec<Bytes> = Vec::new();
-        let (mut next, mut bytes) = (offset, 0);
-        while let Some(run) = shipped.partition().and_then(|page| run_at(page, next)) {
-            let more = match self.fetch_run(shipped, run, next, max_bytes - bytes).await {
-                Ok(more) => more,
+        let (mut next, mut bytes, mut known) = (offset, 0, None);
+        loop {
+            let more = match self.fetch_next(shipped, &mut known, next, max_bytes - bytes).await {
+                Ok(Some(more)) => more,
+                Ok(None) if batches.is_empty() => return Err(shipped.not_in_catalog(offset)),
+                Ok(None) => return Ok(batches),
                 // A read that begins there gets the error.
                 Err(_) if !batches.is_empty() => return Ok(batches),
                 Err(error) => return Err(error),
@@ -116,46 +130,65 @@ impl BucketReader {
             }
             // A rest this small is not worth another request.
             if bytes >= max_bytes / 2 {
-                break;
+                return Ok(batches);
             }
         }
-        Ok(batches)
+    }
+
+    /// Batches of the run that holds `from`, with their last offsets; `None` if no run does. `known` is where the run
+    /// before was found.
+    async fn fetch_next(
+        &self,
+        shipped: &Shipped,
+        known: &mut Option<Arc<TopicRuns>>,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<(Offset, Bytes)>>, ColdError> {
+        if known.as_ref().is_none_or(|runs| runs.at(shipped.partition, from).is_none()) {
+            *known = self.runs_at(shipped, from).await?;
+        }
+        let Some((runs, run)) = known.as_ref().and_then(|runs| Some((runs, runs.at(shipped.partition, from)?))) else {
+            return Ok(None);
+        };
+        self.fetch_run(shipped, runs, run, from, max_bytes).await.map(Some)
     }
 
     /// Batches of one run with their last offsets; see [`SegmentReader::batches`].
     async fn fetch_run(
         &self,
         shipped: &Shipped,
+        runs: &TopicRuns,
         run: &RunEntry,
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
-        let segment = match self.segment_of(shipped, run).await {
+        let segment = match self.segment_of(shipped, runs, run).await {
             Ok(segment) => segment,
             Err(error) => {
                 let rest = match error {
                     ColdError::Store(StoreError::BeyondEnd { size, .. }) => {
-                        self.fetch_rest(shipped, run, size, from, max_bytes).await?
+                        let key = &shipped.segment_entry(runs, run)?.key;
+                        self.fetch_rest(shipped, key, run, size, from, max_bytes).await?
                     }
                     _ => Vec::new(),
                 };
                 return if rest.is_empty() { Err(error) } else { Ok(rest) };
             }
         };
-        let batches = segment.batches(shipped.page.id, shipped.partition as PartitionId, from, max_bytes).await?;
+        let batches = segment.batches(shipped.head.id, shipped.partition, from, max_bytes).await?;
         batches.into_iter().map(|batch| Ok((last_offset(&segment, &batch)?, batch))).collect()
     }
 
-    /// The same of a segment of which only the first `size` bytes are left, and so no directory.
+    /// The same of the segment `key`, of which only the first `size` bytes are left, and so no directory.
     async fn fetch_rest(
         &self,
         shipped: &Shipped,
+        key: &str,
         run: &RunEntry,
         size: u64,
         from: Offset,
         max_bytes: usize,
     ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
-        let key = &shipped.segment_entry(run)?.key;
         let end = size.min(run.bytes.end());
         let (mut position, mut piece, mut next) = (run.bytes.position, REST_BYTES, run.offsets.first);
         let (mut batches, mut bytes) = (Vec::new(), 0);
@@ -190,11 +223,33 @@ impl BucketReader {
         from: Offset,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
-        let runs = shipped.partition().map_or(&[][..], |page| &page.runs);
-        for run in runs.iter().filter(|run| run.offsets.last >= from && run.times.latest >= timestamp) {
-            let segment = self.segment_of(shipped, run).await?;
-            let partition = shipped.partition as PartitionId;
-            let found = segment.find_time(shipped.page.id, partition, from.max(run.offsets.first), timestamp).await?;
+        let Shipped { head, partition } = shipped;
+        let may_hold = |page: &&PageEntry| {
+            let bounds = page.bounds.of(*partition);
+            bounds.is_some_and(|bounds| bounds.offsets.last >= from && bounds.times.latest >= timestamp)
+        };
+        for page in head.pages.iter().filter(may_hold) {
+            let runs = self.catalog.page(head.id, page).await?;
+            let found = self.find_in(shipped, &runs, from, timestamp).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        self.find_in(shipped, &head.open, from, timestamp).await
+    }
+
+    async fn find_in(
+        &self,
+        shipped: &Shipped,
+        runs: &TopicRuns,
+        from: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
+        let (topic, partition) = (shipped.head.id, shipped.partition);
+        let may_hold = |run: &&RunEntry| run.offsets.last >= from && run.times.latest >= timestamp;
+        for run in runs.of(partition).iter().filter(may_hold) {
+            let segment = self.segment_of(shipped, runs, run).await?;
+            let found = segment.find_time(topic, partition, from.max(run.offsets.first), timestamp).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -243,29 +298,40 @@ impl ColdReader for BucketReader {
 }
 
 impl Shipped {
-    fn partition(&self) -> Option<&PartitionPage> {
-        self.page.partitions.get(self.partition)
+    fn partition(&self) -> Option<&PartitionHead> {
+        self.head.partition(self.partition)
+    }
+
+    fn holds(&self, offset: Offset) -> bool {
+        let Self { head, partition } = self;
+        head.open.at(*partition, offset).is_some() || head.page_at(*partition, offset).is_some()
     }
 
     /// The leader epochs of a run.
     fn epochs_of(&self, run: &RunEntry) -> RangeInclusive<i32> {
-        let epochs = self.partition().map_or(&[][..], |page| &page.epochs);
+        let epochs = self.partition().map_or(&[][..], |partition| &partition.epochs);
         let at = |offset| epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch);
         // None if the catalog does not know.
         at(run.offsets.first).unwrap_or(0)..=at(run.offsets.last).unwrap_or(-1)
     }
 
-    fn segment_entry(&self, run: &RunEntry) -> Result<&SegmentEntry, ColdError> {
-        let (topic, partition, offset) = (self.page.id, self.partition as PartitionId, run.offsets.first);
-        let entry = self.page.segments.get(run.segment as usize);
-        entry.ok_or(ColdError::NotInCatalog { topic, partition, offset })
+    fn segment_entry<'a>(&self, runs: &'a TopicRuns, run: &RunEntry) -> Result<&'a SegmentEntry, ColdError> {
+        runs.segment_of(run).ok_or_else(|| self.not_in_catalog(run.offsets.first))
+    }
+
+    fn not_in_catalog(&self, offset: Offset) -> ColdError {
+        ColdError::NotInCatalog { topic: self.head.id, partition: self.partition, offset }
     }
 }
 
 impl ColdError {
-    /// Whether a segment that the catalog names is gone: a newer catalog names others.
+    /// Whether a page or a segment that the catalog names is gone: a newer catalog names others.
     fn is_missing(&self) -> bool {
-        matches!(self, Self::Store(StoreError::NotFound { .. }))
+        match self {
+            Self::Store(error) => matches!(error, StoreError::NotFound { .. }),
+            Self::Catalog(error) => error.is_missing(),
+            _ => false,
+        }
     }
 }
 
@@ -282,12 +348,6 @@ impl From<SegmentError> for ColdError {
             SegmentError::Unbuildable { reason } => Self::Damaged { segment: "a new segment".to_owned(), reason },
         }
     }
-}
-
-/// The run that holds `offset`.
-fn run_at(page: &PartitionPage, offset: Offset) -> Option<&RunEntry> {
-    let at = page.runs.partition_point(|run| run.offsets.last < offset);
-    page.runs.get(at).filter(|run| run.offsets.first <= offset)
 }
 
 fn last_offset(segment: &SegmentReader, batch: &[u8]) -> Result<Offset, ColdError> {

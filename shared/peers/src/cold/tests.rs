@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 use super::*;
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec, stamp};
+use chronik_format::catalog::page::PageParts;
 use chronik_format::catalog::{
-    CatalogReader, CatalogRoot, PartitionPage, RunEntry, SegmentEntry, TopicPage, build_export,
+    CatalogReader, CatalogRoot, PartitionHead, PartitionRuns, RunEntry, SegmentEntry, TopicHead, TopicRuns,
+    build_export,
 };
 use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::job::IndexSettings;
@@ -29,31 +31,26 @@ const TOPIC: TopicId = TopicId(Uuid::from_u128(5));
 /// One topic with one partition whose history grows, segment by segment.
 struct History {
     store: Arc<FaultyStore>,
-    page: TopicPage,
+    head: TopicHead,
+    segments: u64,
     batches: Vec<Bytes>,
     exports: u64,
 }
 
 impl History {
     fn new() -> Self {
-        let partition = PartitionPage {
-            partition: 0,
-            log_start: 0,
-            shipped_to: 0,
-            last_stable: 0,
-            epochs: vec![(1, 0)],
-            runs: vec![],
-        };
-        let page = TopicPage {
+        let partition =
+            PartitionHead { partition: 0, log_start: 0, shipped_to: 0, last_stable: 0, epochs: vec![(1, 0)] };
+        let head = TopicHead {
             id: TOPIC,
             name: "events".into(),
             search_enabled: true,
             index: IndexSettings::default(),
-            segments: vec![],
             partitions: vec![partition],
-            archives: vec![],
+            pages: vec![],
+            open: Default::default(),
         };
-        Self { store: Arc::new(FaultyStore::new(memory())), page, batches: vec![], exports: 0 }
+        Self { store: Arc::new(FaultyStore::new(memory())), head, segments: 0, batches: vec![], exports: 0 }
     }
 
     fn shared(&self) -> SharedStore {
@@ -61,7 +58,7 @@ impl History {
     }
 
     fn end(&self) -> Offset {
-        self.page.partitions[0].shipped_to
+        self.head.partitions[0].shipped_to
     }
 
     /// Ships one segment with a batch for each list of timestamps, padded by `size` bytes a record.
@@ -69,9 +66,10 @@ impl History {
         let mut batches = Vec::new();
         for batch in timestamps {
             batches.push(batch_at(self.end(), batch, size));
-            self.page.partitions[0].shipped_to += batch.len() as i64;
+            self.head.partitions[0].shipped_to += batch.len() as i64;
         }
-        let index = self.page.segments.len() as u64 + 1;
+        self.segments += 1;
+        let index = self.segments;
         let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
         let header = SegmentHeader { origin, first: index, last: index };
         let partition = PartitionBatches { topic: TOPIC, partition: 0, batches: batches.clone() };
@@ -81,24 +79,39 @@ impl History {
         let key = SegmentName { lane: LANE, incarnation: INCARNATION, first, last, ulid }.to_string();
         self.store.create(&key, built.parts).await.unwrap();
         let row = built.directory.rows[0];
-        self.page.partitions[0].runs.push(RunEntry {
+        let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
+        let open = Arc::make_mut(&mut self.head.open);
+        open.segments.push(SegmentEntry { key, size, crc, directory_position });
+        if open.partitions.is_empty() {
+            open.partitions.push(PartitionRuns { partition: 0, runs: vec![] });
+        }
+        open.partitions[0].runs.push(RunEntry {
             offsets: row.offsets,
-            segment: self.page.segments.len() as u32,
+            segment: open.segments.len() as u32 - 1,
             bytes: row.bytes,
             times: row.times,
             unreadable: None,
         });
-        let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
-        self.page.segments.push(SegmentEntry { key, size, crc, directory_position });
         self.batches.extend(batches);
+    }
+
+    /// Closes what is open.
+    async fn close(&mut self) {
+        let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
+        let runs = TopicRuns::clone(&self.head.open);
+        self.head.open = Default::default();
+        let page = PageParts { origin, topic: TOPIC, runs, last: self.segments, written_at: 0 };
+        let page = page.build(format!("page-{}", self.segments)).unwrap();
+        self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
+        self.head.pages.push(page.entry);
     }
 
     async fn export(&mut self) {
         self.exports += 1;
         let index = self.exports;
         let name = ExportName { lane: LANE, incarnation: INCARNATION, index, ulid: Ulid(index.into()) }.to_string();
-        let root = CatalogRoot { incarnation: INCARNATION, lane: LANE, index, shipped_index: index, pages: vec![] };
-        let export = build_export(Uuid::nil(), &name, root, std::slice::from_ref(&self.page)).unwrap();
+        let root = CatalogRoot { incarnation: INCARNATION, lane: LANE, index, shipped_index: index, heads: vec![] };
+        let export = build_export(Uuid::nil(), &name, root, std::slice::from_ref(&self.head)).unwrap();
         self.store.create(&name, export.parts).await.unwrap();
         self.store.overwrite(&names::latest(LANE), export.latest.encode().into()).await.unwrap();
     }
@@ -148,10 +161,43 @@ async fn a_reader_of_the_bucket_passes() {
         let reader = history.reader(cache_bytes);
         suite::cold_suite(&reader, TOPIC, 0, &history.batches).await;
     }
-    history.page.partitions[0].log_start = 3;
+    history.head.partitions[0].log_start = 3;
     history.export().await;
     let reader = history.reader(1 << 20);
     suite::cold_suite(&reader, TOPIC, 3, &history.batches).await;
+}
+
+#[tokio::test]
+async fn a_reader_of_closed_history_passes() {
+    for closed in [[true, false, false, false], [true, false, true, false], [false, true, true, true]] {
+        let mut history = three_segments().await;
+        history.head = History::new().head;
+        history.batches.clear();
+        for (close, turn) in closed.into_iter().zip(0..) {
+            history.ship(&[vec![10 * turn, 10 * turn + 5], vec![10 * turn + 7]], 100).await;
+            if close {
+                history.close().await;
+            }
+        }
+        history.export().await;
+        for cache_bytes in [0, 1 << 20] {
+            suite::cold_suite(&history.reader(cache_bytes), TOPIC, 0, &history.batches).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_page_is_found_by_one_refresh() {
+    let mut history = three_segments().await;
+    let runs = history.head.open.clone();
+    history.close().await;
+    history.export().await;
+    let reader = history.reader(1 << 20);
+    history.store.delete(&history.head.pages[0].object).await.unwrap();
+    assert!(matches!(reader.fetch(TOPIC, 0, 0, 1).await, Err(ColdError::Catalog(error)) if error.is_missing()));
+    (history.head.open, history.head.pages) = (runs, vec![]);
+    history.export().await;
+    assert_eq!(reader.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);
 }
 
 #[tokio::test]
@@ -170,14 +216,14 @@ async fn a_replaced_segment_is_found_by_one_refresh() {
     let mut history = three_segments().await;
     let reader = history.reader(1 << 20);
     reader.fetch(TOPIC, 0, 0, 1).await.unwrap();
-    let old = history.page.segments[1].key.clone();
+    let old = history.head.open.segments[1].key.clone();
     let copy = old.replace("0000000000000002-", "0000000000000003-");
     let bytes = history.store.read(&old, None).await.unwrap();
     history.store.create(&copy, vec![bytes]).await.unwrap();
     history.store.delete(&old).await.unwrap();
     let error = reader.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
     assert!(matches!(error, ColdError::Store(StoreError::NotFound { .. })), "{error}");
-    history.page.segments[1].key = copy;
+    Arc::make_mut(&mut history.head.open).segments[1].key = copy;
     history.export().await;
     assert_eq!(reader.fetch(TOPIC, 0, 6, 1).await.unwrap(), history.batches[3..4]);
     assert_eq!(reader.offset_for_time(TOPIC, 0, 6, 60).await.unwrap(), Some((7, 60)));
@@ -230,7 +276,7 @@ async fn what_lies_before_a_damaged_batch_is_served_and_the_error_is_for_what_be
     let lengths = three_segments().await.batches[..3].iter().map(Bytes::len).collect::<Vec<_>>();
     for at in lengths[0]..lengths[0] + lengths[1] {
         let history = three_segments().await;
-        damage(&history, &history.page.segments[0].key, at).await;
+        damage(&history, &history.head.open.segments[0].key, at).await;
         let (count, error) = served(&history.reader(1 << 20), &history.batches, 1 << 20).await;
         assert!(count == 1 && matches!(error, Some(ColdError::Damaged { .. })), "byte {at}: {error:?}");
     }
@@ -250,7 +296,7 @@ async fn what_is_left_of_a_segment_that_was_cut_short_is_served() {
             let mut ends = vec![segment::HEADER_LENGTH as usize];
             own.iter().for_each(|batch| ends.push(ends.last().unwrap() + batch.len()));
             for (left, end) in ends.iter().enumerate().rev() {
-                replace(&history, &history.page.segments[segment].key, |bytes| bytes.truncate(end + 100)).await;
+                replace(&history, &history.head.open.segments[segment].key, |bytes| bytes.truncate(end + 100)).await;
                 let (count, error) = served(&reader, own, max_bytes).await;
                 assert_eq!((count, error.is_some()), (left, left < 3), "{error:?}");
             }
@@ -261,7 +307,7 @@ async fn what_is_left_of_a_segment_that_was_cut_short_is_served() {
 #[tokio::test]
 async fn damaged_batches_are_an_error() {
     let history = three_segments().await;
-    let SegmentEntry { key, .. } = &history.page.segments[1];
+    let SegmentEntry { key, .. } = &history.head.open.segments[1];
     damage(&history, key, 13).await;
     let reader = history.reader(1 << 20);
     let error = reader.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
@@ -272,14 +318,14 @@ async fn damaged_batches_are_an_error() {
 async fn what_lies_before_a_gap_is_served() {
     let history = three_segments().await;
     let reader = history.reader(0);
-    damage(&history, &history.page.segments[1].key, 13).await;
+    damage(&history, &history.head.open.segments[1].key, 13).await;
     assert_eq!(reader.fetch(TOPIC, 0, 0, 1 << 20).await.unwrap(), history.batches[..3]);
     assert_eq!(reader.fetch(TOPIC, 0, 8, 1 << 20).await.unwrap(), history.batches[4..]);
-    history.store.delete(&history.page.segments[1].key).await.unwrap();
+    history.store.delete(&history.head.open.segments[1].key).await.unwrap();
     assert_eq!(reader.fetch(TOPIC, 0, 4, 1 << 20).await.unwrap(), history.batches[2..3]);
 
     let within = history.batches[4].len() + history.batches[5].len() + 100;
-    damage(&history, &history.page.segments[2].key, within).await;
+    damage(&history, &history.head.open.segments[2].key, within).await;
     assert_eq!(reader.fetch(TOPIC, 0, 8, 1 << 20).await.unwrap(), history.batches[4..6]);
     assert_eq!(reader.fetch(TOPIC, 0, 12, 1 << 20).await.unwrap(), history.batches[5..6]);
     let error = reader.fetch(TOPIC, 0, 16, 1 << 20).await.unwrap_err();
@@ -289,7 +335,7 @@ async fn what_lies_before_a_gap_is_served() {
 #[tokio::test]
 async fn a_run_that_the_segment_does_not_hold_is_damage() {
     let mut history = three_segments().await;
-    history.page.partitions[0].runs[1].segment = 0;
+    Arc::make_mut(&mut history.head.open).partitions[0].runs[1].segment = 0;
     history.export().await;
     let error = history.reader(1 << 20).fetch(TOPIC, 0, 6, 1).await.unwrap_err();
     assert!(matches!(error, ColdError::Damaged { .. }), "{error}");

@@ -98,7 +98,7 @@ async fn errors_come_back_as_what_they_are() {
     history.store.fail(StoreOperation::Read, ".seg", StoreFault::Before, 1);
     let error = alone.fetch(TOPIC, 0, 0, 1).await.unwrap_err();
     assert!(matches!(error, ColdError::Store(StoreError::Unavailable { .. })), "{error}");
-    let SegmentEntry { key, .. } = &history.page.segments[1];
+    let SegmentEntry { key, .. } = &history.head.open.segments[1];
     let mut bytes = history.store.read(key, None).await.unwrap().to_vec();
     bytes[segment::HEADER_LENGTH as usize + 13] ^= 1;
     history.store.delete(key).await.unwrap();

@@ -1,0 +1,271 @@
+//! Pages: what of a topic's history is settled leaves the lane's state for immutable objects, so that the state stays
+//! small however long the history is.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use chronik_format::catalog::page::PageParts;
+use chronik_format::ids::{LogIndex, Timestamp, TopicId};
+use chronik_format::names::PageName;
+use chronik_format::origin::Origin;
+use chronik_service::failpoint;
+use chronik_store::SharedStore;
+use futures::{StreamExt, stream};
+use ulid::Ulid;
+
+use super::catalog::ExportError;
+use super::topic_runs::open_runs;
+use crate::lane::{Lane, LaneError};
+use crate::metrics::PageMetrics;
+use crate::state::LaneState;
+use crate::state::command::{ClosePage, Command};
+use crate::state::partition::IndexStatus;
+use crate::state::segments::SegmentId;
+use crate::state::topic::TopicState;
+
+/// No topic with fewer open runs is closed, however many topics there are.
+const OPEN_RUNS_MIN: usize = 16;
+/// Pages that are made before the catalog is exported again.
+const PAGES_AT_ONCE: usize = 64;
+/// Pages that are uploaded at the same time.
+const UPLOADS: usize = 8;
+
+/// How much of the settled history is open.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimits {
+    /// Runs of a page, unless one segment alone has more; some 100 to 200 bytes each.
+    pub page_runs: usize,
+    /// Settled runs that all topics together have open, about.
+    pub open_runs: usize,
+}
+
+impl Default for PageLimits {
+    fn default() -> Self {
+        Self { page_runs: 4096, open_runs: 64 * 4096 }
+    }
+}
+
+impl PageLimits {
+    /// Open runs of a topic, one of so many, from which on it is closed.
+    fn enough(&self, topics: usize) -> usize {
+        (self.open_runs / topics.max(1)).max(OPEN_RUNS_MIN).min(self.page_runs)
+    }
+}
+
+/// What of a topic can be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosableRuns {
+    pub topic: TopicId,
+    /// All that is open up to this log index.
+    pub last: LogIndex,
+}
+
+/// Moves settled history of one lane's topics into pages.
+pub struct PageCloser {
+    /// Whose pages they are.
+    pub origin: Origin,
+    /// The lane itself.
+    pub lane: Lane,
+    /// The bucket.
+    pub store: SharedStore,
+    pub limits: PageLimits,
+    pub metrics: PageMetrics,
+}
+
+impl PageCloser {
+    /// Closes what is settled, as of `now`. `exported` is the last log index whose segments the catalog names: what
+    /// lies behind it is released by offsets of open runs. A page that can't be written now is made again later.
+    pub async fn close_settled(&self, exported: LogIndex, now: Timestamp) -> Result<(), ExportError> {
+        let state = self.lane.snapshot().await?;
+        let closable = closable(&state, exported, self.limits);
+        let pages = stream::iter(closable).map(|closable| self.write_page(&state, closable, now));
+        let mut pages = pages.buffer_unordered(UPLOADS);
+        while let Some(close) = pages.next().await {
+            failpoint!("page-created");
+            match self.lane.propose(Command::ClosePage(close?)).await {
+                Err(LaneError::Gone(gone)) => return Err(gone.into()),
+                Err(refused) => tracing::debug!("a page is made again: {refused}"),
+                Ok(()) => self.metrics.pages.inc(),
+            }
+            failpoint!("page-closed");
+        }
+        let state = self.lane.snapshot().await?;
+        self.metrics.open_runs.set(state.topics.values().map(|topic| topic.open_runs() as i64).sum());
+        Ok(())
+    }
+
+    async fn write_page(
+        &self,
+        state: &LaneState,
+        ClosableRuns { topic, last }: ClosableRuns,
+        now: Timestamp,
+    ) -> Result<ClosePage, ExportError> {
+        let name = PageName { topic, incarnation: self.origin.incarnation, ulid: Ulid::new() };
+        let runs = state.topics.get(&topic).map(|topic| open_runs(topic, &state.segments, last)).unwrap_or_default();
+        let page = PageParts { origin: self.origin, topic, runs, last, written_at: now }.build(name.to_string())?;
+        self.store.create(&page.entry.object, vec![page.bytes]).await?;
+        Ok(ClosePage { topic, page: page.entry })
+    }
+}
+
+/// What there is to close, in segments up to `exported`; of each topic about a page.
+pub fn closable(state: &LaneState, exported: LogIndex, limits: PageLimits) -> Vec<ClosableRuns> {
+    let Some(exported) = state.segments.newest_up_to(exported) else {
+        return Vec::new();
+    };
+    let enough = limits.enough(state.topics.len());
+    let topics = state.topics.values().filter(|topic| topic.open_runs() >= enough);
+    let closable = topics.filter_map(|topic| {
+        let last = last_closable(topic, exported, enough..=limits.page_runs)?;
+        Some(ClosableRuns { topic: topic.id, last: state.segments.get(last)?.last })
+    });
+    closable.take(PAGES_AT_ONCE).collect()
+}
+
+/// The open runs of a topic in one segment.
+#[derive(Default)]
+struct SegmentRuns {
+    count: usize,
+    /// Whether one may still get an archive.
+    waits: bool,
+    /// The archives over them.
+    archives: Vec<Arc<str>>,
+}
+
+/// The segment up to which a topic is closed next: all runs there are settled, no archive is over runs behind it too,
+/// and they are as many as `runs` says, or more if less can't be closed.
+fn last_closable(topic: &TopicState, exported: SegmentId, runs: RangeInclusive<usize>) -> Option<SegmentId> {
+    let mut segments: BTreeMap<SegmentId, SegmentRuns> = BTreeMap::new();
+    let mut ends: BTreeMap<Arc<str>, SegmentId> = BTreeMap::new();
+    for run in topic.partitions.iter().flat_map(|partition| &partition.runs) {
+        let segment = segments.entry(run.segment).or_default();
+        segment.count += 1;
+        match &run.indexed {
+            IndexStatus::Pending => segment.waits |= topic.config.search_enabled(),
+            IndexStatus::Unreadable(_) => {}
+            IndexStatus::Archive(key) => {
+                let end = ends.entry(key.clone()).or_insert(run.segment);
+                *end = run.segment.max(*end);
+                segment.archives.push(key.clone());
+            }
+        }
+    }
+    let (mut count, mut not_before, mut found) = (0, SegmentId::default(), None);
+    for (id, segment) in segments.into_iter().take_while(|(id, segment)| *id <= exported && !segment.waits) {
+        count += segment.count;
+        not_before = segment.archives.iter().map(|key| ends[key]).fold(not_before, SegmentId::max);
+        if count > *runs.end() && found.is_some() {
+            break;
+        }
+        if count >= *runs.start() && id >= not_before {
+            found = Some(id);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use chronik_format::batch::TimeSpan;
+    use chronik_format::ids::{Incarnation, PartitionId};
+    use chronik_format::span::{ByteSpan, OffsetSpan};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::state::command::{CreateTopic, RegisterSegment, SegmentRun};
+    use crate::state::partition::PartitionRun;
+    use crate::state::topic_config::TopicConfig;
+
+    const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
+
+    /// A topic of two partitions whose runs are in segments of one index each: `p` pending, `u` unreadable, others
+    /// under the archive of that name; a segment has a letter for each of its runs, those of the first partition first.
+    fn topic(segments: &[&str], search: bool) -> LaneState {
+        let mut state = LaneState::new(Incarnation(1));
+        let config = TopicConfig::new([("search.enabled".to_owned(), search.to_string())]).unwrap();
+        let create = CreateTopic { id: TOPIC, name: "t".into(), partitions: 2, config };
+        state.apply_frame(1, &[Command::CreateTopic(create)])[0].as_ref().unwrap();
+        state.applied = 1000;
+        for (index, letters) in (1..).zip(segments) {
+            let runs = Vec::<SegmentRun>::new();
+            let register = RegisterSegment {
+                incarnation: Incarnation(1),
+                first: index,
+                last: index,
+                key: format!("segment-{index}"),
+                size: 1,
+                crc: 0,
+                directory_position: 0,
+                named_at: 0,
+                at: 0,
+                runs,
+            };
+            state.adopt_segment(&register).unwrap();
+            let segment = state.segments.newest_up_to(index).unwrap();
+            let topic = Arc::make_mut(state.topics.get_mut(&TOPIC).unwrap());
+            for (partition, letter) in (0..).zip(letters.chars()) {
+                let partition = topic.partition_mut(partition as PartitionId % 2).unwrap();
+                let offset = partition.shipped_to;
+                partition.shipped_to += 1;
+                partition.runs.push_back(PartitionRun {
+                    offsets: OffsetSpan { first: offset, last: offset },
+                    segment,
+                    bytes: ByteSpan { position: 0, length: 1 },
+                    times: TimeSpan::at(1),
+                    indexed: match letter {
+                        'p' => IndexStatus::Pending,
+                        'u' => IndexStatus::Unreadable("because".into()),
+                        archive => IndexStatus::Archive(archive.to_string().into()),
+                    },
+                });
+            }
+        }
+        state
+    }
+
+    #[test]
+    fn a_topic_is_closed_as_far_as_it_is_settled_and_fits_a_page() {
+        for (why, segments, enough, page_runs, exported, expected) in [
+            ("all settled", &["aa", "bb", "cc"][..], 1, 99, 99, Some(3)),
+            ("unreadable ones too", &["aa", "ub"], 1, 99, 99, Some(2)),
+            ("up to one that waits", &["aa", "bp", "cc"], 1, 99, 99, Some(1)),
+            ("nothing before one that waits", &["ap", "bb"], 1, 99, 99, None),
+            ("what fits", &["aa", "bb", "cc"], 1, 4, 99, Some(2)),
+            ("a segment that alone is too large", &["aaaa", "bb"], 1, 3, 99, Some(1)),
+            ("not enough", &["aa", "bb"], 5, 9, 99, None),
+            ("just enough", &["aa", "bb"], 4, 9, 99, Some(2)),
+            ("not across an archive", &["aa", "bc", "cc"], 1, 4, 99, Some(1)),
+            ("an archive that is larger than a page", &["ab", "bb", "bb"], 1, 2, 99, Some(3)),
+            ("an archive with one that waits behind it", &["ab", "bp"], 1, 99, 99, None),
+            ("only what is exported", &["aa", "bb", "cc"], 1, 99, 2, Some(2)),
+            ("no archive beyond what is exported", &["aa", "bc", "cc"], 1, 99, 2, Some(1)),
+            ("nothing is exported", &["aa"], 1, 99, 0, None),
+        ] {
+            let state = topic(segments, true);
+            let exported = state.segments.newest_up_to(exported);
+            let found =
+                exported.and_then(|exported| last_closable(&state.topics[&TOPIC], exported, enough..=page_runs));
+            assert_eq!(found.map(|last| state.segments.get(last).unwrap().last), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_searched_waits_for_nothing() {
+        let limits = PageLimits { page_runs: 2, open_runs: 0 };
+        let closable = |search| closable(&topic(&["pp"], search), 99, limits);
+        assert_eq!(closable(true), []);
+        assert_eq!(closable(false), [ClosableRuns { topic: TOPIC, last: 1 }]);
+    }
+
+    #[test]
+    fn the_more_topics_there_are_the_fewer_runs_of_each_are_open() {
+        let limits = PageLimits::default();
+        assert_eq!(
+            [0, 1, 64, 128, 10_000, 1_000_000].map(|topics| limits.enough(topics)),
+            [4096, 4096, 4096, 2048, 26, 16]
+        );
+    }
+}

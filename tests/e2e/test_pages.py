@@ -1,0 +1,124 @@
+"""Closed history: what has left the broker's state for pages in the bucket is read, searched and recovered as before.
+
+A page takes some thousand runs, so topics here have many partitions: each segment has a run of every one.
+"""
+
+import signal
+
+import pytest
+from chronik import PATIENCE, until
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from records import Record, consume, produce
+
+TOPIC, PARTITIONS, ROUNDS = "wide", 1500, 5
+SETTINGS = {"index_batch_age": "200ms", "ship_max_age": "1h"}
+
+
+def admin(server):
+    return AdminClient({"bootstrap.servers": server.bootstrap})
+
+
+def create(server):
+    client = admin(server)
+    client.create_topics([NewTopic(TOPIC, PARTITIONS)])[TOPIC].result(30)
+
+
+def offset_at(server, spec):
+    client, place = admin(server), TopicPartition(TOPIC, 700)
+    return client.list_offsets({place: spec})[place].result(30).offset
+
+
+def record(partition, number):
+    return Record(b"round%d of partition%d" % (number, partition), timestamp=1000 * (number + 1), partition=partition)
+
+
+def write(server, number):
+    """A record of every partition, in a segment of their own."""
+    produce(server.bootstrap, TOPIC, [record(partition, number) for partition in range(PARTITIONS)])
+    server.seal()
+
+
+def closed(server):
+    return server.metrics()["chronik_pages_total"] >= 1
+
+
+def write_and_close(server):
+    create(server)
+    for number in range(ROUNDS):
+        write(server, number)
+    server.wait_archived()
+    until(lambda: closed(server), "a page is closed")
+
+
+def check(server):
+    """Every way to records, old and new."""
+    ends = {(p["high_watermark"], p["shipped_to"], p["archived_to"]) for p in server.partitions().values()}
+    assert ends == {(ROUNDS, ROUNDS, ROUNDS)}
+    for word, expected in [
+        ("partition1234", [(1234, number) for number in range(ROUNDS)]),
+        ("round0 partition7", [(7, 0)]),
+        (f"round{ROUNDS - 1} partition7", [(7, ROUNDS - 1)]),
+    ]:
+        found = server.search(TOPIC, word, limit=100)
+        assert sorted((hit["partition"], hit["offset"]) for hit in found["hits"]) == expected
+        assert found["not_searched"] == []
+    assert server.search(TOPIC, "", to=2000, limit=0)["total"] == {"value": PARTITIONS, "relation": "eq"}
+    assert offset_at(server, OffsetSpec.for_timestamp(1001)) == 1
+    assert offset_at(server, OffsetSpec.max_timestamp()) == ROUNDS - 1
+    for partition in [0, 700, PARTITIONS - 1]:
+        read = server.get(f"/v1/topics/{TOPIC}/partitions/{partition}/records", offset=0)["records"]
+        assert read == [record(partition, number).document(TOPIC, number) for number in range(ROUNDS)]
+
+
+def check_all_are_read(server):
+    read = consume(server.bootstrap, TOPIC, PARTITIONS)
+    assert read == [
+        [(number, record(partition, number)) for number in range(ROUNDS)] for partition in range(PARTITIONS)
+    ]
+
+
+def test_what_is_closed_is_read_found_and_recovered(start):
+    server = start(**SETTINGS)
+    write_and_close(server)
+    assert server.metrics()["chronik_open_runs"] < PARTITIONS * ROUNDS
+    check(server)
+    server.kill()
+    server.start()
+    check(server)
+    assert server.stop() == 0
+    server.lose_data_directory()
+    server.start()
+    check(server)
+    check_all_are_read(server)
+    assert list(server.bucket.glob("topics/*/pages/*/*.page"))
+
+
+@pytest.mark.parametrize("step", ["page-created", "page-closed"])
+def test_a_broker_that_dies_as_it_closes(start, tmp_path, step):
+    died = tmp_path / "died"
+    server = start(**SETTINGS, failpoints=f"{step}=abort:{died}")
+    create(server)
+    for number in range(ROUNDS - 1):
+        write(server, number)
+    with server.process as process:
+        assert process.wait(timeout=PATIENCE) == -signal.SIGABRT and died.exists()
+    server.set(failpoints="").start()
+    write(server, ROUNDS - 1)
+    server.wait_archived()
+    check(server)
+    check_all_are_read(server)
+
+
+def test_records_that_are_deleted_are_gone_from_what_is_closed(start):
+    server = start(**SETTINGS)
+    write_and_close(server)
+    kept = ROUNDS - 3
+    places = [TopicPartition(TOPIC, partition, kept) for partition in range(PARTITIONS)]
+    client = admin(server)
+    for answer in client.delete_records(places).values():
+        assert answer.result(30).low_watermark == kept
+    found = server.search(TOPIC, "partition1234", limit=100)
+    assert sorted(hit["offset"] for hit in found["hits"]) == list(range(kept, ROUNDS))
+    assert offset_at(server, OffsetSpec.max_timestamp()) == ROUNDS - 1
+    assert offset_at(server, OffsetSpec.earliest()) == kept
