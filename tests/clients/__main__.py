@@ -4,7 +4,7 @@ long, too. `python -m clients page`: docs/clients.md."""
 import sys
 
 from clients import tools
-from clients.catalog import CLIENTS
+from clients.catalog import CLIENTS, OLDEST
 from clients.page import page
 
 
@@ -12,7 +12,7 @@ def main(arguments):
     match arguments:
         case ["install", *everything] if everything in ([], ["--all"]):
             tools.command()
-            for client in CLIENTS:
+            for client in CLIENTS + OLDEST:
                 if everything or not client.long:
                     client.command()
         case ["page"]:

@@ -20,6 +20,8 @@ class Client:
     codecs: tuple[str, ...] = CODECS
     idempotent: bool = True
     deletes_records: bool = True
+    # Messages have them since Kafka 0.10.
+    has_timestamps: bool = True
     # Reads in groups alone.
     grouped: bool = False
     # For a time after all records it gives the end, where others give nothing.
@@ -37,6 +39,10 @@ class Client:
         return self.name.rsplit(" ", 1)[0]
 
 
+# What there was before record batches.
+OLDEST_HAVE = {"codecs": CODECS[:4], "idempotent": False, "deletes_records": False}
+
+
 def java(version, **known):
     return Client(f"kafka-clients {version}", install.java(version), "Java", **known)
 
@@ -46,10 +52,21 @@ def confluent(version, **known):
     return Client(f"confluent-kafka {version}", program, "C, Python", **known)
 
 
-def kafka_python(version, **known):
+def kafka_python(version, brokers=(), **known):
     codecs = ("python-snappy==0.7.3", "lz4==4.4.5", "zstandard==0.25.0", "xxhash==3.5.0")
-    program = install.python("kafka_python.py", f"kafka-python=={version}", *codecs, "six==1.17.0")
-    return Client(f"kafka-python {version}", program, "Python", **known)
+    pins = (f"kafka-python=={version}", *codecs, "six==1.17.0")
+    program = install.python("kafka_python.py", *pins, arguments=brokers)
+    return Client(" as to ".join([f"kafka-python {version}", *brokers]), program, "Python", **known)
+
+
+def oldest_java(version, **known):
+    program = install.java(version, "OldestClient")
+    return Client(f"kafka-clients {version}", program, "Java", **OLDEST_HAVE, **known)
+
+
+def oldest_python(version, brokers, **known):
+    """Told that brokers are as old."""
+    return kafka_python(version, (brokers,), **OLDEST_HAVE, **known)
 
 
 # The newest version of each comes first.
@@ -78,4 +95,15 @@ CLIENTS = [
         empty_is_null=True,
         commits_late=True,
     ),
+]
+
+# Those that speak as before record batches, with messages of magic 0 and 1.
+OLDEST = [
+    oldest_java("0.10.2.2", long=True),
+    oldest_java("0.10.0.1", long=True),
+    oldest_java("0.9.0.1", has_timestamps=False),
+    oldest_python("3.0.12", "0.10.0"),
+    oldest_python("3.0.12", "0.9", has_timestamps=False),
+    oldest_python("2.0.2", "0.10.0"),
+    oldest_python("2.0.2", "0.9", has_timestamps=False),
 ]

@@ -15,7 +15,7 @@ SOURCES = Path(__file__).parent
 JACKSON = "2.20.1"
 
 
-def python(program, *pins):
+def python(program, *pins, arguments=()):
     """A program in the language of the tests, with libraries of its own."""
 
     def build(folder):
@@ -25,20 +25,20 @@ def python(program, *pins):
     def command():
         folder = installed(f"client-python-{digest(*pins)}", build)
         paths = f"{folder}{os.pathsep}{SOURCES / 'python'}"
-        return [sys.executable, SOURCES / "python" / program], {"PYTHONPATH": paths}
+        return [sys.executable, SOURCES / "python" / program, *arguments], {"PYTHONPATH": paths}
 
     return command
 
 
-def java(version):
-    """Apache Kafka's own, from Maven."""
+def java(version, program="Client"):
+    """Apache Kafka's own, from Maven, under one of the Java programs."""
     project = maven.pom(
         {
             "org.apache.kafka:kafka-clients": version,
             "com.fasterxml.jackson.core:jackson-databind": JACKSON,
         }
     )
-    source = SOURCES / "java/Client.java"
+    sources = SOURCES / "java/Program.java", SOURCES / f"java/{program}.java"
 
     def download(folder):
         maven.download(project, folder)
@@ -48,11 +48,11 @@ def java(version):
 
         def build(folder):
             options = ["--release", "17", "-nowarn", "-Xlint:-options", "-classpath", libraries, "-d", folder]
-            subprocess.run(["javac", *options, source], check=True)
+            subprocess.run(["javac", *options, *sources], check=True)
 
-        classes = installed(f"client-java-{version}-{digest(project, source)}", build)
+        classes = installed(f"client-java-{version}-{digest(project, *sources)}", build)
         options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        return ["java", *options, "-classpath", f"{classes}:{libraries}", "Client"], {}
+        return ["java", *options, "-classpath", f"{classes}:{libraries}", program], {}
 
     return command
 

@@ -2,7 +2,7 @@
 
 from servers.kafka import VERSION as KAFKA_VERSION
 
-from clients.catalog import CLIENTS, CODECS
+from clients.catalog import CLIENTS, CODECS, OLDEST
 from clients.tools import TOOLS
 
 HEAD = f"""# Clients
@@ -29,10 +29,19 @@ FOOT = """
 "no": the client has no such thing. What differs is the same with Apache Kafka, which is held to the same. Every run
 holds it to Topics, Codecs, Reads and Offsets with the newest version of each client, and to Groups with that of Java;
 `tests/run --all` to everything.
+"""
 
-kafka-python 2.0.2 and 3.0.12 also speak as they do to brokers of Kafka 0.9 and 0.10.0, with messages of magic 0 and 1
-(`tests/e2e/test_clients_oldest.py`): what they write in their four codecs arrives as batches in that codec, and they
-read what others write, without its headers.
+OLDEST_HEAD = """
+## The oldest clients
+
+Those of before record batches, and kafka-python told that the broker is as old: messages of magic 0 and 1, which Kafka
+4 no longer takes (`tests/e2e/test_clients_oldest.py`).
+
+- **Codecs**: what the client writes arrives as batches in the codec that it chose.
+- **Reads**: what another client wrote in all those codecs, without its headers, which messages don't have.
+- **Timestamps**: messages have them since Kafka 0.10.
+- **Groups**: a member joins another one and leaves it. Each record is had once by what the group committed.
+
 """
 
 TOOLS_HEAD = f"""
@@ -51,7 +60,16 @@ def page():
     heads = ["client", "language", *tested, "what differs"]
     rows = [heads, ["---"] * len(heads), *map(row, CLIENTS)]
     tools = [[f"`{name}`", tool.tested] for name, tool in TOOLS.items()]
-    return HEAD + table(rows) + FOOT + TOOLS_HEAD + table(tools)
+    return HEAD + table(rows) + FOOT + OLDEST_HEAD + table(oldest()) + TOOLS_HEAD + table(tools)
+
+
+def oldest():
+    heads = ["client", "language", "codecs", "reads", "timestamps", "groups", "when"]
+    yield from (heads, ["---"] * len(heads))
+    for client in OLDEST:
+        timestamps = "ok" if client.has_timestamps else "no"
+        when = "`tests/run --all`" if client.long else "every run"
+        yield [client.name, client.language, ", ".join(client.codecs), "ok", timestamps, "ok", when]
 
 
 def table(rows):

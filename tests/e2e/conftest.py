@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from brokers import CHRONIK_ALONE
 from chronik import BINARY, Chronik
@@ -45,6 +47,12 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     if call.when == "call":
         item.failed = outcome.get_result().failed
+
+
+@pytest.fixture
+def exit_stack():
+    with contextlib.ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")

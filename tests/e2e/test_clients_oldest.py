@@ -4,28 +4,25 @@ import base64
 
 import pytest
 from by_hand import codec_of, fetch_by_hand
-from clients.catalog import Client, kafka_python
+from chronik import until
+from clients.catalog import OLDEST
 from clients.program import Program
+from members import PARTITIONS, Group
 from records import Record, consume, produce
 
-CODECS = ("none", "gzip", "snappy", "lz4")
 START = 1_700_000_000_000
 
 
-def speaking(version, brokers):
-    """kafka-python, told that the broker is as old."""
-    today = kafka_python(version)
-
-    def command():
-        program, environment = today.command()
-        return [*program, brokers], environment
-
-    return Client(f"kafka-python {version} {brokers}", command, "Python", CODECS, idempotent=False)
+@pytest.fixture(
+    params=[pytest.param(client, id=client.name, marks=[pytest.mark.long] * client.long) for client in OLDEST]
+)
+def client(request):
+    return request.param
 
 
-@pytest.fixture(params=[(version, brokers) for version in ("2.0.2", "3.0.12") for brokers in ("0.9", "0.10.0")])
-def program(request, shared, tmp_path):
-    with Program(speaking(*request.param), shared.bootstrap, tmp_path) as started:
+@pytest.fixture
+def program(client, shared, tmp_path):
+    with Program(client, shared.bootstrap, tmp_path) as started:
         yield started
 
 
@@ -57,13 +54,13 @@ def encoded(data):
 
 def test_messages_arrive_as_batches_in_their_codec(program, shared, topic):
     sent, seen = [], []
-    for codec in CODECS:
+    for codec in program.client.codecs:
         records = records_of(codec)
         program.ask("produce", topic=topic, codec=codec, idempotent=False, records=as_json(records))
         [read] = consume(shared.bootstrap, topic, 1)
         sent += records
         assert [(record.key, record.value) for _, record in read] == [(record.key, record.value) for record in sent]
-        if program.client.name.endswith("0.10.0"):
+        if program.client.has_timestamps:
             assert [record.timestamp for _, record in read] == [record.timestamp for record in sent]
         batches = fetch_by_hand(shared.bootstrap, topic, 0, len(sent) - len(records))
         assert {codec_of(batch) for batch in batches} == {codec}
@@ -72,15 +69,27 @@ def test_messages_arrive_as_batches_in_their_codec(program, shared, topic):
 
 
 def test_batches_are_read_as_messages(program, shared, topic):
-    sent = [record for codec in CODECS for record in records_of(codec)]
-    for codec in CODECS:
+    sent = [record for codec in program.client.codecs for record in records_of(codec)]
+    for codec in program.client.codecs:
         with_headers = [Record(r.value, r.key, r.timestamp, headers=(("h", b"v"),)) for r in records_of(codec)]
         produce(shared.bootstrap, topic, with_headers, codec)
     for first in (0, 150):
         read = program.ask("consume", topic=topic, **{"from": {0: first}, "to": {0: len(sent)}})
-        has_times = program.client.name.endswith("0.10.0")
+        has_times = program.client.has_timestamps
         expected = [(at, record.timestamp if has_times else None) for at, record in enumerate(sent)][first:]
         found = [(event["record"]["offset"], event["record"]["timestamp"]) for event in read]
         assert [(at, time if has_times else None) for at, time in found] == expected
         assert all(not event["record"]["headers"] for event in read), "messages have none"
     assert program.ask("offsets", topic=topic, partitions=1, times=[]) == [{"earliest": [0], "latest": [len(sent)]}]
+
+
+def test_a_group(client, shared, tmp_path, exit_stack):
+    group = Group(shared, client, tmp_path)
+    one = group.join(exit_stack)
+    assert group.round() == [one]
+    other = group.join(exit_stack)
+    until(lambda: group.round() == [one, other], "both have some", every=0.2)
+    other.leave()
+    until(lambda: group.round() == [one], "one has all", every=0.2)
+    one.leave()
+    assert group.committed() == [group.ends] * PARTITIONS

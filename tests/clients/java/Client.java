@@ -1,25 +1,17 @@
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.io.BufferedReader;
-import java.io.InputStreamReader;
-import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.Base64;
 import java.util.HashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
-import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -49,10 +41,6 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * Compiles with kafka-clients 0.11 to 4.
  */
 public final class Client {
-    private static final ObjectMapper JSON = new ObjectMapper();
-    private static final PrintStream OUT = System.out;
-    private static final BlockingQueue<JsonNode> REQUESTS = new LinkedBlockingQueue<>();
-
     private final String bootstrap;
 
     private Client(String bootstrap) {
@@ -60,31 +48,7 @@ public final class Client {
     }
 
     public static void main(String[] arguments) throws Exception {
-        Thread reader = new Thread(Client::read);
-        reader.setDaemon(true);
-        reader.start();
-        Client client = new Client(arguments[0]);
-        while (true) {
-            JsonNode request = REQUESTS.take();
-            try {
-                client.carryOut(request);
-                tell(JSON.createObjectNode().put("done", true));
-            } catch (Exception error) {
-                Throwable cause = error instanceof ExecutionException ? error.getCause() : error;
-                tell(JSON.createObjectNode().put("error", cause.toString()));
-            }
-        }
-    }
-
-    private static void read() {
-        try (BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
-            for (String line = lines.readLine(); line != null; line = lines.readLine()) {
-                REQUESTS.add(JSON.readTree(line));
-            }
-        } catch (Exception error) {
-            error.printStackTrace();
-        }
-        System.exit(0);
+        Program.serve(new Client(arguments[0])::carryOut);
     }
 
     private void carryOut(JsonNode request) throws Exception {
@@ -112,7 +76,7 @@ public final class Client {
     private void describe(String topic) throws Exception {
         try (AdminClient admin = AdminClient.create(settings())) {
             TopicDescription found = described(admin.describeTopics(List.of(topic))).get(topic);
-            tell(JSON.createObjectNode().put("partitions", found.partitions().size()));
+            Program.tell(Program.JSON.createObjectNode().put("partitions", found.partitions().size()));
         }
     }
 
@@ -163,11 +127,11 @@ public final class Client {
             for (JsonNode record : request.get("records")) {
                 List<Header> headers = new ArrayList<>();
                 for (JsonNode header : record.get("headers")) {
-                    headers.add(new RecordHeader(header.get(0).asText(), decoded(header.get(1))));
+                    headers.add(new RecordHeader(header.get(0).asText(), Program.decoded(header.get(1))));
                 }
                 Long timestamp = record.get("timestamp").asLong();
-                byte[] key = decoded(record.get("key"));
-                byte[] value = decoded(record.get("value"));
+                byte[] key = Program.decoded(record.get("key"));
+                byte[] value = Program.decoded(record.get("value"));
                 sent.add(producer.send(new ProducerRecord<>(topic, null, timestamp, key, value, headers)));
             }
             for (Future<RecordMetadata> future : sent) {
@@ -182,7 +146,7 @@ public final class Client {
         AtomicReference<Exception> failed = new AtomicReference<>();
         int sent = 0;
         try (KafkaProducer<byte[], byte[]> producer = producer(request)) {
-            while (!toldToStop() && failed.get() == null) {
+            while (!Program.toldToStop() && failed.get() == null) {
                 if (!room.tryAcquire(100, TimeUnit.MILLISECONDS)) {
                     continue;
                 }
@@ -191,7 +155,8 @@ public final class Client {
                 producer.send(new ProducerRecord<>(topic, 0, null, value), (metadata, error) -> {
                     room.release();
                     if (error == null) {
-                        tell(JSON.createObjectNode().put("acknowledged", acknowledged.incrementAndGet()));
+                        ObjectNode event = Program.JSON.createObjectNode();
+                        Program.tell(event.put("acknowledged", acknowledged.incrementAndGet()));
                     } else {
                         failed.set(error);
                     }
@@ -202,7 +167,7 @@ public final class Client {
         if (failed.get() != null) {
             throw failed.get();
         }
-        tell(JSON.createObjectNode().put("sent", sent));
+        Program.tell(Program.JSON.createObjectNode().put("sent", sent));
     }
 
     private KafkaConsumer<byte[], byte[]> consumer(Map<String, Object> more) {
@@ -214,8 +179,8 @@ public final class Client {
     }
 
     private void consume(String topic, JsonNode request) throws Exception {
-        Map<TopicPartition, Long> left = offsetsIn(topic, request.get("to"));
-        Map<TopicPartition, Long> from = offsetsIn(topic, request.get("from"));
+        Map<TopicPartition, Long> left = Program.offsetsIn(topic, request.get("to"));
+        Map<TopicPartition, Long> from = Program.offsetsIn(topic, request.get("from"));
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of())) {
             consumer.assign(from.keySet());
             from.forEach(consumer::seek);
@@ -241,24 +206,24 @@ public final class Client {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of())) {
             Map<TopicPartition, Long> earliest = consumer.beginningOffsets(partitions);
             Map<TopicPartition, Long> latest = consumer.endOffsets(partitions);
-            ObjectNode marks = JSON.createObjectNode();
+            ObjectNode marks = Program.JSON.createObjectNode();
             ArrayNode first = marks.putArray("earliest");
             ArrayNode last = marks.putArray("latest");
             for (TopicPartition partition : partitions) {
                 first.add(earliest.get(partition));
                 last.add(latest.get(partition));
             }
-            tell(marks);
+            Program.tell(marks);
             for (JsonNode time : request.get("times")) {
                 Map<TopicPartition, Long> asked = new HashMap<>();
                 partitions.forEach(partition -> asked.put(partition, time.asLong()));
                 Map<TopicPartition, OffsetAndTimestamp> found = consumer.offsetsForTimes(asked);
-                ObjectNode answer = JSON.createObjectNode().put("time", time.asLong());
+                ObjectNode answer = Program.JSON.createObjectNode().put("time", time.asLong());
                 ArrayNode offsets = answer.putArray("offsets");
                 for (TopicPartition partition : partitions) {
                     offsets.add(Optional.ofNullable(found.get(partition)).map(OffsetAndTimestamp::offset).orElse(-1L));
                 }
-                tell(answer);
+                Program.tell(answer);
             }
         }
     }
@@ -267,12 +232,12 @@ public final class Client {
         Map<String, Object> settings = Map.of("group.id", name, "heartbeat.interval.ms", 500, "session.timeout.ms", 30_000);
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(settings)) {
             consumer.subscribe(List.of(topic));
-            while (!toldToStop()) {
+            while (!Program.toldToStop()) {
                 ConsumerRecords<byte[], byte[]> records = poll(consumer, 200);
                 try {
                     consumer.commitSync();
                 } catch (CommitFailedException error) {
-                    tell(JSON.createObjectNode().put("not_committed", error.toString()));
+                    Program.tell(Program.JSON.createObjectNode().put("not_committed", error.toString()));
                     continue;
                 }
                 records.forEach(Client::tell);
@@ -303,44 +268,19 @@ public final class Client {
         }
     }
 
-    private static Map<TopicPartition, Long> offsetsIn(String topic, JsonNode offsets) {
-        Map<TopicPartition, Long> found = new HashMap<>();
-        offsets.fields().forEachRemaining(entry ->
-                found.put(new TopicPartition(topic, Integer.parseInt(entry.getKey())), entry.getValue().asLong()));
-        return found;
-    }
-
     private Map<String, Object> settings() {
         Map<String, Object> settings = new HashMap<>();
         settings.put("bootstrap.servers", bootstrap);
         return settings;
     }
 
-    /** Whether the next request is there; for those that end when told. */
-    private static boolean toldToStop() {
-        return REQUESTS.poll() != null;
-    }
-
-    private static byte[] decoded(JsonNode text) {
-        return text.isNull() ? null : Base64.getDecoder().decode(text.asText());
-    }
-
-    private static String encoded(byte[] data) {
-        return data == null ? null : Base64.getEncoder().encodeToString(data);
-    }
-
     private static void tell(ConsumerRecord<byte[], byte[]> record) {
-        ObjectNode event = JSON.createObjectNode();
+        ObjectNode event = Program.JSON.createObjectNode();
         ObjectNode told = event.putObject("record");
         told.put("partition", record.partition()).put("offset", record.offset()).put("timestamp", record.timestamp());
-        told.put("key", encoded(record.key())).put("value", encoded(record.value()));
+        told.put("key", Program.encoded(record.key())).put("value", Program.encoded(record.value()));
         ArrayNode headers = told.putArray("headers");
-        record.headers().forEach(header -> headers.addArray().add(header.key()).add(encoded(header.value())));
-        tell(event);
-    }
-
-    private static synchronized void tell(JsonNode event) {
-        OUT.println(event);
-        OUT.flush();
+        record.headers().forEach(header -> headers.addArray().add(header.key()).add(Program.encoded(header.value())));
+        Program.tell(event);
     }
 }
