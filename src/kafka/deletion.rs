@@ -1,9 +1,11 @@
-//! Records that are deleted from the start of their partitions.
+//! Topics that are deleted, and records from the start of their partitions.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chronik_format::ids::{Offset, PartitionId};
-use chronik_wire::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, Message};
+use chronik_wire::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DeleteTopicState, DeleteTopicsRequest, Message,
+};
 
 use super::KafkaError;
 use super::client::{KafkaClient, TopicLeaders};
@@ -12,6 +14,26 @@ use super::client::{KafkaClient, TopicLeaders};
 const TIMEOUT_MS: i32 = 30_000;
 
 impl KafkaClient {
+    /// Deletes topics; returns why some of them stay, by name.
+    pub async fn delete_topics(&mut self, topics: &[String]) -> Result<BTreeMap<String, KafkaError>, KafkaError> {
+        let by_name = |name: &String| DeleteTopicState { name: Some(name.clone()), ..Default::default() };
+        let request = DeleteTopicsRequest {
+            topics: topics.iter().map(by_name).collect(),
+            topic_names: topics.to_vec(),
+            timeout_ms: TIMEOUT_MS,
+        };
+        let answer = self.home().await?.call(DeleteTopicsRequest::VERSIONS, &request).await?;
+        let mut refusals = BTreeMap::new();
+        for deleted in answer.responses {
+            let name = deleted.name.unwrap_or_default();
+            let what = || format!("deleting topic {name}");
+            if let Err(refusal) = KafkaError::check(deleted.error_code, deleted.error_message, what) {
+                refusals.insert(name, refusal);
+            }
+        }
+        Ok(refusals)
+    }
+
     /// Deletes what lies below an offset of each partition; returns where their logs start then, and why the others
     /// stay as they are.
     pub async fn delete_records(

@@ -83,8 +83,27 @@ def test_partitions_are_added(shared):
     assert len(shared.tool_json("topic", "describe", "grows")["partitions"]) == 4
 
 
+def test_topics_are_deleted_once_they_were_shown(shared):
+    shared.tool("topic", "create", "doomed", "--partitions", 2)
+    shared.tool("topic", "create", "doomed-too")
+    shared.tool("produce", "doomed", stdin=b"x\ny\n")
+    delete = ("topic", "delete", "doomed", "doomed-too")
+    shown = shared.tool(*delete).decode()
+    assert re.search(r"^ *doomed +2 +2$", shown, re.M) and "nothing was deleted; --execute does it" in shown
+    topics = [
+        {"topic": "doomed", "partitions": 2, "offsets": 2},
+        {"topic": "doomed-too", "partitions": 1, "offsets": 0},
+    ]
+    assert shared.tool_json(*delete) == {"executed": False, "topics": topics}
+    assert shared.tool_json(*delete, "--execute") == {"executed": True, "topics": topics}
+    left = {topic["topic"] for topic in shared.tool_json("topic", "list")["topics"]}
+    assert not left & {"doomed", "doomed-too"}
+    assert run_tool("--bootstrap", shared.bootstrap, "topic", "delete").returncode == 2
+
+
 def test_topics_that_are_not_there_can_not_be_changed(shared):
-    for arguments in [("describe",), ("alter", "--unset", "search.positions"), ("add-partitions", "--partitions", 2)]:
+    commands = [("describe",), ("alter", "--unset", "search.positions"), ("add-partitions", "--partitions", 2)]
+    for arguments in [*commands, ("delete", "--execute")]:
         done = run_tool("--bootstrap", shared.bootstrap, "topic", *arguments, "absent")
         assert done.returncode == 1 and b"there is no topic absent" in done.stderr, done.stderr
 

@@ -1,6 +1,7 @@
 //! `chronik topic`: topics as an operator sees them.
 
 mod alter;
+mod delete;
 mod delete_records;
 mod describe;
 
@@ -41,6 +42,8 @@ pub enum TopicCommand {
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
         partitions: i32,
     },
+    /// Delete topics with all of their records; without --execute, only show them.
+    Delete(delete::DeleteCommand),
     /// Delete the oldest records of a topic; without --execute, only show it.
     DeleteRecords(delete_records::DeleteRecordsCommand),
     /// List the topics.
@@ -61,6 +64,7 @@ impl TopicCommand {
             Self::Describe { topic } => describe::run(&mut client, &topic, output).await,
             Self::Alter(alter) => alter.run(&mut client, output).await,
             Self::AddPartitions { topic, partitions } => add_partitions(&mut client, &topic, partitions, output).await,
+            Self::Delete(delete) => delete.run(&mut client, output).await,
             Self::DeleteRecords(delete) => delete.run(&mut client, output).await,
             Self::List => {
                 let topics = client.topics().await?;
