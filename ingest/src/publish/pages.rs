@@ -170,13 +170,17 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use chronik_format::batch::TimeSpan;
-    use chronik_format::ids::{Incarnation, PartitionId};
+    use chronik_format::ids::{Incarnation, LaneId, PartitionId};
+    use chronik_format::job::CoveredRun;
+    use chronik_format::names::{ArchiveName, SegmentName};
     use chronik_format::span::{ByteSpan, OffsetSpan};
     use uuid::Uuid;
 
     use super::*;
-    use crate::state::command::{CreateTopic, RegisterSegment, SegmentRun};
-    use crate::state::partition::PartitionRun;
+    use crate::state::command::{
+        Append, ArchiveFacts, CreateTopic, ForgetResults, RegisterResult, RegisterSegment, SegmentRun,
+    };
+    use crate::state::partition::{PartitionRun, PartitionState};
     use crate::state::topic_config::TopicConfig;
 
     const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
@@ -267,5 +271,100 @@ mod tests {
             [0, 1, 64, 128, 10_000, 1_000_000].map(|topics| limits.enough(topics)),
             [4096, 4096, 4096, 2048, 26, 16]
         );
+    }
+
+    /// Ships a segment with a run of every partition, under an archive of its own, and closes what is settled then.
+    fn ship_and_close(state: &mut LaneState, limits: PageLimits) {
+        let partitions = state.topics[&TOPIC].partitions.clone();
+        let apply = |state: &mut LaneState, commands: &[Command]| {
+            state.apply_frame(state.applied + 1, commands).into_iter().for_each(|result| result.unwrap());
+        };
+        let append = |(partition, known): (PartitionId, &Arc<PartitionState>)| {
+            Command::Append(Append {
+                topic: TOPIC,
+                partition,
+                base_offset: known.next_offset,
+                last_offset: known.next_offset + 9,
+                position: 0,
+                length: 1000,
+                producer: None,
+            })
+        };
+        apply(state, &(0..).zip(&partitions).map(append).collect::<Vec<_>>());
+        let (first, last) = (state.shipped_index() + 1, state.applied);
+        let at = 1_700_000_000_000 + 10_000 * last as i64;
+        let times = TimeSpan { earliest: at, latest: at + 9_999 };
+        let run = |(partition, known): (PartitionId, &Arc<PartitionState>)| SegmentRun {
+            topic: TOPIC,
+            partition,
+            offsets: OffsetSpan { first: known.next_offset, last: known.next_offset + 9 },
+            bytes: ByteSpan { position: 1000 * partition as u64, length: 1000 },
+            times,
+        };
+        let name = SegmentName { lane: LaneId(0), incarnation: Incarnation(1), first, last, ulid: Ulid(last.into()) };
+        let register = RegisterSegment {
+            incarnation: Incarnation(1),
+            first,
+            last,
+            key: name.to_string(),
+            size: 1 << 24,
+            crc: 0xffff_ffff,
+            directory_position: 1 << 23,
+            named_at: at,
+            at,
+            runs: (0..).zip(&partitions).map(run).collect(),
+        };
+        let covered = register.runs.iter().map(|run| CoveredRun {
+            segment: register.key.clone(),
+            partition: run.partition,
+            first: run.offsets.first,
+            last: run.offsets.last,
+            min_timestamp: Some(times.earliest),
+            max_timestamp: Some(times.latest),
+        });
+        let archive = ArchiveName { topic: TOPIC, incarnation: Incarnation(1), ulid: name.ulid }.to_string();
+        let facts =
+            ArchiveFacts { key: archive, size: 1 << 20, crc: 1, records: 1000, named_at: at, runs: covered.collect() };
+        let result = RegisterResult {
+            result: format!("result-{last}"),
+            topic: TOPIC,
+            index_epoch: 0,
+            at,
+            archives: vec![facts],
+            unreadable: vec![],
+        };
+        let forget = ForgetResults { results: vec![result.result.clone()] };
+        let indexed = [Command::RegisterResult(result), Command::ForgetResults(forget)];
+        apply(state, &[Command::RegisterSegment(register)]);
+        apply(state, &indexed);
+        for closable in closable(state, LogIndex::MAX, limits) {
+            let close = page_of(state, closable);
+            apply(state, &[Command::ClosePage(close)]);
+        }
+    }
+
+    fn page_of(state: &LaneState, ClosableRuns { topic, last }: ClosableRuns) -> ClosePage {
+        let origin = Origin { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0) };
+        let runs = open_runs(&state.topics[&topic], &state.segments, last);
+        let object = PageName { topic, incarnation: Incarnation(1), ulid: Ulid(last.into()) }.to_string();
+        let page = PageParts { origin, topic, runs, last, written_at: 0 }.build(object).unwrap();
+        assert!(page.bytes.len() < 1 << 20, "{} bytes", page.bytes.len());
+        ClosePage { topic, page: page.entry }
+    }
+
+    #[test]
+    fn a_history_of_any_length_leaves_a_page_of_it_open() {
+        let limits = PageLimits::default();
+        let mut state = LaneState::new(Incarnation(1));
+        let create = CreateTopic { id: TOPIC, name: "t".into(), partitions: 100, config: TopicConfig::default() };
+        state.apply_frame(1, &[Command::CreateTopic(create)])[0].as_ref().unwrap();
+        let segments = 200;
+        for _ in 0..segments {
+            ship_and_close(&mut state, limits);
+            assert!(state.topics[&TOPIC].open_runs() < limits.page_runs);
+            assert!(state.topics[&TOPIC].archives.len() <= limits.page_runs / 100);
+        }
+        let (pages, open) = (&state.topics[&TOPIC].pages, state.topics[&TOPIC].open_runs());
+        assert_eq!((pages.len(), open), (segments * 100 / 4100, segments * 100 % 4100));
     }
 }
