@@ -6,6 +6,8 @@ import sys
 from clients import tools
 from clients.catalog import CLIENTS, OLDEST
 from clients.page import page
+from clients.processors import PROCESSORS
+from clients.shippers import SHIPPERS
 
 
 def main(arguments):
@@ -15,6 +17,11 @@ def main(arguments):
             for client in CLIENTS + OLDEST:
                 if everything or not client.long:
                     client.command()
+            if everything:
+                for shipper in SHIPPERS:
+                    shipper.install()
+                for processor in PROCESSORS:
+                    processor.command()
         case ["page"]:
             sys.stdout.write(page())
         case _:

@@ -22,12 +22,15 @@ class Client:
     deletes_records: bool = True
     # Messages have them since Kafka 0.10.
     has_timestamps: bool = True
+    joins_groups: bool = True
     # Reads in groups alone.
     grouped: bool = False
     # For a time after all records it gives the end, where others give nothing.
     none_is_the_end: bool = False
     # Gives null for a header's value without bytes.
     empty_is_null: bool = False
+    # Keeps a record's headers by name.
+    sorts_headers: bool = False
     # Commits a record of before a rebalance in the generation after it, when another member may have had it.
     commits_late: bool = False
     # Takes long to install or to run.
@@ -94,6 +97,16 @@ CLIENTS = [
         deletes_records=False,
         empty_is_null=True,
         commits_late=True,
+    ),
+    Client("rdkafka 0.39.0", install.rust("rdkafka_client"), "C, Rust", long=True),
+    Client(
+        "rskafka 0.6.0",
+        install.rust("rskafka_client"),
+        "Rust",
+        idempotent=False,
+        joins_groups=False,
+        sorts_headers=True,
+        long=True,
     ),
 ]
 

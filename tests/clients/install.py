@@ -88,6 +88,24 @@ def go(name):
     return command
 
 
+def rust(name):
+    """One of the programs of a Rust crate; librdkafka is compiled for it, too."""
+    crate = SOURCES / "rust"
+
+    def build(folder):
+        cargo = ["cargo", "build", "--quiet", "--locked", "--target-dir", folder / "target"]
+        subprocess.run(cargo, cwd=crate, env=os.environ | {"CARGO_PROFILE_DEV_OPT_LEVEL": "0"}, check=True)
+        for program in (crate / "src/bin").iterdir():
+            shutil.move(folder / "target/debug" / program.stem, folder)
+        shutil.rmtree(folder / "target")
+
+    def command():
+        files = [file for file in sorted(crate.rglob("*")) if file.is_file()]
+        return [installed(f"client-rust-{digest(*files)}", build) / name], {}
+
+    return command
+
+
 def digest(*parts):
     """Of texts, and of what is in files."""
     hashed = hashlib.sha256()

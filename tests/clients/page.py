@@ -3,6 +3,8 @@
 from servers.kafka import VERSION as KAFKA_VERSION
 
 from clients.catalog import CLIENTS, CODECS, OLDEST
+from clients.processors import PROCESSORS
+from clients.shippers import SHIPPERS
 from clients.tools import TOOLS
 
 HEAD = f"""# Clients
@@ -54,13 +56,25 @@ Those of Apache Kafka {KAFKA_VERSION}, unmodified: what they print and the codes
 | --- | --- |
 """
 
+AROUND_HEAD = """
+## Log shippers and stream processors
+
+Those that `tests/run --all` runs, while the broker is killed with kill -9 (`tests/e2e/test_log_shippers.py`,
+`tests/e2e/test_stream_processors.py`). The shippers are of Debian's packages.
+
+| program | what is tested |
+| --- | --- |
+"""
+
 
 def page():
     tested = ["topics", "delete records", "codecs", "reads", "offsets", "groups", "idempotent"]
     heads = ["client", "language", *tested, "what differs"]
     rows = [heads, ["---"] * len(heads), *map(row, CLIENTS)]
     tools = [[f"`{name}`", tool.tested] for name, tool in TOOLS.items()]
-    return HEAD + table(rows) + FOOT + OLDEST_HEAD + table(oldest()) + TOOLS_HEAD + table(tools)
+    around = [[program.name, program.tested] for program in (*SHIPPERS, *PROCESSORS)]
+    parts = [HEAD, table(rows), FOOT, OLDEST_HEAD, table(oldest()), AROUND_HEAD, table(around)]
+    return "".join([*parts, TOOLS_HEAD, table(tools)])
 
 
 def oldest():
@@ -78,9 +92,10 @@ def table(rows):
 
 def row(client):
     codecs = "all" if client.codecs == CODECS else ", ".join(client.codecs)
-    deletes, idempotent = ("ok" if has else "no" for has in (client.deletes_records, client.idempotent))
+    has = (client.deletes_records, client.joins_groups, client.idempotent)
+    deletes, groups, idempotent = ("ok" if it else "no" for it in has)
     named = [client.name, client.language]
-    return [*named, "ok", deletes, codecs, "ok", "ok", "ok", idempotent, "; ".join(differences(client))]
+    return [*named, "ok", deletes, codecs, "ok", "ok", groups, idempotent, "; ".join(differences(client))]
 
 
 def differences(client):
@@ -90,6 +105,8 @@ def differences(client):
         yield "the offset for a time after all records is the end"
     if client.empty_is_null:
         yield "a header without bytes is null"
+    if client.sorts_headers:
+        yield "headers are in the order of their names"
     if client.commits_late:
         yield "a record that is in hand when a member joins may be had by both"
     if client.long:

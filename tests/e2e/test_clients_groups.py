@@ -7,7 +7,7 @@ from members import PARTITIONS, Group
 from servers.server import free_port
 
 
-@pytest.fixture(params=pairs(everyday=lambda client: client.language == "Java"))
+@pytest.fixture(params=pairs(lambda client: client.joins_groups, everyday=lambda client: client.language == "Java"))
 def pair(request):
     return request.param
 

@@ -2,12 +2,15 @@
 
 import subprocess
 
+EVERYTHING = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
 
-def pom(dependencies):
-    """A project that wants nothing but these: pins by `group:artifact`."""
+
+def pom(dependencies, alone=False):
+    """A project that wants nothing but these: pins by `group:artifact`; `alone` without what they need in turn."""
+    excluded = EVERYTHING if alone else ""
     rows = "".join(
         f"<dependency><groupId>{name.split(':')[0]}</groupId><artifactId>{name.split(':')[1]}</artifactId>"
-        f"<version>{pin}</version></dependency>"
+        f"<version>{pin}</version>{excluded}</dependency>"
         for name, pin in dependencies.items()
     )
     return (
