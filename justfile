@@ -12,6 +12,7 @@ _list:
 # Formats and lints Rust and Python
 lint:
     cargo fmt --all
+    cargo fmt --manifest-path tests/clients/rust/Cargo.toml
     {{python}}/ruff format --quiet --config tests/pyproject.toml tests infra
     {{python}}/ruff check --quiet --config tests/pyproject.toml tests infra
     cargo clippy --quiet {{all}} --all-targets -- -D warnings

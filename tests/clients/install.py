@@ -100,7 +100,7 @@ def rust(name):
         shutil.rmtree(folder / "target")
 
     def command():
-        files = [file for file in sorted(crate.rglob("*")) if file.is_file()]
+        files = [crate / "Cargo.lock", crate / "Cargo.toml", *sorted(crate.rglob("src/**/*.rs"))]
         return [installed(f"client-rust-{digest(*files)}", build) / name], {}
 
     return command
