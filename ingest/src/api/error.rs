@@ -4,7 +4,7 @@ use chronik_format::batch::BatchError;
 use chronik_format::ids::Offset;
 use chronik_wire::ErrorCode;
 
-use super::fetch::SessionError;
+use super::fetch::session::SessionError;
 use super::topic_name::TopicNameError;
 use crate::groups::GroupError;
 use crate::lane::{LaneError, LaneGone};

@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::lane::Lane;
 use crate::lane::tail::{BatchBytes, PartitionTail, TopicView};
-use crate::lane::watcher::{TailWatch, TailWatcher};
+use crate::lane::tail_watch::TailWatch;
+use crate::lane::watcher::TailWatcher;
 use crate::reading::RecordReader;
 
 /// Serves what the lane holds.
@@ -50,7 +51,7 @@ impl Tail for TailService {
             let view = self.view(topic)?;
             // Watched before the ends are looked at, so that no growth falls between the two.
             let others = view.partitions.iter().skip(watches.len());
-            watches.extend(others.map(|tail| watcher.watch(tail, 0)));
+            watches.extend(others.map(|tail| TailWatch::new(&watcher, tail, 0)));
             watcher.take();
             let position = position(&view);
             if position.reach() > reach || timeout_at(deadline, watcher.woken()).await.is_err() {

@@ -13,6 +13,7 @@ pub mod ship_policy;
 pub mod stage;
 pub mod stretch;
 pub mod tail;
+pub mod tail_watch;
 #[cfg(test)]
 mod tests;
 mod waiting;

@@ -6,21 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-use super::tail::PartitionTail;
-
 /// Gathers which of the partitions that it watches have changed: their records, their bounds, or that they are gone.
 /// It holds a number for each watch at most.
 #[derive(Debug, Default)]
 pub struct TailWatcher {
     changed: Mutex<Vec<Arc<WatchMark>>>,
     woken: Notify,
-}
-
-/// A partition is watched until this is dropped. It keeps neither the partition nor the watcher.
-#[derive(Debug)]
-pub struct TailWatch {
-    tail: Weak<PartitionTail>,
-    id: u64,
 }
 
 /// Whether a partition has changed since its watcher was last asked.
@@ -33,12 +24,6 @@ pub struct WatchMark {
 }
 
 impl TailWatcher {
-    /// Watches a partition, known by `number` from now on. What happened before has to be looked at afterwards.
-    pub fn watch(self: &Arc<Self>, tail: &Arc<PartitionTail>, number: u64) -> TailWatch {
-        let mark = WatchMark { watcher: Arc::downgrade(self), number, is_set: AtomicBool::new(false) };
-        TailWatch { tail: Arc::downgrade(tail), id: tail.add_mark(Arc::new(mark)) }
-    }
-
     /// The partitions that have changed since the last call: look at them after it, so that nothing is missed.
     pub fn take(&self) -> BTreeSet<u64> {
         let changed = std::mem::take(&mut *self.changed());
@@ -64,22 +49,12 @@ impl TailWatcher {
     }
 }
 
-impl TailWatch {
-    /// Whether it is this partition that is watched, and not another one of the same name.
-    pub fn is_of(&self, tail: &Arc<PartitionTail>) -> bool {
-        std::ptr::eq(self.tail.as_ptr(), Arc::as_ptr(tail))
-    }
-}
-
-impl Drop for TailWatch {
-    fn drop(&mut self) {
-        if let Some(tail) = self.tail.upgrade() {
-            tail.remove_mark(self.id);
-        }
-    }
-}
-
 impl WatchMark {
+    /// Of a partition that the watcher knows by `number`.
+    pub(super) fn new(watcher: &Arc<TailWatcher>, number: u64) -> Arc<Self> {
+        Arc::new(Self { watcher: Arc::downgrade(watcher), number, is_set: AtomicBool::new(false) })
+    }
+
     /// The partition has changed. Called while nobody can look at it, so that who took the mark sees what changed.
     pub(super) fn set(self: &Arc<Self>) {
         if !self.is_set.swap(true, Ordering::AcqRel)

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::reader::CatalogReader;
-use chronik_format::catalog::{self, CatalogError, CatalogRoot, HeadEntry, PageEntry, PartitionHead, TopicHead};
+use chronik_format::catalog::{self, CatalogRoot, HeadEntry, PageEntry, PartitionHead, TopicHead};
 use chronik_format::ids::{LogIndex, Timestamp, TopicId};
 use chronik_format::names::ExportName;
 use chronik_format::origin::Origin;
 use chronik_service::failpoint;
-use chronik_store::{SharedStore, StoreError};
+use chronik_store::SharedStore;
 use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -22,7 +22,8 @@ use ulid::Ulid;
 use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::lane::{Lane, LaneGone};
-use crate::ownership::heartbeat::{Heartbeat, HeartbeatError};
+use crate::ownership::heartbeat::Heartbeat;
+use crate::publish::error::ExportError;
 use crate::publish::pages::PageCloser;
 use crate::publish::topic_runs::open_runs;
 use crate::state::partition::PartitionState;
@@ -31,23 +32,6 @@ use crate::state::topic::TopicState;
 use crate::state::{LaneState, checkpoint};
 
 const PACE: Duration = Duration::from_secs(5);
-
-/// Why the catalog was not exported.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The bucket could not be reached, or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// `latest` could not be written.
-    #[error(transparent)]
-    Heartbeat(#[from] HeartbeatError),
-    /// The catalog can't be built or read back.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The lane has ended.
-    #[error(transparent)]
-    Gone(#[from] LaneGone),
-}
 
 /// What an exporter works with.
 pub struct ExporterParts {

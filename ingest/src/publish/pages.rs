@@ -14,7 +14,7 @@ use chronik_store::SharedStore;
 use futures::{StreamExt, stream};
 use ulid::Ulid;
 
-use super::catalog::ExportError;
+use super::error::ExportError;
 use super::topic_runs::open_runs;
 use crate::lane::{Lane, LaneError};
 use crate::metrics::PageMetrics;

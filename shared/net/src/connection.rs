@@ -1,6 +1,5 @@
 //! One connection, from accept to close.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -9,20 +8,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::client_place::ClientPlace;
 use crate::close_reason::CloseReason;
 use crate::reader::RequestReader;
 use crate::server_context::ServerContext;
 use crate::stats::count;
 use crate::writer::AnswerWriter;
 use crate::{AnswerDelivery, KafkaService};
-
-/// Where a client is, and where it came in.
-#[derive(Clone, Copy)]
-pub struct ClientPlace {
-    pub peer: SocketAddr,
-    /// See [`KafkaRequest::listener`](crate::KafkaRequest::listener).
-    pub listener: usize,
-}
 
 /// Serves one connection to its end, and logs why it ended.
 pub async fn serve<S: KafkaService>(

@@ -12,6 +12,7 @@
 mod admission;
 mod answers;
 mod api_table;
+mod client_place;
 mod close_reason;
 mod connection;
 mod delivery;

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{ConnectionRoom, OWN_BYTES, RequestRoom};
 use crate::answers::{PendingAnswer, RequestKey};
+use crate::client_place::ClientPlace;
 use crate::close_reason::CloseReason;
-use crate::connection::ClientPlace;
 use crate::server_context::ServerContext;
 use crate::stats::count;
 use crate::{AnswerDelivery, KafkaRequest, KafkaService, NetLimits, NetStats, RequestOutcome};

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::RequestAdmission;
-use crate::connection::{self, ClientPlace};
+use crate::client_place::ClientPlace;
+use crate::connection;
 use crate::server_context::ServerContext;
 use crate::stats::{count, uncount};
 use crate::{KafkaService, NetLimits, NetStats};

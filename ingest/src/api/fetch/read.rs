@@ -12,7 +12,8 @@ use crate::api::epochs::{self, EpochAgreement};
 use crate::api::error::ApiError;
 use crate::api::live_partition::LivePartition;
 use crate::lane::tail::{BatchBytes, OffsetBounds, PartitionTail, TopicTable};
-use crate::lane::watcher::{TailWatch, TailWatcher};
+use crate::lane::tail_watch::TailWatch;
+use crate::lane::watcher::TailWatcher;
 use crate::reading::RecordReader;
 
 /// Clients know KAFKA_STORAGE_ERROR from this version on.
@@ -73,7 +74,7 @@ impl PartitionRead {
     /// Has the partition watched, if it is not: look at it afterwards.
     pub fn watch(&mut self, watcher: &Arc<TailWatcher>) {
         if let (Some(tail), None) = (&self.tail, &self.watch) {
-            self.watch = Some(Arc::new(watcher.watch(tail, self.number)));
+            self.watch = Some(Arc::new(TailWatch::new(watcher, tail, self.number)));
         }
     }
 

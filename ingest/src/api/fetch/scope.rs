@@ -3,7 +3,7 @@ use std::sync::{Arc, MutexGuard};
 use chronik_wire::FetchPartition;
 
 use super::session::{DuePartition, FetchSession, PartitionKey, SessionError};
-use super::sessions::{SharedSession, lock};
+use super::shared_session::{SharedSession, lock};
 use crate::lane::watcher::TailWatcher;
 
 /// What a request reads.

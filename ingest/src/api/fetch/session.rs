@@ -7,7 +7,8 @@ use std::sync::Arc;
 use chronik_format::ids::{PartitionId, TopicId};
 use chronik_wire::{EpochEndOffset, ErrorCode, FetchPartition, FetchTopic, ForgottenTopic, PartitionData};
 
-use crate::lane::watcher::{TailWatch, TailWatcher};
+use crate::lane::tail_watch::TailWatch;
+use crate::lane::watcher::TailWatcher;
 
 /// Bytes that a session takes for each partition, beside its topic's name: entries of three maps that may be half empty,
 /// a watch and its mark.
@@ -350,7 +351,7 @@ mod tests {
                 let response = respond(due.key.partition);
                 let watch = || {
                     let tail = &self.tails[due.key.partition as usize];
-                    Arc::new(self.session.watcher().watch(tail, due.number))
+                    Arc::new(TailWatch::new(self.session.watcher(), tail, due.number))
                 };
                 let is_quiet = response.error_code == ErrorCode::NONE && response.records.total_len() == 0;
                 let watch = is_quiet.then(|| due.watch.clone().unwrap_or_else(watch));

@@ -9,6 +9,7 @@ use chronik_wire::{FetchPartition, PartitionData};
 
 use super::scope::{FetchScope, FullFetch, IncrementalFetch};
 use super::session::{FetchSession, FoundPartition, PartitionKey, SessionError, SessionSize, TopicKey};
+use super::shared_session::{SharedSession, lock};
 use crate::metrics::SessionMetrics;
 
 /// No session.
@@ -43,9 +44,6 @@ pub struct SessionClaim {
     /// Whether it names topics by id.
     pub by_id: bool,
 }
-
-/// A session that the request at hand shares with the cache.
-pub type SharedSession = Arc<Mutex<FetchSession>>;
 
 /// All sessions of a broker. What a session remembers is locked for as long as a request is taken or answered, never
 /// while it waits, and never within the lock of the cache.
@@ -140,11 +138,6 @@ impl FetchSessions {
     fn cache(&self) -> MutexGuard<'_, SessionCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Locks a session.
-pub fn lock(session: &SharedSession) -> MutexGuard<'_, FetchSession> {
-    session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sessions by id, as far as there is room.

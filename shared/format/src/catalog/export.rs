@@ -10,19 +10,15 @@
 //! A head carries its own version because a root may name heads that an earlier program wrote.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::page::decode_page;
-use super::{CatalogError, CatalogRoot, HeadEntry, Latest, PageBounds, TopicHead, TopicRuns};
+use super::coding::{PART_BYTES_MAX, decode, encode, unbuildable};
+use super::{CatalogError, CatalogRoot, HeadEntry, Latest, TopicHead};
 use crate::origin::Origin;
 
 /// The format version that this program writes and reads; 0 is unreleased.
 pub const VERSION: u16 = 0;
 
-/// The most bytes of a head, a root or a page.
-pub(super) const PART_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of the trailer.
 pub(super) const TRAILER_LENGTH: u64 = 66;
 
@@ -201,30 +197,8 @@ fn check_root(root: &CatalogRoot) -> Result<(), String> {
     }
 }
 
-pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, CatalogError> {
-    let bytes = bincode::serde::encode_to_vec(value, bincode::config::standard());
-    let bytes = bytes.map_err(|error| unbuildable(error.to_string()))?;
-    if bytes.len() as u64 > PART_BYTES_MAX {
-        return Err(unbuildable(format!("a part of it has {} bytes", bytes.len())));
-    }
-    Ok(bytes)
-}
-
-pub(super) fn decode<T: DeserializeOwned>(object: &str, bytes: &[u8]) -> Result<T, CatalogError> {
-    let config = bincode::config::standard().with_limit::<{ 4 * PART_BYTES_MAX as usize }>();
-    match bincode::serde::decode_from_slice(bytes, config) {
-        Ok((value, length)) if length == bytes.len() => Ok(value),
-        Ok(_) => Err(CatalogError::damaged(object, "bytes are left over")),
-        Err(error) => Err(CatalogError::damaged(object, error.to_string())),
-    }
-}
-
-fn unbuildable(reason: String) -> CatalogError {
-    CatalogError::Unbuildable { reason }
-}
-
-/// Reads any bytes as every part of a catalog, for fuzzing; whatever comes out, nothing panics.
-pub fn fuzz_catalog(bytes: &[u8]) {
+/// Reads any bytes as every part of an export, for fuzzing; whatever comes out, nothing panics.
+pub(super) fn fuzz_export(bytes: &[u8]) {
     if let Ok(latest) = Latest::decode("fuzz", bytes) {
         let _ = decode_root(&latest, bytes);
     }
@@ -232,10 +206,5 @@ pub fn fuzz_catalog(bytes: &[u8]) {
     let _ = decode::<CatalogRoot>("fuzz", bytes);
     if let Ok(head) = decode::<TopicHead>("fuzz", bytes) {
         let _ = check_head(&head);
-    }
-    let _ = decode_page("fuzz", bytes);
-    if let Ok(runs) = decode::<TopicRuns>("fuzz", bytes) {
-        let _ = runs.check();
-        let _ = PageBounds::of_runs(&runs, 1);
     }
 }

@@ -1,7 +1,8 @@
 //! The newest export by its name: for recovery, which must not believe a `latest` that a former owner wrote late, and
 //! for who finds `latest` damaged.
 
-use super::export::{PART_BYTES_MAX, TRAILER_LENGTH, decode_root, decode_trailer};
+use super::coding::PART_BYTES_MAX;
+use super::export::{TRAILER_LENGTH, decode_root, decode_trailer};
 use super::{CatalogError, CatalogRoot, Latest};
 use crate::ids::LaneId;
 use crate::names::ExportName;

@@ -15,7 +15,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::export::{decode, encode};
+use super::coding::{decode, encode};
 use super::{CatalogError, PartitionRuns, TopicRuns};
 use crate::batch::TimeSpan;
 use crate::ids::{LogIndex, Offset, PartitionId, Timestamp, TopicId};
@@ -183,4 +183,13 @@ pub(super) fn decode_named(topic: TopicId, entry: &PageEntry, bytes: &[u8]) -> R
         return Err(CatalogError::damaged(&entry.object, "it is another page than the catalog names"));
     }
     Ok(runs)
+}
+
+/// Reads any bytes as a page, for fuzzing; whatever comes out, nothing panics.
+pub(super) fn fuzz_page(bytes: &[u8]) {
+    let _ = decode_page("fuzz", bytes);
+    if let Ok(runs) = decode::<TopicRuns>("fuzz", bytes) {
+        let _ = runs.check();
+        let _ = PageBounds::of_runs(&runs, 1);
+    }
 }

@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use moka::future::Cache;
 use tokio_util::sync::CancellationToken;
 
-use super::export::{PART_BYTES_MAX, TRAILER_LENGTH, decode_head, decode_root};
+use super::coding::PART_BYTES_MAX;
+use super::export::{TRAILER_LENGTH, decode_head, decode_root};
 use super::page::decode_named;
 use super::{CatalogError, CatalogRoot, HeadEntry, Latest, PageEntry, TopicHead, TopicRuns};
 use crate::ids::{Incarnation, LaneId, LogIndex, TopicId};
