@@ -197,8 +197,8 @@ def members(server, group):
     return sorted(sum(map(len, member["assigned"].values())) for member in described["members"])
 
 
-def interrupted(tool):
-    tool.send_signal(signal.SIGINT)
+def interrupted(tool, by=signal.SIGINT):
+    tool.send_signal(by)
     assert tool.wait(timeout=PATIENCE) == 0
 
 
@@ -219,6 +219,19 @@ def test_a_group_goes_on_where_it_was(shared):
     assert shared.tool("consume", "resumed", "--group", "late", "--from", "end") == b""
     shared.tool("produce", "resumed", stdin=b"newest\n")
     assert shared.tool("consume", "resumed", "--group", "late") == b"newest\n"
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_consumer_that_is_told_to_stop_commits_and_leaves(shared, follower, by):
+    topic = group = f"stopped-by-{by.name.lower()}"
+    shared.tool("topic", "create", topic)
+    numbered(shared, topic, range(10))
+    tool, printed = follower(topic, group)
+    until(lambda: len(printed.read_bytes().splitlines()) == 10, "all is printed")
+    interrupted(tool, by)
+    described = shared.tool_json("group", "describe", group)
+    assert (described["state"], described["members"]) == ("Empty", [])
+    assert offsets(shared, group) == {0: (10, 10, 0)}
 
 
 def test_what_was_not_printed_is_not_committed(shared):

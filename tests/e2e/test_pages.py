@@ -6,7 +6,7 @@ A page takes some thousand runs, so topics here have many partitions: each segme
 import signal
 
 import pytest
-from chronik import PATIENCE, until
+from chronik import PATIENCE, Died, until
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from records import Record, consume, produce
@@ -91,7 +91,25 @@ def test_what_is_closed_is_read_found_and_recovered(start):
     server.start()
     check(server)
     check_all_are_read(server)
-    assert list(server.bucket.glob("topics/*/pages/*/*.page"))
+
+
+def test_a_page_that_is_gone_is_named_and_may_come_back(start):
+    server = start(**SETTINGS)
+    write_and_close(server)
+    assert server.stop() == 0
+    server.lose_data_directory()
+    (page,) = server.bucket.glob("topics/*/pages/*/*.page")
+    away = page.rename(server.directory / page.name)
+    with pytest.raises(Died):
+        server.start()
+    assert f"{page.name} (" in server.last_lines() and "--accept-loss" in server.last_lines()
+    server.set(accept_loss="true").start()
+    answer = server.request("GET", "/v1/search", params={"topic": TOPIC, "q": "round0"})
+    assert answer.status_code == 503 and page.name in answer.text
+    found = server.search(TOPIC, f"round{ROUNDS - 1}", limit=0, partial="true")
+    assert found["total"]["value"] == PARTITIONS
+    away.rename(page)
+    check(server)
 
 
 @pytest.mark.parametrize("step", ["page-created", "page-closed"])

@@ -66,7 +66,7 @@ impl IngestSettings {
         };
         let (host, port) = match &self.advertised_addr {
             Some(address) => split_port(address)?,
-            None if bind.is_unspecified() => {
+            None if is_any(bind) => {
                 return Err(SettingsError::Value {
                     setting: BIND,
                     value: bind.to_string(),
@@ -89,6 +89,7 @@ impl IngestSettings {
         let everywhere = NamedEndpoint { name: UNNAMED.into(), host: String::new(), port: KAFKA_PORT };
         let listeners = self.listeners.clone().unwrap_or_else(|| EndpointList::from(everywhere));
         check_ports(&listeners)?;
+        check_hosts(&listeners)?;
         if let Some(advertised) = &self.advertised_listeners {
             check_advertised(advertised, &listeners)?;
         }
@@ -105,7 +106,7 @@ fn kafka_listener(
     let Address { host, port } = match (advertised, &bind_host) {
         (Some(endpoint), _) => Address { host: endpoint.host.clone(), port: endpoint.port },
         (None, BindHost::Name(name)) => Address { host: name.clone(), port: listener.port },
-        (None, BindHost::Address(address)) if !address.is_unspecified() => {
+        (None, BindHost::Address(address)) if !is_any(*address) => {
             Address { host: address.to_string(), port: listener.port }
         }
         (None, BindHost::Address(_) | BindHost::All) => {
@@ -133,6 +134,29 @@ fn bind_host(host: &str) -> BindHost {
     }
 }
 
+/// Whether it stands for all addresses, also as IPv6 writes that of IPv4.
+fn is_any(address: IpAddr) -> bool {
+    address.to_canonical().is_unspecified()
+}
+
+/// Whether it is neither a name nor a whole address, though systems take it for one, as in `0` and `127.1`.
+fn is_short_address(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let is_number = last.parse::<u64>().is_ok() || last.starts_with("0x") || last.starts_with("0X");
+    is_number && host.parse::<IpAddr>().is_err()
+}
+
+fn check_hosts(listeners: &EndpointList) -> Result<(), SettingsError> {
+    match listeners.iter().find(|listener| is_short_address(&listener.host)) {
+        None => Ok(()),
+        Some(listener) => Err(SettingsError::Value {
+            setting: LISTENERS,
+            value: listener.to_string(),
+            accepted: "a host name, a whole address, or nothing for all addresses".into(),
+        }),
+    }
+}
+
 /// A port stands for one listener, or for two of which one has an IPv4 address and the other one an IPv6 address; 0 for any
 /// number.
 fn check_ports(listeners: &EndpointList) -> Result<(), SettingsError> {
@@ -154,8 +178,8 @@ fn check_advertised(advertised: &EndpointList, listeners: &EndpointList) -> Resu
         let refused = |accepted| {
             Err(SettingsError::Value { setting: ADVERTISED_LISTENERS, value: endpoint.to_string(), accepted })
         };
-        let is_any = endpoint.host.parse().is_ok_and(|address: IpAddr| address.is_unspecified());
-        if endpoint.host.is_empty() || is_any {
+        let host = &endpoint.host;
+        if host.is_empty() || host.parse().is_ok_and(is_any) || is_short_address(host) {
             return refused("a host name or an address that clients can connect to".into());
         }
         if listeners.named(&endpoint.name).is_none() {
@@ -281,6 +305,11 @@ mod tests {
             (&["--bind-addr", "0.0.0.0"][..], &["CHRONIK_BIND_ADDR", "CHRONIK_ADVERTISED_ADDR"][..]),
             (&["--advertised-addr", "host:port"], &["CHRONIK_ADVERTISED_ADDR"]),
             (&["--listeners", "A://:9092"], &["CHRONIK_LISTENERS", "A://:9092", "CHRONIK_ADVERTISED_LISTENERS"]),
+            (&["--bind-addr", "::ffff:0.0.0.0"], &["CHRONIK_BIND_ADDR", "CHRONIK_ADVERTISED_ADDR"]),
+            (&["--listeners", "A://[::ffff:0.0.0.0]:1"], &["CHRONIK_LISTENERS", "A://[::ffff:0.0.0.0]:1", "for A"]),
+            (&["--listeners", "A://0:1"], &["CHRONIK_LISTENERS", "A://0:1", "a whole address"]),
+            (&["--listeners", "A://127.1:1"], &["CHRONIK_LISTENERS", "A://127.1:1", "a whole address"]),
+            (&["--listeners", "A://a:1", "--advertised-listeners", "A://0:1"], &["A://0:1", "can connect to"]),
             (&["--listeners", "A://0.0.0.0:9092"], &["CHRONIK_LISTENERS", "A://0.0.0.0:9092", "for A"]),
             (
                 &["--listeners", "A://:1,B://[::]:2", "--advertised-listeners", "A://a:1"],

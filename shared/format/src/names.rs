@@ -151,6 +151,13 @@ pub struct PageName {
     pub ulid: Ulid,
 }
 
+impl PageName {
+    /// Where the topic's pages are.
+    pub fn prefix(topic: TopicId) -> String {
+        format!("topics/{topic}/pages/")
+    }
+}
+
 impl fmt::Display for PageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { topic, incarnation, ulid } = self;

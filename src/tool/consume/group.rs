@@ -8,7 +8,7 @@ use chronik_format::ids::{Offset, PartitionId};
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use tokio::time::Instant;
 
-use super::{ConsumeCommand, Reading, Start};
+use super::{ConsumeCommand, Reading, Start, told_to_stop};
 use crate::kafka::{GroupMember, KafkaClient, KafkaError};
 use crate::output::CommandOutput;
 
@@ -28,7 +28,7 @@ struct GroupReading<'a> {
     last_sign: Option<Instant>,
 }
 
-/// Reads until the end, `--count`, an error or SIGINT; then commits and leaves.
+/// Reads until the end, `--count`, an error or a signal; then commits and leaves.
 pub async fn run(command: &ConsumeCommand, group: &str, mut client: KafkaClient, output: &CommandOutput) -> Result<()> {
     if let Start::At(offset) = command.from {
         bail!(
@@ -42,13 +42,13 @@ pub async fn run(command: &ConsumeCommand, group: &str, mut client: KafkaClient,
     let mut consumer = GroupReading { command, group, member, reading, committed: BTreeMap::new(), last_sign: None };
     let ended = tokio::select! {
         ended = consumer.read(&mut client, output) => ended,
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = told_to_stop() => Ok(()),
     };
     // Answers may be on their way that nobody waits for.
     client.disconnect();
     tokio::select! {
         closed = consumer.close(&mut client) => ended.and(closed),
-        _ = tokio::signal::ctrl_c() => ended,
+        _ = told_to_stop() => ended,
     }
 }
 

@@ -11,6 +11,9 @@ use chronik_service::backoff::Backoff;
 use chronik_service::telemetry::print_error;
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use clap::Args;
+use futures::FutureExt;
+use futures::future::select_all;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::kafka::{KafkaClient, KafkaError, TopicLeaders};
 use crate::output::{CommandOutput, record_document};
@@ -72,7 +75,7 @@ impl ConsumeCommand {
         tokio::select! {
             result = self.print(server, output) => result,
             // The usual way to end `--follow`.
-            _ = tokio::signal::ctrl_c() => Ok(()),
+            _ = told_to_stop() => Ok(()),
         }
     }
 
@@ -218,6 +221,16 @@ fn start(text: &str) -> Result<Start, String> {
             Ok(offset) if offset >= 0 => Ok(Start::At(offset)),
             _ => Err(format!("{text:?} is not a place in a topic; accepted are beginning, end and offsets (0)")),
         },
+    }
+}
+
+/// Waits for a signal that ends programs in good order: from a keyboard, a supervisor, or a terminal that is gone.
+async fn told_to_stop() {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let mut signals: Vec<Signal> = signals.into_iter().flatten().collect();
+    match signals.is_empty() {
+        true => std::future::pending().await,
+        false => drop(select_all(signals.iter_mut().map(|signal| signal.recv().boxed())).await),
     }
 }
 

@@ -14,10 +14,12 @@
 
 mod chain;
 mod fork;
+mod pages;
 mod report;
 mod segments;
 mod unreachable;
 
+pub use pages::UnreachablePages;
 pub use report::RecoveryReport;
 pub use unreachable::UnreachableSegments;
 
@@ -99,6 +101,15 @@ pub enum RecoverError {
         unreachable: UnreachableSegments,
         lane: LaneId,
     },
+    /// Pages of history are gone, or are not what was written.
+    #[error(
+        "{unreachable}. Restore the missing objects below topics/, or go on without these records with --accept-loss \
+         (CHRONIK_ACCEPT_LOSS): their offsets stay, reading them is an error, and searches name them as not searched"
+    )]
+    UnreachablePages {
+        /// What is not there.
+        unreachable: UnreachablePages,
+    },
     /// Two segments of one owner hold different records for the same indices.
     #[error(
         "segments {one} and {other} are of the same broker and hold different records for the same indices: its data \
@@ -166,6 +177,12 @@ pub async fn from_bucket(
     if let Some(unreachable) = UnreachableSegments::of(store, lane, &state).await? {
         if !accept_loss {
             return Err(RecoverError::Unreachable { unreachable, lane });
+        }
+        report.losses.push(unreachable.to_string());
+    }
+    if let Some(unreachable) = UnreachablePages::of(store, &state).await? {
+        if !accept_loss {
+            return Err(RecoverError::UnreachablePages { unreachable });
         }
         report.losses.push(unreachable.to_string());
     }

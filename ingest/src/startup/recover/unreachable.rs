@@ -32,7 +32,7 @@ pub struct UnreachableSegments {
 
 /// The first few in words, and how many there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Listed {
+pub(super) struct Listed {
     first: Vec<String>,
     count: usize,
 }
@@ -125,7 +125,11 @@ fn add_ranges(ranges: &mut Listed, topic: &TopicState, lost: &LostSegments) {
 }
 
 impl Listed {
-    fn add(&mut self, words: impl FnOnce() -> String) {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn add(&mut self, words: impl FnOnce() -> String) {
         if self.count < LISTED {
             self.first.push(words());
         }
