@@ -2,6 +2,7 @@
 //! that has pages.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chronik_format::catalog::PageEntry;
 use chronik_format::names::PageName;
@@ -20,16 +21,20 @@ pub struct UnreachablePages(Listed);
 impl UnreachablePages {
     /// Compares the state's pages with what the bucket lists; `None` if all are there.
     pub async fn of(store: &SharedStore, state: &LaneState) -> Result<Option<Self>, StoreError> {
-        let topics = stream::iter(state.topics.values().filter(|topic| !topic.pages.is_empty()));
-        let listed = topics.map(|topic| async move {
-            let objects = store.list(&PageName::prefix(topic.id)).await?;
-            Ok::<_, StoreError>((topic, objects))
+        let with_pages = state.topics.values().filter(|topic| !topic.pages.is_empty());
+        let topics: Vec<Arc<TopicState>> = with_pages.cloned().collect();
+        let listed = stream::iter(topics).map(|topic| {
+            let store = store.clone();
+            async move {
+                let objects = store.list(&PageName::prefix(topic.id)).await?;
+                Ok::<_, StoreError>((topic, objects))
+            }
         });
         let mut listed = listed.buffered(LISTINGS_AT_ONCE);
         let mut pages = Listed::default();
         while let Some((topic, objects)) = listed.try_next().await? {
             let differing = topic.pages.iter().filter(|page| !is_there(page, &objects));
-            differing.for_each(|page| pages.add(|| in_words(topic, page)));
+            differing.for_each(|page| pages.add(|| in_words(&topic, page)));
         }
         Ok((!pages.is_empty()).then_some(Self(pages)))
     }
