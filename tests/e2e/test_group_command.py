@@ -176,7 +176,8 @@ def follower(shared, tmp_path):
     tools = []
 
     def follow(topic, group):
-        command = [BINARY, "--bootstrap", shared.bootstrap, "consume", topic, "--group", group, "--follow"]
+        command = [BINARY, "--bootstrap", shared.bootstrap, "consume", topic, "--follow"]
+        command += ["--group", group] if group else []
         printed = tmp_path / f"printed-{len(tools)}"
         with printed.open("wb") as out:
             tools.append(subprocess.Popen(command, stdout=out))
@@ -219,6 +220,17 @@ def test_a_group_goes_on_where_it_was(shared):
     assert shared.tool("consume", "resumed", "--group", "late", "--from", "end") == b""
     shared.tool("produce", "resumed", stdin=b"newest\n")
     assert shared.tool("consume", "resumed", "--group", "late") == b"newest\n"
+
+
+def test_partitions_that_are_added_are_read(shared, follower):
+    shared.tool("topic", "create", "growing")
+    printed = [follower("growing", group)[1] for group in ("growers", None)]
+    until(lambda: members(shared, "growers") == [1], "the member is there")
+    shared.tool("topic", "add-partitions", "growing", "--partitions", 3)
+    numbered(shared, "growing", [7], partition=2)
+    for file in printed:
+        until(lambda file=file: file.read_bytes() == b"7\n", "what was written to a new partition is printed")
+    assert members(shared, "growers") == [3]
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

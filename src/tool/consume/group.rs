@@ -68,6 +68,8 @@ impl GroupReading<'_> {
     /// Joins the next generation, and finds out where to read the member's partitions from. The group's offsets count as
     /// long as the log has them.
     async fn enter_generation(&mut self, client: &mut KafkaClient) -> Result<()> {
+        self.reading.topic = client.topic(&self.command.topic, false).await?;
+        self.reading.partitions = self.reading.topic.leaders.len();
         let partitions = &self.member.join(client).await?;
         let topic = &self.reading.topic;
         let committed = client.committed(self.group).await?;
@@ -99,6 +101,10 @@ impl GroupReading<'_> {
                     return Ok(false);
                 }
                 self.last_sign = Some(Instant::now());
+                // The group's leader assigns anew as it joins.
+                if !self.reading.added_partitions(client).await?.is_empty() {
+                    return Ok(false);
+                }
             }
             if self.reading.is_done(self.command.follow) {
                 return Ok(true);

@@ -2,6 +2,7 @@ mod group;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -14,6 +15,7 @@ use clap::Args;
 use futures::FutureExt;
 use futures::future::select_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::kafka::{KafkaClient, KafkaError, TopicLeaders};
 use crate::output::{CommandOutput, record_document};
@@ -22,6 +24,9 @@ use crate::server::ServerOptions;
 /// Between two tries to reach a broker that was lost, at first and at most; the latter is that of Kafka's consumers.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long partitions that are added to the topic may go unnoticed.
+const TOPIC_AGE: Duration = Duration::from_secs(10);
 
 /// `chronik consume`
 #[derive(Args, Debug)]
@@ -56,6 +61,10 @@ enum Start {
 /// Where reading stands.
 struct Reading {
     topic: TopicLeaders,
+    /// How many of its partitions are known to be read, by this member or by others.
+    partitions: usize,
+    /// When the topic was looked at last for others.
+    looked_at: Instant,
     /// The offset after the last record that was printed, in each partition that is read.
     next: HashMap<PartitionId, Offset>,
     /// The ends as they were at the start.
@@ -92,11 +101,23 @@ impl ConsumeCommand {
         let mut reading = Reading::new(topic, self.count);
         self.begin(&mut client, &mut reading).await?;
         while !reading.is_done(self.follow) {
-            if let Err(failure) = reading.print_next(&mut client, self.follow, output).await {
+            if let Err(failure) = self.read_on(&mut client, &mut reading, output).await {
                 reading.outlast(failure, self.follow, &mut client).await?;
             }
         }
         Ok(())
+    }
+
+    async fn read_on(&self, client: &mut KafkaClient, reading: &mut Reading, output: &CommandOutput) -> Result<()> {
+        if self.follow && self.partitions.is_empty() {
+            let added: Vec<_> = reading.added_partitions(client).await?.collect();
+            if !added.is_empty() {
+                let first = client.offsets(&reading.topic, &added, EARLIEST_TIMESTAMP).await?;
+                reading.next.extend(first);
+                reading.partitions += added.len();
+            }
+        }
+        reading.print_next(client, self.follow, output).await
     }
 
     /// Finds out where to read from, and the ends as they are now.
@@ -126,7 +147,24 @@ impl ConsumeCommand {
 
 impl Reading {
     fn new(topic: TopicLeaders, count: Option<u64>) -> Self {
-        Self { topic, next: HashMap::new(), ends: HashMap::new(), left: count.unwrap_or(u64::MAX), outage: None }
+        Self {
+            partitions: topic.leaders.len(),
+            topic,
+            looked_at: Instant::now(),
+            next: HashMap::new(),
+            ends: HashMap::new(),
+            left: count.unwrap_or(u64::MAX),
+            outage: None,
+        }
+    }
+
+    /// The partitions that were added to the topic; looks for them every now and then.
+    async fn added_partitions(&mut self, client: &mut KafkaClient) -> Result<Range<PartitionId>> {
+        if self.looked_at.elapsed() >= TOPIC_AGE {
+            self.topic = client.topic(&self.topic.name, false).await?;
+            self.looked_at = Instant::now();
+        }
+        Ok(self.partitions as PartitionId..self.topic.leaders.len() as PartitionId)
     }
 
     fn is_done(&self, follow: bool) -> bool {
