@@ -105,6 +105,11 @@ impl KafkaError {
         }
     }
 
+    /// Whether a batch of fewer records may be taken.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Refused { code: ErrorCode::MESSAGE_TOO_LARGE, .. })
+    }
+
     /// Turns a code other than "none" into an error.
     pub fn check(code: ErrorCode, message: Option<String>, what: impl FnOnce() -> String) -> Result<(), Self> {
         if code.is_none() {

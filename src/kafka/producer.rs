@@ -73,10 +73,12 @@ impl IdempotentProducer {
                         self.topic = topic;
                     }
                 }
-                appended => {
+                Ok(first) => {
                     *sequence = next;
-                    return appended;
+                    return Ok(first);
                 }
+                // Nothing of it was written: what comes instead has its number.
+                Err(error) => return Err(error),
             }
         }
     }

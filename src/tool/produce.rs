@@ -72,8 +72,8 @@ impl ProduceCommand {
         let mut turn = 0;
         while let Some(lines) = groups.recv().await {
             let lines = lines.context("standard input can't be read")?;
-            for (partition, builder) in self.batches(&lines, producer.partitions(), turn) {
-                let sent = send(&mut client, &mut producer, partition, builder, &mut appended).await;
+            for (partition, lines) in self.by_partition(&lines, producer.partitions(), turn) {
+                let sent = self.send(&mut client, &mut producer, partition, &lines, &mut appended).await;
                 sent.with_context(|| told_so_far(&appended))?;
             }
             turn += 1;
@@ -81,19 +81,54 @@ impl ProduceCommand {
         self.report(output, &appended)
     }
 
-    /// One batch a partition. Lines without a key go to one partition together, the next one in turn.
-    fn batches(&self, lines: &[Vec<u8>], partitions: usize, turn: usize) -> BTreeMap<PartitionId, BatchBuilder> {
-        let mut batches = BTreeMap::new();
+    /// The lines of each partition. Those without a key go to one together, the next ones in turn.
+    fn by_partition<'a>(
+        &self,
+        lines: &'a [Vec<u8>],
+        partitions: usize,
+        turn: usize,
+    ) -> BTreeMap<PartitionId, Vec<&'a [u8]>> {
+        let mut parted: BTreeMap<PartitionId, Vec<&[u8]>> = BTreeMap::new();
         for line in lines {
-            let (key, value) = self.key_and_value(line);
+            let (key, _) = self.key_and_value(line);
             let partition = self.partition.unwrap_or_else(|| match key {
                 Some(key) => partition_of_key(key, partitions),
                 None => (turn % partitions.max(1)) as PartitionId,
             });
-            let builder = batches.entry(partition).or_insert_with(|| BatchBuilder::new(self.codec.codec()));
+            parted.entry(partition).or_default().push(line);
+        }
+        parted
+    }
+
+    /// Sends lines as one batch, or as several where the topic's batches are smaller.
+    async fn send(
+        &self,
+        client: &mut KafkaClient,
+        producer: &mut IdempotentProducer,
+        partition: PartitionId,
+        lines: &[&[u8]],
+        appended: &mut BTreeMap<PartitionId, Appended>,
+    ) -> Result<()> {
+        let mut waiting = vec![lines];
+        while let Some(lines) = waiting.pop() {
+            match producer.append(client, partition, self.batch(lines)).await {
+                Err(error) if error.is_too_large() && lines.len() > 1 => {
+                    let (first, rest) = lines.split_at(lines.len() / 2);
+                    waiting.extend([rest, first]);
+                }
+                first => Appended::note(appended, partition, first?, lines.len()),
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&self, lines: &[&[u8]]) -> BatchBuilder {
+        let mut builder = BatchBuilder::new(self.codec.codec());
+        for line in lines {
+            let (key, value) = self.key_and_value(line);
             builder.push(now_ms(), key, Some(value), &self.headers);
         }
-        batches
+        builder
     }
 
     fn key_and_value<'a>(&self, line: &'a [u8]) -> (Option<&'a [u8]>, &'a [u8]) {
@@ -119,20 +154,13 @@ impl ProduceCommand {
     }
 }
 
-async fn send(
-    client: &mut KafkaClient,
-    producer: &mut IdempotentProducer,
-    partition: PartitionId,
-    builder: BatchBuilder,
-    appended: &mut BTreeMap<PartitionId, Appended>,
-) -> Result<()> {
-    let records = builder.record_count() as u64;
-    let first = producer.append(client, partition, builder).await?;
-    let last = first + records as Offset - 1;
-    let range = appended.entry(partition).or_insert(Appended { first, last, records: 0 });
-    range.last = last;
-    range.records += records;
-    Ok(())
+impl Appended {
+    fn note(appended: &mut BTreeMap<PartitionId, Self>, partition: PartitionId, first: Offset, records: usize) {
+        let last = first + records as Offset - 1;
+        let range = appended.entry(partition).or_insert(Self { first, last, records: 0 });
+        range.last = last;
+        range.records += records as u64;
+    }
 }
 
 fn told_so_far(appended: &BTreeMap<PartitionId, Appended>) -> String {

@@ -83,6 +83,15 @@ def test_partitions_are_added(shared):
     assert len(shared.tool_json("topic", "describe", "grows")["partitions"]) == 4
 
 
+def test_lines_go_out_in_batches_that_the_topic_takes(shared):
+    shared.tool("topic", "create", "narrow", "--config", "max.message.bytes=1000")
+    lines = b"".join(b"%d\n" % number for number in range(1000))
+    assert shared.tool_json("produce", "narrow", stdin=lines)["records"] == 1000
+    assert shared.tool("consume", "narrow") == lines
+    done = run_tool("--bootstrap", shared.bootstrap, "produce", "narrow", stdin=b"fits\n" + b"x" * 2000 + b"\n")
+    assert done.returncode == 1 and b"1000 are allowed" in done.stderr, done.stderr
+
+
 def test_topics_are_deleted_once_they_were_shown(shared):
     shared.tool("topic", "create", "doomed", "--partitions", 2)
     shared.tool("topic", "create", "doomed-too")
