@@ -22,6 +22,7 @@ mod metrics;
 pub mod ownership;
 mod producer_expiry;
 mod publish;
+mod read_failures;
 mod reading;
 mod run;
 mod settings;

@@ -1,6 +1,8 @@
 //! Reads records wherever they lie: tail in memory, write-ahead log, segments.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use chronik_format::batch::{self, BatchHeader};
@@ -12,6 +14,7 @@ use crate::lane::stretch::LogStretch;
 use crate::lane::tail::{BatchBytes, BelowTail, TailRead, TopicView};
 use crate::log::{Frame, FrameError, LogReader};
 use crate::metrics::FetchMetrics;
+use crate::read_failures::ReadFailures;
 use crate::state::command::{Append, Command, CommandError};
 
 /// Bytes of records that are read at once to see when they happened, unless a single batch is larger.
@@ -56,12 +59,20 @@ pub struct RecordReader {
     lane: Lane,
     cold: SharedColdReader,
     metrics: FetchMetrics,
+    failures: Arc<ReadFailures>,
 }
 
 impl RecordReader {
     /// Reads what `lane` holds, and older records through `cold`.
     pub fn new(lane: Lane, cold: SharedColdReader, metrics: FetchMetrics) -> Self {
-        Self { lane, cold, metrics }
+        Self { lane, cold, metrics, failures: Arc::default() }
+    }
+
+    /// Tells the operator that records of a partition can't be read, unless that was told of the same object just now.
+    pub fn tell(&self, failure: &ReadError, topic: &str, partition: PartitionId, offset: Offset) {
+        if self.failures.is_news(&failure.to_string(), Instant::now()) {
+            tracing::warn!(topic, partition, offset, "records can't be read now: {failure}");
+        }
     }
 
     /// Whole batches in offset order, the first one containing `from`, at most about `max_bytes` but at least one;

@@ -149,8 +149,7 @@ impl PartitionRead {
             Ok(chunks) => self.chunks = chunks,
             Err(error) => {
                 if let ApiError::Read(error) = &error {
-                    let (topic, partition, offset) = (&*place.topic.name, place.partition, self.from);
-                    tracing::warn!(topic, partition, offset, "records can't be read now: {error}");
+                    reader.tell(error, &place.topic.name, place.partition, self.from);
                 }
                 self.place = Err(error);
             }
