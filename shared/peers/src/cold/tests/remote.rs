@@ -139,8 +139,10 @@ async fn the_bucket_is_read_if_no_worker_answers_as_it_should() {
 #[tokio::test]
 async fn the_next_worker_is_asked_before_the_bucket() {
     let history = three_segments().await;
-    let (one, two) = (worker(&history).await, worker(&history).await);
+    // Which of them is asked first goes by their names, which have their ports: others each time, or one that is first
+    // by far would be so for long.
     loop {
+        let (one, two) = (worker(&history).await, worker(&history).await);
         let (dead, metrics) = (LoopbackServer::dead().await, Metrics::new());
         let readers = readers(&[&dead, &one, &two], &metrics);
         assert_eq!(readers.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);
@@ -170,9 +172,8 @@ async fn an_unreachable_bucket_is_not_a_missing_record() {
 #[tokio::test]
 async fn a_worker_that_hangs_is_overtaken() {
     let history = three_segments().await;
-    let good = worker(&history).await;
-    // Which of the two is asked first goes by their names, which have their ports.
     loop {
+        let good = worker(&history).await;
         let (hanging, metrics) = (LoopbackServer::hanging().await, Metrics::new());
         let readers = readers(&[&hanging, &good], &metrics);
         assert_eq!(readers.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);
