@@ -34,8 +34,8 @@ use crate::wal::WalLog;
 
 /// How soon the claims are asked for again while nothing is acknowledged before they answer.
 const DOUBT_RETRY: Duration = Duration::from_millis(500);
-/// An offset that is committed once more as it is, is written once more after so long, or sooner if offsets are kept for
-/// a short time only.
+/// An offset that is committed once more as it is, is written once more after so long, or sooner if offsets are kept
+/// for a short time only.
 const COMMIT_REFRESH_MAX: Duration = Duration::from_secs(60 * 60);
 /// How often gauges follow what they measure.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);

@@ -11,8 +11,8 @@ pub const TURN_EVERY: Duration = Duration::from_secs(1);
 /// A longer gap between two turns does not count. A third of the shortest session: no client waits longer for its next
 /// sign of life.
 const GAP_MAX: Duration = Duration::from_secs(2);
-/// By how much time is set back after a gap: until then what lies in the sockets is read, and clients that gave up their
-/// connections are back.
+/// By how much time is set back after a gap: until then what lies in the sockets is read, and clients that gave up
+/// their connections are back.
 const HEARING: Duration = Duration::from_secs(5);
 
 /// A clock that is told of the coordinator's turns.

@@ -148,8 +148,8 @@ impl Groups {
         self.lane.snapshot().await.map_err(|LaneGone| GroupError::NotSaved)
     }
 
-    /// Asks for what a group without an id does not do. It may only have offsets, as with Kafka, of clients that are older
-    /// than groups.
+    /// Asks for what a group without an id does not do. It may only have offsets, as with Kafka, of clients that are
+    /// older than groups.
     async fn ask_named<T>(&self, group: &str, request: impl FnOnce(Reply<T>) -> GroupRequest) -> Result<T, GroupError> {
         if group.is_empty() {
             return Err(GroupError::NoGroupId);

@@ -255,8 +255,8 @@ impl<L: Log> LaneOwner<L> {
         }
     }
 
-    /// Puts a deletion of records into the frame, unless it would change nothing: some clients ask for the same again and
-    /// again, and idle ones must not make segments for ever.
+    /// Puts a deletion of records into the frame, unless it would change nothing: some clients ask for the same again
+    /// and again, and idle ones must not make segments for ever.
     fn delete_records(
         &mut self,
         delete: DeleteRecords,
@@ -278,8 +278,8 @@ impl<L: Log> LaneOwner<L> {
         }
     }
 
-    /// Puts a command that answers with nothing into the frame. Bookkeeping may use the space that others must leave: it is
-    /// what frees space.
+    /// Puts a command that answers with nothing into the frame. Bookkeeping may use the space that others must leave:
+    /// it is what frees space.
     fn accept(
         &mut self,
         command: Box<Command>,

@@ -1,7 +1,7 @@
 //! Listeners as Kafka's settings write them: `INSIDE://:9092,OUTSIDE://kafka.example:9094`.
 //!
-//! The rules are those of Kafka's `listeners` and `advertised.listeners`, but for names, which stand for plain text: there
-//! is no `listener.security.protocol.map`.
+//! The rules are those of Kafka's `listeners` and `advertised.listeners`, but for names, which stand for plain text:
+//! there is no `listener.security.protocol.map`.
 
 use std::fmt;
 use std::net::IpAddr;

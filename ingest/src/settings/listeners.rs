@@ -157,8 +157,8 @@ fn check_hosts(listeners: &EndpointList) -> Result<(), SettingsError> {
     }
 }
 
-/// A port stands for one listener, or for two of which one has an IPv4 address and the other one an IPv6 address; 0 for any
-/// number.
+/// A port stands for one listener, or for two of which one has an IPv4 address and the other one an IPv6 address; 0 for
+/// any number.
 fn check_ports(listeners: &EndpointList) -> Result<(), SettingsError> {
     let mut of_port: HashMap<u16, Vec<&NamedEndpoint>> = HashMap::new();
     for listener in listeners.iter().filter(|listener| listener.port != 0) {

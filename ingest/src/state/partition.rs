@@ -141,8 +141,8 @@ impl PartitionState {
         std::mem::replace(&mut self.runs, kept)
     }
 
-    /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none. If
-    /// these were deleted, the log's start: nobody reads from below it. Only what was released is closed.
+    /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none.
+    /// If these were deleted, the log's start: nobody reads from below it. Only what was released is closed.
     pub fn shipped_by(&self, segments: &RegisteredSegments, up_to: LogIndex) -> Offset {
         let is_covered = |run: &&PartitionRun| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
         let newest = self.runs.iter().rev().find(is_covered);

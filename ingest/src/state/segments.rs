@@ -90,9 +90,20 @@ impl RegisteredSegments {
         self.by_key.contains_key(key)
     }
 
-    /// The newest one that ends at or before a log index.
+    /// The newest one that ends at or before a log index, however many there are.
     pub fn newest_up_to(&self, last: LogIndex) -> Option<SegmentId> {
-        self.by_id.iter().rev().find(|(_, segment)| segment.last <= last).map(|(id, _)| *id)
+        let ends_by = |id: u64| self.by_id.get(&SegmentId(id)).is_some_and(|segment| segment.last <= last);
+        let oldest = self.by_id.get_min()?.0.0;
+        // Ids follow one another as the indices do.
+        let (mut first, mut behind) = (oldest, self.next.0);
+        while first < behind {
+            let middle = first + (behind - first) / 2;
+            match ends_by(middle) {
+                true => first = middle + 1,
+                false => behind = middle,
+            }
+        }
+        (first > oldest).then(|| SegmentId(first - 1))
     }
 
     /// All of them, in the order of their registration.

@@ -463,6 +463,22 @@ fn records_that_are_deleted_before_they_are_shipped_are_in_no_run() {
     check_invariants(&another);
 }
 
+#[test]
+fn the_newest_segment_up_to_an_index_is_found() {
+    let mut state = LaneState::new(Incarnation(1));
+    state.applied = 100;
+    assert_eq!(state.segments.newest_up_to(100), None);
+    for (first, last) in [(1, 2), (3, 3), (4, 9)] {
+        state.adopt_segment(&segment(first, last, &[])).unwrap();
+    }
+    for (index, expected) in
+        [(0, None), (1, None), (2, Some(2)), (3, Some(3)), (8, Some(3)), (9, Some(9)), (99, Some(9))]
+    {
+        let found = state.segments.newest_up_to(index).and_then(|id| state.segments.get(id));
+        assert_eq!(found.map(|segment| segment.last), expected, "{index}");
+    }
+}
+
 /// The command that closes what is open of a topic up to a log index.
 fn close(state: &LaneState, number: u128, last: LogIndex) -> ClosePage {
     let topic = &state.topics[&topic(number)];

@@ -2,8 +2,8 @@
 //!
 //! [`KafkaServer`] accepts connections, at one listener or several. Each has one task with two halves: `reader` takes
 //! frames off the socket and calls the [`KafkaService`] with them in order of arrival; `writer` polls what the calls
-//! returned, together, and sends the answers in order of the requests (`answers`). [`ApiTable`] is a service made of one
-//! row an API.
+//! returned, together, and sends the answers in order of the requests (`answers`). [`ApiTable`] is a service made of
+//! one row an API.
 //!
 //! Memory is bounded by [`NetLimits`]: a frame's length before it is allocated, the bytes of all requests in
 //! progress as they arrive (`admission`), the requests and finished answers of one connection. Beyond a limit the

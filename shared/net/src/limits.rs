@@ -12,7 +12,8 @@ pub struct NetLimits {
     /// Bytes of all frames being read or answered, as far as they have arrived, over all connections. Beyond it only
     /// one request is read on, the oldest, and what fits into the 16 KiB that every connection has of its own.
     pub in_flight_bytes_max: usize,
-    /// Connections at a time, over all listeners: they take from one store of file handles. Another one is closed at once.
+    /// Connections at a time, over all listeners: they take from one store of file handles. Another one is closed at
+    /// once.
     pub connections_max: usize,
     /// Requests in progress on one connection. Beyond it the connection is not read.
     pub connection_requests_max: usize,

@@ -20,8 +20,8 @@ use crate::{KafkaService, NetLimits, NetStats};
 
 /// How long to wait when the system has no more sockets to give.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Connections that the system holds until they are accepted, if it may hold so many (`net.core.somaxconn`). Clients that
-/// come back together, as they do after a restart, would else be put off for seconds.
+/// Connections that the system holds until they are accepted, if it may hold so many (`net.core.somaxconn`). Clients
+/// that come back together, as they do after a restart, would else be put off for seconds.
 const BACKLOG: u32 = 4096;
 
 /// What listens at one address or several, with one set of limits over all of them.

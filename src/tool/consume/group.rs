@@ -65,8 +65,8 @@ impl GroupReading<'_> {
         }
     }
 
-    /// Joins the next generation, and finds out where to read the member's partitions from. The group's offsets count as
-    /// long as the log has them.
+    /// Joins the next generation, and finds out where to read the member's partitions from. The group's offsets count
+    /// as long as the log has them.
     async fn enter_generation(&mut self, client: &mut KafkaClient) -> Result<()> {
         self.reading.topic = client.topic(&self.command.topic, false).await?;
         self.reading.partitions = self.reading.topic.leaders.len();

@@ -17,8 +17,8 @@ pub struct DeleteRecordsCommand {
     /// Only of this partition; may be repeated.
     #[arg(long = "partition", value_name = "NUMBER")]
     partitions: Vec<PartitionId>,
-    /// The first offset to keep, which needs --partition where there are several; or latest, to keep none of the records
-    /// that are there now.
+    /// The first offset to keep, which needs --partition where there are several; or latest, to keep none of the
+    /// records that are there now.
     #[arg(long, value_name = "WHERE", value_parser = first_kept)]
     before: FirstKept,
     /// Do it. What is deleted does not come back.

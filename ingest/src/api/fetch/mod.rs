@@ -1,7 +1,7 @@
 //! Fetch (1): reads batches in order, and waits for more if there are too few.
 //!
-//! A request without a session names all that it wants, and is told of all of it, in its order. In a [`session`], it names
-//! what it wants otherwise than before, and is told of what has changed.
+//! A request without a session names all that it wants, and is told of all of it, in its order. In a [`session`], it
+//! names what it wants otherwise than before, and is told of what has changed.
 
 mod budget;
 mod messages;

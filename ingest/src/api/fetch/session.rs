@@ -1,5 +1,5 @@
-//! What is remembered of a client from fetch to fetch, so that it names only what it wants otherwise than before, and is
-//! told only what has changed (KIP-227; `FetchSession` of Apache Kafka).
+//! What is remembered of a client from fetch to fetch, so that it names only what it wants otherwise than before, and
+//! is told only what has changed (KIP-227; `FetchSession` of Apache Kafka).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use chronik_wire::{EpochEndOffset, ErrorCode, FetchPartition, FetchTopic, Forgot
 use crate::lane::tail_watch::TailWatch;
 use crate::lane::watcher::TailWatcher;
 
-/// Bytes that a session takes for each partition, beside its topic's name: entries of three maps that may be half empty,
-/// a watch and its mark.
+/// Bytes that a session takes for each partition, beside its topic's name: entries of three maps that may be half
+/// empty, a watch and its mark.
 const PARTITION_BYTES: usize = 640;
 
 /// Why a request has no place in a session. The client goes on with a full fetch.
@@ -144,8 +144,8 @@ impl TopicKey {
 }
 
 impl FetchSession {
-    /// A session that begins with these partitions, known by their indexes and watched by `watcher`. `by_id` says how its
-    /// requests name topics.
+    /// A session that begins with these partitions, known by their indexes and watched by `watcher`. `by_id` says how
+    /// its requests name topics.
     pub fn new(named: Vec<(PartitionKey, FetchPartition)>, by_id: bool, watcher: Arc<TailWatcher>) -> Self {
         let mut session = Self {
             by_id,
@@ -259,8 +259,8 @@ impl FetchSession {
         Some(DuePartition { number, order: *order, key: key.clone(), asked: asked.clone(), watch: watch.clone() })
     }
 
-    /// Remembers what is told of a partition; returns whether it has to be told. One that has records goes to the end of
-    /// the order, so that others come to theirs.
+    /// Remembers what is told of a partition; returns whether it has to be told. One that has records goes to the end
+    /// of the order, so that others come to theirs.
     pub fn settle(&mut self, found: &FoundPartition) -> bool {
         let FoundPartition { number, response, is_quiet, watch, .. } = found;
         let place = self.last_place();

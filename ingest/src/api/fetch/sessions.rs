@@ -1,5 +1,5 @@
-//! The fetch sessions that there are, and which of them make room for others (`FetchSessionCache` of Apache Kafka). They
-//! are forgotten with the process: a client that finds its session gone begins another one.
+//! The fetch sessions that there are, and which of them make room for others (`FetchSessionCache` of Apache Kafka).
+//! They are forgotten with the process: a client that finds its session gone begins another one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +26,8 @@ pub struct SessionLimits {
     pub sessions_max: usize,
     /// Memory for the partitions of all sessions.
     pub bytes_max: usize,
-    /// A session that was not used for longer than this makes room for any other, and one that was begun longer ago than
-    /// this for one with more partitions (`min.incremental.fetch.session.eviction.ms`).
+    /// A session that was not used for longer than this makes room for any other, and one that was begun longer ago
+    /// than this for one with more partitions (`min.incremental.fetch.session.eviction.ms`).
     pub eviction_age: Duration,
 }
 

@@ -50,8 +50,8 @@ impl LaneState {
         self.groups.remove(delete.group.as_str()).map(drop).ok_or(CommandRefusal::UnknownGroup)
     }
 
-    /// Whether all offsets of a commit stand as they are, and were written less than `refresh` ago: consumers that read nothing commit the
-    /// same every few seconds, and write nothing by it.
+    /// Whether all offsets of a commit stand as they are, and were written less than `refresh` ago: consumers that read
+    /// nothing commit the same every few seconds, and write nothing by it.
     pub fn is_committed(&self, commit: &CommitOffsets, refresh: Duration) -> bool {
         let group = self.groups.get(commit.group.as_str());
         commit.offsets.iter().all(|PartitionOffset { topic, partition, committed: new }| {

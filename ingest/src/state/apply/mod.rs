@@ -203,8 +203,8 @@ impl LaneState {
         self.mark_unreadable(result.topic, &result.unreadable)
     }
 
-    /// The first valid archive of a run wins; one that is registered already stays, and a tombstoned one stays
-    /// dead. Runs whose records were deleted meanwhile don't count, as long as there are others. `false`: this one is not
+    /// The first valid archive of a run wins; one that is registered already stays, and a tombstoned one stays dead.
+    /// Runs whose records were deleted meanwhile don't count, as long as there are others. `false`: this one is not
     /// needed.
     fn register_archive(&mut self, result: &RegisterResult, archive: &ArchiveFacts) -> bool {
         let applied = self.applied;

@@ -30,7 +30,8 @@ impl LaneState {
         outcomes.collect()
     }
 
-    /// Applies a deletion of records, the next command of the frame. A log that starts behind the offset stays as it is.
+    /// Applies a deletion of records, the next command of the frame. A log that starts behind the offset stays as it
+    /// is.
     pub fn delete_records(&mut self, delete: &DeleteRecords) -> Result<LogStarts, CommandRefusal> {
         let topic = self.topics.get_mut(&delete.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
         let mut gone = Vec::new();
