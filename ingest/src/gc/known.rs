@@ -10,6 +10,7 @@ use ulid::Ulid;
 use super::DAY_MS;
 use super::object::NamedObject;
 use crate::state::LaneState;
+use crate::state::segments::SegmentId;
 
 /// Archives in pages are looked for this long after they were named, so that a look reads what was closed lately, and
 /// not all of history. One that no look has found by then stays.
@@ -43,7 +44,10 @@ impl<'a> KnownObjects<'a> {
             return Ok(true);
         }
         match object {
-            NamedObject::Segment(_) => Ok(state.segments.contains(key)),
+            NamedObject::Segment(name) => {
+                let registered = state.segments.get(SegmentId(name.last));
+                Ok(registered.is_some_and(|registered| *registered.key == *key))
+            }
             NamedObject::Result(_) => Ok(state.results.contains_key(key)),
             NamedObject::Page(name) => self.names_of(name.topic, name.ulid, state).await,
             NamedObject::Archive(name) if state.topics.contains_key(&name.topic) && self.is_old(name) => Ok(true),

@@ -550,7 +550,7 @@ impl<L: Log> LaneOwner<L> {
             let known = self.state.topics.get(&topic.id);
             for (number, tail) in topic.partitions.iter().enumerate() {
                 let partition = known.and_then(|topic| topic.partitions.get(number));
-                let released_to = partition.map_or(0, |partition| partition.shipped_by(&self.state.segments, up_to));
+                let released_to = partition.map_or(0, |partition| partition.shipped_by(up_to));
                 stretches += tail.release(up_to, released_to);
             }
         }

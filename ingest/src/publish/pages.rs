@@ -111,14 +111,11 @@ impl PageCloser {
 
 /// What there is to close, in segments up to `exported`; of each topic about a page.
 pub fn closable(state: &LaneState, exported: LogIndex, limits: PageLimits) -> Vec<ClosableRuns> {
-    let Some(exported) = state.segments.newest_up_to(exported) else {
-        return Vec::new();
-    };
     let enough = limits.enough(state.topics.len());
     let topics = state.topics.values().filter(|topic| topic.open_runs() >= enough);
     let closable = topics.filter_map(|topic| {
-        let last = last_closable(topic, exported, enough..=limits.page_runs)?;
-        Some(ClosableRuns { topic: topic.id, last: state.segments.get(last)?.last })
+        let SegmentId(last) = last_closable(topic, SegmentId(exported), enough..=limits.page_runs)?;
+        Some(ClosableRuns { topic: topic.id, last })
     });
     closable.take(PAGES_AT_ONCE).collect()
 }
@@ -208,7 +205,6 @@ mod tests {
                 runs,
             };
             state.adopt_segment(&register).unwrap();
-            let segment = state.segments.newest_up_to(index).unwrap();
             let topic = Arc::make_mut(state.topics.get_mut(&TOPIC).unwrap());
             for (partition, letter) in (0..).zip(letters.chars()) {
                 let partition = topic.partition_mut(partition as PartitionId % 2).unwrap();
@@ -216,7 +212,7 @@ mod tests {
                 partition.shipped_to += 1;
                 partition.runs.push_back(PartitionRun {
                     offsets: OffsetSpan { first: offset, last: offset },
-                    segment,
+                    segment: SegmentId(index),
                     bytes: ByteSpan { position: 0, length: 1 },
                     times: TimeSpan::at(1),
                     indexed: match letter {
@@ -249,10 +245,8 @@ mod tests {
             ("nothing is exported", &["aa"], 1, 99, 0, None),
         ] {
             let state = topic(segments, true);
-            let exported = state.segments.newest_up_to(exported);
-            let found =
-                exported.and_then(|exported| last_closable(&state.topics[&TOPIC], exported, enough..=page_runs));
-            assert_eq!(found.map(|last| state.segments.get(last).unwrap().last), expected, "{why}");
+            let found = last_closable(&state.topics[&TOPIC], SegmentId(exported), enough..=page_runs);
+            assert_eq!(found, expected.map(SegmentId), "{why}");
         }
     }
 

@@ -11,12 +11,10 @@ use crate::state::topic::TopicState;
 
 /// A topic's open runs in segments up to a log index, and the archives over them; none may be over others too.
 pub fn open_runs(topic: &TopicState, registered: &RegisteredSegments, up_to: LogIndex) -> TopicRuns {
-    let last = registered.newest_up_to(up_to);
     let mut segments = NamedSegments { registered, numbers: BTreeMap::new(), entries: Vec::new() };
     let mut partitions = Vec::new();
     for (partition, state) in (0..).zip(&topic.partitions) {
-        let open = last.into_iter().flat_map(|last| state.runs_up_to(last));
-        let runs: Vec<RunEntry> = open.filter_map(|run| segments.run(run)).collect();
+        let runs: Vec<RunEntry> = state.runs_up_to(SegmentId(up_to)).filter_map(|run| segments.run(run)).collect();
         if !runs.is_empty() {
             partitions.push(PartitionRuns { partition, runs });
         }

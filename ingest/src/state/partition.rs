@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::command::SegmentRun;
 use super::producer::Producers;
 use super::refusal::CommandRefusal;
-use super::segments::{RegisteredSegments, SegmentId};
+use super::segments::SegmentId;
 
 /// One partition of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,9 +143,8 @@ impl PartitionState {
 
     /// One past the last record in the registered segments up to the one that ends at a log index; 0 if there is none.
     /// If these were deleted, the log's start: nobody reads from below it. Only what was released is closed.
-    pub fn shipped_by(&self, segments: &RegisteredSegments, up_to: LogIndex) -> Offset {
-        let is_covered = |run: &&PartitionRun| segments.get(run.segment).is_some_and(|segment| segment.last <= up_to);
-        let newest = self.runs.iter().rev().find(is_covered);
+    pub fn shipped_by(&self, up_to: LogIndex) -> Offset {
+        let newest = self.runs.iter().rev().find(|run| run.segment <= SegmentId(up_to));
         newest.map_or(self.closed.to, |run| run.offsets.end()).max(self.log_start.min(self.shipped_to))
     }
 
@@ -163,7 +162,7 @@ impl PartitionState {
         self.runs.binary_search_by_key(&first, |run| run.offsets.first).ok()
     }
 
-    /// The open runs in segments up to `last`, which is none of those behind it.
+    /// The open runs in segments up to `last`.
     pub fn runs_up_to(&self, last: SegmentId) -> impl Iterator<Item = &PartitionRun> {
         self.runs.iter().take_while(move |run| run.segment <= last)
     }

@@ -11,26 +11,16 @@ use super::command::RegisterSegment;
 /// Objects named longer ago are refused for registration: by then they may be taken for orphans.
 pub(super) const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
 
-/// What the state calls a registered segment; given once.
+/// What the state calls a registered segment: the last log index in it. So they sort as they follow one another, and
+/// what lies in segments up to an index is told without a look at them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SegmentId(pub u64);
+pub struct SegmentId(pub LogIndex);
 
 /// The registered segments, contiguous in the lane's index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "StoredSegments", into = "StoredSegments")]
 pub struct RegisteredSegments {
-    by_id: OrdMap<SegmentId, Arc<RegisteredSegment>>,
-    by_key: OrdMap<Arc<str>, SegmentId>,
-    next: SegmentId,
-    shipped: LogIndex,
-}
-
-/// What a checkpoint holds of them.
-#[derive(Serialize, Deserialize)]
-struct StoredSegments {
     #[serde(deserialize_with = "super::decode::map")]
     by_id: OrdMap<SegmentId, Arc<RegisteredSegment>>,
-    next: SegmentId,
     shipped: LogIndex,
 }
 
@@ -85,27 +75,6 @@ impl RegisteredSegments {
         self.by_id.get(&id)
     }
 
-    /// Whether an object of this name is registered.
-    pub fn contains(&self, key: &str) -> bool {
-        self.by_key.contains_key(key)
-    }
-
-    /// The newest one that ends at or before a log index, however many there are.
-    pub fn newest_up_to(&self, last: LogIndex) -> Option<SegmentId> {
-        let ends_by = |id: u64| self.by_id.get(&SegmentId(id)).is_some_and(|segment| segment.last <= last);
-        let oldest = self.by_id.get_min()?.0.0;
-        // Ids follow one another as the indices do.
-        let (mut first, mut behind) = (oldest, self.next.0);
-        while first < behind {
-            let middle = first + (behind - first) / 2;
-            match ends_by(middle) {
-                true => first = middle + 1,
-                false => behind = middle,
-            }
-        }
-        (first > oldest).then(|| SegmentId(first - 1))
-    }
-
     /// All of them, in the order of their registration.
     pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Arc<RegisteredSegment>)> {
         self.by_id.iter().map(|(id, segment)| (*id, segment))
@@ -128,15 +97,13 @@ impl RegisteredSegments {
 
     /// Adds a segment that was accepted; returns its id.
     pub fn insert(&mut self, segment: &RegisterSegment) -> SegmentId {
-        let (id, key): (_, Arc<str>) = (self.next, segment.key.as_str().into());
-        self.next = SegmentId(id.0 + 1);
+        let id = SegmentId(segment.last);
         self.shipped = segment.last;
-        self.by_key.insert(key.clone(), id);
         let registered = RegisteredSegment {
             incarnation: segment.incarnation,
             first: segment.first,
             last: segment.last,
-            key,
+            key: segment.key.as_str().into(),
             size: segment.size,
             crc: segment.crc,
             directory_position: segment.directory_position,
@@ -144,18 +111,5 @@ impl RegisteredSegments {
         };
         self.by_id.insert(id, Arc::new(registered));
         id
-    }
-}
-
-impl From<StoredSegments> for RegisteredSegments {
-    fn from(StoredSegments { by_id, next, shipped }: StoredSegments) -> Self {
-        let by_key = by_id.iter().map(|(id, segment)| (segment.key.clone(), *id)).collect();
-        Self { by_id, by_key, next, shipped }
-    }
-}
-
-impl From<RegisteredSegments> for StoredSegments {
-    fn from(RegisteredSegments { by_id, next, shipped, .. }: RegisteredSegments) -> Self {
-        Self { by_id, next, shipped }
     }
 }

@@ -453,7 +453,7 @@ fn records_that_are_deleted_before_they_are_shipped_are_in_no_run() {
     apply(&mut state, &[Command::RegisterSegment(segment(3, 3, &[(1, 0, 10, 14)]))]).unwrap();
     let partition = &state.topics[&topic(1)].partitions[0];
     assert_eq!((partition.shipped_to, partition.runs.len()), (15, 0));
-    assert_eq!(partition.shipped_by(&state.segments, 3), 15);
+    assert_eq!(partition.shipped_by(3), 15);
     let mut another = state.clone();
     apply(&mut state, &[Command::RegisterSegment(segment(4, 5, &[(1, 0, 15, 19)]))]).unwrap();
     assert_eq!(state.topics[&topic(1)].partitions[0].runs.len(), 1);
@@ -461,22 +461,6 @@ fn records_that_are_deleted_before_they_are_shipped_are_in_no_run() {
     apply(&mut another, &[Command::RegisterSegment(segment(4, 5, &[(1, 0, 15, 19)]))]).unwrap();
     assert_eq!((another.topics[&topic(1)].partitions[0].shipped_to, another.pending.iter().next()), (20, None));
     check_invariants(&another);
-}
-
-#[test]
-fn the_newest_segment_up_to_an_index_is_found() {
-    let mut state = LaneState::new(Incarnation(1));
-    state.applied = 100;
-    assert_eq!(state.segments.newest_up_to(100), None);
-    for (first, last) in [(1, 2), (3, 3), (4, 9)] {
-        state.adopt_segment(&segment(first, last, &[])).unwrap();
-    }
-    for (index, expected) in
-        [(0, None), (1, None), (2, Some(2)), (3, Some(3)), (8, Some(3)), (9, Some(9)), (99, Some(9))]
-    {
-        let found = state.segments.newest_up_to(index).and_then(|id| state.segments.get(id));
-        assert_eq!(found.map(|segment| segment.last), expected, "{index}");
-    }
 }
 
 /// The command that closes what is open of a topic up to a log index.
@@ -504,7 +488,7 @@ fn what_is_closed_leaves_the_state_for_its_page() {
     let partition = &closed.partitions[0];
     assert_eq!((closed.archives.len(), closed.pages.len(), closed.closed_index()), (0, 1, 2));
     assert_eq!((partition.runs.len(), partition.closed.to, partition.archived_to()), (1, 10, 10));
-    assert_eq!([1, 2, 4].map(|up_to| partition.shipped_by(&state.segments, up_to)), [10, 10, 20]);
+    assert_eq!([1, 2, 4].map(|up_to| partition.shipped_by(up_to)), [10, 10, 20]);
     assert_eq!(closed.changed, state.applied, "readers are told");
     let again = apply(&mut state.clone(), &[Command::ClosePage(close)]);
     assert_eq!(again, Err(CommandRefusal::PageOutOfPlace));
@@ -549,6 +533,7 @@ fn a_page_is_refused_unless_it_is_what_is_open_and_settled() {
         ("an archive came since", &state, before_its_archive.clone()),
         ("an archive lies across", &across, across_an_archive),
         ("before the first segment's end", &state, with(|page| page.bounds.last = 1)),
+        ("beyond what is shipped", &across, close(&across, 1, 5)),
     ] {
         let mut copy = state.clone();
         let refused = apply(&mut copy, &[Command::ClosePage(close)]).unwrap_err();

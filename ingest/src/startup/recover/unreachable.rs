@@ -4,11 +4,11 @@
 //! folder, without a request for each segment: a listing for every 1,000 of them, and one at least for each of the
 //! folders that they are spread over.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chronik_format::catalog::PartitionBounds;
-use chronik_format::ids::{LaneId, LogIndex, Offset, PartitionId};
+use chronik_format::ids::{LaneId, Offset, PartitionId};
 use chronik_format::names::SegmentName;
 use chronik_format::span::OffsetSpan;
 use chronik_store::{ObjectInfo, SharedStore, StoreError};
@@ -61,26 +61,12 @@ impl UnreachableSegments {
             return Ok(None);
         }
         differing.sort_unstable();
-        let lost = LostSegments::of(state, differing.iter().map(|(id, _)| *id));
+        let lost: BTreeSet<SegmentId> = differing.iter().map(|(id, _)| *id).collect();
         let mut segments = Listed::default();
         differing.into_iter().for_each(|(_, words)| segments.add(|| words));
         let mut ranges = Listed::default();
         state.topics.values().for_each(|topic| add_ranges(&mut ranges, topic, &lost));
         Ok(Some(Self { segments, ranges, registered }))
-    }
-}
-
-struct LostSegments {
-    ids: HashSet<SegmentId>,
-    /// Last log index of each.
-    indices: BTreeSet<LogIndex>,
-}
-
-impl LostSegments {
-    fn of(state: &LaneState, ids: impl Iterator<Item = SegmentId>) -> Self {
-        let ids: HashSet<SegmentId> = ids.collect();
-        let indices = ids.iter().filter_map(|id| state.segments.get(*id)).map(|segment| segment.last).collect();
-        Self { ids, indices }
     }
 }
 
@@ -95,10 +81,10 @@ fn difference(RegisteredSegment { key, size, .. }: &RegisteredSegment, listed: &
 
 /// What a topic has in these segments; runs that follow one another are one range. Of what is closed only pages are
 /// known here, not their runs.
-fn add_ranges(ranges: &mut Listed, topic: &TopicState, lost: &LostSegments) {
+fn add_ranges(ranges: &mut Listed, topic: &TopicState, lost: &BTreeSet<SegmentId>) {
     let mut first = 0;
     for page in &topic.pages {
-        if lost.indices.range(first..=page.bounds.last).next().is_some() {
+        if lost.range(SegmentId(first)..=SegmentId(page.bounds.last)).next().is_some() {
             for PartitionBounds { partition, offsets, .. } in &page.bounds.partitions {
                 let OffsetSpan { first, last } = offsets;
                 ranges.add(|| format!("some of {} partition {partition} offsets {first} to {last}", topic.name));
@@ -112,7 +98,7 @@ fn add_ranges(ranges: &mut Listed, topic: &TopicState, lost: &LostSegments) {
         };
         let mut open: Option<(Offset, Offset)> = None;
         for run in &known.runs {
-            if lost.ids.contains(&run.segment) {
+            if lost.contains(&run.segment) {
                 open = Some((open.map_or(run.offsets.first, |(from, _)| from), run.offsets.last));
             } else if let Some(range) = open.take() {
                 ranges.add(|| words(partition, range));
@@ -218,7 +204,7 @@ mod tests {
     }
 
     fn key(state: &LaneState, number: u64) -> String {
-        state.segments.get(SegmentId(number)).unwrap().key.to_string()
+        state.segments.get(SegmentId(2 * number + 2)).unwrap().key.to_string()
     }
 
     #[tokio::test]

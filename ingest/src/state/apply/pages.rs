@@ -17,8 +17,8 @@ impl LaneState {
     pub(super) fn close_page(&mut self, close: &ClosePage) -> Result<(), CommandRefusal> {
         let topic = self.topics.get_mut(&close.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
         let bounds = &close.page.bounds;
-        let last = self.segments.newest_up_to(bounds.last).filter(|_| bounds.last > topic.closed_index());
-        let archives = last.and_then(|last| topic.closable_archives(bounds, last));
+        let follows = topic.closed_index() < bounds.last && bounds.last <= self.segments.shipped_index();
+        let archives = follows.then(|| topic.closable_archives(bounds, SegmentId(bounds.last))).flatten();
         let archives = archives.ok_or(CommandRefusal::PageOutOfPlace)?;
         topic.close(&close.page, &archives);
         topic.changed = self.applied;
