@@ -29,3 +29,8 @@ pub async fn sleep_until(due: Option<tokio::time::Instant>) {
 pub fn millis(time: SystemTime) -> Timestamp {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+/// The time of so many milliseconds since the Unix epoch.
+pub fn time_at(millis: Timestamp) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}

@@ -254,6 +254,8 @@ pub struct PageMetrics {
     pub open_runs: IntGauge,
     /// Pages written and named.
     pub pages: IntCounter,
+    /// Pages that the lane's state names.
+    pub top_pages: IntGauge,
 }
 
 impl PageMetrics {
@@ -262,6 +264,7 @@ impl PageMetrics {
         Self {
             open_runs: metrics.gauge("chronik_open_runs", "Runs of segments that lie in no page yet."),
             pages: metrics.counter("chronik_pages_total", "Pages of history that were closed."),
+            top_pages: metrics.gauge("chronik_top_pages", "Pages of history that lie below no other page."),
         }
     }
 }

@@ -205,9 +205,10 @@ fn refused(refusal: &CommandRefusal) -> ErrorCode {
         CommandRefusal::UnknownGroup => ErrorCode::GROUP_ID_NOT_FOUND,
         CommandRefusal::TooManyGroups => ErrorCode::GROUP_MAX_SIZE_REACHED,
         // No client's command can be refused with this.
-        CommandRefusal::SegmentOutOfPlace | CommandRefusal::SegmentTooOld | CommandRefusal::PageOutOfPlace => {
-            ErrorCode::UNKNOWN_SERVER_ERROR
-        }
+        CommandRefusal::SegmentOutOfPlace
+        | CommandRefusal::SegmentTooOld
+        | CommandRefusal::PageOutOfPlace
+        | CommandRefusal::PagesNotReplaceable => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 

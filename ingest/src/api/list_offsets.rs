@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use chronik_format::batch::TimeSpan;
+use chronik_format::catalog::{Page, PageEntry};
 use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use chronik_format::span::OffsetSpan;
 use chronik_net::{KafkaRequest, RequestOutcome};
@@ -163,15 +164,18 @@ async fn shipped_times(
     let Some(partition) = topic.partition(number) else {
         return Ok(times);
     };
-    for page in &topic.pages {
+    let mut ahead: Vec<Arc<PageEntry>> = topic.pages.iter().cloned().collect();
+    while let Some(page) = ahead.pop() {
         let Some(bounds) = page.bounds.of(number).filter(|bounds| bounds.offsets.last >= log_start) else {
             continue;
         };
-        if bounds.offsets.first < log_start || bounds.times.latest == Timestamp::MAX {
-            let runs = broker.catalog.page(topic.id, page).await.map_err(|error| ReadError::Cold(error.into()))?;
-            runs.of(number).iter().for_each(|run| times.add(run.offsets, run.times));
-        } else {
+        if bounds.offsets.first >= log_start && bounds.times.latest < Timestamp::MAX {
             times.add(bounds.offsets, bounds.times);
+            continue;
+        }
+        match broker.catalog.page(topic.id, &page).await.map_err(|error| ReadError::Cold(error.into()))? {
+            Page::Runs(runs) => runs.of(number).iter().for_each(|run| times.add(run.offsets, run.times)),
+            Page::Pages(below) => ahead.extend(below.iter().cloned()),
         }
     }
     partition.runs.iter().for_each(|run| times.add(run.offsets, run.times));

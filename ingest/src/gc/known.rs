@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 
-use chronik_format::catalog::{CatalogError, CatalogReader, TopicRuns};
+use chronik_format::catalog::{CatalogError, CatalogReader, Page, PageEntry};
 use chronik_format::ids::{Timestamp, TopicId};
-use chronik_format::names::ArchiveName;
 use ulid::Ulid;
 
 use super::DAY_MS;
 use super::object::NamedObject;
 use crate::state::LaneState;
 use crate::state::segments::SegmentId;
+use crate::state::topic::TopicState;
 
-/// Archives in pages are looked for this long after they were named, so that a look reads what was closed lately, and
-/// not all of history. One that no look has found by then stays.
+/// What pages name is looked for this long after it was named, so that a look reads what was written lately, and not
+/// all of history. What no look has found by then stays.
 pub(super) const LOOKED_FOR_MS: i64 = 8 * DAY_MS;
-/// The most that an indexer's clock is taken to be ahead of ours: a page is written after its archives were named.
+/// The most that an indexer's clock is taken to be ahead of ours: a page is written after what it names was named.
 const NAMED_AHEAD_MS: i64 = DAY_MS;
 
 /// What is known, as of one look at the bucket. Names of one topic at a time are kept, as a listing goes by topics.
@@ -25,8 +25,8 @@ pub struct KnownObjects<'a> {
     names: Option<TopicNames>,
 }
 
-/// The archives and pages of a living topic, all that were registered when it was looked at. What came since was named
-/// less than six hours before it was registered.
+/// The archives and pages of a living topic, all that were registered when it was looked at and are looked for. What
+/// came since was named less than six hours before it was registered.
 struct TopicNames {
     topic: TopicId,
     ulids: HashSet<Ulid>,
@@ -43,49 +43,47 @@ impl<'a> KnownObjects<'a> {
         if state.tombstones.contains_key(key) {
             return Ok(true);
         }
-        match object {
+        let (topic, ulid) = match object {
             NamedObject::Segment(name) => {
                 let registered = state.segments.get(SegmentId(name.last));
-                Ok(registered.is_some_and(|registered| *registered.key == *key))
+                return Ok(registered.is_some_and(|registered| *registered.key == *key));
             }
-            NamedObject::Result(_) => Ok(state.results.contains_key(key)),
-            NamedObject::Page(name) => self.names_of(name.topic, name.ulid, state).await,
-            NamedObject::Archive(name) if state.topics.contains_key(&name.topic) && self.is_old(name) => Ok(true),
-            NamedObject::Archive(name) => self.names_of(name.topic, name.ulid, state).await,
-            NamedObject::Checkpoint(_) | NamedObject::Export(_) | NamedObject::Probe(_) => Ok(false),
+            NamedObject::Result(_) => return Ok(state.results.contains_key(key)),
+            NamedObject::Page(name) => (name.topic, name.ulid),
+            NamedObject::Archive(name) => (name.topic, name.ulid),
+            NamedObject::Checkpoint(_) | NamedObject::Export(_) | NamedObject::Probe(_) => return Ok(false),
+        };
+        match state.topics.get(&topic) {
+            None => Ok(false),
+            Some(_) if object.named_at().saturating_add(LOOKED_FOR_MS) < self.now => Ok(true),
+            Some(topic) => self.names(topic, ulid).await,
         }
     }
 
-    fn is_old(&self, name: &ArchiveName) -> bool {
-        NamedObject::Archive(*name).named_at().saturating_add(LOOKED_FOR_MS) < self.now
-    }
-
-    async fn names_of(&mut self, topic: TopicId, ulid: Ulid, state: &LaneState) -> Result<bool, CatalogError> {
-        let names = match self.names.take().filter(|names| names.topic == topic) {
+    async fn names(&mut self, topic: &TopicState, ulid: Ulid) -> Result<bool, CatalogError> {
+        let names = match self.names.take().filter(|names| names.topic == topic.id) {
             Some(names) => names,
-            None => self.read_names(topic, state).await?,
+            None => self.read_names(topic).await?,
         };
         let is_known = names.ulids.contains(&ulid);
         self.names = Some(names);
         Ok(is_known)
     }
 
-    async fn read_names(&self, topic: TopicId, state: &LaneState) -> Result<TopicNames, CatalogError> {
-        let mut ulids = HashSet::new();
-        if let Some(state) = state.topics.get(&topic) {
-            ulids.extend(state.archives.keys().filter_map(|key| ulid_of(key)));
-            ulids.extend(state.pages.iter().filter_map(|page| ulid_of(&page.object)));
-            let since = self.now - LOOKED_FOR_MS - NAMED_AHEAD_MS;
-            for page in state.pages.iter().filter(|page| page.written_at >= since) {
-                ulids.extend(archives_of(&*self.catalog.page(topic, page).await?));
+    /// A page that was written before names nothing that is looked for, nor do those below it.
+    async fn read_names(&self, topic: &TopicState) -> Result<TopicNames, CatalogError> {
+        let since = self.now - LOOKED_FOR_MS - NAMED_AHEAD_MS;
+        let mut ulids: HashSet<Ulid> = topic.archives.keys().filter_map(|key| ulid_of(key)).collect();
+        let written_since = |page: &PageEntry| page.written_at >= since;
+        let mut pages = self.catalog.walk(topic.id, topic.pages.iter().cloned(), written_since);
+        while let Some((entry, page)) = pages.next().await? {
+            ulids.extend(ulid_of(&entry.object));
+            if let Page::Runs(runs) = page {
+                ulids.extend(runs.archives.iter().filter_map(|archive| ulid_of(&archive.key)));
             }
         }
-        Ok(TopicNames { topic, ulids })
+        Ok(TopicNames { topic: topic.id, ulids })
     }
-}
-
-fn archives_of(runs: &TopicRuns) -> impl Iterator<Item = Ulid> {
-    runs.archives.iter().filter_map(|archive| ulid_of(&archive.key))
 }
 
 /// Of an archive or a page.

@@ -13,6 +13,7 @@ mod superseded;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod trees;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -170,6 +171,19 @@ impl ObjectDeletion {
     /// Deletes objects, and returns those that are gone. One that can't be deleted now is met again.
     async fn delete(&self, what: &str, keys: Vec<String>) -> Vec<String> {
         let asked = keys.len();
+        let (gone, failure) = self.delete_objects(keys).await;
+        if !gone.is_empty() {
+            tracing::info!("deleted {} {what}", gone.len());
+        }
+        if let Some(error) = failure {
+            tracing::warn!("{} {what} are not deleted yet: {error}", asked - gone.len());
+        }
+        gone
+    }
+
+    /// Deletes objects: those that are gone, and why others are not.
+    async fn delete_objects(&self, keys: Vec<String>) -> (Vec<String>, Option<StoreError>) {
+        let asked = keys.len();
         let deletes = stream::iter(keys).map(|key| async move {
             let deleted = self.parts.store.delete(&key).await;
             deleted.map(|()| key)
@@ -188,12 +202,8 @@ impl ObjectDeletion {
         }
         if !gone.is_empty() {
             failpoint!("objects-deleted");
-            tracing::info!("deleted {} {what}", gone.len());
         }
-        if let Some(error) = failure {
-            tracing::warn!("{} {what} are not deleted yet: {error}", asked - gone.len());
-        }
-        gone
+        (gone, failure)
     }
 
     /// Proposes bookkeeping that is proposed again by a later run should it not go through now.

@@ -1,5 +1,5 @@
 //! Objects that are not known: segments that were uploaded and never registered, archives without a result, pages whose
-//! command was refused, results that were never registered, probes that were left.
+//! command was refused or was lost, results that were never registered, probes that were left.
 //!
 //! A registration refuses what was named six hours ago, so after a day no command can name an object any more; both
 //! ages are by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a

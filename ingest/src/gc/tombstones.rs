@@ -1,17 +1,17 @@
-//! What commands have superseded: archives that no run refers to, pages of what was deleted with the archives that they
-//! name, and results that were registered.
+//! What commands have superseded: archives that no run refers to, pages that others have replaced, pages of what was
+//! deleted with all that they name, and results that were registered.
 
 use std::collections::VecDeque;
 
-use chronik_format::catalog::page::decode_page;
 use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
-use chronik_store::StoreError;
+use futures::{StreamExt, stream};
 
 use super::checkpoints::BucketCheckpoints;
 use super::object::NamedObject;
-use super::{BATCH, DeletionError, GRACE_MS, MINUTE_MS, ObjectDeletion};
+use super::{BATCH, DELETES_AT_ONCE, DeletionError, GRACE_MS, MINUTE_MS, ObjectDeletion};
 use crate::state::LaneState;
 use crate::state::command::{Command, ForgetResults, ForgetTombstones};
+use crate::state::segments::Tombstone;
 
 /// A lane at rest writes no checkpoints. If something waits for one that long, it is asked for.
 const CHECKPOINT_WAIT_MS: i64 = 10 * MINUTE_MS;
@@ -28,7 +28,7 @@ pub struct SettledCatalogs {
 struct Tombstones {
     count: usize,
     /// Objects that may be deleted, a batch at most.
-    ripe: Vec<String>,
+    ripe: Vec<(String, Tombstone)>,
     /// Whether others wait for nothing but a checkpoint.
     uncovered: bool,
 }
@@ -64,7 +64,7 @@ impl Tombstones {
         let (ripe, uncovered): (Vec<_>, Vec<_>) = over.partition(|(_, tombstone)| tombstone.index <= covered);
         Self {
             count: state.tombstones.len(),
-            ripe: ripe.into_iter().take(BATCH).map(|(key, _)| key.clone()).collect(),
+            ripe: ripe.into_iter().take(BATCH).map(|(key, tombstone)| (key.clone(), *tombstone)).collect(),
             uncovered: !uncovered.is_empty(),
         }
     }
@@ -88,10 +88,11 @@ impl ObjectDeletion {
                 };
             }
             let asked = tombstones.ripe.len();
-            let (pages, archives) = tombstones.ripe.into_iter().partition(|key| is_page(key));
-            let mut objects = self.delete("tombstoned archives", archives).await;
-            let emptied = self.delete_archives_in(pages).await;
-            objects.extend(self.delete("tombstoned pages", emptied).await);
+            let (trees, alone): (Vec<_>, Vec<_>) =
+                tombstones.ripe.into_iter().partition(|(key, tombstone)| tombstone.with_all && is_page(key));
+            let alone = alone.into_iter().map(|(key, _)| key).collect();
+            let mut objects = self.delete("tombstoned objects", alone).await;
+            objects.extend(self.delete_trees(trees.into_iter().map(|(key, _)| key)).await);
             let gone = objects.len();
             if gone > 0 {
                 self.propose(Command::ForgetTombstones(ForgetTombstones { objects })).await?;
@@ -103,30 +104,13 @@ impl ObjectDeletion {
         }
     }
 
-    /// Deletes the archives of pages, which nothing else names, and returns the pages that are done. A damaged page
-    /// leaves its archives to the look for unknown objects.
-    async fn delete_archives_in(&self, pages: Vec<String>) -> Vec<String> {
-        let mut emptied = Vec::new();
-        for page in pages {
-            let archives = match self.parts.store.read(&page, None).await {
-                Ok(bytes) => decode_page(&page, &bytes).map(|(_, _, runs)| runs.archives),
-                Err(StoreError::NotFound { .. }) => Ok(Vec::new()),
-                Err(error) => {
-                    tracing::warn!("{page} is not deleted yet: {error}");
-                    continue;
-                }
-            };
-            let archives = archives.unwrap_or_else(|error| {
-                tracing::warn!("{error}; its archives are deleted when the bucket is looked through");
-                Vec::new()
-            });
-            let asked = archives.len();
-            let keys = archives.into_iter().map(|archive| archive.key).collect();
-            if self.delete("archives of tombstoned pages", keys).await.len() == asked {
-                emptied.push(page);
-            }
-        }
-        emptied
+    /// Deletes pages with all that they name, and returns those that are done.
+    async fn delete_trees(&self, pages: impl Iterator<Item = String>) -> Vec<String> {
+        let trees = stream::iter(pages).map(|page| async {
+            let is_done = self.delete_tree(&page).await;
+            is_done.then_some(page)
+        });
+        trees.buffer_unordered(DELETES_AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
     async fn ask_for_checkpoint(

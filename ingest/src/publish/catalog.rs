@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::reader::CatalogReader;
-use chronik_format::catalog::{self, CatalogRoot, HeadEntry, PageEntry, PartitionHead, TopicHead};
+use chronik_format::catalog::{self, CatalogRoot, HeadEntry, PartitionHead, TopicHead};
 use chronik_format::ids::{LogIndex, Timestamp, TopicId};
 use chronik_format::names::ExportName;
 use chronik_format::origin::Origin;
@@ -198,7 +198,7 @@ fn head_of(topic: &TopicState, segments: &RegisteredSegments) -> TopicHead {
         search_enabled: topic.config.search_enabled(),
         index: topic.config.index_settings(),
         partitions: topic.partitions.iter().enumerate().map(partition_head).collect(),
-        pages: topic.pages.iter().map(|page| PageEntry::clone(page)).collect(),
+        pages: topic.pages.iter().cloned().collect(),
         open: Arc::new(open_runs(topic, segments, LogIndex::MAX)),
     }
 }

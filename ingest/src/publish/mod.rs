@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod error;
+pub mod folding;
 pub mod pages;
 pub mod segments;
 pub mod topic_runs;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use chronik_format::catalog::page::PageParts;
+use chronik_format::catalog::page::PageBuilder;
 use chronik_format::ids::{LogIndex, Timestamp, TopicId};
 use chronik_format::names::PageName;
 use chronik_format::origin::Origin;
@@ -15,34 +15,40 @@ use futures::{StreamExt, stream};
 use ulid::Ulid;
 
 use super::error::ExportError;
+use super::folding::{FoldablePages, foldable};
 use super::topic_runs::open_runs;
+use crate::clock::time_at;
 use crate::lane::{Lane, LaneError};
 use crate::metrics::PageMetrics;
 use crate::state::LaneState;
-use crate::state::command::{ClosePage, Command};
+use crate::state::command::{ClosePage, Command, ReplacePages};
 use crate::state::partition::IndexStatus;
 use crate::state::segments::SegmentId;
 use crate::state::topic::TopicState;
 
 /// No topic with fewer open runs is closed, however many topics there are.
 const OPEN_RUNS_MIN: usize = 16;
-/// Pages that are made before the catalog is exported again.
-const PAGES_AT_ONCE: usize = 64;
+/// Pages that are closed, and pages that are folded, before the catalog is exported again.
+pub(super) const PAGES_AT_ONCE: usize = 64;
 /// Pages that are uploaded at the same time.
 const UPLOADS: usize = 8;
 
-/// How much of the settled history is open.
+/// How much of the settled history the state names one by one.
 #[derive(Clone, Copy, Debug)]
 pub struct PageLimits {
     /// Runs of a page, unless one segment alone has more; some 100 to 200 bytes each.
     pub page_runs: usize,
     /// Settled runs that all topics together have open, about.
     pub open_runs: usize,
+    /// Pages below another one, if these have few partitions.
+    pub fan_out: usize,
+    /// Pages that all topics together have at the top at one height, about.
+    pub top_pages: usize,
 }
 
 impl Default for PageLimits {
     fn default() -> Self {
-        Self { page_runs: 4096, open_runs: 64 * 4096 }
+        Self { page_runs: 4096, open_runs: 64 * 4096, fan_out: 64, top_pages: 64 * 1024 }
     }
 }
 
@@ -74,38 +80,90 @@ pub struct PageCloser {
 }
 
 impl PageCloser {
-    /// Closes what is settled, as of `now`. `exported` is the last log index whose segments the catalog names: what
-    /// lies behind it is released by offsets of open runs. A page that can't be written now is made again later.
+    /// Closes what is settled, as of `now`, and folds what there is too much of. `exported` is the last log index whose
+    /// segments the catalog names: what lies behind it is released by offsets of open runs. A page that can't be
+    /// written now is made again later.
     pub async fn close_settled(&self, exported: LogIndex, now: Timestamp) -> Result<(), ExportError> {
         let state = self.lane.snapshot().await?;
         let closable = closable(&state, exported, self.limits);
-        let pages = stream::iter(closable).map(|closable| self.write_page(&state, closable, now));
+        let pages = stream::iter(closable).map(|closable| self.write_leaf(&state, closable, now));
         let mut pages = pages.buffer_unordered(UPLOADS);
         while let Some(close) = pages.next().await {
             failpoint!("page-created");
-            match self.lane.propose(Command::ClosePage(close?)).await {
-                Err(LaneError::Gone(gone)) => return Err(gone.into()),
-                Err(refused) => tracing::debug!("a page is made again: {refused}"),
-                Ok(()) => self.metrics.pages.inc(),
+            if self.name(Command::ClosePage(close?)).await? {
+                self.metrics.pages.inc();
             }
             failpoint!("page-closed");
         }
+        self.fold(now).await?;
         let state = self.lane.snapshot().await?;
         self.metrics.open_runs.set(state.topics.values().map(|topic| topic.open_runs() as i64).sum());
+        self.metrics.top_pages.set(state.topics.values().map(|topic| topic.pages.len() as i64).sum());
         Ok(())
     }
 
-    async fn write_page(
+    async fn fold(&self, now: Timestamp) -> Result<(), ExportError> {
+        let state = self.lane.snapshot().await?;
+        let folds = stream::iter(foldable(&state, self.limits)).map(|fold| self.write_fold(&state, fold, now));
+        let mut folds = folds.buffer_unordered(UPLOADS);
+        while let Some(fold) = folds.next().await {
+            failpoint!("fold-created");
+            if let Some(replace) = fold? {
+                self.name(Command::ReplacePages(replace)).await?;
+            }
+            failpoint!("fold-named");
+        }
+        Ok(())
+    }
+
+    /// Has the state name a page that was written; `false` if there is no place for it any more.
+    async fn name(&self, command: Command) -> Result<bool, ExportError> {
+        match self.lane.propose(command).await {
+            Ok(()) => Ok(true),
+            Err(LaneError::Gone(gone)) => Err(gone.into()),
+            Err(refused) => {
+                tracing::debug!("a page is made again: {refused}");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn write_leaf(
         &self,
         state: &LaneState,
         ClosableRuns { topic, last }: ClosableRuns,
         now: Timestamp,
     ) -> Result<ClosePage, ExportError> {
-        let name = PageName { topic, incarnation: self.origin.incarnation, ulid: Ulid::new() };
         let runs = state.topics.get(&topic).map(|topic| open_runs(topic, &state.segments, last)).unwrap_or_default();
-        let page = PageParts { origin: self.origin, topic, runs, last, written_at: now }.build(name.to_string())?;
+        let page = self.builder(topic, now).leaf(self.page_name(topic, now), &runs, last)?;
         self.store.create(&page.entry.object, vec![page.bytes]).await?;
         Ok(ClosePage { topic, page: page.entry })
+    }
+
+    /// Nothing is written that the state would refuse: it would be again and again.
+    async fn write_fold(
+        &self,
+        state: &LaneState,
+        FoldablePages { topic, pages }: FoldablePages,
+        now: Timestamp,
+    ) -> Result<Option<ReplacePages>, ExportError> {
+        let page = self.builder(topic, now).inner(self.page_name(topic, now), &pages)?;
+        let (object, old) = (page.entry.object.clone(), pages.iter().map(|page| page.object.clone()).collect());
+        let replace = ReplacePages { topic, old, new: vec![page.entry], gone: Vec::new(), at: now };
+        if let Err(refused) = state.replaceable(&replace) {
+            tracing::warn!("{} pages of topic {topic} can't be folded: {refused}", pages.len());
+            return Ok(None);
+        }
+        self.store.create(&object, vec![page.bytes]).await?;
+        Ok(Some(replace))
+    }
+
+    fn builder(&self, topic: TopicId, now: Timestamp) -> PageBuilder {
+        PageBuilder { origin: self.origin, topic, written_at: now }
+    }
+
+    fn page_name(&self, topic: TopicId, now: Timestamp) -> String {
+        PageName { topic, incarnation: self.origin.incarnation, ulid: Ulid::from_datetime(time_at(now)) }.to_string()
     }
 }
 
@@ -252,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_is_not_searched_waits_for_nothing() {
-        let limits = PageLimits { page_runs: 2, open_runs: 0 };
+        let limits = PageLimits { page_runs: 2, open_runs: 0, ..PageLimits::default() };
         let closable = |search| closable(&topic(&["pp"], search), 99, limits);
         assert_eq!(closable(true), []);
         assert_eq!(closable(false), [ClosableRuns { topic: TOPIC, last: 1 }]);
@@ -341,7 +399,7 @@ mod tests {
         let origin = Origin { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0) };
         let runs = open_runs(&state.topics[&topic], &state.segments, last);
         let object = PageName { topic, incarnation: Incarnation(1), ulid: Ulid(last.into()) }.to_string();
-        let page = PageParts { origin, topic, runs, last, written_at: 0 }.build(object).unwrap();
+        let page = PageBuilder { origin, topic, written_at: 0 }.leaf(object, &runs, last).unwrap();
         assert!(page.bytes.len() < 1 << 20, "{} bytes", page.bytes.len());
         ClosePage { topic, page: page.entry }
     }

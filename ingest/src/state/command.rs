@@ -40,6 +40,8 @@ pub enum Command {
     GiveUp(GiveUp),
     /// Makes a page the home of what is open of a topic up to a log index.
     ClosePage(ClosePage),
+    /// Puts pages of a topic in the place of others that hold the same.
+    ReplacePages(ReplacePages),
     /// Forgets results whose objects are deleted.
     ForgetResults(ForgetResults),
     /// Forgets tombstones whose objects are deleted.
@@ -251,6 +253,20 @@ pub struct ClosePage {
     pub page: PageEntry,
 }
 
+/// See [`Command::ReplacePages`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacePages {
+    pub topic: TopicId,
+    /// Object names of pages at the top that follow one another, all of them as they were when `new` was made.
+    pub old: Vec<String>,
+    /// Objects that are in the bucket, or are among the old ones.
+    pub new: Vec<PageEntry>,
+    /// Names of objects that nothing refers to any more. What these name themselves may live on.
+    pub gone: Vec<String>,
+    /// When the command was proposed, ms since the epoch.
+    pub at: Timestamp,
+}
+
 /// See [`Command::ForgetResults`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgetResults {
@@ -407,6 +423,7 @@ commands! {
     16 version 0: AddPartitions,
     17 version 0: DeleteRecords,
     18 version 0: ClosePage,
+    19 version 0: ReplacePages,
 }
 
 impl Urgency {
@@ -435,6 +452,7 @@ impl Command {
             | Command::RegisterResult(_)
             | Command::GiveUp(_)
             | Command::ClosePage(_)
+            | Command::ReplacePages(_)
             | Command::ForgetResults(_)
             | Command::ForgetTombstones(_)
             | Command::ForgetProducers(_) => Urgency::Bookkeeping,

@@ -41,7 +41,7 @@ pub struct PartitionState {
 pub struct ClosedHistory {
     /// One past the last offset in them.
     pub to: Offset,
-    /// First offset in them, also if it was deleted since, that no archive covers.
+    /// First offset in them that no archive covers.
     pub scanned_from: Option<Offset>,
 }
 

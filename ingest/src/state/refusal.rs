@@ -57,6 +57,9 @@ pub enum CommandRefusal {
     /// The page does not hold just what is open up to its last index, or something in it may still get an archive.
     #[error("the page is not what is open of the topic up to its last index, or some of it waits for an archive")]
     PageOutOfPlace,
+    /// The pages to be replaced are not those at the top any more, or others would not hold the same.
+    #[error("the pages to be replaced are not there as they were, or the new ones do not hold the same")]
+    PagesNotReplaceable,
     /// The segment was named so long ago that it may be taken for an orphan: it must be uploaded under a new name.
     #[error("the segment was named too long ago")]
     SegmentTooOld,

@@ -62,6 +62,15 @@ pub struct Tombstone {
     pub index: LogIndex,
     /// When, ms since the epoch.
     pub at: Timestamp,
+    /// Whether all that a page names goes along, down to its archives.
+    pub with_all: bool,
+}
+
+impl Tombstone {
+    /// Of an object of which nothing lives on.
+    pub fn of_all(index: LogIndex, at: Timestamp) -> Self {
+        Self { index, at, with_all: true }
+    }
 }
 
 impl RegisteredSegments {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronik_format::batch::TimeSpan;
-use chronik_format::catalog::page::PageParts;
-use chronik_format::catalog::{PageEntry, PartitionBounds};
+use chronik_format::catalog::page::PageBuilder;
+use chronik_format::catalog::{PageBounds, PageEntry, PartitionBounds};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::origin::Origin;
@@ -19,7 +19,7 @@ use super::command::{
     AddPartitions, AlterTopicConfig, Append, ArchiveFacts, ClosePage, Command, CommandError, CommitOffsets,
     CreateTopic, DeleteGroup, DeleteRecords, DeleteTopic, FirstKept, ForgetOffsets, ForgetProducers, ForgetResults,
     ForgetTombstones, ForgottenOffset, GiveUp, NewProducerId, PartitionOffset, RegisterResult, RegisterSegment,
-    SaveGroup, ScannedRun, SegmentRun, SilentProducer,
+    ReplacePages, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
 use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
@@ -28,6 +28,7 @@ use super::producer::{ProducerStamp, SequenceError, producer_id};
 use super::refusal::CommandRefusal;
 use super::topic_config::{ConfigChange, ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
+use crate::publish::folding::{FoldablePages, foldable};
 use crate::publish::pages::{PageLimits, closable};
 use crate::publish::topic_runs::open_runs;
 
@@ -468,8 +469,16 @@ fn close(state: &LaneState, number: u128, last: LogIndex) -> ClosePage {
     let topic = &state.topics[&topic(number)];
     let origin = Origin { cluster: CLUSTER, incarnation: state.incarnation, lane: LANE };
     let runs = open_runs(topic, &state.segments, last);
-    let page = PageParts { origin, topic: topic.id, runs, last, written_at: 5 };
-    ClosePage { topic: topic.id, page: page.build(format!("page-{last}")).unwrap().entry }
+    let builder = PageBuilder { origin, topic: topic.id, written_at: 5 };
+    ClosePage { topic: topic.id, page: builder.leaf(format!("page-{last}"), &runs, last).unwrap().entry }
+}
+
+/// The command that puts pages at a topic's top below one that is named `object`.
+fn fold(topic: TopicId, object: String, pages: &[Arc<PageEntry>]) -> ReplacePages {
+    let origin = Origin { cluster: CLUSTER, incarnation: Incarnation(1), lane: LANE };
+    let page = PageBuilder { origin, topic, written_at: 6 }.inner(object, pages).unwrap();
+    let old = pages.iter().map(|page| page.object.clone()).collect();
+    ReplacePages { topic, old, new: vec![page.entry], gone: vec![], at: 12 * HOUR_MS }
 }
 
 /// Records 0 to 9 in segment 1 to 2, under an archive; 10 to 19 in segment 3 to 4, pending.
@@ -560,6 +569,124 @@ fn a_page_goes_with_the_last_of_its_records() {
     assert_eq!(state.topics[&topic(1)].partitions[0].runs.len(), 1);
 }
 
+/// Records 0 to 9 and 10 to 19 in a page each; what lies in the second is scanned.
+fn closed_twice() -> LaneState {
+    let mut state = half_archived();
+    let run = ScannedRun { segment: "segment-3-4".into(), partition: 0, first: 10, reason: "sent three times".into() };
+    apply(&mut state, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
+    for last in [2, 4] {
+        let close = close(&state, 1, last);
+        apply(&mut state, &[Command::ClosePage(close)]).unwrap();
+    }
+    state
+}
+
+fn pages_of(state: &LaneState) -> Vec<Arc<PageEntry>> {
+    state.topics[&topic(1)].pages.iter().cloned().collect()
+}
+
+#[test]
+fn pages_are_replaced_and_what_is_gone_takes_nothing_along() {
+    let mut state = closed_twice();
+    let fold = fold(topic(1), "above".into(), &pages_of(&state));
+    apply(&mut state, &[Command::ReplacePages(fold.clone())]).unwrap();
+    let folded = &state.topics[&topic(1)];
+    assert_eq!((folded.pages.len(), folded.pages[0].height, folded.closed_index()), (1, 1, 4));
+    assert_eq!((folded.changed, folded.partitions[0].archived_to()), (state.applied, 10), "readers are told");
+    assert!(state.tombstones.is_empty());
+    let again = apply(&mut state.clone(), &[Command::ReplacePages(fold)]);
+    assert_eq!(again, Err(CommandRefusal::PagesNotReplaceable));
+
+    let mut archived = PageEntry::clone(&pages_of(&state)[0]);
+    archived.object = "archived".into();
+    archived.bounds.partitions[0].scanned_from = None;
+    let gone = ["above", "page-4"].map(str::to_owned).to_vec();
+    let replace = ReplacePages { topic: topic(1), old: vec!["above".into()], new: vec![archived], gone, at: 7 };
+    apply(&mut state, &[Command::ReplacePages(replace)]).unwrap();
+    assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 20, "late archives");
+    let tombstones: Vec<_> = state.tombstones.iter().map(|(key, dead)| (&**key, dead.at, dead.with_all)).collect();
+    assert_eq!(tombstones, [("above", 7, false), ("page-4", 7, false)]);
+    check_invariants(&state);
+    apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 8 })]).unwrap();
+    assert!(state.tombstones["archived"].with_all);
+}
+
+#[test]
+fn pages_are_replaced_only_as_they_were_and_by_what_holds_the_same() {
+    let state = closed_twice();
+    let fitting = fold(topic(1), "above".into(), &pages_of(&state));
+    let with = |change: fn(&mut ReplacePages)| {
+        let mut replace = fitting.clone();
+        change(&mut replace);
+        replace
+    };
+    let dead = |object: &str| {
+        let mut state = state.clone();
+        let gone = RegisterResult { at: 17 * HOUR_MS, ..result("late", object, "segment-1-2", 0, 9) };
+        apply(&mut state, &[Command::RegisterResult(gone)]).unwrap();
+        state
+    };
+    for (why, state, replace) in [
+        ("another topic", &state, with(|replace| replace.topic = topic(9))),
+        ("no old ones", &state, with(|replace| replace.old.clear())),
+        ("another old one", &state, with(|replace| replace.old[1] = "page-5".into())),
+        ("out of order", &state, with(|replace| replace.old.reverse())),
+        ("fewer old ones", &state, with(|replace| drop(replace.old.pop()))),
+        ("more old ones", &state, with(|replace| replace.old.push("page-5".into()))),
+        ("no new ones", &state, with(|replace| replace.new.clear())),
+        ("twice the same", &state, with(|replace| replace.new.push(replace.new[0].clone()))),
+        ("fewer offsets", &state, with(|replace| replace.new[0].bounds.partitions[0].offsets.last = 18)),
+        ("a later start", &state, with(|replace| replace.new[0].bounds.partitions[0].offsets.first = 1)),
+        ("no partition", &state, with(|replace| replace.new[0].bounds.partitions.clear())),
+        (
+            "more partitions",
+            &state,
+            with(|replace| {
+                let bounds = &mut replace.new[0].bounds.partitions;
+                bounds.push(PartitionBounds { partition: 1, ..bounds[0] });
+            }),
+        ),
+        ("another end", &state, with(|replace| replace.new[0].bounds.last = 3)),
+        ("gone at once", &state, with(|replace| replace.gone.push("above".into()))),
+        ("dead already", &dead("above"), fitting.clone()),
+    ] {
+        let mut copy = state.clone();
+        let refused = apply(&mut copy, &[Command::ReplacePages(replace)]).unwrap_err();
+        assert!(matches!(refused, CommandRefusal::PagesNotReplaceable | CommandRefusal::UnknownTopic), "{why}");
+        assert_eq!((&copy.topics, &copy.tombstones), (&state.topics, &state.tombstones), "{why}");
+    }
+    let mut state = state;
+    let gone = with(|replace| {
+        replace.old.pop();
+        replace.new[0].bounds.partitions[0].offsets.last = 9;
+        replace.new[0].bounds.last = 2;
+        replace.gone.push("page-4".into());
+    });
+    let refused = apply(&mut state.clone(), &[Command::ReplacePages(gone)]);
+    assert_eq!(refused, Err(CommandRefusal::PagesNotReplaceable), "it lives on beside the new ones");
+    apply(&mut state, &[Command::ReplacePages(fitting)]).unwrap();
+}
+
+#[test]
+fn records_that_are_deleted_may_be_left_out_of_new_pages() {
+    for (kept, first, accepted) in
+        [(12, Some(10), true), (12, Some(11), true), (12, Some(12), true), (12, Some(13), false), (12, None, false)]
+    {
+        let mut state = closed_twice();
+        apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(kept))]))]).unwrap();
+        let mut page = PageEntry { object: "new".into(), ..PageEntry::clone(&pages_of(&state)[0]) };
+        match first {
+            Some(first) => page.bounds.partitions[0].offsets.first = first,
+            None => page.bounds.partitions.clear(),
+        }
+        let (old, gone) = (vec!["page-4".into()], vec!["page-4".into()]);
+        let replace = ReplacePages { topic: topic(1), old, new: vec![page], gone, at: 7 };
+        let outcome = apply(&mut state, &[Command::ReplacePages(replace)]);
+        assert_eq!(outcome.is_ok(), accepted, "{first:?}");
+        check_invariants(&state);
+    }
+}
+
 #[test]
 fn runs_that_were_deleted_hinder_no_page() {
     let mut state = shipped_twice();
@@ -617,6 +744,10 @@ fn every_command() -> Vec<Command> {
         add_partitions(1, 5),
         Command::DeleteRecords(delete_records(1, &[(0, Some(7)), (2, None)])),
         Command::ClosePage(close(&half_archived(), 1, 2)),
+        Command::ReplacePages(ReplacePages {
+            gone: vec!["page-1".into()],
+            ..fold(topic(1), "above".into(), &pages_of(&closed_twice()))
+        }),
     ]
 }
 
@@ -780,6 +911,15 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => (1..4u128, 0..3i32, prop::option::of(0..14i64)).prop_map(|(t, p, offset)| {
             Command::DeleteRecords(delete_records(t, &[(p, offset)]))
         }),
+        2 => (1..4u128, 0..20u64, 0..12i64, 0..6i64, "(page-[1-9])?").prop_map(|(t, last, first, n, gone)| {
+            let times = TimeSpan::at(1);
+            let offsets = OffsetSpan { first, last: first + n };
+            let partitions = vec![PartitionBounds { partition: 0, offsets, times, scanned_from: None }];
+            let bounds = PageBounds { last, bytes: 1, archives: 0, partitions };
+            let new = vec![PageEntry { object: format!("new-{first}"), bounds, ..PageEntry::default() }];
+            let old = vec![format!("page-{last}")];
+            Command::ReplacePages(ReplacePages { topic: topic(t), old, new, gone: vec![gone], at: 1 })
+        }),
     ]
 }
 
@@ -801,12 +941,17 @@ proptest! {
             let before = state.clone();
             let frozen = checkpoint::encode(&before, CLUSTER, LANE);
             let index = at as LogIndex + 1;
-            let closable = closable(&state, LogIndex::MAX, PageLimits { page_runs: 2, open_runs: 0 });
+            let limits = PageLimits { page_runs: 2, open_runs: 0, fan_out: 2, ..PageLimits::default() };
+            let closable = closable(&state, LogIndex::MAX, limits);
             let closing = closable.iter().filter(|_| at % 3 == 0).map(|closable| {
                 let number = closable.topic.0.as_u128();
                 Command::ClosePage(close(&state, number, closable.last))
             });
-            let commands: Vec<Command> = commands.iter().cloned().chain(closing).collect();
+            let foldable = foldable(&state, limits);
+            let folding = foldable.iter().filter(|_| at % 3 == 1).map(|FoldablePages { topic, pages }| {
+                Command::ReplacePages(fold(*topic, format!("above-{at}"), pages))
+            });
+            let commands: Vec<Command> = commands.iter().cloned().chain(closing).chain(folding).collect();
             let results = state.apply_frame(index, &commands);
             let encoded: Vec<u8> = commands.iter().flat_map(Command::encoded).collect();
             let decoded = Command::decode_all(&Bytes::from(encoded)).unwrap();
@@ -841,7 +986,12 @@ fn check_invariants(state: &LaneState) {
         });
         let archived: BTreeSet<_> = archived.collect();
         assert!(topic.archives.keys().eq(archived), "an archive is there for as long as one of its runs is");
-        for partition in &topic.partitions {
+        let pages = topic.pages.iter().map(Arc::as_ref);
+        let closed = PageBounds::of_pages(pages).expect("pages follow one another");
+        for (number, partition) in (0..).zip(&topic.partitions) {
+            let bounds = closed.of(number);
+            assert_eq!(partition.closed.scanned_from, bounds.and_then(|bounds| bounds.scanned_from));
+            assert!(bounds.is_none_or(|bounds| bounds.offsets.end() == partition.closed.to));
             assert!(partition.log_start <= partition.next_offset && partition.shipped_to <= partition.next_offset);
             assert!(partition.runs.front().is_none_or(|run| !partition.is_deleted(run.offsets.last)));
             assert!(partition.epochs.front().is_some_and(|(_, start)| *start == partition.log_start));

@@ -28,7 +28,7 @@ pub struct TopicState {
     /// By number.
     #[serde(deserialize_with = "super::decode::vector")]
     pub partitions: Vector<Arc<PartitionState>>,
-    /// The closed history, from the oldest to the newest; what is open follows the last page.
+    /// The pages at the top of the closed history, from the oldest to the newest; what is open follows the last one.
     #[serde(deserialize_with = "super::decode::vector")]
     pub pages: Vector<Arc<PageEntry>>,
     /// Live archives over open runs, by object name.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronik_format::catalog::CatalogError;
+use chronik_format::catalog::{CatalogError, PageEntry};
 use chronik_service::admission::{HeldTurn, TurnLimit};
 use chronik_service::failpoint;
 use futures::future::try_join_all;
@@ -192,7 +192,7 @@ impl SearchExecutor {
     async fn work(&self, unit: WorkUnit, page: TopHits) -> Result<Outcome, SearchError> {
         let scope = unit.scope;
         let found = match unit.work {
-            UnitSource::Page(page) => return Ok(Outcome::More(self.open_page(&scope, page).await)),
+            UnitSource::Page(entry) => return Ok(Outcome::More(self.open_page(&scope, &entry).await)),
             UnitSource::Archive(archive) => return Ok(Outcome::More(self.open(&scope, &archive).await)),
             UnitSource::Batches(group) => self.scanner.batches(scope, group, page).await?,
             UnitSource::Runs(group) => self.scanner.runs(scope, group, page).await?,
@@ -202,17 +202,14 @@ impl SearchExecutor {
     }
 
     /// What is to be done in a page; nothing, if the store does not give it.
-    async fn open_page(&self, scope: &Arc<TopicScope>, page: usize) -> WorkPlan {
-        let Some(page) = scope.page(page) else {
-            return WorkPlan::default();
-        };
-        let read = || self.sources.catalog.page(scope.id, page);
+    async fn open_page(&self, scope: &Arc<TopicScope>, entry: &PageEntry) -> WorkPlan {
+        let read = || self.sources.catalog.page(scope.id, entry);
         let may_pass = |error: &CatalogError| matches!(error, CatalogError::Store(_)) && !error.is_missing();
         match patiently(read, may_pass).await {
-            Ok(runs) => WorkPlan::within(scope, &page.bounds, &runs),
+            Ok(page) => WorkPlan::within(scope, &entry.bounds, &page),
             Err(error) => {
                 let cause = if error.is_missing() { MissingCause::Stale } else { MissingCause::Failure };
-                WorkPlan::without_offsets_in(scope, &page.bounds, &error.to_string(), cause)
+                WorkPlan::without_offsets_in(scope, &entry.bounds, &error.to_string(), cause)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_format::catalog::{ArchiveEntry, ArchiveRun, PageBounds, PageEntry, TopicHead, TopicRuns};
+use chronik_format::catalog::{ArchiveEntry, ArchiveRun, Page, PageBounds, PageEntry, TopicHead, TopicRuns};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::IndexSettings;
 use chronik_format::search::{Query, RecordMatcher};
@@ -47,8 +47,8 @@ pub(crate) struct WorkUnit {
 
 #[derive(Debug)]
 pub(crate) enum UnitSource {
-    /// Read a closed part of the topic's history (an index into the head's pages) for what is to be done in it.
-    Page(usize),
+    /// Read a page of the topic's history for what is to be done in it, or below it.
+    Page(Arc<PageEntry>),
     /// Ask an archive for candidates.
     Archive(ArchiveIn),
     /// Read candidates.
@@ -157,10 +157,6 @@ impl TopicScope {
         times.reduce(Span::union)
     }
 
-    pub(crate) fn page(&self, at: usize) -> Option<&PageEntry> {
-        self.head.as_ref()?.pages.get(at)
-    }
-
     pub(crate) fn missing(
         &self,
         partition: PartitionId,
@@ -196,11 +192,7 @@ impl WorkPlan {
             }
         }
         let Some(head) = &scope.head else { return };
-        for (at, page) in head.pages.iter().enumerate() {
-            if let Some(span) = scope.span_in(&page.bounds) {
-                self.units.push(WorkUnit { scope: Arc::clone(&scope), span, work: UnitSource::Page(at) });
-            }
-        }
+        self.add_pages(&scope, &head.pages);
         let open = partitions.iter().map(|layout| {
             let Range { start, end } = layout.bucket;
             (layout.partition, start.max(head.closed_to(layout.partition))..end)
@@ -208,11 +200,23 @@ impl WorkPlan {
         self.add_runs(&scope, &head.open, open.filter(|(_, offsets)| !offsets.is_empty()));
     }
 
-    /// What is to be done in a page.
-    pub(crate) fn within(scope: &Arc<TopicScope>, page: &PageBounds, runs: &Arc<TopicRuns>) -> Self {
+    /// What is to be done in a page, or below it.
+    pub(crate) fn within(scope: &Arc<TopicScope>, bounds: &PageBounds, page: &Page) -> Self {
         let mut plan = Self::default();
-        plan.add_runs(scope, runs, scope.offsets_in(page));
+        match page {
+            Page::Runs(runs) => plan.add_runs(scope, runs, scope.offsets_in(bounds)),
+            Page::Pages(below) => plan.add_pages(scope, below),
+        }
         plan
+    }
+
+    fn add_pages(&mut self, scope: &Arc<TopicScope>, pages: &[Arc<PageEntry>]) {
+        for page in pages {
+            if let Some(span) = scope.span_in(&page.bounds) {
+                let work = UnitSource::Page(Arc::clone(page));
+                self.units.push(WorkUnit { scope: Arc::clone(scope), span, work });
+            }
+        }
     }
 
     /// A page that can't be read: its offsets are not searched.

@@ -78,6 +78,39 @@ async fn a_damaged_batch_is_named_and_the_rest_is_found() {
     assert_eq!(ranges, [(&json!(0), &json!(4)), (&json!(8), &json!(12))]);
 }
 
+/// Pages that hold records 0 to 3 and 4 to 7, below another.
+async fn folded() -> World {
+    let mut world = world().await;
+    world.close(0, 1).await;
+    world.close(0, 2).await;
+    world.fold(0, 0, 2).await;
+    world.export(0).await;
+    world
+}
+
+#[tokio::test]
+async fn pages_that_cannot_be_read_are_named_with_all_that_lies_below_them() {
+    for (page, range) in [("pages/t-0", 0..4), ("pages/t-1", 4..8), ("pages/t-0-above-2", 0..8)] {
+        let world = folded().await;
+        replace(&world, page, |bytes| bytes[60] ^= 1).await;
+        let asked = parameters([("topic", "t"), ("q", "record"), ("partial", "true")]);
+        let (status, document) = get(&world.service(true), "/v1/search", &asked).await;
+        let left: Vec<i64> = (0..12).rev().filter(|offset| !range.contains(offset)).collect();
+        assert_eq!((status.as_u16(), offsets(&document)), (200, left), "{page}");
+        assert_eq!(missing(&document), [(range.start, Some(range.end))], "{page}");
+        assert!(document["not_searched"][0]["reason"].as_str().unwrap().contains(page));
+    }
+}
+
+#[tokio::test]
+async fn a_search_reads_only_the_pages_that_its_time_admits() {
+    let world = folded().await;
+    world.store.delete("pages/t-1").await.unwrap();
+    let asked = parameters([("topic", "t"), ("q", "record"), ("to", "40")]);
+    let (status, document) = get(&world.service(true), "/v1/search", &asked).await;
+    assert_eq!((status.as_u16(), offsets(&document)), (200, vec![3, 2, 1, 0]), "{document}");
+}
+
 /// A batch as a producer may send it whose records do not unpack.
 fn undecodable(batch: &[u8]) -> Bytes {
     forged(batch, |bytes| {

@@ -37,6 +37,7 @@ enum Step {
     Ship { batches: usize },
     Archive { topic: usize, segment: usize },
     Close { topic: usize, segments: usize },
+    Fold { topic: usize, from: usize, count: usize },
     Export { kept: usize },
 }
 
@@ -138,6 +139,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (1usize..4).prop_map(|batches| Step::Ship { batches }),
         (0usize..2, 0usize..4).prop_map(|(topic, segment)| Step::Archive { topic, segment }),
         (0usize..2, 1usize..4).prop_map(|(topic, segments)| Step::Close { topic, segments }),
+        (0usize..2, 0usize..2, 1usize..4).prop_map(|(topic, from, count)| Step::Fold { topic, from, count }),
         (0usize..3).prop_map(|kept| Step::Export { kept }),
     ];
     prop::collection::vec(step, 0..12)
@@ -204,6 +206,7 @@ async fn step(world: &mut World, step: Step) {
         Step::Archive { topic, segment } if segment < world.segments.len() => world.archive(topic, segment).await,
         Step::Close { topic, segments } if segments <= world.segments.len() => world.close(topic, segments).await,
         Step::Archive { .. } | Step::Close { .. } => {}
+        Step::Fold { topic, from, count } => world.fold(topic, from, count).await,
         Step::Export { kept } => world.export(kept).await,
     }
 }

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use chronik_format::batch::{BatchHeader, Record, records};
-use chronik_format::catalog::page::PageParts;
+use chronik_format::catalog::page::PageBuilder;
 use chronik_format::catalog::{
     ArchiveEntry, ArchiveRun, CatalogReader, CatalogRoot, PageEntry, PartitionHead, PartitionRuns, RunEntry,
     SegmentEntry, TopicHead, TopicRuns, build_export,
@@ -44,7 +44,7 @@ pub struct Topic {
     pub archives: Vec<ArchiveEntry>,
     /// How many of the world's segments are closed.
     closed: usize,
-    pub pages: Vec<PageEntry>,
+    pub pages: Vec<Arc<PageEntry>>,
 }
 
 #[derive(Default)]
@@ -223,10 +223,24 @@ impl World {
         }
         let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
         let object = format!("pages/{}-{}", topic.name, topic.pages.len());
-        let page = PageParts { origin, topic: topic.id, runs, last: segments as u64, written_at: 0 };
-        let page = page.build(object.clone()).unwrap();
+        let builder = PageBuilder { origin, topic: topic.id, written_at: 0 };
+        let page = builder.leaf(object.clone(), &runs, segments as u64).unwrap();
         self.store.create(&object, vec![page.bytes]).await.unwrap();
-        topic.pages.push(page.entry);
+        topic.pages.push(page.entry.into());
+    }
+
+    /// Puts up to so many of a topic's pages, from one of those at the top on, below another.
+    pub async fn fold(&mut self, topic: usize, from: usize, count: usize) {
+        let topic = &mut self.topics[topic];
+        let at_top = topic.pages.iter().skip(from).take(count);
+        let height = topic.pages.get(from).map(|page| page.height);
+        let below: Vec<_> = at_top.take_while(|page| Some(page.height) == height).cloned().collect();
+        let Some(first) = below.first() else { return };
+        let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
+        let builder = PageBuilder { origin, topic: topic.id, written_at: 0 };
+        let page = builder.inner(format!("{}-above-{}", first.object, below.len()), &below).unwrap();
+        self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
+        topic.pages.splice(from..from + below.len(), [page.entry.into()]);
     }
 
     /// Exports the catalog and lets the tail begin `kept` batches before what is shipped.

@@ -134,7 +134,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut world = World::with_pages(PageLimits { page_runs, open_runs: 0 }).await;
+            let mut world = World::with_pages(PageLimits { page_runs, open_runs: 0, fan_out: 2, ..PageLimits::default() }).await;
             world.create_topic().await;
             for step in steps {
                 world.take(step).await;

@@ -221,7 +221,7 @@ async fn orphaned(hours: i64) -> (World, Vec<String>) {
 
 #[tokio::test]
 async fn a_page_keeps_its_archives_and_takes_them_along() {
-    let mut world = World::with_pages(PageLimits { page_runs: 1, open_runs: 0 }).await;
+    let mut world = World::with_pages(PageLimits { page_runs: 1, open_runs: 0, ..PageLimits::default() }).await;
     let topic = world.create_topic().await;
     world.append(topic).await;
     world.ship(true).await;
@@ -255,6 +255,103 @@ async fn a_page_keeps_its_archives_and_takes_them_along() {
     let here = world.objects().await;
     assert!(!here.contains(&archive) && !here.contains(&page));
     assert!(world.state().await.tombstones.is_empty());
+}
+
+/// A topic whose pages, of a record each, lie below others in pairs, up to height 2.
+async fn folded() -> (World, chronik_format::ids::TopicId) {
+    let limits = PageLimits { page_runs: 1, open_runs: 0, fan_out: 2, ..PageLimits::default() };
+    let mut world = World::with_pages(limits).await;
+    let topic = world.create_topic().await;
+    for _ in 0..12 {
+        world.append(topic).await;
+        world.ship(true).await;
+        world.archive(0).await.unwrap();
+        world.export().await;
+    }
+    let heights: Vec<u8> = world.state().await.topics[&topic].pages.iter().map(|page| page.height).collect();
+    assert_eq!(heights, [2, 1, 1, 0, 0, 0]);
+    (world, topic)
+}
+
+#[tokio::test]
+async fn what_lies_below_pages_stays_as_long_as_they_do() {
+    let (mut world, topic) = folded().await;
+    for _ in 0..12 {
+        world.wait_minutes(24 * 60);
+        world.append(topic).await;
+        world.ship(true).await;
+        world.archive(0).await.unwrap();
+        world.export().await;
+        world.run().await;
+        world.look_through().await;
+        world.check().await;
+    }
+    world.lose_machine().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_fold_that_was_not_named_is_an_orphan_and_takes_nothing_along() {
+    let (mut world, topic) = folded().await;
+    let orphan = world.fold_untold(topic).await;
+    for hours in [23, 1] {
+        assert!(world.objects().await.contains(&orphan));
+        world.ship(true).await;
+        world.export().await;
+        world.run().await;
+        world.wait_minutes(hours * 60);
+        world.look_through().await;
+        world.check().await;
+    }
+    assert!(!world.objects().await.contains(&orphan));
+    assert_eq!(world.broker.metrics.orphans.get(), 1);
+}
+
+/// Whatever fails, what is below goes first, so that the rest is found again.
+#[tokio::test]
+async fn a_deleted_topic_leaves_nothing_of_a_tree() {
+    for fault in [StoreFault::Before, StoreFault::After] {
+        let (mut world, topic) = folded().await;
+        let above = world.parents(topic).await;
+        assert_eq!(above.len(), 2 + 8 + 11, "pages and leaves below others, archives");
+        world.delete_topic(topic).await;
+        for round in 0..40 {
+            if let Some(failing) = [".ckx", ".page"].get(round % 3) {
+                world.faulty.fail(StoreOperation::Delete, failing, fault, 1);
+            }
+            world.ship(true).await;
+            world.export().await;
+            world.run().await;
+            world.faulty.heal();
+            world.wait_minutes(61);
+            let here = world.objects().await;
+            for (below, above) in &above {
+                assert!(here.contains(above) || !here.contains(below), "{below} goes before {above}");
+            }
+            world.check().await;
+        }
+        let left: Vec<_> = world.objects().await.into_iter().filter(|key| key.starts_with("topics/")).collect();
+        assert_eq!((left, world.state().await.tombstones.len()), (vec![], 0));
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_page_goes_alone() {
+    let (mut world, topic) = folded().await;
+    let replaced = world.replace_oldest(topic).await;
+    let needed = world.objects().await;
+    for _ in 0..4 {
+        world.ship(true).await;
+        world.export().await;
+        world.run().await;
+        world.wait_minutes(61);
+        world.check().await;
+    }
+    let left = world.objects().await;
+    let gone: Vec<_> = needed.iter().filter(|key| key.ends_with(".page") && !left.contains(*key)).collect();
+    assert_eq!(gone, [&replaced]);
+    world.delete_topic(topic).await;
+    world.finish().await;
 }
 
 #[tokio::test]

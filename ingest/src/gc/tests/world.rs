@@ -7,10 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
-use chronik_format::catalog::{Catalog, CatalogReader, PageEntry, TopicRuns};
+use chronik_format::catalog::page::PageBuilder;
+use chronik_format::catalog::{Catalog, CatalogReader, Page, PageEntry, TopicRuns};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
-use chronik_format::names::{ArchiveName, CheckpointName, ResultName, SegmentName};
+use chronik_format::names::{ArchiveName, CheckpointName, PageName, ResultName, SegmentName};
+use chronik_format::origin::Origin;
 use chronik_service::telemetry::Metrics;
 use chronik_store::clocked::ClockedStore;
 use chronik_store::faulty::FaultyStore;
@@ -41,7 +43,7 @@ use crate::publish::segments::SegmentShipper;
 use crate::startup::recover;
 use crate::state::command::{
     ArchiveFacts, Command, CreateTopic, DeleteRecords, DeleteTopic, FirstKept, RegisterResult, RegisterSegment,
-    SegmentRun,
+    ReplacePages, SegmentRun,
 };
 use crate::state::{LaneState, checkpoint};
 use crate::wal::{self, DurableFloor, WalOptions};
@@ -245,6 +247,52 @@ impl World {
         Some((topic, facts))
     }
 
+    /// Stores a page above a topic's oldest one, and dies before it is named.
+    pub async fn fold_untold(&mut self, topic: TopicId) -> String {
+        let oldest = self.state().await.topics[&topic].pages.head().unwrap().clone();
+        self.write_above(topic, &[oldest]).await.object
+    }
+
+    async fn write_above(&mut self, topic: TopicId, pages: &[Arc<PageEntry>]) -> PageEntry {
+        let incarnation = self.broker.incarnation;
+        let name = PageName { topic, incarnation, ulid: self.ulid() };
+        let origin = Origin { cluster: self.cluster, incarnation, lane: LANE };
+        let builder = PageBuilder { origin, topic, written_at: self.now() };
+        let page = builder.inner(name.to_string(), pages).unwrap();
+        self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
+        page.entry
+    }
+
+    /// Puts another page in the place of a topic's oldest one, over the same pages; the one that is gone.
+    pub async fn replace_oldest(&mut self, topic: TopicId) -> String {
+        let oldest = self.state().await.topics[&topic].pages.head().unwrap().clone();
+        let Page::Pages(below) = CatalogReader::new(self.store.clone(), LANE, 0).page(topic, &oldest).await.unwrap()
+        else {
+            panic!("a leaf");
+        };
+        let new = vec![self.write_above(topic, &below).await];
+        let (old, gone) = (vec![oldest.object.clone()], vec![oldest.object.clone()]);
+        let replace = ReplacePages { topic, old, new, gone, at: self.now() };
+        self.broker.lane.propose(Command::ReplacePages(replace)).await.unwrap();
+        oldest.object.clone()
+    }
+
+    /// What lies below a topic's pages, by object name, and which page names it.
+    pub async fn parents(&self, topic: TopicId) -> Vec<(String, String)> {
+        let pages = self.state().await.topics[&topic].pages.clone();
+        let reader = CatalogReader::new(self.store.clone(), LANE, 0);
+        let mut pages = reader.walk(topic, pages, |_| true);
+        let mut parents = Vec::new();
+        while let Some((entry, page)) = pages.next().await.unwrap() {
+            let below: Vec<String> = match page {
+                Page::Runs(runs) => runs.archives.iter().map(|archive| archive.key.clone()).collect(),
+                Page::Pages(below) => below.iter().map(|page| page.object.clone()).collect(),
+            };
+            parents.extend(below.into_iter().map(|below| (below, entry.object.clone())));
+        }
+        parents
+    }
+
     /// Stores the result of a job in the inbox.
     pub async fn answer(&mut self, topic: TopicId, archive: ArchiveFacts) -> RegisterResult {
         let name = ResultName { lane: LANE, incarnation: self.broker.incarnation, ulid: self.ulid() };
@@ -380,10 +428,10 @@ impl World {
         assert_eq!(left, needed.iter().collect::<Vec<_>>());
     }
 
-    /// An archive that no look has found within the days after it was named.
+    /// An archive or a page that no look has found within the days after it was named.
     fn was_overlooked(&self, key: &str) -> bool {
-        let archive = key.parse::<ArchiveName>().map(NamedObject::Archive);
-        archive.is_ok_and(|archive| archive.named_at() + LOOKED_FOR_MS < self.now())
+        let object = NamedObject::named(key).filter(|object| matches!(object.kind(), "archive" | "page"));
+        object.is_some_and(|object| object.named_at() + LOOKED_FOR_MS < self.now())
     }
 
     async fn checkpoints(&self) -> BucketCheckpoints {
@@ -394,9 +442,7 @@ impl World {
         let mut keys: Vec<String> = state.segments.iter().map(|(_, segment)| segment.key.to_string()).collect();
         for topic in state.topics.values() {
             keys.extend(topic.archives.keys().map(ToString::to_string));
-            for page in &topic.pages {
-                keys.extend(self.needed_by_page(topic.id, page).await);
-            }
+            keys.extend(self.needed_by_pages(topic.id, topic.pages.iter().cloned()).await);
         }
         keys
     }
@@ -406,17 +452,23 @@ impl World {
         for (_, id) in catalog.topics() {
             let head = catalog.topic_by_id(id).await.unwrap().unwrap();
             keys.extend(named_by(&head.open));
-            for page in &head.pages {
-                keys.extend(self.needed_by_page(id, page).await);
-            }
+            keys.extend(self.needed_by_pages(id, head.pages.iter().cloned()).await);
         }
         keys
     }
 
-    /// The page, and what it names.
-    async fn needed_by_page(&self, topic: TopicId, page: &PageEntry) -> Vec<String> {
-        let runs = CatalogReader::new(self.store.clone(), LANE, 0).page(topic, page).await.unwrap();
-        named_by(&runs).chain([page.object.clone()]).collect()
+    /// The pages, and what they name.
+    async fn needed_by_pages(&self, topic: TopicId, pages: impl Iterator<Item = Arc<PageEntry>>) -> Vec<String> {
+        let reader = CatalogReader::new(self.store.clone(), LANE, 0);
+        let mut pages = reader.walk(topic, pages, |_| true);
+        let mut keys = Vec::new();
+        while let Some((entry, page)) = pages.next().await.unwrap() {
+            keys.push(entry.object.clone());
+            if let Page::Runs(runs) = page {
+                keys.extend(named_by(&runs));
+            }
+        }
+        keys
     }
 }
 

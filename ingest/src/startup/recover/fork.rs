@@ -93,8 +93,9 @@ impl Bucket<'_> {
             let Some(head) = catalog.topic_by_id(topic).await? else { continue };
             let mut add = |runs: &TopicRuns| named.extend(runs.segments.iter().map(|segment| segment.key.clone()));
             add(&head.open);
-            for page in head.pages.iter().filter(|page| page.bounds.last >= from) {
-                add(&*reader.page(topic, page).await?);
+            let mut pages = reader.walk(topic, head.pages.iter().cloned(), |page| page.bounds.last >= from);
+            while let Some((_, runs)) = pages.next_leaf().await? {
+                add(&runs);
             }
         }
         Ok(named)

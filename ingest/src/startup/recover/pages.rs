@@ -1,48 +1,53 @@
-//! Whether the pages of history that the state names are in the bucket: by names and sizes, a listing for each topic
-//! that has pages.
+//! Whether the pages of history that the state names are in the bucket: by a request for each of those at the top, as
+//! few however long the history is. What is gone below them is named when it is read.
 
 use std::fmt;
 use std::sync::Arc;
 
 use chronik_format::catalog::PageEntry;
-use chronik_format::names::PageName;
-use chronik_store::{ObjectInfo, SharedStore, StoreError};
+use chronik_store::{SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::segments::LISTINGS_AT_ONCE;
 use super::unreachable::Listed;
 use crate::state::LaneState;
 use crate::state::topic::TopicState;
+
+/// Requests at the same time.
+const REQUESTS_AT_ONCE: usize = 64;
 
 /// Pages that are gone or have another size, and the records in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreachablePages(Listed);
 
 impl UnreachablePages {
-    /// Compares the state's pages with what the bucket lists; `None` if all are there.
+    /// Asks the bucket for the state's pages; `None` if all are there.
     pub async fn of(store: &SharedStore, state: &LaneState) -> Result<Option<Self>, StoreError> {
-        let with_pages = state.topics.values().filter(|topic| !topic.pages.is_empty());
-        let topics: Vec<Arc<TopicState>> = with_pages.cloned().collect();
-        let listed = stream::iter(topics).map(|topic| {
-            let store = store.clone();
-            async move {
-                let objects = store.list(&PageName::prefix(topic.id)).await?;
-                Ok::<_, StoreError>((topic, objects))
-            }
+        let pages_of = |topic: &Arc<TopicState>| {
+            let topic = topic.clone();
+            topic.pages.clone().into_iter().map(move |page| (topic.clone(), page))
+        };
+        let named: Vec<_> = state.topics.values().flat_map(pages_of).collect();
+        let asked = stream::iter(named).map(|(topic, page)| async move {
+            let there = is_there(store, &page).await?;
+            Ok::<_, StoreError>((topic, page, there))
         });
-        let mut listed = listed.buffered(LISTINGS_AT_ONCE);
-        let mut pages = Listed::default();
-        while let Some((topic, objects)) = listed.try_next().await? {
-            let differing = topic.pages.iter().filter(|page| !is_there(page, &objects));
-            differing.for_each(|page| pages.add(|| in_words(&topic, page)));
+        let mut asked = asked.buffered(REQUESTS_AT_ONCE);
+        let mut unreachable = Listed::default();
+        while let Some((topic, page, there)) = asked.try_next().await? {
+            if !there {
+                unreachable.add(|| in_words(&topic, &page));
+            }
         }
-        Ok((!pages.is_empty()).then_some(Self(pages)))
+        Ok((!unreachable.is_empty()).then_some(Self(unreachable)))
     }
 }
 
-fn is_there(page: &PageEntry, listed: &[ObjectInfo]) -> bool {
-    let at = listed.binary_search_by(|object| object.key.cmp(&page.object));
-    at.is_ok_and(|at| listed[at].size == page.size)
+async fn is_there(store: &SharedStore, page: &PageEntry) -> Result<bool, StoreError> {
+    match store.info(&page.object).await {
+        Ok(info) => Ok(info.size == page.size),
+        Err(StoreError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn in_words(topic: &TopicState, page: &PageEntry) -> String {

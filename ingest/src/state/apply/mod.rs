@@ -58,6 +58,7 @@ impl LaneState {
             Command::RegisterResult(result) => self.register_result(result),
             Command::GiveUp(given_up) => self.give_up(given_up),
             Command::ClosePage(close) => self.close_page(close),
+            Command::ReplacePages(replace) => self.replace_pages(replace),
             Command::ForgetResults(forget) => self.forget_results(forget),
             Command::ForgetTombstones(forget) => self.forget_tombstones(forget),
             Command::SaveGroup(save) => self.save_group(save),
@@ -113,7 +114,7 @@ impl LaneState {
     fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<(), CommandRefusal> {
         let topic = self.topics.remove(&delete.id).ok_or(CommandRefusal::UnknownTopic)?;
         self.names.remove(&topic.name);
-        let tombstone = Tombstone { index: self.applied, at: delete.at };
+        let tombstone = Tombstone::of_all(self.applied, delete.at);
         let pages = topic.pages.iter().map(|page| page.object.clone());
         let objects = topic.archives.keys().map(ToString::to_string).chain(pages);
         self.tombstones.extend(objects.map(|object| (object, tombstone)));
@@ -197,7 +198,8 @@ impl LaneState {
         self.results.insert(result.result.clone(), self.applied);
         for archive in &result.archives {
             if !self.register_archive(result, archive) {
-                self.tombstones.entry(archive.key.clone()).or_insert(Tombstone { index: self.applied, at: result.at });
+                let tombstone = Tombstone::of_all(self.applied, result.at);
+                self.tombstones.entry(archive.key.clone()).or_insert(tombstone);
             }
         }
         self.mark_unreadable(result.topic, &result.unreadable)

@@ -1,14 +1,15 @@
-//! Closing of history: what is open of a topic up to a log index goes into a page.
+//! Closed history: what is open of a topic up to a log index goes into a page, and pages into the place of others.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use chronik_format::catalog::{ArchiveRun, PageBounds, PageEntry, PartitionBounds};
 
 use crate::state::LaneState;
-use crate::state::command::ClosePage;
+use crate::state::command::{ClosePage, ReplacePages};
 use crate::state::partition::{IndexStatus, PartitionState};
 use crate::state::refusal::CommandRefusal;
-use crate::state::segments::SegmentId;
+use crate::state::segments::{SegmentId, Tombstone};
 use crate::state::topic::TopicState;
 
 impl LaneState {
@@ -24,9 +25,71 @@ impl LaneState {
         topic.changed = self.applied;
         Ok(())
     }
+
+    /// Readers find what they found before in other pages.
+    pub(super) fn replace_pages(&mut self, replace: &ReplacePages) -> Result<(), CommandRefusal> {
+        let place = self.replaceable(replace)?;
+        let topic = self.topics.get_mut(&replace.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
+        topic.replace_pages(place, &replace.new);
+        topic.changed = self.applied;
+        let tombstone = Tombstone { index: self.applied, at: replace.at, with_all: false };
+        self.tombstones.extend(replace.gone.iter().map(|object| (object.clone(), tombstone)));
+        Ok(())
+    }
+
+    /// Where the pages to be replaced lie at the top. They must follow one another there, and the new ones must hold
+    /// just the same, but for records that are deleted by now; nothing that is named then is gone.
+    pub fn replaceable(&self, replace: &ReplacePages) -> Result<Range<usize>, CommandRefusal> {
+        let topic = self.topics.get(&replace.topic).ok_or(CommandRefusal::UnknownTopic)?;
+        let is_dead = |page: &PageEntry| self.tombstones.contains_key(&page.object);
+        let place = topic.place_of(&replace.old).filter(|place| {
+            let others = || topic.pages.iter().take(place.start).chain(topic.pages.iter().skip(place.end));
+            let mut named = replace.new.iter().chain(others().map(Arc::as_ref));
+            topic.hold_the_same(place.clone(), &replace.new)
+                && !replace.new.iter().any(is_dead)
+                && !named.any(|page| replace.gone.contains(&page.object))
+        });
+        place.ok_or(CommandRefusal::PagesNotReplaceable)
+    }
 }
 
 impl TopicState {
+    /// Where pages of these names follow one another; `None` if they don't, or there are none.
+    fn place_of(&self, pages: &[String]) -> Option<Range<usize>> {
+        let first = self.pages.iter().position(|page| Some(&page.object) == pages.first())?;
+        let found = self.pages.iter().skip(first).map(|page| &page.object).take(pages.len());
+        found.eq(pages).then(|| first..first + pages.len())
+    }
+
+    fn hold_the_same(&self, old: Range<usize>, new: &[PageEntry]) -> bool {
+        let old = self.pages.iter().skip(old.start).take(old.len());
+        let (Ok(old), Ok(new)) = (PageBounds::of_pages(old.map(Arc::as_ref)), PageBounds::of_pages(new)) else {
+            return false;
+        };
+        let mut left = new.partitions.iter().peekable();
+        let is_kept = |old: &PartitionBounds| {
+            let Some(partition) = self.partition(old.partition) else { return false };
+            let (first, last) = (old.offsets.first, old.offsets.last);
+            match left.next_if(|new| new.partition == old.partition) {
+                Some(new) => {
+                    let begins =
+                        new.offsets.first == first || (first..=partition.log_start).contains(&new.offsets.first);
+                    begins && new.offsets.last == last
+                }
+                None => partition.is_deleted(last),
+            }
+        };
+        old.last == new.last && old.partitions.iter().all(is_kept) && left.next().is_none()
+    }
+
+    fn replace_pages(&mut self, old: Range<usize>, new: &[PageEntry]) {
+        let behind = self.pages.split_off(old.end);
+        self.pages.truncate(old.start);
+        self.pages.extend(new.iter().cloned().map(Arc::new));
+        self.pages.append(behind);
+        self.renew_scanned();
+    }
+
     /// The archives over what is open up to a segment; `None` if that has other bounds, or may still change.
     fn closable_archives(&self, bounds: &PageBounds, last: SegmentId) -> Option<Vec<Arc<str>>> {
         let mut expected = bounds.partitions.iter().peekable();
@@ -90,7 +153,30 @@ impl TopicState {
             self.partition(bounds.partition).is_none_or(|partition| partition.is_deleted(bounds.offsets.last))
         };
         let deleted = self.pages.iter().take_while(|page| page.bounds.partitions.iter().all(is_deleted)).count();
+        if deleted == 0 {
+            return Vec::new();
+        }
         let kept = self.pages.split_off(deleted);
-        std::mem::replace(&mut self.pages, kept).into_iter().collect()
+        let deleted = std::mem::replace(&mut self.pages, kept).into_iter().collect();
+        self.renew_scanned();
+        deleted
+    }
+
+    /// Other pages are at the top: from where nothing is archived follows from what they say.
+    fn renew_scanned(&mut self) {
+        let mut scanned = vec![None; self.partitions.len()];
+        for bounds in self.pages.iter().flat_map(|page| &page.bounds.partitions) {
+            let known = usize::try_from(bounds.partition).ok().and_then(|number| scanned.get_mut(number));
+            if let Some(first) = known {
+                *first = first.or(bounds.scanned_from);
+            }
+        }
+        for (number, scanned_from) in (0..).zip(scanned) {
+            if self.partition(number).is_some_and(|partition| partition.closed.scanned_from != scanned_from)
+                && let Some(partition) = self.partition_mut(number)
+            {
+                partition.closed.scanned_from = scanned_from;
+            }
+        }
     }
 }

@@ -46,7 +46,7 @@ impl LaneState {
         for (partition, run) in gone.iter().filter(|(_, run)| run.indexed == IndexStatus::Pending) {
             self.pending.remove(&(topic.id, *partition, run.offsets.first));
         }
-        let tombstone = Tombstone { index: self.applied, at: delete.at };
+        let tombstone = Tombstone::of_all(self.applied, delete.at);
         for key in archives_of_none(topic, &gone) {
             topic.archives.remove(&key);
             self.tombstones.insert(key.to_string(), tombstone);

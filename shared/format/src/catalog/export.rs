@@ -178,7 +178,7 @@ fn check_head(head: &TopicHead) -> Result<(), String> {
             return Err(format!("partition {} comes as number {number}", partition.partition));
         }
     }
-    if !head.pages.is_sorted_by(|a, b| a.bounds.last <= b.bounds.last) {
+    if !head.pages.is_sorted_by(|a, b| a.bounds.last < b.bounds.last) {
         return Err("its pages are out of order".to_owned());
     }
     if let Some(page) = head.pages.iter().find(|page| !page.bounds.is_possible()) {

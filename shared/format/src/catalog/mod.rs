@@ -2,8 +2,9 @@
 //!
 //! One export is one object of changed topics' heads, the root, and a trailer ([`build_export`]); [`Latest`] names the
 //! newest export and is written last. A [`CatalogReader`] follows it. What of a topic's history is closed lies in
-//! [pages](page), immutable objects that its head names.
+//! [pages](page), immutable objects in a tree whose top its head names.
 
+mod bounds;
 mod coding;
 mod error;
 mod export;
@@ -14,12 +15,14 @@ pub mod reader;
 pub mod runs;
 #[cfg(test)]
 mod tests;
+pub mod walk;
 
+pub use bounds::{PageBounds, PageEntry, PartitionBounds};
 pub use error::CatalogError;
 pub use export::{BuiltExport, VERSION, build_export};
 pub use latest::Latest;
 pub use newest::newest_export;
-pub use page::{PageBounds, PageEntry, PartitionBounds};
+pub use page::Page;
 pub use reader::{Catalog, CatalogReader};
 pub use runs::{ArchiveEntry, ArchiveRun, PartitionRuns, RunEntry, SegmentEntry, TopicRuns};
 
@@ -43,8 +46,8 @@ pub struct TopicHead {
     pub index: IndexSettings,
     /// By partition number, all of them.
     pub partitions: Vec<PartitionHead>,
-    /// What of its history is closed, from the oldest to the newest.
-    pub pages: Vec<PageEntry>,
+    /// The pages at the top of what of its history is closed, from the oldest to the newest.
+    pub pages: Vec<Arc<PageEntry>>,
     /// What follows the last page.
     pub open: Arc<TopicRuns>,
 }
@@ -99,11 +102,6 @@ impl TopicHead {
     /// The partition of a number.
     pub fn partition(&self, number: PartitionId) -> Option<&PartitionHead> {
         self.partitions.get(usize::try_from(number).ok()?)
-    }
-
-    /// The page that holds an offset of a partition, if one does.
-    pub fn page_at(&self, partition: PartitionId, offset: Offset) -> Option<&PageEntry> {
-        self.pages.iter().find(|page| page.bounds.of(partition).is_some_and(|bounds| bounds.offsets.contains(offset)))
     }
 
     /// First offset of a partition that no page holds, nor anything behind it.

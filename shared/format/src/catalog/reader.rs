@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::coding::PART_BYTES_MAX;
 use super::export::{TRAILER_LENGTH, decode_head, decode_root};
 use super::page::decode_named;
-use super::{CatalogError, CatalogRoot, HeadEntry, Latest, PageEntry, TopicHead, TopicRuns};
+use super::{CatalogError, CatalogRoot, HeadEntry, Latest, Page, PageEntry, TopicHead};
 use crate::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use crate::names;
 use chronik_store::{SharedStore, StoreError};
@@ -25,7 +25,7 @@ pub(super) type LoadedParts = Cache<(String, u64), LoadedPart>;
 #[derive(Clone, Debug)]
 pub(super) enum LoadedPart {
     Head(Arc<TopicHead>),
-    Page(Arc<TopicRuns>),
+    Page(Page),
 }
 
 /// A lane's catalog as it moves on. It never goes back to an older export, whatever `latest` says.
@@ -90,17 +90,17 @@ impl CatalogReader {
         }
     }
 
-    /// A page that the topic's head names. An error that [is one of a missing object](CatalogError::is_missing) means
-    /// that a newer head names others.
-    pub async fn page(&self, topic: TopicId, entry: &PageEntry) -> Result<Arc<TopicRuns>, CatalogError> {
+    /// A page that the topic's head names, or a page above it. An error that [is one of a missing
+    /// object](CatalogError::is_missing) means that a newer head names others.
+    pub async fn page(&self, topic: TopicId, entry: &PageEntry) -> Result<Page, CatalogError> {
         let key = (entry.object.clone(), 0);
-        if let Some(LoadedPart::Page(runs)) = self.loaded.get(&key).await {
-            return Ok(runs);
+        if let Some(LoadedPart::Page(page)) = self.loaded.get(&key).await {
+            return Ok(page);
         }
         let bytes = self.store.read(&entry.object, None).await?;
-        let runs = Arc::new(decode_named(topic, entry, &bytes)?);
-        self.loaded.insert(key, LoadedPart::Page(runs.clone())).await;
-        Ok(runs)
+        let page = decode_named(topic, entry, &bytes)?;
+        self.loaded.insert(key, LoadedPart::Page(page.clone())).await;
+        Ok(page)
     }
 
     /// Refreshes every five seconds until cancelled.
@@ -216,16 +216,13 @@ impl LoadedPart {
     /// About as many bytes of memory.
     fn memory_bytes(&self) -> usize {
         match self {
-            Self::Page(runs) => runs.memory_bytes(),
+            Self::Page(page) => page.memory_bytes(),
             Self::Head(head) => {
                 let partitions = head
                     .partitions
                     .iter()
                     .map(|partition| size_of_val(partition) + size_of_val(partition.epochs.as_slice()));
-                let pages = head
-                    .pages
-                    .iter()
-                    .map(|page| size_of_val(page) + page.object.len() + size_of_val(page.bounds.partitions.as_slice()));
+                let pages = head.pages.iter().map(|page| page.memory_bytes());
                 let parts = partitions.sum::<usize>() + pages.sum::<usize>() + head.open.memory_bytes();
                 size_of::<TopicHead>() + head.name.len() + parts
             }

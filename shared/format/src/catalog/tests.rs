@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use super::page::{BuiltPage, PageParts, decode_page};
+use super::page::{BuiltPage, PageBuilder, decode_page};
 use super::*;
 use crate::batch::TimeSpan;
 use crate::ids::Offset;
@@ -68,11 +68,14 @@ fn built(incarnation: u32, index: LogIndex, unchanged: Vec<HeadEntry>, changed: 
     build_export(Uuid::from_u128(7), &object, root(incarnation, index, unchanged), changed).unwrap()
 }
 
+fn origin() -> Origin {
+    Origin { cluster: Uuid::from_u128(7), incarnation: Incarnation(1), lane: LANE }
+}
+
 fn built_page(runs: &TopicRuns) -> BuiltPage {
-    let origin = Origin { cluster: Uuid::from_u128(7), incarnation: Incarnation(1), lane: LANE };
-    let topic = TopicId(Uuid::from_u128(1));
+    let (origin, topic) = (origin(), TopicId(Uuid::from_u128(1)));
     let object = PageName { topic, incarnation: Incarnation(1), ulid: Ulid(5) }.to_string();
-    PageParts { origin, topic, runs: runs.clone(), last: 8, written_at: 1_700_000_000_000 }.build(object).unwrap()
+    PageBuilder { origin, topic, written_at: 1_700_000_000_000 }.leaf(object, runs, 8).unwrap()
 }
 
 async fn put(store: &SharedStore, export: &BuiltExport) {
@@ -255,10 +258,11 @@ async fn the_newest_export_is_found_whatever_latest_says() {
 async fn golden_file() {
     let older = built(1, 8, vec![], &[head(3, 1)]).root.heads;
     let mut closed = head(1, 2);
-    closed.pages = vec![built_page(&head(1, 2).open).entry];
+    closed.pages = vec![built_page(&head(1, 2).open).entry.into()];
     let export = built(1, 10, older, &[closed, head(2, 0)]);
     crate::golden::check("catalog-v0.catalog", &export.parts.concat());
     crate::golden::check("page-v0.page", &built_page(&head(1, 2).open).bytes);
+    crate::golden::check("page-inner-v0.page", &built_inner_page().bytes);
     crate::golden::check("latest-v0.json", &export.latest.encode());
 }
 
@@ -269,7 +273,7 @@ async fn a_page_is_read_as_it_was_built_and_as_its_topic_names_it() {
     store.create(&entry.object, vec![bytes]).await.unwrap();
     let reader = CatalogReader::new(store.clone(), LANE, 1 << 20);
     let topic = TopicId(Uuid::from_u128(1));
-    assert_eq!(reader.page(topic, &entry).await.unwrap(), runs);
+    assert_eq!(reader.page(topic, &entry).await.unwrap(), Page::Runs(runs));
     let bounds = entry.bounds.of(0).unwrap();
     assert_eq!((bounds.offsets, bounds.scanned_from), (OffsetSpan { first: 0, last: 29 }, Some(10)));
     assert_eq!((entry.bounds.of(1), entry.bounds.archives, entry.bounds.bytes), (None, 1, 300));
@@ -287,20 +291,34 @@ async fn a_page_is_read_as_it_was_built_and_as_its_topic_names_it() {
     assert!(refused(topic, &gone).await.is_missing());
 }
 
+/// An entry of a leaf up to a log index, with offsets of partitions.
+fn leaf_entry(last: LogIndex, offsets: &[(PartitionId, Offset, Offset)]) -> Arc<PageEntry> {
+    let partitions = offsets.iter().map(|&(partition, first, last)| PartitionBounds {
+        partition,
+        offsets: OffsetSpan { first, last },
+        times: TimeSpan::at(last),
+        scanned_from: (partition == 0).then_some(first),
+    });
+    let bounds = PageBounds { last, bytes: 100, archives: 2, partitions: partitions.collect() };
+    PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() }.into()
+}
+
+fn three_leaves() -> [Arc<PageEntry>; 3] {
+    [
+        leaf_entry(5, &[(0, 0, 9)]),
+        leaf_entry(9, &[(0, 10, 19), (1, 0, 4), (3, 2, 2)]),
+        leaf_entry(12, &[(1, 7, 8), (2, 0, 0)]),
+    ]
+}
+
+fn built_inner_page() -> BuiltPage {
+    let builder = PageBuilder { origin: origin(), topic: TopicId(Uuid::from_u128(1)), written_at: 1_700_000_000_001 };
+    builder.inner("above".into(), &three_leaves()).unwrap()
+}
+
 #[test]
 fn a_topic_knows_which_page_holds_an_offset() {
-    let page = |last, offsets: &[(PartitionId, Offset, Offset)]| {
-        let partitions = offsets.iter().map(|&(partition, first, last)| PartitionBounds {
-            partition,
-            offsets: OffsetSpan { first, last },
-            times: TimeSpan::at(1),
-            scanned_from: None,
-        });
-        let bounds = PageBounds { last, partitions: partitions.collect(), ..PageBounds::default() };
-        PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() }
-    };
-    let pages = vec![page(5, &[(0, 0, 9)]), page(9, &[(0, 10, 19), (1, 0, 4)]), page(12, &[(1, 7, 8)])];
-    let head = TopicHead { pages, ..head(1, 0) };
+    let head = TopicHead { pages: three_leaves().into(), ..head(1, 0) };
     for (partition, offset, expected) in [
         (0, 0, Some("page-5")),
         (0, 9, Some("page-5")),
@@ -309,15 +327,56 @@ fn a_topic_knows_which_page_holds_an_offset() {
         (1, 4, Some("page-9")),
         (1, 5, None),
         (1, 8, Some("page-12")),
-        (2, 0, None),
+        (4, 0, None),
     ] {
-        assert_eq!(head.page_at(partition, offset).map(|page| page.object.as_str()), expected, "{partition} {offset}");
+        let found = PageEntry::holding(&head.pages, partition, offset);
+        assert_eq!(found.map(|page| page.object.as_str()), expected, "{partition} {offset}");
     }
-    assert_eq!([0, 1, 2].map(|partition| head.closed_to(partition)), [20, 9, 0]);
+    assert_eq!([0, 1, 2, 4].map(|partition| head.closed_to(partition)), [20, 9, 1, 0]);
 }
 
-fn flipped_page_is_refused(at: usize, bit: u8) -> bool {
-    let page = built_page(&head(1, 2).open);
+#[test]
+fn a_page_above_others_has_the_bounds_of_all() {
+    let BuiltPage { bytes, entry } = built_inner_page();
+    assert_eq!((entry.height, entry.bounds.last, entry.bounds.bytes, entry.bounds.archives), (1, 12, 300, 6));
+    let bounds = entry.bounds.partitions.iter().map(|bounds| {
+        let TimeSpan { earliest, latest } = bounds.times;
+        (bounds.partition, bounds.offsets.first, bounds.offsets.last, earliest, latest, bounds.scanned_from)
+    });
+    let expected = [(0, 0, 19, 9, 19, Some(0)), (1, 0, 8, 4, 8, None), (2, 0, 0, 0, 0, None), (3, 2, 2, 2, 2, None)];
+    assert_eq!(bounds.collect::<Vec<_>>(), expected);
+    let stored = decode_page("above", &bytes).unwrap();
+    assert_eq!((stored.origin, stored.topic, stored.height), (origin(), TopicId(Uuid::from_u128(1)), 1));
+    assert_eq!(stored.page, Page::Pages(three_leaves().into()));
+}
+
+#[test]
+fn pages_that_do_not_follow_one_another_go_below_none() {
+    let [first, second, third] = three_leaves();
+    let higher = Arc::new(PageEntry { height: 1, ..PageEntry::clone(&second) });
+    let highest = Arc::new(PageEntry { height: u8::MAX, ..PageEntry::clone(&second) });
+    let twisted = leaf_entry(10, &[(1, 0, 4), (0, 10, 19)]);
+    let overlapping = leaf_entry(10, &[(0, 9, 19)]);
+    let backwards = leaf_entry(10, &[(0, 10, 8)]);
+    for (why, below) in [
+        ("nothing", vec![]),
+        ("out of order", vec![second.clone(), first.clone()]),
+        ("twice the same", vec![first.clone(), first.clone()]),
+        ("of two heights", vec![first.clone(), higher]),
+        ("too high", vec![highest]),
+        ("partitions out of order", vec![first.clone(), twisted]),
+        ("offsets that overlap", vec![first.clone(), overlapping]),
+        ("no offsets", vec![first.clone(), backwards]),
+    ] {
+        let builder = PageBuilder { origin: origin(), topic: TopicId(Uuid::nil()), written_at: 0 };
+        let refused = builder.inner("above".into(), &below);
+        assert!(matches!(refused, Err(CatalogError::Unbuildable { .. })), "{why}");
+    }
+    let builder = PageBuilder { origin: origin(), topic: TopicId(Uuid::nil()), written_at: 0 };
+    builder.inner("above".into(), &[first, third]).unwrap();
+}
+
+fn flipped_page_is_refused(page: &BuiltPage, at: usize, bit: u8) -> bool {
     let mut bytes = page.bytes.to_vec();
     let at = at % bytes.len();
     bytes[at] ^= 1 << bit;
@@ -347,7 +406,10 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_is_an_error(at: usize, bit in 0..8u8) {
-        prop_assert!(flipped_export_is_refused(at, bit) && flipped_page_is_refused(at, bit));
+        prop_assert!(flipped_export_is_refused(at, bit));
+        for page in [built_page(&head(1, 2).open), built_inner_page()] {
+            prop_assert!(flipped_page_is_refused(&page, at, bit));
+        }
     }
 
     #[test]

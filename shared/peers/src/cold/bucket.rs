@@ -82,10 +82,8 @@ impl BucketReader {
     /// The part of the partition's history with a run that holds `offset`: its open runs, or a page.
     async fn runs_at(&self, shipped: &Shipped, offset: Offset) -> Result<Option<Arc<TopicRuns>>, ColdError> {
         let Shipped { head, partition } = shipped;
-        let runs = match head.page_at(*partition, offset) {
-            Some(page) => self.catalog.page(head.id, page).await?,
-            None => head.open.clone(),
-        };
+        let closed = self.catalog.leaf_at(head.id, &head.pages, *partition, offset).await?;
+        let runs = closed.unwrap_or_else(|| head.open.clone());
         Ok(runs.at(*partition, offset).is_some().then_some(runs))
     }
 
@@ -224,12 +222,12 @@ impl BucketReader {
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
         let Shipped { head, partition } = shipped;
-        let may_hold = |page: &&PageEntry| {
+        let may_hold = |page: &PageEntry| {
             let bounds = page.bounds.of(*partition);
             bounds.is_some_and(|bounds| bounds.offsets.last >= from && bounds.times.latest >= timestamp)
         };
-        for page in head.pages.iter().filter(may_hold) {
-            let runs = self.catalog.page(head.id, page).await?;
+        let mut pages = self.catalog.walk(head.id, head.pages.iter().cloned(), may_hold);
+        while let Some((_, runs)) = pages.next_leaf().await? {
             let found = self.find_in(shipped, &runs, from, timestamp).await?;
             if found.is_some() {
                 return Ok(found);
@@ -304,7 +302,7 @@ impl Shipped {
 
     fn holds(&self, offset: Offset) -> bool {
         let Self { head, partition } = self;
-        head.open.at(*partition, offset).is_some() || head.page_at(*partition, offset).is_some()
+        head.open.at(*partition, offset).is_some() || PageEntry::holding(&head.pages, *partition, offset).is_some()
     }
 
     /// The leader epochs of a run.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec, stamp};
-use chronik_format::catalog::page::PageParts;
+use chronik_format::catalog::page::PageBuilder;
 use chronik_format::catalog::{
     CatalogReader, CatalogRoot, PartitionHead, PartitionRuns, RunEntry, SegmentEntry, TopicHead, TopicRuns,
     build_export,
@@ -100,10 +100,22 @@ impl History {
         let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
         let runs = TopicRuns::clone(&self.head.open);
         self.head.open = Default::default();
-        let page = PageParts { origin, topic: TOPIC, runs, last: self.segments, written_at: 0 };
-        let page = page.build(format!("page-{}", self.segments)).unwrap();
+        let builder = PageBuilder { origin, topic: TOPIC, written_at: 0 };
+        let page = builder.leaf(format!("page-{}", self.segments), &runs, self.segments).unwrap();
         self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
-        self.head.pages.push(page.entry);
+        self.head.pages.push(page.entry.into());
+    }
+
+    /// Puts the newest page below another, and the one before it if it is as high.
+    async fn fold(&mut self) {
+        let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
+        let builder = PageBuilder { origin, topic: TOPIC, written_at: 0 };
+        let height = self.head.pages.last().unwrap().height;
+        let alike = self.head.pages.iter().rev().take(2).take_while(|page| page.height == height).count();
+        let below = self.head.pages.split_off(self.head.pages.len() - alike);
+        let page = builder.inner(format!("{}-{height}", below[0].object), &below).unwrap();
+        self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
+        self.head.pages.push(page.entry.into());
     }
 
     async fn export(&mut self) {
@@ -179,9 +191,12 @@ async fn a_reader_of_closed_history_passes() {
                 history.close().await;
             }
         }
-        history.export().await;
-        for cache_bytes in [0, 1 << 20] {
-            suite::cold_suite(&history.reader(cache_bytes), TOPIC, 0, &history.batches).await;
+        for _ in 0..3 {
+            history.export().await;
+            for cache_bytes in [0, 1 << 20] {
+                suite::cold_suite(&history.reader(cache_bytes), TOPIC, 0, &history.batches).await;
+            }
+            history.fold().await;
         }
     }
 }

@@ -1,0 +1,151 @@
+//! Pages as what is above them names them: with bounds of all that lies below, enough for readers to decide whether
+//! they read a page.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PartitionRuns, TopicRuns};
+use crate::batch::TimeSpan;
+use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
+use crate::span::OffsetSpan;
+
+/// A page as a topic's head, or a page above it, names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageEntry {
+    /// The object's name.
+    pub object: String,
+    /// Bytes of the object.
+    pub size: u64,
+    /// CRC-32C of all before it, as it stands at the object's end.
+    pub crc: u32,
+    /// When it was written, ms since the epoch; what it names was named before.
+    pub written_at: Timestamp,
+    /// 0 of a leaf, which holds runs; of others one more than of the pages below.
+    pub height: u8,
+    /// Of all that lies below.
+    pub bounds: PageBounds,
+}
+
+/// What a page holds, or what those below it do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageBounds {
+    /// Last log index of its segments; all of the topic up to there lies in it or in pages before it.
+    pub last: LogIndex,
+    /// Bytes of the batches.
+    pub bytes: u64,
+    /// How many archives are over its runs.
+    pub archives: u32,
+    /// Ascending by number; only those that have runs.
+    pub partitions: Vec<PartitionBounds>,
+}
+
+/// What a page holds of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionBounds {
+    /// The partition's number.
+    pub partition: PartitionId,
+    pub offsets: OffsetSpan,
+    /// Of the records; [`TimeSpan::ANY`] if not all can be read.
+    pub times: TimeSpan,
+    /// First offset that no archive covers.
+    pub scanned_from: Option<Offset>,
+}
+
+impl PageEntry {
+    /// The one of pages that holds an offset of a partition, if one does.
+    pub fn holding(pages: &[Arc<Self>], partition: PartitionId, offset: Offset) -> Option<&Arc<Self>> {
+        pages.iter().find(|page| page.bounds.of(partition).is_some_and(|bounds| bounds.offsets.contains(offset)))
+    }
+
+    /// About as many bytes of memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(self) + self.object.len() + size_of_val(self.bounds.partitions.as_slice())
+    }
+}
+
+impl PageBounds {
+    /// Those of runs in segments up to a log index.
+    pub fn of_runs(runs: &TopicRuns, last: LogIndex) -> Self {
+        let covered = runs.archives.iter().flat_map(|archive| &archive.runs);
+        let archived: HashSet<(PartitionId, Offset)> = covered.map(|run| (run.partition, run.first)).collect();
+        let all = || runs.partitions.iter().flat_map(|partition| &partition.runs);
+        Self {
+            last,
+            bytes: all().map(|run| run.bytes.length).fold(0, u64::saturating_add),
+            archives: u32::try_from(runs.archives.len()).unwrap_or(u32::MAX),
+            partitions: runs.partitions.iter().filter_map(|runs| PartitionBounds::of_runs(runs, &archived)).collect(),
+        }
+    }
+
+    /// Those of pages that follow one another, from the oldest to the newest; the reason if they do not.
+    pub fn of_pages<'a>(pages: impl IntoIterator<Item = &'a PageEntry>) -> Result<Self, String> {
+        pages.into_iter().try_fold(Self::default(), |bounds, page| {
+            let joined = (page.bounds.last > bounds.last && page.bounds.is_possible()).then(|| bounds.joined(page));
+            joined.flatten().ok_or_else(|| format!("{} does not follow the page before it", page.object))
+        })
+    }
+
+    fn joined(self, page: &PageEntry) -> Option<Self> {
+        let PageBounds { last, bytes, archives, partitions } = &page.bounds;
+        Some(Self {
+            last: *last,
+            bytes: self.bytes.saturating_add(*bytes),
+            archives: self.archives.saturating_add(*archives),
+            partitions: joined(self.partitions, partitions)?,
+        })
+    }
+
+    /// What it holds of a partition.
+    pub fn of(&self, partition: PartitionId) -> Option<&PartitionBounds> {
+        let at = self.partitions.binary_search_by_key(&partition, |bounds| bounds.partition).ok()?;
+        self.partitions.get(at)
+    }
+
+    /// Whether it is what [`Self::of_runs`] may give.
+    pub(super) fn is_possible(&self) -> bool {
+        self.partitions.is_sorted_by(|a, b| a.partition < b.partition)
+            && self.partitions.iter().all(|bounds| bounds.offsets.is_possible())
+    }
+}
+
+/// By partition; `None` if what is later of one does not lie behind what is earlier.
+fn joined(earlier: Vec<PartitionBounds>, later: &[PartitionBounds]) -> Option<Vec<PartitionBounds>> {
+    let mut joined = Vec::with_capacity(earlier.len().max(later.len()));
+    let mut later = later.iter().copied().peekable();
+    for bounds in earlier {
+        while let Some(other) = later.next_if(|later| later.partition < bounds.partition) {
+            joined.push(other);
+        }
+        match later.next_if(|later| later.partition == bounds.partition) {
+            Some(later) => joined.push(bounds.followed_by(later)?),
+            None => joined.push(bounds),
+        }
+    }
+    joined.extend(later);
+    Some(joined)
+}
+
+impl PartitionBounds {
+    fn of_runs(runs: &PartitionRuns, archived: &HashSet<(PartitionId, Offset)>) -> Option<Self> {
+        let PartitionRuns { partition, runs } = runs;
+        let (first, last) = (runs.first()?.offsets.first, runs.last()?.offsets.last);
+        let is_scanned = |first: &Offset| !archived.contains(&(*partition, *first));
+        Some(Self {
+            partition: *partition,
+            offsets: OffsetSpan { first, last },
+            times: runs.iter().map(|run| run.times).fold(TimeSpan::NONE, TimeSpan::union),
+            scanned_from: runs.iter().map(|run| run.offsets.first).find(is_scanned),
+        })
+    }
+
+    fn followed_by(self, later: Self) -> Option<Self> {
+        (self.offsets.last < later.offsets.first).then_some(Self {
+            partition: self.partition,
+            offsets: OffsetSpan { first: self.offsets.first, last: later.offsets.last },
+            times: self.times.union(later.times),
+            scanned_from: self.scanned_from.or(later.scanned_from),
+        })
+    }
+}
