@@ -2,18 +2,14 @@
 
 import json
 import os
-import queue
 import subprocess
-import threading
 from dataclasses import dataclass
 
 from servers import kafka
 from servers.cache import installed
 
 from clients.install import SOURCES, digest
-
-# What a slow, busy machine may take until a tool ends.
-PATIENCE = 120
+from clients.line_process import PATIENCE, LineProcess
 
 
 @dataclass(frozen=True)
@@ -125,43 +121,18 @@ def run_alone(bootstrap, name, *arguments):
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-class Tools:
+class Tools(LineProcess):
     """Against one broker."""
 
     def __init__(self, bootstrap, directory):
         self.bootstrap = bootstrap
-        self.log = directory / "tools.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
-        self.answers = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.answers.put(json.loads(line))
-        self.answers.put(None)
+        super().__init__("a tool", command(), directory / "tools.log")
 
     def run(self, name, *arguments, code=0, stdin=""):
         """Runs a tool to its end, which is to be with that code."""
         everything = [*map(str, arguments), "--bootstrap-server", self.bootstrap]
-        request = {"class": TOOLS[name].main, "arguments": everything, "input": stdin}
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        self.process.stdin.flush()
-        try:
-            answer = self.answers.get(timeout=PATIENCE)
-        except queue.Empty:
-            raise AssertionError(f"{name} {everything} did not end within {PATIENCE} s\n{self.logged()}") from None
-        assert answer is not None, f"{name}: the process ended: {self.process.wait()}\n{self.logged()}"
-        done = Done(**answer)
-        assert done.code == code, f"{name} {everything} ended with {done.code}\n{done.out}\n{done.err}"
+        self.name = f"{name} {everything}"
+        self.tell({"class": TOOLS[name].main, "arguments": everything, "input": stdin})
+        done = Done(**self.next())
+        assert done.code == code, f"{self.name} ended with {done.code}\n{done.out}\n{done.err}"
         return done
-
-    def logged(self):
-        return self.log.read_text(errors="replace")

@@ -53,6 +53,17 @@ class Group:
         self.members.append(member)
         return member
 
+    def takes_turns(self, stack):
+        """One reads all, another joins it and leaves, and the first goes on alone; what they had is committed."""
+        one = self.join(stack)
+        assert self.round() == [one]
+        other = self.join(stack)
+        until(lambda: self.round() == [one, other], "both have some", every=0.2)
+        other.leave()
+        until(lambda: self.round() == [one], "one has all", every=0.2)
+        one.leave()
+        assert self.committed() == [self.ends] * PARTITIONS
+
     def round(self):
         """A record to each partition; waits until they were all had, and returns by whom."""
         produce(self.server.bootstrap, self.name, [Record(b"x", partition=p) for p in range(PARTITIONS)])

@@ -2,7 +2,6 @@
 
 import pytest
 from brokers import KAFKA, pairs
-from chronik import until
 from members import PARTITIONS, Group
 from servers.server import free_port
 
@@ -22,14 +21,7 @@ def server(request, pair):
 
 def test_a_group(server, tmp_path, pair, exit_stack):
     group = Group(server, pair.client, tmp_path)
-    one = group.join(exit_stack)
-    assert group.round() == [one]
-    other = group.join(exit_stack)
-    until(lambda: group.round() == [one, other], "both have some", every=0.2)
-    other.leave()
-    until(lambda: group.round() == [one], "one has all", every=0.2)
-    one.leave()
-    assert group.committed() == [group.ends] * PARTITIONS
+    group.takes_turns(exit_stack)
     server.kill()
     server.start()
     assert group.committed() == [group.ends] * PARTITIONS

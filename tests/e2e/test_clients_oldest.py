@@ -4,10 +4,9 @@ import base64
 
 import pytest
 from by_hand import codec_of, fetch_by_hand
-from chronik import until
 from clients.catalog import OLDEST
 from clients.program import Program
-from members import PARTITIONS, Group
+from members import Group
 from records import Record, consume, produce
 
 START = 1_700_000_000_000
@@ -85,11 +84,4 @@ def test_batches_are_read_as_messages(program, shared, topic):
 
 def test_a_group(client, shared, tmp_path, exit_stack):
     group = Group(shared, client, tmp_path)
-    one = group.join(exit_stack)
-    assert group.round() == [one]
-    other = group.join(exit_stack)
-    until(lambda: group.round() == [one, other], "both have some", every=0.2)
-    other.leave()
-    until(lambda: group.round() == [one], "one has all", every=0.2)
-    one.leave()
-    assert group.committed() == [group.ends] * PARTITIONS
+    group.takes_turns(exit_stack)
