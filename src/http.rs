@@ -8,6 +8,7 @@ use chronik_service::setting::{Endpoint, Secret};
 use reqwest::RequestBuilder;
 use serde_json::Value;
 
+use crate::not_searched;
 use crate::server::ServerOptions;
 
 /// How long an answer may take: a little longer than the server lets it.
@@ -60,8 +61,12 @@ fn told(problem: &ToldProblem) -> String {
     if problem.status == 401 {
         told.push_str("; give it with CHRONIK_HTTP_TOKEN (--http-token)");
     }
-    for range in problem.members.get("not_searched").and_then(Value::as_array).into_iter().flatten() {
-        told.push_str(&format!("\n  not searched: {range}"));
+    let not_searched = not_searched::summary(problem.members.get("not_searched").unwrap_or(&Value::Null));
+    for line in &not_searched {
+        told.push_str(&format!("\n  {line}"));
+    }
+    if !not_searched.is_empty() {
+        told.push_str("\n  each range: --partial --json");
     }
     told
 }

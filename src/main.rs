@@ -5,6 +5,7 @@ mod clock;
 mod command;
 mod http;
 mod kafka;
+mod not_searched;
 mod output;
 mod server;
 mod settings;

@@ -13,12 +13,13 @@ use chronik_wire::{
     Message, MetadataRequest, MetadataRequestTopic, MetadataResponse, PartitionProduceData, ProduceRequest,
     TopicProduceData,
 };
+use uuid::Uuid;
 
 use super::KafkaError;
 use super::connection::{BrokerConnection, is_passing};
 
-/// With record batches; the last of them names topics.
-const FETCH_VERSIONS: RangeInclusive<i16> = 4..=12;
+/// With record batches. From 13 on a topic has its id, so that its successor of the same name is not read for it.
+const FETCH_VERSIONS: RangeInclusive<i16> = 4..=*FetchRequest::VERSIONS.end();
 /// With record batches.
 const PRODUCE_VERSIONS: RangeInclusive<i16> = 3..=11;
 /// With one offset a partition.
@@ -37,6 +38,8 @@ const BATCH_BYTES_MAX: usize = 512 << 20;
 #[derive(Clone, Debug)]
 pub struct TopicLeaders {
     pub name: String,
+    /// Nil from a broker that knows topics by their names alone.
+    pub id: Uuid,
     /// By partition number: the leader's address.
     pub leaders: Vec<String>,
 }
@@ -69,7 +72,8 @@ impl KafkaClient {
 
     pub(super) async fn at(&mut self, address: &str) -> Result<&mut BrokerConnection, KafkaError> {
         if !self.connections.contains_key(address) {
-            let connection = BrokerConnection::open(address).await?;
+            let opened = BrokerConnection::open(address).await;
+            let connection = opened.map_err(|error| error.of_advertised(&self.bootstrap))?;
             self.connections.insert(address.to_owned(), connection);
         }
         self.connections.get_mut(address).ok_or_else(|| KafkaError::Unreachable {
@@ -245,8 +249,8 @@ impl KafkaClient {
                 max_bytes: FETCH_BYTES_MAX,
                 topics: vec![FetchTopic {
                     topic: topic.name.clone(),
+                    topic_id: topic.id,
                     partitions: partitions.collect(),
-                    ..Default::default()
                 }],
                 ..Default::default()
             };
@@ -256,7 +260,8 @@ impl KafkaClient {
                 let partition = data.partition_index;
                 let start = from.get(&partition).copied().unwrap_or(0);
                 let what = || format!("reading partition {partition} of {} at offset {start}", topic.name);
-                reads.push(match KafkaError::check(data.error_code, None, what) {
+                let message = (data.error_code == ErrorCode::UNKNOWN_TOPIC_ID).then(|| "it was deleted".to_owned());
+                reads.push(match KafkaError::check(data.error_code, message, what) {
                     Ok(()) => open(&topic.name, partition, start, joined(data.records.0)),
                     Err(error) => FetchedRecords { partition, records: Vec::new(), next: start, failure: Some(error) },
                 });
@@ -311,7 +316,7 @@ fn topics_of(answer: MetadataResponse) -> Vec<TopicLeaders> {
         .map(|mut topic| {
             topic.partitions.sort_by_key(|partition| partition.partition_index);
             let leaders = topic.partitions.iter().map(|p| brokers.get(&p.leader_id).cloned().unwrap_or_default());
-            TopicLeaders { name: topic.name.clone().unwrap_or_default(), leaders: leaders.collect() }
+            TopicLeaders { leaders: leaders.collect(), name: topic.name.unwrap_or_default(), id: topic.topic_id }
         })
         .collect()
 }
@@ -406,7 +411,7 @@ mod tests {
     #[test]
     fn partitions_are_grouped_by_their_leaders() {
         let leaders = ["a:1", "b:1", "a:1"].map(String::from).to_vec();
-        let topic = TopicLeaders { name: "t".to_owned(), leaders };
+        let topic = TopicLeaders { name: "t".to_owned(), id: Uuid::nil(), leaders };
         let groups = topic.by_leader(&[0, 1, 2]).unwrap();
         assert_eq!(groups, [("a:1".to_owned(), vec![0, 2]), ("b:1".to_owned(), vec![1])]);
         assert!(topic.by_leader(&[3]).unwrap_err().to_string().contains("it has 3 partitions"));

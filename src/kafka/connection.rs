@@ -116,6 +116,8 @@ pub fn is_passing(code: ErrorCode) -> bool {
     matches!(
         code,
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            | ErrorCode::UNKNOWN_TOPIC_ID
+            | ErrorCode::INCONSISTENT_TOPIC_ID
             | ErrorCode::LEADER_NOT_AVAILABLE
             | ErrorCode::NOT_LEADER_OR_FOLLOWER
             | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS

@@ -19,6 +19,19 @@ pub enum KafkaError {
         /// The system's reason.
         source: io::Error,
     },
+    /// No server listens where a broker says that its clients are to come.
+    #[error(
+        "the broker on {bootstrap} advertises {address} to its clients, and no Kafka broker answers there ({source}); give \
+         it an address that this machine reaches, by CHRONIK_ADVERTISED_ADDR or CHRONIK_ADVERTISED_LISTENERS"
+    )]
+    AdvertisedUnreachable {
+        /// The broker that answered.
+        bootstrap: String,
+        /// What it, or another broker of its cluster, is to be reached by.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The connection broke in between.
     #[error("the connection to the broker on {address} broke during {api}: {source}")]
     Broken {
@@ -90,7 +103,7 @@ impl KafkaError {
     /// Whether the same may succeed later: the broker is away, or says that it can't just now.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { .. } | Self::AdvertisedUnreachable { .. } | Self::Broken { .. } => true,
             Self::Refused { code, .. } => {
                 is_passing(*code)
                     || matches!(
@@ -103,6 +116,21 @@ impl KafkaError {
             }
             _ => false,
         }
+    }
+
+    /// What it means that no connection could be opened to an address, if the broker on `bootstrap` told it.
+    pub(super) fn of_advertised(self, bootstrap: &str) -> Self {
+        match self {
+            Self::Unreachable { address, source } | Self::Broken { address, source, .. } if address != bootstrap => {
+                Self::AdvertisedUnreachable { bootstrap: bootstrap.to_owned(), address, source }
+            }
+            error => error,
+        }
+    }
+
+    /// Whether a fetch asked for an offset that the partition's log does not have.
+    pub fn is_out_of_range(&self) -> bool {
+        matches!(self, Self::Refused { code: ErrorCode::OFFSET_OUT_OF_RANGE, .. })
     }
 
     /// Whether a batch of fewer records may be taken.

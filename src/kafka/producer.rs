@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chronik_format::batch::BatchBuilder;
 use chronik_format::ids::{Offset, PartitionId};
+use chronik_service::telemetry::print_error;
 use chronik_wire::{InitProducerIdRequest, Message};
 use tokio::time::Instant;
 
@@ -50,7 +51,7 @@ impl IdempotentProducer {
     }
 
     /// Appends a batch, durably and once, even if connections break or the broker starts again meanwhile; returns the
-    /// offset of its first record.
+    /// offset of its first record. Standard error says that it waits, and for what.
     pub async fn append(
         &mut self,
         client: &mut KafkaClient,
@@ -63,9 +64,14 @@ impl IdempotentProducer {
         let next = after(*sequence, batch.record_count());
         let batch = batch.finish();
         let give_up = Instant::now() + DELIVERY_TIME_MAX;
+        let mut is_told = false;
         loop {
             match client.append(&self.topic, partition, batch.clone()).await {
                 Err(error) if error.may_pass() && Instant::now() < give_up => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        let seconds = DELIVERY_TIME_MAX.as_secs();
+                        print_error(format_args!("chronik: {error}; sending again for {seconds} s, Ctrl-C ends this"));
+                    }
                     client.disconnect();
                     tokio::time::sleep(LEADER_PAUSE).await;
                     // Another broker may lead by now; one that is not back yet is asked again.
@@ -74,6 +80,9 @@ impl IdempotentProducer {
                     }
                 }
                 Ok(first) => {
+                    if is_told {
+                        print_error(format_args!("chronik: going on with {}", self.topic.name));
+                    }
                     *sequence = next;
                     return Ok(first);
                 }

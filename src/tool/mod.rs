@@ -9,4 +9,5 @@ pub mod seal;
 pub mod search;
 pub mod status;
 pub mod topic;
+mod values;
 pub mod version;

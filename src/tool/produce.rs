@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec, RecordHeader};
 use chronik_format::ids::{Offset, PartitionId};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use crate::clock::now_ms;
 use crate::kafka::{IdempotentProducer, KafkaClient, partition_of_key};
 use crate::output::CommandOutput;
 use crate::server::ServerOptions;
+use crate::tool::values::partition;
 
 /// What a broker of ours accepts in one batch at most; a longer line could never be stored.
 const LINE_BYTES_MAX: usize = 32 << 20;
@@ -29,7 +31,7 @@ pub struct ProduceCommand {
     /// The topic; a broker that creates topics on use creates it.
     topic: String,
     /// What stands between key and value in a line; a line without it has no key.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     key_separator: Option<String>,
     /// A header for every record; may be repeated.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
@@ -39,7 +41,7 @@ pub struct ProduceCommand {
     codec: CodecName,
     /// The partition [default: by the key; lines without one go to one partition a batch, and the next batch to the
     /// next, as Kafka's own producers send them].
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = partition())]
     partition: Option<PartitionId>,
 }
 
@@ -132,7 +134,7 @@ impl ProduceCommand {
     }
 
     fn key_and_value<'a>(&self, line: &'a [u8]) -> (Option<&'a [u8]>, &'a [u8]) {
-        let Some(separator) = self.key_separator.as_deref().map(str::as_bytes).filter(|s| !s.is_empty()) else {
+        let Some(separator) = self.key_separator.as_deref().map(str::as_bytes) else {
             return (None, line);
         };
         match line.windows(separator.len()).position(|window| window == separator) {

@@ -1,17 +1,20 @@
 use anyhow::{Context, Result};
-use chronik_format::ids::Timestamp;
+use chronik_format::ids::{PartitionId, Timestamp};
 use chrono::DateTime;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::http::ServiceClient;
+use crate::not_searched;
 use crate::output::{CommandOutput, shown};
 use crate::server::ServerOptions;
+use crate::tool::values::partition;
 
 /// `chronik search`
 #[derive(Args, Debug)]
 pub struct SearchCommand {
     /// The topic; several are joined by commas.
+    #[arg(value_parser = topics)]
     topic: String,
     /// What to look for: words, AND, OR, NOT, parentheses, "a phrase", key:K, headers.NAME:WORD; empty for all.
     #[arg(default_value = "", allow_hyphen_values = true)]
@@ -23,8 +26,8 @@ pub struct SearchCommand {
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
     /// Only this partition; may be repeated.
-    #[arg(long = "partition", value_name = "NUMBER")]
-    partitions: Vec<i32>,
+    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition())]
+    partitions: Vec<PartitionId>,
     /// How many records at most.
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     limit: u32,
@@ -77,6 +80,13 @@ impl SearchCommand {
     }
 }
 
+fn topics(text: &str) -> Result<String, String> {
+    match text.split(',').any(|topic| topic.trim().is_empty()) {
+        true => Err(format!("{text:?} names a topic without a name; accepted are names with commas between them")),
+        false => Ok(text.to_owned()),
+    }
+}
+
 fn row(hit: &Value, terminal: bool) -> Vec<String> {
     let value = match (terminal, hit["value"].as_str()) {
         (true, Some(text)) => highlighted(text, &hit["highlights"]),
@@ -95,15 +105,10 @@ fn summarise(answer: &Value, hits: usize, output: &CommandOutput) -> Result<()> 
     let total = answer["total"]["value"].as_u64().unwrap_or(0);
     let more = if answer["total"]["relation"] == "gte" { " or more" } else { "" };
     output.line(&format!("{hits} of {total}{more} found in {} ms", answer["took_ms"]))?;
-    for range in answer["not_searched"].as_array().into_iter().flatten() {
-        output.line(&format!(
-            "not searched: {}/{} offsets {} to {}: {}",
-            shown(&range["topic"]),
-            range["partition"],
-            range["from"],
-            range["to"],
-            shown(&range["reason"])
-        ))?;
+    let not_searched = not_searched::summary(&answer["not_searched"]);
+    not_searched.iter().try_for_each(|line| output.line(line))?;
+    if !not_searched.is_empty() {
+        output.line("each range: --json")?;
     }
     match answer["cursor"].as_str() {
         Some(cursor) => output.line(&format!("more with --cursor {cursor}")),
@@ -156,6 +161,14 @@ mod tests {
             (i64::MAX, "9223372036854775807 ms"),
         ] {
             assert_eq!(time_of(timestamp), time);
+        }
+    }
+
+    #[test]
+    fn topics_have_names() {
+        assert_eq!(topics("a,b"), Ok("a,b".to_owned()));
+        for text in ["", "a,", "a, ,b"] {
+            assert!(topics(text).is_err_and(|told| told.contains("with commas between them")), "{text}");
         }
     }
 

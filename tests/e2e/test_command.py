@@ -2,11 +2,9 @@
 
 import json
 import re
-import socket
-import struct
 import subprocess
-import threading
 
+from between import LostAnswers
 from by_hand import batch, produce_by_hand
 from chronik import BINARY, PATIENCE, run_shell, run_tool, until
 
@@ -57,11 +55,10 @@ def test_settings_of_a_topic_are_changed_together(shared):
     for wrong, told in [
         (("--set", "search.positions=true", "--set", "no.such.setting=1"), "no.such.setting"),
         (("--set", "max.message.bytes=-1"), "max.message.bytes"),
-        (("--set", "search.positions=true", "--unset", "search.positions"), "each setting is named once"),
+        (("--set", "search.positions=true", "--unset", "search.positions"), "names search.positions twice"),
     ]:
         done = run_tool("--bootstrap", shared.bootstrap, *altered, *wrong)
-        assert done.returncode == 1 and "changing topic altered was refused" in done.stderr.decode()
-        assert told in done.stderr.decode()
+        assert done.returncode == 1 and told in done.stderr.decode(), done.stderr
     assert shared.tool_json("topic", "describe", "altered")["settings"] == changed["settings"]
     shown = shared.tool(*altered, "--unset", "search.value.format").decode()
     assert shown == "changed topic altered, which has now\nno settings of its own\n"
@@ -115,6 +112,43 @@ def test_topics_that_are_not_there_can_not_be_changed(shared):
     for arguments in [*commands, ("delete", "--execute")]:
         done = run_tool("--bootstrap", shared.bootstrap, "topic", *arguments, "absent")
         assert done.returncode == 1 and b"there is no topic absent" in done.stderr, done.stderr
+
+
+def test_a_setting_that_is_given_twice_is_named(shared):
+    twice = ("max.message.bytes=1000", "search.positions=true", "max.message.bytes=2000")
+    shared.tool("topic", "create", "set-once")
+    for command, option in (("create", "--config"), ("alter", "--set")):
+        settings = [part for setting in twice for part in (option, setting)]
+        done = run_tool("--bootstrap", shared.bootstrap, "topic", command, "set-once", *settings)
+        assert done.returncode == 1 and b"names max.message.bytes twice" in done.stderr, done.stderr
+    assert shared.tool_json("topic", "describe", "set-once")["settings"] == {}
+
+
+def test_values_that_are_given_twice_are_refused(shared):
+    for arguments, told in [
+        (("consume", "any", "--partition", 1, "--partition", 1), b"--partition names 1 twice"),
+        (("group", "reset", "any", "--topic", "any", "--to", "latest", *["--partition", 0] * 2), b"names 0 twice"),
+        (("topic", "delete-records", "any", "--before", "latest", *["--partition", 0] * 2), b"names 0 twice"),
+        (("topic", "delete", "one", "two", "one"), b"topic delete names one twice"),
+        (("group", "delete", "one", "one"), b"group delete names one twice"),
+    ]:
+        done = run_tool("--bootstrap", shared.bootstrap, *arguments)
+        assert done.returncode == 1 and told in done.stderr, done.stderr
+
+
+def test_values_that_can_not_be_are_refused():
+    for arguments, told in [
+        (("--bootstrap", "localhost", "status"), b"has no port; accepted is HOST:PORT"),
+        (("--bootstrap", ":9092", "status"), b"has no host; accepted is HOST:PORT"),
+        (("consume", "any", "--partition=-1"), b"-1 is not in 0.."),
+        (("consume", "any", "--group="), b"a value is required for '--group"),
+        (("produce", "any", "--partition=-1"), b"-1 is not in 0.."),
+        (("produce", "any", "--key-separator="), b"a value is required for '--key-separator"),
+        (("search", "a,,b", "word"), b"names a topic without a name"),
+        (("--http", "http://a:0", "status"), b"has port 0"),
+    ]:
+        done = run_tool(*arguments)
+        assert done.returncode == 2 and told in done.stderr, done.stderr
 
 
 def test_a_topic_that_cannot_be_created_is_explained(shared):
@@ -187,47 +221,10 @@ def test_an_offset_is_one_partitions(shared):
     assert shared.tool("consume", *at) == b"".join(LINES.splitlines(True)[48:])
 
 
-class LostAnswers:
-    """Stands before a broker, and breaks the connection where one of the first Produce requests is answered."""
-
-    PRODUCE = 0
-
-    def __init__(self, lost):
-        self.left = lost
-        self.broker = None
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            client, _ = self.listener.accept()
-            threading.Thread(target=self.relay, args=(client,), daemon=True).start()
-
-    def relay(self, client):
-        with client, socket.create_connection(self.broker) as broker:
-            while request := self.frame(client):
-                broker.sendall(request)
-                answer = self.frame(broker)
-                if struct.unpack_from(">h", request, 4) == (self.PRODUCE,) and self.left:
-                    self.left -= 1
-                    return
-                client.sendall(answer)
-
-    @staticmethod
-    def frame(stream):
-        """The next one with its length; nothing once the other side has closed."""
-        head = stream.recv(4, socket.MSG_WAITALL)
-        return head and head + stream.recv(struct.unpack(">i", head)[0], socket.MSG_WAITALL)
-
-
 def test_lines_are_written_once_though_answers_are_lost(start):
-    server = start()
-    port = int(server.bootstrap.split(":")[1])
-    assert server.stop() == 0
     between = LostAnswers(3)
-    between.broker = ("127.0.0.1", port)
-    server.set(kafka_port=port, bind_addr="127.0.0.1", advertised_addr=between.address).start()
+    server = start(**between.advertised())
+    between.before(server.bootstrap)
     done = run_tool("--bootstrap", between.address, "--json", "produce", "once", stdin=LINES)
     assert done.returncode == 0, done.stderr
     [appended] = json.loads(done.stdout)["partitions"]
@@ -239,17 +236,20 @@ def test_producing_goes_on_when_the_broker_is_back(start):
     server = start()
     server.set(kafka_port=server.bootstrap.split(":")[1])
     command = [BINARY, "--bootstrap", server.bootstrap, "produce", "patient"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
-        tool.stdin.write(b"before\n")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as tool:
+        tool.stdin.write("before\n")
         tool.stdin.flush()
         until(lambda: ("patient", 0) in server.partitions(), "the topic is there")
         until(lambda: server.partitions()["patient", 0]["high_watermark"] == 1, "the first line is written")
         server.kill()
-        tool.stdin.write(b"after\n")
+        tool.stdin.write("after\n")
         tool.stdin.close()
+        assert "sending again for 120 s" in tool.stderr.readline()
         server.start()
         assert tool.wait(timeout=PATIENCE) == 0
-        assert tool.stdout.read() == b"2 records acknowledged in patient\n"
+        assert tool.stderr.read() == "chronik: going on with patient\n"
+        assert tool.stdout.read() == "2 records acknowledged in patient\n"
     assert server.tool("consume", "patient") == b"before\nafter\n"
 
 
@@ -345,6 +345,23 @@ def test_no_broker_there():
     assert done.returncode == 1 and b"127.0.0.1:1" in done.stderr and b"--bootstrap" in done.stderr
     done = run_tool("--http", "http://127.0.0.1:1", "status")
     assert done.returncode == 1 and b"127.0.0.1:1" in done.stderr and b"--http" in done.stderr
+
+
+def test_an_advertised_address_that_can_not_be_reached_is_named(start):
+    server = start(bind_addr="127.0.0.1", advertised_addr="127.0.0.1:1")
+    told = f"the broker on {server.bootstrap} advertises 127.0.0.1:1 to its clients, and no Kafka broker answers there"
+    server.tool("topic", "create", "advertised")
+    for command in (("consume", "advertised"), ("group", "list"), ("topic", "describe", "advertised")):
+        done = run_tool("--bootstrap", server.bootstrap, *command)
+        assert done.returncode == 1 and told in done.stderr.decode(), done.stderr
+        assert b"CHRONIK_ADVERTISED_ADDR" in done.stderr, done.stderr
+    command = [BINARY, "--bootstrap", server.bootstrap, "produce", "advertised"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tool:
+        tool.stdin.write("line\n")
+        tool.stdin.flush()
+        assert told in (line := tool.stderr.readline()), line
+        assert line.endswith("; sending again for 120 s, Ctrl-C ends this\n"), line
+        tool.kill()
 
 
 def test_what_is_no_address():

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import confluent_kafka as kafka
 import pytest
+from between import HeldFetches
 from chronik import BINARY, PATIENCE, run_tool, until
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 from servers.server import free_port
 
 
@@ -85,6 +85,15 @@ def test_a_group_with_a_member_is_described(shared, consumer):
     assert re.search(r"^ *readers +Stable +consumer +1$", shared.tool("group", "list").decode(), re.M)
 
 
+def test_partitions_without_a_committed_offset_are_shown(shared, consumer):
+    filled(shared, "wide", partitions=3)
+    committed(consumer, "narrow-readers", "wide", {1: 4})
+    assert offsets(shared, "narrow-readers") == {0: (None, 10, None), 1: (4, 10, 6), 2: (None, 10, None)}
+    people = shared.tool("group", "describe", "narrow-readers").decode()
+    assert re.search(r"^ *wide +0 +- +10 +- +- +- +-$", people, re.M), people
+    assert people.endswith("total lag: 6\n"), people
+
+
 def test_a_member_without_partitions_is_shown(shared, consumer):
     filled(shared, "narrow", partitions=1)
     clients = [consumer("crowd"), consumer("crowd")]
@@ -110,7 +119,7 @@ def test_a_reset_is_shown_and_then_done(shared, consumer):
     people = shared.tool(*reset).decode()
     assert re.search(r"^ *rewound +0 +7 +0$", people, re.M) and re.search(r"^ *rewound +1 +- +0$", people, re.M), people
     assert people.endswith("nothing was changed; --execute does it\n")
-    assert offsets(shared, "rewinder") == {0: (7, 10, 3)}, "a dry run changes nothing"
+    assert offsets(shared, "rewinder") == {0: (7, 10, 3), 1: (None, 10, None)}, "a dry run changes nothing"
 
     assert shared.tool_json(*reset, "--execute") == {
         "group": "rewinder",
@@ -220,6 +229,11 @@ def test_a_group_goes_on_where_it_was(shared):
     assert shared.tool("consume", "resumed", "--group", "late", "--from", "end") == b""
     shared.tool("produce", "resumed", stdin=b"newest\n")
     assert shared.tool("consume", "resumed", "--group", "late") == b"newest\n"
+    where = ("--bootstrap", shared.bootstrap)
+    assert not run_tool(*where, "consume", "resumed", "--group", "later", "--from", "end").stderr
+    done = run_tool(*where, "consume", "resumed", "--group", "late", "--from", "beginning")
+    assert done.stdout == b"" and b"--from counts only where group late has no offset yet" in done.stderr, done.stderr
+    assert b"in 2 of 2 partitions" in done.stderr and b"chronik group reset late --topic resumed" in done.stderr
 
 
 def test_partitions_that_are_added_are_read(shared, follower):
@@ -327,18 +341,97 @@ def test_a_follower_outlasts_its_broker(start, tmp_path, group):
         tool.wait()
 
 
-def test_a_follower_ends_with_its_topic(shared, tmp_path):
-    filled(shared, "doomed", lines=1, partitions=1)
-    with subprocess.Popen(
-        [BINARY, "--bootstrap", shared.bootstrap, "consume", "doomed", "--group", "mourners", "--follow"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as tool:
-        assert tool.stdout.readline() == b"line\n"
-        admin = AdminClient({"bootstrap.servers": shared.bootstrap})
-        admin.delete_topics(["doomed"])["doomed"].result(PATIENCE)
-        assert tool.wait(timeout=PATIENCE) == 1
-        assert b"there is no topic doomed" in tool.stderr.read()
+class Follower:
+    """`chronik consume --follow`; gathers what it prints and tells."""
+
+    def __init__(self, server, directory, topic, *options):
+        self.printed, self.told = directory / "printed", directory / "told"
+        command = [BINARY, "--bootstrap", server.bootstrap, "consume", topic, "--follow", *options]
+        with self.printed.open("wb") as out, self.told.open("wb") as errors:
+            self.tool = subprocess.Popen(command, stdout=out, stderr=errors)
+
+    def prints(self, *lines):
+        wanted = b"".join(b"%d\n" % line for line in lines)
+        until(lambda: self.printed.read_bytes() == wanted, f"{lines} are printed, and no others")
+
+    def tells(self, words):
+        until(lambda: words in self.told.read_text(), f"the tool says {words}")
+
+
+@pytest.fixture
+def held(start, tmp_path):
+    """A server whose fetches can be held, and what starts a follower of it, in a group once it is a member."""
+    between = HeldFetches()
+    server = start(**between.advertised())
+    between.before(server.bootstrap)
+    followers = []
+
+    def follow(topic, *options):
+        followers.append(Follower(server, tmp_path, topic, *options))
+        if "--group" in options:
+            until(lambda: members(server, "followers") == [1], "the member is there")
+        return followers[-1]
+
+    yield server, between, follow
+    for follower in followers:
+        follower.tool.kill()
+        follower.tool.wait()
+
+
+# As whom it follows, and where --from leads.
+FOLLOWERS = [(), ("--group", "followers"), ("--group", "followers", "--from", "end")]
+
+
+@pytest.mark.parametrize("options", FOLLOWERS)
+def test_a_follower_goes_on_behind_records_that_were_deleted(held, options):
+    server, between, follow = held
+    server.tool("topic", "create", "shortened")
+    follower = follow("shortened", *options)
+    between.hold(PATIENCE)
+    numbered(server, "shortened", range(6))
+    server.tool("topic", "delete-records", "shortened", "--before", 4, "--execute")
+    between.release()
+    last = 5 if "end" in options else 3
+    follower.tells(f"partition 0 of shortened has offsets 4 to 6, not 0: offsets 0 to {last} are skipped")
+    numbered(server, "shortened", [6])
+    follower.prints(*range(last + 1, 7))
+    interrupted(follower.tool)
+
+
+@pytest.mark.parametrize("options", FOLLOWERS)
+def test_a_follower_reads_a_topic_that_was_made_anew_from_its_first_record(held, options):
+    server, between, follow = held
+    server.tool("topic", "create", "renewed")
+    follower = follow("renewed", *options)
+    numbered(server, "renewed", range(3))
+    follower.prints(0, 1, 2)
+    between.hold(PATIENCE)
+    server.tool("topic", "delete", "renewed", "--execute")
+    server.tool("topic", "create", "renewed", "--partitions", 2)
+    numbered(server, "renewed", range(3, 8))
+    numbered(server, "renewed", [8], partition=1)
+    between.release()
+    follower.tells("renewed was deleted and made anew; going on at its first record")
+    until(lambda: len(follower.printed.read_bytes().split()) == 9, "all is printed")
+    lines = follower.printed.read_bytes().split()
+    assert lines[:3] == [b"0", b"1", b"2"] and sorted(lines[3:]) == [b"%d" % line for line in range(3, 9)]
+    interrupted(follower.tool)
+    if "--group" in options:
+        assert offsets(server, "followers") == {0: (5, 5, 0), 1: (1, 1, 0)}
+
+
+def test_a_follower_waits_for_a_topic_of_the_name(held):
+    server, _, follow = held
+    numbered(server, "doomed", [0])
+    follower = follow("doomed", "--group", "followers")
+    follower.prints(0)
+    server.tool("topic", "delete", "doomed", "--execute")
+    follower.tells("trying again")
+    numbered(server, "doomed", [1])
+    follower.prints(0, 1)
+    server.tool("topic", "delete", "doomed", "--execute")
+    until(lambda: follower.told.read_text().count("trying again") >= 2, "it waits again")
+    interrupted(follower.tool)
 
 
 def test_a_follower_does_not_wait_for_a_broker_that_never_was_there():

@@ -46,7 +46,7 @@ pub async fn run(client: &mut KafkaClient, name: &str, output: &CommandOutput) -
     output.line(&format!("\nstate: {}; members: {members}{assignor}; total lag: {total_lag}", group.group_state))
 }
 
-/// A row for each partition that is assigned, or has a committed offset.
+/// A row for each partition of the topics of which some are assigned, or have a committed offset.
 async fn partitions(
     client: &mut KafkaClient,
     group: &DescribedGroup,
@@ -65,8 +65,8 @@ async fn partitions(
     }
     let mut rows = Vec::new();
     for (topic, partitions) in wanted {
-        let ends = ends(client, topic, &partitions).await?;
-        for partition in partitions {
+        let ends = ends(client, topic).await?;
+        for partition in partitions.iter().chain(ends.keys()).copied().collect::<BTreeSet<_>>() {
             let place = (topic.to_owned(), partition);
             let mut row = owners.get(&place).map_or(json!({}), |member| document(member));
             let (committed, end) = (committed.get(&place), ends.get(&partition));
@@ -81,18 +81,13 @@ async fn partitions(
     Ok(rows)
 }
 
-/// Where the log ends in those partitions that are there.
-async fn ends(
-    client: &mut KafkaClient,
-    topic: &str,
-    partitions: &BTreeSet<PartitionId>,
-) -> Result<HashMap<PartitionId, Offset>, KafkaError> {
+/// Where the log ends in each partition that is there.
+async fn ends(client: &mut KafkaClient, topic: &str) -> Result<HashMap<PartitionId, Offset>, KafkaError> {
     let topic = match client.topic(topic, false).await {
         Err(KafkaError::UnknownTopic { .. }) => return Ok(HashMap::new()),
         found => found?,
     };
-    let there = 0..topic.leaders.len() as PartitionId;
-    let partitions: Vec<_> = partitions.iter().copied().filter(|partition| there.contains(partition)).collect();
+    let partitions: Vec<_> = (0..topic.leaders.len() as PartitionId).collect();
     client.offsets(&topic, &partitions, LATEST_TIMESTAMP).await
 }
 

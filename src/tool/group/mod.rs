@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::kafka::KafkaClient;
 use crate::output::CommandOutput;
 use crate::server::ServerOptions;
+use crate::tool::values::named_once;
 
 /// `chronik group`
 #[derive(Debug, Subcommand)]
@@ -61,6 +62,7 @@ async fn list(client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
 
 /// Goes on to the next group where one is refused.
 async fn delete(client: &mut KafkaClient, groups: &[String], output: &CommandOutput) -> Result<()> {
+    named_once("group delete", groups)?;
     let (mut deleted, mut refusals) = (Vec::new(), Vec::new());
     for group in groups {
         match client.delete_group(group).await {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::kafka::{Committer, KafkaClient, TopicLeaders};
 use crate::output::CommandOutput;
+use crate::tool::values::{named_once, partition};
 
 /// `chronik group reset`
 #[derive(Args, Debug)]
@@ -19,7 +20,7 @@ pub struct ResetCommand {
     #[arg(long)]
     topic: String,
     /// Only this partition; may be repeated.
-    #[arg(long = "partition", value_name = "NUMBER")]
+    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition())]
     partitions: Vec<PartitionId>,
     /// Where the group goes on: earliest, latest, an offset, which needs --partition where there are several, or the
     /// first record since a time, RFC 3339.
@@ -40,6 +41,7 @@ enum ResetTarget {
 
 impl ResetCommand {
     pub async fn run(self, client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
+        named_once("--partition", &self.partitions)?;
         let members = client.group(&self.group).await?.map_or(0, |group| group.members.len());
         let why_not = format!(
             "group {0} has members ({members}), which would go on where they are: stop them, `chronik group describe {0}` \

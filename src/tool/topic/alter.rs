@@ -5,6 +5,7 @@ use serde_json::json;
 use super::name_and_value;
 use crate::kafka::{KafkaClient, SettingChange};
 use crate::output::CommandOutput;
+use crate::tool::values::named_once;
 
 /// `chronik topic alter`
 #[derive(Args, Debug)]
@@ -23,6 +24,8 @@ pub struct AlterCommand {
 impl AlterCommand {
     /// All of it is changed, or nothing.
     pub async fn run(self, client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
+        let names = self.set.iter().map(|(name, _)| name).chain(&self.unset);
+        named_once("--set and --unset", names.collect::<Vec<_>>())?;
         let set = self.set.into_iter().map(|(name, value)| SettingChange { name, value: Some(value) });
         let unset = self.unset.into_iter().map(|name| SettingChange { name, value: None });
         client.alter_topic(&self.topic, set.chain(unset)).await?;

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::kafka::KafkaClient;
 use crate::output::CommandOutput;
+use crate::tool::values::named_once;
 
 /// `chronik topic delete`
 #[derive(Args, Debug)]
@@ -28,6 +29,7 @@ struct DoomedTopic {
 
 impl DeleteCommand {
     pub async fn run(self, client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
+        named_once("topic delete", &self.topics)?;
         let mut topics = Vec::new();
         for topic in &self.topics {
             topics.push(doomed(client, topic).await?);

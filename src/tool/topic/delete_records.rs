@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::kafka::{KafkaClient, TopicLeaders};
 use crate::output::CommandOutput;
+use crate::tool::values::{named_once, partition};
 
 /// `chronik topic delete-records`
 #[derive(Args, Debug)]
@@ -15,7 +16,7 @@ pub struct DeleteRecordsCommand {
     /// The topic's name.
     topic: String,
     /// Only of this partition; may be repeated.
-    #[arg(long = "partition", value_name = "NUMBER")]
+    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition())]
     partitions: Vec<PartitionId>,
     /// The first offset to keep, which needs --partition where there are several; or latest, to keep none of the
     /// records that are there now.
@@ -40,6 +41,7 @@ struct LogStart {
 
 impl DeleteRecordsCommand {
     pub async fn run(self, client: &mut KafkaClient, output: &CommandOutput) -> Result<()> {
+        named_once("--partition", &self.partitions)?;
         let topic = client.topic(&self.topic, false).await?;
         let mut partitions = self.log_starts(client, &topic).await?;
         let mut refusals = Vec::new();

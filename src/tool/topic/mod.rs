@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::kafka::KafkaClient;
 use crate::output::CommandOutput;
 use crate::server::ServerOptions;
+use crate::tool::values::named_once;
 
 /// `chronik topic`
 #[derive(Debug, Subcommand)]
@@ -55,6 +56,7 @@ impl TopicCommand {
         let mut client = KafkaClient::connect(&server.bootstrap).await?;
         match self {
             Self::Create { topic, partitions, configs } => {
+                named_once("--config", configs.iter().map(|(name, _)| name).collect::<Vec<_>>())?;
                 let partitions = client.create_topic(&topic, partitions, &configs).await?;
                 match output.json {
                     true => output.document(&json!({"topic": topic, "partitions": partitions})),

@@ -90,6 +90,9 @@ impl FromStr for Endpoint {
         if !matches!(url.scheme(), "http" | "https") {
             return invalid("is neither http nor https");
         }
+        if url.port() == Some(0) {
+            return invalid("has port 0");
+        }
         if url.query().is_some() || url.fragment().is_some() {
             return invalid("has more than an address");
         }
@@ -159,6 +162,7 @@ mod tests {
             ("http://a?x=1", "more than an address"),
             ("a:1,http://a:1", "http://a:1 is named twice"),
             ("a:99999", "is not a URL"),
+            ("a:0", "has port 0"),
         ] {
             let error = text.parse::<Endpoints>().unwrap_err().to_string();
             assert!(error.contains(told), "{text}: {error}");
