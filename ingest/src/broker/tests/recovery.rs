@@ -20,8 +20,15 @@ impl World {
     }
 
     async fn start_fails_at(&self) -> LogIndex {
+        self.loss().await.0
+    }
+
+    /// Where recovery stops, and what it tells.
+    async fn loss(&self) -> (LogIndex, String) {
         match self.try_start().await {
-            Err(IngestError::Start(StartError::Recover(RecoverError::Loss { end, .. }))) => end,
+            Err(IngestError::Start(StartError::Recover(error @ RecoverError::Loss { end, .. }))) => {
+                (end, error.to_string())
+            }
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("recovery must stop"),
         }
@@ -120,7 +127,9 @@ async fn a_checkpoint_whose_segment_is_gone_is_passed_over_only_if_loss_is_accep
     let last = *world.segment_names().await.last().unwrap();
     world.bucket.delete(&last.to_string()).await.unwrap();
     world.lose_data_dir();
-    assert_eq!(world.start_fails_at().await, last.last, "the checkpoint lies at the missing segment's end");
+    let (end, told) = world.loss().await;
+    assert_eq!(end, last.last, "the checkpoint lies at the missing segment's end");
+    assert!(told.contains("restore the missing objects below lanes/00000000/segments/"), "{told}");
     world.accept_loss = true;
     world.check_goes_on_from_a_prefix().await;
 }
@@ -143,7 +152,8 @@ async fn the_checkpoints_of_the_last_owner_may_not_be_missing() {
         }
     }
     world.lose_data_dir();
-    world.start_fails_at().await;
+    let (_, told) = world.loss().await;
+    assert!(told.contains("restore the missing objects below lanes/00000000/checkpoints/"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,11 +14,13 @@
 
 mod chain;
 mod fork;
+mod loss;
 mod pages;
 mod report;
 mod segments;
 mod unreachable;
 
+pub use loss::LossEvidence;
 pub use pages::UnreachablePages;
 pub use report::RecoveryReport;
 pub use unreachable::UnreachableSegments;
@@ -81,13 +83,13 @@ pub enum RecoverError {
     /// Records that the bucket once had are missing.
     #[error(
         "the bucket's log can be followed up to index {end} only, but {evidence}: restore the missing objects below \
-         lanes/{lane}/segments/, or accept that what follows is lost with --accept-loss (CHRONIK_ACCEPT_LOSS)"
+         lanes/{lane}/{}, or accept that what follows is lost with --accept-loss (CHRONIK_ACCEPT_LOSS)",
+        evidence.folder
     )]
     Loss {
         /// The last index that was recovered.
         end: LogIndex,
-        /// What shows that there was more.
-        evidence: String,
+        evidence: LossEvidence,
         lane: LaneId,
     },
     /// Registered segments are gone, or are not what was uploaded.
@@ -210,12 +212,12 @@ async fn newest_state(mut bucket: Bucket<'_>) -> Result<(LaneState, RecoveryRepo
             return Err(RecoverError::Loss { end, evidence, lane });
         }
         if is_whole(&state) && (first_evidence.is_none() || state.applied > 0) {
-            report.losses.push(evidence);
+            report.losses.push(evidence.to_string());
             return Ok((state, report));
         }
         first_evidence = Some(evidence);
     }
-    let evidence = first_evidence.unwrap_or_else(|| "no checkpoint can be read".into());
+    let evidence = first_evidence.map_or_else(|| "no checkpoint can be read".into(), |evidence| evidence.to_string());
     Err(RecoverError::Hopeless { evidence, lane })
 }
 
@@ -240,8 +242,7 @@ struct Bucket<'a> {
 struct Rebuilt {
     state: LaneState,
     report: RecoveryReport,
-    /// What shows that the bucket once had more.
-    evidence: Option<String>,
+    evidence: Option<LossEvidence>,
 }
 
 impl<'a> Bucket<'a> {
@@ -281,7 +282,7 @@ impl<'a> Bucket<'a> {
                 _ => {
                     let report = RecoveryReport::of(key, replayed, adopted, &state);
                     let evidence = self.evidence_of_loss(&state, &segments).await?;
-                    let evidence = evidence.or(segments.discarded_for_a_fork());
+                    let evidence = evidence.or(segments.discarded_for_a_fork().map(LossEvidence::of_segments));
                     return Ok(Rebuilt { state, report, evidence });
                 }
             }
@@ -404,36 +405,46 @@ impl<'a> Bucket<'a> {
         })
     }
 
-    /// What shows that the bucket once had more than could be recovered.
     async fn evidence_of_loss(
         &self,
         state: &LaneState,
         segments: &SegmentChain,
-    ) -> Result<Option<String>, RecoverError> {
+    ) -> Result<Option<LossEvidence>, RecoverError> {
         let (own, end) = (state.incarnation, state.applied);
+        let segments_lack = |shown| Ok(Some(LossEvidence::of_segments(shown)));
+        let checkpoints_lack = |shown| Ok(Some(LossEvidence::of_checkpoints(shown)));
         if !is_whole(state) {
             let missing = state.shipped_index() + 1;
-            return Ok(Some(format!("the segment that holds the records from index {missing} on is missing")));
+            return segments_lack(format!("the segment that holds the records from index {missing} on is missing"));
         }
         if let Some(beyond) = segments.beyond(end) {
-            return Ok(Some(format!("segment {beyond} lies beyond a hole")));
+            return segments_lack(format!("segment {beyond} lies beyond a hole"));
         }
         if let Some(damaged) = segments.passed_over(end) {
-            return Ok(Some(format!("segment {damaged} can't be used")));
+            return segments_lack(format!("segment {damaged} can't be used"));
         }
         if let Some(later) = segments.later() {
-            return Ok(Some(format!("the checkpoint that leads to segment {later} is missing")));
+            return checkpoints_lack(format!("the checkpoint that leads to segment {later} is missing"));
         }
         let above = |name: &&CheckpointName| (name.incarnation, name.index) > (own, end);
         if let Some(above) = self.damaged.iter().find(above) {
-            return Ok(Some(format!("checkpoint {above}, which is damaged, lies above it")));
+            let shown = format!("checkpoint {above}, which is damaged, lies above it");
+            return Ok(Some(LossEvidence::of_both(shown)));
         }
         let Some((_, root)) = catalog::newest_export(&**self.store, self.lane).await? else {
             return Ok(None);
         };
         let (by, shipped) = (root.incarnation, root.shipped_index);
-        Ok(((by, shipped) > (own, end))
-            .then(|| format!("the catalog names segments of incarnation {by} up to index {shipped}")))
+        if (by, shipped) <= (own, end) {
+            return Ok(None);
+        }
+        let shown = format!("the catalog names segments of incarnation {by} up to index {shipped}");
+        match (by > own, shipped > end) {
+            // Only a checkpoint of its own leads to what an incarnation wrote.
+            (true, false) => checkpoints_lack(format!("{shown}, and no checkpoint leads to that incarnation")),
+            (true, true) => Ok(Some(LossEvidence::of_both(shown))),
+            (false, _) => segments_lack(shown),
+        }
     }
 }
 
