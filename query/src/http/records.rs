@@ -37,6 +37,8 @@ struct Parameters {
 }
 
 /// `{"records":[...],"next_offset"}`: records in offset order from `offset` on; the next page begins at `next_offset`.
+/// Where what lies there can't be read, `"stopped_by":{"code","detail"}` says why: a page that begins there is refused
+/// for the same reason.
 pub(crate) async fn records(
     State(service): State<Arc<QueryService>>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -49,10 +51,11 @@ pub(crate) async fn records(
     let limit = parameters.limit.unwrap_or(LIMIT);
     let turn = service.searcher.turn().await?;
     let mut room = service.answers.answer();
-    let (records, next_offset) = read(&service, &topic, partition, parameters.offset, limit, &mut room).await?;
+    let page = read(&service, &topic, partition, parameters.offset, limit, &mut room).await?;
     let write = move || {
-        let records = records.iter().map(|found| RecordDocument::new(&topic, partition, found)).collect();
-        render::answer(&RecordsDocument { records, next_offset }, room)
+        let records = page.records.iter().map(|found| RecordDocument::new(&topic, partition, found)).collect();
+        let stopped_by = page.failure.map(StoppedBy::from);
+        render::answer(&RecordsDocument { records, next_offset: page.next, stopped_by }, room)
     };
     let written = service.searcher.scanner.cpu.run(write).await.map_err(SearchError::from)?;
     drop(turn);
@@ -89,6 +92,22 @@ fn number<T: FromStr + PartialOrd + Default + Display>(name: &str, text: &str, m
 struct RecordsDocument<'a> {
     records: Vec<RecordDocument<'a>>,
     next_offset: Offset,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped_by: Option<StoppedBy>,
+}
+
+/// A problem in short.
+#[derive(Serialize)]
+struct StoppedBy {
+    code: &'static str,
+    detail: String,
+}
+
+impl From<SearchError> for StoppedBy {
+    fn from(error: SearchError) -> Self {
+        let HttpProblem { code, detail, .. } = error.into();
+        Self { code, detail }
+    }
 }
 
 /// One record, of which a search knows that it is there.
@@ -100,7 +119,7 @@ pub(super) async fn record_at(
     room: &mut HeldRoom,
 ) -> Result<Record, SearchError> {
     let records = match read(service, topic, partition, Some(offset), 1, room).await {
-        Ok((records, _)) => records,
+        Ok(page) => page.records,
         Err(SearchError::OutOfRange { .. }) => Vec::new(),
         Err(error) => return Err(error),
     };
@@ -113,8 +132,16 @@ pub(super) async fn record_at(
     })
 }
 
-/// Records from `offset` on, and where the next page begins. A first one that is larger than a page is read once it has
-/// `room`.
+/// What was read of a partition.
+struct ReadPage {
+    records: Vec<Record>,
+    /// Where the next page begins.
+    next: Offset,
+    /// Why nothing can be read there; not without records.
+    failure: Option<SearchError>,
+}
+
+/// Records from `offset` on. A first one that is larger than a page is read once it has `room`.
 async fn read(
     service: &QueryService,
     topic: &str,
@@ -122,7 +149,7 @@ async fn read(
     offset: Option<Offset>,
     limit: usize,
     room: &mut HeldRoom,
-) -> Result<(Vec<Record>, Offset), SearchError> {
+) -> Result<ReadPage, SearchError> {
     let unknown_topic = SearchError::UnknownTopic { topic: topic.to_owned() };
     let layout = service.searcher.sources.layout(topic).await?.ok_or(unknown_topic)?;
     let found = layout.partitions.iter().find(|layout| layout.partition == partition);
@@ -139,7 +166,12 @@ async fn read(
             continue;
         }
         let held = service.searcher.scanner.memory.hold(READ_BYTES).await;
-        let batches = batches_at(service, &layout.id, place, next).await?;
+        let batches = match batches_at(service, &layout.id, place, next).await {
+            Err(failure) if !page.records.is_empty() => {
+                return Ok(ReadPage { records: page.records, next, failure: Some(failure) });
+            }
+            read => read?,
+        };
         let wanted = next..range.end;
         let taken = service
             .searcher
@@ -159,15 +191,16 @@ async fn read(
             next = taken.next;
             continue;
         }
-        match taken.unreadable {
-            Some(_) if !page.records.is_empty() => return Ok((page.records, taken.next)),
-            Some((last, source)) => {
-                return Err(SearchError::Batch { first: taken.next, last, source });
-            }
-            None => next = taken.next,
+        next = taken.next;
+        if let Some((last, source)) = taken.unreadable {
+            let failure = SearchError::Batch { first: next, last, source };
+            return match page.records.is_empty() {
+                true => Err(failure),
+                false => Ok(ReadPage { records: page.records, next, failure: Some(failure) }),
+            };
         }
     }
-    Ok((page.records, next))
+    Ok(ReadPage { records: page.records, next, failure: None })
 }
 
 /// Whole batches from `offset` on: from the tail as long as it has them, else from the bucket.

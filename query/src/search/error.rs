@@ -89,10 +89,14 @@ impl From<SearchError> for HttpProblem {
                 let list: Vec<_> = missing.iter().map(MissingRange::json).collect();
                 problem(503, "incomplete").with("not_searched", list)
             }
+            SearchError::Batch { .. }
+            | SearchError::Cold(ColdError::Damaged { .. })
+            | SearchError::Catalog(CatalogError::Damaged { .. }) => problem(500, "damaged_records"),
+            SearchError::Cold(ColdError::UnknownVersion { .. })
+            | SearchError::Catalog(CatalogError::UnknownVersion { .. }) => problem(500, "unknown_version"),
             SearchError::Catalog(_) | SearchError::Cold(_) | SearchError::Tail(_) => {
                 problem(503, "storage_unavailable")
             }
-            SearchError::Batch { .. } => problem(500, "damaged_records"),
             SearchError::Cpu(_) | SearchError::Json(_) => problem(500, "internal"),
         }
     }

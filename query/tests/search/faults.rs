@@ -210,6 +210,8 @@ async fn records_before_a_batch_that_does_not_unpack_are_given_and_it_is_named()
     let given = before["records"].as_array().unwrap().len();
     assert_eq!((status.as_u16(), given, before["next_offset"].as_i64()), (200, 2, Some(2)), "{before}");
     let (status, named) = page("2", "9").await;
+    assert_eq!(before["stopped_by"], json!({"code": named["code"], "detail": named["detail"]}));
+    assert!(first["stopped_by"].is_null(), "{first}");
     let detail = named["detail"].as_str().unwrap();
     assert!(status.as_u16() == 500 && detail.contains("offsets 2 to 3") && detail.contains("offset 4"), "{named}");
     let (status, behind) = page("4", "9").await;
@@ -363,6 +365,47 @@ async fn a_segment_that_is_gone_is_missing() {
     let (status, problem) = get(&world.service(true), "/v1/search", &parameters([("topic", "t"), ("q", "even")])).await;
     assert_eq!(status, 503);
     assert_eq!(missing(&problem), [(0, Some(1)), (2, Some(3))], "the candidates of the archive");
+}
+
+#[tokio::test]
+async fn records_before_what_is_lost_are_given_and_it_is_named() {
+    let mut world = world().await;
+    world.ship(2).await;
+    world.export(0).await;
+    let read = async |offset: &str| {
+        let path = "/v1/topics/t/partitions/0/records";
+        let (status, document) = get(&world.service(true), path, &parameters([("offset", offset)])).await;
+        (status.as_u16(), document)
+    };
+    let check = async |before: &str, lost: &str, status: u16, code: &str| {
+        let (found, page) = read(before).await;
+        assert_eq!((found, page["next_offset"].to_string().as_str()), (200, lost), "{page}");
+        let (found, refused) = read(lost).await;
+        assert_eq!((found, refused["code"].as_str()), (status, Some(code)), "{refused}");
+        assert_eq!(page["stopped_by"], json!({"code": refused["code"], "detail": refused["detail"]}), "{page}");
+    };
+    let place = world.topics[0].partitions[0].runs[1].entry.bytes.position as usize + 70;
+    replace(&world, "segments/1", |bytes| bytes[place] ^= 1).await;
+    check("0", "4", 500, "damaged_records").await;
+    replace(&world, "segments/1", |bytes| bytes[place] ^= 1).await;
+    world.store.delete("segments/2").await.unwrap();
+    check("0", "8", 503, "storage_unavailable").await;
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_named_as_a_damaged_segment_is() {
+    let mut world = world().await;
+    world.close(0, 1).await;
+    world.export(0).await;
+    replace(&world, "pages/t-0", |bytes| bytes[60] ^= 1).await;
+    let service = world.service(true);
+    let (status, problem) = get(&service, "/v1/topics/t/partitions/0/records", &Vec::new()).await;
+    assert_eq!((status.as_u16(), problem["code"].as_str()), (500, Some("damaged_records")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().starts_with("pages/t-0 is damaged"), "{problem}");
+    let (status, problem) = get(&service, "/v1/search", &parameters([("topic", "t"), ("q", "even")])).await;
+    assert_eq!((status.as_u16(), missing(&problem)), (503, vec![(0, Some(4))]), "{problem}");
+    let reason = problem["not_searched"][0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("pages/t-0 is damaged"), "{reason}");
 }
 
 #[tokio::test]

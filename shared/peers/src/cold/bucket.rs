@@ -7,7 +7,9 @@ use moka::future::Cache;
 
 use super::{ColdError, ColdReader};
 use chronik_format::batch::{BATCH_BYTES_MAX, BatchHeader};
-use chronik_format::catalog::{CatalogReader, PageEntry, PartitionHead, RunEntry, SegmentEntry, TopicHead, TopicRuns};
+use chronik_format::catalog::{
+    CatalogError, CatalogReader, PageEntry, PartitionHead, RunEntry, SegmentEntry, TopicHead, TopicRuns,
+};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::segment::{SegmentError, SegmentReader, certain};
 use chronik_format::span::OffsetSpan;
@@ -103,7 +105,7 @@ impl BucketReader {
         }
         let (OffsetSpan { first, last }, partition) = (run.offsets, shipped.partition);
         let reason = format!("it does not hold the run {first}..={last} of partition {partition}");
-        Err(ColdError::Damaged { segment: reader.key().to_owned(), reason })
+        Err(ColdError::Damaged { object: reader.key().to_owned(), reason })
     }
 
     async fn fetch_from(&self, shipped: &Shipped, offset: Offset, max_bytes: usize) -> Result<Vec<Bytes>, ColdError> {
@@ -325,11 +327,7 @@ impl Shipped {
 impl ColdError {
     /// Whether a page or a segment that the catalog names is gone: a newer catalog names others.
     fn is_missing(&self) -> bool {
-        match self {
-            Self::Store(error) => matches!(error, StoreError::NotFound { .. }),
-            Self::Catalog(error) => error.is_missing(),
-            _ => false,
-        }
+        matches!(self, Self::Store(StoreError::NotFound { .. }))
     }
 }
 
@@ -337,18 +335,29 @@ impl From<SegmentError> for ColdError {
     fn from(error: SegmentError) -> Self {
         match error {
             SegmentError::Store(error) => Self::Store(error),
-            SegmentError::UnknownVersion { object, version } => Self::UnknownVersion { segment: object, version },
-            SegmentError::NotHere { topic, partition, offset, .. } => Self::NotInCatalog { topic, partition, offset },
-            SegmentError::Damaged { object, reason } => Self::Damaged { segment: object, reason },
-            SegmentError::NotSegment { object } => {
-                Self::Damaged { segment: object, reason: "it is not a segment".to_owned() }
+            SegmentError::UnknownVersion { object, version } => {
+                Self::UnknownVersion { object, version: version.into() }
             }
-            SegmentError::Unbuildable { reason } => Self::Damaged { segment: "a new segment".to_owned(), reason },
+            SegmentError::NotHere { topic, partition, offset, .. } => Self::NotInCatalog { topic, partition, offset },
+            SegmentError::Damaged { object, reason } => Self::Damaged { object, reason },
+            SegmentError::NotSegment { object } => Self::Damaged { object, reason: "it is not a segment".to_owned() },
+            SegmentError::Unbuildable { reason } => Self::Damaged { object: "a new segment".to_owned(), reason },
+        }
+    }
+}
+
+impl From<CatalogError> for ColdError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => Self::Store(error),
+            CatalogError::UnknownVersion { object, version } => Self::UnknownVersion { object, version },
+            CatalogError::Damaged { object, reason } => Self::Damaged { object, reason },
+            CatalogError::Unbuildable { reason } => Self::Damaged { object: "a new export".to_owned(), reason },
         }
     }
 }
 
 fn last_offset(segment: &SegmentReader, batch: &[u8]) -> Result<Offset, ColdError> {
-    let damaged = |reason: String| ColdError::Damaged { segment: segment.key().to_owned(), reason };
+    let damaged = |reason: String| ColdError::Damaged { object: segment.key().to_owned(), reason };
     BatchHeader::parse(batch).map(|header| header.last_offset()).map_err(|error| damaged(error.to_string()))
 }

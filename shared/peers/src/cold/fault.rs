@@ -7,13 +7,13 @@ use chronik_service::http_client::ToldProblem;
 use chronik_service::problem::HttpProblem;
 
 impl From<ColdError> for HttpProblem {
-    /// 404 `not_in_catalog`, 409 `damaged_segment` and `unknown_version`, 503 `storage_unavailable`.
+    /// 404 `not_in_catalog`, 409 `damaged_object` and `unknown_version`, 503 `storage_unavailable`.
     fn from(error: ColdError) -> Self {
         let (status, code) = match &error {
             ColdError::NotInCatalog { .. } => (404, "not_in_catalog"),
-            ColdError::Damaged { .. } => (409, "damaged_segment"),
+            ColdError::Damaged { .. } => (409, "damaged_object"),
             ColdError::UnknownVersion { .. } => (409, "unknown_version"),
-            ColdError::Store(_) | ColdError::Catalog(_) => (503, "storage_unavailable"),
+            ColdError::Store(_) => (503, "storage_unavailable"),
         };
         let fault = serde_json::to_value(&error).unwrap_or(Value::Null);
         HttpProblem::new(status, code, error.to_string()).with("fault", fault)
@@ -28,7 +28,6 @@ pub(super) fn told(problem: &ToldProblem) -> Option<ColdError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use chronik_format::catalog::CatalogError;
     use chronik_format::ids::TopicId;
     use chronik_store::{ErrorCause, StoreError};
 
@@ -37,28 +36,20 @@ mod tests {
     fn all() -> Vec<ColdError> {
         let key = || "segments/1".to_owned();
         let reason = || "why".to_owned();
-        let store = || {
-            let operation = "create".into();
-            [
-                StoreError::Unavailable { operation, key: key(), message: reason(), cause: ErrorCause::Passing },
-                StoreError::NotFound { key: key() },
-                StoreError::Exists { key: key() },
-                StoreError::BeyondEnd { key: key(), size: 1, start: 2, end: u64::MAX },
-                StoreError::TooLarge { key: key(), size: 1, limit: 2 },
-            ]
-        };
-        let catalog = [
-            CatalogError::Unbuildable { reason: reason() },
-            CatalogError::UnknownVersion { object: key(), version: 7 },
-            CatalogError::Damaged { object: key(), reason: reason() },
+        let operation = "create".into();
+        let store = [
+            StoreError::Unavailable { operation, key: key(), message: reason(), cause: ErrorCause::Passing },
+            StoreError::NotFound { key: key() },
+            StoreError::Exists { key: key() },
+            StoreError::BeyondEnd { key: key(), size: 1, start: 2, end: u64::MAX },
+            StoreError::TooLarge { key: key(), size: 1, limit: 2 },
         ];
         let own = [
             ColdError::NotInCatalog { topic: TopicId::default(), partition: -1, offset: i64::MAX },
-            ColdError::Damaged { segment: key(), reason: reason() },
-            ColdError::UnknownVersion { segment: key(), version: 3 },
+            ColdError::Damaged { object: key(), reason: reason() },
+            ColdError::UnknownVersion { object: key(), version: 3 },
         ];
-        let catalog = catalog.into_iter().chain(store().map(CatalogError::Store));
-        own.into_iter().chain(store().map(ColdError::Store)).chain(catalog.map(ColdError::Catalog)).collect()
+        own.into_iter().chain(store.map(ColdError::Store)).collect()
     }
 
     #[test]

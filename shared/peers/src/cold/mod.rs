@@ -51,28 +51,26 @@ pub enum ColdError {
         /// The offset asked for.
         offset: Offset,
     },
-    /// The bytes that came back are not those that were written.
-    #[error("segment {segment} is damaged: {reason}")]
+    /// The bytes that came back are not those that were written. Trying again does not help, but putting the object
+    /// back does.
+    #[error("{object} is damaged: {reason}")]
     Damaged {
-        /// The object's name.
-        segment: String,
+        /// The name of a segment, or of an object of the catalog.
+        object: String,
         /// What does not fit.
         reason: String,
     },
-    /// The segment was written by a later program.
-    #[error("segment {segment} has format version {version}, which this program does not read")]
+    /// The object was written by a later program.
+    #[error("{object} has format version {version}, which this program does not read")]
     UnknownVersion {
         /// The object's name.
-        segment: String,
+        object: String,
         /// The version found.
-        version: u16,
+        version: u64,
     },
     /// The store could not be reached, or failed; trying again may help.
     #[error(transparent)]
     Store(#[from] chronik_store::StoreError),
-    /// The catalog could not be read.
-    #[error(transparent)]
-    Catalog(#[from] chronik_format::catalog::CatalogError),
 }
 
 /// Reads shipped records.

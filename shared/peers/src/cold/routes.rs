@@ -4,7 +4,7 @@
 //! POST /v1/fetch         {"topic":ID,"partition":N,"offset":N,"max_bytes":N}      batches, see `batch::pack`
 //! POST /v1/fetch/time    {"topic":ID,"partition":N,"from":N,"timestamp":MS}       {"found":{"offset","timestamp"}} or {"found":null}
 //! ```
-//! Errors are problem documents whose `fault` says it all: 404 `not_in_catalog`, 409 `damaged_segment` and
+//! Errors are problem documents whose `fault` says it all: 404 `not_in_catalog`, 409 `damaged_object` and
 //! `unknown_version`, 503 `storage_unavailable`; and 503 `busy`, 400 `invalid_parameter`.
 
 use std::sync::Arc;

@@ -209,7 +209,7 @@ async fn a_replaced_page_is_found_by_one_refresh() {
     history.export().await;
     let reader = history.reader(1 << 20);
     history.store.delete(&history.head.pages[0].object).await.unwrap();
-    assert!(matches!(reader.fetch(TOPIC, 0, 0, 1).await, Err(ColdError::Catalog(error)) if error.is_missing()));
+    assert!(matches!(reader.fetch(TOPIC, 0, 0, 1).await, Err(ColdError::Store(StoreError::NotFound { .. }))));
     (history.head.open, history.head.pages) = (runs, vec![]);
     history.export().await;
     assert_eq!(reader.fetch(TOPIC, 0, 0, 1).await.unwrap(), history.batches[..1]);
@@ -326,7 +326,7 @@ async fn damaged_batches_are_an_error() {
     damage(&history, key, 13).await;
     let reader = history.reader(1 << 20);
     let error = reader.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
-    assert!(matches!(&error, ColdError::Damaged { segment, .. } if segment == key), "{error}");
+    assert!(matches!(&error, ColdError::Damaged { object, .. } if object == key), "{error}");
 }
 
 #[tokio::test]

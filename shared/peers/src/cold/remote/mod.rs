@@ -185,7 +185,7 @@ fn find_at<'a>(
 impl ColdError {
     /// Whether the store failed, so that another worker may succeed.
     fn is_of_storage(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Catalog(_))
+        matches!(self, Self::Store(_))
     }
 }
 

@@ -104,7 +104,7 @@ async fn errors_come_back_as_what_they_are() {
     history.store.delete(key).await.unwrap();
     history.store.create(key, vec![bytes.into()]).await.unwrap();
     let error = alone.fetch(TOPIC, 0, 6, 1).await.unwrap_err();
-    assert!(matches!(&error, ColdError::Damaged { segment, .. } if segment == key), "{error}");
+    assert!(matches!(&error, ColdError::Damaged { object, .. } if object == key), "{error}");
 }
 
 #[tokio::test]
