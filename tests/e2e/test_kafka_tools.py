@@ -223,6 +223,10 @@ def test_groups_without_members(group):
     deleted = group.run("--delete-offsets", "--group", name, "--topic", f"{name}:0")
     assert deleted.lines()[-1].split() == [name, "0", "Successful"]
     assert group.describe().rows() == [[name, name, "1", "3", "3", "0", *"---"]]
+    deleted = group.run("--delete-offsets", "--group", name, "--topic", name)
+    assert [name, "1", "Successful"] in [line.split() for line in deleted.lines()]
+    assert group.describe().rows() == []
+    assert [name, "Empty"] in group.run("--list", "--state").rows(), "it stays, without offsets"
     assert "was successful" in group.run("--delete", "--group", name).out
     assert name not in group.run("--list").lines()
     assert re.search("does not exist|not found", group.describe().out)

@@ -140,6 +140,9 @@ impl Groups {
         group: &str,
         offsets: Vec<OffsetToForget>,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        if offsets.is_empty() && !group.is_empty() {
+            return self.view(group).await.map(|_| Vec::new());
+        }
         self.ask_named(group, |reply| GroupRequest::ForgetOffsets(offsets, reply)).await
     }
 
@@ -354,9 +357,12 @@ impl Coordinator {
         let outcomes: Vec<_> =
             offsets.iter().map(|offset| if refused(offset) { Err(GroupError::Subscribed) } else { Ok(()) }).collect();
         let forgotten = offsets.iter().filter(|offset| !refused(offset));
-        let offsets = forgotten
+        let offsets: Vec<_> = forgotten
             .map(|offset| ForgottenOffset { topic: offset.id, partition: offset.partition, committed_at: None })
             .collect();
+        if offsets.is_empty() {
+            return drop(reply.send(Ok(outcomes)));
+        }
         let proposed = self.lane.propose(Command::ForgetOffsets(ForgetOffsets { group: id.into(), offsets }));
         tokio::spawn(async move {
             let _ = reply.send(proposed.await.map(|_| outcomes).map_err(GroupError::from));

@@ -785,7 +785,11 @@ fn offsets_are_committed_for_living_topics_and_go_with_their_group() {
     assert_eq!(committed(&state, "g", 1), Some(5), "it was committed anew since");
     apply(&mut state, &[forget("g", 1, Some(2))]).unwrap();
     assert!(state.groups["g"].offsets.is_empty() && state.groups["g"].generation.id == 1, "it has members");
-    apply(&mut state, &[save("g", 2, 0), forget("g", 1, None)]).unwrap();
+    apply(&mut state, &[save("g", 2, 0), Command::CommitOffsets(commit("g", 1, 0, 5, 3)), forget("g", 1, None)])
+        .unwrap();
+    assert!(state.groups["g"].offsets.is_empty(), "it stays until the next look for what is out of use");
+    let look = Command::ForgetOffsets(ForgetOffsets { group: "g".into(), offsets: Vec::new() });
+    apply(&mut state, &[look]).unwrap();
     assert!(state.groups.is_empty());
     assert_eq!(apply(&mut state, &[forget("g", 1, None)]), Err(CommandRefusal::UnknownGroup));
     let delete = || Command::DeleteGroup(DeleteGroup { group: "g".into() });
@@ -819,7 +823,7 @@ fn there_are_no_more_groups_than_there_may_be() {
     for command in one_more {
         assert_eq!(apply(&mut state, &[command]), Err(CommandRefusal::TooManyGroups));
     }
-    apply(&mut state, &[Command::CommitOffsets(commit("7", 1, 0, 8, 1)), forget("8", 1, None)]).unwrap();
+    apply(&mut state, &[Command::CommitOffsets(commit("7", 1, 0, 8, 1)), forget("8", 1, Some(1))]).unwrap();
     apply(&mut state, &[save("g", 1, 1)]).unwrap();
 }
 

@@ -325,6 +325,11 @@ async fn offsets_are_forgotten_for_topics_that_nobody_is_subscribed_to() {
         served.ask(2, leave).await;
     }
     assert_eq!(committed(&served, 5).await, -1);
+    assert_eq!(list(&served, &[]).await, [("g".to_string(), "consumer".to_string(), "Empty".to_string())]);
+    let nothing = OffsetDeleteRequest { group_id: "g".into(), topics: Vec::new() };
+    assert_eq!(served.ask(0, nothing).await.error_code, ErrorCode::NONE);
+    let unknown = OffsetDeleteRequest { group_id: "h".into(), topics: Vec::new() };
+    assert_eq!(served.ask(0, unknown).await.error_code, ErrorCode::GROUP_ID_NOT_FOUND);
 }
 
 #[tokio::test]

@@ -33,6 +33,9 @@ impl LaneState {
     pub(super) fn forget_offsets(&mut self, forget: &ForgetOffsets) -> Result<(), CommandRefusal> {
         let group =
             self.groups.get_mut(forget.group.as_str()).map(Arc::make_mut).ok_or(CommandRefusal::UnknownGroup)?;
+        // As with Kafka, a group of which a client has deleted the last offset stays until the next look for what is out
+        // of use, which says of each offset when it was committed.
+        let is_look = forget.offsets.iter().all(|forgotten| forgotten.committed_at.is_some());
         for forgotten in &forget.offsets {
             let partition = (forgotten.topic, forgotten.partition);
             let committed_at = group.offsets.get(&partition).map(|committed| committed.at);
@@ -40,7 +43,7 @@ impl LaneState {
                 group.offsets.remove(&partition);
             }
         }
-        if group.offsets.is_empty() && group.generation.members.is_empty() {
+        if is_look && group.offsets.is_empty() && group.generation.members.is_empty() {
             self.groups.remove(forget.group.as_str());
         }
         Ok(())
