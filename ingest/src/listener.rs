@@ -75,15 +75,19 @@ impl BoundListener {
     }
 }
 
-/// Where clients on this machine find listeners: one by its address alone, several by their names too.
+/// Where clients on this machine find listeners, and where others are told to come if that is elsewhere; several have
+/// their names too: `127.0.0.1:9092 (INSIDE, advertised as kafka.example:9092)`.
 pub fn named_places(listeners: &[BoundListener]) -> String {
-    match listeners {
-        [only] => only.nearby().to_string(),
-        several => {
-            let named = |listener: &BoundListener| format!("{} ({})", listener.nearby(), listener.name);
-            several.iter().map(named).collect::<Vec<_>>().join(", ")
+    let place = |listener: &BoundListener| {
+        let (nearby, advertised) = (listener.nearby().to_string(), listener.advertised.to_string());
+        let name = (listeners.len() > 1).then(|| listener.name.clone());
+        let elsewhere = (advertised != nearby).then(|| format!("advertised as {advertised}"));
+        match name.into_iter().chain(elsewhere).collect::<Vec<_>>() {
+            words if words.is_empty() => nearby,
+            words => format!("{nearby} ({})", words.join(", ")),
         }
-    }
+    };
+    listeners.iter().map(place).collect::<Vec<_>>().join(", ")
 }
 
 /// `HOST:PORT`, as it was set.
@@ -102,5 +106,27 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(name: &str, bound: &str, host: &str, port: u16) -> BoundListener {
+        let bound = bound.parse().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        BoundListener { name: name.into(), bound, advertised: Address { host: host.into(), port } }
+    }
+
+    #[test]
+    fn places_say_where_clients_are_told_to_come() {
+        let alone = listener("PLAINTEXT", "127.0.0.1:9092", "127.0.0.1", 9092);
+        assert_eq!(named_places(std::slice::from_ref(&alone)), "127.0.0.1:9092");
+        let outside = listener("OUTSIDE", "0.0.0.0:9094", "kafka.example", 19094);
+        assert_eq!(named_places(std::slice::from_ref(&outside)), "127.0.0.1:9094 (advertised as kafka.example:19094)");
+        assert_eq!(
+            named_places(&[alone, outside]),
+            "127.0.0.1:9092 (PLAINTEXT), 127.0.0.1:9094 (OUTSIDE, advertised as kafka.example:19094)"
+        );
     }
 }

@@ -20,6 +20,8 @@ pub struct LaneMetrics {
     pub refused_for_room: IntCounter,
     /// Commits of offsets refused for the same reason.
     pub refused_commits: IntCounter,
+    /// Deletions of records refused for the same reason.
+    pub refused_deletions: IntCounter,
     /// Memory for the newest batches, and for where the log has the others, bytes.
     pub tail_bytes: IntGauge,
 }
@@ -43,6 +45,10 @@ impl LaneMetrics {
             refused_commits: metrics.counter(
                 "chronik_wal_refused_commits_total",
                 "Commits of consumer groups' offsets refused because the write-ahead log had no space.",
+            ),
+            refused_deletions: metrics.counter(
+                "chronik_wal_refused_deletions_total",
+                "Deletions of records refused because the write-ahead log had no space.",
             ),
             tail_bytes: metrics.gauge(
                 "chronik_tail_memory_bytes",

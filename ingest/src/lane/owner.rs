@@ -216,7 +216,10 @@ impl<L: Log> LaneOwner<L> {
                 self.metrics.refused_for_room.inc();
                 let _ = reply.send(Err(why.into()));
             }
-            LaneRequest::DeleteRecords(_, reply) => drop(reply.send(Err(why.into()))),
+            LaneRequest::DeleteRecords(_, reply) => {
+                self.metrics.refused_deletions.inc();
+                let _ = reply.send(Err(why.into()));
+            }
             LaneRequest::Propose(command, reply) if matches!(*command, Command::CommitOffsets(_)) => {
                 self.metrics.refused_commits.inc();
                 let _ = reply.send(Err(why.into()));

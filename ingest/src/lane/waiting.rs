@@ -67,7 +67,10 @@ mod tests {
     use crate::disk::memory::MemoryDisk;
     use crate::metrics::LaneMetrics;
     use crate::state::LaneState;
-    use crate::state::command::{Command, CreateTopic, ForgetTombstones};
+    use crate::state::command::{
+        Command, CommitOffsets, CreateTopic, DeleteRecords, FirstKept, ForgetTombstones, PartitionOffset,
+    };
+    use crate::state::group::CommittedOffset;
     use crate::state::topic_config::TopicConfig;
     use crate::wal::{self, DurableFloor, WalOptions};
 
@@ -83,6 +86,7 @@ mod tests {
     struct World {
         disk: MemoryDisk,
         lane: Lane,
+        metrics: LaneMetrics,
         _orders: mpsc::UnboundedReceiver<super::super::ShipOrder>,
         _stop: DropGuard,
     }
@@ -104,14 +108,14 @@ mod tests {
             };
             let (ship, orders) = mpsc::unbounded_channel();
             let replayed = LaneReplay::new(LaneState::new(INCARNATION)).finish();
-            let (owner, lane) =
-                LaneOwner::new(settings, replayed, opened.start().unwrap(), ship, LaneMetrics::new(&Metrics::new()));
+            let metrics = LaneMetrics::new(&Metrics::new());
+            let (owner, lane) = LaneOwner::new(settings, replayed, opened.start().unwrap(), ship, metrics.clone());
             let stop = CancellationToken::new();
             tokio::spawn(owner.run(stop.clone()));
             let config = TopicConfig::default();
             let create = CreateTopic { id: TOPIC, name: "t".into(), partitions: 1, config };
             lane.propose(Command::CreateTopic(create)).await.unwrap();
-            Self { disk, lane, _orders: orders, _stop: stop.drop_guard() }
+            Self { disk, lane, metrics, _orders: orders, _stop: stop.drop_guard() }
         }
 
         /// Puts a batch of one record with so many bytes in line.
@@ -182,5 +186,26 @@ mod tests {
         assert!(poll!(&mut large).is_pending());
         world.disk.hold_allocations(false);
         assert_eq!(large.await.unwrap().base_offset, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_counted_by_its_kind() {
+        let world = World::new().await;
+        assert_eq!(world.offset(10).await, 0);
+        world.disk.hold_allocations(true);
+        let large = world.append(LARGE);
+        let first_kept = FirstKept { partition: 0, offset: Some(1) };
+        let deletion = world.lane.delete_records(DeleteRecords { topic: TOPIC, partitions: vec![first_kept], at: 1 });
+        let committed = CommittedOffset { offset: 1, leader_epoch: -1, metadata: "".into(), at: 1 };
+        let offset = PartitionOffset { topic: TOPIC, partition: 0, committed };
+        let commit = CommitOffsets { group: "g".into(), offsets: vec![offset] };
+        let commit = world.lane.propose(Command::CommitOffsets(commit));
+        world.pass_bookkeeping().await;
+        tokio::time::pause();
+        assert!(matches!(large.await, Err(LaneError::NoSpace)));
+        assert!(matches!(deletion.await, Err(LaneError::NoSpace)));
+        assert!(matches!(commit.await, Err(LaneError::NoSpace)));
+        let LaneMetrics { refused_for_room, refused_commits, refused_deletions, .. } = world.metrics;
+        assert_eq!([refused_for_room, refused_commits, refused_deletions].map(|counter| counter.get()), [1, 1, 1]);
     }
 }
