@@ -64,13 +64,23 @@ enum Command {
 pub fn read(mut arguments: Vec<String>) -> Result<Chronik, CommandLineError> {
     let mut chronik = Chronik::try_parse_from(&arguments);
     if chronik.as_ref().is_err_and(lacks_command) && arguments.get(1).is_none_or(|first| first.starts_with('-')) {
-        arguments.insert(1, "standalone".to_owned());
-        chronik = Chronik::try_parse_from(&arguments);
+        let mut of_standalone = arguments.clone();
+        of_standalone.insert(1, "standalone".to_owned());
+        let standalone = Chronik::try_parse_from(&of_standalone);
+        // What another command does not understand is refused in its own words.
+        if standalone.is_ok() || !names_command(&arguments) {
+            (arguments, chronik) = (of_standalone, standalone);
+        }
     }
     if ["standalone", "ingest", "indexer", "query"].contains(&arguments[1].as_str()) {
         refuse_absent(arguments.into_iter().skip(2))?;
     }
     chronik.map_err(|error| CommandLineError::unclear(error, &Chronik::command()))
+}
+
+fn names_command(arguments: &[String]) -> bool {
+    let chronik = Chronik::command();
+    arguments.iter().any(|argument| chronik.get_subcommands().any(|command| command.get_name() == argument))
 }
 
 /// Whether a command line was refused that could be one of `standalone`.
@@ -127,6 +137,18 @@ mod tests {
         assert!(matches!(given("--raft"), Err(CommandLineError::Absent(_))));
         for line in ["x", "--json x", "-x", "--help", "produce --data-dir x"] {
             assert!(given(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_behind_options_is_refused_in_its_own_words() {
+        for (line, told) in [
+            ("--json topic list --wrong", "--wrong"),
+            ("--bootstrap a:1 consume t --partition=-1", "--partition"),
+            ("--data-dir x --wrong", "--wrong"),
+        ] {
+            let Err(CommandLineError::Unclear { error, .. }) = given(line) else { panic!("{line}") };
+            assert!(error.to_string().lines().next().unwrap().contains(told), "{error}");
         }
     }
 

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::output::{CommandOutput, shown};
+use crate::tool::values::not_empty;
 
 /// `chronik segment`
 #[derive(Debug, Subcommand)]
@@ -28,7 +29,7 @@ pub enum ArchiveCommand {
 #[derive(Args, Debug)]
 pub struct InspectOptions {
     /// A file, or an object's name in the bucket.
-    #[arg(value_name = "FILE|KEY")]
+    #[arg(value_name = "FILE|KEY", value_parser = not_empty())]
     object: String,
     /// Directory in which a bucket on a local directory lies, unless that is set itself.
     #[arg(long, env = "CHRONIK_DATA_DIR", value_name = "DIR", default_value = "./data")]

@@ -5,7 +5,6 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec, RecordHeader};
 use chronik_format::ids::{Offset, PartitionId};
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -14,7 +13,7 @@ use crate::clock::now_ms;
 use crate::kafka::{IdempotentProducer, KafkaClient, partition_of_key};
 use crate::output::CommandOutput;
 use crate::server::ServerOptions;
-use crate::tool::values::partition;
+use crate::tool::values::{not_empty, partition};
 
 /// What a broker of ours accepts in one batch at most; a longer line could never be stored.
 const LINE_BYTES_MAX: usize = 32 << 20;
@@ -29,9 +28,10 @@ type Lines = Vec<Vec<u8>>;
 #[derive(Args, Debug)]
 pub struct ProduceCommand {
     /// The topic; a broker that creates topics on use creates it.
+    #[arg(value_parser = not_empty())]
     topic: String,
     /// What stands between key and value in a line; a line without it has no key.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = not_empty())]
     key_separator: Option<String>,
     /// A header for every record; may be repeated.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
@@ -41,7 +41,7 @@ pub struct ProduceCommand {
     codec: CodecName,
     /// The partition [default: by the key; lines without one go to one partition a batch, and the next batch to the
     /// next, as Kafka's own producers send them].
-    #[arg(long, value_name = "NUMBER", value_parser = partition())]
+    #[arg(long, value_name = "NUMBER", value_parser = partition(), allow_negative_numbers = true)]
     partition: Option<PartitionId>,
 }
 

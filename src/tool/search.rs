@@ -20,16 +20,22 @@ pub struct SearchCommand {
     #[arg(default_value = "", allow_hyphen_values = true)]
     query: String,
     /// Records from this time on, RFC 3339 or epoch milliseconds.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     from: Option<String>,
     /// Records before this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     to: Option<String>,
     /// Only this partition; may be repeated.
-    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition())]
+    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition(), allow_negative_numbers = true)]
     partitions: Vec<PartitionId>,
     /// How many records at most.
-    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(0..=10_000),
+        allow_negative_numbers = true
+    )]
     limit: u32,
     /// Which come first.
     #[arg(long, value_name = "ORDER", default_value = "newest")]

@@ -2,7 +2,12 @@
 
 use anyhow::{Result, bail};
 use chronik_format::ids::PartitionId;
-use clap::builder::RangedI64ValueParser;
+use clap::builder::{NonEmptyStringValueParser, RangedI64ValueParser};
+
+/// A text, for clap: an empty one is most likely a variable of a shell that is not set.
+pub fn not_empty() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
+}
 
 /// A partition's number, for clap.
 pub fn partition() -> RangedI64ValueParser<PartitionId> {

@@ -5,7 +5,6 @@ use anyhow::{Result, bail};
 use chronik_format::ids::{Offset, PartitionId};
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use futures::FutureExt;
 use futures::future::select_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,30 +13,31 @@ use self::reading::Reading;
 use crate::kafka::KafkaClient;
 use crate::output::CommandOutput;
 use crate::server::ServerOptions;
-use crate::tool::values::{named_once, partition};
+use crate::tool::values::{named_once, not_empty, partition};
 
 /// `chronik consume`
 #[derive(Args, Debug)]
 pub struct ConsumeCommand {
+    #[arg(value_parser = not_empty())]
     topic: String,
     /// Read as a member of this group: from where it is, sharing the partitions with its other members, and commit
     /// what is printed.
-    #[arg(long, value_name = "GROUP", conflicts_with = "partitions", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "GROUP", conflicts_with = "partitions", value_parser = not_empty())]
     group: Option<String>,
     /// Where to start: beginning, end, or an offset, which needs --partition where there are several. With --group
     /// it is beginning or end, and counts only for partitions that the group has no offset of: elsewhere the group goes
     /// on where it is, and `chronik group reset` sets that. With --follow it counts again where records were deleted
     /// before they were read [default: beginning].
-    #[arg(long, value_name = "WHERE", value_parser = start)]
+    #[arg(long, value_name = "WHERE", value_parser = start, allow_negative_numbers = true)]
     from: Option<Start>,
     /// Only this partition; may be repeated.
-    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition())]
+    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition(), allow_negative_numbers = true)]
     partitions: Vec<PartitionId>,
     /// Stop after this many records.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     count: Option<u64>,
-    /// Wait for new records instead of stopping at the end, for the broker where the connection breaks, and for the topic
-    /// where it is deleted: one that is made anew is read from its first record.
+    /// Wait for new records instead of stopping at the end, for the broker where the connection breaks, and for the
+    /// topic where it is deleted: one that is made anew is read from its first record.
     #[arg(long)]
     follow: bool,
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::kafka::{Committer, KafkaClient, TopicLeaders};
 use crate::output::CommandOutput;
-use crate::tool::values::{named_once, partition};
+use crate::tool::values::{named_once, not_empty, partition};
 
 /// `chronik group reset`
 #[derive(Args, Debug)]
@@ -17,14 +17,14 @@ pub struct ResetCommand {
     /// The group's id.
     group: String,
     /// The topic whose offsets are set.
-    #[arg(long)]
+    #[arg(long, value_parser = not_empty())]
     topic: String,
     /// Only this partition; may be repeated.
-    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition())]
+    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition(), allow_negative_numbers = true)]
     partitions: Vec<PartitionId>,
     /// Where the group goes on: earliest, latest, an offset, which needs --partition where there are several, or the
     /// first record since a time, RFC 3339.
-    #[arg(long, value_name = "WHERE", value_parser = target)]
+    #[arg(long, value_name = "WHERE", value_parser = target, allow_negative_numbers = true)]
     to: ResetTarget,
     /// Do it.
     #[arg(long)]
@@ -44,8 +44,8 @@ impl ResetCommand {
         named_once("--partition", &self.partitions)?;
         let members = client.group(&self.group).await?.map_or(0, |group| group.members.len());
         let why_not = format!(
-            "group {0} has members ({members}), which would go on where they are: stop them, `chronik group describe {0}` \
-             names them",
+            "group {0} has members ({members}), which would go on where they are: stop them, \
+             `chronik group describe {0}` names them",
             self.group
         );
         if self.execute && members > 0 {

@@ -5,19 +5,20 @@ use serde_json::json;
 use super::name_and_value;
 use crate::kafka::{KafkaClient, SettingChange};
 use crate::output::CommandOutput;
-use crate::tool::values::named_once;
+use crate::tool::values::{named_once, not_empty};
 
 /// `chronik topic alter`
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("changes").args(["set", "unset"]).required(true).multiple(true))]
 pub struct AlterCommand {
     /// The topic's name.
+    #[arg(value_parser = not_empty())]
     topic: String,
     /// Give a setting a value; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     set: Vec<(String, String)>,
     /// Let a setting have its default again; may be repeated.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty())]
     unset: Vec<String>,
 }
 

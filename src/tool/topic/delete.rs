@@ -6,13 +6,13 @@ use serde_json::json;
 
 use crate::kafka::KafkaClient;
 use crate::output::CommandOutput;
-use crate::tool::values::named_once;
+use crate::tool::values::{named_once, not_empty};
 
 /// `chronik topic delete`
 #[derive(Args, Debug)]
 pub struct DeleteCommand {
     /// The topics' names.
-    #[arg(required = true, value_name = "TOPIC")]
+    #[arg(required = true, value_name = "TOPIC", value_parser = not_empty())]
     topics: Vec<String>,
     /// Do it. What is deleted does not come back.
     #[arg(long)]

@@ -8,19 +8,20 @@ use serde_json::json;
 
 use crate::kafka::{KafkaClient, TopicLeaders};
 use crate::output::CommandOutput;
-use crate::tool::values::{named_once, partition};
+use crate::tool::values::{named_once, not_empty, partition};
 
 /// `chronik topic delete-records`
 #[derive(Args, Debug)]
 pub struct DeleteRecordsCommand {
     /// The topic's name.
+    #[arg(value_parser = not_empty())]
     topic: String,
     /// Only of this partition; may be repeated.
-    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition())]
+    #[arg(long = "partition", value_name = "NUMBER", value_parser = partition(), allow_negative_numbers = true)]
     partitions: Vec<PartitionId>,
     /// The first offset to keep, which needs --partition where there are several; or latest, to keep none of the
     /// records that are there now.
-    #[arg(long, value_name = "WHERE", value_parser = first_kept)]
+    #[arg(long, value_name = "WHERE", value_parser = first_kept, allow_negative_numbers = true)]
     before: FirstKept,
     /// Do it. What is deleted does not come back.
     #[arg(long)]

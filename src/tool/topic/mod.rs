@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::kafka::KafkaClient;
 use crate::output::CommandOutput;
 use crate::server::ServerOptions;
-use crate::tool::values::named_once;
+use crate::tool::values::{named_once, not_empty};
 
 /// `chronik topic`
 #[derive(Debug, Subcommand)]
@@ -20,9 +20,15 @@ pub enum TopicCommand {
     /// Create a topic.
     Create {
         /// The topic's name.
+        #[arg(value_parser = not_empty())]
         topic: String,
         /// How many partitions it gets [default: as the broker is set].
-        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+        #[arg(
+            long,
+            value_name = "COUNT",
+            value_parser = clap::value_parser!(i32).range(1..),
+            allow_negative_numbers = true
+        )]
         partitions: Option<i32>,
         /// A setting of the topic; may be repeated.
         #[arg(long = "config", value_name = "NAME=VALUE", value_parser = name_and_value)]
@@ -31,6 +37,7 @@ pub enum TopicCommand {
     /// Show a topic's partitions, and the settings that it has of its own.
     Describe {
         /// The topic's name.
+        #[arg(value_parser = not_empty())]
         topic: String,
     },
     /// Change a topic's settings.
@@ -38,9 +45,15 @@ pub enum TopicCommand {
     /// Add partitions to a topic. Records of a key that has some may go to another partition from then on.
     AddPartitions {
         /// The topic's name.
+        #[arg(value_parser = not_empty())]
         topic: String,
         /// How many partitions it is to have, those that it has included.
-        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+        #[arg(
+            long,
+            value_name = "COUNT",
+            value_parser = clap::value_parser!(i32).range(1..),
+            allow_negative_numbers = true
+        )]
         partitions: i32,
     },
     /// Delete topics with all of their records; without --execute, only show them.
