@@ -231,6 +231,8 @@ pub struct ShipMetrics {
     pub unshipped_seconds: Gauge,
     /// Segments registered.
     pub segments: IntCounter,
+    /// Registered segments in the lane's state.
+    pub held_segments: IntGauge,
     /// Bytes of registered segments.
     pub segment_bytes: IntCounter,
     /// Bytes of segments in memory that the bucket does not have yet.
@@ -288,6 +290,10 @@ impl ShipMetrics {
                 "How long the oldest unshipped batch waits.",
             ),
             segments: metrics.counter("chronik_segments_total", "Segments registered."),
+            held_segments: metrics.gauge(
+                "chronik_held_segments",
+                "Registered segments that the broker's state names one by one; the others are in lists of the bucket.",
+            ),
             segment_bytes: metrics.counter("chronik_segment_bytes_total", "Bytes of registered segments."),
             upload_bytes: metrics.gauge(
                 "chronik_upload_bytes",

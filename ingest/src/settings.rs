@@ -12,6 +12,7 @@ use clap::Args;
 
 use self::endpoint_list::EndpointList;
 use crate::ownership::OwnershipTimes;
+use crate::publish::segment_lists::SegmentListLimits;
 
 /// Settings of a broker in a process of its own.
 #[derive(Args, Clone, Debug)]
@@ -110,6 +111,9 @@ pub struct IngestSettings {
     /// The same for all brokers, so not for the operator to set.
     #[arg(skip)]
     pub rhythm: OwnershipTimes,
+    /// The same.
+    #[arg(skip)]
+    pub segment_lists: SegmentListLimits,
 }
 
 /// Settings that don't fit together.

@@ -31,6 +31,7 @@ SEEDS = {
     "command_read": "commands-*",
     "document_read": "*.json",
     "place_head": "place-head-*",
+    "segment_list_read": "*.list",
     "segment_open": "*.seg",
     "state_read": "lane-state-*",
     "wal_scan": "*.wal",

@@ -208,7 +208,8 @@ fn refused(refusal: &CommandRefusal) -> ErrorCode {
         CommandRefusal::SegmentOutOfPlace
         | CommandRefusal::SegmentTooOld
         | CommandRefusal::PageOutOfPlace
-        | CommandRefusal::PagesNotReplaceable => ErrorCode::UNKNOWN_SERVER_ERROR,
+        | CommandRefusal::PagesNotReplaceable
+        | CommandRefusal::SegmentListOutOfPlace => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 

@@ -26,6 +26,7 @@ use crate::ownership::heartbeat::Heartbeat;
 use crate::producer_expiry;
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::pages::{PageCloser, PageLimits};
+use crate::publish::segment_lists::SegmentLister;
 use crate::publish::segments::SegmentShipper;
 use crate::startup;
 use crate::startup::continuity::LogEnd;
@@ -246,6 +247,13 @@ impl<'a> BrokerTasks<'a> {
                 store: self.parts.store.clone(),
                 limits: PageLimits::default(),
                 metrics: PageMetrics::new(&self.parts.metrics),
+            },
+            lister: SegmentLister {
+                origin: self.ownership.origin(LANE),
+                lane: lane.clone(),
+                store: self.parts.store.clone(),
+                limits: self.parts.settings.segment_lists,
+                held: self.ship_metrics.held_segments.clone(),
             },
             checkpoint_failures: self.ship_metrics.checkpoint_failures.clone(),
         });

@@ -1,27 +1,29 @@
-//! Which objects are known: by the lane's state, or by the pages that it names.
+//! Which objects are known: by the lane's state, or by the pages and lists of segments that it names.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use chronik_format::catalog::{CatalogError, CatalogReader, Page, PageEntry};
-use chronik_format::ids::{Timestamp, TopicId};
+use chronik_format::ids::{Incarnation, LogIndex, Timestamp, TopicId};
 use ulid::Ulid;
 
 use super::DAY_MS;
 use super::object::NamedObject;
+use super::segment_names::SegmentNames;
 use crate::state::LaneState;
-use crate::state::segments::SegmentId;
 use crate::state::topic::TopicState;
 
-/// What pages name is looked for this long after it was named, so that a look reads what was written lately, and not
-/// all of history. What no look has found by then stays.
+/// What pages and lists of segments name is looked for this long after it was named, so that a look reads what was
+/// written lately, and not all of history. What no look has found by then stays.
 pub(super) const LOOKED_FOR_MS: i64 = 8 * DAY_MS;
 /// The most that an indexer's clock is taken to be ahead of ours: a page is written after what it names was named.
 const NAMED_AHEAD_MS: i64 = DAY_MS;
 
 /// What is known, as of one look at the bucket. Names of one topic at a time are kept, as a listing goes by topics.
-pub struct KnownObjects<'a> {
-    catalog: &'a CatalogReader,
+pub struct KnownObjects {
+    catalog: Arc<CatalogReader>,
     now: Timestamp,
+    segments: SegmentNames,
     names: Option<TopicNames>,
 }
 
@@ -32,10 +34,15 @@ struct TopicNames {
     ulids: HashSet<Ulid>,
 }
 
-impl<'a> KnownObjects<'a> {
+impl KnownObjects {
     /// As of `now`; pages are read through `catalog`.
-    pub fn new(catalog: &'a CatalogReader, now: Timestamp) -> Self {
-        Self { catalog, now, names: None }
+    pub fn new(catalog: Arc<CatalogReader>, segments: SegmentNames, now: Timestamp) -> Self {
+        Self { catalog, now, segments, names: None }
+    }
+
+    /// Where the segments begin that are looked for.
+    pub fn oldest_segment(&self) -> Option<(Incarnation, LogIndex)> {
+        self.segments.oldest().map(|oldest| (oldest.incarnation, oldest.first))
     }
 
     /// Whether an object is known, needed or not, or may be. Checkpoints and exports are never in the state.
@@ -44,10 +51,8 @@ impl<'a> KnownObjects<'a> {
             return Ok(true);
         }
         let (topic, ulid) = match object {
-            NamedObject::Segment(name) => {
-                let registered = state.segments.get(SegmentId(name.last));
-                return Ok(registered.is_some_and(|registered| *registered.key == *key));
-            }
+            NamedObject::Segment(name) => return Ok(self.segments.may_have(name)),
+            NamedObject::SegmentList(name) => return Ok(self.segments.has_list(name)),
             NamedObject::Result(_) => return Ok(state.results.contains_key(key)),
             NamedObject::Page(name) => (name.topic, name.ulid),
             NamedObject::Archive(name) => (name.topic, name.ulid),

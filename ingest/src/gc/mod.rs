@@ -9,6 +9,7 @@ mod checkpoints;
 mod known;
 mod object;
 mod orphans;
+mod segment_names;
 mod superseded;
 #[cfg(test)]
 mod tests;

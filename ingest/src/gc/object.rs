@@ -1,7 +1,9 @@
 //! The objects that may ever be deleted, by their names.
 
 use chronik_format::ids::{Incarnation, Timestamp};
-use chronik_format::names::{ArchiveName, CheckpointName, ExportName, PageName, ProbeName, ResultName, SegmentName};
+use chronik_format::names::{
+    ArchiveName, CheckpointName, ExportName, PageName, ProbeName, ResultName, SegmentListName, SegmentName,
+};
 use ulid::Ulid;
 
 /// What a name says about its object. Claims, `cluster.json` and `latest` are none of these.
@@ -9,6 +11,8 @@ use ulid::Ulid;
 pub enum NamedObject {
     /// A level 0 segment.
     Segment(SegmentName),
+    /// A list of segments.
+    SegmentList(SegmentListName),
     /// A checkpoint.
     Checkpoint(CheckpointName),
     /// An archive.
@@ -25,13 +29,15 @@ pub enum NamedObject {
 
 impl NamedObject {
     /// What [`kind`](Self::kind) may say.
-    pub const KINDS: [&str; 7] = ["segment", "checkpoint", "archive", "page", "result", "catalog", "probe"];
+    pub const KINDS: [&str; 8] =
+        ["segment", "segment_list", "checkpoint", "archive", "page", "result", "catalog", "probe"];
 
     /// The object of a name; `None` for a name that this program does not delete.
     pub fn named(key: &str) -> Option<Self> {
         let (top, _) = key.split_once('/')?;
         match top {
             "lanes" if key.ends_with(".seg") => key.parse().ok().map(Self::Segment),
+            "lanes" if key.ends_with(".list") => key.parse().ok().map(Self::SegmentList),
             "lanes" => key.parse().ok().map(Self::Checkpoint),
             "topics" if key.ends_with(".page") => key.parse().ok().map(Self::Page),
             "topics" => key.parse().ok().map(Self::Archive),
@@ -46,6 +52,7 @@ impl NamedObject {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Segment(_) => "segment",
+            Self::SegmentList(_) => "segment_list",
             Self::Checkpoint(_) => "checkpoint",
             Self::Archive(_) => "archive",
             Self::Page(_) => "page",
@@ -59,6 +66,7 @@ impl NamedObject {
     pub fn incarnation(&self) -> Option<Incarnation> {
         match self {
             Self::Segment(name) => Some(name.incarnation),
+            Self::SegmentList(name) => Some(name.incarnation),
             Self::Checkpoint(name) => Some(name.incarnation),
             Self::Archive(name) => Some(name.incarnation),
             Self::Page(name) => Some(name.incarnation),
@@ -72,6 +80,7 @@ impl NamedObject {
     pub fn named_at(&self) -> Timestamp {
         let ulid: Ulid = match self {
             Self::Segment(name) => name.ulid,
+            Self::SegmentList(name) => name.ulid,
             Self::Checkpoint(name) => name.ulid,
             Self::Archive(name) => name.ulid,
             Self::Page(name) => name.ulid,

@@ -1,21 +1,23 @@
-//! Objects that are not known: segments that were uploaded and never registered, archives without a result, pages whose
-//! command was refused or was lost, results that were never registered, probes that were left.
+//! Objects that are not known: segments that were uploaded and never registered, archives without a result, pages and
+//! lists of segments whose command was refused or was lost, results that were never registered, probes that were left.
 //!
 //! A registration refuses what was named six hours ago, so after a day no command can name an object any more; both
 //! ages are by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a
 //! segment of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as
-//! registered: no recovery looks there.
+//! registered: no recovery looks there. Segments are looked for from those on that are in the newest lists, not through
+//! all of history.
 
 use bytes::Bytes;
 use chronik_format::ids::{LogIndex, Timestamp};
-use chronik_format::names::{PROBES, ProbeName, ResultName, SegmentName, TOPICS};
+use chronik_format::names::{PROBES, ProbeName, ResultName, SegmentListName, SegmentName, TOPICS};
 use chronik_store::ObjectInfo;
 use futures::TryStreamExt;
 use ulid::Ulid;
 
 use super::checkpoints::BucketCheckpoints;
-use super::known::KnownObjects;
+use super::known::{KnownObjects, LOOKED_FOR_MS};
 use super::object::NamedObject;
+use super::segment_names::SegmentNames;
 use super::{DAY_MS, DeletionError, MINUTE_MS, ObjectDeletion};
 use crate::clock::millis;
 use crate::state::checkpoint;
@@ -24,7 +26,7 @@ use crate::state::checkpoint;
 const SKEW_MS_MAX: i64 = 60 * MINUTE_MS;
 
 impl ObjectDeletion {
-    /// Looks through the bucket, page by page, and deletes what has been unknown for a day, as of `now`.
+    /// Looks through the bucket, page by page, segments folder by folder, and deletes what has been unknown for a day, as of `now`.
     pub async fn look_through(&self, now: Timestamp) -> Result<(), DeletionError> {
         if self.settled.index(now) == 0 {
             tracing::debug!("orphans are not looked for: readers may still go by another incarnation's catalog");
@@ -44,9 +46,17 @@ impl ObjectDeletion {
             return Ok(());
         }
         let lane = self.parts.origin.lane;
-        let prefixes = [SegmentName::prefix(lane), TOPICS.to_owned(), ResultName::prefix(lane), PROBES.to_owned()];
-        let mut known = KnownObjects::new(&self.parts.catalog, now);
+        let mut known = self.known(now).await?;
         let mut orphans = 0;
+        if let Some((incarnation, first)) = known.oldest_segment() {
+            for number in 0..SegmentName::FOLDERS {
+                let folder = SegmentName::folder(lane, number);
+                let after = SegmentName::before(&folder, incarnation, first);
+                let page = self.parts.store.list_after(&folder, &after).await?;
+                orphans += self.delete_orphans(page, &mut known, registered, now).await?;
+            }
+        }
+        let prefixes = [SegmentListName::prefix(lane), TOPICS.to_owned(), ResultName::prefix(lane), PROBES.to_owned()];
         for prefix in &prefixes {
             let mut pages = self.parts.store.pages(prefix);
             while let Some(page) = pages.try_next().await? {
@@ -57,9 +67,16 @@ impl ObjectDeletion {
         Ok(())
     }
 
+    /// What is known, as of now.
+    pub(super) async fn known(&self, now: Timestamp) -> Result<KnownObjects, DeletionError> {
+        let segments = self.parts.lane.snapshot().await?.segments;
+        let segments = SegmentNames::of(&segments, &*self.parts.store, now - LOOKED_FOR_MS).await?;
+        Ok(KnownObjects::new(self.parts.catalog.clone(), segments, now))
+    }
+
     /// The index up to which all kept checkpoints know the segments; `None` as long as one of them is an earlier
     /// incarnation's, whose state may know what ours does not.
-    async fn registered_for_all(&self) -> Result<Option<LogIndex>, DeletionError> {
+    pub(super) async fn registered_for_all(&self) -> Result<Option<LogIndex>, DeletionError> {
         let parts = &self.parts;
         let checkpoints = BucketCheckpoints::list(&*parts.store, parts.origin.lane).await?;
         let oldest = checkpoints.kept().first();
@@ -84,10 +101,10 @@ impl ObjectDeletion {
     }
 
     /// Deletes the orphans of one page, and says how many there are.
-    async fn delete_orphans(
+    pub(super) async fn delete_orphans(
         &self,
         page: Vec<ObjectInfo>,
-        known: &mut KnownObjects<'_>,
+        known: &mut KnownObjects,
         registered: LogIndex,
         now: Timestamp,
     ) -> Result<usize, DeletionError> {

@@ -25,6 +25,7 @@ use crate::lane::{Lane, LaneGone};
 use crate::ownership::heartbeat::Heartbeat;
 use crate::publish::error::ExportError;
 use crate::publish::pages::PageCloser;
+use crate::publish::segment_lists::SegmentLister;
 use crate::publish::topic_runs::open_runs;
 use crate::state::partition::PartitionState;
 use crate::state::segments::RegisteredSegments;
@@ -49,6 +50,8 @@ pub struct ExporterParts {
     pub beat: Heartbeat,
     /// Takes what is settled out of what is exported.
     pub pages: PageCloser,
+    /// Takes segments out of the state that are old enough.
+    pub lister: SegmentLister,
     /// Local checkpoints that could not be written.
     pub checkpoint_failures: IntCounter,
 }
@@ -60,6 +63,8 @@ pub struct CatalogExporter {
     exported: Option<LogIndex>,
     /// What `latest` names as shipped.
     named: LogIndex,
+    /// Up to where what is settled was closed.
+    closed: LogIndex,
     /// Up to where files of the log were recycled.
     recycled: LogIndex,
 }
@@ -75,7 +80,7 @@ struct Changes {
 impl CatalogExporter {
     /// An exporter that has exported nothing yet.
     pub fn new(parts: ExporterParts) -> Self {
-        Self { parts, heads: BTreeMap::new(), exported: None, named: 0, recycled: 0 }
+        Self { parts, heads: BTreeMap::new(), exported: None, named: 0, closed: 0, recycled: 0 }
     }
 
     /// Exports until cancelled. A bucket that can't be reached, or a local checkpoint that can't be written, is tried
@@ -88,10 +93,10 @@ impl CatalogExporter {
                 Err(error) => tracing::warn!("the catalog was not exported, trying again: {error}"),
                 Ok(()) => {}
             }
-            let (exported, owes_checkpoint) = (self.exported, self.named > self.recycled);
+            let (exported, is_behind) = (self.exported, self.named > self.closed.min(self.recycled));
             let changed = async {
                 tokio::time::sleep(PACE).await;
-                let _ = progress.wait_for(|progress| owes_checkpoint || Some(progress.catalog) > exported).await;
+                let _ = progress.wait_for(|progress| is_behind || Some(progress.catalog) > exported).await;
             };
             tokio::select! {
                 biased;
@@ -108,12 +113,19 @@ impl CatalogExporter {
 
     /// Exports if anything changed since the last export, and releases what `latest` names, as of `now`.
     pub async fn export_if_changed(&mut self, now: Timestamp) -> Result<(), ExportError> {
-        let changed = self.parts.lane.progress().borrow().catalog;
-        if self.exported.is_none_or(|exported| exported < changed) {
+        if self.is_changed() || self.closed < self.named {
             self.parts.pages.close_settled(self.named, now).await?;
+            self.parts.lister.list_oldest(now).await?;
+            self.closed = self.named;
+        }
+        if self.is_changed() {
             self.export().await?;
         }
         self.let_go().await
+    }
+
+    fn is_changed(&self) -> bool {
+        Some(self.parts.lane.progress().borrow().catalog) > self.exported
     }
 
     async fn export(&mut self) -> Result<(), ExportError> {

@@ -1,8 +1,10 @@
-//! What the broker puts into the bucket for readers: the log as segments, and the catalog that names them.
+//! What the broker puts into the bucket for readers: the log as segments, and the catalog that names them. What is
+//! settled leaves the state on the way, for pages and lists of segments.
 
 pub mod catalog;
 pub mod error;
 pub mod folding;
 pub mod pages;
+pub mod segment_lists;
 pub mod segments;
 pub mod topic_runs;

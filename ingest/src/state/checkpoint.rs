@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::LaneState;
 use super::group::GroupState;
 use super::pending::PendingRuns;
-use super::segments::{RegisteredSegments, Tombstone};
+use super::segments::{RegisteredSegments, SegmentId, Tombstone};
 use super::topic::TopicState;
 
 /// A section's kind, and the version of its shape.
@@ -90,6 +90,11 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<L
         return Err(StateCheckpointError::Section { kind: unknown.kind, reason });
     }
     let topics: Vec<Arc<TopicState>> = fields(&sections, TOPICS)?;
+    let mut segments: RegisteredSegments = fields(&sections, SEGMENTS)?;
+    segments.count_open_runs(topics.iter().map(Arc::as_ref)).map_err(|SegmentId(last)| {
+        let reason = format!("a run points into a segment up to index {last}, which is not there");
+        StateCheckpointError::Section { kind: SEGMENTS.0, reason }
+    })?;
     let (producer_ids, forgotten_producers) = fields(&sections, PRODUCER_IDS)?;
     Ok(LaneState {
         incarnation: fields(&sections, INCARNATION)?,
@@ -97,7 +102,7 @@ pub fn decode(file: &str, bytes: Bytes, cluster: Uuid, lane: LaneId) -> Result<L
         names: topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect(),
         pending: PendingRuns::of(topics.iter().map(Arc::as_ref)),
         topics: topics.into_iter().map(|topic| (topic.id, topic)).collect(),
-        segments: fields(&sections, SEGMENTS)?,
+        segments,
         results: map_of(&sections, RESULTS)?,
         tombstones: map_of(&sections, TOMBSTONES)?,
         groups: map_of(&sections, GROUPS)?,

@@ -10,6 +10,7 @@ use chronik_format::catalog::PageEntry;
 use chronik_format::ids::{Incarnation, LogIndex, Offset, PartitionId, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::segment::{DirectoryRow, SegmentDirectory};
+use chronik_format::segment_list::SegmentListEntry;
 use chronik_format::span::{ByteSpan, OffsetSpan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -42,6 +43,8 @@ pub enum Command {
     ClosePage(ClosePage),
     /// Puts pages of a topic in the place of others that hold the same.
     ReplacePages(ReplacePages),
+    /// Makes a list the place where the oldest segments that are in none are named.
+    ListSegments(ListSegments),
     /// Forgets results whose objects are deleted.
     ForgetResults(ForgetResults),
     /// Forgets tombstones whose objects are deleted.
@@ -267,6 +270,13 @@ pub struct ReplacePages {
     pub at: Timestamp,
 }
 
+/// See [`Command::ListSegments`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListSegments {
+    /// An object that is in the bucket.
+    pub list: SegmentListEntry,
+}
+
 /// See [`Command::ForgetResults`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgetResults {
@@ -424,6 +434,7 @@ commands! {
     17 version 0: DeleteRecords,
     18 version 0: ClosePage,
     19 version 0: ReplacePages,
+    20 version 0: ListSegments,
 }
 
 impl Urgency {
@@ -453,6 +464,7 @@ impl Command {
             | Command::GiveUp(_)
             | Command::ClosePage(_)
             | Command::ReplacePages(_)
+            | Command::ListSegments(_)
             | Command::ForgetResults(_)
             | Command::ForgetTombstones(_)
             | Command::ForgetProducers(_) => Urgency::Bookkeeping,

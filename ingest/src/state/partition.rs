@@ -167,12 +167,13 @@ impl PartitionState {
         self.runs.iter().take_while(move |run| run.segment <= last)
     }
 
-    /// Leaves the runs that a page has taken to it.
-    pub fn close(&mut self, bounds: &PartitionBounds) {
+    /// Leaves to a page the runs that it has taken, and returns them.
+    pub fn close(&mut self, bounds: &PartitionBounds) -> Vector<PartitionRun> {
         let open = self.runs.iter().position(|run| run.offsets.first > bounds.offsets.last);
-        self.runs = self.runs.split_off(open.unwrap_or(self.runs.len()));
+        let open = self.runs.split_off(open.unwrap_or(self.runs.len()));
         self.closed.to = bounds.offsets.end();
         self.closed.scanned_from = self.closed.scanned_from.or(bounds.scanned_from);
+        std::mem::replace(&mut self.runs, open)
     }
 
     /// One past the last offset below which every run has an archive.

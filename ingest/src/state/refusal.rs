@@ -60,6 +60,9 @@ pub enum CommandRefusal {
     /// The pages to be replaced are not those at the top any more, or others would not hold the same.
     #[error("the pages to be replaced are not there as they were, or the new ones do not hold the same")]
     PagesNotReplaceable,
+    /// The list does not hold just the registered segments that follow those of the lists before.
+    #[error("the list does not hold just the registered segments that follow those of the lists before")]
+    SegmentListOutOfPlace,
     /// The segment was named so long ago that it may be taken for an orphan: it must be uploaded under a new name.
     #[error("the segment was named too long ago")]
     SegmentTooOld,

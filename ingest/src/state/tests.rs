@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod listing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use chronik_format::catalog::{PageBounds, PageEntry, PartitionBounds};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::origin::Origin;
+use chronik_format::segment_list::SegmentListEntry;
 use chronik_format::span::{ByteSpan, OffsetSpan};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -18,14 +21,15 @@ use uuid::Uuid;
 use super::command::{
     AddPartitions, AlterTopicConfig, Append, ArchiveFacts, ClosePage, Command, CommandError, CommitOffsets,
     CreateTopic, DeleteGroup, DeleteRecords, DeleteTopic, FirstKept, ForgetOffsets, ForgetProducers, ForgetResults,
-    ForgetTombstones, ForgottenOffset, GiveUp, NewProducerId, PartitionOffset, RegisterResult, RegisterSegment,
-    ReplacePages, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
+    ForgetTombstones, ForgottenOffset, GiveUp, ListSegments, NewProducerId, PartitionOffset, RegisterResult,
+    RegisterSegment, ReplacePages, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
 use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
 use super::pending::PendingRuns;
 use super::producer::{ProducerStamp, SequenceError, producer_id};
 use super::refusal::CommandRefusal;
+use super::segments::SegmentId;
 use super::topic_config::{ConfigChange, ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
 use crate::publish::folding::{FoldablePages, foldable};
@@ -481,6 +485,14 @@ fn fold(topic: TopicId, object: String, pages: &[Arc<PageEntry>]) -> ReplacePage
     ReplacePages { topic, old, new: vec![page.entry], gone: vec![], at: 12 * HOUR_MS }
 }
 
+/// The command that lists so many of the oldest segments that are in no list.
+fn list(state: &LaneState, segments: usize) -> ListSegments {
+    let listed: Vec<_> = state.segments.unlisted().take(segments).map(|(_, segment)| segment).collect();
+    let (first, last) = (listed[0].first, listed[listed.len() - 1].last);
+    let (object, segments) = (format!("list-{last}"), listed.len() as u32);
+    ListSegments { list: SegmentListEntry { object, size: 106, crc: 3, first, last, segments, written_at: 5 } }
+}
+
 /// Records 0 to 9 in segment 1 to 2, under an archive; 10 to 19 in segment 3 to 4, pending.
 fn half_archived() -> LaneState {
     let mut state = shipped_twice();
@@ -748,6 +760,7 @@ fn every_command() -> Vec<Command> {
             gone: vec!["page-1".into()],
             ..fold(topic(1), "above".into(), &pages_of(&closed_twice()))
         }),
+        Command::ListSegments(list(&half_archived(), 2)),
     ]
 }
 
@@ -766,6 +779,8 @@ fn golden_state() {
     apply(&mut state, &[Command::RegisterResult(result("r3", "archive-3", "segment-3-4", 10, 19))]).unwrap();
     let close = close(&state, 1, 2);
     apply(&mut state, &[Command::ClosePage(close)]).unwrap();
+    let listed = list(&state, 2);
+    apply(&mut state, &[Command::ListSegments(listed)]).unwrap();
     apply(&mut state, &[save("g", 1, 1), Command::CommitOffsets(commit("g", 1, 0, 7, 8))]).unwrap();
     apply(&mut state, &[numbered(1, 20, 3, 0), Command::NewProducerId(NewProducerId { number: 6 })]).unwrap();
     let bytes = checkpoint::encode(&state, CLUSTER, LANE);
@@ -955,7 +970,9 @@ proptest! {
             let folding = foldable.iter().filter(|_| at % 3 == 1).map(|FoldablePages { topic, pages }| {
                 Command::ReplacePages(fold(*topic, format!("above-{at}"), pages))
             });
-            let commands: Vec<Command> = commands.iter().cloned().chain(closing).chain(folding).collect();
+            let listing = (at % 4 == 0 && state.shipped_index() > state.segments.listed_index())
+                .then(|| Command::ListSegments(list(&state, 2)));
+            let commands: Vec<Command> = commands.iter().cloned().chain(closing).chain(folding).chain(listing).collect();
             let results = state.apply_frame(index, &commands);
             let encoded: Vec<u8> = commands.iter().flat_map(Command::encoded).collect();
             let decoded = Command::decode_all(&Bytes::from(encoded)).unwrap();
@@ -976,11 +993,19 @@ proptest! {
 
 fn check_invariants(state: &LaneState) {
     assert!(state.shipped_index() <= state.applied);
-    let mut expected = 1;
-    for (_, segment) in state.segments.iter() {
-        assert_eq!(segment.first, expected, "segments are contiguous in the lane's index");
-        expected = segment.last + 1;
+    let listed = state.segments.lists().iter().map(|list| (list.first, list.last));
+    let unlisted = state.segments.unlisted().map(|(_, segment)| (segment.first, segment.last));
+    let mut shipped = 0;
+    for (first, last) in listed.chain(unlisted) {
+        assert_eq!(first, shipped + 1, "segments are contiguous in the lane's index");
+        shipped = last;
     }
+    assert_eq!(shipped, state.shipped_index());
+    let runs = state.topics.values().flat_map(|topic| &topic.partitions).flat_map(|partition| &partition.runs);
+    let open: BTreeSet<SegmentId> = runs.map(|run| run.segment).collect();
+    assert!(open.iter().all(|id| state.segments.get(*id).is_some()), "what an open run points into is held");
+    let needed = |id: SegmentId| id.0 > state.segments.listed_index() || open.contains(&id);
+    assert!(state.segments.held().all(|(id, _)| needed(id)), "and nothing else that is listed");
     assert_eq!(state.pending, PendingRuns::of(state.topics.values().map(Arc::as_ref)));
     for topic in state.topics.values() {
         assert_eq!(state.names.get(&topic.name), Some(&topic.id));

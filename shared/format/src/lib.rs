@@ -15,4 +15,5 @@ pub mod names;
 pub mod origin;
 pub mod search;
 pub mod segment;
+pub mod segment_list;
 pub mod span;

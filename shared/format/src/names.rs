@@ -8,6 +8,7 @@
 //! claims/{incarnation}.json                                           create-only, never deleted
 //! probes/{ulid}                                                       shows the store's time, deleted at once
 //! lanes/{lane}/segments/{hh}/{incarnation}-{first}-{last}-{ulid}.seg  {hh}: low byte of the first index
+//! lanes/{lane}/segment-lists/{hh}/{incarnation}-{ulid}.list           {hh}: low byte of the ulid
 //! lanes/{lane}/checkpoints/{incarnation}-{index}-{ulid}.ckpt
 //! topics/{topic id}/archives/{hh}/{incarnation}-{ulid}.ckx            {hh}: low byte of the ulid
 //! topics/{topic id}/pages/{hh}/{incarnation}-{ulid}.page              {hh}: low byte of the ulid
@@ -63,6 +64,9 @@ pub struct SegmentName {
 }
 
 impl SegmentName {
+    /// How many folders segments are spread over.
+    pub const FOLDERS: u64 = 256;
+
     /// Where the lane's segments are.
     pub fn prefix(lane: LaneId) -> String {
         format!("lanes/{lane}/segments/")
@@ -70,7 +74,7 @@ impl SegmentName {
 
     /// Where the lane's segments are that begin at `first`, or a multiple of 256 from it.
     pub fn folder(lane: LaneId, first: LogIndex) -> String {
-        format!("lanes/{lane}/segments/{:02x}/", first & 0xff)
+        format!("lanes/{lane}/segments/{:02x}/", first % Self::FOLDERS)
     }
 
     /// Sorts after the incarnation's segments in `folder` that begin before `first`, and before all others of it.
@@ -84,6 +88,32 @@ impl fmt::Display for SegmentName {
         let Self { lane, incarnation, first, last, ulid } = self;
         let before = Self::before(&Self::folder(*lane, *first), *incarnation, *first);
         write!(f, "{before}{last:016x}-{ulid}.seg")
+    }
+}
+
+/// The name of a list of segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SegmentListName {
+    /// Whose segments it lists.
+    pub lane: LaneId,
+    /// Of the owner that wrote it.
+    pub incarnation: Incarnation,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl SegmentListName {
+    /// Where the lane's lists are.
+    pub fn prefix(lane: LaneId) -> String {
+        format!("lanes/{lane}/segment-lists/")
+    }
+}
+
+impl fmt::Display for SegmentListName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lane, incarnation, ulid } = self;
+        let hh = ulid.0 & 0xff;
+        write!(f, "lanes/{lane}/segment-lists/{hh:02x}/{incarnation}-{ulid}.list")
     }
 }
 
@@ -269,6 +299,11 @@ parse_name!(SegmentName, "segment", |parts| Self {
     last: hex(parts.next())?,
     ulid: ulid(parts.next())?,
 });
+parse_name!(SegmentListName, "segment list", |parts| Self {
+    lane: LaneId(hex(parts.nth(1))?.try_into().ok()?),
+    incarnation: Incarnation(hex(parts.nth(3))?.try_into().ok()?),
+    ulid: ulid(parts.next())?,
+});
 parse_name!(CheckpointName, "checkpoint", |parts| Self {
     lane: LaneId(hex(parts.nth(1))?.try_into().ok()?),
     incarnation: Incarnation(hex(parts.nth(1))?.try_into().ok()?),
@@ -337,6 +372,10 @@ mod tests {
         reads_back(
             SegmentName { lane, incarnation, first: 0x1234, last: 0xffff_ffff_ffff, ulid },
             &format!("lanes/00000000/segments/34/0000001f-0000000000001234-0000ffffffffffff-{ulid}.seg"),
+        );
+        reads_back(
+            SegmentListName { lane, incarnation, ulid },
+            &format!("lanes/00000000/segment-lists/bc/0000001f-{ulid}.list"),
         );
         reads_back(
             CheckpointName { lane, incarnation, index: 7, ulid },

@@ -8,6 +8,7 @@
 //!                           that it happens once however often the process is started, and the test sees that it did
 //! NAME=stop[@HIT]:FILE      creates FILE and goes on when the test has removed it
 //! NAME=delay[@HIT]:TIME     goes on after TIME (5s)
+//! NAME=limit:NUMBER         is no step, but a bound that is so small then
 //! ```
 //!
 //! With a HIT only that visit counts (`@3`), otherwise each. While a point stops or delays, other tasks go on.
@@ -28,8 +29,15 @@ macro_rules! failpoint {
 #[inline(always)]
 pub fn reach(_name: &'static str) {}
 
+/// What [`limit`] gives in builds without the feature: the default.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn limit(_name: &'static str, default: usize) -> usize {
+    default
+}
+
 #[cfg(feature = "failpoints")]
-pub use active::reach;
+pub use active::{limit, reach};
 
 #[cfg(feature = "failpoints")]
 mod active {
@@ -70,6 +78,16 @@ mod active {
         }
     }
 
+    /// A bound that tests make small, so that they reach it; the default if the environment does not name it.
+    pub fn limit(name: &'static str, default: usize) -> usize {
+        let named = POINTS.iter().filter(|point| point.name == name);
+        let limit = named.map(|point| &point.action).find_map(|action| match action {
+            Action::Limit(limit) => Some(*limit),
+            _ => None,
+        });
+        limit.unwrap_or(default)
+    }
+
     #[derive(Debug)]
     struct Point {
         name: String,
@@ -83,6 +101,7 @@ mod active {
         Abort(Option<PathBuf>),
         Stop(PathBuf),
         Delay(Duration),
+        Limit(usize),
     }
 
     impl Action {
@@ -106,6 +125,7 @@ mod active {
                     let end = Instant::now() + *time;
                     aside(|| wait_until(end));
                 }
+                Self::Limit(_) => {}
             }
         }
     }
@@ -151,6 +171,7 @@ mod active {
             ("abort", file) => Action::Abort(file.map(PathBuf::from)),
             ("stop", Some(file)) => Action::Stop(PathBuf::from(file)),
             ("delay", Some(time)) => Action::Delay(Period::from_str(time).ok()?.0),
+            ("limit", Some(number)) if hit.is_none() => Action::Limit(number.parse().ok()?),
             _ => return None,
         };
         Some(Point { name: name.to_owned(), hit, visits: AtomicU32::new(0), action })
@@ -163,20 +184,21 @@ mod active {
 
         #[test]
         fn points_are_read_with_hit_and_file() {
-            let points = parse("a=abort; b=abort@3:/tmp/x;c=stop:/tmp/y ;d=delay:250ms;").unwrap();
+            let points = parse("a=abort; b=abort@3:/tmp/x;c=stop:/tmp/y ;d=delay:250ms;e=limit:4").unwrap();
             let read: Vec<_> = points.iter().map(|point| (point.name.as_str(), point.hit, &point.action)).collect();
             let expected = [
                 ("a", None, &Action::Abort(None)),
                 ("b", Some(3), &Action::Abort(Some("/tmp/x".into()))),
                 ("c", None, &Action::Stop("/tmp/y".into())),
                 ("d", None, &Action::Delay(Duration::from_millis(250))),
+                ("e", None, &Action::Limit(4)),
             ];
             assert_eq!(read, expected);
         }
 
         #[test]
         fn what_is_no_point_is_refused() {
-            for text in ["a", "a=", "a=stop", "a=delay:soon", "a=abort@x", "a=explode"] {
+            for text in ["a", "a=", "a=stop", "a=delay:soon", "a=abort@x", "a=explode", "a=limit:x", "a=limit@2:3"] {
                 assert!(parse(text).is_err_and(|told| told.contains(text)), "{text}");
             }
         }

@@ -51,6 +51,7 @@ use crate::listener::{Address, BoundListener};
 use crate::metrics::{FetchMetrics, GroupMetrics, LaneMetrics, PageMetrics, SessionMetrics, ShipMetrics};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::pages::{PageCloser, PageLimits};
+use crate::publish::segment_lists::{SegmentListLimits, SegmentLister};
 use crate::publish::segments::SegmentShipper;
 use crate::reading::RecordReader;
 use crate::settings::IngestSettings;
@@ -126,6 +127,13 @@ impl Served {
                 store: store.clone(),
                 limits: PageLimits::default(),
                 metrics: PageMetrics::new(&metrics),
+            },
+            lister: SegmentLister {
+                origin,
+                lane: lane.clone(),
+                store: store.clone(),
+                limits: SegmentListLimits::default(),
+                held: IntGauge::new("held_segments", "in the state").unwrap(),
             },
             checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
         });

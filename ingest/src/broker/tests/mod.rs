@@ -26,6 +26,7 @@ use super::*;
 use crate::lane::{AppendedBatch, LaneError, ProducedBatch, ShipOrder};
 use crate::metrics::ShipMetrics;
 use crate::ownership::OwnershipTimes;
+use crate::publish::segment_lists::SegmentListLimits;
 use crate::publish::segments::SegmentShipper;
 use crate::state::command::{Command, CreateTopic};
 use crate::state::topic_config::TopicConfig;
@@ -54,6 +55,7 @@ struct World {
     take_over: bool,
     strict_lease: bool,
     rhythm: OwnershipTimes,
+    segment_lists: SegmentListLimits,
     acknowledged: Vec<(Offset, Bytes)>,
 }
 
@@ -78,6 +80,7 @@ impl World {
             take_over: false,
             strict_lease: false,
             rhythm: HASTY,
+            segment_lists: SegmentListLimits::default(),
             acknowledged: Vec::new(),
         }
     }
@@ -91,6 +94,7 @@ impl World {
         settings.take_over = self.take_over;
         settings.strict_lease = self.strict_lease;
         settings.rhythm = self.rhythm;
+        settings.segment_lists = self.segment_lists;
         let store: SharedStore = self.bucket.clone();
         let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, 1 << 20));
         RunningBroker::start(IngestParts {
@@ -254,6 +258,7 @@ async fn every_step_of_shipping_may_fail_before_or_after_it_took_effect() {
         (StoreOperation::Info, "/segments/"),
         (StoreOperation::Read, "/segments/"),
         (StoreOperation::Info, "claims/"),
+        (StoreOperation::Create, "/segment-lists/"),
         (StoreOperation::Create, "catalog/"),
         (StoreOperation::Overwrite, "latest"),
         (StoreOperation::Read, "latest"),
@@ -262,6 +267,7 @@ async fn every_step_of_shipping_may_fail_before_or_after_it_took_effect() {
     for (operation, key_part) in steps {
         for fault in [StoreFault::Before, StoreFault::After] {
             let mut world = World::new();
+            world.segment_lists = SegmentListLimits { listed: 1, unlisted: 1 };
             let running = world.start().await;
             world.bucket.fail(operation, key_part, fault, 2);
             world.produce(&running, 40).await;

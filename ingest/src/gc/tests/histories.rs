@@ -3,8 +3,9 @@
 use chronik_store::faulty::{StoreFault, StoreOperation};
 use proptest::prelude::*;
 
-use super::world::World;
+use super::world::{HistoryLimits, World};
 use crate::publish::pages::PageLimits;
+use crate::publish::segment_lists::SegmentListLimits;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -131,10 +132,13 @@ proptest! {
     fn what_is_needed_stays_and_what_is_not_goes(
         steps in prop::collection::vec(any_step(), 1..90),
         page_runs in prop::sample::select(vec![1, 2, 4096]),
+        listed in prop::sample::select(vec![1, 2, 4096]),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut world = World::with_pages(PageLimits { page_runs, open_runs: 0, fan_out: 2, ..PageLimits::default() }).await;
+            let pages = PageLimits { page_runs, open_runs: 0, fan_out: 2, ..PageLimits::default() };
+            let lists = SegmentListLimits { listed, unlisted: listed };
+            let mut world = World::with(HistoryLimits { pages, lists }).await;
             world.create_topic().await;
             for step in steps {
                 world.take(step).await;

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod histories;
+mod lists;
 mod world;
 
 use chronik_format::ids::Incarnation;
@@ -8,7 +9,7 @@ use chronik_format::names::ClaimName;
 use chronik_store::Store;
 use chronik_store::faulty::{StoreFault, StoreOperation};
 
-use self::world::World;
+use self::world::{HistoryLimits, World};
 use super::DeletionError;
 use crate::ownership::claim::ClaimError;
 use crate::publish::pages::PageLimits;
@@ -199,7 +200,7 @@ async fn orphaned(hours: i64) -> (World, Vec<String>) {
     world.upload(2).await;
     let segments: Vec<String> = world.objects().await.difference(&before).cloned().collect();
     world.register().await;
-    let registered = world.state().await.segments.iter().last().unwrap().1.key.clone();
+    let registered = world.state().await.segments.held().last().unwrap().1.key.clone();
     let (_, untold) = world.build_archive(0).await.unwrap();
     let (topic, unheard) = world.build_archive(0).await.unwrap();
     let result = world.answer(topic, unheard.clone()).await;
@@ -221,7 +222,8 @@ async fn orphaned(hours: i64) -> (World, Vec<String>) {
 
 #[tokio::test]
 async fn a_page_keeps_its_archives_and_takes_them_along() {
-    let mut world = World::with_pages(PageLimits { page_runs: 1, open_runs: 0, ..PageLimits::default() }).await;
+    let pages = PageLimits { page_runs: 1, open_runs: 0, ..PageLimits::default() };
+    let mut world = World::with(HistoryLimits { pages, ..Default::default() }).await;
     let topic = world.create_topic().await;
     world.append(topic).await;
     world.ship(true).await;
@@ -260,7 +262,7 @@ async fn a_page_keeps_its_archives_and_takes_them_along() {
 /// A topic whose pages, of a record each, lie below others in pairs, up to height 2.
 async fn folded() -> (World, chronik_format::ids::TopicId) {
     let limits = PageLimits { page_runs: 1, open_runs: 0, fan_out: 2, ..PageLimits::default() };
-    let mut world = World::with_pages(limits).await;
+    let mut world = World::with(HistoryLimits { pages: limits, ..Default::default() }).await;
     let topic = world.create_topic().await;
     for _ in 0..12 {
         world.append(topic).await;
@@ -368,7 +370,7 @@ async fn unknown_objects_go_after_a_day() {
     assert_eq!(kinds, [1, 2, 2, 1], "and the result that was taken in");
     world.look_through().await;
     assert_eq!(world.broker.metrics.orphans.get(), 0);
-    let keys = |state: LaneState| state.segments.iter().map(|(_, segment)| segment.key.clone()).collect::<Vec<_>>();
+    let keys = |state: LaneState| state.segments.held().map(|(_, segment)| segment.key.clone()).collect::<Vec<_>>();
     let before = keys(world.state().await);
     world.lose_machine().await;
     assert_eq!(keys(world.state().await), before, "a recovery misses none of them");

@@ -13,11 +13,12 @@ use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, Topi
 use chronik_format::job::CoveredRun;
 use chronik_format::names::{ArchiveName, CheckpointName, PageName, ResultName, SegmentName};
 use chronik_format::origin::Origin;
+use chronik_format::segment_list::SegmentList;
 use chronik_service::telemetry::Metrics;
 use chronik_store::clocked::ClockedStore;
 use chronik_store::faulty::FaultyStore;
 use chronik_store::{SharedStore, memory};
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
@@ -39,6 +40,7 @@ use crate::ownership::heartbeat::Heartbeat;
 use crate::ownership::{BucketOwnership, OwnershipTimes};
 use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::pages::{PageCloser, PageLimits};
+use crate::publish::segment_lists::{SegmentListLimits, SegmentLister};
 use crate::publish::segments::SegmentShipper;
 use crate::startup::recover;
 use crate::state::command::{
@@ -51,9 +53,16 @@ use crate::wal::{self, DurableFloor, WalOptions};
 pub const LANE: LaneId = LaneId(0);
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
+/// How much of history is in the state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryLimits {
+    pub pages: PageLimits,
+    pub lists: SegmentListLimits,
+}
+
 /// The bucket, what readers may still hold, and the broker of the moment.
 pub struct World {
-    pages: PageLimits,
+    limits: HistoryLimits,
     pub faulty: Arc<FaultyStore>,
     pub broker: Broker,
     store: SharedStore,
@@ -82,10 +91,10 @@ pub struct Broker {
 impl World {
     /// A bucket whose broker has no pages.
     pub async fn new() -> Self {
-        Self::with_pages(PageLimits::default()).await
+        Self::with(HistoryLimits::default()).await
     }
 
-    pub async fn with_pages(pages: PageLimits) -> Self {
+    pub async fn with(limits: HistoryLimits) -> Self {
         // After the machine's own time, by which probes and exports are named.
         let now = Arc::new(AtomicI64::new(4_000_000_000_000));
         let millis = now.clone();
@@ -96,8 +105,8 @@ impl World {
         let store: SharedStore = faulty.clone();
         let cluster = claim::found_cluster(&store).await.unwrap();
         let incarnation = claim::claim_after(&store, None).await.unwrap();
-        let broker = Broker::start(&store, cluster, LaneState::new(incarnation), pages).await;
-        Self { pages, faulty, broker, store, cluster, now, named: 0, catalogs: Vec::new(), last_result: None }
+        let broker = Broker::start(&store, cluster, LaneState::new(incarnation), limits).await;
+        Self { limits, faulty, broker, store, cluster, now, named: 0, catalogs: Vec::new(), last_result: None }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -365,7 +374,7 @@ impl World {
         let highest = claim::highest(&self.store).await.unwrap();
         state.begin_incarnation(claim::claim_after(&self.store, highest).await.unwrap());
         self.store_checkpoint(&state).await;
-        self.broker = Broker::start(&self.store, self.cluster, state, self.pages).await;
+        self.broker = Broker::start(&self.store, self.cluster, state, self.limits).await;
     }
 
     pub async fn objects(&self) -> BTreeSet<String> {
@@ -428,9 +437,9 @@ impl World {
         assert_eq!(left, needed.iter().collect::<Vec<_>>());
     }
 
-    /// An archive or a page that no look has found within the days after it was named.
+    /// An archive, a page or a segment that no look has found within the days after it was named.
     fn was_overlooked(&self, key: &str) -> bool {
-        let object = NamedObject::named(key).filter(|object| matches!(object.kind(), "archive" | "page"));
+        let object = NamedObject::named(key).filter(|object| matches!(object.kind(), "archive" | "page" | "segment"));
         object.is_some_and(|object| object.named_at() + LOOKED_FOR_MS < self.now())
     }
 
@@ -439,7 +448,12 @@ impl World {
     }
 
     async fn needed_by(&self, state: &LaneState) -> Vec<String> {
-        let mut keys: Vec<String> = state.segments.iter().map(|(_, segment)| segment.key.to_string()).collect();
+        let mut keys: Vec<String> = state.segments.held().map(|(_, segment)| segment.key.to_string()).collect();
+        for list in state.segments.lists() {
+            let read = SegmentList::read(&*self.store, list).await.unwrap();
+            keys.extend(read.segments.iter().map(|segment| segment.name.to_string()));
+            keys.push(list.object.clone());
+        }
         for topic in state.topics.values() {
             keys.extend(topic.archives.keys().map(ToString::to_string));
             keys.extend(self.needed_by_pages(topic.id, topic.pages.iter().cloned()).await);
@@ -479,7 +493,7 @@ fn named_by(runs: &TopicRuns) -> impl Iterator<Item = String> {
 
 impl Broker {
     /// A broker on a new machine, with what the bucket holds as its state.
-    async fn start(store: &SharedStore, cluster: Uuid, state: LaneState, pages: PageLimits) -> Self {
+    async fn start(store: &SharedStore, cluster: Uuid, state: LaneState, limits: HistoryLimits) -> Self {
         let incarnation = state.incarnation;
         let options = WalOptions { file_bytes: 64 << 10, ..WalOptions::new("/wal", "/wal.mark", LANE, incarnation) };
         let floor = DurableFloor { checkpoint: state.applied, shipped: state.shipped_index() };
@@ -517,8 +531,15 @@ impl Broker {
                 origin,
                 lane: lane.clone(),
                 store: store.clone(),
-                limits: pages,
+                limits: limits.pages,
                 metrics: PageMetrics::new(&metrics),
+            },
+            lister: SegmentLister {
+                origin,
+                lane: lane.clone(),
+                store: store.clone(),
+                limits: limits.lists,
+                held: IntGauge::new("held_segments", "in the state").unwrap(),
             },
             checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
         });

@@ -10,10 +10,11 @@
 //!
 //! A checkpoint or segment that is damaged is passed over, and named: an older checkpoint and the command logs above it
 //! lead to the same state. What could not be reached that way counts as loss, and is never passed over silently. Nor is
-//! a registered segment that is gone or cut ([`mod@unreachable`]), however far below the checkpoint it lies.
+//! a registered segment that is gone or cut ([`mod@unreachable`]), as far as the state holds it one by one.
 
 mod chain;
 mod fork;
+mod lists;
 mod loss;
 mod pages;
 mod report;
@@ -187,6 +188,12 @@ pub async fn from_bucket(
             return Err(RecoverError::UnreachablePages { unreachable });
         }
         report.losses.push(unreachable.to_string());
+    }
+    if let Some(lists) = lists::differing(store, lane, &state.segments).await? {
+        tracing::warn!(
+            "lists of segments are not there as they were: {lists}. No record is lost with them; segments that nothing \
+             needs any more are not told from others without them"
+        );
     }
     Ok((state, report))
 }

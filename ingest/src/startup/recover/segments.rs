@@ -10,8 +10,6 @@ use crate::state::command::Command;
 
 /// Listings at the same time.
 pub(super) const LISTINGS_AT_ONCE: usize = 16;
-/// How many folders segments are spread over.
-pub(super) const FOLDERS: u64 = 256;
 
 /// What there is of one incarnation from some index on, and of later ones.
 pub struct SegmentChain {
@@ -35,7 +33,7 @@ impl SegmentChain {
         let objects = if store.is_locked() {
             store.list(&SegmentName::prefix(lane)).await?
         } else {
-            let folders = stream::iter(0..FOLDERS).map(|number| async move {
+            let folders = stream::iter(0..SegmentName::FOLDERS).map(|number| async move {
                 let folder = SegmentName::folder(lane, number);
                 store.list_after(&folder, &SegmentName::before(&folder, own, first)).await
             });

@@ -1,23 +1,29 @@
-//! Whether the registered segments are in the bucket.
+//! Whether the registered segments are in the bucket, as far as the state holds them one by one.
 //!
-//! A checkpoint says what was registered, not what was removed or cut since. Names and sizes do, folder by
-//! folder, without a request for each segment: a listing for every 1,000 of them, and one at least for each of the
-//! folders that they are spread over.
+//! A checkpoint says what was registered, not what was removed or cut since. Names and sizes do. The newest segments
+//! are listed, folder by folder, without a request for each: a listing for every 1,000 of them, and one at least for
+//! each of the folders that they are spread over. Older ones are held because of open runs; they are listed, too, or
+//! asked for one by one, whichever takes fewer requests. So it takes no longer the longer history is. What is older is
+//! named when it is read.
 
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::{fmt, iter};
 
 use chronik_format::catalog::PartitionBounds;
-use chronik_format::ids::{LaneId, Offset, PartitionId};
+use chronik_format::ids::{LaneId, LogIndex, Offset, PartitionId};
 use chronik_format::names::SegmentName;
 use chronik_format::span::OffsetSpan;
-use chronik_store::{ObjectInfo, SharedStore, StoreError};
+use chronik_store::{PAGE_OBJECTS_MAX, SharedStore, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::segments::{FOLDERS, LISTINGS_AT_ONCE};
+use super::segments::LISTINGS_AT_ONCE;
 use crate::state::LaneState;
-use crate::state::segments::{RegisteredSegment, SegmentId};
+use crate::state::segments::{RegisteredSegment, RegisteredSegments, SegmentId};
 use crate::state::topic::TopicState;
+
+/// A segment that is not there as it was, in words.
+type Differing = (SegmentId, String);
 
 /// How many segments, and how many ranges, are listed in full.
 const LISTED: usize = 20;
@@ -27,7 +33,7 @@ const LISTED: usize = 20;
 pub struct UnreachableSegments {
     segments: Listed,
     ranges: Listed,
-    registered: usize,
+    held: usize,
 }
 
 /// The first few in words, and how many there are.
@@ -38,25 +44,14 @@ pub(super) struct Listed {
 }
 
 impl UnreachableSegments {
-    /// Compares the state's segments with what the bucket lists; `None` if all are there.
+    /// Compares the segments that the state holds with the bucket; `None` if all are there.
     pub async fn of(store: &SharedStore, lane: LaneId, state: &LaneState) -> Result<Option<Self>, StoreError> {
-        let mut folders = vec![Vec::new(); FOLDERS as usize];
-        let mut registered = 0;
-        for (id, segment) in state.segments.iter() {
-            folders[(segment.first % FOLDERS) as usize].push((id, segment));
-            registered += 1;
-        }
-        let used: Vec<u64> = (0..FOLDERS).filter(|number| !folders[*number as usize].is_empty()).collect();
-        let listed = stream::iter(used).map(|number| async move {
-            let objects = store.list(&SegmentName::folder(lane, number)).await?;
-            Ok::<_, StoreError>((number as usize, objects))
-        });
-        let mut listed = listed.buffer_unordered(LISTINGS_AT_ONCE);
-        let mut differing: Vec<(SegmentId, String)> = Vec::new();
-        while let Some((number, objects)) = listed.try_next().await? {
-            let segments = std::mem::take(&mut folders[number]).into_iter();
-            differing.extend(segments.filter_map(|(id, segment)| Some((id, difference(segment, &objects)?))));
-        }
+        let listed_from = listed_from(&state.segments);
+        let held = state.segments.held().map(|(_, segment)| segment.clone());
+        let (listed, asked): (Vec<_>, Vec<_>) = held.partition(|segment| segment.first >= listed_from);
+        let held = listed.len() + asked.len();
+        let mut differing = differing_from_listings(store, lane, listed).await?;
+        differing.extend(differing_by_info(store, asked).await?);
         if differing.is_empty() {
             return Ok(None);
         }
@@ -66,17 +61,72 @@ impl UnreachableSegments {
         differing.into_iter().for_each(|(_, words)| segments.add(|| words));
         let mut ranges = Listed::default();
         state.topics.values().for_each(|topic| add_ranges(&mut ranges, topic, &lost));
-        Ok(Some(Self { segments, ranges, registered }))
+        Ok(Some(Self { segments, ranges, held }))
     }
 }
 
-/// How a segment differs from what was registered, in words.
-fn difference(RegisteredSegment { key, size, .. }: &RegisteredSegment, listed: &[ObjectInfo]) -> Option<String> {
-    match listed.binary_search_by(|object| (*object.key).cmp(key)).map(|at| listed[at].size) {
-        Ok(listed) if listed == *size => None,
-        Ok(listed) => Some(format!("{key} ({listed} bytes instead of {size})")),
-        Err(_) => Some(format!("{key} (missing)")),
+/// From which log index on segments are listed, for the fewest requests: from an earlier one more of those that are held
+/// are met, among all that there are.
+fn listed_from(segments: &RegisteredSegments) -> LogIndex {
+    let unlisted = segments.listed_index() + 1;
+    let older: Vec<LogIndex> =
+        segments.held().map(|(SegmentId(last), _)| last).take_while(|last| *last < unlisted).collect();
+    let mut listed = 0;
+    let from_lists = segments.lists().iter().rev().map(|list| {
+        listed += list.segments as usize;
+        let asked = older.partition_point(|last| *last < list.first);
+        (asked + listed / PAGE_OBJECTS_MAX, list.first)
+    });
+    let from = iter::once((older.len(), unlisted)).chain(from_lists).min_by_key(|(requests, _)| *requests);
+    from.map_or(unlisted, |(_, first)| first)
+}
+
+/// Those that are not in the listings as they were, and how they differ.
+async fn differing_from_listings(
+    store: &SharedStore,
+    lane: LaneId,
+    held: Vec<Arc<RegisteredSegment>>,
+) -> Result<Vec<Differing>, StoreError> {
+    let mut folders: BTreeMap<u64, Vec<Arc<RegisteredSegment>>> = BTreeMap::new();
+    for segment in held {
+        folders.entry(segment.first % SegmentName::FOLDERS).or_default().push(segment);
     }
+    let listed = stream::iter(folders).map(|(number, segments)| async move {
+        let folder = SegmentName::folder(lane, number);
+        let after = segments.first().map(|oldest| SegmentName::before(&folder, oldest.incarnation, oldest.first));
+        let objects = store.list_after(&folder, &after.unwrap_or_default()).await?;
+        let sizes: HashMap<&str, u64> = objects.iter().map(|object| (object.key.as_str(), object.size)).collect();
+        let differing = segments.iter().filter_map(|segment| difference(segment, sizes.get(&*segment.key).copied()));
+        Ok(differing.collect())
+    });
+    listed.buffer_unordered(LISTINGS_AT_ONCE).try_concat().await
+}
+
+/// Those that are not there as they were when each is asked for, and how they differ.
+async fn differing_by_info(
+    store: &SharedStore,
+    held: Vec<Arc<RegisteredSegment>>,
+) -> Result<Vec<Differing>, StoreError> {
+    let asked = stream::iter(held).map(|segment| async move {
+        let size = match store.info(&segment.key).await {
+            Ok(info) => Some(info.size),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(difference(&segment, size))
+    });
+    asked.buffer_unordered(LISTINGS_AT_ONCE).try_filter_map(|differing| async { Ok(differing) }).try_collect().await
+}
+
+/// How a segment of which the bucket has so many bytes differs from what was registered, in words.
+fn difference(segment: &RegisteredSegment, there: Option<u64>) -> Option<Differing> {
+    let RegisteredSegment { last, key, size, .. } = segment;
+    let words = match there {
+        Some(there) if there == *size => return None,
+        Some(there) => format!("{key} ({there} bytes instead of {size})"),
+        None => format!("{key} (missing)"),
+    };
+    Some((SegmentId(*last), words))
 }
 
 /// What a topic has in these segments; runs that follow one another are one range. Of what is closed only pages are
@@ -135,8 +185,8 @@ impl fmt::Display for Listed {
 
 impl fmt::Display for UnreachableSegments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segments, ranges, registered } = self;
-        write!(f, "{} of {registered} registered segments are not there as they were: {segments}", segments.count)?;
+        let Self { segments, ranges, held } = self;
+        write!(f, "{} of {held} registered segments are not there as they were: {segments}", segments.count)?;
         match ranges.count {
             0 => write!(f, "; no topic has records in them"),
             _ => write!(f, "; records in them: {ranges}"),
@@ -148,16 +198,21 @@ impl fmt::Display for UnreachableSegments {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+    use std::ops::RangeInclusive;
+
     use bytes::Bytes;
     use chronik_format::batch::TimeSpan;
     use chronik_format::ids::{Incarnation, TopicId};
+    use chronik_format::segment_list::SegmentListEntry;
     use chronik_format::span::ByteSpan;
     use chronik_store::memory;
     use ulid::Ulid;
     use uuid::Uuid;
 
     use super::*;
-    use crate::state::command::{Append, Command, CreateTopic, RegisterSegment, SegmentRun};
+    use crate::state::command::{
+        Append, Command, CreateTopic, DeleteRecords, FirstKept, ListSegments, RegisterSegment, SegmentRun,
+    };
     use crate::state::topic_config::TopicConfig;
 
     const LANE: LaneId = LaneId(0);
@@ -186,21 +241,24 @@ mod tests {
                 bytes: ByteSpan { position: 0, length: 1 },
                 times: TimeSpan::at(1),
             };
-            let register = RegisterSegment {
-                incarnation: OWN,
-                first,
-                last,
-                key: name.to_string(),
-                size: SIZE,
-                crc: 0,
-                directory_position: 0,
-                named_at: 0,
-                at: 0,
-                runs: vec![run],
-            };
-            state.adopt_segment(&register).unwrap();
+            state.adopt_segment(&register(name, vec![run])).unwrap();
         }
         (store, state)
+    }
+
+    fn register(name: SegmentName, runs: Vec<SegmentRun>) -> RegisterSegment {
+        RegisterSegment {
+            incarnation: name.incarnation,
+            first: name.first,
+            last: name.last,
+            key: name.to_string(),
+            size: SIZE,
+            crc: 0,
+            directory_position: 0,
+            named_at: 0,
+            at: 0,
+            runs,
+        }
     }
 
     fn key(state: &LaneState, number: u64) -> String {
@@ -257,5 +315,61 @@ mod tests {
         store.delete(&key(&state, 0)).await.unwrap();
         let told = UnreachableSegments::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
         assert!(told.ends_with("(missing); no topic has records in them"), "{told}");
+    }
+
+    /// Lists the oldest segments, so many of them at a time.
+    fn list(state: &mut LaneState, segments: usize, lists: usize) {
+        for _ in 0..lists {
+            let listed: Vec<_> = state.segments.unlisted().take(segments).map(|(_, segment)| segment.clone()).collect();
+            let (first, last) = (listed[0].first, listed[segments - 1].last);
+            let list = SegmentListEntry { first, last, segments: segments as u32, ..Default::default() };
+            state.apply(&Command::ListSegments(ListSegments { list })).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_only_lists_name_is_not_asked_for_and_all_else_is() {
+        let (store, mut state) = shipped(300).await;
+        let [old, open, new] = [4, 10, 299].map(|number| key(&state, number));
+        let kept = FirstKept { partition: 0, offset: Some(50) };
+        let delete = DeleteRecords { topic: TOPIC, partitions: vec![kept], at: 0 };
+        let all_of_the_other = FirstKept { partition: 1, offset: Some(30) };
+        state
+            .apply(&Command::DeleteRecords(DeleteRecords { partitions: vec![kept, all_of_the_other], ..delete }))
+            .unwrap();
+        list(&mut state, 100, 2);
+        store.delete(&old).await.unwrap();
+        assert_eq!(UnreachableSegments::of(&store, LANE, &state).await.unwrap(), None);
+        store.delete(&open).await.unwrap();
+        store.delete(&new).await.unwrap();
+        let told = UnreachableSegments::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
+        assert!(
+            told.starts_with("2 of 292 registered segments") && told.contains(&open) && told.contains(&new),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn older_segments_are_listed_where_that_takes_fewer_requests() {
+        let registered = |held: &[RangeInclusive<LogIndex>]| {
+            let mut state = LaneState::new(OWN);
+            state.begin_frame(10_001);
+            for last in 1..=10_001 {
+                let name = SegmentName { lane: LANE, incarnation: OWN, first: last, last, ulid: Ulid(last.into()) };
+                state.adopt_segment(&register(name, vec![])).unwrap();
+            }
+            held.iter().cloned().flatten().for_each(|last| state.segments.add_open_runs(SegmentId(last), 1));
+            list(&mut state, 2000, 5);
+            listed_from(&state.segments)
+        };
+        for (why, held, expected) in [
+            ("none is held", &[][..], 10_001),
+            ("few are asked for, however old", &[1..=2, 4000..=4000, 9999..=10_000], 10_001),
+            ("many are listed", &[9000..=9100], 8001),
+            ("the few before them are asked for", &[1..=2, 9000..=9100], 8001),
+            ("many that are old are listed, too", &[1..=20], 1),
+        ] {
+            assert_eq!(registered(held), expected, "{why}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use chronik_format::job::CoveredRun;
 
 use crate::state::command::{
     AddPartitions, AlterTopicConfig, Append, ArchiveFacts, Command, CreateTopic, DeleteTopic, ForgetResults,
-    ForgetTombstones, GiveUp, RegisterResult, RegisterSegment, ScannedRun,
+    ForgetTombstones, GiveUp, ListSegments, RegisterResult, RegisterSegment, ScannedRun,
 };
 use crate::state::partition::{IndexStatus, PartitionState};
 use crate::state::producer::Producers;
@@ -59,6 +59,7 @@ impl LaneState {
             Command::GiveUp(given_up) => self.give_up(given_up),
             Command::ClosePage(close) => self.close_page(close),
             Command::ReplacePages(replace) => self.replace_pages(replace),
+            Command::ListSegments(listed) => self.list_segments(listed),
             Command::ForgetResults(forget) => self.forget_results(forget),
             Command::ForgetTombstones(forget) => self.forget_tombstones(forget),
             Command::SaveGroup(save) => self.save_group(save),
@@ -119,6 +120,8 @@ impl LaneState {
         let objects = topic.archives.keys().map(ToString::to_string).chain(pages);
         self.tombstones.extend(objects.map(|object| (object, tombstone)));
         self.pending.remove_topic(topic.id);
+        let runs = topic.partitions.iter().flat_map(|partition| &partition.runs);
+        runs.for_each(|run| self.segments.remove_open_run(run.segment));
         self.forget_known_producers();
         Ok(())
     }
@@ -176,7 +179,7 @@ impl LaneState {
                 return Err(CommandRefusal::SegmentOutOfPlace);
             }
         }
-        let id = self.segments.insert(segment);
+        let (id, mut open) = (self.segments.insert(segment), 0);
         for run in &segment.runs {
             let Some(topic) = self.topics.get_mut(&run.topic).map(Arc::make_mut) else {
                 continue;
@@ -184,9 +187,19 @@ impl LaneState {
             topic.changed = self.applied;
             let partition = topic.partition_mut(run.partition).ok_or(CommandRefusal::UnknownPartition)?;
             if partition.add_run(id, run) {
+                open += 1;
                 self.pending.add(topic, run.partition, run.offsets.first);
             }
         }
+        self.segments.add_open_runs(id, open);
+        Ok(())
+    }
+
+    fn list_segments(&mut self, ListSegments { list }: &ListSegments) -> Result<(), CommandRefusal> {
+        if !self.segments.accepts_list(list) {
+            return Err(CommandRefusal::SegmentListOutOfPlace);
+        }
+        self.segments.insert_list(list.clone());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use chronik_format::catalog::{ArchiveRun, PageBounds, PageEntry, PartitionBounds
 
 use crate::state::LaneState;
 use crate::state::command::{ClosePage, ReplacePages};
-use crate::state::partition::{IndexStatus, PartitionState};
+use crate::state::partition::{IndexStatus, PartitionRun, PartitionState};
 use crate::state::refusal::CommandRefusal;
 use crate::state::segments::{SegmentId, Tombstone};
 use crate::state::topic::TopicState;
@@ -21,7 +21,8 @@ impl LaneState {
         let follows = topic.closed_index() < bounds.last && bounds.last <= self.segments.shipped_index();
         let archives = follows.then(|| topic.closable_archives(bounds, SegmentId(bounds.last))).flatten();
         let archives = archives.ok_or(CommandRefusal::PageOutOfPlace)?;
-        topic.close(&close.page, &archives);
+        let closed = topic.close(&close.page, &archives);
+        closed.iter().for_each(|run| self.segments.remove_open_run(run.segment));
         topic.changed = self.applied;
         Ok(())
     }
@@ -135,16 +136,19 @@ impl TopicState {
         Some(archives)
     }
 
-    fn close(&mut self, page: &PageEntry, archives: &[Arc<str>]) {
+    /// Leaves to a page what it has taken, the runs among it, which are returned.
+    fn close(&mut self, page: &PageEntry, archives: &[Arc<str>]) -> Vec<PartitionRun> {
+        let mut closed = Vec::new();
         for bounds in &page.bounds.partitions {
             if let Some(partition) = self.partition_mut(bounds.partition) {
-                partition.close(bounds);
+                closed.extend(partition.close(bounds));
             }
         }
         for archive in archives {
             self.archives.remove(archive);
         }
         self.pages.push_back(Arc::new(page.clone()));
+        closed
     }
 
     /// Removes the oldest pages, as long as all of their records are deleted.

@@ -46,6 +46,7 @@ impl LaneState {
         for (partition, run) in gone.iter().filter(|(_, run)| run.indexed == IndexStatus::Pending) {
             self.pending.remove(&(topic.id, *partition, run.offsets.first));
         }
+        gone.iter().for_each(|(_, run)| self.segments.remove_open_run(run.segment));
         let tombstone = Tombstone::of_all(self.applied, delete.at);
         for key in archives_of_none(topic, &gone) {
             topic.archives.remove(&key);

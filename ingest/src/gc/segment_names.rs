@@ -1,0 +1,73 @@
+//! Which segments are registered, by the names that the state holds and those in its newest lists.
+
+use std::collections::HashSet;
+
+use chronik_format::ids::{LogIndex, Timestamp};
+use chronik_format::names::{SegmentListName, SegmentName};
+use chronik_format::segment_list::{SegmentList, SegmentListError};
+use chronik_store::{Store, StoreError};
+use ulid::Ulid;
+
+use crate::state::segments::RegisteredSegments;
+
+/// Lists that are read, at most: with 4,096 segments each some 20 MB, as long as the bucket is looked through.
+const LISTS_READ_MAX: usize = 128;
+
+/// The names as of one state. It must stay the same for a whole look: what a list takes from it meanwhile would be in
+/// neither.
+pub struct SegmentNames {
+    /// The oldest one; what begins later and ends up to `to` is registered only if it is among `segments`.
+    oldest: Option<SegmentName>,
+    to: LogIndex,
+    segments: HashSet<Ulid>,
+    lists: HashSet<Ulid>,
+}
+
+impl SegmentNames {
+    /// Those that are in no list, and those in lists that were written since. Lists before one that is gone or damaged
+    /// are not read: their segments count as registered, whatever they are.
+    pub async fn of(registered: &RegisteredSegments, store: &dyn Store, since: Timestamp) -> Result<Self, StoreError> {
+        let unlisted: Vec<SegmentName> =
+            registered.unlisted().map_while(|(_, segment)| segment.key.parse().ok()).collect();
+        let list_name = |object: &str| Some(object.parse::<SegmentListName>().ok()?.ulid);
+        let mut names = Self {
+            oldest: unlisted.first().copied(),
+            to: unlisted.last().map_or(registered.listed_index(), |newest| newest.last),
+            segments: unlisted.iter().map(|name| name.ulid).collect(),
+            lists: registered.lists().iter().filter_map(|list| list_name(&list.object)).collect(),
+        };
+        let lists = registered.lists().iter().rev().take_while(|list| list.written_at >= since);
+        for list in lists.take(LISTS_READ_MAX) {
+            match SegmentList::read(store, list).await {
+                Ok(SegmentList { segments, .. }) => {
+                    names.oldest = segments.first().map(|segment| segment.name);
+                    names.segments.extend(segments.iter().map(|segment| segment.name.ulid));
+                }
+                Err(SegmentListError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::warn!("{error}; unknown segments up to index {} are not looked for", list.last);
+                    break;
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The oldest segment: what is unknown is not looked for before it.
+    pub fn oldest(&self) -> Option<&SegmentName> {
+        self.oldest.as_ref()
+    }
+
+    /// Whether a segment is registered, or may be.
+    pub fn may_have(&self, name: &SegmentName) -> bool {
+        let is_told = self.oldest.is_some_and(|oldest| oldest.first <= name.first) && name.last <= self.to;
+        !is_told || self.segments.contains(&name.ulid)
+    }
+
+    /// Whether there is such a list.
+    pub fn has_list(&self, name: &SegmentListName) -> bool {
+        self.lists.contains(&name.ulid)
+    }
+}
