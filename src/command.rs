@@ -56,6 +56,9 @@ enum Command {
     /// Look into an archive.
     #[command(subcommand)]
     Archive(tool::inspect::ArchiveCommand),
+    /// Look into a page of a topic's history.
+    #[command(subcommand)]
+    Page(tool::inspect::PageCommand),
     /// Print the version.
     Version,
 }
@@ -109,6 +112,7 @@ impl Chronik {
             Command::Bucket(bucket) => bucket.run(&output).await,
             Command::Segment(segment) => segment.run(&output).await,
             Command::Archive(archive) => archive.run(&output).await,
+            Command::Page(page) => page.run(&output).await,
             Command::Version => tool::version::run(&output),
         }
     }

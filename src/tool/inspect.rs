@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use chronik_format::{archive, segment};
+use chronik_format::{archive, catalog, segment};
 use chronik_store::setting::BucketSettings;
 use chronik_store::{BucketAccess, LocalBucket, SharedStore};
 use clap::{Args, Subcommand};
@@ -22,6 +22,13 @@ pub enum SegmentCommand {
 #[derive(Debug, Subcommand)]
 pub enum ArchiveCommand {
     /// Describe an archive, and check every byte of it.
+    Inspect(Box<InspectOptions>),
+}
+
+/// `chronik page`
+#[derive(Debug, Subcommand)]
+pub enum PageCommand {
+    /// Describe a page of a topic's history, and check it.
     Inspect(Box<InspectOptions>),
 }
 
@@ -75,15 +82,30 @@ impl ArchiveCommand {
             return output.document(&description);
         }
         facts(output, &description)?;
-        let list = |name: &str, columns: &[&str]| {
-            let rows = description[name].as_array().into_iter().flatten();
-            let rows: Vec<Vec<String>> =
-                rows.map(|row| columns.iter().map(|name| shown(&row[*name])).collect()).collect();
-            output.line("")?;
-            output.table(columns, rows)
-        };
-        list("sections", &["name", "position", "length"])?;
-        list("runs", &["partition", "first", "last", "min_timestamp", "max_timestamp", "segment"])
+        list(output, &description, "sections", &["name", "position", "length"])?;
+        let columns = ["partition", "first", "last", "min_timestamp", "max_timestamp", "segment"];
+        list(output, &description, "runs", &columns)
+    }
+}
+
+impl PageCommand {
+    pub async fn run(self, output: &CommandOutput) -> Result<()> {
+        let Self::Inspect(object) = self;
+        let (store, key) = object.locate().await?;
+        let description = serde_json::to_value(catalog::inspect::inspect(store.as_ref(), &key).await?)?;
+        if output.json {
+            return output.document(&description);
+        }
+        facts(output, &description)?;
+        let columns = ["partition", "first", "last", "min_timestamp", "max_timestamp", "scanned_from"];
+        list(output, &description, "partitions", &columns)?;
+        if description["height"] != 0 {
+            let columns = ["object", "height", "last_index", "written_at", "size", "batch_bytes", "archive_count"];
+            return list(output, &description, "pages", &columns);
+        }
+        list(output, &description, "archives", &["object", "size", "records", "runs"])?;
+        let columns = ["partition", "first", "last", "min_timestamp", "max_timestamp", "position", "length", "segment"];
+        list(output, &description, "runs", &columns)
     }
 }
 
@@ -102,6 +124,13 @@ impl InspectOptions {
         })?;
         Ok((bucket, self.object.clone()))
     }
+}
+
+/// A list of a description, a row for each of its members.
+fn list(output: &CommandOutput, description: &Value, name: &str, columns: &[&str]) -> Result<()> {
+    let rows = description[name].as_array().into_iter().flatten();
+    output.line("")?;
+    output.table(columns, rows.map(|row| columns.iter().map(|name| shown(&row[*name])).collect()))
 }
 
 /// The single values of a description, one a line.

@@ -3,11 +3,13 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 from between import LostAnswers
 from by_hand import batch, produce_by_hand
 from chronik import BINARY, PATIENCE, run_shell, run_tool, until
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 LINES = b"".join(b"order-%d:order %d paid\n" % (n % 5, n) for n in range(50))
 
 
@@ -315,6 +317,22 @@ def test_segments_and_archives_are_described(shared):
     description = json.loads(run_tool("--json", "archive", "inspect", archive).stdout)
     assert [(run["partition"], run["first"], run["last"]) for run in description["runs"]] == [(0, 0, 49)]
     assert run_tool("archive", "inspect", archive).returncode == 0
+
+
+def test_pages_are_described(tmp_path):
+    for name, height in [("page-v0.page", 0), ("page-inner-v0.page", 1)]:
+        page = GOLDEN / name
+        description = json.loads(run_tool("--json", "page", "inspect", page).stdout)
+        assert description["height"] == height and description["partitions"][0]["partition"] == 0
+        assert bool(description["runs"]) == (height == 0) and bool(description["pages"]) == (height > 0)
+        told = run_tool("page", "inspect", page)
+        assert told.returncode == 0 and description["topic"].encode() in told.stdout
+        bytes_ = bytearray(page.read_bytes())
+        bytes_[70] ^= 1
+        copy = tmp_path / name
+        copy.write_bytes(bytes_)
+        done = run_tool("page", "inspect", copy)
+        assert done.returncode == 1 and name.encode() in done.stderr and b"checksum" in done.stderr
 
 
 def test_damage_is_found(start, tmp_path):

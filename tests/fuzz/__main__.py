@@ -26,7 +26,7 @@ ENVIRONMENT = os.environ | {"RUSTC_BOOTSTRAP": "1"}
 BY_API = "wire_message"
 SEEDS = {
     "archive_read": "archive-*",
-    "catalog_read": "*.catalog",
+    "catalog_read": "[cp]a[tg]*",
     "checkpoint_read": "*.ckpt",
     "command_read": "commands-*",
     "document_read": "*.json",

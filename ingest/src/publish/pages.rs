@@ -28,7 +28,7 @@ use crate::state::topic::TopicState;
 
 /// No topic with fewer open runs is closed, however many topics there are.
 const OPEN_RUNS_MIN: usize = 16;
-/// Pages that are closed, and pages that are folded, before the catalog is exported again.
+/// Pages that are made before the catalog is exported again.
 pub(super) const PAGES_AT_ONCE: usize = 64;
 /// Pages that are uploaded at the same time.
 const UPLOADS: usize = 8;
@@ -84,8 +84,24 @@ impl PageCloser {
     /// segments the catalog names: what lies behind it is released by offsets of open runs. A page that can't be
     /// written now is made again later.
     pub async fn close_settled(&self, exported: LogIndex, now: Timestamp) -> Result<(), ExportError> {
+        let mut left = PAGES_AT_ONCE;
+        while left > 0 {
+            match self.close_some(exported, now).await? + self.fold_some(now).await? {
+                0 => break,
+                made => left = left.saturating_sub(made),
+            }
+        }
+        let state = self.lane.snapshot().await?;
+        self.metrics.open_runs.set(state.topics.values().map(|topic| topic.open_runs() as i64).sum());
+        self.metrics.top_pages.set(state.topics.values().map(|topic| topic.pages.len() as i64).sum());
+        Ok(())
+    }
+
+    /// Closes a page of each topic that has one, and says of how many.
+    async fn close_some(&self, exported: LogIndex, now: Timestamp) -> Result<usize, ExportError> {
         let state = self.lane.snapshot().await?;
         let closable = closable(&state, exported, self.limits);
+        let count = closable.len();
         let pages = stream::iter(closable).map(|closable| self.write_leaf(&state, closable, now));
         let mut pages = pages.buffer_unordered(UPLOADS);
         while let Some(close) = pages.next().await {
@@ -95,16 +111,15 @@ impl PageCloser {
             }
             failpoint!("page-closed");
         }
-        self.fold(now).await?;
-        let state = self.lane.snapshot().await?;
-        self.metrics.open_runs.set(state.topics.values().map(|topic| topic.open_runs() as i64).sum());
-        self.metrics.top_pages.set(state.topics.values().map(|topic| topic.pages.len() as i64).sum());
-        Ok(())
+        Ok(count)
     }
 
-    async fn fold(&self, now: Timestamp) -> Result<(), ExportError> {
+    /// Puts pages of each topic that has too many below one, and says of how many topics.
+    async fn fold_some(&self, now: Timestamp) -> Result<usize, ExportError> {
         let state = self.lane.snapshot().await?;
-        let folds = stream::iter(foldable(&state, self.limits)).map(|fold| self.write_fold(&state, fold, now));
+        let foldable = foldable(&state, self.limits);
+        let count = foldable.len();
+        let folds = stream::iter(foldable).map(|fold| self.write_fold(&state, fold, now));
         let mut folds = folds.buffer_unordered(UPLOADS);
         while let Some(fold) = folds.next().await {
             failpoint!("fold-created");
@@ -113,7 +128,7 @@ impl PageCloser {
             }
             failpoint!("fold-named");
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Has the state name a page that was written; `false` if there is no place for it any more.

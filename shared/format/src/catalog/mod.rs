@@ -8,6 +8,7 @@ mod bounds;
 mod coding;
 mod error;
 mod export;
+pub mod inspect;
 mod latest;
 mod newest;
 pub mod page;

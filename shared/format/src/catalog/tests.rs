@@ -350,6 +350,29 @@ fn a_page_above_others_has_the_bounds_of_all() {
     assert_eq!(stored.page, Page::Pages(three_leaves().into()));
 }
 
+#[tokio::test]
+async fn pages_are_described_for_people() {
+    let store = memory();
+    let (leaf, inner) = (built_page(&head(1, 3).open), built_inner_page());
+    for page in [&leaf, &inner] {
+        store.create(&page.entry.object, vec![page.bytes.clone()]).await.unwrap();
+    }
+    let described = inspect::inspect(&*store, &leaf.entry.object).await.unwrap();
+    assert_eq!((described.height, described.last_index, described.size), (0, None, leaf.entry.size));
+    assert_eq!((described.crc, described.batch_bytes, described.pages.len()), (leaf.entry.crc, 300, 0));
+    let runs: Vec<_> = described.runs.iter().map(|run| (run.offsets.first, run.archive.as_deref())).collect();
+    assert_eq!(runs, [(0, Some("archive")), (10, None), (20, None)]);
+    assert_eq!(described.runs[1].unreadable.as_deref(), Some("it can't be decoded"));
+    assert_eq!((described.archives.len(), described.archives[0].runs), (1, 1));
+
+    let described = inspect::inspect(&*store, "above").await.unwrap();
+    assert_eq!((described.height, described.last_index, described.archive_count), (1, Some(12), 6));
+    let below: Vec<_> = described.pages.iter().map(|page| (&*page.object, page.partitions.len())).collect();
+    assert_eq!(below, [("page-5", 1), ("page-9", 3), ("page-12", 2)]);
+    assert_eq!((described.partitions.len(), described.runs.len()), (4, 0));
+    assert!(inspect::inspect(&*store, "gone").await.unwrap_err().is_missing());
+}
+
 #[test]
 fn pages_that_do_not_follow_one_another_go_below_none() {
     let [first, second, third] = three_leaves();

@@ -1,0 +1,214 @@
+//! What a page holds, for people.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chronik_store::Store;
+use serde::Serialize;
+
+use super::page::{StoredPage, VERSION, decode_page};
+use super::{CatalogError, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns};
+use crate::batch::TimeSpan;
+use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
+use crate::span::{ByteSpan, OffsetSpan};
+
+/// A page as `chronik page inspect` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PageInspection {
+    /// The object's name.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// CRC-32C, as it stands at the object's end.
+    pub crc: u32,
+    /// Of the format.
+    pub version: u16,
+    /// The cluster's id.
+    pub cluster: String,
+    /// Of the owner that wrote it.
+    pub incarnation: u32,
+    pub lane: u32,
+    /// The topic's id.
+    pub topic: String,
+    /// 0 of a leaf.
+    pub height: u8,
+    /// Last index of the log that lies in it; of a leaf only what names it knows that.
+    pub last_index: Option<LogIndex>,
+    /// Bytes of the batches.
+    pub batch_bytes: u64,
+    /// How many archives there are over its runs.
+    pub archive_count: u32,
+    pub partitions: Vec<BoundsInspection>,
+    /// Those below it.
+    pub pages: Vec<EntryInspection>,
+    /// A leaf's.
+    pub runs: Vec<RunInspection>,
+    /// A leaf's.
+    pub archives: Vec<ArchiveInspection>,
+}
+
+/// What a page, and all below it, has of a partition.
+#[derive(Clone, Debug, Serialize)]
+pub struct BoundsInspection {
+    /// The partition's number.
+    pub partition: PartitionId,
+    #[serde(flatten)]
+    pub offsets: OffsetSpan,
+    #[serde(flatten)]
+    pub times: TimesInspection,
+    /// First offset that no archive covers.
+    pub scanned_from: Option<Offset>,
+}
+
+/// Bounds of records' timestamps, ms; `None` if not all records can be read.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TimesInspection {
+    pub min_timestamp: Option<Timestamp>,
+    pub max_timestamp: Option<Timestamp>,
+}
+
+/// A page below another one.
+#[derive(Clone, Debug, Serialize)]
+pub struct EntryInspection {
+    /// The object's name.
+    pub object: String,
+    /// Bytes.
+    pub size: u64,
+    pub crc: u32,
+    /// When it was written, ms since the epoch.
+    pub written_at: Timestamp,
+    pub height: u8,
+    /// Last index of the log that lies in it.
+    pub last_index: LogIndex,
+    /// Bytes of the batches.
+    pub batch_bytes: u64,
+    pub archive_count: u32,
+    pub partitions: Vec<BoundsInspection>,
+}
+
+/// A run in a leaf.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunInspection {
+    /// The partition's number.
+    pub partition: PartitionId,
+    #[serde(flatten)]
+    pub offsets: OffsetSpan,
+    #[serde(flatten)]
+    pub times: TimesInspection,
+    /// The segment's object name.
+    pub segment: String,
+    /// Where the batches are in the segment.
+    #[serde(flatten)]
+    pub bytes: ByteSpan,
+    /// The object name of the archive that covers it, if one does.
+    pub archive: Option<String>,
+    /// Why it never gets one.
+    pub unreadable: Option<String>,
+}
+
+/// An archive over runs in a leaf.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArchiveInspection {
+    /// The object's name.
+    pub object: String,
+    /// Bytes.
+    pub size: u64,
+    pub records: u64,
+    /// How many runs it covers.
+    pub runs: usize,
+}
+
+/// Reads a page, checks it, and describes it.
+pub async fn inspect(store: &dyn Store, key: &str) -> Result<PageInspection, CatalogError> {
+    let bytes = store.read(key, None).await?;
+    let StoredPage { origin, topic, height, page } = decode_page(key, &bytes)?;
+    let crc = bytes.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
+    let bounds = page.bounds(0).map_err(|reason| CatalogError::damaged(key, reason))?;
+    let mut inspection = PageInspection {
+        key: key.to_owned(),
+        size: bytes.len() as u64,
+        crc,
+        version: VERSION,
+        cluster: origin.cluster.to_string(),
+        incarnation: origin.incarnation.0,
+        lane: origin.lane.0,
+        topic: topic.to_string(),
+        height,
+        last_index: (height > 0).then_some(bounds.last),
+        batch_bytes: bounds.bytes,
+        archive_count: bounds.archives,
+        partitions: partitions_of(&bounds),
+        pages: Vec::new(),
+        runs: Vec::new(),
+        archives: Vec::new(),
+    };
+    match page {
+        Page::Pages(below) => inspection.pages = below.iter().map(entry).collect(),
+        Page::Runs(runs) => {
+            inspection.runs = runs_of(&runs);
+            inspection.archives = archives_of(&runs);
+        }
+    }
+    Ok(inspection)
+}
+
+fn partitions_of(bounds: &PageBounds) -> Vec<BoundsInspection> {
+    let inspected = |bounds: &PartitionBounds| BoundsInspection {
+        partition: bounds.partition,
+        offsets: bounds.offsets,
+        times: bounds.times.into(),
+        scanned_from: bounds.scanned_from,
+    };
+    bounds.partitions.iter().map(inspected).collect()
+}
+
+fn entry(page: &Arc<PageEntry>) -> EntryInspection {
+    let PageEntry { object, size, crc, written_at, height, bounds } = &**page;
+    EntryInspection {
+        object: object.clone(),
+        size: *size,
+        crc: *crc,
+        written_at: *written_at,
+        height: *height,
+        last_index: bounds.last,
+        batch_bytes: bounds.bytes,
+        archive_count: bounds.archives,
+        partitions: partitions_of(bounds),
+    }
+}
+
+fn runs_of(runs: &TopicRuns) -> Vec<RunInspection> {
+    let covered = runs.archives.iter().flat_map(|archive| {
+        let runs = archive.runs.iter();
+        runs.map(move |run| ((run.partition, run.first), &archive.key))
+    });
+    let archives: HashMap<(PartitionId, Offset), &String> = covered.collect();
+    let all = runs.partitions.iter().flat_map(|of| of.runs.iter().map(move |run| (of.partition, run)));
+    let inspected = all.map(|(partition, run)| RunInspection {
+        partition,
+        offsets: run.offsets,
+        times: run.times.into(),
+        segment: runs.segment_of(run).map(|segment| segment.key.clone()).unwrap_or_default(),
+        bytes: run.bytes,
+        archive: archives.get(&(partition, run.offsets.first)).map(|key| (*key).clone()),
+        unreadable: run.unreadable.clone(),
+    });
+    inspected.collect()
+}
+
+fn archives_of(runs: &TopicRuns) -> Vec<ArchiveInspection> {
+    let inspected = runs.archives.iter().map(|archive| ArchiveInspection {
+        object: archive.key.clone(),
+        size: archive.size,
+        records: archive.records,
+        runs: archive.runs.len(),
+    });
+    inspected.collect()
+}
+
+impl From<TimeSpan> for TimesInspection {
+    fn from(times: TimeSpan) -> Self {
+        let known = |bound: Timestamp| (times != TimeSpan::ANY).then_some(bound);
+        Self { min_timestamp: known(times.earliest), max_timestamp: known(times.latest) }
+    }
+}
