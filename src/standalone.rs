@@ -30,7 +30,7 @@ async fn work(settings: StandaloneSettings, process: &ServiceProcess) -> Result<
     let queue = settings.queue.open(metrics).await?;
     let store = settings.bucket.open(&settings.ingest.data_dir, BucketAccess::Owner).await?;
     let memory = settings.cache.shares(CacheUses::Search);
-    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory);
+    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory, metrics);
     let cancel = process.cancel.clone();
     let starting = RunningBroker::start(IngestParts {
         settings: settings.ingest,

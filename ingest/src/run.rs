@@ -49,7 +49,7 @@ async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), Ru
     let opened = settings.bucket.open(&settings.ingest.data_dir, BucketAccess::Owner).await;
     let store = opened.map_err(ServiceError::from)?;
     let memory = settings.cache.shares(CacheUses::Broker);
-    let (catalog, local) = cold::readers(&store, LaneId::SOLE, &memory);
+    let (catalog, local) = cold::readers(&store, LaneId::SOLE, &memory, &process.metrics);
     let cold: SharedColdReader = match &settings.workers.query_endpoints {
         Some(endpoints) => {
             let token = settings.http.token().map_err(ServiceError::from)?;

@@ -31,7 +31,7 @@ pub async fn run(settings: RunSettings) -> Result<(), ServiceError> {
 async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), ServiceError> {
     let store = settings.bucket.open(&settings.data_dir, BucketAccess::Reader).await?;
     let memory = settings.cache.shares(CacheUses::Search);
-    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory);
+    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory, &process.metrics);
     let service = QueryService::new(QueryParts {
         store,
         catalog: catalog.clone(),

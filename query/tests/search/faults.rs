@@ -1,10 +1,7 @@
 //! What can't be searched is named in the answer, and everything else is searched.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use chronik_format::archive::{ArchiveDescription, IndexFile, build, open};
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec, forged, stamp};
@@ -12,8 +9,8 @@ use chronik_format::ids::Offset;
 use chronik_format::search::ANALYSIS;
 use chronik_query::QueryLimits;
 use chronik_service::telemetry::Metrics;
+use chronik_store::counted::CountedStore;
 use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
-use chronik_store::{ObjectInfo, SharedStore, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::world::{World, coverage, get, parameters, places};
@@ -173,7 +170,7 @@ async fn what_an_archive_can_not_decode_is_named_and_not_read() {
     }
     world.topics[0].partitions[0].log_start = 3;
     world.export(0).await;
-    let store = Arc::new(Counted { inner: world.store.clone(), reads: AtomicUsize::new(0) });
+    let store = Arc::new(CountedStore::new(world.store.clone()));
     world.store = store.clone();
     let metrics = Metrics::new();
     let service = world.measured_service(QueryLimits::default(), true, &metrics);
@@ -186,7 +183,7 @@ async fn what_an_archive_can_not_decode_is_named_and_not_read() {
             let reason = range["reason"].as_str().unwrap();
             assert!(range["permanent"] == true && reason.contains("as the producer sent it"), "{document}");
         }
-        assert_eq!(store.reads.load(Ordering::SeqCst), reads, "{query}");
+        assert_eq!(store.count("segments/"), reads, "{query}");
     }
     assert_eq!(count(&metrics, "chronik_search_unreadable_batches_total"), 0);
     assert_eq!(count(&metrics, "chronik_search_archives_failed_total"), 0);
@@ -279,36 +276,6 @@ async fn an_archive_that_the_store_does_not_give_is_not_searched_and_its_records
     assert_eq!(problem["not_searched"][0]["permanent"], false, "{problem}");
 }
 
-/// A store that counts the reads of segments.
-#[derive(Debug)]
-struct Counted {
-    inner: SharedStore,
-    reads: AtomicUsize,
-}
-
-#[async_trait]
-impl Store for Counted {
-    async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
-        self.inner.create(key, parts).await
-    }
-    async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.inner.overwrite(key, bytes).await
-    }
-    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.reads.fetch_add(usize::from(key.starts_with("segments/")), Ordering::SeqCst);
-        self.inner.read(key, range).await
-    }
-    async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {
-        self.inner.info(key).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        self.inner.list(prefix).await
-    }
-    async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.inner.delete(key).await
-    }
-}
-
 #[tokio::test]
 async fn the_partitions_of_a_segment_are_read_together() {
     let (segments, partitions) = (5, 100);
@@ -318,12 +285,12 @@ async fn the_partitions_of_a_segment_are_read_together() {
         world.ship(1).await;
     }
     world.export(0).await;
-    let store = Arc::new(Counted { inner: world.store.clone(), reads: AtomicUsize::new(0) });
+    let store = Arc::new(CountedStore::new(world.store.clone()));
     world.store = store.clone();
     let all = [("topic", "t"), ("q", "odd"), ("limit", "10000"), ("sort", "oldest")];
     let (status, document) = get(&world.service(true), "/v1/search", &parameters(all)).await;
     assert_eq!((status.as_u16(), offsets(&document).len()), (200, 500), "{}", document["not_searched"]);
-    assert_eq!(store.reads.load(Ordering::SeqCst), 5);
+    assert_eq!(store.count("segments/"), 5);
 }
 
 /// What is wrong with one of the runs that are read together is not the others' fault.

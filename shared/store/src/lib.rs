@@ -20,6 +20,8 @@ pub mod setting;
 #[cfg(any(test, feature = "testing"))]
 pub mod clocked;
 #[cfg(any(test, feature = "testing"))]
+pub mod counted;
+#[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;

@@ -1,6 +1,6 @@
 //! From bytes of chunks to batches that are certain to be those written.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -61,7 +61,8 @@ fn cut_into(
         let length = (range.end - range.start) as usize;
         let chunk_bytes = bytes.split_to(length.min(bytes.len()));
         if chunk_bytes.len() < length || crc32c::crc32c(&chunk_bytes) != chunk.crc {
-            let before: Vec<_> = certain(chunk_bytes.clone(), chunk.offset, row.first_epoch..=row.last_epoch).collect();
+            let has_epoch = |_, epoch: i32| (row.first_epoch..=row.last_epoch).contains(&epoch);
+            let before: Vec<_> = certain(chunk_bytes.clone(), chunk.offset, has_epoch).collect();
             // If each batch is good by itself, it is not known where the damage is.
             if before.iter().map(|(_, batch)| batch.len()).sum::<usize>() < length {
                 batches.extend(before);
@@ -93,16 +94,18 @@ fn cut_into(
 }
 
 /// The batches at the start of `bytes` that are certain to be those written without any other evidence: whole by their
-/// own checksum, which leaves out offset and epoch, without a gap from offset `next` on, of these epochs.
+/// own checksum, which leaves out offset and epoch, without a gap from offset `next` on, each of an epoch that its first
+/// offset may have, as `has_epoch` says.
 pub fn certain(
     bytes: Bytes,
     mut next: Offset,
-    epochs: RangeInclusive<i32>,
+    has_epoch: impl Fn(Offset, i32) -> bool,
 ) -> impl Iterator<Item = (BatchHeader, Bytes)> {
     batch::split(bytes).map_while(move |batch| {
         let batch = batch.ok()?;
         let header = batch::verify(&batch).ok()?;
-        let fits = header.base_offset == next && header.last_offset_delta >= 0 && epochs.contains(&header.leader_epoch);
+        let fits = header.base_offset == next && header.last_offset_delta >= 0;
+        let fits = fits && has_epoch(next, header.leader_epoch);
         next = header.last_offset().saturating_add(1);
         fits.then_some((header, batch))
     })

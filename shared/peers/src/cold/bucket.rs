@@ -1,44 +1,43 @@
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use moka::future::Cache;
 
+use super::ahead::{ReadAhead, ReaderPlace, Returned};
+use super::run::LocatedRun;
+use super::sequential::SequentialReader;
+use super::shipped::ShippedPartition;
 use super::{ColdError, ColdReader};
-use chronik_format::batch::{BATCH_BYTES_MAX, BatchHeader};
-use chronik_format::catalog::{
-    CatalogError, CatalogReader, PageEntry, PartitionHead, RunEntry, SegmentEntry, TopicHead, TopicRuns,
-};
+use chronik_format::catalog::{CatalogError, CatalogReader, PageEntry, RunEntry, SegmentEntry, TopicRuns};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
-use chronik_format::segment::{SegmentError, SegmentReader, certain};
-use chronik_format::span::OffsetSpan;
+use chronik_format::segment::{SegmentError, SegmentReader};
+use chronik_service::telemetry::Metrics;
 use chronik_store::{SharedStore, StoreError};
 
-/// What is read at a time of a segment without a directory, unless a batch is larger.
-const REST_BYTES: u64 = 1 << 20;
-
-/// Reads shipped records by ranges, and keeps the directories of segments within a byte limit.
+/// Reads shipped records by ranges, keeps the directories of segments within a byte limit, and reads ahead for who goes
+/// on where an answer ended.
 #[derive(Debug)]
 pub struct BucketReader {
-    store: SharedStore,
-    catalog: Arc<CatalogReader>,
+    pub(super) store: SharedStore,
+    pub(super) catalog: Arc<CatalogReader>,
     /// Opened segments by name.
     segments: Cache<String, SegmentReader>,
-}
-
-/// A partition as one export shows it. Runs lie side by side.
-struct Shipped {
-    head: Arc<TopicHead>,
-    partition: PartitionId,
+    pub(super) ahead: ReadAhead,
 }
 
 impl BucketReader {
-    /// Reads what `catalog` names; directories of segments are kept in up to `cache_bytes`.
+    /// Reads what `catalog` names; directories of segments are kept in up to `cache_bytes`. Nothing is read ahead.
     pub fn new(store: SharedStore, catalog: Arc<CatalogReader>, cache_bytes: u64) -> Self {
         let weigh =
             |key: &String, reader: &SegmentReader| u32::try_from(key.len() + reader.memory_bytes()).unwrap_or(u32::MAX);
-        Self { store, catalog, segments: Cache::builder().max_capacity(cache_bytes).weigher(weigh).build() }
+        let segments = Cache::builder().max_capacity(cache_bytes).weigher(weigh).build();
+        Self { store, catalog, segments, ahead: ReadAhead::new(0, &Metrics::new()) }
+    }
+
+    /// The same, reading ahead up to `bytes` for all readers together.
+    pub fn reading_ahead(self, bytes: usize, metrics: &Metrics) -> Self {
+        Self { ahead: ReadAhead::new(bytes, metrics), ..self }
     }
 
     /// The partition with a run that holds `offset`, if the newest export seen has one.
@@ -47,13 +46,12 @@ impl BucketReader {
         topic: TopicId,
         partition: PartitionId,
         offset: Offset,
-    ) -> Result<Option<Shipped>, ColdError> {
+    ) -> Result<Option<ShippedPartition>, ColdError> {
         let Some(head) = self.catalog.topic_by_id(topic).await? else {
             return Ok(None);
         };
-        let shipped = Shipped { head, partition };
-        let is_kept = shipped.partition().is_some_and(|partition| offset >= partition.log_start);
-        Ok((is_kept && shipped.holds(offset)).then_some(shipped))
+        let shipped = ShippedPartition { head, partition };
+        Ok(shipped.keeps(offset).then_some(shipped))
     }
 
     /// As [`Self::shipped`], after one refresh if need be.
@@ -62,7 +60,7 @@ impl BucketReader {
         topic: TopicId,
         partition: PartitionId,
         offset: Offset,
-    ) -> Result<Shipped, ColdError> {
+    ) -> Result<ShippedPartition, ColdError> {
         if let Some(shipped) = self.shipped(topic, partition, offset).await? {
             return Ok(shipped);
         }
@@ -71,7 +69,7 @@ impl BucketReader {
         shipped.ok_or(ColdError::NotInCatalog { topic, partition, offset })
     }
 
-    async fn segment(&self, entry: &SegmentEntry) -> Result<SegmentReader, ColdError> {
+    pub(super) async fn segment(&self, entry: &SegmentEntry) -> Result<SegmentReader, ColdError> {
         if let Some(reader) = self.segments.get(&entry.key).await {
             return Ok(reader);
         }
@@ -81,149 +79,54 @@ impl BucketReader {
         Ok(reader)
     }
 
-    /// The part of the partition's history with a run that holds `offset`: its open runs, or a page.
-    async fn runs_at(&self, shipped: &Shipped, offset: Offset) -> Result<Option<Arc<TopicRuns>>, ColdError> {
-        let Shipped { head, partition } = shipped;
-        let closed = self.catalog.leaf_at(head.id, &head.pages, *partition, offset).await?;
-        let runs = closed.unwrap_or_else(|| head.open.clone());
-        Ok(runs.at(*partition, offset).is_some().then_some(runs))
-    }
-
-    /// The segment of a run, which must hold just what the catalog says.
-    async fn segment_of(
+    /// The run that holds `offset`. `known` is the part of the partition's history that had the last one, and has this
+    /// one afterwards: its open runs, or a page.
+    pub(super) async fn run_at(
         &self,
-        shipped: &Shipped,
-        runs: &TopicRuns,
-        run: &RunEntry,
-    ) -> Result<SegmentReader, ColdError> {
-        let reader = self.segment(shipped.segment_entry(runs, run)?).await?;
-        let fits = reader
-            .row(shipped.head.id, shipped.partition)
-            .is_some_and(|row| (row.offsets, row.bytes) == (run.offsets, run.bytes));
-        if fits {
-            return Ok(reader);
-        }
-        let (OffsetSpan { first, last }, partition) = (run.offsets, shipped.partition);
-        let reason = format!("it does not hold the run {first}..={last} of partition {partition}");
-        Err(ColdError::Damaged { object: reader.key().to_owned(), reason })
-    }
-
-    async fn fetch_from(&self, shipped: &Shipped, offset: Offset, max_bytes: usize) -> Result<Vec<Bytes>, ColdError> {
-        let mut batches: Vec<Bytes> = Vec::new();
-        let (mut next, mut bytes, mut known) = (offset, 0, None);
-        loop {
-            let more = match self.fetch_next(shipped, &mut known, next, max_bytes - bytes).await {
-                Ok(Some(more)) => more,
-                Ok(None) if batches.is_empty() => return Err(shipped.not_in_catalog(offset)),
-                Ok(None) => return Ok(batches),
-                // A read that begins there gets the error.
-                Err(_) if !batches.is_empty() => return Ok(batches),
-                Err(error) => return Err(error),
-            };
-            for (last, batch) in more {
-                if !batches.is_empty() && bytes + batch.len() > max_bytes {
-                    return Ok(batches);
-                }
-                bytes += batch.len();
-                next = last + 1;
-                batches.push(batch);
-            }
-            // A rest this small is not worth another request.
-            if bytes >= max_bytes / 2 {
-                return Ok(batches);
-            }
-        }
-    }
-
-    /// Batches of the run that holds `from`, with their last offsets; `None` if no run does. `known` is where the run
-    /// before was found.
-    async fn fetch_next(
-        &self,
-        shipped: &Shipped,
+        shipped: &ShippedPartition,
         known: &mut Option<Arc<TopicRuns>>,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Option<Vec<(Offset, Bytes)>>, ColdError> {
-        if known.as_ref().is_none_or(|runs| runs.at(shipped.partition, from).is_none()) {
-            *known = self.runs_at(shipped, from).await?;
+        offset: Offset,
+    ) -> Result<Option<LocatedRun>, ColdError> {
+        let ShippedPartition { head, partition } = shipped;
+        if known.as_ref().is_none_or(|runs| runs.at(*partition, offset).is_none()) {
+            let closed = self.catalog.leaf_at(head.id, &head.pages, *partition, offset).await?;
+            *known = Some(closed.unwrap_or_else(|| head.open.clone()));
         }
-        let Some((runs, run)) = known.as_ref().and_then(|runs| Some((runs, runs.at(shipped.partition, from)?))) else {
+        let Some((runs, run)) = known.as_ref().and_then(|runs| Some((runs, runs.at(*partition, offset)?))) else {
             return Ok(None);
         };
-        self.fetch_run(shipped, runs, run, from, max_bytes).await.map(Some)
+        let segment = shipped.segment_entry(runs, run)?.clone();
+        Ok(Some(LocatedRun { run: run.clone(), segment }))
     }
 
-    /// Batches of one run with their last offsets; see [`SegmentReader::batches`].
-    async fn fetch_run(
-        &self,
-        shipped: &Shipped,
-        runs: &TopicRuns,
-        run: &RunEntry,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
-        let segment = match self.segment_of(shipped, runs, run).await {
-            Ok(segment) => segment,
-            Err(error) => {
-                let rest = match error {
-                    ColdError::Store(StoreError::BeyondEnd { size, .. }) => {
-                        let key = &shipped.segment_entry(runs, run)?.key;
-                        self.fetch_rest(shipped, key, run, size, from, max_bytes).await?
-                    }
-                    _ => Vec::new(),
-                };
-                return if rest.is_empty() { Err(error) } else { Ok(rest) };
-            }
-        };
-        let batches = segment.batches(shipped.head.id, shipped.partition, from, max_bytes).await?;
-        batches.into_iter().map(|batch| Ok((last_offset(&segment, &batch)?, batch))).collect()
-    }
-
-    /// The same of the segment `key`, of which only the first `size` bytes are left, and so no directory.
-    async fn fetch_rest(
-        &self,
-        shipped: &Shipped,
-        key: &str,
-        run: &RunEntry,
-        size: u64,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
-        let end = size.min(run.bytes.end());
-        let (mut position, mut piece, mut next) = (run.bytes.position, REST_BYTES, run.offsets.first);
-        let (mut batches, mut bytes) = (Vec::new(), 0);
-        while position < end && bytes < max_bytes.max(1) {
-            let start = position;
-            let read = self.store.read(key, Some(start..end.min(start + piece))).await?;
-            for (header, batch) in certain(read, next, shipped.epochs_of(run)) {
-                position += batch.len() as u64;
-                next = header.last_offset() + 1;
-                if next <= from {
-                    continue;
-                }
-                if !batches.is_empty() && bytes + batch.len() > max_bytes {
-                    return Ok(batches);
-                }
-                bytes += batch.len();
-                batches.push((header.last_offset(), batch));
-            }
-            let is_all = start + piece >= end || piece >= BATCH_BYTES_MAX as u64;
-            match (position > start, is_all) {
-                (true, _) => piece = REST_BYTES,
-                (false, false) => piece *= 2,
-                (false, true) => break,
-            }
+    /// The reader whose last answer ended at a place.
+    async fn returned(&self, shipped: &ShippedPartition, place: ReaderPlace) -> Option<SequentialReader> {
+        match self.ahead.resume(place)? {
+            Returned::Again(reader) => Some(reader),
+            // What keeps it from being read ahead for is told by the read itself.
+            Returned::Once => SequentialReader::begin(self, shipped, place.offset).await.ok(),
         }
-        Ok(batches)
+    }
+
+    /// Batches from the one that holds `offset` on, of one run.
+    async fn fetch_from(
+        &self,
+        shipped: &ShippedPartition,
+        offset: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
+        let located = self.run_at(shipped, &mut None, offset).await?;
+        let located = located.ok_or_else(|| shipped.not_in_catalog(offset))?;
+        self.fetch_run(shipped, &located, offset, max_bytes).await
     }
 
     async fn find_from(
         &self,
-        shipped: &Shipped,
+        shipped: &ShippedPartition,
         from: Offset,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
-        let Shipped { head, partition } = shipped;
+        let ShippedPartition { head, partition } = shipped;
         let may_hold = |page: &PageEntry| {
             let bounds = page.bounds.of(*partition);
             bounds.is_some_and(|bounds| bounds.offsets.last >= from && bounds.times.latest >= timestamp)
@@ -240,16 +143,15 @@ impl BucketReader {
 
     async fn find_in(
         &self,
-        shipped: &Shipped,
+        shipped: &ShippedPartition,
         runs: &TopicRuns,
         from: Offset,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ColdError> {
-        let (topic, partition) = (shipped.head.id, shipped.partition);
         let may_hold = |run: &&RunEntry| run.offsets.last >= from && run.times.latest >= timestamp;
-        for run in runs.of(partition).iter().filter(may_hold) {
-            let segment = self.segment_of(shipped, runs, run).await?;
-            let found = segment.find_time(topic, partition, from.max(run.offsets.first), timestamp).await?;
+        for run in runs.of(shipped.partition).iter().filter(may_hold) {
+            let located = LocatedRun { run: run.clone(), segment: shipped.segment_entry(runs, run)?.clone() };
+            let found = self.find_in_run(shipped, &located, from, timestamp).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -268,14 +170,26 @@ impl ColdReader for BucketReader {
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ColdError> {
         let shipped = self.shipped_or_refresh(topic, partition, offset).await?;
-        match self.fetch_from(&shipped, offset, max_bytes).await {
-            Err(error) if error.is_missing() => {
-                self.catalog.refresh().await?;
-                let shipped = self.shipped_or_refresh(topic, partition, offset).await?;
-                self.fetch_from(&shipped, offset, max_bytes).await
-            }
-            fetched => fetched,
+        let place = |offset| ReaderPlace { topic, partition, offset };
+        let (mut batches, mut goes_on) = (Vec::new(), None);
+        if let Some(reader) = self.returned(&shipped, place(offset)).await {
+            (batches, goes_on) = reader.read(self, &shipped, offset, max_bytes).await;
         }
+        if batches.is_empty() {
+            goes_on = None;
+            batches = match self.fetch_from(&shipped, offset, max_bytes).await {
+                Err(error) if error.is_missing() => {
+                    self.catalog.refresh().await?;
+                    let shipped = self.shipped_or_refresh(topic, partition, offset).await?;
+                    self.fetch_from(&shipped, offset, max_bytes).await?
+                }
+                fetched => fetched?,
+            };
+        }
+        if let Some((last, _)) = batches.last() {
+            self.ahead.park(place(last + 1), goes_on);
+        }
+        Ok(batches.into_iter().map(|(_, batch)| batch).collect())
     }
 
     async fn offset_for_time(
@@ -294,33 +208,6 @@ impl ColdReader for BucketReader {
             }
             found => found,
         }
-    }
-}
-
-impl Shipped {
-    fn partition(&self) -> Option<&PartitionHead> {
-        self.head.partition(self.partition)
-    }
-
-    fn holds(&self, offset: Offset) -> bool {
-        let Self { head, partition } = self;
-        head.open.at(*partition, offset).is_some() || PageEntry::holding(&head.pages, *partition, offset).is_some()
-    }
-
-    /// The leader epochs of a run.
-    fn epochs_of(&self, run: &RunEntry) -> RangeInclusive<i32> {
-        let epochs = self.partition().map_or(&[][..], |partition| &partition.epochs);
-        let at = |offset| epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch);
-        // None if the catalog does not know.
-        at(run.offsets.first).unwrap_or(0)..=at(run.offsets.last).unwrap_or(-1)
-    }
-
-    fn segment_entry<'a>(&self, runs: &'a TopicRuns, run: &RunEntry) -> Result<&'a SegmentEntry, ColdError> {
-        runs.segment_of(run).ok_or_else(|| self.not_in_catalog(run.offsets.first))
-    }
-
-    fn not_in_catalog(&self, offset: Offset) -> ColdError {
-        ColdError::NotInCatalog { topic: self.head.id, partition: self.partition, offset }
     }
 }
 
@@ -355,9 +242,4 @@ impl From<CatalogError> for ColdError {
             CatalogError::Unbuildable { reason } => Self::Damaged { object: "a new export".to_owned(), reason },
         }
     }
-}
-
-fn last_offset(segment: &SegmentReader, batch: &[u8]) -> Result<Offset, ColdError> {
-    let damaged = |reason: String| ColdError::Damaged { object: segment.key().to_owned(), reason };
-    BatchHeader::parse(batch).map(|header| header.last_offset()).map_err(|error| damaged(error.to_string()))
 }

@@ -1,12 +1,18 @@
 //! Old records, straight from the bucket.
 //!
-//! A [`BucketReader`] goes from the catalog's run to the segment's directory, and from there to checked batches. Across
-//! processes [`routes()`] serves a reader over HTTP, and [`RemoteReaders`] asks several of them.
+//! A [`BucketReader`] goes from the catalog's run to checked batches, by the segment's directory if the run is large, and
+//! reads ahead for who goes on. Across processes [`routes()`] serves a reader over HTTP, and [`RemoteReaders`] asks
+//! several of them.
 
+mod ahead;
 mod bucket;
+mod cutter;
 mod fault;
 mod remote;
 mod routes;
+mod run;
+mod sequential;
+mod shipped;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 #[cfg(test)]
@@ -25,16 +31,22 @@ use serde::{Deserialize, Serialize};
 use chronik_format::catalog::CatalogReader;
 use chronik_format::ids::{LaneId, Offset, PartitionId, Timestamp, TopicId};
 use chronik_service::setting::CacheShares;
+use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
 
 /// A handle on a reader of old records.
 pub type SharedColdReader = Arc<dyn ColdReader>;
 
 /// What a lane has in the bucket: its catalog, empty until it is refreshed, and its old records.
-pub fn readers(store: &SharedStore, lane: LaneId, memory: &CacheShares) -> (Arc<CatalogReader>, Arc<BucketReader>) {
+pub fn readers(
+    store: &SharedStore,
+    lane: LaneId,
+    memory: &CacheShares,
+    metrics: &Metrics,
+) -> (Arc<CatalogReader>, Arc<BucketReader>) {
     let catalog = Arc::new(CatalogReader::new(store.clone(), lane, memory.catalog as u64));
     let cold = BucketReader::new(store.clone(), catalog.clone(), memory.directories as u64);
-    (catalog, Arc::new(cold))
+    (catalog, Arc::new(cold.reading_ahead(memory.ahead, metrics)))
 }
 
 /// Why old records could not be read. None of these means that a record may be skipped.

@@ -44,9 +44,7 @@ async fn serves_without_a_gap(
     let start = batches.iter().position(|batch| last_of(batch) >= offset).unwrap();
     assert_eq!(fetched, batches[start..start + fetched.len()], "{offset} {max_bytes}");
     let bytes: usize = fetched.iter().map(Bytes::len).sum();
-    assert!(fetched.len() == 1 || bytes <= max_bytes);
-    let all_fits = batches[start..].iter().map(Bytes::len).sum::<usize>() <= max_bytes;
-    assert!(!all_fits || bytes >= max_bytes / 2 || start + fetched.len() == batches.len());
+    assert!(!fetched.is_empty() && (fetched.len() == 1 || bytes <= max_bytes));
 }
 
 async fn finds_by_time(reader: &dyn ColdReader, topic: TopicId, batches: &[Bytes], offsets: std::ops::Range<Offset>) {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod remote;
+mod sequential;
 
 use std::sync::Arc;
 
@@ -21,11 +22,13 @@ use chronik_format::job::IndexSettings;
 use chronik_format::names::{self, ExportName, SegmentName};
 use chronik_format::origin::Origin;
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
+use chronik_service::telemetry::Metrics;
 use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
 use chronik_store::{SharedStore, Store, StoreError, memory};
 
 const LANE: LaneId = LaneId(0);
 const INCARNATION: Incarnation = Incarnation(1);
+const AHEAD_BYTES: usize = 64 << 20;
 const TOPIC: TopicId = TopicId(Uuid::from_u128(5));
 
 /// One topic with one partition whose history grows, segment by segment.
@@ -129,9 +132,13 @@ impl History {
     }
 
     fn reader(&self, cache_bytes: u64) -> BucketReader {
-        let catalog = Arc::new(CatalogReader::new(self.shared(), LANE, cache_bytes));
-        BucketReader::new(self.shared(), catalog, cache_bytes)
+        reader_of(self.shared(), cache_bytes).reading_ahead(AHEAD_BYTES, &Metrics::new())
     }
+}
+
+fn reader_of(store: SharedStore, cache_bytes: u64) -> BucketReader {
+    let catalog = Arc::new(CatalogReader::new(store.clone(), LANE, cache_bytes));
+    BucketReader::new(store, catalog, cache_bytes)
 }
 
 fn batch_at(offset: Offset, timestamps: &[Timestamp], size: usize) -> Bytes {
@@ -253,7 +260,7 @@ async fn a_store_that_fails_is_not_the_end_of_the_records() {
         let error = reader.fetch(TOPIC, 0, 0, 1 << 20).await.unwrap_err();
         assert!(!matches!(error, ColdError::NotInCatalog { .. }), "{key}: {error}");
     }
-    assert_eq!(reader.fetch(TOPIC, 0, 0, 1 << 20).await.unwrap(), history.batches);
+    assert_eq!(sequential::read_on(&reader, 0, history.end(), 1 << 20).await.0, history.batches);
 }
 
 /// Flips a bit of a segment's batches, at a byte behind its header.
@@ -372,13 +379,14 @@ proptest! {
                 history.ship(timestamps, *size).await;
             }
             history.export().await;
-            let reader = history.reader(1 << 20);
-            let (mut offset, mut read) = (0, Vec::new());
-            while offset < history.end() {
-                read.extend(reader.fetch(TOPIC, 0, offset, max_bytes).await.unwrap());
-                offset = last_of(read.last().unwrap()) + 1;
+            for reader in [history.reader(1 << 20), reader_of(history.shared(), 1 << 20)] {
+                let (mut offset, mut read) = (0, Vec::new());
+                while offset < history.end() {
+                    read.extend(reader.fetch(TOPIC, 0, offset, max_bytes).await.unwrap());
+                    offset = last_of(read.last().unwrap()) + 1;
+                }
+                assert_eq!(read, history.batches);
             }
-            assert_eq!(read, history.batches);
         });
     }
 }

@@ -20,6 +20,8 @@ pub struct CacheShares {
     pub catalog: usize,
     /// Directories of segments.
     pub directories: usize,
+    /// Old records that are read ahead.
+    pub ahead: usize,
     /// The newest records: a broker's for consumers, a query worker's copy of them.
     pub tail: usize,
     pub archives: usize,
@@ -40,16 +42,24 @@ impl CacheSettings {
     /// Divides the memory among those who use it.
     pub fn shares(&self, uses: CacheUses) -> CacheShares {
         let searches = |weight: usize| if uses == CacheUses::Broker { 0 } else { weight };
-        let weights = CacheShares { catalog: 1, directories: 1, tail: 2, archives: searches(3), scans: searches(1) };
-        let all = weights.catalog + weights.directories + weights.tail + weights.archives + weights.scans;
+        let weights =
+            CacheShares { catalog: 2, directories: 1, ahead: 1, tail: 4, archives: searches(6), scans: searches(2) };
+        let all = weights.sum();
         let part = |weight: usize| self.cache_memory_bytes.as_usize() / all * weight;
         CacheShares {
             catalog: part(weights.catalog),
             directories: part(weights.directories),
+            ahead: part(weights.ahead),
             tail: part(weights.tail),
             archives: part(weights.archives),
             scans: part(weights.scans),
         }
+    }
+}
+
+impl CacheShares {
+    fn sum(&self) -> usize {
+        self.catalog + self.directories + self.ahead + self.tail + self.archives + self.scans
     }
 }
 
@@ -59,11 +69,10 @@ mod tests {
 
     #[test]
     fn all_of_the_memory_goes_to_who_uses_it() {
-        let settings = CacheSettings { cache_memory_bytes: ByteSize::mebibytes(240) };
+        let settings = CacheSettings { cache_memory_bytes: ByteSize::mebibytes(256) };
         for uses in [CacheUses::Broker, CacheUses::Search] {
             let shares = settings.shares(uses);
-            let all = shares.catalog + shares.directories + shares.tail + shares.archives + shares.scans;
-            assert_eq!(all, 240 << 20, "{uses:?}");
+            assert_eq!(shares.sum(), 256 << 20, "{uses:?}");
             assert_eq!(shares.archives == 0, uses == CacheUses::Broker, "{uses:?}");
         }
     }

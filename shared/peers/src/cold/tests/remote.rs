@@ -9,7 +9,6 @@ use super::*;
 use chronik_format::batch::pack;
 use chronik_service::http_client::HttpClient;
 use chronik_service::loopback::{LoopbackServer, client, endpoints};
-use chronik_service::telemetry::Metrics;
 
 /// One worker without anything to fall back on.
 struct Alone {
