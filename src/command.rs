@@ -53,6 +53,9 @@ enum Command {
     /// Look into a segment.
     #[command(subcommand)]
     Segment(tool::inspect::SegmentCommand),
+    /// Look into a list of older segments.
+    #[command(subcommand)]
+    SegmentList(tool::inspect::SegmentListCommand),
     /// Look into an archive.
     #[command(subcommand)]
     Archive(tool::inspect::ArchiveCommand),
@@ -112,6 +115,7 @@ impl Chronik {
             Command::Bucket(bucket) => bucket.run(&output).await,
             Command::Segment(segment) => segment.run(&output).await,
             Command::Archive(archive) => archive.run(&output).await,
+            Command::SegmentList(list) => list.run(&output).await,
             Command::Page(page) => page.run(&output).await,
             Command::Version => tool::version::run(&output),
         }

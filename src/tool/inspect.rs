@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use chronik_format::{archive, catalog, segment};
+use chronik_format::{archive, catalog, segment, segment_list};
 use chronik_store::setting::BucketSettings;
 use chronik_store::{BucketAccess, LocalBucket, SharedStore};
 use clap::{Args, Subcommand};
@@ -15,6 +15,13 @@ use crate::tool::values::not_empty;
 #[derive(Debug, Subcommand)]
 pub enum SegmentCommand {
     /// Describe a segment, and check every byte of it.
+    Inspect(Box<InspectOptions>),
+}
+
+/// `chronik segment-list`
+#[derive(Debug, Subcommand)]
+pub enum SegmentListCommand {
+    /// Describe a list of older segments, and check it.
     Inspect(Box<InspectOptions>),
 }
 
@@ -72,6 +79,20 @@ impl SegmentCommand {
 }
 
 const COLUMNS: [&str; 6] = ["partition", "first", "last", "batches", "position", "length"];
+
+impl SegmentListCommand {
+    pub async fn run(self, output: &CommandOutput) -> Result<()> {
+        let Self::Inspect(object) = self;
+        let (store, key) = object.locate().await?;
+        let description = serde_json::to_value(segment_list::inspect(store.as_ref(), &key).await?)?;
+        if output.json {
+            return output.document(&description);
+        }
+        facts(output, &description)?;
+        let columns = ["first_index", "last_index", "size", "registered_at", "object"];
+        list(output, &description, "segments", &columns)
+    }
+}
 
 impl ArchiveCommand {
     pub async fn run(self, output: &CommandOutput) -> Result<()> {

@@ -2,11 +2,11 @@
 and recovered as before, and whatever a crash leaves.
 """
 
-import signal
+import json
 
 import pytest
-from chronik import PATIENCE, Died, until
-from test_pages import ROUNDS, SETTINGS, check, check_all_are_read, create, write, write_and_close
+from chronik import Died, run_tool, until
+from test_pages import ROUNDS, SETTINGS, check, check_all_are_read, outlive, write_and_close
 
 # A segment goes into a list of its own as soon as there are two that are in none.
 LISTED = "listed-segments=limit:1"
@@ -25,11 +25,20 @@ def is_listed(server):
     return len(lists(server)) >= len(segments(server)) - 1 > server.metrics()["chronik_held_segments"]
 
 
-def list_segments(start, **settings):
-    server = start(**SETTINGS, failpoints=LISTED, **settings)
+def list_segments(start):
+    server = start(**SETTINGS, failpoints=LISTED)
     write_and_close(server)
     until(lambda: is_listed(server), "segments are listed")
     return server
+
+
+def recover(server):
+    """From the bucket alone."""
+    assert server.stop() == 0
+    server.lose_data_directory()
+    server.start()
+    check(server)
+    check_all_are_read(server)
 
 
 def test_what_only_lists_name_is_read_found_and_recovered(start):
@@ -38,31 +47,13 @@ def test_what_only_lists_name_is_read_found_and_recovered(start):
     server.kill()
     server.start()
     check(server)
-    assert server.stop() == 0
-    server.lose_data_directory()
-    server.start()
-    check(server)
-    check_all_are_read(server)
+    recover(server)
 
 
 @pytest.mark.parametrize("step", ["segment-list-created", "segments-listed"])
 def test_a_broker_that_dies_as_it_lists(start, tmp_path, step):
-    died = tmp_path / "died"
-    server = start(**SETTINGS, failpoints=f"{LISTED};{step}=abort@2:{died}")
-    create(server)
-    for number in range(ROUNDS - 1):
-        write(server, number)
-    with server.process as process:
-        assert process.wait(timeout=PATIENCE) == -signal.SIGABRT and died.exists()
-    server.set(failpoints=LISTED).start()
-    write(server, ROUNDS - 1)
-    server.wait_archived()
-    check(server)
-    assert server.stop() == 0
-    server.lose_data_directory()
-    server.start()
-    check(server)
-    check_all_are_read(server)
+    server = outlive(start, tmp_path / "died", f"{step}=abort@2", LISTED)
+    recover(server)
 
 
 def test_a_list_that_is_gone_is_named_and_costs_no_record(start):
@@ -94,3 +85,18 @@ def test_a_listed_segment_that_is_gone_is_named_when_it_is_read(start):
     assert [(span["partition"], span["from"], span["to"]) for span in found["not_searched"]] == [(1234, 0, 1)]
     away.rename(oldest)
     check(server)
+
+
+def test_lists_are_described(start, tmp_path):
+    server = list_segments(start)
+    listed = [json.loads(run_tool("--json", "segment-list", "inspect", path).stdout) for path in lists(server)]
+    named = [segment["object"] for description in listed for segment in description["segments"]]
+    assert set(named) == {str(path.relative_to(server.bucket)) for path in segments(server)[:-1]}
+    [path, *_] = lists(server)
+    told = run_tool("segment-list", "inspect", path)
+    assert told.returncode == 0 and named[0].encode() in told.stdout
+    bytes_ = bytearray(path.read_bytes())
+    bytes_[60] ^= 1
+    (tmp_path / path.name).write_bytes(bytes_)
+    done = run_tool("segment-list", "inspect", tmp_path / path.name)
+    assert done.returncode == 1 and path.name.encode() in done.stderr and b"checksum" in done.stderr

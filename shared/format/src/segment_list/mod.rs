@@ -10,6 +10,10 @@
 //!
 //! The name of a segment follows from its row and the lane.
 
+mod inspect;
+
+pub use inspect::{ListedDescription, SegmentListDescription, inspect};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chronik_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
