@@ -166,10 +166,11 @@ def test_pages_go_below_others_and_are_read_found_and_recovered(start):
     check_all_are_read(server, partitions, rounds)
     below = server.bucket / above["pages"][1]["object"]
     away = below.rename(server.directory / below.name)
-    server.stop()
+    assert server.stop() == 0
+    server.lose_data_directory()
     server.start()
     answer = server.request("GET", "/v1/search", params={"topic": TOPIC, "q": "round1"})
-    assert answer.status_code == 503 and below.name in answer.text
+    assert answer.status_code == 503 and below.name in answer.text, "it is named as it is read"
     later = server.search(TOPIC, "partition7", limit=0, **{"from": 3000})
     assert later["total"]["value"] == rounds - 2, "a search reads only what its time admits"
     away.rename(below)

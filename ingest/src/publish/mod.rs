@@ -2,6 +2,7 @@
 //! settled leaves the state on the way, for pages and lists of segments.
 
 pub mod catalog;
+pub mod closing;
 pub mod error;
 pub mod folding;
 pub mod pages;

@@ -32,8 +32,9 @@ use super::refusal::CommandRefusal;
 use super::segments::SegmentId;
 use super::topic_config::{ConfigChange, ConfigError, TopicConfig};
 use super::{LaneState, checkpoint};
+use crate::publish::closing::closable;
 use crate::publish::folding::{FoldablePages, foldable};
-use crate::publish::pages::{PageLimits, closable};
+use crate::publish::pages::PageLimits;
 use crate::publish::topic_runs::open_runs;
 
 const CLUSTER: Uuid = Uuid::from_u128(7);

@@ -13,18 +13,23 @@ use crate::state::segments::{SegmentId, Tombstone};
 use crate::state::topic::TopicState;
 
 impl LaneState {
-    /// Accepted if the page holds just what is open up to its last index: a result that was registered since the page
-    /// was made may have changed that.
     pub(super) fn close_page(&mut self, close: &ClosePage) -> Result<(), CommandRefusal> {
+        let archives = self.closable(close)?;
         let topic = self.topics.get_mut(&close.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
-        let bounds = &close.page.bounds;
-        let follows = topic.closed_index() < bounds.last && bounds.last <= self.segments.shipped_index();
-        let archives = follows.then(|| topic.closable_archives(bounds, SegmentId(bounds.last))).flatten();
-        let archives = archives.ok_or(CommandRefusal::PageOutOfPlace)?;
         let closed = topic.close(&close.page, &archives);
         closed.iter().for_each(|run| self.segments.remove_open_run(run.segment));
         topic.changed = self.applied;
         Ok(())
+    }
+
+    /// The archives that go into a page. It must hold just what is open up to its last index: a result that was
+    /// registered since it was made may have changed that.
+    pub fn closable(&self, close: &ClosePage) -> Result<Vec<Arc<str>>, CommandRefusal> {
+        let topic = self.topics.get(&close.topic).ok_or(CommandRefusal::UnknownTopic)?;
+        let bounds = &close.page.bounds;
+        let follows = topic.closed_index() < bounds.last && bounds.last <= self.segments.shipped_index();
+        let archives = follows.then(|| topic.closable_archives(bounds, SegmentId(bounds.last))).flatten();
+        archives.ok_or(CommandRefusal::PageOutOfPlace)
     }
 
     /// Readers find what they found before in other pages.
