@@ -155,6 +155,7 @@ impl RunningBroker {
         let state = lane.snapshot().await.map_err(|gone| IngestError::Fault(gone.to_string()))?;
         let groups = tasks.coordinate(&lane, &state);
         tasks.expire_producers(&lane);
+        tasks.retain(&lane, &confirmed);
         tasks.delete(&lane, &confirmed, &checkpoints);
         tasks.watch(&lane, server.stats());
         // What was recovered is read through the catalog, so clients come after it.

@@ -2,7 +2,8 @@
 //!
 //! A record's way: `api` checks it on its connection's task, `lane` orders it, the [`mod@log`] makes it durable
 //! ([`wal`]), [`state`] applies it; later `publish` puts it into a segment and exports the catalog, `indexing` has it
-//! archived, and `reading` finds it wherever it lies. `gc` deletes objects that nothing refers to any more. `startup`
+//! archived, and `reading` finds it wherever it lies. `retention` deletes old
+//! records, and `gc` objects that nothing refers to any more. `startup`
 //! is the way back, from the data directory or from the bucket, and [`ownership`] decides whose the bucket is.
 //! [`RunningBroker`] puts all of it together, `run` makes a process of it.
 
@@ -24,10 +25,12 @@ mod producer_expiry;
 mod publish;
 mod read_failures;
 mod reading;
+mod retention;
 mod run;
 mod settings;
 mod startup;
 pub mod state;
+mod store_clock;
 pub mod wal;
 
 pub use broker::{IngestError, IngestParts, RunningBroker};

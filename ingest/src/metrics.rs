@@ -334,6 +334,31 @@ impl ShipMetrics {
     }
 }
 
+/// Of retention.
+#[derive(Clone)]
+pub struct RetentionMetrics {
+    /// Records that retention deleted.
+    pub records: IntCounter,
+    /// Bytes of their batches.
+    pub bytes: IntCounter,
+}
+
+impl RetentionMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            records: metrics.counter(
+                "chronik_retention_deleted_records_total",
+                "Records deleted by retention.ms and retention.bytes of their topics.",
+            ),
+            bytes: metrics.counter(
+                "chronik_retention_deleted_bytes_total",
+                "Bytes of batches deleted by retention.ms and retention.bytes of their topics.",
+            ),
+        }
+    }
+}
+
 /// Of deletion.
 #[derive(Clone)]
 pub struct DeletionMetrics {

@@ -5,6 +5,7 @@ mod listeners;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chronik_service::setting::{self, ByteSize, CacheSettings, HttpSettings, Period, QueryEndpointSettings};
 use chronik_store::setting::{BucketSettings, QueueSettings};
@@ -13,6 +14,9 @@ use clap::Args;
 use self::endpoint_list::EndpointList;
 use crate::ownership::OwnershipTimes;
 use crate::publish::segment_lists::SegmentListLimits;
+
+/// Each look goes through all topics.
+const RETENTION_CHECK_MIN: Duration = Duration::from_millis(100);
 
 /// Settings of a broker in a process of its own.
 #[derive(Args, Clone, Debug)]
@@ -96,6 +100,10 @@ pub struct IngestSettings {
     /// An idempotent producer that has been silent for so long is forgotten (Kafka's producer.id.expiration.ms)
     #[arg(long, env = "CHRONIK_PRODUCER_ID_EXPIRATION", default_value = "1d")]
     pub producer_id_expiration: Period,
+    /// How often records are looked for that `retention.ms` or `retention.bytes` of their topic lets go (Kafka's
+    /// log.retention.check.interval.ms)
+    #[arg(long, env = "CHRONIK_RETENTION_CHECK_INTERVAL", default_value = "5m")]
+    pub retention_check_interval: Period,
     /// Serve although the bucket lacks records that it once had; they are lost then
     #[arg(long, env = "CHRONIK_ACCEPT_LOSS", default_value_t = false, action = clap::ArgAction::SetTrue, value_parser = setting::switch)]
     pub accept_loss: bool,
@@ -156,6 +164,13 @@ impl IngestSettings {
             let least = self.wal_bytes_min();
             in_bounds("--wal-max-bytes (CHRONIK_WAL_MAX_BYTES)", most, least, u64::MAX)?;
         }
+        if self.retention_check_interval.0 < RETENTION_CHECK_MIN {
+            return Err(SettingsError::Value {
+                setting: "--retention-check-interval (CHRONIK_RETENTION_CHECK_INTERVAL)",
+                value: self.retention_check_interval.to_string(),
+                accepted: format!("{} or more", Period(RETENTION_CHECK_MIN)),
+            });
+        }
         self.kafka_listeners().map(|_| ())
     }
 
@@ -189,6 +204,7 @@ mod tests {
             (&["--ship-max-bytes", "65MiB"], "CHRONIK_SHIP_MAX_BYTES"),
             (&["--wal-rotation-size", "1KiB"], "CHRONIK_WAL_ROTATION_SIZE"),
             (&["--wal-max-bytes", "128MiB"], "CHRONIK_WAL_MAX_BYTES"),
+            (&["--retention-check-interval", "0s"], "CHRONIK_RETENTION_CHECK_INTERVAL"),
         ];
         for (line, name) in cases {
             let refused = settings(line).validate().unwrap_err().to_string();

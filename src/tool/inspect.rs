@@ -118,7 +118,7 @@ impl PageCommand {
             return output.document(&description);
         }
         facts(output, &description)?;
-        let columns = ["partition", "first", "last", "min_timestamp", "max_timestamp", "scanned_from"];
+        let columns = ["partition", "first", "last", "min_timestamp", "max_timestamp", "batch_bytes", "scanned_from"];
         list(output, &description, "partitions", &columns)?;
         if description["height"] != 0 {
             let columns = ["object", "height", "last_index", "written_at", "size", "batch_bytes", "archive_count"];

@@ -80,7 +80,8 @@ def test_settings_are_described(shared):
 def test_a_change_that_can_not_be_says_why(shared):
     create(shared, "stays", 2)
     invalid = kafka.KafkaError.INVALID_CONFIG
-    assert "history is kept" in refused(alter, shared, TOPIC, "stays", {"retention.ms": "1000"}, code=invalid)
+    assert "history is kept" in refused(alter, shared, TOPIC, "stays", {"retention.ms": "-2"}, code=invalid)
+    assert "of bytes" in refused(alter, shared, TOPIC, "stays", {"retention.bytes": "1GiB"}, code=invalid)
     broker = refused(alter, shared, BROKER, "1", {"num.partitions": "3"}, code=kafka.KafkaError.INVALID_REQUEST)
     assert "at its start" in broker
     alter(shared, TOPIC, "stays", {"max.message.bytes": "1000"}, validate_only=True)

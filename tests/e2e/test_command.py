@@ -41,6 +41,7 @@ def test_a_topic_is_described_with_what_was_set_of_it(shared):
     assert places == [(0, 0, 0), (1, 0, 2)]
     assert {row["leader"] for row in described["partitions"]} == {shared.bootstrap}
     assert described["settings"] == {"max.message.bytes": "1000"}
+    assert described["retention"] == {"ms": None, "bytes": None}
     shown = shared.tool("topic", "describe", "looked-at").decode()
     assert re.search(rf"^ *1 +{shared.bootstrap} +0 +2$", shown, re.M)
     assert re.search(r"^ *max.message.bytes +1000$", shown, re.M)

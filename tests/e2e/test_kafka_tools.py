@@ -298,6 +298,13 @@ def test_configs_of_topics(tools, broker, topic):
         ]
     } <= set(everything)
 
+    tools.run(*named, "--alter", "--add-config", "retention.ms=86400000,retention.bytes=1073741824")
+    dynamic = until(lambda: tools.run(*named, "--describe").lines()[1:], "the broker knows it")
+    for found, given in zip(sorted(dynamic), ("retention.bytes=1073741824", "retention.ms=86400000"), strict=True):
+        assert found.startswith(f"{given} sensitive=false synonyms={{DYNAMIC_TOPIC_CONFIG:{given}, ")
+    tools.run(*named, "--alter", "--delete-config", "retention.ms,retention.bytes")
+    until(lambda: "retention" not in tools.run(*named, "--describe").out, "the broker knows it")
+
     changed = tools.run(*named, "--alter", "--add-config", "max.message.bytes=500,message.timestamp.type=LogAppendTime")
     assert changed.lines() == [f"Completed updating config for topic {topic}."]
     dynamic = until(lambda: tools.run(*named, "--describe").lines()[1:], "the broker knows it")

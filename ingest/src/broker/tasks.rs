@@ -19,7 +19,9 @@ use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::replay::ReplayedLane;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
-use crate::metrics::{DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, PageMetrics, ShipMetrics};
+use crate::metrics::{
+    DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, PageMetrics, RetentionMetrics, ShipMetrics,
+};
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
 use crate::ownership::heartbeat::Heartbeat;
@@ -28,6 +30,7 @@ use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::pages::{PageCloser, PageLimits};
 use crate::publish::segment_lists::SegmentLister;
 use crate::publish::segments::SegmentShipper;
+use crate::retention::{Retention, RetentionParts};
 use crate::startup;
 use crate::startup::continuity::LogEnd;
 use crate::state::LaneState;
@@ -189,6 +192,26 @@ impl<'a> BrokerTasks<'a> {
         let (lane, stop) = (lane.clone(), self.stops.lane.clone());
         self.running.spawn(async move {
             producer_expiry::run(lane, expiration, stop.clone()).await;
+            stop.cancelled().await;
+            Ok(())
+        });
+    }
+
+    /// Deletion of records that topics don't keep.
+    pub fn retain(&mut self, lane: &Lane, confirmed: &watch::Receiver<bool>) {
+        let retention = Retention::new(RetentionParts {
+            origin: self.ownership.origin(LANE),
+            lane: lane.clone(),
+            store: self.parts.store.clone(),
+            catalog: self.parts.catalog.clone(),
+            metrics: RetentionMetrics::new(&self.parts.metrics),
+        });
+        let every = self.parts.settings.retention_check_interval.0;
+        let (stop, confirmed) = (self.stops.lane.clone(), confirmed.clone());
+        self.running.spawn(async move {
+            if is_confirmed(confirmed, &stop).await {
+                retention.run_always(every, stop.clone()).await;
+            }
             stop.cancelled().await;
             Ok(())
         });

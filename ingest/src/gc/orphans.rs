@@ -7,23 +7,19 @@
 //! registered: no recovery looks there. Segments are looked for from those on that are in the newest lists, not through
 //! all of history.
 
-use bytes::Bytes;
 use chronik_format::ids::{LogIndex, Timestamp};
-use chronik_format::names::{PROBES, ProbeName, ResultName, SegmentListName, SegmentName, TOPICS};
+use chronik_format::names::{PROBES, ResultName, SegmentListName, SegmentName, TOPICS};
 use chronik_store::ObjectInfo;
 use futures::TryStreamExt;
-use ulid::Ulid;
 
 use super::checkpoints::BucketCheckpoints;
 use super::known::{KnownObjects, LOOKED_FOR_MS};
 use super::object::NamedObject;
 use super::segment_names::SegmentNames;
-use super::{DAY_MS, DeletionError, MINUTE_MS, ObjectDeletion};
+use super::{DAY_MS, DeletionError, ObjectDeletion};
 use crate::clock::millis;
 use crate::state::checkpoint;
-
-/// The most that the store's clock and ours may differ.
-const SKEW_MS_MAX: i64 = 60 * MINUTE_MS;
+use crate::store_clock;
 
 impl ObjectDeletion {
     /// Looks through the bucket, page by page, segments folder by folder, and deletes what has been unknown for a day, as of `now`.
@@ -36,12 +32,10 @@ impl ObjectDeletion {
             tracing::debug!("orphans are not looked for: too few checkpoints of this incarnation");
             return Ok(());
         };
-        let skew = self.clock_skew_ms(now).await?;
-        if skew.abs() > SKEW_MS_MAX {
+        if let Some(seconds) = store_clock::disagrees_by(&*self.parts.store, now).await? {
             tracing::warn!(
-                "the clocks of the bucket and of this machine differ by {} s: nothing unknown is deleted until they \
-                 agree",
-                skew / 1000
+                "the clocks of the bucket and of this machine differ by {seconds} s: nothing unknown is deleted until \
+                 they agree"
             );
             return Ok(());
         }
@@ -88,16 +82,6 @@ impl ObjectDeletion {
         let state = checkpoint::decode(&key, bytes, parts.origin.cluster, parts.origin.lane)
             .map_err(|source| DeletionError::Checkpoint { key, source })?;
         Ok(Some(state.shipped_index()))
-    }
-
-    /// How far the store's clock is ahead, by the time of an object written just now.
-    async fn clock_skew_ms(&self, now: Timestamp) -> Result<i64, DeletionError> {
-        let parts = &self.parts;
-        let probe = ProbeName { ulid: Ulid::new() }.to_string();
-        parts.store.create(&probe, vec![Bytes::from_static(b"probe")]).await?;
-        let written = parts.store.info(&probe).await;
-        parts.store.delete(&probe).await?;
-        Ok(millis(written?.last_modified) - now)
     }
 
     /// Deletes the orphans of one page, and says how many there are.

@@ -89,6 +89,7 @@ mod tests {
             partition,
             offsets: OffsetSpan { first, last: first + 9 },
             times: TimeSpan { earliest: 1_700_000_000_000 + first, latest: 1_700_000_000_009 + first },
+            bytes: 1,
             scanned_from: None,
         };
         let partitions = (0..topic.partitions.len() as i32).map(bounds).collect();
@@ -105,7 +106,7 @@ mod tests {
                 PageBuilder { origin, topic, written_at: 0 }.inner(format!("({first}..{last})"), &pages).unwrap();
             assert!(page.bytes.len() < 200 << 10, "{} bytes", page.bytes.len());
             let old = pages.iter().map(|page| page.object.clone()).collect();
-            let replace = ReplacePages { topic, old, new: vec![page.entry], gone: vec![], at: 0 };
+            let replace = ReplacePages { topic, old, new: vec![page.entry], gone: vec![], deleted: vec![], at: 0 };
             state.apply_frame(state.applied + 1, &[Command::ReplacePages(replace)])[0].as_ref().unwrap();
         }
     }

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod closing;
 pub mod error;
 pub mod folding;
+pub mod page_tree;
 pub mod pages;
 pub mod segment_lists;
 pub mod segments;

@@ -4,18 +4,16 @@
 use bytes::Bytes;
 use chronik_format::catalog::page::{BuiltPage, PageBuilder};
 use chronik_format::ids::{LogIndex, Timestamp, TopicId};
-use chronik_format::names::PageName;
 use chronik_format::origin::Origin;
 use chronik_service::failpoint;
 use chronik_store::SharedStore;
 use futures::{StreamExt, stream};
-use ulid::Ulid;
 
 use super::closing::{ClosableRuns, closable};
 use super::error::ExportError;
 use super::folding::{FoldablePages, foldable};
+use super::page_tree::page_name;
 use super::topic_runs::open_runs;
-use crate::clock::time_at;
 use crate::lane::{Lane, LaneError};
 use crate::metrics::PageMetrics;
 use crate::state::LaneState;
@@ -128,7 +126,8 @@ impl PageCloser {
         now: Timestamp,
     ) -> Result<Option<Command>, ExportError> {
         let runs = state.topics.get(&topic).map(|topic| open_runs(topic, &state.segments, last)).unwrap_or_default();
-        let BuiltPage { bytes, entry } = self.builder(topic, now).leaf(self.page_name(topic, now), &runs, last)?;
+        let builder = self.builder(topic, now);
+        let BuiltPage { bytes, entry } = builder.leaf(page_name(builder), &runs, last)?;
         let (object, close) = (entry.object.clone(), ClosePage { topic, page: entry });
         let accepted = state.closable(&close).map(drop);
         self.create(object, bytes, accepted, Command::ClosePage(close)).await
@@ -140,9 +139,10 @@ impl PageCloser {
         FoldablePages { topic, pages }: FoldablePages,
         now: Timestamp,
     ) -> Result<Option<Command>, ExportError> {
-        let BuiltPage { bytes, entry } = self.builder(topic, now).inner(self.page_name(topic, now), &pages)?;
+        let builder = self.builder(topic, now);
+        let BuiltPage { bytes, entry } = builder.inner(page_name(builder), &pages)?;
         let (object, old) = (entry.object.clone(), pages.iter().map(|page| page.object.clone()).collect());
-        let replace = ReplacePages { topic, old, new: vec![entry], gone: Vec::new(), at: now };
+        let replace = ReplacePages { topic, old, new: vec![entry], gone: Vec::new(), deleted: Vec::new(), at: now };
         let accepted = state.replaceable(&replace).map(drop);
         self.create(object, bytes, accepted, Command::ReplacePages(replace)).await
     }
@@ -165,9 +165,5 @@ impl PageCloser {
 
     fn builder(&self, topic: TopicId, now: Timestamp) -> PageBuilder {
         PageBuilder { origin: self.origin, topic, written_at: now }
-    }
-
-    fn page_name(&self, topic: TopicId, now: Timestamp) -> String {
-        PageName { topic, incarnation: self.origin.incarnation, ulid: Ulid::from_datetime(time_at(now)) }.to_string()
     }
 }

@@ -266,6 +266,8 @@ pub struct ReplacePages {
     pub new: Vec<PageEntry>,
     /// Names of objects that nothing refers to any more. What these name themselves may live on.
     pub gone: Vec<String>,
+    /// Names of pages below the old ones whose records are all deleted: they go with all that they name.
+    pub deleted: Vec<String>,
     /// When the command was proposed, ms since the epoch.
     pub at: Timestamp,
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chronik_format::batch::TimeSpan;
 use chronik_format::catalog::page::PageBuilder;
 use chronik_format::catalog::{PageBounds, PageEntry, PartitionBounds};
-use chronik_format::ids::{Incarnation, LaneId, LogIndex, TopicId};
+use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, PartitionId, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::origin::Origin;
 use chronik_format::segment_list::SegmentListEntry;
@@ -483,7 +483,7 @@ fn fold(topic: TopicId, object: String, pages: &[Arc<PageEntry>]) -> ReplacePage
     let origin = Origin { cluster: CLUSTER, incarnation: Incarnation(1), lane: LANE };
     let page = PageBuilder { origin, topic, written_at: 6 }.inner(object, pages).unwrap();
     let old = pages.iter().map(|page| page.object.clone()).collect();
-    ReplacePages { topic, old, new: vec![page.entry], gone: vec![], at: 12 * HOUR_MS }
+    ReplacePages { topic, old, new: vec![page.entry], gone: vec![], deleted: vec![], at: 12 * HOUR_MS }
 }
 
 /// The command that lists so many of the oldest segments that are in no list.
@@ -614,11 +614,18 @@ fn pages_are_replaced_and_what_is_gone_takes_nothing_along() {
     archived.object = "archived".into();
     archived.bounds.partitions[0].scanned_from = None;
     let gone = ["above", "page-4"].map(str::to_owned).to_vec();
-    let replace = ReplacePages { topic: topic(1), old: vec!["above".into()], new: vec![archived], gone, at: 7 };
+    let replace = ReplacePages {
+        topic: topic(1),
+        old: vec!["above".into()],
+        new: vec![archived],
+        gone,
+        deleted: vec!["page-0".into()],
+        at: 7,
+    };
     apply(&mut state, &[Command::ReplacePages(replace)]).unwrap();
     assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 20, "late archives");
     let tombstones: Vec<_> = state.tombstones.iter().map(|(key, dead)| (&**key, dead.at, dead.with_all)).collect();
-    assert_eq!(tombstones, [("above", 7, false), ("page-4", 7, false)]);
+    assert_eq!(tombstones, [("above", 7, false), ("page-0", 7, true), ("page-4", 7, false)]);
     check_invariants(&state);
     apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 8 })]).unwrap();
     assert!(state.tombstones["archived"].with_all);
@@ -659,8 +666,18 @@ fn pages_are_replaced_only_as_they_were_and_by_what_holds_the_same() {
                 bounds.push(PartitionBounds { partition: 1, ..bounds[0] });
             }),
         ),
-        ("another end", &state, with(|replace| replace.new[0].bounds.last = 3)),
+        ("a later end", &state, with(|replace| replace.new[0].bounds.last = 5)),
+        (
+            "not behind the page before",
+            &state,
+            with(|replace| {
+                replace.old.remove(0);
+                replace.new[0].bounds.partitions[0].offsets.first = 10;
+                replace.new[0].bounds.last = 2;
+            }),
+        ),
         ("gone at once", &state, with(|replace| replace.gone.push("above".into()))),
+        ("deleted at once", &state, with(|replace| replace.deleted.push("above".into()))),
         ("dead already", &dead("above"), fitting.clone()),
     ] {
         let mut copy = state.clone();
@@ -693,9 +710,72 @@ fn records_that_are_deleted_may_be_left_out_of_new_pages() {
             None => page.bounds.partitions.clear(),
         }
         let (old, gone) = (vec!["page-4".into()], vec!["page-4".into()]);
-        let replace = ReplacePages { topic: topic(1), old, new: vec![page], gone, at: 7 };
+        let replace = ReplacePages { topic: topic(1), old, new: vec![page], gone, deleted: vec![], at: 7 };
         let outcome = apply(&mut state, &[Command::ReplacePages(replace)]);
         assert_eq!(outcome.is_ok(), accepted, "{first:?}");
+        check_invariants(&state);
+    }
+}
+
+#[test]
+fn what_is_deleted_may_be_left_out_in_the_middle_and_at_the_end() {
+    let mut state = LaneState::new(Incarnation(1));
+    apply(&mut state, &[create(1, "a", 2)]).unwrap();
+    apply(&mut state, &[append(1, 0, 0, 30), append(1, 1, 0, 30)]).unwrap();
+    apply(&mut state, &[Command::RegisterSegment(segment(1, 2, &[(1, 0, 0, 19), (1, 1, 0, 9)]))]).unwrap();
+    let leaf = |last, runs: &[(PartitionId, Offset, Offset)]| {
+        let bounds = |&(partition, first, last)| PartitionBounds {
+            partition,
+            offsets: OffsetSpan { first, last },
+            times: TimeSpan::at(1),
+            bytes: 1,
+            scanned_from: None,
+        };
+        let bounds = PageBounds { last, bytes: 1, archives: 0, partitions: runs.iter().map(bounds).collect() };
+        Arc::new(PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() })
+    };
+    let topic_state = Arc::make_mut(state.topics.get_mut(&topic(1)).unwrap());
+    let leaves = [leaf(1, &[(0, 0, 4), (1, 0, 9)]), leaf(2, &[(0, 5, 9)]), leaf(3, &[(0, 10, 19)])];
+    topic_state.pages.extend(leaves.iter().cloned());
+    for (number, closed_to) in [(0, 20), (1, 10)] {
+        let partition = topic_state.partition_mut(number).unwrap();
+        partition.closed.to = closed_to;
+        partition.runs.clear();
+    }
+    state.pending = PendingRuns::of(state.topics.values().map(Arc::as_ref));
+    state.segments.count_open_runs(state.topics.values().map(Arc::as_ref)).unwrap();
+    let names = |state: &LaneState| pages_of(state).iter().map(|page| page.object.clone()).collect::<Vec<_>>();
+    // Partition 1 keeps the first page, and what lies behind it goes.
+    let mut flat = state.clone();
+    apply(&mut flat, &[Command::DeleteRecords(delete_records(1, &[(0, Some(10))]))]).unwrap();
+    assert_eq!((names(&flat), flat.tombstones["page-2"].with_all), (vec!["page-1".into(), "page-3".into()], true));
+    check_invariants(&flat);
+    apply(&mut flat, &[Command::DeleteRecords(delete_records(1, &[(0, Some(20))]))]).unwrap();
+    assert_eq!(names(&flat), ["page-1"]);
+    check_invariants(&flat);
+    // The same below another page, which is written anew.
+    let above = fold(topic(1), "above".into(), &leaves);
+    apply(&mut state, &[Command::ReplacePages(above)]).unwrap();
+    let trim = |kept: &[Arc<PageEntry>], deleted: &[&str]| {
+        let trimmed = fold(topic(1), "trimmed".into(), kept);
+        let (old, deleted) = (vec!["above".to_owned()], deleted.iter().map(ToString::to_string).collect());
+        Command::ReplacePages(ReplacePages { gone: old.clone(), old, deleted, ..trimmed })
+    };
+    for (kept, deleted, log_start) in
+        [(vec![&leaves[0], &leaves[2]], &["page-2"][..], 10), (vec![&leaves[0]], &["page-2", "page-3"], 20)]
+    {
+        let kept: Vec<_> = kept.into_iter().cloned().collect();
+        let mut state = state.clone();
+        let before = delete_records(1, &[(0, Some(log_start - 1))]);
+        apply(&mut state, &[Command::DeleteRecords(before)]).unwrap();
+        let early = apply(&mut state.clone(), &[trim(&kept, deleted)]);
+        assert_eq!(early.is_err(), kept.len() == 1, "the bounds of all show what is left out at the end");
+        apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(log_start))]))]).unwrap();
+        apply(&mut state, &[trim(&kept, deleted)]).unwrap();
+        assert_eq!(names(&state), ["trimmed"]);
+        let dead = state.tombstones.iter().map(|(object, tombstone)| (object.as_str(), tombstone.with_all));
+        let expected = [("above", false)].into_iter().chain(deleted.iter().map(|object| (*object, true)));
+        assert_eq!(dead.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
         check_invariants(&state);
     }
 }
@@ -722,11 +802,11 @@ fn only_a_topic_that_is_searched_waits_to_be_indexed() {
 #[test]
 fn settings_that_have_no_effect_are_refused() {
     let config = |name: &str, value: &str| TopicConfig::new([(name.to_owned(), value.to_owned())]);
-    for (name, value) in [("cleanup.policy", "compact"), ("retention.ms", "1000"), ("max.message.bytes", "-1")] {
+    for (name, value) in [("cleanup.policy", "compact"), ("retention.ms", "-2"), ("max.message.bytes", "-1")] {
         assert!(matches!(config(name, value), Err(ConfigError::Value { .. })), "{name}={value}");
     }
     assert!(matches!(config("min.insync.replica", "1"), Err(ConfigError::Unsupported { .. })));
-    for (name, value) in [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("segment.bytes", "5")] {
+    for (name, value) in [("cleanup.policy", "delete"), ("retention.ms", "1000"), ("segment.bytes", "5")] {
         assert!(config(name, value).is_ok(), "{name}={value}");
     }
 }
@@ -759,6 +839,7 @@ fn every_command() -> Vec<Command> {
         Command::ClosePage(close(&half_archived(), 1, 2)),
         Command::ReplacePages(ReplacePages {
             gone: vec!["page-1".into()],
+            deleted: vec!["page-2".into()],
             ..fold(topic(1), "above".into(), &pages_of(&closed_twice()))
         }),
         Command::ListSegments(list(&half_archived(), 2)),
@@ -934,11 +1015,11 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => (1..4u128, 0..20u64, 0..12i64, 0..6i64, "(page-[1-9])?").prop_map(|(t, last, first, n, gone)| {
             let times = TimeSpan::at(1);
             let offsets = OffsetSpan { first, last: first + n };
-            let partitions = vec![PartitionBounds { partition: 0, offsets, times, scanned_from: None }];
+            let partitions = vec![PartitionBounds { partition: 0, offsets, times, bytes: 1, scanned_from: None }];
             let bounds = PageBounds { last, bytes: 1, archives: 0, partitions };
             let new = vec![PageEntry { object: format!("new-{first}"), bounds, ..PageEntry::default() }];
             let old = vec![format!("page-{last}")];
-            Command::ReplacePages(ReplacePages { topic: topic(t), old, new, gone: vec![gone], at: 1 })
+            Command::ReplacePages(ReplacePages { topic: topic(t), old, new, gone: vec![gone], deleted: vec![], at: 1 })
         }),
     ]
 }
@@ -1021,7 +1102,9 @@ fn check_invariants(state: &LaneState) {
         for (number, partition) in (0..).zip(&topic.partitions) {
             let bounds = closed.of(number);
             assert_eq!(partition.closed.scanned_from, bounds.and_then(|bounds| bounds.scanned_from));
-            assert!(bounds.is_none_or(|bounds| bounds.offsets.end() == partition.closed.to));
+            let closed_to = bounds.map_or(0, |bounds| bounds.offsets.end());
+            assert!(closed_to == partition.closed.to || partition.is_deleted(partition.closed.to - 1));
+            assert!(closed_to <= partition.closed.to);
             assert!(partition.log_start <= partition.next_offset && partition.shipped_to <= partition.next_offset);
             assert!(partition.runs.front().is_none_or(|run| !partition.is_deleted(run.offsets.last)));
             assert!(partition.epochs.front().is_some_and(|(_, start)| *start == partition.log_start));

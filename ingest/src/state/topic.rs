@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronik_format::catalog::PageEntry;
+use chronik_format::catalog::{PageBounds, PageEntry, PartitionBounds};
 use chronik_format::ids::{LogIndex, PartitionId, TopicId};
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,14 @@ impl TopicState {
     /// How many runs are open.
     pub fn open_runs(&self) -> usize {
         self.partitions.iter().map(|partition| partition.runs.len()).sum()
+    }
+
+    /// Whether all records that a page holds, or those below it do, lie below the logs' starts.
+    pub fn is_all_deleted(&self, page: &PageBounds) -> bool {
+        let is_deleted = |bounds: &PartitionBounds| {
+            self.partition(bounds.partition).is_none_or(|partition| partition.is_deleted(bounds.offsets.last))
+        };
+        page.partitions.iter().all(is_deleted)
     }
 
     /// The partition of a number, to be changed.

@@ -70,8 +70,22 @@ pub static TOPIC_SETTINGS: [TopicSetting; 11] = [
         meaning: "Whether the producer (CreateTime) or the broker (LogAppendTime) says when a record happened.",
     },
     fixed("min.insync.replicas", "min.insync.replicas", ValueKind::Int, "1", "There is one replica."),
-    fixed("retention.bytes", "log.retention.bytes", ValueKind::Long, "-1", "History is kept."),
-    fixed("retention.ms", "log.retention.ms", ValueKind::Long, "-1", "History is kept."),
+    TopicSetting {
+        name: "retention.bytes",
+        broker_name: Some("log.retention.bytes"),
+        kind: ValueKind::Long,
+        default: "-1",
+        is_fixed: false,
+        meaning: "The oldest records of a partition go as long as so many bytes are left of it; -1: history is kept.",
+    },
+    TopicSetting {
+        name: "retention.ms",
+        broker_name: Some("log.retention.ms"),
+        kind: ValueKind::Long,
+        default: "-1",
+        is_fixed: false,
+        meaning: "The oldest records of a partition go once they are older, ms; -1: history is kept.",
+    },
     own("search.enabled", ValueKind::Switch, "true", "Whether the topic is indexed and searched."),
     own("search.positions", ValueKind::Switch, "false", "Whether positions of words are in archives."),
     own("search.value.format", ValueKind::Word, "auto", "How a value becomes words: auto, json, text or none."),
@@ -171,6 +185,15 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// How much of its history a topic keeps (`retention.ms`, `retention.bytes`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicRetention {
+    /// The age from which on records go, ms; `None`: any stay.
+    pub ms: Option<i64>,
+    /// Bytes of each partition that are left when its oldest records go; `None`: all stay.
+    pub bytes: Option<u64>,
+}
+
 impl TopicConfig {
     /// Checks every entry; what does not work is refused rather than kept without an effect.
     pub fn new(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
@@ -222,6 +245,15 @@ impl TopicConfig {
         match self.get("message.timestamp.type") {
             Some("LogAppendTime") => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
+        }
+    }
+
+    /// `retention.ms` and `retention.bytes`; below 0 they are without bounds.
+    pub fn retention(&self) -> TopicRetention {
+        let given = |name| self.get(name).and_then(|value| value.parse::<i64>().ok());
+        TopicRetention {
+            ms: given("retention.ms").filter(|ms| *ms >= 0),
+            bytes: given("retention.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
         }
     }
 
@@ -292,7 +324,10 @@ fn check(name: &str, value: &str) -> Result<(), ConfigError> {
             value.parse::<u32>().is_ok_and(|bytes| bytes <= MESSAGE_BYTES_MAX),
         ),
         "cleanup.policy" => one_of("delete", value == "delete"),
-        "retention.ms" | "retention.bytes" => one_of("-1 (history is kept)", value == "-1"),
+        "retention.ms" => {
+            one_of("a number of milliseconds, or -1 (history is kept)", value.parse::<i64>().is_ok_and(|ms| ms >= -1))
+        }
+        "retention.bytes" => one_of("a number of bytes; below 0, history is kept", value.parse::<i64>().is_ok()),
         "min.insync.replicas" => one_of("1, as there is one replica", value == "1"),
         "compression.type" => one_of("producer", value == "producer"),
         _ if is_without_effect(name) => Ok(()),
@@ -335,12 +370,33 @@ mod tests {
         let (explicit, none) = (TopicConfig::new(explicit).unwrap(), TopicConfig::default());
         let effects = |config: &TopicConfig| {
             let (bytes, time) = (config.message_bytes_max(), config.timestamp_type());
-            (bytes, time, config.search_enabled(), config.index_settings())
+            (bytes, time, config.retention(), config.search_enabled(), config.index_settings())
         };
         assert_eq!(effects(&explicit), effects(&none));
         for setting in TOPIC_SETTINGS.iter().filter(|setting| setting.is_fixed) {
             let other = TopicConfig::new([(setting.name.to_owned(), "2".to_owned())]);
             assert!(matches!(other, Err(ConfigError::Value { .. })), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn retention_has_kafkas_bounds() {
+        for (ms, bytes, accepted) in [
+            ("-1", "-1", Some((None, None))),
+            ("0", "0", Some((Some(0), Some(0)))),
+            ("9223372036854775807", "9223372036854775807", Some((Some(i64::MAX), Some(i64::MAX as u64)))),
+            ("-1", "-2", Some((None, None))),
+            ("-2", "-1", None),
+            ("9223372036854775808", "-1", None),
+            ("-1", "9223372036854775808", None),
+            ("7d", "-1", None),
+            ("-1", "1GiB", None),
+            ("", "-1", None),
+        ] {
+            let entries = [("retention.ms", ms), ("retention.bytes", bytes)];
+            let config = TopicConfig::new(entries.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let expected = accepted.map(|(ms, bytes)| TopicRetention { ms, bytes });
+            assert_eq!(config.ok().map(|config| config.retention()), expected, "{ms} {bytes}");
         }
     }
 
@@ -356,7 +412,7 @@ mod tests {
         ] {
             assert_eq!(before.changed(&ConfigChange::new(replaces, values()).unwrap()), Ok(after));
         }
-        for (name, value) in [("retention.ms", Some("5")), ("retention.bits", None), ("retention.bits", Some("-1"))] {
+        for (name, value) in [("retention.ms", Some("-2")), ("retention.bits", None), ("retention.bits", Some("-1"))] {
             assert!(ConfigChange::new(false, [(name.into(), value.map(Into::into))]).is_err(), "{name} {value:?}");
         }
     }

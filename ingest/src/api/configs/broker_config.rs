@@ -5,7 +5,7 @@ use crate::api::{BROKER_ID, SessionLimits};
 use crate::groups::GroupLimits;
 use crate::listener::BoundListener;
 use crate::settings::IngestSettings;
-use crate::state::topic_config::ValueKind::{self, Int, List, Switch};
+use crate::state::topic_config::ValueKind::{self, Int, List, Long, Switch};
 use crate::state::topic_config::{TOPIC_SETTINGS, TopicSetting};
 
 /// What the broker was started with, and what it can't but be.
@@ -42,6 +42,12 @@ impl BrokerConfig {
                 Int,
                 settings.producer_id_expiration.0.as_millis().to_string(),
                 "--producer-id-expiration (CHRONIK_PRODUCER_ID_EXPIRATION)",
+            ),
+            (
+                "log.retention.check.interval.ms",
+                Long,
+                settings.retention_check_interval.0.as_millis().to_string(),
+                "--retention-check-interval (CHRONIK_RETENTION_CHECK_INTERVAL)",
             ),
             (
                 "listeners",

@@ -28,6 +28,9 @@ enum Step {
     DeleteTopic(usize),
     /// All of a topic, or what lies below a record.
     DeleteRecords(usize, Option<usize>),
+    /// A topic keeps so many bytes, or all.
+    KeepBytes(usize, i64),
+    Retain,
     Export,
     Wait {
         minutes: i64,
@@ -52,7 +55,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (pick.clone(), any::<bool>()).prop_map(|(pick, with_result)| Step::ArchiveUntold { pick, with_result }),
         1 => Just(Step::TakeInAgain),
         1 => pick.clone().prop_map(Step::DeleteTopic),
-        2 => (pick, prop::option::of(0..9usize)).prop_map(|(pick, kept)| Step::DeleteRecords(pick, kept)),
+        2 => (pick.clone(), prop::option::of(0..9usize)).prop_map(|(pick, kept)| Step::DeleteRecords(pick, kept)),
+        1 => (pick, -1..300i64).prop_map(|(pick, bytes)| Step::KeepBytes(pick, bytes)),
+        4 => Just(Step::Retain),
         4 => Just(Step::Export),
         5 => prop_oneof![4 => 1..90i64, 1 => 90..3000i64].prop_map(|minutes| Step::Wait { minutes }),
         5 => Just(Step::Run),
@@ -99,6 +104,12 @@ impl World {
                     self.delete_records(topic, kept.map(|offset| offset as i64)).await;
                 }
             }
+            Step::KeepBytes(pick, bytes) => {
+                if let Some(topic) = self.any_topic(pick).await {
+                    self.keep_bytes(topic, bytes).await;
+                }
+            }
+            Step::Retain => self.retain().await,
             Step::Export => {
                 self.faulty.heal();
                 self.export().await;

@@ -2,6 +2,7 @@
 
 mod histories;
 mod lists;
+mod retention;
 mod world;
 
 use chronik_format::ids::Incarnation;

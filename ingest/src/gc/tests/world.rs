@@ -34,7 +34,7 @@ use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::replay::LaneReplay;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ProducedBatch, ShipOrder};
-use crate::metrics::{DeletionMetrics, LaneMetrics, PageMetrics, ShipMetrics};
+use crate::metrics::{DeletionMetrics, LaneMetrics, PageMetrics, RetentionMetrics, ShipMetrics};
 use crate::ownership::claim;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::ownership::{BucketOwnership, OwnershipTimes};
@@ -42,11 +42,13 @@ use crate::publish::catalog::{CatalogExporter, ExporterParts};
 use crate::publish::pages::{PageCloser, PageLimits};
 use crate::publish::segment_lists::{SegmentListLimits, SegmentLister};
 use crate::publish::segments::SegmentShipper;
+use crate::retention::{Retention, RetentionParts};
 use crate::startup::recover;
 use crate::state::command::{
-    ArchiveFacts, Command, CreateTopic, DeleteRecords, DeleteTopic, FirstKept, RegisterResult, RegisterSegment,
-    ReplacePages, SegmentRun,
+    AlterTopicConfig, ArchiveFacts, Command, CreateTopic, DeleteRecords, DeleteTopic, FirstKept, RegisterResult,
+    RegisterSegment, ReplacePages, SegmentRun,
 };
+use crate::state::topic_config::ConfigChange;
 use crate::state::{LaneState, checkpoint};
 use crate::wal::{self, DurableFloor, WalOptions};
 
@@ -83,6 +85,7 @@ pub struct Broker {
     uploaded: VecDeque<(RegisterSegment, ShipOrder)>,
     shipper: SegmentShipper,
     exporter: CatalogExporter,
+    retention: Retention,
     catalog: Arc<CatalogReader>,
     _stop: DropGuard,
     _data_dir: tempfile::TempDir,
@@ -136,6 +139,22 @@ impl World {
     pub async fn delete_topic(&mut self, id: TopicId) {
         let delete = DeleteTopic { id, at: self.now() };
         self.broker.lane.propose(Command::DeleteTopic(delete)).await.unwrap();
+    }
+
+    /// Has a topic keep so many bytes, or all.
+    pub async fn keep_bytes(&mut self, topic: TopicId, bytes: i64) {
+        self.alter(topic, "retention.bytes", bytes).await;
+    }
+
+    /// Has a topic keep what is so old, or all.
+    pub async fn keep_ms(&mut self, topic: TopicId, ms: i64) {
+        self.alter(topic, "retention.ms", ms).await;
+    }
+
+    async fn alter(&mut self, topic: TopicId, name: &str, value: i64) {
+        let change = ConfigChange::new(false, [(name.to_owned(), Some(value.to_string()))]).unwrap();
+        let alter = AlterTopicConfig { topic, change };
+        self.broker.lane.propose(Command::AlterTopicConfig(alter)).await.unwrap();
     }
 
     /// Deletes what lies below an offset, as far as there are records, or all that there is.
@@ -281,7 +300,7 @@ impl World {
         };
         let new = vec![self.write_above(topic, &below).await];
         let (old, gone) = (vec![oldest.object.clone()], vec![oldest.object.clone()]);
-        let replace = ReplacePages { topic, old, new, gone, at: self.now() };
+        let replace = ReplacePages { topic, old, new, gone, deleted: Vec::new(), at: self.now() };
         self.broker.lane.propose(Command::ReplacePages(replace)).await.unwrap();
         oldest.object.clone()
     }
@@ -355,6 +374,17 @@ impl World {
             *superseded_at = Some(now);
         }
         self.catalogs.push((newest, None));
+    }
+
+    /// A look of retention, which also trims pages.
+    pub async fn retain(&mut self) {
+        self.retain_as_of(0).await;
+    }
+
+    /// A look of retention by a clock that is so far ahead of the bucket's.
+    pub async fn retain_as_of(&mut self, minutes_ahead: i64) {
+        let now = self.now() + minutes_ahead * MINUTE_MS;
+        self.broker.retention.look(now).await.unwrap();
     }
 
     pub async fn run(&mut self) {
@@ -543,6 +573,13 @@ impl Broker {
             },
             checkpoint_failures: IntCounter::new("checkpoint_failures", "of checkpoints").unwrap(),
         });
+        let retention = Retention::new(RetentionParts {
+            origin,
+            lane: lane.clone(),
+            store: store.clone(),
+            catalog: catalog.clone(),
+            metrics: RetentionMetrics::new(&metrics),
+        });
         let deletion_metrics = DeletionMetrics::new(&metrics);
         let mut deletion = ObjectDeletion::new(DeletionParts {
             origin,
@@ -570,6 +607,7 @@ impl Broker {
             uploaded: VecDeque::new(),
             shipper,
             exporter,
+            retention,
             catalog,
             _stop: stop.drop_guard(),
             _data_dir: data_dir,

@@ -40,6 +40,8 @@ impl LaneState {
         topic.changed = self.applied;
         let tombstone = Tombstone { index: self.applied, at: replace.at, with_all: false };
         self.tombstones.extend(replace.gone.iter().map(|object| (object.clone(), tombstone)));
+        let tombstone = Tombstone::of_all(self.applied, replace.at);
+        self.tombstones.extend(replace.deleted.iter().map(|object| (object.clone(), tombstone)));
         Ok(())
     }
 
@@ -53,7 +55,7 @@ impl LaneState {
             let mut named = replace.new.iter().chain(others().map(Arc::as_ref));
             topic.hold_the_same(place.clone(), &replace.new)
                 && !replace.new.iter().any(is_dead)
-                && !named.any(|page| replace.gone.contains(&page.object))
+                && !named.any(|page| replace.gone.contains(&page.object) || replace.deleted.contains(&page.object))
         });
         place.ok_or(CommandRefusal::PagesNotReplaceable)
     }
@@ -68,6 +70,10 @@ impl TopicState {
     }
 
     fn hold_the_same(&self, old: Range<usize>, new: &[PageEntry]) -> bool {
+        let before = old.start.checked_sub(1).and_then(|before| self.pages.get(before));
+        if before.zip(new.first()).is_some_and(|(before, first)| before.bounds.last >= first.bounds.last) {
+            return false;
+        }
         let old = self.pages.iter().skip(old.start).take(old.len());
         let (Ok(old), Ok(new)) = (PageBounds::of_pages(old.map(Arc::as_ref)), PageBounds::of_pages(new)) else {
             return false;
@@ -80,12 +86,13 @@ impl TopicState {
                 Some(new) => {
                     let begins =
                         new.offsets.first == first || (first..=partition.log_start).contains(&new.offsets.first);
-                    begins && new.offsets.last == last
+                    begins && (new.offsets.last == last || partition.is_deleted(last))
                 }
                 None => partition.is_deleted(last),
             }
         };
-        old.last == new.last && old.partitions.iter().all(is_kept) && left.next().is_none()
+        // The last ones may lie below the logs' starts, as any.
+        new.last <= old.last && old.partitions.iter().all(is_kept) && left.next().is_none()
     }
 
     fn replace_pages(&mut self, old: Range<usize>, new: &[PageEntry]) {
@@ -156,18 +163,14 @@ impl TopicState {
         closed
     }
 
-    /// Removes the oldest pages, as long as all of their records are deleted.
+    /// Removes the pages whose records are all deleted. Before them others may stay, for records of other partitions.
     pub(super) fn drop_deleted_pages(&mut self) -> Vec<Arc<PageEntry>> {
-        let is_deleted = |bounds: &PartitionBounds| {
-            self.partition(bounds.partition).is_none_or(|partition| partition.is_deleted(bounds.offsets.last))
-        };
-        let deleted = self.pages.iter().take_while(|page| page.bounds.partitions.iter().all(is_deleted)).count();
-        if deleted == 0 {
-            return Vec::new();
+        let (deleted, kept): (Vec<_>, Vec<_>) =
+            self.pages.iter().cloned().partition(|page| self.is_all_deleted(&page.bounds));
+        if !deleted.is_empty() {
+            self.pages = kept.into();
+            self.renew_scanned();
         }
-        let kept = self.pages.split_off(deleted);
-        let deleted = std::mem::replace(&mut self.pages, kept).into_iter().collect();
-        self.renew_scanned();
         deleted
     }
 

@@ -49,6 +49,8 @@ pub struct PartitionBounds {
     pub offsets: OffsetSpan,
     /// Of the records; [`TimeSpan::ANY`] if not all can be read.
     pub times: TimeSpan,
+    /// Of the batches.
+    pub bytes: u64,
     /// First offset that no archive covers.
     pub scanned_from: Option<Offset>,
 }
@@ -136,6 +138,7 @@ impl PartitionBounds {
             partition: *partition,
             offsets: OffsetSpan { first, last },
             times: runs.iter().map(|run| run.times).fold(TimeSpan::NONE, TimeSpan::union),
+            bytes: runs.iter().map(|run| run.bytes.length).fold(0, u64::saturating_add),
             scanned_from: runs.iter().map(|run| run.offsets.first).find(is_scanned),
         })
     }
@@ -145,6 +148,7 @@ impl PartitionBounds {
             partition: self.partition,
             offsets: OffsetSpan { first: self.offsets.first, last: later.offsets.last },
             times: self.times.union(later.times),
+            bytes: self.bytes.saturating_add(later.bytes),
             scanned_from: self.scanned_from.or(later.scanned_from),
         })
     }

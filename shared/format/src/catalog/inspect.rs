@@ -58,6 +58,8 @@ pub struct BoundsInspection {
     pub times: TimesInspection,
     /// First offset that no archive covers.
     pub scanned_from: Option<Offset>,
+    /// Bytes of the batches.
+    pub batch_bytes: u64,
 }
 
 /// Bounds of records' timestamps, ms; `None` if not all records can be read.
@@ -158,6 +160,7 @@ fn partitions_of(bounds: &PageBounds) -> Vec<BoundsInspection> {
         offsets: bounds.offsets,
         times: bounds.times.into(),
         scanned_from: bounds.scanned_from,
+        batch_bytes: bounds.bytes,
     };
     bounds.partitions.iter().map(inspected).collect()
 }

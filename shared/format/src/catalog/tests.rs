@@ -275,7 +275,8 @@ async fn a_page_is_read_as_it_was_built_and_as_its_topic_names_it() {
     let topic = TopicId(Uuid::from_u128(1));
     assert_eq!(reader.page(topic, &entry).await.unwrap(), Page::Runs(runs));
     let bounds = entry.bounds.of(0).unwrap();
-    assert_eq!((bounds.offsets, bounds.scanned_from), (OffsetSpan { first: 0, last: 29 }, Some(10)));
+    let expected = (OffsetSpan { first: 0, last: 29 }, 300, Some(10));
+    assert_eq!((bounds.offsets, bounds.bytes, bounds.scanned_from), expected);
     assert_eq!((entry.bounds.of(1), entry.bounds.archives, entry.bounds.bytes), (None, 1, 300));
 
     let refused = async |topic, entry: &PageEntry| {
@@ -297,6 +298,7 @@ fn leaf_entry(last: LogIndex, offsets: &[(PartitionId, Offset, Offset)]) -> Arc<
         partition,
         offsets: OffsetSpan { first, last },
         times: TimeSpan::at(last),
+        bytes: 10 + last as u64,
         scanned_from: (partition == 0).then_some(first),
     });
     let bounds = PageBounds { last, bytes: 100, archives: 2, partitions: partitions.collect() };
@@ -341,9 +343,15 @@ fn a_page_above_others_has_the_bounds_of_all() {
     assert_eq!((entry.height, entry.bounds.last, entry.bounds.bytes, entry.bounds.archives), (1, 12, 300, 6));
     let bounds = entry.bounds.partitions.iter().map(|bounds| {
         let TimeSpan { earliest, latest } = bounds.times;
-        (bounds.partition, bounds.offsets.first, bounds.offsets.last, earliest, latest, bounds.scanned_from)
+        let OffsetSpan { first, last } = bounds.offsets;
+        (bounds.partition, first..=last, earliest..=latest, bounds.bytes, bounds.scanned_from)
     });
-    let expected = [(0, 0, 19, 9, 19, Some(0)), (1, 0, 8, 4, 8, None), (2, 0, 0, 0, 0, None), (3, 2, 2, 2, 2, None)];
+    let expected = [
+        (0, 0..=19, 9..=19, 48, Some(0)),
+        (1, 0..=8, 4..=8, 32, None),
+        (2, 0..=0, 0..=0, 10, None),
+        (3, 2..=2, 2..=2, 12, None),
+    ];
     assert_eq!(bounds.collect::<Vec<_>>(), expected);
     let stored = decode_page("above", &bytes).unwrap();
     assert_eq!((stored.origin, stored.topic, stored.height), (origin(), TopicId(Uuid::from_u128(1)), 1));
