@@ -56,9 +56,9 @@ pub struct PartitionBounds {
 }
 
 impl PageEntry {
-    /// The one of pages that holds an offset of a partition, if one does.
-    pub fn holding(pages: &[Arc<Self>], partition: PartitionId, offset: Offset) -> Option<&Arc<Self>> {
-        pages.iter().find(|page| page.bounds.of(partition).is_some_and(|bounds| bounds.offsets.contains(offset)))
+    /// The first of pages that reaches an offset of a partition: that holds it, or, if no record has it, what follows.
+    pub fn reaching(pages: &[Arc<Self>], partition: PartitionId, offset: Offset) -> Option<&Arc<Self>> {
+        pages.iter().find(|page| page.bounds.of(partition).is_some_and(|bounds| offset <= bounds.offsets.last))
     }
 
     /// About as many bytes of memory.

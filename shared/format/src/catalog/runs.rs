@@ -90,9 +90,13 @@ impl TopicRuns {
 
     /// The run that holds an offset of a partition.
     pub fn at(&self, partition: PartitionId, offset: Offset) -> Option<&RunEntry> {
+        self.reaching(partition, offset).filter(|run| run.offsets.contains(offset))
+    }
+
+    /// The run that holds an offset of a partition or, if no record has it, the next one.
+    pub fn reaching(&self, partition: PartitionId, offset: Offset) -> Option<&RunEntry> {
         let runs = self.of(partition);
-        let run = runs.get(runs.partition_point(|run| run.offsets.last < offset))?;
-        run.offsets.contains(offset).then_some(run)
+        runs.get(runs.partition_point(|run| run.offsets.last < offset))
     }
 
     /// The segment of a run.

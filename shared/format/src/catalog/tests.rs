@@ -319,7 +319,7 @@ fn built_inner_page() -> BuiltPage {
 }
 
 #[test]
-fn a_topic_knows_which_page_holds_an_offset() {
+fn a_topic_knows_which_page_reaches_an_offset() {
     let head = TopicHead { pages: three_leaves().into(), ..head(1, 0) };
     for (partition, offset, expected) in [
         (0, 0, Some("page-5")),
@@ -327,11 +327,11 @@ fn a_topic_knows_which_page_holds_an_offset() {
         (0, 10, Some("page-9")),
         (0, 20, None),
         (1, 4, Some("page-9")),
-        (1, 5, None),
+        (1, 5, Some("page-12")),
         (1, 8, Some("page-12")),
         (4, 0, None),
     ] {
-        let found = PageEntry::holding(&head.pages, partition, offset);
+        let found = PageEntry::reaching(&head.pages, partition, offset);
         assert_eq!(found.map(|page| page.object.as_str()), expected, "{partition} {offset}");
     }
     assert_eq!([0, 1, 2, 4].map(|partition| head.closed_to(partition)), [20, 9, 1, 0]);

@@ -16,8 +16,8 @@ pub struct PageWalk<'a, F> {
 }
 
 impl CatalogReader {
-    /// The leaf, at or below some of a topic's pages, that holds an offset of a partition, if one does; reads a page at
-    /// each height.
+    /// The first leaf, at or below some of a topic's pages, that [reaches](PageEntry::reaching) an offset of a partition;
+    /// reads a page at each height.
     pub async fn leaf_at(
         &self,
         topic: TopicId,
@@ -25,11 +25,11 @@ impl CatalogReader {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<Option<Arc<TopicRuns>>, CatalogError> {
-        let mut next = PageEntry::holding(pages, partition, offset).cloned();
+        let mut next = PageEntry::reaching(pages, partition, offset).cloned();
         while let Some(entry) = next {
             match self.page(topic, &entry).await? {
                 Page::Runs(runs) => return Ok(Some(runs)),
-                Page::Pages(below) => next = PageEntry::holding(&below, partition, offset).cloned(),
+                Page::Pages(below) => next = PageEntry::reaching(&below, partition, offset).cloned(),
             }
         }
         Ok(None)
@@ -202,7 +202,7 @@ mod tests {
         for partition in 0..3 {
             for offset in -1..=history.end(partition) {
                 let found = reader.leaf_at(TOPIC, &history.top, partition, offset).await.unwrap();
-                let flat = PageEntry::holding(&history.leaves, partition, offset);
+                let flat = PageEntry::reaching(&history.leaves, partition, offset);
                 let expected = match flat {
                     Some(leaf) => Some(reader.page(TOPIC, leaf).await.unwrap()),
                     None => None,

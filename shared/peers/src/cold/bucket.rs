@@ -40,7 +40,7 @@ impl BucketReader {
         Self { ahead: ReadAhead::new(bytes, metrics), ..self }
     }
 
-    /// The partition with a run that holds `offset`, if the newest export seen has one.
+    /// The partition with a run that holds `offset`, or one behind it, if the newest export seen has one.
     async fn shipped(
         &self,
         topic: TopicId,
@@ -79,8 +79,8 @@ impl BucketReader {
         Ok(reader)
     }
 
-    /// The run that holds `offset`. `known` is the part of the partition's history that had the last one, and has this
-    /// one afterwards: its open runs, or a page.
+    /// The run that holds `offset` or, if no record has it, the next one. `known` is the part of the partition's history
+    /// that had the last one, and has this one afterwards: its open runs, or a page.
     pub(super) async fn run_at(
         &self,
         shipped: &ShippedPartition,
@@ -92,7 +92,7 @@ impl BucketReader {
             let closed = self.catalog.leaf_at(head.id, &head.pages, *partition, offset).await?;
             *known = Some(closed.unwrap_or_else(|| head.open.clone()));
         }
-        let Some((runs, run)) = known.as_ref().and_then(|runs| Some((runs, runs.at(*partition, offset)?))) else {
+        let Some((runs, run)) = known.as_ref().and_then(|runs| Some((runs, runs.reaching(*partition, offset)?))) else {
             return Ok(None);
         };
         let segment = shipped.segment_entry(runs, run)?.clone();
@@ -117,7 +117,8 @@ impl BucketReader {
     ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
         let located = self.run_at(shipped, &mut None, offset).await?;
         let located = located.ok_or_else(|| shipped.not_in_catalog(offset))?;
-        self.fetch_run(shipped, &located, offset, max_bytes).await
+        let from = offset.max(located.run.offsets.first);
+        self.fetch_run(shipped, &located, from, max_bytes).await
     }
 
     async fn find_from(

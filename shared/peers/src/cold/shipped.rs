@@ -13,12 +13,13 @@ pub(super) struct ShippedPartition {
 }
 
 impl ShippedPartition {
-    /// Whether a run holds an offset that is not deleted.
+    /// Whether a run holds an offset that is not deleted, or one behind it: between runs are offsets that were used up
+    /// without a record.
     pub(super) fn keeps(&self, offset: Offset) -> bool {
         let Self { head, partition } = self;
         let is_kept = self.of_head().is_some_and(|partition| offset >= partition.log_start);
-        let is_open = || head.open.at(*partition, offset).is_some();
-        is_kept && (is_open() || PageEntry::holding(&head.pages, *partition, offset).is_some())
+        let is_open = || head.open.reaching(*partition, offset).is_some();
+        is_kept && (is_open() || PageEntry::reaching(&head.pages, *partition, offset).is_some())
     }
 
     /// Whether an offset may be of a leader epoch. Epochs begin no earlier than the log: where records are deleted, it

@@ -209,6 +209,34 @@ async fn a_reader_of_closed_history_passes() {
 }
 
 #[tokio::test]
+async fn offsets_that_were_used_up_between_segments_lead_to_what_follows() {
+    for (closed, size) in [([false, false], 10), ([true, false], 10), ([true, true], 10), ([true, true], 600_000)] {
+        let mut history = History::new();
+        let mut used_up = Vec::new();
+        for close in closed {
+            history.ship(&[vec![10, 15], vec![17]], size).await;
+            if close {
+                history.close().await;
+            }
+            used_up.push(history.end()..history.end() + 3);
+            history.head.partitions[0].shipped_to += 3;
+        }
+        history.ship(&[vec![20, 25]], size).await;
+        history.export().await;
+        let reader = history.reader(1 << 20);
+        for (offsets, next) in used_up.into_iter().zip([2, 4]) {
+            for offset in offsets {
+                let fetched = reader.fetch(TOPIC, 0, offset, 1).await.unwrap();
+                assert_eq!(fetched, history.batches[next..=next], "{offset}");
+            }
+        }
+        assert_eq!(reader.offset_for_time(TOPIC, 0, 4, 20).await.unwrap(), Some((12, 20)));
+        assert_eq!(sequential::read_on(&reader, 0, history.end(), 1).await.0, history.batches);
+        assert!(reader.fetch(TOPIC, 0, history.end(), 1).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn a_replaced_page_is_found_by_one_refresh() {
     let mut history = three_segments().await;
     let runs = history.head.open.clone();
