@@ -71,3 +71,56 @@ impl SegmentNames {
         self.lists.contains(&name.ulid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use chronik_format::ids::{Incarnation, LaneId};
+    use chronik_format::segment_list::SegmentListEntry;
+    use chronik_store::memory;
+
+    use super::*;
+    use crate::state::LaneState;
+    use crate::state::command::{Command, ListSegments, RegisterSegment};
+
+    fn name(first: LogIndex, last: LogIndex, ulid: u128) -> SegmentName {
+        SegmentName { lane: LaneId(0), incarnation: Incarnation(1), first, last, ulid: Ulid(ulid) }
+    }
+
+    #[tokio::test]
+    async fn only_what_lies_among_the_segments_that_are_looked_for_is_unknown() {
+        let mut state = LaneState::new(Incarnation(1));
+        state.begin_frame(10);
+        for (first, last) in [(1, 2), (3, 4), (5, 6), (7, 8)] {
+            let segment = RegisterSegment {
+                incarnation: Incarnation(1),
+                first,
+                last,
+                key: name(first, last, 1).to_string(),
+                size: 1,
+                crc: 0,
+                directory_position: 0,
+                named_at: 0,
+                at: 0,
+                runs: vec![],
+            };
+            state.adopt_segment(&segment).unwrap();
+        }
+        let list = SegmentListEntry { first: 1, last: 4, segments: 2, written_at: 5, ..Default::default() };
+        state.apply(&Command::ListSegments(ListSegments { list })).unwrap();
+        let names = SegmentNames::of(&state.segments, &*memory(), 6).await.unwrap();
+        for (why, segment, known) in [
+            ("one that is registered", name(5, 6, 1), true),
+            ("a copy of it", name(5, 6, 2), false),
+            ("with other borders", name(6, 7, 2), false),
+            ("one of an older list", name(3, 4, 1), true),
+            ("a copy of that", name(3, 4, 2), true),
+            ("one that begins there", name(4, 6, 2), true),
+            ("one that follows", name(9, 10, 2), true),
+            ("one that ends there", name(8, 9, 2), true),
+        ] {
+            assert_eq!(names.may_have(&segment), known, "{why}");
+        }
+    }
+}

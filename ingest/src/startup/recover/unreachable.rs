@@ -349,6 +349,37 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn an_old_segment_that_a_run_points_into_is_asked_for() {
+        let (store, mut state) = shipped(2100).await;
+        let partitions = [0, 1].map(|partition| FirstKept { partition, offset: None }).to_vec();
+        state.apply(&Command::DeleteRecords(DeleteRecords { topic: TOPIC, partitions, at: 0 })).unwrap();
+        state.segments.add_open_runs(SegmentId(10), 1);
+        let old = key(&state, 4);
+        list(&mut state, 1000, 2);
+        assert_eq!(UnreachableSegments::of(&store, LANE, &state).await.unwrap(), None);
+        store.delete(&old).await.unwrap();
+        let told = UnreachableSegments::of(&store, LANE, &state).await.unwrap().unwrap().to_string();
+        assert!(told.starts_with("1 of 101 registered segments") && told.contains(&old), "{told}");
+    }
+
+    #[tokio::test]
+    async fn segments_that_are_asked_for_one_by_one_are_named_as_those_that_are_listed() {
+        let (store, state) = shipped(30).await;
+        for number in [4, 5] {
+            store.delete(&key(&state, number)).await.unwrap();
+        }
+        store.create(&key(&state, 5), vec![Bytes::from_static(b"seg")]).await.unwrap();
+        let held = || state.segments.held().map(|(_, segment)| segment.clone()).collect::<Vec<_>>();
+        let sorted = |mut differing: Vec<Differing>| {
+            differing.sort_unstable();
+            differing
+        };
+        let asked = sorted(differing_by_info(&store, held()).await.unwrap());
+        assert_eq!(asked.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [SegmentId(10), SegmentId(12)]);
+        assert_eq!(asked, sorted(differing_from_listings(&store, LANE, held()).await.unwrap()));
+    }
+
     #[test]
     fn older_segments_are_listed_where_that_takes_fewer_requests() {
         let registered = |held: &[RangeInclusive<LogIndex>]| {

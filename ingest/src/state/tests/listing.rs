@@ -51,6 +51,7 @@ fn a_list_is_refused_unless_it_goes_on_where_the_last_one_ended() {
         ("again", first.list),
         ("a gap", SegmentListEntry { first: 5, segments: 1, ..fitting.clone() }),
         ("from the first on", SegmentListEntry { first: 1, segments: 3, ..fitting.clone() }),
+        ("another first index", SegmentListEntry { first: 5, ..fitting.clone() }),
         ("a part of a segment", SegmentListEntry { last: 5, segments: 1, ..fitting.clone() }),
         ("beyond what is registered", SegmentListEntry { last: 7, ..fitting.clone() }),
         ("one segment less", SegmentListEntry { segments: 1, ..fitting.clone() }),
