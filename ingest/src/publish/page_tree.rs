@@ -188,7 +188,7 @@ mod tests {
             assert!(!(1..=leaves).any(goes));
             return;
         };
-        assert_eq!(replace.old, [top.object.clone()]);
+        assert_eq!(replace.old, std::slice::from_ref(&top.object));
         for page in pages {
             store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
         }
