@@ -47,6 +47,9 @@ enum Command {
     Status,
     /// Ship everything that is acknowledged, and send it to be indexed.
     Seal,
+    /// Make few runs of many in closed history, and show how many there are.
+    #[command(subcommand)]
+    Compact(tool::compact::CompactCommand),
     /// Check and make the bucket, and a queue.
     #[command(subcommand)]
     Bucket(tool::bucket::BucketCommand),
@@ -112,6 +115,7 @@ impl Chronik {
             Command::Search(search) => search.run(&server, &output).await,
             Command::Status => tool::status::run(&server, &output).await,
             Command::Seal => tool::seal::run(&server, &output).await,
+            Command::Compact(compact) => compact.run(&server, &output).await,
             Command::Bucket(bucket) => bucket.run(&output).await,
             Command::Segment(segment) => segment.run(&output).await,
             Command::Archive(archive) => archive.run(&output).await,
@@ -182,8 +186,6 @@ mod tests {
     #[test]
     fn help_names_no_command_that_does_not_work() {
         let help = Chronik::command().render_long_help().to_string();
-        for absent in ["recover", "compact"] {
-            assert!(!help.lines().any(|line| line.trim_start().starts_with(absent)), "{absent} in\n{help}");
-        }
+        assert!(!help.lines().any(|line| line.trim_start().starts_with("recover")), "in\n{help}");
     }
 }

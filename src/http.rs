@@ -1,4 +1,4 @@
-//! The tool's way to search, status and seal.
+//! The tool's way to search, status, seal and compaction.
 
 use std::time::Duration;
 
@@ -37,7 +37,12 @@ impl ServiceClient {
 
     /// POST without a body, to a JSON document.
     pub async fn post(&self, path: &str) -> Result<Value> {
-        self.answer(self.client.post(&self.endpoint, path)).await
+        self.post_with(path, &[]).await
+    }
+
+    /// POST with a query and no body, to a JSON document.
+    pub async fn post_with(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
+        self.answer(self.client.post(&self.endpoint, path).query(query)).await
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Value> {

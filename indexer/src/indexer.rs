@@ -1,6 +1,6 @@
 //! The indexer as a worker: a job runner, and the queue that brings it jobs.
 
-use chronik_format::job::{Job, JobResult};
+use chronik_format::job::{CompactJob, CompactResult, Job, JobResult};
 use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
 use chronik_store::queue::SharedQueue;
@@ -38,5 +38,11 @@ impl Indexer {
     /// named in the result and do not keep the others from it.
     pub async fn index(&self, job: Job) -> Result<JobResult, IndexError> {
         self.runner.index(job, None).await
+    }
+
+    /// Does a compaction: the segments are in the store when it returns, the result is not. Inputs that are damaged or
+    /// gone are named in the result.
+    pub async fn compact(&self, job: &CompactJob) -> Result<CompactResult, IndexError> {
+        self.runner.compactor.compact(job).await
     }
 }

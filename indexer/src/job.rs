@@ -1,8 +1,9 @@
 //! The queue's message, read with suspicion.
 
-use chronik_format::job::{Job, JobResult, VERSION};
+use chronik_format::job::{CompactJob, CompactResult, Job, JobKind, JobResult, SegmentMade, VERSION};
 use chronik_store::queue::MESSAGE_BYTES_MAX;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::decode::unreadable;
 
@@ -13,8 +14,23 @@ struct Envelope {
     kind: String,
 }
 
+/// A job of any kind.
+pub(crate) enum AnyJob {
+    Index(Job),
+    Compact(CompactJob),
+}
+
+impl AnyJob {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Index(job) => &job.id,
+            Self::Compact(job) => &job.id,
+        }
+    }
+}
+
 /// The job, or why no indexer can ever do it.
-pub(crate) fn parse(body: &str) -> Result<Job, String> {
+pub(crate) fn parse(body: &str) -> Result<AnyJob, String> {
     if body.len() > MESSAGE_BYTES_MAX {
         return Err(format!("{} bytes are more than a job may have, {MESSAGE_BYTES_MAX}", body.len()));
     }
@@ -22,13 +38,42 @@ pub(crate) fn parse(body: &str) -> Result<Job, String> {
     if envelope.v != VERSION {
         return Err(format!("job version {} is unknown, this program knows {VERSION}", envelope.v));
     }
+    match envelope.kind.as_str() {
+        "index" => job_of_kind(&envelope, body).map(AnyJob::Index),
+        "compact" => job_of_kind(&envelope, body).map(AnyJob::Compact),
+        other => Err(format!("jobs of kind {other:?} are unknown")),
+    }
+}
+
+fn job_of_kind<J: DeserializeOwned>(envelope: &Envelope, body: &str) -> Result<J, String> {
     serde_json::from_str(body).map_err(|error| format!("a job of kind {:?}: {error}", envelope.kind))
+}
+
+/// The result of a compaction: the segments, or why there are none.
+pub(crate) fn compact_result(job: &CompactJob, made: Result<Vec<SegmentMade>, String>) -> CompactResult {
+    let (segments, failure) = match made {
+        Ok(segments) => (segments, None),
+        Err(reason) => (Vec::new(), Some(reason)),
+    };
+    CompactResult {
+        v: VERSION,
+        kind: JobKind::Compact,
+        cluster: job.cluster.clone(),
+        incarnation: job.incarnation,
+        lane: job.lane,
+        job: job.id.clone(),
+        topic_id: job.topic_id,
+        pages: job.pages.iter().map(|page| page.key.clone()).collect(),
+        segments,
+        failure,
+    }
 }
 
 /// A result of nothing yet.
 pub(crate) fn result(job: &Job) -> JobResult {
     JobResult {
         v: VERSION,
+        kind: JobKind::Index,
         cluster: job.cluster.clone(),
         incarnation: job.incarnation,
         lane: job.lane,

@@ -12,6 +12,7 @@ use chronik_store::SharedStore;
 use tokio::time::Instant;
 use ulid::Ulid;
 
+use crate::compaction::{CompactLimits, Compactor};
 use crate::decode::{DecodedRun, RunLimits, unreadable};
 use crate::error::IndexError;
 use crate::index_builder::{FillOutcome, IndexBudget, UnnamedArchive, fill};
@@ -32,6 +33,7 @@ pub(crate) struct JobRunner {
     budget: IndexBudget,
     reader: RunReader,
     thread: WorkThread,
+    pub compactor: Compactor,
 }
 
 impl JobRunner {
@@ -52,7 +54,14 @@ impl JobRunner {
             limits: RunLimits { batch_bytes: budget.batch_bytes, documents: budget.documents() },
             bytes_read: metrics.bytes_read.clone(),
         };
-        Self { store, metrics, budget, reader, thread }
+        let compactor = Compactor {
+            store: store.clone(),
+            thread: thread.clone(),
+            limits: CompactLimits::within(memory),
+            reads: metrics.compact_reads.clone(),
+            bytes: metrics.compacted_bytes.clone(),
+        };
+        Self { store, metrics, budget, reader, thread, compactor }
     }
 
     /// Does a job: the archives are in the store when it returns, the result is not. Runs that can't be indexed are

@@ -12,6 +12,9 @@ pub(crate) struct IndexerMetrics {
     pub records: IntCounter,
     pub bytes_read: IntCounter,
     pub bytes_written: IntCounter,
+    pub compact_reads: IntCounter,
+    pub compacted_bytes: IntCounter,
+    pub compactions_failed: IntCounter,
     pub job_seconds: Histogram,
     pub archive_size: IntGauge,
 }
@@ -19,7 +22,7 @@ pub(crate) struct IndexerMetrics {
 impl IndexerMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
-            jobs_done: metrics.counter("chronik_indexer_jobs_done_total", "Jobs whose archives are made"),
+            jobs_done: metrics.counter("chronik_indexer_jobs_done_total", "Jobs with a result"),
             jobs_interrupted: metrics.counter("chronik_indexer_jobs_interrupted_total", "Tries that come again"),
             jobs_failed: metrics.counter("chronik_indexer_jobs_failed_total", "Jobs given up and reported"),
             jobs_refused: metrics.counter("chronik_indexer_jobs_refused_total", "Messages that are no known job"),
@@ -31,6 +34,13 @@ impl IndexerMetrics {
             records: metrics.counter("chronik_indexer_records_total", "Records indexed"),
             bytes_read: metrics.counter("chronik_indexer_read_bytes_total", "Bytes of the runs read"),
             bytes_written: metrics.counter("chronik_indexer_written_bytes_total", "Bytes of the archives made"),
+            compact_reads: metrics.counter("chronik_indexer_compact_reads_total", "Reads of segments by compaction"),
+            compacted_bytes: metrics
+                .counter("chronik_indexer_compacted_bytes_total", "Bytes of batches that compaction wrote anew"),
+            compactions_failed: metrics.counter(
+                "chronik_indexer_compactions_failed_total",
+                "Compactions that found their inputs damaged or gone",
+            ),
             job_seconds: metrics.seconds("chronik_indexer_job_seconds", "Time from a job's start to its result"),
             archive_size: metrics.gauge("tantivy_archive_size_bytes", "Bytes of the newest archive"),
         }

@@ -84,7 +84,7 @@ impl Indexer {
                 return self.queue.bury(delivery, &reason).await;
             }
         };
-        let id = job.id.clone();
+        let id = job.id().to_owned();
         match self.runner.report(job, delivery.receives, None).await {
             Ok(()) => self.queue.acknowledge(&delivery.receipt).await,
             Err(error) => {

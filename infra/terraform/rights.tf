@@ -84,7 +84,8 @@ resource "aws_iam_role_policy" "ingest" {
   policy = data.aws_iam_policy_document.ingest.json
 }
 
-# ── The indexer: adds archives and results, overwrites and deletes nothing.
+# ── The indexer: adds archives, segments and results, overwrites and deletes nothing. A segment comes in parts, which
+# can't be made conditional; its name is new each time.
 
 data "aws_iam_policy_document" "indexer" {
   source_policy_documents = [data.aws_iam_policy_document.read.json]
@@ -97,6 +98,11 @@ data "aws_iam_policy_document" "indexer" {
       variable = "s3:if-none-match"
       values   = ["false"]
     }
+  }
+  statement {
+    sid       = "Compact"
+    actions   = ["s3:PutObject", "s3:AbortMultipartUpload"]
+    resources = ["${local.objects}topics/*/segments/*"]
   }
   statement {
     sid       = "TakeJobs"

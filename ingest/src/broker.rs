@@ -25,8 +25,8 @@ use self::tasks::{BrokerTasks, StopTokens};
 use crate::api::{self, BrokerConfig, BrokerContext, FetchRoom, FetchSessions, ProducerIds, SessionLimits};
 use crate::clock::now_ms;
 use crate::data_dir::{DataDir, DataDirError, DirectoryIdentity};
-use crate::http::status;
 use crate::http::tail::TailService;
+use crate::http::{compaction, status};
 use crate::indexing::IndexingHandle;
 use crate::lane::{Lane, LaneGone};
 use crate::listener::{BoundListener, KafkaListener};
@@ -209,9 +209,10 @@ impl RunningBroker {
         self.tail.clone()
     }
 
-    /// `/v1/status` and `/v1/seal`, and `/v1/tail` for query workers.
+    /// `/v1/status`, `/v1/seal`, `/v1/compaction` and `/v1/compact`, and `/v1/tail` for query workers.
     pub fn routes(&self) -> Router {
-        let own = status::routes(status::StatusContext { lane: self.lane.clone(), indexing: self.indexing.clone() });
+        let desk = Arc::new(status::StatusContext { lane: self.lane.clone(), indexing: self.indexing.clone() });
+        let own = status::routes(desk.clone()).merge(compaction::routes(desk));
         own.merge(tail::routes(self.tail(), self.stops.clients.clone(), self.tail_answer_bytes.clone()))
     }
 

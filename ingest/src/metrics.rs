@@ -255,6 +255,47 @@ pub struct ShipMetrics {
     pub unreadable_runs: IntCounter,
 }
 
+/// Of compaction.
+#[derive(Clone)]
+pub struct CompactionMetrics {
+    /// Times that pages were put in the place of others.
+    pub compactions: IntCounter,
+    /// Bytes of batches in them.
+    pub bytes: IntCounter,
+    /// Jobs without a result that can be used.
+    pub failures: IntCounter,
+    /// Pages that are left as they are because of that.
+    pub failed_pages: IntGauge,
+    /// Pages that are to be compacted, and what is in them.
+    pub debt_pages: IntGauge,
+    pub debt_runs: IntGauge,
+    pub debt_bytes: IntGauge,
+    /// How long ago the oldest of them was closed.
+    pub debt_seconds: Gauge,
+}
+
+impl CompactionMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            compactions: metrics.counter("chronik_compactions_total", "Times that pages took the place of others."),
+            bytes: metrics.counter("chronik_compacted_bytes_total", "Bytes of batches in compacted pages."),
+            failures: metrics.counter("chronik_compaction_failures_total", "Compactions that came to nothing usable."),
+            failed_pages: metrics.gauge(
+                "chronik_compaction_failed_pages",
+                "Pages that are left as they are until the next start, because their compaction has failed.",
+            ),
+            debt_pages: metrics.gauge("chronik_compaction_debt_pages", "Pages of small runs that are to be compacted."),
+            debt_runs: metrics.gauge("chronik_compaction_debt_runs", "Runs in pages that are to be compacted."),
+            debt_bytes: metrics.gauge("chronik_compaction_debt_bytes", "Bytes in pages that are to be compacted."),
+            debt_seconds: metrics.ratio(
+                "chronik_compaction_debt_age_seconds",
+                "How long ago the oldest page that is to be compacted was closed.",
+            ),
+        }
+    }
+}
+
 /// Of closed history.
 #[derive(Clone)]
 pub struct PageMetrics {

@@ -13,7 +13,7 @@ use crate::archive::ArchiveLeaf;
 use crate::cpu::CpuPool;
 use crate::memory::ScanMemory;
 use crate::metrics::SearchMetrics;
-use crate::search::{LayoutSources, RecordScanner, SearchExecutor, UnreadableBatches};
+use crate::search::{LayoutSources, MovedBatches, RecordScanner, SearchExecutor, UnreadableBatches};
 
 /// What a query service works with.
 #[derive(Clone)]
@@ -91,7 +91,8 @@ impl QueryService {
         };
         let searcher = SearchExecutor {
             sources: LayoutSources { catalog: parts.catalog, tail: parts.tail },
-            leaf: ArchiveLeaf::new(parts.store, limits.cache_bytes),
+            leaf: ArchiveLeaf::new(parts.store.clone(), limits.cache_bytes / 8 * 7),
+            moved: MovedBatches::new(parts.store, limits.cache_bytes / 8),
             scanner,
             breadth: threads.clamp(2, 8),
             turns: TurnLimit::new(limits.searches, limits.waiting_searches),

@@ -121,7 +121,7 @@ impl PageCommand {
         let columns = ["partition", "first", "last", "min_timestamp", "max_timestamp", "batch_bytes", "scanned_from"];
         list(output, &description, "partitions", &columns)?;
         if description["height"] != 0 {
-            let columns = ["object", "height", "last_index", "written_at", "size", "batch_bytes", "archive_count"];
+            let columns = ["object", "height", "level", "last_index", "run_count", "batch_bytes", "archive_count"];
             return list(output, &description, "pages", &columns);
         }
         list(output, &description, "archives", &["object", "size", "records", "runs"])?;

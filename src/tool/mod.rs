@@ -1,6 +1,7 @@
 //! The operator's tool, one command a file or folder.
 
 pub mod bucket;
+pub mod compact;
 pub mod consume;
 pub mod group;
 pub mod inspect;

@@ -267,7 +267,9 @@ def test_each_service_may_do_what_it_does_and_no_more(cloud, outputs):
     assert query == {"s3:GetObject": [f"{objects}*"], "s3:ListBucket": [objects.split("/")[0]]}
 
     indexer, _ = cloud.policy("indexer")
-    assert indexer["s3:PutObject"] == [f"{objects}topics/*/archives/*", f"{objects}inbox/*"]
+    segments = f"{objects}topics/*/segments/*"
+    assert indexer["s3:PutObject"] == [f"{objects}topics/*/archives/*", f"{objects}inbox/*", segments]
+    assert indexer["s3:AbortMultipartUpload"] == [segments]
     assert indexer["sqs:ReceiveMessage"] == [queue] and indexer["sqs:SendMessage"] == [f"{queue}-dead"]
     assert not [action for action in indexer if action.startswith("s3:Delete")]
 

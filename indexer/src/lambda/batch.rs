@@ -54,7 +54,7 @@ async fn is_done(runner: &JobRunner, message: &SqsMessage, deadline: InvocationD
             return false;
         }
     };
-    let id = job.id.clone();
+    let id = job.id().to_owned();
     // A future that is given no time at all could still do a step.
     if Instant::now() >= deadline.end {
         tracing::warn!(job = id, receives, "a job is given back: the batch left no time for it");

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{IngestError, IngestParts, LANE};
 use crate::clock::now_ms;
+use crate::compaction::{CompactionLimits, CompactionParts};
 use crate::data_dir::DataDir;
 use crate::gc::{DeletionParts, ObjectDeletion};
 use crate::groups::{Coordinator, GroupLimits, Groups};
@@ -20,7 +21,8 @@ use crate::lane::replay::ReplayedLane;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
 use crate::metrics::{
-    DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, PageMetrics, RetentionMetrics, ShipMetrics,
+    CompactionMetrics, DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, PageMetrics, RetentionMetrics,
+    ShipMetrics,
 };
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
@@ -161,7 +163,16 @@ impl<'a> BrokerTasks<'a> {
             limits: IndexLimits { bytes: settings.index_batch_bytes.0, age: settings.index_batch_age.0 },
             metrics: self.ship_metrics.clone(),
         };
-        let (handle, run) = indexing.start();
+        let compaction = CompactionParts {
+            origin: self.ownership.origin(LANE),
+            lane: lane.clone(),
+            store: self.parts.store.clone(),
+            queue: self.parts.queue.clone(),
+            catalog: self.parts.catalog.clone(),
+            limits: CompactionLimits::default(),
+            metrics: CompactionMetrics::new(&self.parts.metrics),
+        };
+        let (handle, run) = indexing.start(compaction);
         let runs = run(self.stops.lane.clone());
         self.running.spawn(async move {
             runs.await;

@@ -27,7 +27,7 @@ pub struct KnownObjects {
     names: Option<TopicNames>,
 }
 
-/// The archives and pages of a living topic, all that were registered when it was looked at and are looked for. What
+/// The archives, pages and own segments of a living topic, all that were registered when it was looked at and are looked for. What
 /// came since was named less than six hours before it was registered.
 struct TopicNames {
     topic: TopicId,
@@ -55,6 +55,7 @@ impl KnownObjects {
             NamedObject::SegmentList(name) => return Ok(self.segments.has_list(name)),
             NamedObject::Result(_) => return Ok(state.results.contains_key(key)),
             NamedObject::Page(name) => (name.topic, name.ulid),
+            NamedObject::TopicSegment(name) => (name.topic, name.ulid),
             NamedObject::Archive(name) => (name.topic, name.ulid),
             NamedObject::Checkpoint(_) | NamedObject::Export(_) | NamedObject::Probe(_) => return Ok(false),
         };
@@ -84,18 +85,21 @@ impl KnownObjects {
         while let Some((entry, page)) = pages.next().await? {
             ulids.extend(ulid_of(&entry.object));
             if let Page::Runs(runs) = page {
-                ulids.extend(runs.archives.iter().filter_map(|archive| ulid_of(&archive.key)));
+                let segments = runs.segments.iter().map(|segment| &segment.key);
+                let named = runs.archives.iter().map(|archive| &archive.key).chain(segments);
+                ulids.extend(named.filter_map(|key| ulid_of(key)));
             }
         }
         Ok(TopicNames { topic: topic.id, ulids })
     }
 }
 
-/// Of an archive or a page.
+/// Of an archive, a page, or a segment of a topic.
 fn ulid_of(key: &str) -> Option<Ulid> {
     match NamedObject::named(key)? {
         NamedObject::Archive(name) => Some(name.ulid),
         NamedObject::Page(name) => Some(name.ulid),
+        NamedObject::TopicSegment(name) => Some(name.ulid),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use chronik_format::ids::{Incarnation, Timestamp};
 use chronik_format::names::{
     ArchiveName, CheckpointName, ExportName, PageName, ProbeName, ResultName, SegmentListName, SegmentName,
+    TopicSegmentName,
 };
 use ulid::Ulid;
 
@@ -13,6 +14,8 @@ pub enum NamedObject {
     Segment(SegmentName),
     /// A list of segments.
     SegmentList(SegmentListName),
+    /// A segment that compaction wrote.
+    TopicSegment(TopicSegmentName),
     /// A checkpoint.
     Checkpoint(CheckpointName),
     /// An archive.
@@ -39,6 +42,7 @@ impl NamedObject {
             "lanes" if key.ends_with(".seg") => key.parse().ok().map(Self::Segment),
             "lanes" if key.ends_with(".list") => key.parse().ok().map(Self::SegmentList),
             "lanes" => key.parse().ok().map(Self::Checkpoint),
+            "topics" if key.ends_with(".seg") => key.parse().ok().map(Self::TopicSegment),
             "topics" if key.ends_with(".page") => key.parse().ok().map(Self::Page),
             "topics" => key.parse().ok().map(Self::Archive),
             "inbox" => key.parse().ok().map(Self::Result),
@@ -51,7 +55,7 @@ impl NamedObject {
     /// What it is, as metrics say it.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Segment(_) => "segment",
+            Self::Segment(_) | Self::TopicSegment(_) => "segment",
             Self::SegmentList(_) => "segment_list",
             Self::Checkpoint(_) => "checkpoint",
             Self::Archive(_) => "archive",
@@ -67,6 +71,7 @@ impl NamedObject {
         match self {
             Self::Segment(name) => Some(name.incarnation),
             Self::SegmentList(name) => Some(name.incarnation),
+            Self::TopicSegment(name) => Some(name.incarnation),
             Self::Checkpoint(name) => Some(name.incarnation),
             Self::Archive(name) => Some(name.incarnation),
             Self::Page(name) => Some(name.incarnation),
@@ -81,6 +86,7 @@ impl NamedObject {
         let ulid: Ulid = match self {
             Self::Segment(name) => name.ulid,
             Self::SegmentList(name) => name.ulid,
+            Self::TopicSegment(name) => name.ulid,
             Self::Checkpoint(name) => name.ulid,
             Self::Archive(name) => name.ulid,
             Self::Page(name) => name.ulid,

@@ -55,8 +55,12 @@ impl Tombstones {
     /// `settled`: see [`SettledCatalogs`]; `covered`: the index up to which all kept checkpoints know the log.
     fn of(state: &LaneState, settled: LogIndex, covered: LogIndex, now: Timestamp) -> Self {
         let covered = covered.min(state.shipped_index());
-        let of_topic =
-            |key: &str| matches!(NamedObject::named(key), Some(NamedObject::Archive(_) | NamedObject::Page(_)));
+        let of_topic = |key: &str| {
+            matches!(
+                NamedObject::named(key),
+                Some(NamedObject::Archive(_) | NamedObject::Page(_) | NamedObject::TopicSegment(_))
+            )
+        };
         let over = state
             .tombstones
             .iter()

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
+use chronik_format::catalog::PageEntry;
 use chronik_format::catalog::page::{Page, decode_page};
-use chronik_format::catalog::{ArchiveEntry, PageEntry};
 use chronik_store::StoreError;
 
 use super::ObjectDeletion;
 
 /// What is done next on the way through a tree.
 enum Step {
-    /// Deletes a page's archives, and goes on to the pages below it.
+    /// Deletes a page's archives and the segments that are its own, and goes on to the pages below it.
     Enter(String),
     /// Deletes a page below which nothing is left.
     Leave(String),
@@ -21,11 +21,11 @@ enum Step {
 #[derive(Default)]
 struct Named {
     pages: Vec<String>,
-    archives: Vec<String>,
+    objects: Vec<String>,
 }
 
 impl ObjectDeletion {
-    /// Deletes all that a page names, down to the archives of its leaves, and then the page; `false` if not all of it
+    /// Deletes all that a page names, down to the archives of its leaves and the segments that are theirs alone, and then the page; `false` if not all of it
     /// is gone yet.
     pub(super) async fn delete_tree(&self, page: &str) -> bool {
         let mut ahead = vec![Step::Enter(page.to_owned())];
@@ -34,10 +34,10 @@ impl ObjectDeletion {
             let deleted = match step {
                 Step::Leave(page) => self.delete_objects(vec![page]).await,
                 Step::Enter(page) => match self.named_by(&page).await {
-                    Ok(Named { pages, archives }) => {
+                    Ok(Named { pages, objects }) => {
                         ahead.push(Step::Leave(page));
                         ahead.extend(pages.into_iter().map(Step::Enter));
-                        self.delete_objects(archives).await
+                        self.delete_objects(objects).await
                     }
                     Err(error) => (Vec::new(), Some(error)),
                 },
@@ -60,8 +60,8 @@ impl ObjectDeletion {
         };
         Ok(match decode_page(page, &bytes).map(|stored| stored.page) {
             Ok(Page::Runs(runs)) => {
-                let key = |archive: &ArchiveEntry| archive.key.clone();
-                Named { archives: runs.archives.iter().map(key).collect(), ..Named::default() }
+                let archives = runs.archives.iter().map(|archive| archive.key.clone());
+                Named { objects: archives.chain(runs.own_segments()).collect(), ..Named::default() }
             }
             Ok(Page::Pages(below)) => {
                 let object = |page: &Arc<PageEntry>| page.object.clone();

@@ -56,12 +56,12 @@ pub struct SealAnswer {
 }
 
 /// The routes.
-pub fn routes(desk: StatusContext) -> Router {
+pub fn routes(desk: Arc<StatusContext>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/seal", post(seal))
         .route_layer(from_fn(without_parameters))
-        .with_state(Arc::new(desk))
+        .with_state(desk)
 }
 
 /// A parameter that is not known may be one that is misspelled.
@@ -128,7 +128,7 @@ fn topics_of(state: &LaneState) -> Vec<TopicStatus> {
     topics
 }
 
-fn respond<T: Serialize>(answer: Result<T, LaneGone>) -> Response {
+pub(super) fn respond<T: Serialize>(answer: Result<T, LaneGone>) -> Response {
     match answer {
         Ok(answer) => Json(answer).into_response(),
         Err(gone) => HttpProblem::new(503, "stopping", gone.to_string()).into_response(),

@@ -1,10 +1,13 @@
 //! What indexers put into `inbox/`.
 
 use chronik_format::archive::{self, ArchiveError};
-use chronik_format::ids::{Timestamp, TopicId};
-use chronik_format::job::{ArchiveMade, JobResult, VERSION};
+use chronik_format::ids::{LaneId, Timestamp, TopicId};
+use chronik_format::job::{ArchiveMade, CompactResult, JobResult, VERSION};
 use chronik_format::names::{ArchiveName, ResultName};
 use chronik_service::failpoint;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::IndexingTask;
 use crate::clock::now_ms;
@@ -13,7 +16,7 @@ use crate::state::command::{ArchiveFacts, Command, RegisterResult, ScannedRun};
 
 /// Why a result was not taken in.
 #[derive(Debug, thiserror::Error)]
-enum ResultError {
+pub enum ResultError {
     /// Worth another look at the next sweep.
     #[error("{0}")]
     Unavailable(String),
@@ -38,8 +41,8 @@ impl IndexingTask {
             if known.results.contains_key(&object.key) || self.ignored.contains(&object.key) {
                 continue;
             }
-            match self.verified_result(&object.key).await {
-                Ok((job, result)) => self.take_in(&job, result).await?,
+            match self.look_at(&object.key).await? {
+                Ok(()) => {}
                 Err(ResultError::Unavailable(reason)) => {
                     tracing::warn!("result {} can't be read, trying again: {reason}", object.key);
                 }
@@ -53,17 +56,37 @@ impl IndexingTask {
         Ok(())
     }
 
-    async fn verified_result(&self, key: &str) -> Result<(String, RegisterResult), ResultError> {
+    async fn look_at(&mut self, key: &str) -> Result<Result<(), ResultError>, LaneGone> {
+        let taken_in = match self.result(key).await {
+            Ok(AnyResult::Index(result)) => match self.verified_result(key, result).await {
+                Ok((job, result)) => return self.take_in(&job, result).await.map(Ok),
+                Err(error) => Err(error),
+            },
+            Ok(AnyResult::Compact(result)) => self.take_in_compaction(key, &result).await?,
+            Err(error) => Err(error),
+        };
+        Ok(taken_in)
+    }
+
+    async fn result(&self, key: &str) -> Result<AnyResult, ResultError> {
         let read = self.indexing.store.read(key, None).await;
         let bytes = read.map_err(|error| ResultError::Unavailable(error.to_string()))?;
-        let invalid = |reason: String| ResultError::Invalid(reason);
-        let result: JobResult = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
-        if result.v != VERSION {
-            return Err(invalid(format!("it has version {}, known is {VERSION}", result.v)));
+        let envelope: Envelope = parsed(&bytes)?;
+        if envelope.v != VERSION {
+            return Err(ResultError::Invalid(format!("it has version {}, known is {VERSION}", envelope.v)));
         }
-        if result.cluster != self.indexing.origin.cluster.to_string() || result.lane != self.indexing.origin.lane {
-            return Err(invalid(format!("it is for cluster {}, lane {}", result.cluster, result.lane)));
+        let Envelope { kind, cluster, lane, .. } = envelope;
+        if cluster != self.indexing.origin.cluster.to_string() || lane != self.indexing.origin.lane {
+            return Err(ResultError::Invalid(format!("it is for cluster {cluster}, lane {lane}")));
         }
+        match kind.as_str() {
+            "index" => parsed(&bytes).map(AnyResult::Index),
+            "compact" => parsed(&bytes).map(AnyResult::Compact),
+            other => Err(ResultError::Invalid(format!("results of kind {other:?} are unknown"))),
+        }
+    }
+
+    async fn verified_result(&self, key: &str, result: JobResult) -> Result<(String, RegisterResult), ResultError> {
         let mut archives = Vec::new();
         for made in result.archives {
             archives.push(self.verified_archive(result.topic_id, made).await?);
@@ -124,6 +147,48 @@ impl IndexingTask {
         self.in_flight.answered(job);
         Ok(())
     }
+
+    /// Once a compaction is done with, its result is noted like others, so that its object may go.
+    async fn take_in_compaction(
+        &mut self,
+        key: &str,
+        result: &CompactResult,
+    ) -> Result<Result<(), ResultError>, LaneGone> {
+        if let Err(error) = self.compaction.take_in(result).await? {
+            return Ok(Err(error));
+        }
+        self.propose(Command::RegisterResult(RegisterResult {
+            result: key.to_owned(),
+            topic: result.topic_id,
+            index_epoch: 0,
+            at: now_ms(),
+            archives: Vec::new(),
+            unreadable: Vec::new(),
+        }))
+        .await?;
+        failpoint!("result-registered");
+        self.compact_at = Instant::now();
+        Ok(Ok(()))
+    }
+}
+
+/// What every version and kind of result has.
+#[derive(Deserialize)]
+struct Envelope {
+    v: u32,
+    kind: String,
+    cluster: String,
+    lane: LaneId,
+}
+
+/// A result of any kind.
+enum AnyResult {
+    Index(JobResult),
+    Compact(CompactResult),
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ResultError> {
+    serde_json::from_slice(bytes).map_err(|error| ResultError::Invalid(error.to_string()))
 }
 
 fn named_at(topic: TopicId, key: &str) -> Result<Timestamp, ResultError> {

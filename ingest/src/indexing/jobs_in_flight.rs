@@ -1,55 +1,62 @@
 //! Jobs that were sent and not answered yet, and when they count as lost. A pure state machine: the time and the
 //! queue's depth are arguments.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::time::Duration;
 
 use chronik_store::queue::QueueDepth;
 use tokio::time::Instant;
 
-use crate::state::RunKey;
-
 /// A queue that was found empty for this long has lost what was sent before and not answered.
 const LOST_AFTER: Duration = Duration::from_secs(60);
 /// A job without a result after this long is sent again, whatever the queue says.
 const JOB_AGE_MAX: Duration = Duration::from_secs(6 * 60 * 60);
-/// A run whose jobs were lost so often is not sent again.
+/// What is in jobs that were lost so often is not sent again.
 const LOSSES_MAX: u32 = 3;
 
-/// A restart forgets it, and everything that has no archive is sent again.
-#[derive(Debug, Default)]
-pub struct JobsInFlight {
-    jobs: HashMap<String, JobOut>,
-    losses: HashMap<RunKey, u32>,
+/// Jobs, each over runs or pages of names `K`. A restart forgets them, and everything that is still to be done is sent
+/// again.
+#[derive(Debug)]
+pub struct JobsInFlight<K> {
+    jobs: HashMap<String, JobOut<K>>,
+    losses: HashMap<K, u32>,
 }
 
 #[derive(Debug)]
-struct JobOut {
-    runs: Vec<RunKey>,
+struct JobOut<K> {
+    inputs: Vec<K>,
     sent_at: Instant,
     /// The first look at the queue since it was sent, if that one and all later ones found nothing.
     missing_since: Option<Instant>,
 }
 
-impl JobsInFlight {
+impl<K> Default for JobsInFlight<K> {
+    fn default() -> Self {
+        Self { jobs: HashMap::new(), losses: HashMap::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> JobsInFlight<K> {
     /// The queue has taken a job.
-    pub fn sent(&mut self, id: String, runs: Vec<RunKey>, now: Instant) {
-        let job = JobOut { runs, sent_at: now, missing_since: None };
+    pub fn sent(&mut self, id: String, inputs: Vec<K>, now: Instant) {
+        let job = JobOut { inputs, sent_at: now, missing_since: None };
         self.jobs.insert(id, job);
     }
 
     /// The job's result has been taken in.
     pub fn answered(&mut self, id: &str) {
         let Some(job) = self.jobs.remove(id) else { return };
-        for run in job.runs {
-            self.losses.remove(&run);
+        for input in job.inputs {
+            self.losses.remove(&input);
         }
     }
 
     /// Compares with the queue, `None` if it did not answer; returns how many jobs count as not sent from now on.
     ///
     /// A job is lost if nothing was in the queue at any look for a minute. One that is merely old may be lost too: it
-    /// is sent again, but that is held against its runs only if nothing waits in the queue, for otherwise it may be
+    /// is sent again, but that is held against its inputs only if nothing waits in the queue, for otherwise it may be
     /// that no indexer runs at all.
     pub fn compare(&mut self, depth: Option<QueueDepth>, now: Instant) -> usize {
         let empty = depth == Some(QueueDepth::default());
@@ -62,8 +69,8 @@ impl JobsInFlight {
             let lost = job.missing_since.is_some_and(|since| now - since >= LOST_AFTER);
             let old = now - job.sent_at >= JOB_AGE_MAX;
             if lost || (old && worked_on) {
-                for run in &job.runs {
-                    *losses.entry(*run).or_insert(0) += 1;
+                for input in &job.inputs {
+                    *losses.entry(input.clone()).or_insert(0) += 1;
                 }
             }
             gone += usize::from(lost || old);
@@ -72,32 +79,30 @@ impl JobsInFlight {
         gone
     }
 
-    /// The runs of all jobs that are out.
-    pub fn runs(&self) -> HashSet<RunKey> {
-        self.jobs.values().flat_map(|job| job.runs.iter().copied()).collect()
+    /// The inputs of all jobs that are out.
+    pub fn inputs(&self) -> HashSet<K> {
+        self.jobs.values().flat_map(|job| job.inputs.iter().cloned()).collect()
     }
 
-    /// Whether the run was sent often enough without any result.
-    pub fn is_exhausted(&self, run: &RunKey) -> bool {
-        self.losses.get(run).is_some_and(|losses| *losses >= LOSSES_MAX)
+    /// Whether an input was sent often enough without any result.
+    pub fn is_exhausted<Q: Eq + Hash + ?Sized>(&self, input: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.losses.get(input).is_some_and(|losses| *losses >= LOSSES_MAX)
     }
 
-    /// Forgets the losses of runs that wait no more.
-    pub fn keep_losses_of(&mut self, pending: impl Iterator<Item = RunKey>) {
+    /// Forgets the losses of inputs that wait no more.
+    pub fn keep_losses_of(&mut self, pending: impl Iterator<Item = K>) {
         if !self.losses.is_empty() {
-            let pending: HashSet<RunKey> = pending.collect();
-            self.losses.retain(|run, _| pending.contains(run));
+            let pending: HashSet<K> = pending.collect();
+            self.losses.retain(|input, _| pending.contains(input));
         }
     }
 
     /// Jobs that are out.
     pub fn len(&self) -> usize {
         self.jobs.len()
-    }
-
-    /// Whether everything is answered.
-    pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
     }
 }
 
@@ -109,6 +114,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::state::RunKey;
 
     const EMPTY: Option<QueueDepth> = Some(QueueDepth { visible: 0, in_flight: 0 });
     const WAITING: Option<QueueDepth> = Some(QueueDepth { visible: 1, in_flight: 0 });
@@ -116,7 +122,7 @@ mod tests {
 
     /// Jobs in flight on a clock of their own, seconds.
     struct World {
-        in_flight: JobsInFlight,
+        in_flight: JobsInFlight<RunKey>,
         start: Instant,
     }
 
@@ -152,7 +158,7 @@ mod tests {
         assert_eq!(world.compare(EMPTY, 60), 0);
         assert_eq!(world.compare(EMPTY, 89), 0);
         assert_eq!(world.compare(EMPTY, 90), 1);
-        assert!(world.in_flight.runs().is_empty());
+        assert!(world.in_flight.inputs().is_empty());
     }
 
     #[test]
@@ -186,7 +192,7 @@ mod tests {
         world.compare(EMPTY, 30);
         world.send("b", 2, 60);
         assert_eq!(world.compare(EMPTY, 90), 1);
-        assert_eq!(world.in_flight.runs(), HashSet::from([key(2)]));
+        assert_eq!(world.in_flight.inputs(), HashSet::from([key(2)]));
         assert_eq!(world.compare(EMPTY, 120), 0);
         assert_eq!(world.compare(EMPTY, 150), 1);
     }
@@ -245,6 +251,6 @@ mod tests {
         assert_eq!(world.in_flight.len(), 1);
         world.in_flight.answered("a");
         world.in_flight.answered("a");
-        assert!(world.in_flight.is_empty());
+        assert_eq!(world.in_flight.len(), 0);
     }
 }

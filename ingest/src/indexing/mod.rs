@@ -1,17 +1,21 @@
 //! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]),
 //! remembers what is out ([`jobs_in_flight`]), registers the results from `inbox/` ([`inbox`]). The queue is a hint:
-//! what is pending is in the state, and what was lost is sent again.
+//! what is pending is in the state, and what was lost is sent again. [Compaction](crate::compaction) has its turns in
+//! the same loop: its jobs are in the same queue, its results in the same inbox.
 
 mod inbox;
 mod job_planner;
 mod jobs_in_flight;
+
+pub use inbox::ResultError;
+pub use jobs_in_flight::JobsInFlight;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chronik_format::ids::LogIndex;
+use chronik_format::ids::{LogIndex, TopicId};
 use chronik_format::origin::Origin;
 use chronik_service::failpoint;
 use chronik_store::SharedStore;
@@ -23,12 +27,13 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::clock::now_ms;
+use crate::compaction::{CompactionDesk, CompactionParts, CompactionScope, CompactionSendError, CompactionsSent};
 use crate::lane::{Lane, LaneError, LaneGone, LaneProgress};
 use crate::metrics::ShipMetrics;
+use crate::state::RunKey;
 use crate::state::command::{Command, GiveUp, ScannedRun};
 
 use self::job_planner::{JobBatches, PendingRun};
-use self::jobs_in_flight::JobsInFlight;
 
 /// How often the inbox is looked at while jobs are out.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -38,6 +43,8 @@ const SWEEP_AT_REST: Duration = Duration::from_secs(60);
 const COMPARE_EVERY: Duration = Duration::from_secs(30);
 /// How long until the next try after the queue took nothing.
 const SEND_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often compactions are planned, beside what a result or a look at the queue leads to.
+const COMPACT_EVERY: Duration = Duration::from_secs(10);
 
 /// When jobs are sent.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +74,17 @@ pub struct IndexingParts {
 /// The way to the indexing task.
 #[derive(Clone, Debug)]
 pub struct IndexingHandle {
-    flush: mpsc::Sender<oneshot::Sender<Result<(), QueueError>>>,
+    orders: mpsc::Sender<IndexingOrder>,
     pending: Arc<AtomicUsize>,
+}
+
+/// What is asked of the indexing task.
+#[derive(Debug)]
+enum IndexingOrder {
+    /// Jobs for all runs that have no archive.
+    Flush(oneshot::Sender<Result<(), QueueError>>),
+    /// Jobs for all pages of one topic, or all, that compaction makes fewer runs of.
+    Compact(Option<TopicId>, oneshot::Sender<Result<CompactionsSent, QueueError>>),
 }
 
 /// Why not everything was sent.
@@ -86,7 +102,15 @@ impl IndexingHandle {
     /// Sends jobs for all runs that are registered now, however small or young, and returns once the queue has them.
     pub async fn flush(&self) -> Result<(), FlushError> {
         let (done, sent) = oneshot::channel();
-        self.flush.send(done).await.map_err(|_| LaneGone)?;
+        self.orders.send(IndexingOrder::Flush(done)).await.map_err(|_| LaneGone)?;
+        Ok(sent.await.map_err(|_| LaneGone)??)
+    }
+
+    /// Sends jobs for all pages of a topic, or all, that compaction makes fewer runs of, whether it is time or not, and
+    /// returns once the queue has them.
+    pub async fn compact(&self, topic: Option<TopicId>) -> Result<CompactionsSent, FlushError> {
+        let (done, sent) = oneshot::channel();
+        self.orders.send(IndexingOrder::Compact(topic, done)).await.map_err(|_| LaneGone)?;
         Ok(sent.await.map_err(|_| LaneGone)??)
     }
 
@@ -99,7 +123,10 @@ impl IndexingHandle {
 /// The task's own memory.
 struct IndexingTask {
     indexing: IndexingParts,
-    in_flight: JobsInFlight,
+    in_flight: JobsInFlight<RunKey>,
+    compaction: CompactionDesk,
+    /// When compactions are planned next.
+    compact_at: Instant,
     ignored: HashSet<String>,
     pending: Arc<AtomicUsize>,
 }
@@ -113,33 +140,35 @@ struct Sending {
 }
 
 impl IndexingParts {
-    /// The task, and the handle to it.
-    pub fn start(self) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
-        let (flush, flushes) = mpsc::channel(16);
+    /// The task, beside which compaction has its turns, and the handle to it.
+    pub fn start(
+        self,
+        compaction: CompactionParts,
+    ) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
+        let (orders, ordered) = mpsc::channel(16);
         let pending = Arc::new(AtomicUsize::new(0));
         let desk = IndexingTask {
             indexing: self,
             in_flight: JobsInFlight::default(),
+            compaction: CompactionDesk::new(compaction),
+            compact_at: Instant::now(),
             ignored: HashSet::new(),
             pending: pending.clone(),
         };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
                 // Nothing that is cut off here is lost: the next process sends again what has no archive.
-                if let Some(Err(LaneGone)) = cancel.run_until_cancelled(desk.run(flushes)).await {
+                if let Some(Err(LaneGone)) = cancel.run_until_cancelled(desk.run(ordered)).await {
                     tracing::debug!("indexing ends with its lane");
                 }
             })
         };
-        (IndexingHandle { flush, pending }, run)
+        (IndexingHandle { orders, pending }, run)
     }
 }
 
 impl IndexingTask {
-    async fn run(
-        mut self,
-        mut flushes: mpsc::Receiver<oneshot::Sender<Result<(), QueueError>>>,
-    ) -> Result<(), LaneGone> {
+    async fn run(mut self, mut orders: mpsc::Receiver<IndexingOrder>) -> Result<(), LaneGone> {
         let mut progress = self.indexing.lane.progress();
         let mut swept: Option<Instant> = None;
         let mut compare_at = Instant::now();
@@ -166,15 +195,51 @@ impl IndexingTask {
                     Some(_) => send_at = next_due,
                 }
             }
-            let wake_at = compare_at.min(next_due).min(Instant::now() + self.sweep_every());
+            if Instant::now() >= send_at.max(self.compact_at) && self.compact().await?.is_err() {
+                send_at = Instant::now() + SEND_AGAIN_AFTER;
+            }
+            let wake_at = compare_at.min(next_due).min(self.compact_at).min(Instant::now() + self.sweep_every());
             tokio::select! {
                 biased;
-                Some(done) = flushes.recv() => {
-                    let sending = self.send_jobs(true).await?;
-                    let _ = done.send(sending.stopped.map_or(Ok(()), Err));
-                }
+                Some(order) = orders.recv() => self.follow(order).await?,
                 changed = catalog_changes(&mut progress, planned) => changed?,
                 () = tokio::time::sleep_until(wake_at) => {}
+            }
+        }
+    }
+
+    async fn follow(&mut self, order: IndexingOrder) -> Result<(), LaneGone> {
+        match order {
+            IndexingOrder::Flush(done) => {
+                let sending = self.send_jobs(true).await?;
+                let _ = done.send(sending.stopped.map_or(Ok(()), Err));
+            }
+            IndexingOrder::Compact(topic, done) => {
+                let _ = done.send(self.send_compactions(CompactionScope::Everything(topic)).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the compactions that are due.
+    async fn compact(&mut self) -> Result<Result<CompactionsSent, QueueError>, LaneGone> {
+        self.compact_at = Instant::now() + COMPACT_EVERY;
+        self.send_compactions(CompactionScope::Due).await
+    }
+
+    async fn send_compactions(
+        &mut self,
+        scope: CompactionScope,
+    ) -> Result<Result<CompactionsSent, QueueError>, LaneGone> {
+        let sent = self.compaction.send(scope, now_ms()).await;
+        self.count();
+        match sent {
+            Ok(sent) => Ok(Ok(sent)),
+            Err(CompactionSendError::Gone(gone)) => Err(gone),
+            Err(CompactionSendError::Queue(error)) => {
+                tracing::warn!("a compaction was not sent, trying again: {error}");
+                self.indexing.metrics.queue_failures.inc();
+                Ok(Err(error))
             }
         }
     }
@@ -185,7 +250,7 @@ impl IndexingTask {
         let lag = pending.iter().map(|run| run.registered_at).min().map_or(0, |oldest| now_ms() - oldest);
         self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
         self.in_flight.keep_losses_of(pending.iter().map(PendingRun::key));
-        let out = self.in_flight.runs();
+        let out = self.in_flight.inputs();
         let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
         let JobBatches { batches, next_due } = job_planner::batch(waiting, self.indexing.limits, now_ms(), everything);
         for batch in batches {
@@ -256,7 +321,7 @@ impl IndexingTask {
         }
     }
 
-    /// Asks the queue how full it is, for operators and for what it may have lost; `true` if it lost something.
+    /// Asks the queue how full it is, for operators and for what it may have lost; `true` if it lost runs to be indexed.
     async fn compare_with_queue(&mut self) -> bool {
         let depth = match self.indexing.queue.depth().await {
             Ok(depth) => {
@@ -271,20 +336,26 @@ impl IndexingTask {
             }
         };
         let lost = self.in_flight.compare(depth, Instant::now());
-        if lost > 0 {
-            tracing::warn!("{lost} jobs have no result and seem to be lost: sending them again");
+        let all_lost = lost + self.compaction.compare(depth, Instant::now());
+        if all_lost > 0 {
+            tracing::warn!("{all_lost} jobs have no result and seem to be lost: sending them again");
         }
         self.count();
         lost > 0
     }
 
     fn sweep_every(&self) -> Duration {
-        if self.in_flight.is_empty() { SWEEP_AT_REST } else { SWEEP_EVERY }
+        if self.out() == 0 { SWEEP_AT_REST } else { SWEEP_EVERY }
+    }
+
+    /// Jobs that are out.
+    fn out(&self) -> usize {
+        self.in_flight.len() + self.compaction.pending()
     }
 
     fn count(&self) {
-        self.pending.store(self.in_flight.len(), Ordering::Relaxed);
-        self.indexing.metrics.pending_jobs.set(self.in_flight.len() as i64);
+        self.pending.store(self.out(), Ordering::Relaxed);
+        self.indexing.metrics.pending_jobs.set(self.out() as i64);
     }
 }
 

@@ -360,6 +360,9 @@ mod tests {
         async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
             self.0.overwrite(key, parts.concat().into()).await
         }
+        async fn upload(&self, key: &str) -> Result<Box<dyn chronik_store::ObjectUpload>, StoreError> {
+            self.0.upload(key).await
+        }
         async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
             self.0.overwrite(key, bytes).await
         }

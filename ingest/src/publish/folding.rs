@@ -25,7 +25,7 @@ pub struct FoldablePages {
 
 impl PageLimits {
     /// How many pages with bounds of so many partitions go below one. Twice as many are at the top, at each height.
-    fn fan_out_of(&self, partitions: usize, topics: usize) -> usize {
+    pub fn fan_out_of(&self, partitions: usize, topics: usize) -> usize {
         let fitting = FOLDED_BOUNDS / partitions.max(1);
         let share = self.top_pages / topics.max(1) / 2;
         fitting.min(share).max(FAN_OUT_MIN).min(self.fan_out)
@@ -93,7 +93,7 @@ mod tests {
             scanned_from: None,
         };
         let partitions = (0..topic.partitions.len() as i32).map(bounds).collect();
-        let bounds = PageBounds { last, bytes: 1, archives: 1, partitions };
+        let bounds = PageBounds { last, bytes: 1, archives: 1, partitions, ..PageBounds::default() };
         let entry = PageEntry { object: format!("leaf-{last}"), bounds, ..PageEntry::default() };
         topic.pages.push_back(entry.into());
     }

@@ -40,7 +40,7 @@ pub struct PageLimits {
 
 impl Default for PageLimits {
     fn default() -> Self {
-        Self { page_runs: 4096, open_runs: 64 * 4096, fan_out: 64, top_pages: 64 * 1024 }
+        Self { page_runs: failpoint::limit("page-runs", 4096), open_runs: 64 * 4096, fan_out: 64, top_pages: 64 * 1024 }
     }
 }
 

@@ -58,6 +58,7 @@ impl NamedSegments<'_> {
             size: segment.size,
             crc: segment.crc,
             directory_position: segment.directory_position,
+            level: 0,
         });
         self.numbers.insert(id, number);
         Some(number)

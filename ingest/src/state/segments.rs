@@ -14,7 +14,7 @@ use super::command::RegisterSegment;
 use super::topic::TopicState;
 
 /// Objects named longer ago are refused for registration: by then they may be taken for orphans.
-pub(super) const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
+pub const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
 
 /// What the state calls a registered segment: the last log index in it. So they sort as they follow one another, and
 /// what lies in segments up to an index is told without a look at them.

@@ -731,7 +731,8 @@ fn what_is_deleted_may_be_left_out_in_the_middle_and_at_the_end() {
             bytes: 1,
             scanned_from: None,
         };
-        let bounds = PageBounds { last, bytes: 1, archives: 0, partitions: runs.iter().map(bounds).collect() };
+        let partitions = runs.iter().map(bounds).collect();
+        let bounds = PageBounds { last, bytes: 1, partitions, ..PageBounds::default() };
         Arc::new(PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() })
     };
     let topic_state = Arc::make_mut(state.topics.get_mut(&topic(1)).unwrap());
@@ -1016,7 +1017,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             let times = TimeSpan::at(1);
             let offsets = OffsetSpan { first, last: first + n };
             let partitions = vec![PartitionBounds { partition: 0, offsets, times, bytes: 1, scanned_from: None }];
-            let bounds = PageBounds { last, bytes: 1, archives: 0, partitions };
+            let bounds = PageBounds { last, bytes: 1, partitions, ..PageBounds::default() };
             let new = vec![PageEntry { object: format!("new-{first}"), bounds, ..PageEntry::default() }];
             let old = vec![format!("page-{last}")];
             Command::ReplacePages(ReplacePages { topic: topic(t), old, new, gone: vec![gone], deleted: vec![], at: 1 })

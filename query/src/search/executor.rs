@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronik_format::catalog::{CatalogError, PageEntry};
+use chronik_format::segment::SegmentError;
 use chronik_service::admission::{HeldTurn, TurnLimit};
 use chronik_service::failpoint;
 use futures::future::try_join_all;
@@ -13,7 +14,8 @@ use futures::future::try_join_all;
 use super::candidates::proposed;
 use super::coverage::covered;
 use super::cursor::PageCursor;
-use super::scan::{RecordScanner, UnitHits};
+use super::moved::MovedBatches;
+use super::scan::{RecordScanner, UnitHits, cause_of};
 use super::top_hits::TopHits;
 use super::topic_layout::{LayoutSources, TopicLayout};
 use super::work_plan::{ArchiveIn, TopicScope, UnitSource, WorkPlan, WorkUnit};
@@ -31,6 +33,7 @@ const STORE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_
 pub(crate) struct SearchExecutor {
     pub(crate) sources: LayoutSources,
     pub(crate) leaf: ArchiveLeaf,
+    pub(crate) moved: MovedBatches,
     pub(crate) scanner: RecordScanner,
     /// Units of one search that are searched at a time.
     pub(crate) breadth: usize,
@@ -223,16 +226,26 @@ impl SearchExecutor {
         self.scanner.metrics.archives.inc();
         let ask = || self.leaf.candidates(entry, &scope.query, scope.settings);
         let may_pass = |error: &LeafError| matches!(error, LeafError::Store { .. });
-        let reason = match patiently(ask, may_pass).await {
-            Ok(candidates) => match proposed(scope, candidates) {
-                Some(plan) => return plan,
-                None => format!("archive {} names batches that are too large", entry.key),
-            },
+        let mut candidates = match patiently(ask, may_pass).await {
+            Ok(candidates) => candidates,
             Err(error @ LeafError::Store { .. }) => {
-                return WorkPlan::without_offsets_of(scope, entry, &error.to_string());
+                return WorkPlan::without_offsets_of(scope, entry, &error.to_string(), MissingCause::Failure);
             }
-            Err(error) => error.to_string(),
+            Err(error) => return self.without(scope, archive, &error.to_string()),
         };
+        match self.moved.locate(scope.id, &archive.runs, &mut candidates.batches).await {
+            Ok(()) => {}
+            Err(SegmentError::Store(error)) => {
+                return WorkPlan::without_offsets_of(scope, entry, &error.to_string(), cause_of(&error));
+            }
+            Err(error) => return self.without(scope, archive, &error.to_string()),
+        }
+        proposed(scope, candidates).unwrap_or_else(|| {
+            self.without(scope, archive, &format!("archive {} names batches that are too large", entry.key))
+        })
+    }
+
+    fn without(&self, scope: &Arc<TopicScope>, archive: &ArchiveIn, reason: &str) -> WorkPlan {
         self.scanner.metrics.archives_failed.inc();
         tracing::warn!("an archive is not used, its records are read instead: {reason}");
         WorkPlan::without_archive(scope, archive)
@@ -240,7 +253,7 @@ impl SearchExecutor {
 }
 
 /// Asks again a few times for what may be there a moment later.
-async fn patiently<T, E, F>(mut ask: impl FnMut() -> F, may_pass: impl Fn(&E) -> bool) -> Result<T, E>
+pub(super) async fn patiently<T, E, F>(mut ask: impl FnMut() -> F, may_pass: impl Fn(&E) -> bool) -> Result<T, E>
 where
     E: Display,
     F: Future<Output = Result<T, E>>,

@@ -379,7 +379,7 @@ pub(super) fn unreadable(error: impl Display) -> String {
     format!("its batch is as the producer sent it and can't be decoded: {error}")
 }
 
-fn cause_of(error: &StoreError) -> MissingCause {
+pub(super) fn cause_of(error: &StoreError) -> MissingCause {
     match error {
         StoreError::NotFound { .. } => MissingCause::Stale,
         _ => MissingCause::Failure,
@@ -428,15 +428,23 @@ fn look_at_candidates(
     let cut_off = BatchError::Corrupt { reason: "it does not lie where the archive says" };
     let from = batch.position.checked_sub(start).ok_or(cut_off.clone())? as usize;
     let to = from.checked_add(batch.length as usize).filter(|to| *to <= bytes.len()).ok_or(cut_off)?;
-    let bytes = bytes.slice(from..to);
-    let header = verify(&bytes)?;
-    if header.base_offset != batch.base_offset {
-        return Err(BatchError::Corrupt { reason: "it has other offsets than expected" }.into());
-    }
+    let (bytes, header) = batch_at(bytes.slice(from..to), batch.base_offset)?;
     let wanted = |offset: &Offset| batch.offsets.binary_search(offset).is_ok();
     let name = BatchName::new(scope.id, batch.partition, &header);
     let read = known.read(name, || look_at(scope, batch.partition, &bytes, wanted, page));
     read.map_err(|error| Unsearched { reason: unreadable(&error), cause: MissingCause::Unreadable })
+}
+
+/// The batch of a base offset among whole ones, checked.
+fn batch_at(bytes: Bytes, base_offset: Offset) -> Result<(Bytes, BatchHeader), BatchError> {
+    for batch in split(bytes) {
+        let batch = batch?;
+        if BatchHeader::parse(&batch)?.base_offset == base_offset {
+            let header = verify(&batch)?;
+            return Ok((batch, header));
+        }
+    }
+    Err(BatchError::Corrupt { reason: "it has other offsets than expected" })
 }
 
 /// The candidates of a batch as a range.

@@ -271,10 +271,15 @@ impl WorkPlan {
     }
 
     /// An archive that may be there the next time: its offsets are not searched.
-    pub(crate) fn without_offsets_of(scope: &Arc<TopicScope>, archive: &ArchiveEntry, reason: &str) -> Self {
+    pub(crate) fn without_offsets_of(
+        scope: &Arc<TopicScope>,
+        archive: &ArchiveEntry,
+        reason: &str,
+        cause: MissingCause,
+    ) -> Self {
         let missing = scope
             .offsets_of(archive)
-            .map(|(partition, offsets)| scope.missing(partition, offsets, reason, MissingCause::Failure))
+            .map(|(partition, offsets)| scope.missing(partition, offsets, reason, cause))
             .collect();
         Self { missing, ..Self::default() }
     }

@@ -376,6 +376,35 @@ async fn a_damaged_page_is_named_as_a_damaged_segment_is() {
 }
 
 #[tokio::test]
+async fn what_archives_find_is_read_where_compaction_wrote_it() {
+    let mut world = world().await;
+    world.close(0, 1).await;
+    world.close(0, 2).await;
+    world.export(0).await;
+    let stale = world.service(true);
+    let search = parameters([("topic", "t"), ("q", "even"), ("limit", "100")]);
+    let (_, before) = get(&stale, "/v1/search", &search).await;
+    world.compact(0, 0, 2).await;
+    world.export(0).await;
+    for segment in ["segments/0", "segments/1"] {
+        world.store.delete(segment).await.unwrap();
+    }
+    for service in [world.service(true), stale] {
+        let (status, document) = get(&service, "/v1/search", &search).await;
+        assert_eq!((status.as_u16(), offsets(&document)), (200, offsets(&before)), "{document}");
+        let (status, page) = get(&service, "/v1/topics/t/partitions/0/records", &Vec::new()).await;
+        assert_eq!((status.as_u16(), page["next_offset"].as_i64()), (200, Some(12)), "{page}");
+    }
+    let segments = world.store.list("topics/").await.unwrap();
+    let segment = segments.iter().find(|object| object.key.ends_with(".seg")).unwrap();
+    world.store.delete(&segment.key).await.unwrap();
+    let (status, problem) = get(&world.service(true), "/v1/search", &search).await;
+    let mut gone = missing(&problem);
+    gone.sort_unstable();
+    assert_eq!((status.as_u16(), gone), (503, vec![(0, Some(4)), (4, Some(8))]), "{problem}");
+}
+
+#[tokio::test]
 async fn without_a_broker_the_bucket_is_all_and_a_silent_one_leaves_the_tail_open() {
     let world = world().await;
     let (status, document) =

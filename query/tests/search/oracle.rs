@@ -38,6 +38,7 @@ enum Step {
     Archive { topic: usize, segment: usize },
     Close { topic: usize, segments: usize },
     Fold { topic: usize, from: usize, count: usize },
+    Compact { topic: usize, from: usize, count: usize },
     Export { kept: usize },
 }
 
@@ -140,6 +141,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0usize..2, 0usize..4).prop_map(|(topic, segment)| Step::Archive { topic, segment }),
         (0usize..2, 1usize..4).prop_map(|(topic, segments)| Step::Close { topic, segments }),
         (0usize..2, 0usize..2, 1usize..4).prop_map(|(topic, from, count)| Step::Fold { topic, from, count }),
+        (0usize..2, 0usize..2, 1usize..4).prop_map(|(topic, from, count)| Step::Compact { topic, from, count }),
         (0usize..3).prop_map(|kept| Step::Export { kept }),
     ];
     prop::collection::vec(step, 0..12)
@@ -207,6 +209,7 @@ async fn step(world: &mut World, step: Step) {
         Step::Close { topic, segments } if segments <= world.segments.len() => world.close(topic, segments).await,
         Step::Archive { .. } | Step::Close { .. } => {}
         Step::Fold { topic, from, count } => world.fold(topic, from, count).await,
+        Step::Compact { topic, from, count } => world.compact(topic, from, count).await,
         Step::Export { kept } => world.export(kept).await,
     }
 }

@@ -10,16 +10,17 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use chronik_format::batch::{BatchHeader, Record, records};
-use chronik_format::catalog::page::PageBuilder;
+use chronik_format::catalog::compacted::{CompactedSegment, compacted};
+use chronik_format::catalog::page::{Page, PageBuilder, decode_page};
 use chronik_format::catalog::{
     ArchiveEntry, ArchiveRun, CatalogReader, CatalogRoot, PageEntry, PartitionHead, PartitionRuns, RunEntry,
     SegmentEntry, TopicHead, TopicRuns, build_export,
 };
 use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
-use chronik_format::job::{IndexSettings, Job, JobInput, JobKind, JobRun, VERSION};
+use chronik_format::job::{CompactJob, IndexSettings, Job, JobInput, JobKind, JobPage, JobRun, SegmentMade, VERSION};
 use chronik_format::names;
 use chronik_format::origin::Origin;
-use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
+use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader, SegmentReader};
 use chronik_indexer::{Indexer, IndexerParts};
 use chronik_peers::cold::BucketReader;
 use chronik_peers::tail::memory::MemoryTail;
@@ -154,7 +155,7 @@ impl World {
             });
         }
         let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
-        self.segments.push(SegmentEntry { key, size, crc, directory_position });
+        self.segments.push(SegmentEntry { key, size, crc, directory_position, level: 0 });
     }
 
     /// Builds archives over a segment's runs of a topic, unless there is one.
@@ -241,6 +242,47 @@ impl World {
         let page = builder.inner(format!("{}-above-{}", first.object, below.len()), &below).unwrap();
         self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
         topic.pages.splice(from..from + below.len(), [page.entry.into()]);
+    }
+
+    /// Has up to so many of a topic's leaves, from one of those at the top on, compacted.
+    pub async fn compact(&mut self, topic: usize, from: usize, count: usize) {
+        let topic = &mut self.topics[topic];
+        let at_top = topic.pages.iter().skip(from).take(count);
+        let old: Vec<_> = at_top.take_while(|page| page.height == 0).cloned().collect();
+        let Some(newest) = old.last() else { return };
+        let page = |page: &Arc<PageEntry>| JobPage { key: page.object.clone(), size: page.size, crc: page.crc };
+        let job = CompactJob {
+            v: VERSION,
+            kind: JobKind::Compact,
+            cluster: Uuid::nil().to_string(),
+            incarnation: INCARNATION,
+            lane: LANE,
+            id: ulid::Ulid::new().to_string(),
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            pages: old.iter().map(page).collect(),
+            epoch: Some(1),
+        };
+        let result = self.indexer.compact(&job).await.unwrap();
+        assert_eq!(result.failure, None);
+        let mut pages = Vec::new();
+        for page in &old {
+            let stored = decode_page(&page.object, &self.store.read(&page.object, None).await.unwrap()).unwrap();
+            let Page::Runs(runs) = stored.page else { panic!("{} is no leaf", page.object) };
+            pages.push(runs);
+        }
+        let mut segments = Vec::new();
+        for SegmentMade { key, size, crc, directory_position } in result.segments {
+            let directory = SegmentReader::open(self.store.clone(), &key).await.unwrap().directory().clone();
+            let entry = SegmentEntry { key, size, crc, directory_position, level: 1 };
+            segments.push(CompactedSegment { entry, directory });
+        }
+        let runs = compacted(topic.id, &pages, segments).unwrap();
+        let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
+        let builder = PageBuilder { origin, topic: topic.id, written_at: 0 };
+        let page = builder.leaf(format!("{}-compacted", newest.object), &runs, newest.bounds.last).unwrap();
+        self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
+        topic.pages.splice(from..from + old.len(), [page.entry.into()]);
     }
 
     /// Exports the catalog and lets the tail begin `kept` batches before what is shipped.

@@ -10,6 +10,7 @@
 //! lanes/{lane}/segments/{hh}/{incarnation}-{first}-{last}-{ulid}.seg  {hh}: low byte of the first index
 //! lanes/{lane}/segment-lists/{hh}/{incarnation}-{ulid}.list           {hh}: low byte of the ulid
 //! lanes/{lane}/checkpoints/{incarnation}-{index}-{ulid}.ckpt
+//! topics/{topic id}/segments/{hh}/{incarnation}-{ulid}.seg            {hh}: low byte of the ulid
 //! topics/{topic id}/archives/{hh}/{incarnation}-{ulid}.ckx            {hh}: low byte of the ulid
 //! topics/{topic id}/pages/{hh}/{incarnation}-{ulid}.page              {hh}: low byte of the ulid
 //! inbox/{lane}/{incarnation}-{ulid}.json                              results of jobs
@@ -141,6 +142,32 @@ impl fmt::Display for CheckpointName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { lane, incarnation, index, ulid } = self;
         write!(f, "lanes/{lane}/checkpoints/{incarnation}-{index:016x}-{ulid}.ckpt")
+    }
+}
+
+/// The name of a segment that compaction wrote: level 1, of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicSegmentName {
+    /// Whose records it holds.
+    pub topic: TopicId,
+    /// As in the job that it was written for.
+    pub incarnation: Incarnation,
+    /// Unique, and when it was named.
+    pub ulid: Ulid,
+}
+
+impl TopicSegmentName {
+    /// Where the topic's segments are.
+    pub fn prefix(topic: TopicId) -> String {
+        format!("topics/{topic}/segments/")
+    }
+}
+
+impl fmt::Display for TopicSegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, incarnation, ulid } = self;
+        let hh = ulid.0 & 0xff;
+        write!(f, "topics/{topic}/segments/{hh:02x}/{incarnation}-{ulid}.seg")
     }
 }
 
@@ -311,6 +338,11 @@ parse_name!(CheckpointName, "checkpoint", |parts| Self {
     ulid: ulid(parts.next())?,
 });
 // The topic id has four hyphens of its own.
+parse_name!(TopicSegmentName, "segment of a topic", |parts| Self {
+    topic: TopicId(parts.skip(1).take(5).collect::<String>().parse().ok()?),
+    incarnation: Incarnation(hex(parts.nth(2))?.try_into().ok()?),
+    ulid: ulid(parts.next())?,
+});
 parse_name!(ArchiveName, "archive", |parts| Self {
     topic: TopicId(parts.skip(1).take(5).collect::<String>().parse().ok()?),
     incarnation: Incarnation(hex(parts.nth(2))?.try_into().ok()?),
@@ -380,6 +412,10 @@ mod tests {
         reads_back(
             CheckpointName { lane, incarnation, index: 7, ulid },
             &format!("lanes/00000000/checkpoints/0000001f-0000000000000007-{ulid}.ckpt"),
+        );
+        reads_back(
+            TopicSegmentName { topic, incarnation, ulid },
+            &format!("topics/01900000-0000-7000-8000-000000000001/segments/bc/0000001f-{ulid}.seg"),
         );
         reads_back(
             ArchiveName { topic, incarnation, ulid },

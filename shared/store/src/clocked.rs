@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{ObjectInfo, SharedStore, Store, StoreError};
+use super::{ObjectInfo, ObjectUpload, SharedStore, Store, StoreError};
 
 type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
@@ -58,6 +58,10 @@ impl Store for ClockedStore {
         self.inner.create(key, parts).await?;
         self.note(key);
         Ok(())
+    }
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError> {
+        self.note(key);
+        self.inner.upload(key).await
     }
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.inner.overwrite(key, bytes).await?;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ObjectInfo, SharedStore, Store, StoreError};
+use super::{ObjectInfo, ObjectUpload, SharedStore, Store, StoreError};
 
 /// An object that was read, and which bytes of it if not all.
 pub type StoreRead = (String, Option<Range<u64>>);
@@ -43,6 +43,9 @@ impl CountedStore {
 impl Store for CountedStore {
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
         self.inner.create(key, parts).await
+    }
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError> {
+        self.inner.upload(key).await
     }
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.inner.overwrite(key, bytes).await

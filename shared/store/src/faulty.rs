@@ -7,13 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ErrorCause, ObjectInfo, SharedStore, Store, StoreError};
+use super::{ErrorCause, ObjectInfo, ObjectUpload, SharedStore, Store, StoreError};
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreOperation {
     /// [`Store::create`].
     Create,
+    /// The end of an upload.
+    Upload,
     /// [`Store::overwrite`].
     Overwrite,
     /// [`Store::read`].
@@ -100,19 +102,49 @@ impl FaultyStore {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let key = key.to_owned();
-        let failed = |key, message: &str| {
-            let operation = "scripted call".into();
-            Err(StoreError::Unavailable { operation, key, message: message.to_owned(), cause: ErrorCause::Passing })
-        };
-        match self.next(operation, &key) {
-            None => call.await,
-            Some(StoreFault::Missing) => Err(StoreError::NotFound { key }),
-            Some(StoreFault::Before) => failed(key, "not done"),
-            Some(StoreFault::After) => {
-                call.await?;
-                failed(key, "done, but the answer was lost")
-            }
+        failing(self.next(operation, &key), key, call).await
+    }
+}
+
+/// Does a call, or fails it.
+async fn failing<T>(
+    fault: Option<StoreFault>,
+    key: String,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let failed = |key, message: &str| {
+        let operation = "scripted call".into();
+        Err(StoreError::Unavailable { operation, key, message: message.to_owned(), cause: ErrorCause::Passing })
+    };
+    match fault {
+        None => call.await,
+        Some(StoreFault::Missing) => Err(StoreError::NotFound { key }),
+        Some(StoreFault::Before) => failed(key, "not done"),
+        Some(StoreFault::After) => {
+            call.await?;
+            failed(key, "done, but the answer was lost")
         }
+    }
+}
+
+/// An upload that ends as the script says.
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn ObjectUpload>,
+    key: String,
+    fault: Option<StoreFault>,
+}
+
+#[async_trait]
+impl ObjectUpload for FaultyUpload {
+    async fn add(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.inner.add(bytes).await
+    }
+    async fn finish(self: Box<Self>) -> Result<(), StoreError> {
+        failing(self.fault, self.key, self.inner.finish()).await
+    }
+    async fn abort(self: Box<Self>) {
+        self.inner.abort().await;
     }
 }
 
@@ -120,6 +152,10 @@ impl FaultyStore {
 impl Store for FaultyStore {
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
         self.call(StoreOperation::Create, key, self.inner.create(key, parts)).await
+    }
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError> {
+        let (inner, fault) = (self.inner.upload(key).await?, self.next(StoreOperation::Upload, key));
+        Ok(Box::new(FaultyUpload { inner, key: key.to_owned(), fault }))
     }
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.call(StoreOperation::Overwrite, key, self.inner.overwrite(key, bytes)).await

@@ -16,6 +16,7 @@ mod patient;
 pub mod queue;
 pub(crate) mod s3;
 pub mod setting;
+mod upload;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod clocked;
@@ -135,12 +136,26 @@ impl StoreError {
     }
 }
 
+/// An object that is written piece by piece. There is nothing of it before it is finished.
+#[async_trait]
+pub trait ObjectUpload: Debug + Send {
+    /// Adds bytes; waits while some 32 MiB are on their way.
+    async fn add(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+    /// Creates the object of all that was added, durably. After an error it may be there or not.
+    async fn finish(self: Box<Self>) -> Result<(), StoreError>;
+    /// Takes back what was added, as far as the store can be reached.
+    async fn abort(self: Box<Self>);
+}
+
 /// The bucket. Keys are relative to the configured prefix.
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
     /// Creates an object from `parts`, durably; never overwrites. If the outcome of a try is in doubt or the
     /// name is taken, the object is read back: equal bytes are success, others [`StoreError::Exists`].
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError>;
+    /// Begins an object that is too large for [`create`](Self::create), under a name that nobody else has: whether it is
+    /// free is not asked. What was stored is to be read back before it is relied upon.
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError>;
     /// Writes an object whether it exists or not; for the catalog's `latest` alone.
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError>;
     /// The whole object, or exactly the bytes of `range`; a range beyond the end is an error.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 
-use super::{BucketAccess, ErrorCause, ObjectBucket, ObjectInfo, Store, StoreError};
+use super::{BucketAccess, ErrorCause, ObjectBucket, ObjectInfo, ObjectUpload, Store, StoreError};
 
 /// The file whose lock says that the bucket is in use.
 const LOCK_FILE: &str = ".lock";
@@ -196,6 +196,12 @@ impl Store for LocalBucket {
         self.objects.create(key, parts).await
     }
 
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError> {
+        self.check_writable("upload", key)?;
+        self.prepare_directory("upload", key).await?;
+        self.objects.upload(key).await
+    }
+
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.check_writable("overwrite", key)?;
         self.prepare_directory("overwrite", key).await?;
@@ -276,6 +282,7 @@ mod tests {
         let view = LocalBucket::view(directory.path()).unwrap();
         assert_eq!(view.read("a/b", None).await.unwrap(), "x");
         assert!(view.create("a/c", vec![]).await.is_err());
+        assert!(view.upload("a/c").await.is_err());
         assert!(view.overwrite("a/b", Bytes::new()).await.is_err());
         assert!(view.delete("a/b").await.is_err());
         assert_eq!(owner.list("a/").await.unwrap().len(), 1);

@@ -14,7 +14,8 @@ use object_store::{
 };
 
 use super::failure::{BucketLocation, CallFailure, within};
-use super::{ErrorCause, ObjectInfo, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
+use super::upload::PartsUpload;
+use super::{ErrorCause, ObjectInfo, ObjectUpload, PAGE_OBJECTS_MAX, READ_BYTES_MAX, SharedStore, Store, StoreError};
 
 /// Pauses between tries of a create that was refused for a name that turned out to be free: the other of two racing
 /// writers has not finished, or never will.
@@ -116,6 +117,12 @@ impl Store for ObjectBucket {
                 },
             }
         }
+    }
+
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError> {
+        let path = path(key)?;
+        let upload = within(0, self.objects.put_multipart(&path)).await.map_err(self.bucket_error("upload", key))?;
+        Ok(Box::new(PartsUpload::new(upload, key, self.place.clone())))
     }
 
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{ObjectInfo, SharedStore, Store, StoreError};
+use super::{ObjectInfo, ObjectUpload, SharedStore, Store, StoreError};
 
 /// The first pause; each is twice as long as the one before it.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -17,7 +17,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long a call is tried again.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
-/// Tries every call again, with growing pauses and for ten minutes, as long as waiting may mend what it failed of. For
+/// Tries every call again, but for what is done of an upload, with growing pauses and for ten minutes, as long as waiting may mend what it failed of. For
 /// who has nothing else to do meanwhile, and is stopped by being dropped.
 ///
 /// A create whose outcome was unknown counts as done if a later try finds the same bytes: a caller that must know its
@@ -70,6 +70,9 @@ fn given_up(error: StoreError) -> StoreError {
 impl Store for PatientStore {
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
         self.wait_for(|| self.inner.create(key, parts.clone())).await
+    }
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError> {
+        self.wait_for(|| self.inner.upload(key)).await
     }
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.wait_for(|| self.inner.overwrite(key, bytes.clone())).await

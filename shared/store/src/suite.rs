@@ -18,6 +18,7 @@ pub async fn store_suite(store: SharedStore) {
 /// The suite without races: for stand-ins that look before they write.
 pub async fn single_writer_suite(store: SharedStore) {
     creates_once(&store).await;
+    uploads_in_pieces(&store).await;
     reads_exact_ranges(&store).await;
     lists_in_order(&store).await;
     overwrites_and_deletes(&store).await;
@@ -27,6 +28,7 @@ pub async fn single_writer_suite(store: SharedStore) {
 /// What takes a store some seconds: an object of a segment's size, and a listing of several pages.
 pub async fn large_store_suite(store: SharedStore) {
     keeps_an_object_of_64_mebibytes(&store).await;
+    uploads_an_object_of_many_parts(&store).await;
     lists_more_than_a_page(&store).await;
 }
 
@@ -47,6 +49,39 @@ async fn keeps_an_object_of_64_mebibytes(store: &SharedStore) {
     other[15] = Bytes::from(vec![0; PART]);
     let error = store.create(key, other).await.unwrap_err();
     assert!(matches!(error, StoreError::Exists { .. }), "{error}");
+}
+
+async fn uploads_an_object_of_many_parts(store: &SharedStore) {
+    let pieces: Vec<_> = (0..7u32).map(|at| Bytes::from(vec![at as u8; (5 << 20) + at as usize])).collect();
+    let key = "suite/large/upload";
+    let mut upload = store.upload(key).await.unwrap();
+    for piece in &pieces {
+        upload.add(piece.clone()).await.unwrap();
+    }
+    upload.finish().await.unwrap();
+    assert!(store.read(key, None).await.unwrap() == pieces.concat(), "35 MiB come back as they were");
+}
+
+async fn uploads_in_pieces(store: &SharedStore) {
+    let absent = async |key| matches!(store.info(key).await, Err(StoreError::NotFound { .. }));
+    let (whole, aborted, dropped) = ("suite/upload/whole", "suite/upload/aborted", "suite/upload/dropped");
+    let mut upload = store.upload(whole).await.unwrap();
+    for piece in ["some ", "", "pieces"] {
+        upload.add(Bytes::from_static(piece.as_bytes())).await.unwrap();
+    }
+    assert!(absent(whole).await, "nothing is there before the end");
+    upload.finish().await.unwrap();
+    assert_eq!(store.read(whole, None).await.unwrap(), "some pieces");
+    for key in [aborted, dropped] {
+        let mut upload = store.upload(key).await.unwrap();
+        upload.add(Bytes::from_static(b"bytes")).await.unwrap();
+        if key == aborted {
+            upload.abort().await;
+        }
+        assert!(absent(key).await);
+    }
+    let names: Vec<_> = store.list("suite/upload/").await.unwrap().into_iter().map(|object| object.key).collect();
+    assert_eq!(names, [whole]);
 }
 
 async fn lists_more_than_a_page(store: &SharedStore) {

@@ -25,6 +25,11 @@ enum Step {
         with_result: bool,
     },
     TakeInAgain,
+    /// Its owner may die before it names the page.
+    Compact {
+        pick: usize,
+        is_told: bool,
+    },
     DeleteTopic(usize),
     /// All of a topic, or what lies below a record.
     DeleteRecords(usize, Option<usize>),
@@ -54,6 +59,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => pick.clone().prop_map(Step::ArchiveLate),
         1 => (pick.clone(), any::<bool>()).prop_map(|(pick, with_result)| Step::ArchiveUntold { pick, with_result }),
         1 => Just(Step::TakeInAgain),
+        3 => (pick.clone(), prop::bool::weighted(0.7)).prop_map(|(pick, is_told)| Step::Compact { pick, is_told }),
         1 => pick.clone().prop_map(Step::DeleteTopic),
         2 => (pick.clone(), prop::option::of(0..9usize)).prop_map(|(pick, kept)| Step::DeleteRecords(pick, kept)),
         1 => (pick, -1..300i64).prop_map(|(pick, bytes)| Step::KeepBytes(pick, bytes)),
@@ -94,6 +100,11 @@ impl World {
                 }
             }
             Step::TakeInAgain => self.take_in_again().await,
+            Step::Compact { pick, is_told } => {
+                if let Some(topic) = self.any_topic(pick).await {
+                    self.compact(topic, is_told).await;
+                }
+            }
             Step::DeleteTopic(pick) => {
                 if let Some(topic) = self.any_topic(pick).await {
                     self.delete_topic(topic).await;

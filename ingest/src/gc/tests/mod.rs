@@ -358,6 +358,38 @@ async fn a_replaced_page_goes_alone() {
 }
 
 #[tokio::test]
+async fn a_segment_that_compaction_wrote_lives_as_long_as_its_page() {
+    let (mut world, topic) = folded().await;
+    let own = |objects: &std::collections::BTreeSet<String>| {
+        objects.iter().filter(|key| key.starts_with("topics/") && key.ends_with(".seg")).count()
+    };
+    world.compact(topic, true).await;
+    world.compact(topic, false).await;
+    assert_eq!(own(&world.objects().await), 2);
+    for _ in 0..4 {
+        world.ship(true).await;
+        world.export().await;
+        world.run().await;
+        world.wait_minutes(24 * 60);
+        world.look_through().await;
+        world.check().await;
+    }
+    assert_eq!(own(&world.objects().await), 1, "the one that no page names is an orphan");
+    world.compact(topic, true).await;
+    for _ in 0..4 {
+        world.ship(true).await;
+        world.export().await;
+        world.run().await;
+        world.wait_minutes(61);
+        world.check().await;
+    }
+    assert_eq!(own(&world.objects().await), 1, "the one before went with its page");
+    world.delete_topic(topic).await;
+    world.finish().await;
+    assert_eq!(own(&world.objects().await), 0);
+}
+
+#[tokio::test]
 async fn unknown_objects_go_after_a_day() {
     let (mut world, orphans) = orphaned(23).await;
     let here = world.objects().await;

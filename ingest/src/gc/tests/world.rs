@@ -8,10 +8,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, BatchHeader, Codec};
 use chronik_format::catalog::page::PageBuilder;
-use chronik_format::catalog::{Catalog, CatalogReader, Page, PageEntry, TopicRuns};
+use chronik_format::catalog::{
+    Catalog, CatalogReader, Page, PageEntry, PartitionRuns, RunEntry, SegmentEntry, TopicRuns,
+};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, TopicId};
 use chronik_format::job::CoveredRun;
-use chronik_format::names::{ArchiveName, CheckpointName, PageName, ResultName, SegmentName};
+use chronik_format::names::{ArchiveName, CheckpointName, PageName, ResultName, SegmentName, TopicSegmentName};
 use chronik_format::origin::Origin;
 use chronik_format::segment_list::SegmentList;
 use chronik_service::telemetry::Metrics;
@@ -303,6 +305,41 @@ impl World {
         let replace = ReplacePages { topic, old, new, gone, deleted: Vec::new(), at: self.now() };
         self.broker.lane.propose(Command::ReplacePages(replace)).await.unwrap();
         oldest.object.clone()
+    }
+
+    /// Stores a segment for a topic's newest pages, three at the most, and a page over it, which takes their place if
+    /// `is_told`.
+    pub async fn compact(&mut self, topic: TopicId, is_told: bool) {
+        let pages = self.state().await.topics[&topic].pages.clone();
+        let leaves = pages.iter().rev().take(3).take_while(|page| page.height == 0).count();
+        let old: Vec<Arc<PageEntry>> = pages.iter().skip(pages.len() - leaves).cloned().collect();
+        let Some(newest) = old.last() else { return };
+        let reader = CatalogReader::new(self.store.clone(), LANE, 0);
+        let incarnation = self.broker.incarnation;
+        let key = TopicSegmentName { topic, incarnation, ulid: self.ulid() }.to_string();
+        self.create(&key).await;
+        let mut gone: Vec<String> = old.iter().map(|page| page.object.clone()).collect();
+        let mut runs = TopicRuns::default();
+        runs.segments.push(SegmentEntry { key, level: 1, ..SegmentEntry::default() });
+        let mut entries = Vec::new();
+        for page in &old {
+            let Page::Runs(of) = reader.page(topic, page).await.unwrap() else { panic!("no leaf") };
+            let moved = of.of(0).iter().map(|run| RunEntry { segment: 0, ..run.clone() });
+            entries.extend(moved);
+            runs.archives.extend_from_slice(&of.archives);
+            gone.extend(of.own_segments());
+        }
+        runs.partitions.push(PartitionRuns { partition: 0, runs: entries });
+        let name = PageName { topic, incarnation, ulid: self.ulid() };
+        let origin = Origin { cluster: self.cluster, incarnation, lane: LANE };
+        let builder = PageBuilder { origin, topic, written_at: self.now() };
+        let page = builder.leaf(name.to_string(), &runs, newest.bounds.last).unwrap();
+        self.store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
+        if is_told {
+            let (old, new) = (old.iter().map(|page| page.object.clone()).collect(), vec![page.entry]);
+            let replace = ReplacePages { topic, old, new, gone, deleted: vec![], at: self.now() };
+            let _ = self.broker.lane.propose(Command::ReplacePages(replace)).await;
+        }
     }
 
     /// What lies below a topic's pages, by object name, and which page names it.

@@ -91,7 +91,7 @@ impl History {
                 partitions.push(PartitionRuns { partition: partition as i32, runs });
             }
         }
-        let segment = SegmentEntry { key: "segment".into(), size: 1, crc: 0, directory_position: 0 };
+        let segment = SegmentEntry { key: "segment".into(), size: 1, crc: 0, directory_position: 0, level: 0 };
         let runs = TopicRuns { segments: vec![segment], partitions, archives: Vec::new() };
         let (builder, object) = self.builder(written_at);
         let BuiltPage { entry, .. } = builder.leaf(object.clone(), &runs, self.built).unwrap();

@@ -1,5 +1,6 @@
 //! The five ways in which Kafka compresses the records of a batch.
 
+use std::fmt;
 use std::io::{self, BufReader, Cursor, Read, Write};
 
 use bytes::Bytes;
@@ -119,6 +120,12 @@ impl Codec {
 #[derive(Default)]
 pub struct BatchUnpacker {
     zstd: Option<DCtx<'static>>,
+}
+
+impl fmt::Debug for BatchUnpacker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchUnpacker").finish_non_exhaustive()
+    }
 }
 
 impl BatchUnpacker {

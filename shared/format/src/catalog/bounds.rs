@@ -1,12 +1,12 @@
 //! Pages as what is above them names them: with bounds of all that lies below, enough for readers to decide whether
 //! they read a page.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PartitionRuns, TopicRuns};
+use super::runs::ArchivedOffsets;
+use super::{PartitionRuns, RunEntry, TopicRuns};
 use crate::batch::TimeSpan;
 use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
 use crate::span::OffsetSpan;
@@ -22,6 +22,8 @@ pub struct PageEntry {
     pub crc: u32,
     /// When it was written, ms since the epoch; what it names was named before.
     pub written_at: Timestamp,
+    /// When the newest of what lies below was closed, ms since the epoch, whatever became of it since.
+    pub closed_at: Timestamp,
     /// 0 of a leaf, which holds runs; of others one more than of the pages below.
     pub height: u8,
     /// Of all that lies below.
@@ -33,10 +35,14 @@ pub struct PageEntry {
 pub struct PageBounds {
     /// Last log index of its segments; all of the topic up to there lies in it or in pages before it.
     pub last: LogIndex,
+    /// How many runs there are.
+    pub runs: u32,
     /// Bytes of the batches.
     pub bytes: u64,
     /// How many archives are over its runs.
     pub archives: u32,
+    /// How often all of its batches were compacted, at the least.
+    pub level: u8,
     /// Ascending by number; only those that have runs.
     pub partitions: Vec<PartitionBounds>,
 }
@@ -70,13 +76,14 @@ impl PageEntry {
 impl PageBounds {
     /// Those of runs in segments up to a log index.
     pub fn of_runs(runs: &TopicRuns, last: LogIndex) -> Self {
-        let covered = runs.archives.iter().flat_map(|archive| &archive.runs);
-        let archived: HashSet<(PartitionId, Offset)> = covered.map(|run| (run.partition, run.first)).collect();
+        let archived = runs.archived();
         let all = || runs.partitions.iter().flat_map(|partition| &partition.runs);
         Self {
             last,
+            runs: u32::try_from(all().count()).unwrap_or(u32::MAX),
             bytes: all().map(|run| run.bytes.length).fold(0, u64::saturating_add),
             archives: u32::try_from(runs.archives.len()).unwrap_or(u32::MAX),
+            level: runs.segments.iter().map(|segment| segment.level).min().unwrap_or_default(),
             partitions: runs.partitions.iter().filter_map(|runs| PartitionBounds::of_runs(runs, &archived)).collect(),
         }
     }
@@ -90,9 +97,11 @@ impl PageBounds {
     }
 
     fn joined(self, page: &PageEntry) -> Option<Self> {
-        let PageBounds { last, bytes, archives, partitions } = &page.bounds;
+        let PageBounds { last, runs, bytes, archives, level, partitions } = &page.bounds;
         Some(Self {
             last: *last,
+            runs: self.runs.saturating_add(*runs),
+            level: if self.last == 0 { *level } else { self.level.min(*level) },
             bytes: self.bytes.saturating_add(*bytes),
             archives: self.archives.saturating_add(*archives),
             partitions: joined(self.partitions, partitions)?,
@@ -130,16 +139,16 @@ fn joined(earlier: Vec<PartitionBounds>, later: &[PartitionBounds]) -> Option<Ve
 }
 
 impl PartitionBounds {
-    fn of_runs(runs: &PartitionRuns, archived: &HashSet<(PartitionId, Offset)>) -> Option<Self> {
+    fn of_runs(runs: &PartitionRuns, archived: &ArchivedOffsets) -> Option<Self> {
         let PartitionRuns { partition, runs } = runs;
         let (first, last) = (runs.first()?.offsets.first, runs.last()?.offsets.last);
-        let is_scanned = |first: &Offset| !archived.contains(&(*partition, *first));
+        let is_scanned = |run: &&RunEntry| !archived.hold(*partition, run.offsets);
         Some(Self {
             partition: *partition,
             offsets: OffsetSpan { first, last },
             times: runs.iter().map(|run| run.times).fold(TimeSpan::NONE, TimeSpan::union),
             bytes: runs.iter().map(|run| run.bytes.length).fold(0, u64::saturating_add),
-            scanned_from: runs.iter().map(|run| run.offsets.first).find(is_scanned),
+            scanned_from: runs.iter().find(is_scanned).map(|run| run.offsets.first),
         })
     }
 

@@ -7,7 +7,7 @@ use chronik_store::Store;
 use serde::Serialize;
 
 use super::page::{StoredPage, VERSION, decode_page};
-use super::{CatalogError, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns};
+use super::{ArchiveRun, CatalogError, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns};
 use crate::batch::TimeSpan;
 use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
 use crate::span::{ByteSpan, OffsetSpan};
@@ -34,6 +34,9 @@ pub struct PageInspection {
     pub height: u8,
     /// Last index of the log that lies in it; of a leaf only what names it knows that.
     pub last_index: Option<LogIndex>,
+    /// How often all of it was compacted, at the least.
+    pub level: u8,
+    pub run_count: u32,
     /// Bytes of the batches.
     pub batch_bytes: u64,
     /// How many archives there are over its runs.
@@ -79,6 +82,11 @@ pub struct EntryInspection {
     pub crc: u32,
     /// When it was written, ms since the epoch.
     pub written_at: Timestamp,
+    /// When the newest of what lies below was closed, ms since the epoch.
+    pub closed_at: Timestamp,
+    /// How often all of it was compacted, at the least.
+    pub level: u8,
+    pub run_count: u32,
     pub height: u8,
     /// Last index of the log that lies in it.
     pub last_index: LogIndex,
@@ -102,8 +110,8 @@ pub struct RunInspection {
     /// Where the batches are in the segment.
     #[serde(flatten)]
     pub bytes: ByteSpan,
-    /// The object name of the archive that covers it, if one does.
-    pub archive: Option<String>,
+    /// The object names of the archives that cover it.
+    pub archives: Vec<String>,
     /// Why it never gets one.
     pub unreadable: Option<String>,
 }
@@ -137,6 +145,8 @@ pub async fn inspect(store: &dyn Store, key: &str) -> Result<PageInspection, Cat
         topic: topic.to_string(),
         height,
         last_index: (height > 0).then_some(bounds.last),
+        level: bounds.level,
+        run_count: bounds.runs,
         batch_bytes: bounds.bytes,
         archive_count: bounds.archives,
         partitions: partitions_of(&bounds),
@@ -166,12 +176,15 @@ fn partitions_of(bounds: &PageBounds) -> Vec<BoundsInspection> {
 }
 
 fn entry(page: &Arc<PageEntry>) -> EntryInspection {
-    let PageEntry { object, size, crc, written_at, height, bounds } = &**page;
+    let PageEntry { object, size, crc, written_at, closed_at, height, bounds } = &**page;
     EntryInspection {
         object: object.clone(),
         size: *size,
         crc: *crc,
         written_at: *written_at,
+        closed_at: *closed_at,
+        level: bounds.level,
+        run_count: bounds.runs,
         height: *height,
         last_index: bounds.last,
         batch_bytes: bounds.bytes,
@@ -181,11 +194,15 @@ fn entry(page: &Arc<PageEntry>) -> EntryInspection {
 }
 
 fn runs_of(runs: &TopicRuns) -> Vec<RunInspection> {
-    let covered = runs.archives.iter().flat_map(|archive| {
-        let runs = archive.runs.iter();
-        runs.map(move |run| ((run.partition, run.first), &archive.key))
-    });
-    let archives: HashMap<(PartitionId, Offset), &String> = covered.collect();
+    let mut archives: HashMap<PartitionId, Vec<(&ArchiveRun, &String)>> = HashMap::new();
+    for archive in &runs.archives {
+        archive.runs.iter().for_each(|run| archives.entry(run.partition).or_default().push((run, &archive.key)));
+    }
+    let covering = |partition: PartitionId, offsets: OffsetSpan| {
+        let archives = archives.get(&partition).map_or(&[][..], Vec::as_slice).iter();
+        let covering = archives.filter(move |(run, _)| run.first <= offsets.last && offsets.first <= run.last);
+        covering.map(|(_, key)| (*key).clone()).collect()
+    };
     let all = runs.partitions.iter().flat_map(|of| of.runs.iter().map(move |run| (of.partition, run)));
     let inspected = all.map(|(partition, run)| RunInspection {
         partition,
@@ -193,7 +210,7 @@ fn runs_of(runs: &TopicRuns) -> Vec<RunInspection> {
         times: run.times.into(),
         segment: runs.segment_of(run).map(|segment| segment.key.clone()).unwrap_or_default(),
         bytes: run.bytes,
-        archive: archives.get(&(partition, run.offsets.first)).map(|key| (*key).clone()),
+        archives: covering(partition, run.offsets),
         unreadable: run.unreadable.clone(),
     });
     inspected.collect()

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod coding;
+pub mod compacted;
 mod error;
 mod export;
 pub mod inspect;

@@ -68,14 +68,15 @@ impl PageBuilder {
     /// The page of runs in segments up to a log index, which is to be named `object`.
     pub fn leaf(&self, object: String, runs: &TopicRuns, last: LogIndex) -> Result<BuiltPage, CatalogError> {
         runs.check().map_err(|reason| unbuildable(format!("{object}: {reason}")))?;
-        self.build(object, 0, runs, PageBounds::of_runs(runs, last))
+        self.build(object, 0, runs, self.written_at, PageBounds::of_runs(runs, last))
     }
 
     /// The page above pages that follow one another, which is to be named `object`.
     pub fn inner(&self, object: String, below: &[Arc<PageEntry>]) -> Result<BuiltPage, CatalogError> {
         let height = below.first().and_then(|page| page.height.checked_add(1)).unwrap_or_default();
         let bounds = check_below(height, below).map_err(|reason| unbuildable(format!("{object}: {reason}")))?;
-        self.build(object, height, &below, bounds)
+        let closed_at = below.iter().map(|page| page.closed_at).max().unwrap_or(self.written_at);
+        self.build(object, height, &below, closed_at, bounds)
     }
 
     fn build(
@@ -83,6 +84,7 @@ impl PageBuilder {
         object: String,
         height: u8,
         content: &impl Serialize,
+        closed_at: Timestamp,
         bounds: PageBounds,
     ) -> Result<BuiltPage, CatalogError> {
         let mut bytes = BytesMut::new();
@@ -95,7 +97,7 @@ impl PageBuilder {
         let crc = crc32c::crc32c(&bytes);
         bytes.put_u32_le(crc);
         let size = bytes.len() as u64;
-        let entry = PageEntry { object, size, crc, written_at: self.written_at, height, bounds };
+        let entry = PageEntry { object, size, crc, written_at: self.written_at, closed_at, height, bounds };
         Ok(BuiltPage { bytes: bytes.freeze(), entry })
     }
 }

@@ -1,5 +1,7 @@
 //! A part of a topic's history: the runs that segments hold, and the archives over them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TimeSpan;
@@ -18,7 +20,7 @@ pub struct TopicRuns {
 }
 
 /// A segment that holds runs of the topic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentEntry {
     /// The object's name.
     pub key: String,
@@ -28,6 +30,8 @@ pub struct SegmentEntry {
     pub crc: u32,
     /// Where its directory starts, bytes.
     pub directory_position: u64,
+    /// How often its batches were compacted: 0 if they are in it as they were shipped.
+    pub level: u8,
 }
 
 /// The runs of one partition.
@@ -63,11 +67,11 @@ pub struct ArchiveEntry {
     /// CRC-32C of its table of contents.
     pub crc: u32,
     pub records: u64,
-    /// The runs it covers.
+    /// What it covers, by partition or not.
     pub runs: Vec<ArchiveRun>,
 }
 
-/// A run that an archive covers.
+/// Offsets that an archive covers: those of whole runs. No record has those between two runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveRun {
     /// The partition's number.
@@ -81,7 +85,48 @@ pub struct ArchiveRun {
     pub max_timestamp: Option<Timestamp>,
 }
 
+/// The offsets that archives cover.
+#[derive(Debug, Default)]
+pub struct ArchivedOffsets {
+    /// By partition, ascending, not side by side.
+    spans: BTreeMap<PartitionId, Vec<OffsetSpan>>,
+}
+
+impl ArchivedOffsets {
+    /// Those of some archives.
+    pub fn of<'a>(archives: impl IntoIterator<Item = &'a ArchiveEntry>) -> Self {
+        let mut runs: Vec<&ArchiveRun> = archives.into_iter().flat_map(|archive| &archive.runs).collect();
+        runs.sort_unstable_by_key(|run| (run.partition, run.first));
+        let mut spans: BTreeMap<PartitionId, Vec<OffsetSpan>> = BTreeMap::new();
+        for ArchiveRun { partition, first, last, .. } in runs {
+            let spans = spans.entry(*partition).or_default();
+            match spans.last_mut() {
+                Some(span) if *first <= span.end() => span.last = span.last.max(*last),
+                _ => spans.push(OffsetSpan { first: *first, last: *last }),
+            }
+        }
+        Self { spans }
+    }
+
+    /// Whether all of some offsets are among them.
+    pub fn hold(&self, partition: PartitionId, offsets: OffsetSpan) -> bool {
+        let spans = self.spans.get(&partition).map_or(&[][..], Vec::as_slice);
+        let at = spans.partition_point(|span| span.last < offsets.last);
+        spans.get(at).is_some_and(|span| span.first <= offsets.first)
+    }
+}
+
 impl TopicRuns {
+    /// The offsets that the archives cover.
+    pub fn archived(&self) -> ArchivedOffsets {
+        ArchivedOffsets::of(&self.archives)
+    }
+
+    /// Names of the segments that nothing else names: compaction wrote them for these runs.
+    pub fn own_segments(&self) -> impl Iterator<Item = String> {
+        self.segments.iter().filter(|segment| segment.level > 0).map(|segment| segment.key.clone())
+    }
+
     /// The runs of a partition, ascending by offset.
     pub fn of(&self, partition: PartitionId) -> &[RunEntry] {
         let at = self.partitions.binary_search_by_key(&partition, |runs| runs.partition);

@@ -31,7 +31,7 @@ fn head(number: u128, runs: i64) -> TopicHead {
     let covered = ArchiveRun { partition: 0, first: 0, last: 9, min_timestamp: Some(1000), max_timestamp: Some(1999) };
     let partitions = vec![PartitionRuns { partition: 0, runs: (0..runs).map(run).collect() }];
     let open = TopicRuns {
-        segments: vec![SegmentEntry { key: "segment".into(), size: 5000, crc: 9, directory_position: 4000 }],
+        segments: vec![SegmentEntry { key: "segment".into(), size: 5000, crc: 9, directory_position: 4000, level: 1 }],
         partitions: partitions.into_iter().filter(|partition| !partition.runs.is_empty()).collect(),
         archives: vec![ArchiveEntry { key: "archive".into(), size: 700, crc: 5, records: 10, runs: vec![covered] }],
     };
@@ -301,7 +301,8 @@ fn leaf_entry(last: LogIndex, offsets: &[(PartitionId, Offset, Offset)]) -> Arc<
         bytes: 10 + last as u64,
         scanned_from: (partition == 0).then_some(first),
     });
-    let bounds = PageBounds { last, bytes: 100, archives: 2, partitions: partitions.collect() };
+    let level = last as u8;
+    let bounds = PageBounds { last, runs: 3, bytes: 100, archives: 2, level, partitions: partitions.collect() };
     PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() }.into()
 }
 
@@ -340,7 +341,8 @@ fn a_topic_knows_which_page_reaches_an_offset() {
 #[test]
 fn a_page_above_others_has_the_bounds_of_all() {
     let BuiltPage { bytes, entry } = built_inner_page();
-    assert_eq!((entry.height, entry.bounds.last, entry.bounds.bytes, entry.bounds.archives), (1, 12, 300, 6));
+    let PageBounds { last, runs, bytes: sum, archives, level, .. } = entry.bounds;
+    assert_eq!((entry.height, last, runs, sum, archives, level), (1, 12, 9, 300, 6, 5));
     let bounds = entry.bounds.partitions.iter().map(|bounds| {
         let TimeSpan { earliest, latest } = bounds.times;
         let OffsetSpan { first, last } = bounds.offsets;
@@ -368,8 +370,8 @@ async fn pages_are_described_for_people() {
     let described = inspect::inspect(&*store, &leaf.entry.object).await.unwrap();
     assert_eq!((described.height, described.last_index, described.size), (0, None, leaf.entry.size));
     assert_eq!((described.crc, described.batch_bytes, described.pages.len()), (leaf.entry.crc, 300, 0));
-    let runs: Vec<_> = described.runs.iter().map(|run| (run.offsets.first, run.archive.as_deref())).collect();
-    assert_eq!(runs, [(0, Some("archive")), (10, None), (20, None)]);
+    let runs: Vec<_> = described.runs.iter().map(|run| (run.offsets.first, run.archives.concat())).collect();
+    assert_eq!(runs, [(0, "archive".to_owned()), (10, String::new()), (20, String::new())]);
     assert_eq!(described.runs[1].unreadable.as_deref(), Some("it can't be decoded"));
     assert_eq!((described.archives.len(), described.archives[0].runs), (1, 1));
 

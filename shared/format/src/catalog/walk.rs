@@ -143,7 +143,7 @@ mod tests {
                 };
                 PartitionRuns { partition, runs: vec![run] }
             });
-            let segment = SegmentEntry { key: "segment".into(), size: 1, crc: 0, directory_position: 0 };
+            let segment = SegmentEntry { key: "segment".into(), size: 1, crc: 0, directory_position: 0, level: 0 };
             let runs = TopicRuns { segments: vec![segment], partitions: partitions.collect(), archives: Vec::new() };
             let (builder, object) = self.builder();
             let page = builder.leaf(object, &runs, self.built).unwrap();

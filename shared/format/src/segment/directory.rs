@@ -41,7 +41,7 @@ pub struct DirectoryRow {
 }
 
 impl DirectoryRow {
-    fn key(&self) -> (TopicId, PartitionId) {
+    pub(super) fn key(&self) -> (TopicId, PartitionId) {
         (self.topic, self.partition)
     }
 }

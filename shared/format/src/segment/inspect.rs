@@ -17,14 +17,16 @@ pub struct SegmentDescription {
     pub size: u64,
     /// Of the format.
     pub version: u16,
+    /// 0: a part of a lane's log; 1: of one topic, written by compaction.
+    pub level: u16,
     /// The cluster's id.
     pub cluster: String,
     /// Of the owner that wrote it.
     pub incarnation: u32,
     pub lane: u32,
-    /// First index of the log.
+    /// First index of the log; 0 at level 1.
     pub first_index: u64,
-    /// Last index of the log, inclusive.
+    /// Last index of the log, inclusive; 0 at level 1.
     pub last_index: u64,
     /// Bytes of the command log.
     pub log_bytes: u64,
@@ -78,6 +80,7 @@ pub async fn inspect(store: SharedStore, key: &str) -> Result<SegmentDescription
         key: key.to_owned(),
         size: reader.size(),
         version: VERSION,
+        level: header.level(),
         cluster: header.origin.cluster.to_string(),
         incarnation: header.origin.incarnation.0,
         lane: header.origin.lane.0,

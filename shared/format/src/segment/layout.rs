@@ -1,5 +1,7 @@
 //! The fixed parts: header and trailer.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::SegmentError;
@@ -15,24 +17,37 @@ pub const TRAILER_LENGTH: u64 = 124;
 
 const MAGIC: [u8; 8] = *b"CHRNKSEG";
 const END_MAGIC: [u8; 8] = *b"SEGCHRNK";
-/// What the broker ships; compaction writes level 1.
-const LEVEL: u16 = 0;
-
-/// Whose log a segment holds, and which part of it.
+/// Whose a segment is, and which part of the lane's log it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     pub origin: Origin,
+    /// First index of the log; 0 in a segment of level 1, which holds none of it.
     pub first: LogIndex,
-    /// Last index of the log, inclusive.
+    /// Last index of the log, inclusive; 0 like the first.
     pub last: LogIndex,
 }
 
 impl SegmentHeader {
+    /// That of a segment of level 1: records of one topic that were in others before, and no log.
+    pub fn of_topic(origin: Origin) -> Self {
+        Self { origin, first: 0, last: 0 }
+    }
+
+    /// 0: what the broker ships; 1: what compaction writes.
+    pub fn level(&self) -> u16 {
+        u16::from(self.first == 0)
+    }
+
+    /// The indices of the log that it holds.
+    pub(super) fn indices(&self) -> RangeInclusive<LogIndex> {
+        if self.level() == 0 { self.first..=self.last } else { RangeInclusive::new(1, 0) }
+    }
+
     pub(super) fn encode(&self, out: &mut BytesMut) {
         let start = out.len();
         out.put_slice(&MAGIC);
         out.put_u16_le(VERSION);
-        out.put_u16_le(LEVEL);
+        out.put_u16_le(self.level());
         self.origin.encode(out);
         out.put_u64_le(self.first);
         out.put_u64_le(self.last);
@@ -56,13 +71,17 @@ impl SegmentHeader {
         if !crc_holds {
             return Err(SegmentError::damaged(object, "the header's checksum does not fit"));
         }
-        if level != LEVEL {
-            return Err(SegmentError::damaged(object, format!("level {level} is unknown")));
-        }
         let header =
             Self { origin: Origin::decode(&mut fields), first: fields.get_u64_le(), last: fields.get_u64_le() };
-        if header.first > header.last {
-            return Err(SegmentError::damaged(object, "its log ends before it starts"));
+        if level > 1 {
+            return Err(SegmentError::damaged(object, format!("level {level} is unknown")));
+        }
+        if header.first > header.last || level != header.level() || (level > 0 && header.last > 0) {
+            let Self { first, last, .. } = header;
+            return Err(SegmentError::damaged(
+                object,
+                format!("at level {level} it can't hold the log {first}..={last}"),
+            ));
         }
         Ok(header)
     }

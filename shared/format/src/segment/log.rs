@@ -20,8 +20,7 @@ pub struct LogEntry {
 }
 
 pub(super) fn encode(header: &SegmentHeader, log: &[LogEntry]) -> Result<Bytes, SegmentError> {
-    let expected = header.first..=header.last;
-    if !log.iter().map(|entry| entry.index).eq(expected) {
+    if !log.iter().map(|entry| entry.index).eq(header.indices()) {
         let (first, last) = (header.first, header.last);
         return Err(SegmentError::unbuildable(format!("the log entries are not those of {first}..={last}")));
     }
@@ -59,7 +58,7 @@ pub(super) fn decode(
     if !bytes.is_empty() {
         return Err(unfit());
     }
-    if !log.iter().map(|entry| entry.index).eq(header.first..=header.last) {
+    if !log.iter().map(|entry| entry.index).eq(header.indices()) {
         return Err(SegmentError::damaged(object, "its command log has other indices than its header"));
     }
     Ok(log)

@@ -1,13 +1,16 @@
-//! Objects that hold the batches and the command log of a range of a lane.
+//! Objects that hold batches: at level 0 those of a range of a lane's log, with its commands; at level 1 those of one
+//! topic from many segments, batches byte for byte and no log.
 //!
-//! [`build`] makes a segment out of batches and log entries; [`SegmentReader`] reads one by ranges. Integers are
-//! little-endian (those inside batches are Kafka's), checksums CRC-32C, positions bytes from the object's start.
+//! [`build`] makes a segment out of batches and log entries, [`TopicSegmentWriter`] one of level 1 batch by batch;
+//! [`SegmentReader`] reads both by ranges. Integers are little-endian (those inside batches are Kafka's), checksums
+//! CRC-32C, positions bytes from the object's start.
 //!
 //! ```text
 //! header        56   magic "CHRNKSEG" | version u16 | level u16 | cluster 16 | incarnation u32 | lane u32
-//!                    | first index u64 | last index u64 | crc u32 of what precedes
+//!                    | first index u64 | last index u64 | crc u32 of what precedes; indices are 0 at level 1
 //! batches            as Kafka's, grouped by topic id, partition, offset
-//! command log        per entry: index u64 | epoch u64 | length u32 | commands; indices are first..=last
+//! command log        per entry: index u64 | epoch u64 | length u32 | commands; indices are first..=last. None at
+//!                    level 1
 //! directory
 //!   topic index      per topic, ascending, 24: topic id 16 | first row u32 | rows u32
 //!   partition table  per partition, ascending, 88: topic id 16 | partition i32 | first offset i64 | last offset i64
@@ -45,4 +48,4 @@ pub use layout::{HEADER_LENGTH, SegmentHeader, TRAILER_LENGTH, VERSION};
 pub use log::LogEntry;
 pub use open::fuzz_open;
 pub use reader::{SegmentReader, verify_stored};
-pub use writer::{BuiltSegment, PartitionBatches, build};
+pub use writer::{BuiltSegment, PartitionBatches, TopicSegmentEnd, TopicSegmentWriter, build};

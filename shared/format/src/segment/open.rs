@@ -37,6 +37,9 @@ impl SegmentEnd {
         };
         let bytes = &end[start..end.len() - TRAILER_LENGTH as usize];
         let directory = SegmentDirectory::decode(object, &trailer, bytes)?;
+        if trailer.header.level() > 0 && trailer.topics != 1 {
+            return Err(SegmentError::damaged(object, format!("at level 1 it holds {} topics", trailer.topics)));
+        }
         Ok(Ok(Self { trailer, directory }))
     }
 }

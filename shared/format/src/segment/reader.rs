@@ -13,6 +13,7 @@ use super::{
 };
 use crate::batch::{self, BatchHeader};
 use crate::ids::{Offset, PartitionId, Timestamp, TopicId};
+use crate::span::ByteSpan;
 use chronik_store::{SharedStore, Store, StoreError};
 
 /// What is read of an object whose directory's place is not known.
@@ -177,6 +178,19 @@ impl SegmentReader {
             }
         }
         Ok(None)
+    }
+
+    /// Where the chunk with an offset of a partition lies: whole batches, one of which would hold it.
+    pub fn chunk_holding(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<ByteSpan, SegmentError> {
+        let row = self.row_holding(topic, partition, offset)?;
+        let chunk = chunk::wanted(self.directory(), row, offset, 0).start;
+        let range = self.directory().chunk_range(row, chunk);
+        Ok(ByteSpan { position: range.start, length: range.end - range.start })
     }
 
     pub(super) fn trailer(&self) -> &SegmentTrailer {

@@ -242,6 +242,63 @@ async fn inspection_describes_and_finds_damage() {
     }
 }
 
+/// The bytes of a segment of level 1.
+fn compacted(topic_number: u128, partitions: &[(PartitionId, Vec<Bytes>)]) -> Result<Vec<u8>, SegmentError> {
+    let (mut writer, start) = TopicSegmentWriter::begin(header(1, 1).origin, topic(topic_number));
+    let mut bytes = start.to_vec();
+    for (partition, batch) in partitions.iter().flat_map(|(at, batches)| batches.iter().map(move |each| (*at, each))) {
+        writer.add(partition, batch)?;
+        bytes.extend_from_slice(batch);
+        assert_eq!(writer.length(), bytes.len() as u64);
+    }
+    let end = writer.finish()?;
+    bytes.extend_from_slice(&end.bytes);
+    assert_eq!(end.size, bytes.len() as u64);
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn at_level_1_there_is_one_topic_and_no_log() {
+    let partitions = [(0, batches(7, 2, 1, 0)), (4, batches(10, 5, 2, 30_000))];
+    let bytes = compacted(2, &partitions).unwrap();
+    let reader = open_bytes(bytes.clone()).await.unwrap();
+    assert_eq!((reader.header().level(), reader.size()), (1, bytes.len() as u64));
+    assert!(reader.log().await.unwrap().is_empty());
+    assert_eq!(reader.batches(topic(2), 4, 12, usize::MAX).await.unwrap(), batches(10, 5, 2, 30_000)[1..]);
+    let store = memory();
+    store.create(KEY, vec![bytes.into()]).await.unwrap();
+    let description = inspect(store, KEY).await.unwrap();
+    assert_eq!((description.level, description.log_bytes, description.damage.len()), (1, 0, 0));
+
+    let (writer, _) = TopicSegmentWriter::begin(header(1, 1).origin, topic(2));
+    writer.finish().unwrap_err();
+    compacted(2, &[(4, batches(0, 1, 1, 0)), (0, batches(0, 1, 1, 0))]).unwrap_err();
+    compacted(2, &[(4, batches(1, 1, 1, 0)), (4, batches(0, 1, 1, 0))]).unwrap_err();
+}
+
+#[tokio::test]
+async fn a_level_that_does_not_fit_the_log_is_refused() {
+    for (own, level) in [(example(), 1), (build(header(0, 0), vec![], &[]).unwrap(), 0), (example(), 2)] {
+        let mut bytes = joined(&own);
+        let trailer = bytes.len() - TRAILER_LENGTH as usize;
+        bytes[trailer + 10] = level;
+        let crc = crc32c::crc32c(&bytes[trailer..trailer + 52]).to_le_bytes();
+        bytes[trailer + 52..trailer + 56].copy_from_slice(&crc);
+        let error = open_bytes(bytes).await.unwrap_err();
+        assert!(error.to_string().contains("level"), "{error}");
+    }
+    let two_topics = vec![partition(1, 0, batches(0, 1, 1, 10)), partition(2, 0, batches(0, 1, 1, 10))];
+    let two_topics = build(SegmentHeader::of_topic(header(1, 1).origin), two_topics, &[]).unwrap();
+    let error = open_bytes(joined(&two_topics)).await.unwrap_err();
+    assert!(error.to_string().contains("2 topics"), "{error}");
+}
+
+#[test]
+fn golden_file_of_level_1() {
+    let bytes = compacted(2, &[(0, batches(7, 1, 1, 0)), (1, batches(10, 3, 2, 40))]).unwrap();
+    crate::golden::check("segment-1-v0.seg", &bytes);
+}
+
 #[tokio::test]
 async fn golden_file() {
     let partitions = vec![
@@ -319,6 +376,18 @@ proptest! {
         let read = block_on(async { read_all(stored(&built).await).await });
         prop_assert_eq!(read.unwrap(), expected);
         fuzz_open(&joined(&built));
+    }
+
+    #[test]
+    fn a_segment_of_level_1_has_the_directory_of_its_batches(some in prop::collection::vec(any_partition(), 1..6)) {
+        let mut some: Vec<_> = some.into_iter().map(|batches| PartitionBatches { topic: topic(2), ..batches }).collect();
+        some.sort_by_key(|batches| batches.partition);
+        some.dedup_by_key(|batches| batches.partition);
+        let partitions: Vec<_> = some.iter().map(|each| (each.partition, each.batches.clone())).collect();
+        let bytes = compacted(2, &partitions).unwrap();
+        fuzz_open(&bytes);
+        let reader = block_on(open_bytes(bytes)).unwrap();
+        prop_assert_eq!(reader.directory(), &build(header(1, 1), some, &log(1, 1)).unwrap().directory);
     }
 
     #[test]

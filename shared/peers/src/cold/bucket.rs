@@ -73,7 +73,7 @@ impl BucketReader {
         if let Some(reader) = self.segments.get(&entry.key).await {
             return Ok(reader);
         }
-        let SegmentEntry { key, size, crc, directory_position } = entry;
+        let SegmentEntry { key, size, crc, directory_position, .. } = entry;
         let reader = SegmentReader::open_known(self.store.clone(), key, *size, *directory_position, *crc).await?;
         self.segments.insert(key.clone(), reader.clone()).await;
         Ok(reader)

@@ -12,7 +12,7 @@ use super::shipped::ShippedPartition;
 use chronik_format::batch::{BATCH_BYTES_MAX, BatchHeader, find_time};
 use chronik_format::catalog::{RunEntry, SegmentEntry};
 use chronik_format::ids::{Offset, Timestamp};
-use chronik_format::segment::{SegmentReader, certain};
+use chronik_format::segment::{DirectoryRow, SegmentReader, certain};
 use chronik_format::span::OffsetSpan;
 use chronik_store::StoreError;
 
@@ -104,7 +104,8 @@ impl BucketReader {
         let row = segment.row(shipped.head.id, shipped.partition);
         let chunks = row.map_or(&[][..], |row| segment.directory().chunks(row));
         let before = chunks.partition_point(|chunk| chunk.offset <= from).checked_sub(1);
-        let chunk = before.and_then(|at| chunks.get(at));
+        // A run of several in a row may begin within a chunk.
+        let chunk = before.and_then(|at| chunks.get(at)).filter(|chunk| chunk.position >= bytes.position);
         Ok(chunk.map_or(start, |chunk| RunPlace { position: chunk.position, offset: chunk.offset }))
     }
 
@@ -131,7 +132,7 @@ impl BucketReader {
         let LocatedRun { run, segment } = located;
         let reader = self.segment(segment).await?;
         let row = reader.row(shipped.head.id, shipped.partition);
-        if row.is_some_and(|row| (row.offsets, row.bytes) == (run.offsets, run.bytes)) {
+        if row.is_some_and(|row| holds(row, run)) {
             return Ok(reader);
         }
         let (OffsetSpan { first, last }, partition) = (run.offsets, shipped.partition);
@@ -175,6 +176,16 @@ impl BucketReader {
         }
         Ok(batches)
     }
+}
+
+/// Whether a row is just a run, or several of which this is one, as in a segment of level 1.
+fn holds(row: &DirectoryRow, run: &RunEntry) -> bool {
+    let (DirectoryRow { offsets, bytes, .. }, OffsetSpan { first, last }) = (row, run.offsets);
+    let begins = offsets.first <= first && bytes.position <= run.bytes.position;
+    let ends = last <= offsets.last && run.bytes.end() <= bytes.end();
+    let is_first = (offsets.first == first) == (bytes.position == run.bytes.position);
+    let is_last = (offsets.last == last) == (bytes.end() == run.bytes.end());
+    begins && ends && is_first && is_last
 }
 
 /// Those of a read of `read_bytes` that a reader gets. Few of many are copied: they may wait for their client for long,

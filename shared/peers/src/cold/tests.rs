@@ -84,7 +84,7 @@ impl History {
         let row = built.directory.rows[0];
         let (size, crc, directory_position) = (built.size, built.directory_crc, built.directory_position);
         let open = Arc::make_mut(&mut self.head.open);
-        open.segments.push(SegmentEntry { key, size, crc, directory_position });
+        open.segments.push(SegmentEntry { key, size, crc, directory_position, level: 0 });
         if open.partitions.is_empty() {
             open.partitions.push(PartitionRuns { partition: 0, runs: vec![] });
         }

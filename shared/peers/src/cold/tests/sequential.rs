@@ -155,6 +155,9 @@ impl Store for Gate {
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
         self.inner.create(key, parts).await
     }
+    async fn upload(&self, key: &str) -> Result<Box<dyn chronik_store::ObjectUpload>, StoreError> {
+        self.inner.upload(key).await
+    }
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.inner.overwrite(key, bytes).await
     }

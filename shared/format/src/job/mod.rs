@@ -1,12 +1,17 @@
-//! The messages between a lane's owner and the indexers: a [`Job`] goes out on the queue, a [`JobResult`] comes
-//! back as an object in `inbox/`. Both are JSON with `v`; an unknown version or kind is refused, not guessed.
+//! The messages between a lane's owner and the indexers: a [`Job`] or a [`CompactJob`] goes out on the queue, a
+//! [`JobResult`] or a [`CompactResult`] comes back as an object in `inbox/`. All are JSON with `v` and `kind`; an
+//! unknown version or kind is refused, not guessed.
+
+mod compact;
+
+pub use compact::{CompactJob, CompactResult, JobPage, SegmentMade};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, LaneId, Offset, PartitionId, Timestamp, TopicId};
 use crate::span::{ByteSpan, OffsetSpan};
 
-/// The version of both messages that this program writes and reads.
+/// The version of all messages that this program writes and reads.
 pub const VERSION: u32 = 0;
 
 /// What an indexer is asked to do.
@@ -15,6 +20,8 @@ pub const VERSION: u32 = 0;
 pub enum JobKind {
     /// Build archives over the runs of the inputs.
     Index,
+    /// Write the runs of pages into segments of level 1.
+    Compact,
 }
 
 /// A queue message, at most [`MESSAGE_BYTES_MAX`](chronik_store::queue::MESSAGE_BYTES_MAX) as JSON: what would be
@@ -23,7 +30,7 @@ pub enum JobKind {
 pub struct Job {
     /// [`VERSION`].
     pub v: u32,
-    /// What to do.
+    /// [`JobKind::Index`].
     pub kind: JobKind,
     /// The cluster's id, as in `cluster.json`.
     pub cluster: String,
@@ -106,6 +113,8 @@ pub struct IndexSettings {
 pub struct JobResult {
     /// [`VERSION`].
     pub v: u32,
+    /// [`JobKind::Index`].
+    pub kind: JobKind,
     /// As in the job.
     pub cluster: String,
     /// As in the job.

@@ -1,0 +1,110 @@
+//! Compaction over HTTP: how many runs history has, and having them made fewer now.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use chronik_format::ids::Timestamp;
+use chronik_service::problem::HttpProblem;
+use serde::Serialize;
+
+use super::status::{StatusContext, respond};
+use crate::clock::now_ms;
+use crate::compaction::CompactionLimits;
+use crate::compaction::planner::{self, CompactionDebt};
+use crate::indexing::FlushError;
+use crate::state::LaneState;
+
+/// `GET /v1/compaction`.
+#[derive(Debug, Serialize)]
+struct CompactionStatus {
+    /// By level, ascending; only those that there are.
+    levels: Vec<LevelStatus>,
+    waiting: CompactionDebt,
+    pending_jobs: usize,
+}
+
+/// Closed history that was compacted so often.
+#[derive(Debug, Serialize)]
+struct LevelStatus {
+    level: u8,
+    runs: u64,
+    bytes: u64,
+    archives: u64,
+    /// Since the oldest of it was closed.
+    oldest_ms: Timestamp,
+}
+
+/// The routes.
+pub fn routes(desk: Arc<StatusContext>) -> Router {
+    Router::new().route("/v1/compaction", get(status)).route("/v1/compact", post(compact)).with_state(desk)
+}
+
+async fn status(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<(String, String)>>) -> Response {
+    if let Some((name, _)) = given.first() {
+        return unknown_parameter(name);
+    }
+    let pending_jobs = desk.indexing.pending_jobs();
+    let answer = desk.lane.snapshot().await.map(|state| {
+        let waiting = planner::debt(&state, CompactionLimits::default());
+        CompactionStatus { levels: levels_of(&state, now_ms()), waiting, pending_jobs }
+    });
+    respond(answer)
+}
+
+/// Sends jobs for all that compaction makes fewer runs of, then answers.
+async fn compact(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<(String, String)>>) -> Response {
+    let mut topic = None;
+    for (name, value) in given {
+        match name.as_str() {
+            "topic" => topic = Some(value),
+            other => return unknown_parameter(other),
+        }
+    }
+    let sent = async {
+        let id = match &topic {
+            None => None,
+            Some(name) => match desk.lane.snapshot().await?.topic_named(name) {
+                Some(topic) => Some(topic.id),
+                None => return Ok(None),
+            },
+        };
+        desk.indexing.compact(id).await.map(Some)
+    };
+    match sent.await {
+        Ok(Some(sent)) => respond(Ok(sent)),
+        Ok(None) => {
+            let topic = topic.unwrap_or_default();
+            HttpProblem::new(404, "unknown_topic", format!("topic {topic} does not exist")).into_response()
+        }
+        Err(error @ FlushError::Queue(_)) => {
+            HttpProblem::new(503, "queue_unavailable", error.to_string()).into_response()
+        }
+        Err(FlushError::Gone(gone)) => respond::<()>(Err(gone)),
+    }
+}
+
+fn unknown_parameter(name: &str) -> Response {
+    let problem = HttpProblem::new(400, "invalid_parameter", format!("{name}: this is no parameter"));
+    problem.with("parameter", name).into_response()
+}
+
+fn levels_of(state: &LaneState, now: Timestamp) -> Vec<LevelStatus> {
+    let mut levels: Vec<LevelStatus> = Vec::new();
+    for page in state.topics.values().flat_map(|topic| &topic.pages) {
+        let bounds = &page.bounds;
+        let at = levels.partition_point(|level| level.level < bounds.level);
+        if levels.get(at).is_none_or(|level| level.level != bounds.level) {
+            let level = LevelStatus { level: bounds.level, runs: 0, bytes: 0, archives: 0, oldest_ms: 0 };
+            levels.insert(at, level);
+        }
+        let level = &mut levels[at];
+        level.runs += u64::from(bounds.runs);
+        level.bytes = level.bytes.saturating_add(bounds.bytes);
+        level.archives += u64::from(bounds.archives);
+        level.oldest_ms = level.oldest_ms.max(now - page.closed_at);
+    }
+    levels
+}

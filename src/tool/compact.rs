@@ -1,0 +1,69 @@
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::Value;
+
+use crate::http::ServiceClient;
+use crate::output::CommandOutput;
+use crate::server::ServerOptions;
+
+#[derive(Debug, Subcommand)]
+pub enum CompactCommand {
+    /// Show how many runs closed history has, and what waits to be compacted.
+    Status,
+    /// Have all closed history of small runs compacted, whether it is time or not.
+    Now {
+        /// Only of this topic
+        topic: Option<String>,
+    },
+}
+
+impl CompactCommand {
+    /// `chronik compact ...`
+    pub async fn run(self, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
+        match self {
+            Self::Status => status(server, output).await,
+            Self::Now { topic } => now(server, output, topic).await,
+        }
+    }
+}
+
+async fn status(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
+    let status = ServiceClient::new(server)?.get("/v1/compaction", &[]).await?;
+    if output.json {
+        return output.document(&status);
+    }
+    let row = |level: &Value| {
+        let figures = ["level", "runs", "bytes", "archives"].map(|name| level[name].to_string());
+        let age = age(level["oldest_ms"].as_i64().unwrap_or(0));
+        figures.into_iter().chain([age]).collect::<Vec<_>>()
+    };
+    let levels = status["levels"].as_array().into_iter().flatten().map(row);
+    output.table(&["level", "runs", "bytes", "archives", "oldest"], levels)?;
+    let waiting = &status["waiting"];
+    output.line(&format!(
+        "\nwaiting to be compacted: {} pages, {} runs, {} bytes; jobs pending: {}",
+        waiting["pages"], waiting["runs"], waiting["bytes"], status["pending_jobs"]
+    ))
+}
+
+async fn now(server: &ServerOptions, output: &CommandOutput, topic: Option<String>) -> Result<()> {
+    let query: Vec<_> = topic.iter().map(|topic| ("topic", topic.clone())).collect();
+    let sent = ServiceClient::new(server)?.post_with("/v1/compact", &query).await?;
+    if output.json {
+        return output.document(&sent);
+    }
+    output.line(&match sent["jobs"].as_u64() {
+        Some(0) | None => "nothing is to be compacted that is not being compacted already".to_owned(),
+        Some(jobs) => format!("{jobs} jobs are sent: {} pages of {} bytes", sent["pages"], sent["bytes"]),
+    })
+}
+
+fn age(millis: i64) -> String {
+    let seconds = millis / 1000;
+    match (seconds / 86_400, seconds / 3600, seconds / 60) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, _) => format!("{hours} h"),
+        (days, ..) => format!("{days} d"),
+    }
+}
