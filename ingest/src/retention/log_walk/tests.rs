@@ -175,6 +175,16 @@ impl History {
         (walk.expired(), read)
     }
 
+    /// The first offset of each log that a record may have: a look that ends before a run leaves the log to begin with
+    /// offsets that were used up without a record.
+    fn first_records(&self, log_starts: &[Offset]) -> Vec<Offset> {
+        let first = |(runs, start): (&Vec<(OffsetSpan, Run, Timestamp)>, &Offset)| {
+            let reaching = runs.iter().find(|(offsets, ..)| offsets.last >= *start);
+            reaching.map_or(*start, |(offsets, ..)| offsets.first.max(*start))
+        };
+        self.flat.iter().zip(log_starts).map(first).collect()
+    }
+
     /// The same from the list of all runs.
     fn expected(&self, limits: RetentionLimits) -> Vec<ExpiredRecords> {
         let mut expired = Vec::new();
@@ -382,6 +392,6 @@ proptest! {
                 break;
             }
         }
-        prop_assert_eq!(history.log_starts(), log_starts);
+        prop_assert_eq!(history.first_records(&history.log_starts()), history.first_records(&log_starts));
     }
 }
