@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use chronik_format::ids::LaneId;
 use chronik_indexer::{Indexer, IndexerParts};
-use chronik_ingest::{BoundListener, IngestParts, RunningBroker, named_places};
+use chronik_ingest::{BoundListener, IngestParts, IngestSettings, RunningBroker, named_places};
 use chronik_peers::cold;
 use chronik_query::{QueryLimits, QueryParts, QueryService};
 use chronik_service::process::ServiceProcess;
 use chronik_service::setting::CacheUses;
-use chronik_store::BucketAccess;
+use chronik_store::{BucketAccess, disk_cache};
 
 use crate::settings::StandaloneSettings;
 
@@ -30,10 +30,11 @@ async fn work(settings: StandaloneSettings, process: &ServiceProcess) -> Result<
     let queue = settings.queue.open(metrics).await?;
     let store = settings.bucket.open(&settings.ingest.data_dir, BucketAccess::Owner).await?;
     let memory = settings.cache.shares(CacheUses::Search);
-    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory, metrics);
+    let cached = disk_cache::cached(&store, &settings.cache, &settings.ingest.data_dir, metrics).await?;
+    let (catalog, cold) = cold::readers(&store, &cached.store, LaneId::SOLE, &memory, metrics);
     let cancel = process.cancel.clone();
     let starting = RunningBroker::start(IngestParts {
-        settings: settings.ingest,
+        settings: IngestSettings { disk_bytes_kept: cached.disk_bytes_left, ..settings.ingest },
         store: store.clone(),
         queue: queue.clone(),
         catalog: catalog.clone(),
@@ -52,7 +53,7 @@ async fn work(settings: StandaloneSettings, process: &ServiceProcess) -> Result<
         metrics: metrics.clone(),
     });
     let query = QueryService::new(QueryParts {
-        store,
+        store: cached.store,
         catalog: catalog.clone(),
         tail: Some(ingest.tail()),
         cold,

@@ -33,6 +33,7 @@ resource "aws_ecs_task_definition" "query" {
     environment = [for name, value in merge(local.object_store, {
       CHRONIK_DATA_DIR         = "/var/lib/chronik"
       CHRONIK_HTTP_BIND        = "0.0.0.0"
+      CHRONIK_CACHE_DISK_BYTES = "${var.query.cache_gib}GiB"
       CHRONIK_INGEST_ENDPOINTS = "http://${local.broker_address}:8080"
     }, var.query.settings) : { name = name, value = value }]
     logConfiguration = {

@@ -147,13 +147,14 @@ variable "indexer" {
 }
 
 variable "query" {
-  description = "The query workers on Fargate."
+  description = "The query workers on Fargate. cache_gib: how much of the disk, less than all, is a cache of what was read of the bucket; 0: none."
   type = object({
     count_min   = optional(number, 2)
     count_max   = optional(number, 10)
     cpu         = optional(number, 1024)
     memory_mib  = optional(number, 4096)
     disk_gib    = optional(number, 50)
+    cache_gib   = optional(number, 40)
     cpu_percent = optional(number, 60)
     settings    = optional(map(string), {})
   })

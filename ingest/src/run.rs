@@ -7,12 +7,12 @@ use chronik_peers::cold::{self, RemoteReaders, SharedColdReader};
 use chronik_service::http_client::HttpClient;
 use chronik_service::process::{ServiceError, ServiceProcess};
 use chronik_service::setting::CacheUses;
-use chronik_store::BucketAccess;
 use chronik_store::setting::QueueKind;
+use chronik_store::{BucketAccess, disk_cache};
 
 use crate::broker::{IngestError, IngestParts, RunningBroker};
 use crate::listener::named_places;
-use crate::settings::{RunSettings, SettingsError};
+use crate::settings::{IngestSettings, RunSettings, SettingsError};
 
 /// What keeps a broker's process from starting, or ends it.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,8 @@ async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), Ru
     let opened = settings.bucket.open(&settings.ingest.data_dir, BucketAccess::Owner).await;
     let store = opened.map_err(ServiceError::from)?;
     let memory = settings.cache.shares(CacheUses::Broker);
-    let (catalog, local) = cold::readers(&store, LaneId::SOLE, &memory, &process.metrics);
+    let cached = disk_cache::cached(&store, &settings.cache, &settings.ingest.data_dir, &process.metrics).await?;
+    let (catalog, local) = cold::readers(&store, &cached.store, LaneId::SOLE, &memory, &process.metrics);
     let cold: SharedColdReader = match &settings.workers.query_endpoints {
         Some(endpoints) => {
             let token = settings.http.token().map_err(ServiceError::from)?;
@@ -59,7 +60,7 @@ async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), Ru
         None => local,
     };
     let parts = IngestParts {
-        settings: settings.ingest,
+        settings: IngestSettings { disk_bytes_kept: cached.disk_bytes_left, ..settings.ingest },
         store,
         queue,
         catalog: catalog.clone(),

@@ -73,6 +73,9 @@ pub struct IngestSettings {
     /// taken
     #[arg(long, env = "CHRONIK_WAL_MAX_BYTES")]
     pub wal_max_bytes: Option<ByteSize>,
+    /// Of what is free at the start, bytes that a cache in the data directory takes by its own settings.
+    #[arg(skip)]
+    pub disk_bytes_kept: u64,
     /// A segment is shipped once so much is unshipped; 64MiB is the most
     #[arg(long, env = "CHRONIK_SHIP_MAX_BYTES", default_value = "64MiB")]
     pub ship_max_bytes: ByteSize,

@@ -11,7 +11,7 @@ use chronik_peers::tail::{FollowLimits, FollowedTail, RemoteTail, SharedTail};
 use chronik_service::http_client::HttpClient;
 use chronik_service::process::{ServiceError, ServiceProcess};
 use chronik_service::setting::CacheUses;
-use chronik_store::BucketAccess;
+use chronik_store::{BucketAccess, disk_cache};
 
 use crate::http::routes;
 use crate::service::{QueryLimits, QueryParts, QueryService};
@@ -31,9 +31,10 @@ pub async fn run(settings: RunSettings) -> Result<(), ServiceError> {
 async fn serve(settings: RunSettings, process: &ServiceProcess) -> Result<(), ServiceError> {
     let store = settings.bucket.open(&settings.data_dir, BucketAccess::Reader).await?;
     let memory = settings.cache.shares(CacheUses::Search);
-    let (catalog, cold) = cold::readers(&store, LaneId::SOLE, &memory, &process.metrics);
+    let cached = disk_cache::cached(&store, &settings.cache, &settings.data_dir, &process.metrics).await?;
+    let (catalog, cold) = cold::readers(&store, &cached.store, LaneId::SOLE, &memory, &process.metrics);
     let service = QueryService::new(QueryParts {
-        store,
+        store: cached.store,
         catalog: catalog.clone(),
         tail: followed_tail(&settings, memory.tail, process)?,
         cold,

@@ -18,7 +18,7 @@ use crate::search::{LayoutSources, MovedBatches, RecordScanner, SearchExecutor, 
 /// What a query service works with.
 #[derive(Clone)]
 pub struct QueryParts {
-    /// The bucket.
+    /// Segments and archives of the bucket.
     pub store: SharedStore,
     /// What is in the bucket. The caller keeps it up to date with [`CatalogReader::follow`].
     pub catalog: Arc<CatalogReader>,

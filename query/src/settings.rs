@@ -7,7 +7,7 @@ use clap::Args;
 /// Settings of a query worker.
 #[derive(Args, Clone, Debug)]
 pub struct RunSettings {
-    /// Directory in which a bucket on a local directory lies, unless that is set itself
+    /// Directory in which a bucket on a local directory lies, and the cache on disk, unless those are set themselves
     #[arg(long, env = "CHRONIK_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
     /// The bucket.

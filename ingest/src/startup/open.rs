@@ -77,7 +77,8 @@ fn wal_options(
 ) -> Result<WalOptions, StartError> {
     let max_bytes = match settings.wal_max_bytes {
         Some(bytes) => bytes.0,
-        None => (data_dir.log_bytes_max(lane)? / 5 * 4).max(settings.wal_bytes_min()),
+        None => (data_dir.log_bytes_max(lane)?.saturating_sub(settings.disk_bytes_kept) / 5 * 4)
+            .max(settings.wal_bytes_min()),
     };
     let defaults = WalOptions::new(data_dir.wal(lane), data_dir.wal_mark(lane), lane, incarnation);
     Ok(WalOptions { file_bytes: settings.wal_rotation_size.0, max_bytes, queue_bytes: WAL_QUEUE_BYTES_MAX, ..defaults })

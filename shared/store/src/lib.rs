@@ -8,6 +8,7 @@ mod access;
 mod aws_chain;
 pub(crate) mod azure;
 mod client;
+pub mod disk_cache;
 mod failure;
 pub(crate) mod gcs;
 mod local;

@@ -38,14 +38,17 @@ use chronik_store::SharedStore;
 pub type SharedColdReader = Arc<dyn ColdReader>;
 
 /// What a lane has in the bucket: its catalog, empty until it is refreshed, and its old records.
+///
+/// `segments` is the same store, or one that caches ranges of immutable objects.
 pub fn readers(
     store: &SharedStore,
+    segments: &SharedStore,
     lane: LaneId,
     memory: &CacheShares,
     metrics: &Metrics,
 ) -> (Arc<CatalogReader>, Arc<BucketReader>) {
     let catalog = Arc::new(CatalogReader::new(store.clone(), lane, memory.catalog as u64));
-    let cold = BucketReader::new(store.clone(), catalog.clone(), memory.directories as u64);
+    let cold = BucketReader::new(segments.clone(), catalog.clone(), memory.directories as u64);
     (catalog, Arc::new(cold.reading_ahead(memory.ahead, metrics)))
 }
 

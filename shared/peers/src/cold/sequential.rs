@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ColdError;
@@ -103,17 +104,20 @@ impl SequentialReader {
         let wanted = max_bytes.saturating_mul(2).max(self.window_bytes * 2);
         self.window_bytes = wanted.clamp(PIECE_BYTES as usize, WINDOW_BYTES_MAX);
         let mut goes_on = true;
-        while goes_on {
+        while goes_on && !self.has_enough(max_bytes) {
             goes_on = self.read_ahead(bucket, shipped).await.is_ok();
-            if self.has_enough(max_bytes) || self.pieces.is_empty() {
+            if self.pieces.is_empty() {
                 break;
             }
             goes_on &= self.next_piece(shipped, from).await;
         }
         let batches = self.take(max_bytes);
         if goes_on {
-            goes_on = self.read_ahead(bucket, shipped).await.is_ok();
+            // The answer does not wait for a page that names what follows.
+            goes_on = self.read_ahead(bucket, shipped).now_or_never().is_none_or(|begun| begun.is_ok());
         }
+        // Parked readers hold no pages: the catalog's cache does, within its bound.
+        self.plan.known = None;
         (batches, goes_on.then_some(self))
     }
 

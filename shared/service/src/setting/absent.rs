@@ -14,7 +14,6 @@ pub struct AbsentSetting {
 /// (name in the environment, or prefix if it ends in `_`; what is missing, with its verb)
 const ABSENT: &[(&str, &str)] = &[
     ("CHRONIK_PRODUCE_PROFILE", "produce profiles are"),
-    ("CHRONIK_CACHE_DISK_BYTES", "a cache on disk is"),
     ("CHRONIK_RAFT", "clusters are"),
     ("CHRONIK_NODE_ID", "clusters are"),
     #[cfg(not(feature = "failpoints"))]

@@ -1,16 +1,27 @@
-//! Memory that a process may use for what it could read again.
+//! Memory and disk that a process may use for what it could read again.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::ByteSize;
 
+/// The least that a cache on disk may have.
+const DISK_BYTES_MIN: u64 = 16 << 20;
+
 /// The caches.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Memory")]
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Caches")]
 pub struct CacheSettings {
     /// Memory for what was read from the bucket, and for the newest records.
     #[arg(long, env = "CHRONIK_CACHE_MEMORY_BYTES", value_name = "SIZE", default_value_t = ByteSize::mebibytes(256))]
     pub cache_memory_bytes: ByteSize,
+    /// Disk for what was read of segments and archives; it outlives a restart. 0 is none.
+    #[arg(long, env = "CHRONIK_CACHE_DISK_BYTES", value_name = "SIZE", default_value_t = ByteSize(0), value_parser = disk_bytes)]
+    pub cache_disk_bytes: ByteSize,
+    /// Where on disk that is [default: cache in the data directory].
+    #[arg(long, env = "CHRONIK_CACHE_DISK_DIR", value_name = "DIR")]
+    pub cache_disk_dir: Option<PathBuf>,
 }
 
 /// Who gets how much of the memory for caches, bytes; nothing for what a process does not do.
@@ -39,6 +50,12 @@ pub enum CacheUses {
 }
 
 impl CacheSettings {
+    /// Where the cache on disk is, and how many bytes it may take; `None` without one.
+    pub fn disk(&self, data_dir: &Path) -> Option<(PathBuf, u64)> {
+        let directory = || self.cache_disk_dir.clone().unwrap_or_else(|| data_dir.join("cache"));
+        (self.cache_disk_bytes.0 > 0).then(|| (directory(), self.cache_disk_bytes.0))
+    }
+
     /// Divides the memory among those who use it.
     pub fn shares(&self, uses: CacheUses) -> CacheShares {
         let searches = |weight: usize| if uses == CacheUses::Broker { 0 } else { weight };
@@ -57,6 +74,16 @@ impl CacheSettings {
     }
 }
 
+fn disk_bytes(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>() {
+        Ok(bytes) if (1..DISK_BYTES_MIN).contains(&bytes.0) => Err(format!(
+            "{bytes} is too little; accepted are 0, for no cache on disk, and {} or more",
+            ByteSize(DISK_BYTES_MIN)
+        )),
+        bytes => bytes.map_err(|error| error.to_string()),
+    }
+}
+
 impl CacheShares {
     fn sum(&self) -> usize {
         self.catalog + self.directories + self.ahead + self.tail + self.archives + self.scans
@@ -69,11 +96,26 @@ mod tests {
 
     #[test]
     fn all_of_the_memory_goes_to_who_uses_it() {
-        let settings = CacheSettings { cache_memory_bytes: ByteSize::mebibytes(256) };
+        let settings = CacheSettings { cache_memory_bytes: ByteSize::mebibytes(256), ..Default::default() };
         for uses in [CacheUses::Broker, CacheUses::Search] {
             let shares = settings.shares(uses);
             assert_eq!(shares.sum(), 256 << 20, "{uses:?}");
             assert_eq!(shares.archives == 0, uses == CacheUses::Broker, "{uses:?}");
         }
+    }
+
+    #[test]
+    fn a_cache_on_disk_is_none_or_has_room() {
+        assert_eq!(disk_bytes("0"), Ok(ByteSize(0)));
+        assert_eq!(disk_bytes("16MiB"), Ok(ByteSize::mebibytes(16)));
+        assert!(disk_bytes("1MiB").is_err_and(|told| told.contains("16MiB or more")));
+        assert!(disk_bytes("much").is_err_and(|told| told.contains("not a size")));
+        let data_dir = Path::new("data");
+        let mut settings = CacheSettings::default();
+        assert_eq!(settings.disk(data_dir), None);
+        settings.cache_disk_bytes = ByteSize::mebibytes(16);
+        assert_eq!(settings.disk(data_dir), Some(("data/cache".into(), 16 << 20)));
+        settings.cache_disk_dir = Some("elsewhere".into());
+        assert_eq!(settings.disk(data_dir), Some(("elsewhere".into(), 16 << 20)));
     }
 }
