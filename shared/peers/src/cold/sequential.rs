@@ -18,7 +18,7 @@ use chronik_format::catalog::TopicRuns;
 use chronik_format::ids::Offset;
 use chronik_store::StoreError;
 
-/// What is read at a time: a run, or as much of one that is larger.
+/// What is read at a time: a run, or several that lie side by side, or as much of one that is larger.
 const PIECE_BYTES: u64 = 2 << 20;
 /// Reads that are out for one reader.
 const PIECES_MAX: usize = 16;
@@ -51,7 +51,7 @@ struct ReadPlan {
     next: Offset,
 }
 
-/// What is left to read of a run.
+/// What is left to read of a run, or of several that lie side by side in a segment.
 #[derive(Debug)]
 struct PlannedRun {
     segment: String,
@@ -81,9 +81,11 @@ impl SequentialReader {
         let LocatedRun { run, segment } = located;
         let rest = place.position..run.bytes.end();
         let planned = PlannedRun { segment: segment.key, rest, last: run.offsets.last };
+        let mut plan = ReadPlan { known, run: Some(planned), next: run.offsets.end() };
+        plan.extend(shipped);
         Ok(Self {
             room: bucket.ahead.hold(),
-            plan: ReadPlan { known, run: Some(planned), next: run.offsets.end() },
+            plan,
             pieces: VecDeque::new(),
             cutter: RunCutter::new(place.offset),
             batches: VecDeque::new(),
@@ -204,8 +206,21 @@ impl ReadPlan {
                 self.next = run.offsets.end();
                 PlannedRun { segment: segment.key, rest: run.bytes.range(), last: run.offsets.last }
             });
+            self.extend(shipped);
         }
         Ok(self.run.as_mut())
+    }
+
+    /// Adds the runs that follow where the run ends, as they do in a segment of level 1.
+    fn extend(&mut self, shipped: &ShippedPartition) {
+        let (Some(planned), Some(runs)) = (&mut self.run, &self.known) else { return };
+        while let Some(run) = runs.at(shipped.partition, self.next)
+            && (run.offsets.first, run.bytes.position) == (self.next, planned.rest.end)
+            && runs.segment_of(run).is_some_and(|segment| segment.key == planned.segment)
+        {
+            (planned.rest.end, planned.last) = (run.bytes.end(), run.offsets.last);
+            self.next = run.offsets.end();
+        }
     }
 }
 

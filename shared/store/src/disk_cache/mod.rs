@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use self::file::{ObjectRange, RangeFileError};
 use self::index::{MadeRoom, RangeIndex};
-use super::{ObjectInfo, SharedStore, Store, StoreError};
+use super::{ObjectInfo, ObjectUpload, SharedStore, Store, StoreError};
 use chronik_service::process::ServiceError;
 use chronik_service::setting::CacheSettings;
 use chronik_service::telemetry::Metrics;
@@ -293,6 +293,10 @@ fn index_of(directory: &Path, bytes_max: u64) -> io::Result<RangeIndex> {
 impl Store for CachedStore {
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
         self.inner.create(key, parts).await
+    }
+
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError> {
+        self.inner.upload(key).await
     }
 
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {

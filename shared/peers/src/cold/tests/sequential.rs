@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use chronik_format::span::OffsetSpan;
 use chronik_store::ObjectInfo;
 use chronik_store::counted::CountedStore;
 use tokio::sync::Barrier;
@@ -127,6 +128,26 @@ async fn large_runs_are_read_piece_by_piece_from_where_the_reader_is() {
             assert!(data <= pieces + 1, "{data} reads for {pieces} pieces");
         }
     }
+}
+
+/// As compaction leaves them.
+#[tokio::test]
+async fn runs_that_lie_side_by_side_in_a_segment_are_read_together() {
+    let mut history = History::new();
+    history.ship(&vec![vec![1; 4]; 100], 1000).await;
+    let runs = &mut Arc::make_mut(&mut history.head.open).partitions[0].runs;
+    let mut whole = runs.remove(0);
+    for batch in &history.batches {
+        let header = BatchHeader::parse(batch).unwrap();
+        whole.offsets = OffsetSpan { first: header.base_offset, last: header.last_offset() };
+        whole.bytes.length = batch.len() as u64;
+        runs.push(whole.clone());
+        whole.bytes.position += whole.bytes.length;
+    }
+    history.export().await;
+    let (store, reader) = counted(&history, 1 << 20);
+    assert!(read_on(&reader, 0, history.end(), 1 << 20).await.0 == history.batches);
+    assert_eq!(reads(&store, &history).await.0, 2);
 }
 
 #[tokio::test]
