@@ -50,7 +50,13 @@ pub struct CompactionLimits {
 impl Default for CompactionLimits {
     fn default() -> Self {
         let folding = PageLimits::default();
-        Self { job_bytes: 1 << 30, pages: 16, enough_bytes: 64 << 20, small_run_bytes: 1 << 20, folding }
+        Self {
+            job_bytes: 1 << 30,
+            pages: 16,
+            enough_bytes: 64 << 20,
+            small_run_bytes: failpoint::limit("small-run-bytes", 1 << 20) as u64,
+            folding,
+        }
     }
 }
 
