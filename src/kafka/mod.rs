@@ -1,5 +1,5 @@
-//! A Kafka client, as small as the operator's tool needs it: topics, appends, reads, groups. It speaks the versions that
-//! both sides know. Topics go by their names, and where they are read by their ids too.
+//! A Kafka client, as small as the operator's tool needs it: topics, appends, reads, groups. It speaks the versions
+//! that both sides know. Topics go by their names, and where they are read by their ids too.
 
 mod assignment;
 mod client;

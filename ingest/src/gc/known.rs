@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chronik_format::catalog::{CatalogError, CatalogReader, Page, PageEntry};
 use chronik_format::ids::{Incarnation, LogIndex, Timestamp, TopicId};
+use chronik_format::names::PageName;
 use ulid::Ulid;
 
 use super::DAY_MS;
@@ -27,8 +28,8 @@ pub struct KnownObjects {
     names: Option<TopicNames>,
 }
 
-/// The archives, pages and own segments of a living topic, all that were registered when it was looked at and are looked for. What
-/// came since was named less than six hours before it was registered.
+/// The archives, pages and own segments of a living topic, all that were registered when it was looked at and are
+/// looked for. What came since was named less than six hours before it was registered.
 struct TopicNames {
     topic: TopicId,
     ulids: HashSet<Ulid>,
@@ -60,7 +61,7 @@ impl KnownObjects {
             NamedObject::Checkpoint(_) | NamedObject::Export(_) | NamedObject::Probe(_) => return Ok(false),
         };
         match state.topics.get(&topic) {
-            None => Ok(false),
+            None => Ok(has_tombstoned_pages(state, topic)),
             Some(_) if object.named_at().saturating_add(LOOKED_FOR_MS) < self.now => Ok(true),
             Some(topic) => self.names(topic, ulid).await,
         }
@@ -92,6 +93,12 @@ impl KnownObjects {
         }
         Ok(TopicNames { topic: topic.id, ulids })
     }
+}
+
+/// Whether a deleted topic still has pages that take along what they name, once no reader looks for it.
+fn has_tombstoned_pages(state: &LaneState, topic: TopicId) -> bool {
+    let prefix = PageName::prefix(topic);
+    state.tombstones.range(prefix.clone()..).next().is_some_and(|(object, _)| object.starts_with(&prefix))
 }
 
 /// Of an archive, a page, or a segment of a topic.

@@ -22,7 +22,8 @@ use crate::state::checkpoint;
 use crate::store_clock;
 
 impl ObjectDeletion {
-    /// Looks through the bucket, page by page, segments folder by folder, and deletes what has been unknown for a day, as of `now`.
+    /// Looks through the bucket, page by page, segments folder by folder, and deletes what has been unknown for a day,
+    /// as of `now`.
     pub async fn look_through(&self, now: Timestamp) -> Result<(), DeletionError> {
         if self.settled.index(now) == 0 {
             tracing::debug!("orphans are not looked for: readers may still go by another incarnation's catalog");

@@ -25,8 +25,8 @@ struct Named {
 }
 
 impl ObjectDeletion {
-    /// Deletes all that a page names, down to the archives of its leaves and the segments that are theirs alone, and then the page; `false` if not all of it
-    /// is gone yet.
+    /// Deletes all that a page names, down to the archives of its leaves and the segments that are theirs alone, and
+    /// then the page; `false` if not all of it is gone yet.
     pub(super) async fn delete_tree(&self, page: &str) -> bool {
         let mut ahead = vec![Step::Enter(page.to_owned())];
         let mut count = 0;

@@ -1,7 +1,7 @@
 //! The one task that owns all groups, and the way to it.
 //!
-//! What it puts into the lane stands there in the order in which it was decided here, so that an offset committed late by a
-//! former member can't follow that of the next one.
+//! What it puts into the lane stands there in the order in which it was decided here, so that an offset committed late
+//! by a former member can't follow that of the next one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};

@@ -321,7 +321,8 @@ impl IndexingTask {
         }
     }
 
-    /// Asks the queue how full it is, for operators and for what it may have lost; `true` if it lost runs to be indexed.
+    /// Asks the queue how full it is, for operators and for what it may have lost; `true` if it lost runs to be
+    /// indexed.
     async fn compare_with_queue(&mut self) -> bool {
         let depth = match self.indexing.queue.depth().await {
             Ok(depth) => {

@@ -50,8 +50,8 @@ struct Edits {
 }
 
 impl PageTree<'_> {
-    /// The change of what is below `top`; `None` if there is nothing to change. It has in memory what it writes: as much
-    /// as the pages that are entered.
+    /// The change of what is below `top`; `None` if there is nothing to change. It has in memory what it writes: as
+    /// much as the pages that are entered.
     pub async fn changed(&self, top: &Arc<PageEntry>, fate: &mut Fate<'_>) -> Result<Option<TreeChange>, CatalogError> {
         let mut edits = Edits::default();
         let new = self.edited(top, fate, &mut edits).await?;

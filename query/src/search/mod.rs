@@ -3,9 +3,9 @@
 //! `request` reads what is asked. `topic_layout` asks the broker where its tail begins, then the catalog, and settles
 //! for each partition which offsets come from the bucket and which from the tail. `work_plan` makes units of work of
 //! that: an archive, `runs` without one, a tail. `executor` takes them in the order of their timestamps; archives
-//! propose batches (`candidates`), which may have `moved` since, `scan` reads batches and asks the matcher of every record, `top_hits` keeps the
-//! best. What could not be read is reported by `coverage`; batches that no program can read are remembered as
-//! `unreadable`.
+//! propose batches (`candidates`), which may have `moved` since, `scan` reads batches and asks the matcher of every
+//! record, `top_hits` keeps the best. What could not be read is reported by `coverage`; batches that no program can
+//! read are remembered as `unreadable`.
 
 mod candidates;
 mod coverage;

@@ -154,8 +154,8 @@ pub trait Store: Debug + Send + Sync {
     /// Creates an object from `parts`, durably; never overwrites. If the outcome of a try is in doubt or the
     /// name is taken, the object is read back: equal bytes are success, others [`StoreError::Exists`].
     async fn create(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError>;
-    /// Begins an object that is too large for [`create`](Self::create), under a name that nobody else has: whether it is
-    /// free is not asked. What was stored is to be read back before it is relied upon.
+    /// Begins an object that is too large for [`create`](Self::create), under a name that nobody else has: whether it
+    /// is free is not asked. What was stored is to be read back before it is relied upon.
     async fn upload(&self, key: &str) -> Result<Box<dyn ObjectUpload>, StoreError>;
     /// Writes an object whether it exists or not; for the catalog's `latest` alone.
     async fn overwrite(&self, key: &str, bytes: Bytes) -> Result<(), StoreError>;

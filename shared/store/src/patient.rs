@@ -17,8 +17,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long a call is tried again.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
-/// Tries every call again, but for what is done of an upload, with growing pauses and for ten minutes, as long as waiting may mend what it failed of. For
-/// who has nothing else to do meanwhile, and is stopped by being dropped.
+/// Tries every call again, but for what is done of an upload, with growing pauses and for ten minutes, as long as
+/// waiting may mend what it failed of. For who has nothing else to do meanwhile, and is stopped by being dropped.
 ///
 /// A create whose outcome was unknown counts as done if a later try finds the same bytes: a caller that must know its
 /// own object from another's puts something unique into it.

@@ -125,7 +125,8 @@ impl GroupReading<'_> {
     async fn read_generation(&mut self, client: &mut KafkaClient, output: &CommandOutput) -> Result<bool> {
         if self.last_sign.is_none() {
             self.enter_generation(client).await?;
-            // Where it begins is the group's from now on: the end that --from names would lie further when it joins again.
+            // Where it begins is the group's from now on: the end that --from names would lie further when it joins
+            // again.
             if !self.commit(client).await? {
                 return Ok(false);
             }

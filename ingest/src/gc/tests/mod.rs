@@ -294,6 +294,16 @@ async fn what_lies_below_pages_stays_as_long_as_they_do() {
 }
 
 #[tokio::test]
+async fn what_a_deleted_topics_pages_name_is_no_orphan_as_long_as_they_are_there() {
+    let (mut world, topic) = folded().await;
+    world.wait_minutes(24 * 60);
+    world.delete_topic(topic).await;
+    world.look_through().await;
+    world.check().await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_fold_that_was_not_named_is_an_orphan_and_takes_nothing_along() {
     let (mut world, topic) = folded().await;
     let orphan = world.fold_untold(topic).await;

@@ -65,8 +65,8 @@ impl UnreachableSegments {
     }
 }
 
-/// From which log index on segments are listed, for the fewest requests: from an earlier one more of those that are held
-/// are met, among all that there are.
+/// From which log index on segments are listed, for the fewest requests: from an earlier one more of those that are
+/// held are met, among all that there are.
 fn listed_from(segments: &RegisteredSegments) -> LogIndex {
     let unlisted = segments.listed_index() + 1;
     let older: Vec<LogIndex> =

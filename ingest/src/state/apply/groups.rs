@@ -33,8 +33,8 @@ impl LaneState {
     pub(super) fn forget_offsets(&mut self, forget: &ForgetOffsets) -> Result<(), CommandRefusal> {
         let group =
             self.groups.get_mut(forget.group.as_str()).map(Arc::make_mut).ok_or(CommandRefusal::UnknownGroup)?;
-        // As with Kafka, a group of which a client has deleted the last offset stays until the next look for what is out
-        // of use, which says of each offset when it was committed.
+        // As with Kafka, a group of which a client has deleted the last offset stays until the next look for what is
+        // out of use, which says of each offset when it was committed.
         let is_look = forget.offsets.iter().all(|forgotten| forgotten.committed_at.is_some());
         for forgotten in &forget.offsets {
             let partition = (forgotten.topic, forgotten.partition);
@@ -67,9 +67,9 @@ impl LaneState {
         })
     }
 
-    /// After records and commands were lost with a disk. Offsets move back to the ends of partitions: a group reads what
-    /// comes in the place of what it had read. Generations go far ahead: one whose number was given out again would have
-    /// members of the lost one, with other partitions, take themselves for its own.
+    /// After records and commands were lost with a disk. Offsets move back to the ends of partitions: a group reads
+    /// what comes in the place of what it had read. Generations go far ahead: one whose number was given out again
+    /// would have members of the lost one, with other partitions, take themselves for its own.
     pub(in crate::state) fn recover_groups(&mut self) {
         let topics = &self.topics;
         let end =

@@ -16,8 +16,8 @@ pub struct PageWalk<'a, F> {
 }
 
 impl CatalogReader {
-    /// The first leaf, at or below some of a topic's pages, that [reaches](PageEntry::reaching) an offset of a partition;
-    /// reads a page at each height.
+    /// The first leaf, at or below some of a topic's pages, that [reaches](PageEntry::reaching) an offset of a
+    /// partition; reads a page at each height.
     pub async fn leaf_at(
         &self,
         topic: TopicId,

@@ -94,8 +94,8 @@ fn cut_into(
 }
 
 /// The batches at the start of `bytes` that are certain to be those written without any other evidence: whole by their
-/// own checksum, which leaves out offset and epoch, without a gap from offset `next` on, each of an epoch that its first
-/// offset may have, as `has_epoch` says.
+/// own checksum, which leaves out offset and epoch, without a gap from offset `next` on, each of an epoch that its
+/// first offset may have, as `has_epoch` says.
 pub fn certain(
     bytes: Bytes,
     mut next: Offset,

@@ -79,8 +79,8 @@ impl BucketReader {
         Ok(reader)
     }
 
-    /// The run that holds `offset` or, if no record has it, the next one. `known` is the part of the partition's history
-    /// that had the last one, and has this one afterwards: its open runs, or a page.
+    /// The run that holds `offset` or, if no record has it, the next one. `known` is the part of the partition's
+    /// history that had the last one, and has this one afterwards: its open runs, or a page.
     pub(super) async fn run_at(
         &self,
         shipped: &ShippedPartition,

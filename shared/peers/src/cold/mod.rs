@@ -1,7 +1,7 @@
 //! Old records, straight from the bucket.
 //!
-//! A [`BucketReader`] goes from the catalog's run to checked batches, by the segment's directory if the run is large, and
-//! reads ahead for who goes on. Across processes [`routes()`] serves a reader over HTTP, and [`RemoteReaders`] asks
+//! A [`BucketReader`] goes from the catalog's run to checked batches, by the segment's directory if the run is large,
+//! and reads ahead for who goes on. Across processes [`routes()`] serves a reader over HTTP, and [`RemoteReaders`] asks
 //! several of them.
 
 mod ahead;

@@ -1,7 +1,7 @@
 //! Reads one run.
 //!
-//! The catalog says where its batches are. A small run is read whole, and each batch is checked by itself; the segment's
-//! directory is read to find a place within a large one, and to tell where a damaged one is damaged.
+//! The catalog says where its batches are. A small run is read whole, and each batch is checked by itself; the
+//! segment's directory is read to find a place within a large one, and to tell where a damaged one is damaged.
 
 use bytes::Bytes;
 

@@ -24,8 +24,8 @@ pub struct CompactedSegment {
 }
 
 /// What adjacent pages of a topic, the oldest first, hold once their batches lie in `segments`, or why these are not
-/// just their batches: offsets, bytes and times of every partition must be the same. Archives stay; their runs and those
-/// of a partition become as few as there may be without one that is archived in part.
+/// just their batches: offsets, bytes and times of every partition must be the same. Archives stay; their runs and
+/// those of a partition become as few as there may be without one that is archived in part.
 pub fn compacted(
     topic: TopicId,
     pages: &[impl AsRef<TopicRuns>],
