@@ -251,6 +251,10 @@ pub struct ShipMetrics {
     pub queue_failures: IntCounter,
     /// How long the oldest run waits for its archive.
     pub indexer_lag_seconds: Gauge,
+    /// Runs that wait for an archive, open or in pages.
+    pub waiting_runs: IntGauge,
+    /// Bytes of their batches.
+    pub waiting_bytes: IntGauge,
     /// Runs that are scanned for good because they could not be indexed.
     pub unreadable_runs: IntCounter,
 }
@@ -366,6 +370,11 @@ impl ShipMetrics {
             indexer_lag_seconds: metrics.ratio(
                 "wal_indexer_lag_seconds",
                 "How long the oldest run in a segment waits for its archive.",
+            ),
+            waiting_runs: metrics.gauge("chronik_waiting_runs", "Runs of segments that wait for an archive, also in pages."),
+            waiting_bytes: metrics.gauge(
+                "chronik_waiting_bytes",
+                "Bytes of batches that wait for an archive, also in pages.",
             ),
             unreadable_runs: metrics.counter(
                 "chronik_unreadable_runs_total",

@@ -160,6 +160,7 @@ impl<'a> BrokerTasks<'a> {
             lane: lane.clone(),
             store: self.parts.store.clone(),
             queue: self.parts.queue.clone(),
+            catalog: self.parts.catalog.clone(),
             limits: IndexLimits { bytes: settings.index_batch_bytes.0, age: settings.index_batch_age.0 },
             metrics: self.ship_metrics.clone(),
         };

@@ -77,7 +77,7 @@ fn plan_topic(
     let mut groups = Vec::new();
     let mut open = Group::default();
     for page in &topic.pages {
-        let turn = if limits.wants(page) { turn(page) } else { PageTurn::Out };
+        let turn = if limits.wants(page) && !waits(topic, page) { turn(page) } else { PageTurn::Out };
         let goes_on = turn == PageTurn::Free && open.takes(page, limits);
         if !goes_on {
             groups.extend(std::mem::take(&mut open).gain());
@@ -92,6 +92,11 @@ fn plan_topic(
         groups.extend(open.gain());
     }
     groups.into_iter().map(|pages| CompactionGroup { topic: topic.id, pages }).collect()
+}
+
+/// Whether archives are still to come over a page: each is put into it, and a job over it would be overtaken.
+fn waits(topic: &TopicState, page: &PageEntry) -> bool {
+    topic.config.search_enabled() && page.bounds.waiting.runs > 0
 }
 
 /// What of a state there is to compact.

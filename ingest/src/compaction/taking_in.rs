@@ -41,6 +41,7 @@ impl CompactionDesk {
             Err(error) => Err(error),
         };
         match replaced {
+            Err(ResultError::Gone(gone)) => return Err(gone),
             Err(error @ ResultError::Unavailable(_)) => return Ok(Err(error)),
             Err(ResultError::Invalid(reason)) => {
                 let (pages, topic) = (result.pages.len(), result.topic_id);

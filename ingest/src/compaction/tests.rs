@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chronik_format::batch::TimeSpan;
-use chronik_format::catalog::{PageBounds, PartitionBounds};
+use chronik_format::catalog::{PageBounds, PartitionBounds, WaitingRuns};
 use chronik_format::ids::{Incarnation, LaneId};
 use chronik_format::span::OffsetSpan;
 use uuid::Uuid;
@@ -21,7 +21,14 @@ const LIMITS: CompactionLimits = CompactionLimits {
     pages: 3,
     enough_bytes: 100,
     small_run_bytes: 50,
-    folding: PageLimits { page_runs: 9, open_runs: 9, fan_out: 5, top_pages: 1 << 20 },
+    folding: PageLimits {
+        page_runs: 9,
+        open_runs: 9,
+        fan_out: 5,
+        top_pages: 1 << 20,
+        waiting_pages: 4,
+        waiting_runs: 9,
+    },
 };
 
 fn topic_of(partitions: i32) -> LaneState {
@@ -64,6 +71,7 @@ fn history(pages: &[P]) -> LaneState {
             runs: 10,
             bytes: 10 * bytes,
             archives: 1,
+            waiting: WaitingRuns::default(),
             level,
             partitions: vec![bounds(0), bounds(1)],
         };
@@ -135,6 +143,18 @@ fn what_is_out_or_has_failed_goes_with_no_others() {
 }
 
 #[test]
+fn what_waits_for_archives_is_compacted_once_it_has_them() {
+    let mut state = history(&[Leaf(0, 9, 1); 4]);
+    let topic = Arc::make_mut(state.topics.get_mut(&TOPIC).unwrap());
+    Arc::make_mut(&mut topic.pages[1]).bounds.waiting.runs = 1;
+    let plan = |state: &LaneState| planned(state, 25, |_| PageTurn::Free, false);
+    assert_eq!(plan(&state), [vec!["0"], vec!["2", "3"]]);
+    let topic = Arc::make_mut(state.topics.get_mut(&TOPIC).unwrap());
+    topic.config = TopicConfig::new([("search.enabled".to_owned(), "false".to_owned())]).unwrap();
+    assert_eq!(plan(&state), [vec!["0", "1", "2", "3"]], "what is not searched waits for none");
+}
+
+#[test]
 fn no_batch_is_compacted_more_than_twice_and_little_is_left() {
     for (partitions, runs, bytes) in
         [(100, 4096, 4 << 20), (100, 4096, 400 << 20), (1, 4096, 1 << 20), (5000, 5000, 9 << 20)]
@@ -155,6 +175,7 @@ fn no_batch_is_compacted_more_than_twice_and_little_is_left() {
                 runs,
                 bytes,
                 archives: 1,
+                waiting: WaitingRuns::default(),
                 level: 0,
                 partitions: (0..partitions).map(bounds).collect(),
             };

@@ -7,6 +7,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use chronik_format::catalog::WaitingRuns;
 use chronik_format::ids::{Offset, PartitionId};
 use chronik_service::problem::HttpProblem;
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub struct BrokerStatus {
 struct TopicStatus {
     topic: String,
     id: String,
+    /// What waits for an archive.
+    waiting: WaitingRuns,
     partitions: Vec<PartitionStatus>,
 }
 
@@ -110,6 +113,7 @@ fn topics_of(state: &LaneState) -> Vec<TopicStatus> {
         .map(|topic| TopicStatus {
             topic: topic.name.to_string(),
             id: topic.id.to_string(),
+            waiting: state.waiting(topic),
             partitions: topic
                 .partitions
                 .iter()

@@ -1,6 +1,7 @@
 //! What indexers put into `inbox/`.
 
 use chronik_format::archive::{self, ArchiveError};
+use chronik_format::catalog::CatalogError;
 use chronik_format::ids::{LaneId, Timestamp, TopicId};
 use chronik_format::job::{ArchiveMade, CompactResult, JobResult, VERSION};
 use chronik_format::names::{ArchiveName, ResultName};
@@ -10,8 +11,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::IndexingTask;
+use super::page_filing::FilingError;
 use crate::clock::now_ms;
-use crate::lane::LaneGone;
+use crate::lane::{LaneError, LaneGone};
 use crate::state::command::{ArchiveFacts, Command, RegisterResult, ScannedRun};
 
 /// Why a result was not taken in.
@@ -23,6 +25,20 @@ pub enum ResultError {
     /// Never worth one.
     #[error("{0}")]
     Invalid(String),
+    #[error(transparent)]
+    Gone(#[from] LaneGone),
+}
+
+impl From<FilingError> for ResultError {
+    fn from(error: FilingError) -> Self {
+        match error {
+            FilingError::Lane(LaneError::Gone(gone)) => Self::Gone(gone),
+            FilingError::Catalog(CatalogError::Damaged { .. } | CatalogError::UnknownVersion { .. }) => {
+                Self::Invalid(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
 }
 
 impl IndexingTask {
@@ -41,8 +57,9 @@ impl IndexingTask {
             if known.results.contains_key(&object.key) || self.ignored.contains(&object.key) {
                 continue;
             }
-            match self.look_at(&object.key).await? {
+            match self.take_in(&object.key).await {
                 Ok(()) => {}
+                Err(ResultError::Gone(gone)) => return Err(gone),
                 Err(ResultError::Unavailable(reason)) => {
                     tracing::warn!("result {} can't be read, trying again: {reason}", object.key);
                 }
@@ -56,16 +73,11 @@ impl IndexingTask {
         Ok(())
     }
 
-    async fn look_at(&mut self, key: &str) -> Result<Result<(), ResultError>, LaneGone> {
-        let taken_in = match self.result(key).await {
-            Ok(AnyResult::Index(result)) => match self.verified_result(key, result).await {
-                Ok((job, result)) => return self.take_in(&job, result).await.map(Ok),
-                Err(error) => Err(error),
-            },
-            Ok(AnyResult::Compact(result)) => self.take_in_compaction(key, &result).await?,
-            Err(error) => Err(error),
-        };
-        Ok(taken_in)
+    async fn take_in(&mut self, key: &str) -> Result<(), ResultError> {
+        match self.result(key).await? {
+            AnyResult::Index(result) => self.take_in_archives(key, result).await,
+            AnyResult::Compact(result) => self.take_in_compaction(key, &result).await?,
+        }
     }
 
     async fn result(&self, key: &str) -> Result<AnyResult, ResultError> {
@@ -131,7 +143,14 @@ impl IndexingTask {
         })
     }
 
-    async fn take_in(&mut self, job: &str, result: RegisterResult) -> Result<(), LaneGone> {
+    /// Puts what a result says of closed runs into their pages, and has the rest registered.
+    async fn take_in_archives(&mut self, key: &str, result: JobResult) -> Result<(), ResultError> {
+        let (job, mut result) = self.verified_result(key, result).await?;
+        self.filing.file(&mut result).await?;
+        Ok(self.register(&job, result).await?)
+    }
+
+    async fn register(&mut self, job: &str, result: RegisterResult) -> Result<(), LaneGone> {
         self.indexing.metrics.unreadable_runs.inc_by(result.unreadable.len() as u64);
         for run in &result.unreadable {
             tracing::error!(

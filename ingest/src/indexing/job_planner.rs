@@ -10,7 +10,7 @@ use chronik_format::origin::Origin;
 use chronik_format::span::{ByteSpan, OffsetSpan};
 
 use super::IndexLimits;
-use crate::state::segments::RegisteredSegment;
+use crate::state::topic::TopicState;
 use crate::state::{LaneState, RunKey};
 
 /// A batch below this size waits longer; it is cheap to scan meanwhile.
@@ -32,9 +32,20 @@ pub struct PendingRun {
     pub offsets: OffsetSpan,
     /// Where the batches are in the segment.
     pub bytes: ByteSpan,
-    pub segment: Arc<RegisteredSegment>,
-    /// When it was registered, ms since the epoch.
+    pub segment: InputSegment,
+    /// When it was registered, ms since the epoch; of one that is closed, when its segment was named.
     pub registered_at: Timestamp,
+}
+
+/// A segment as jobs name it.
+#[derive(Clone, Debug)]
+pub struct InputSegment {
+    /// The object's name.
+    pub key: Arc<str>,
+    /// Bytes of the object.
+    pub size: u64,
+    /// CRC-32C of its directory.
+    pub crc: u32,
 }
 
 /// What to send now, and when there will be more.
@@ -46,13 +57,35 @@ pub struct JobBatches {
 }
 
 impl PendingRun {
+    /// A run of a topic.
+    pub fn of(
+        topic: &TopicState,
+        partition: PartitionId,
+        offsets: OffsetSpan,
+        bytes: ByteSpan,
+        segment: InputSegment,
+        registered_at: Timestamp,
+    ) -> Self {
+        Self {
+            topic: topic.id,
+            topic_name: topic.name.clone(),
+            index_epoch: topic.index_epoch,
+            settings: topic.config.index_settings(),
+            partition,
+            offsets,
+            bytes,
+            segment,
+            registered_at,
+        }
+    }
+
     /// The run as jobs name it.
     pub fn key(&self) -> RunKey {
         (self.topic, self.partition, self.offsets.first)
     }
 }
 
-/// All runs without an archive of topics that are searched.
+/// All open runs without an archive of topics that are searched.
 pub fn pending_runs(state: &LaneState) -> Vec<PendingRun> {
     state.pending.iter().filter_map(|key| pending_run(state, key)).collect()
 }
@@ -61,17 +94,8 @@ fn pending_run(state: &LaneState, (topic, partition, first): &RunKey) -> Option<
     let topic = state.topics.get(topic)?;
     let run = topic.partition(*partition)?.run_at(*first)?;
     let segment = state.segments.get(run.segment)?;
-    Some(PendingRun {
-        topic: topic.id,
-        topic_name: topic.name.clone(),
-        index_epoch: topic.index_epoch,
-        settings: topic.config.index_settings(),
-        partition: *partition,
-        offsets: run.offsets,
-        bytes: run.bytes,
-        segment: segment.clone(),
-        registered_at: segment.registered_at,
-    })
+    let input = InputSegment { key: segment.key.clone(), size: segment.size, crc: segment.crc };
+    Some(PendingRun::of(topic, *partition, run.offsets, run.bytes, input, segment.registered_at))
 }
 
 /// Puts runs together by topic. A topic's runs go when they fill a job, when the oldest has waited long enough, or when
@@ -98,8 +122,8 @@ pub fn batch(waiting: Vec<PendingRun>, limits: IndexLimits, now: Timestamp, ever
     batching
 }
 
-/// Cuts a topic's runs, oldest segment first, so that each part reaches the limit with its last run.
-fn fill(mut runs: Vec<PendingRun>, limit: u64) -> Vec<Vec<PendingRun>> {
+/// Cuts runs of a topic, oldest segment first, so that each part reaches the limit with its last run.
+pub fn fill(mut runs: Vec<PendingRun>, limit: u64) -> Vec<Vec<PendingRun>> {
     runs.sort_by_key(|run| (run.registered_at, run.partition, run.offsets.first));
     let mut jobs: Vec<Vec<PendingRun>> = Vec::new();
     let mut bytes = limit;
@@ -155,16 +179,7 @@ mod tests {
     const LIMITS: IndexLimits = IndexLimits { bytes: 4 << 20, age: Duration::from_secs(60) };
 
     fn run(topic: u128, segment: &str, first: Offset, length: u64, registered_at: Timestamp) -> PendingRun {
-        let segment = RegisteredSegment {
-            first: 0,
-            incarnation: Incarnation(1),
-            last: 1,
-            key: segment.into(),
-            size: 1,
-            crc: 1,
-            directory_position: 1,
-            registered_at,
-        };
+        let segment = InputSegment { key: segment.into(), size: 1, crc: 1 };
         PendingRun {
             topic: TopicId(Uuid::from_u128(topic)),
             topic_name: format!("topic-{topic}").into(),
@@ -173,7 +188,7 @@ mod tests {
             partition: 0,
             offsets: OffsetSpan { first, last: first },
             bytes: ByteSpan { position: 0, length },
-            segment: Arc::new(segment),
+            segment,
             registered_at,
         }
     }

@@ -100,6 +100,15 @@ impl<K: Clone + Eq + Hash> JobsInFlight<K> {
         }
     }
 
+    /// Forgets the inputs that wait no more, or not now, and jobs of which no other is left.
+    pub fn keep_only(&mut self, waiting: &HashSet<K>) {
+        self.losses.retain(|input, _| waiting.contains(input));
+        self.jobs.retain(|_, job| {
+            job.inputs.retain(|input| waiting.contains(input));
+            !job.inputs.is_empty()
+        });
+    }
+
     /// Jobs that are out.
     pub fn len(&self) -> usize {
         self.jobs.len()
@@ -214,6 +223,7 @@ mod tests {
         assert!(world.in_flight.is_exhausted(&key(1)));
         assert!(!world.in_flight.is_exhausted(&key(2)));
         world.in_flight.keep_losses_of([key(1)].into_iter());
+        world.in_flight.keep_only(&HashSet::from([key(1)]));
         assert!(world.in_flight.is_exhausted(&key(1)));
         world.in_flight.keep_losses_of([key(2)].into_iter());
         assert!(!world.in_flight.is_exhausted(&key(1)));
@@ -241,6 +251,16 @@ mod tests {
             assert_eq!(world.compare(WORKED_ON, (round + 1) * 6 * hours), 1);
         }
         assert!(world.in_flight.is_exhausted(&key(1)));
+    }
+
+    #[test]
+    fn a_job_is_out_as_long_as_one_of_its_runs_waits() {
+        let mut world = World::new();
+        world.in_flight.sent("a".into(), vec![key(1), key(2)], world.at(0));
+        world.in_flight.keep_only(&HashSet::from([key(2), key(3)]));
+        assert_eq!((world.in_flight.len(), world.in_flight.inputs()), (1, HashSet::from([key(2)])));
+        world.in_flight.keep_only(&HashSet::from([key(1)]));
+        assert_eq!(world.in_flight.len(), 0);
     }
 
     #[test]

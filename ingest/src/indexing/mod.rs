@@ -1,11 +1,15 @@
-//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]),
-//! remembers what is out ([`jobs_in_flight`]), registers the results from `inbox/` ([`inbox`]). The queue is a hint:
-//! what is pending is in the state, and what was lost is sent again. [Compaction](crate::compaction) has its turns in
-//! the same loop: its jobs are in the same queue, its results in the same inbox.
+//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]), also
+//! for those that were closed without one ([`waiting_pages`]), remembers what is out ([`jobs_in_flight`]), registers the
+//! results from `inbox/` ([`inbox`]), or puts them into pages ([`page_filing`]). The queue is a hint: what is pending is
+//! in the state and its pages, and what was lost is sent again. [Compaction](crate::compaction) has its turns in the same
+//! loop: its jobs are in the same queue, its results in the same inbox.
 
 mod inbox;
 mod job_planner;
 mod jobs_in_flight;
+mod leaf_edit;
+pub mod page_filing;
+pub mod waiting_pages;
 
 pub use inbox::ResultError;
 pub use jobs_in_flight::JobsInFlight;
@@ -15,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chronik_format::catalog::{CatalogReader, WaitingRuns};
 use chronik_format::ids::{LogIndex, TopicId};
 use chronik_format::origin::Origin;
 use chronik_service::failpoint;
@@ -30,10 +35,12 @@ use crate::clock::now_ms;
 use crate::compaction::{CompactionDesk, CompactionParts, CompactionScope, CompactionSendError, CompactionsSent};
 use crate::lane::{Lane, LaneError, LaneGone, LaneProgress};
 use crate::metrics::ShipMetrics;
-use crate::state::RunKey;
 use crate::state::command::{Command, GiveUp, ScannedRun};
+use crate::state::{LaneState, RunKey};
 
 use self::job_planner::{JobBatches, PendingRun};
+use self::page_filing::{FilingError, PageFiling};
+use self::waiting_pages::{WaitingLimits, WaitingLook, WaitingPages};
 
 /// How often the inbox is looked at while jobs are out.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -65,6 +72,8 @@ pub struct IndexingParts {
     pub store: SharedStore,
     /// Where jobs go.
     pub queue: SharedQueue,
+    /// Where pages are read.
+    pub catalog: Arc<CatalogReader>,
     /// When jobs are sent.
     pub limits: IndexLimits,
     /// What is counted.
@@ -99,7 +108,7 @@ pub enum FlushError {
 }
 
 impl IndexingHandle {
-    /// Sends jobs for all runs that are registered now, however small or young, and returns once the queue has them.
+    /// Sends jobs for all open runs that are registered now, however small or young, and returns once the queue has them.
     pub async fn flush(&self) -> Result<(), FlushError> {
         let (done, sent) = oneshot::channel();
         self.orders.send(IndexingOrder::Flush(done)).await.map_err(|_| LaneGone)?;
@@ -127,6 +136,8 @@ struct IndexingTask {
     compaction: CompactionDesk,
     /// When compactions are planned next.
     compact_at: Instant,
+    pages: WaitingPages,
+    filing: PageFiling,
     ignored: HashSet<String>,
     pending: Arc<AtomicUsize>,
 }
@@ -147,11 +158,19 @@ impl IndexingParts {
     ) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
         let (orders, ordered) = mpsc::channel(16);
         let pending = Arc::new(AtomicUsize::new(0));
+        let filing = PageFiling {
+            origin: self.origin,
+            lane: self.lane.clone(),
+            store: self.store.clone(),
+            catalog: self.catalog.clone(),
+        };
         let desk = IndexingTask {
             indexing: self,
             in_flight: JobsInFlight::default(),
             compaction: CompactionDesk::new(compaction),
             compact_at: Instant::now(),
+            pages: WaitingPages::new(WaitingLimits::default()),
+            filing,
             ignored: HashSet::new(),
             pending: pending.clone(),
         };
@@ -244,16 +263,22 @@ impl IndexingTask {
         }
     }
 
-    /// Sends what is due, or everything.
+    /// Sends what is due of what is open, or everything, and then what waits in the oldest pages.
     async fn send_jobs(&mut self, everything: bool) -> Result<Sending, LaneGone> {
-        let pending = job_planner::pending_runs(&self.indexing.lane.snapshot().await?);
-        let lag = pending.iter().map(|run| run.registered_at).min().map_or(0, |oldest| now_ms() - oldest);
-        self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
-        self.in_flight.keep_losses_of(pending.iter().map(PendingRun::key));
-        let out = self.in_flight.inputs();
-        let waiting = pending.into_iter().filter(|run| !out.contains(&run.key())).collect();
+        let state = self.indexing.lane.snapshot().await?;
+        let (pending, out) = (job_planner::pending_runs(&state), self.in_flight.inputs());
+        let WaitingLook { leaves, is_cut } = self.pages.look(&self.indexing.catalog, &state, &out).await;
+        self.in_flight.keep_only(&pending.iter().map(PendingRun::key).chain(self.pages.runs()).collect());
+        self.show(&state, &pending);
+        let is_waiting = |run: &PendingRun| !out.contains(&run.key());
+        let waiting = pending.into_iter().filter(is_waiting).collect();
         let JobBatches { batches, next_due } = job_planner::batch(waiting, self.indexing.limits, now_ms(), everything);
-        for batch in batches {
+        let closed = leaves.into_iter().flat_map(|runs| {
+            let waiting = runs.into_iter().filter(is_waiting).collect();
+            job_planner::fill(waiting, self.indexing.limits.bytes)
+        });
+        let closed: Vec<Vec<PendingRun>> = closed.collect();
+        for batch in batches.into_iter().chain(closed) {
             let (exhausted, fresh): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|run| self.in_flight.is_exhausted(&run.key()));
             self.give_up(exhausted).await?;
@@ -265,7 +290,19 @@ impl IndexingTask {
             }
         }
         self.count();
+        let next_due = if is_cut { Some(Duration::ZERO) } else { next_due };
         Ok(Sending { next_due, stopped: None })
+    }
+
+    /// Shows how much waits for an archive, and how long.
+    fn show(&self, state: &LaneState, pending: &[PendingRun]) {
+        let since = pending.iter().map(|run| run.registered_at).chain(self.pages.since()).min();
+        let lag = since.map_or(0, |since| (now_ms() - since).max(0));
+        self.indexing.metrics.indexer_lag_seconds.set(lag as f64 / 1000.0);
+        let waiting =
+            state.topics.values().map(|topic| state.waiting(topic)).fold(WaitingRuns::default(), WaitingRuns::and);
+        self.indexing.metrics.waiting_runs.set(waiting.runs as i64);
+        self.indexing.metrics.waiting_bytes.set(waiting.bytes as i64);
     }
 
     /// Sends one batch, as several jobs if one message would be too large.
@@ -296,8 +333,7 @@ impl IndexingTask {
         };
         let reason = "its jobs were lost too often without a result".to_owned();
         tracing::error!("{} runs of topic {topic} are scanned from now on: {reason}", runs.len());
-        self.indexing.metrics.unreadable_runs.inc_by(runs.len() as u64);
-        let runs = runs
+        let runs: Vec<ScannedRun> = runs
             .into_iter()
             .map(|run| ScannedRun {
                 segment: run.segment.key.to_string(),
@@ -306,7 +342,23 @@ impl IndexingTask {
                 reason: reason.clone(),
             })
             .collect();
-        self.propose(Command::GiveUp(GiveUp { topic, runs })).await
+        if self.give_up_closed(topic, &runs).await? {
+            self.indexing.metrics.unreadable_runs.inc_by(runs.len() as u64);
+            self.propose(Command::GiveUp(GiveUp { topic, runs })).await?;
+        }
+        Ok(())
+    }
+
+    /// `false`: it is to be tried again.
+    async fn give_up_closed(&self, topic: TopicId, runs: &[ScannedRun]) -> Result<bool, LaneGone> {
+        match self.filing.give_up(topic, runs, now_ms()).await {
+            Ok(()) => Ok(true),
+            Err(FilingError::Lane(LaneError::Gone(gone))) => Err(gone),
+            Err(error) => {
+                tracing::warn!("runs are not given up yet, trying again: {error}");
+                Ok(false)
+            }
+        }
     }
 
     /// Proposes bookkeeping that is found again and proposed again should it not go through now.

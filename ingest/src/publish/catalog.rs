@@ -114,7 +114,7 @@ impl CatalogExporter {
     /// Exports if anything changed since the last export, and releases what `latest` names, as of `now`.
     pub async fn export_if_changed(&mut self, now: Timestamp) -> Result<(), ExportError> {
         if self.is_changed() || self.closed < self.named {
-            self.parts.pages.close_settled(self.named, now).await?;
+            self.parts.pages.close_oldest(self.named, now).await?;
             self.parts.lister.list_oldest(now).await?;
             self.closed = self.named;
         }

@@ -1,4 +1,5 @@
-//! Closing: what of a topic's open runs is settled goes into a leaf, once there is enough of it.
+//! Closing: what of a topic's open runs is settled, or has waited for archives for too long, goes into a leaf, once there
+//! is enough of it.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -28,14 +29,27 @@ impl PageLimits {
     fn enough(&self, topics: usize) -> usize {
         (self.open_runs / topics.max(1)).max(OPEN_RUNS_MIN).min(self.page_runs)
     }
+
+    /// Open runs of a topic, one of so many, that wait for archives, from which on the oldest are closed although they
+    /// do. `waiting` are those of all topics.
+    fn too_many_wait(&self, topics: usize, waiting: usize) -> usize {
+        let of_one = self.waiting_pages * self.page_runs;
+        match waiting > self.waiting_runs {
+            true => (self.waiting_runs / topics.max(1)).max(OPEN_RUNS_MIN).min(of_one),
+            false => of_one,
+        }
+    }
 }
 
 /// What there is to close, in segments up to `exported`; of each topic about a page.
 pub fn closable(state: &LaneState, exported: LogIndex, limits: PageLimits) -> Vec<ClosableRuns> {
-    let enough = limits.enough(state.topics.len());
+    let topics = state.topics.len();
+    let (enough, too_many) = (limits.enough(topics), limits.too_many_wait(topics, state.pending.len()));
     let topics = state.topics.values().filter(|topic| topic.open_runs() >= enough);
     let closable = topics.filter_map(|topic| {
-        let SegmentId(last) = last_closable(topic, SegmentId(exported), enough..=limits.page_runs)?;
+        let last = |waits| last_closable(topic, SegmentId(exported), enough..=limits.page_runs, waits);
+        let overdue = || (state.pending.of_topic(topic.id).count() >= too_many).then(|| last(false)).flatten();
+        let SegmentId(last) = last(topic.config.search_enabled()).or_else(overdue)?;
         Some(ClosableRuns { topic: topic.id, last })
     });
     closable.take(PAGES_AT_ONCE).collect()
@@ -51,16 +65,21 @@ struct SegmentRuns {
     archives: Vec<Arc<str>>,
 }
 
-/// The segment up to which a topic is closed next: all runs there are settled, no archive is over runs behind it too,
-/// and they are as many as `runs` says, or more if less can't be closed.
-fn last_closable(topic: &TopicState, exported: SegmentId, runs: RangeInclusive<usize>) -> Option<SegmentId> {
+/// The segment up to which a topic is closed next: all runs there are settled, unless it `waits` for none, no archive
+/// is over runs behind it too, and they are as many as `runs` says, or more if less can't be closed.
+fn last_closable(
+    topic: &TopicState,
+    exported: SegmentId,
+    runs: RangeInclusive<usize>,
+    waits: bool,
+) -> Option<SegmentId> {
     let mut segments: BTreeMap<SegmentId, SegmentRuns> = BTreeMap::new();
     let mut ends: BTreeMap<Arc<str>, SegmentId> = BTreeMap::new();
     for run in topic.partitions.iter().flat_map(|partition| &partition.runs) {
         let segment = segments.entry(run.segment).or_default();
         segment.count += 1;
         match &run.indexed {
-            IndexStatus::Pending => segment.waits |= topic.config.search_enabled(),
+            IndexStatus::Pending => segment.waits |= waits,
             IndexStatus::Unreadable(_) => {}
             IndexStatus::Archive(key) => {
                 let end = ends.entry(key.clone()).or_insert(run.segment);
@@ -98,10 +117,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::publish::folding::{FoldablePages, foldable};
+    use crate::publish::page_tree::page_name;
     use crate::publish::topic_runs::open_runs;
+    use crate::state::checkpoint;
     use crate::state::command::{
         Append, ArchiveFacts, ClosePage, Command, CreateTopic, ForgetResults, RegisterResult, RegisterSegment,
-        SegmentRun,
+        ReplacePages, SegmentRun,
     };
     use crate::state::partition::{PartitionRun, PartitionState};
     use crate::state::topic_config::TopicConfig;
@@ -171,7 +193,7 @@ mod tests {
             ("nothing is exported", &["aa"], 1, 99, 0, None),
         ] {
             let state = topic(segments, true);
-            let found = last_closable(&state.topics[&TOPIC], SegmentId(exported), enough..=page_runs);
+            let found = last_closable(&state.topics[&TOPIC], SegmentId(exported), enough..=page_runs, true);
             assert_eq!(found, expected.map(SegmentId), "{why}");
         }
     }
@@ -185,6 +207,31 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_of_too_many_that_wait_are_closed_although_they_do() {
+        let of_a_page = PageLimits { page_runs: 2, ..PageLimits::default() };
+        let of_all = PageLimits { page_runs: 16, waiting_runs: 16, ..PageLimits::default() };
+        for (why, segments, limits, exported, expected) in [
+            ("as many as may wait", vec!["p"; 7], of_a_page, 99, None),
+            ("one more", vec!["p"; 8], of_a_page, 99, Some(2)),
+            ("what is settled goes first", [&["a"; 3][..], &["p"; 8]].concat(), of_a_page, 99, Some(3)),
+            ("as far as they are exported", vec!["pp"; 8], of_a_page, 1, Some(1)),
+            ("not across an archive", [&["pa", "pa"], &["p"; 8][..]].concat(), of_a_page, 99, Some(2)),
+            ("as many as may wait of all topics", vec!["pp"; 8], of_all, 99, None),
+            ("more than that", vec!["pp"; 9], of_all, 99, Some(8)),
+        ] {
+            let state = with_pending(topic(&segments, true));
+            let found = closable(&state, exported, limits);
+            assert_eq!(found.first().map(|closable| closable.last), expected, "{why}");
+        }
+    }
+
+    /// The state as it is restored: what waits follows from the topics.
+    fn with_pending(state: LaneState) -> LaneState {
+        let bytes = checkpoint::encode(&state, Uuid::nil(), LaneId(0));
+        checkpoint::decode("test", bytes, Uuid::nil(), LaneId(0)).unwrap()
+    }
+
+    #[test]
     fn the_more_topics_there_are_the_fewer_runs_of_each_are_open() {
         let limits = PageLimits::default();
         assert_eq!(
@@ -193,12 +240,13 @@ mod tests {
         );
     }
 
-    /// Ships a segment with a run of every partition, under an archive of its own, and closes what is settled then.
-    fn ship_and_close(state: &mut LaneState, limits: PageLimits) {
+    fn apply(state: &mut LaneState, commands: &[Command]) {
+        state.apply_frame(state.applied + 1, commands).into_iter().for_each(|result| result.unwrap());
+    }
+
+    /// Ships a segment with a run of every partition.
+    fn ship(state: &mut LaneState) -> RegisterSegment {
         let partitions = state.topics[&TOPIC].partitions.clone();
-        let apply = |state: &mut LaneState, commands: &[Command]| {
-            state.apply_frame(state.applied + 1, commands).into_iter().for_each(|result| result.unwrap());
-        };
         let append = |(partition, known): (PartitionId, &Arc<PartitionState>)| {
             Command::Append(Append {
                 topic: TOPIC,
@@ -234,15 +282,22 @@ mod tests {
             at,
             runs: (0..).zip(&partitions).map(run).collect(),
         };
-        let covered = register.runs.iter().map(|run| CoveredRun {
-            segment: register.key.clone(),
+        apply(state, &[Command::RegisterSegment(register.clone())]);
+        register
+    }
+
+    /// Registers an archive over all of a segment.
+    fn index(state: &mut LaneState, segment: &RegisterSegment) {
+        let RegisterSegment { last, at, .. } = *segment;
+        let covered = segment.runs.iter().map(|run| CoveredRun {
+            segment: segment.key.clone(),
             partition: run.partition,
             first: run.offsets.first,
             last: run.offsets.last,
-            min_timestamp: Some(times.earliest),
-            max_timestamp: Some(times.latest),
+            min_timestamp: Some(run.times.earliest),
+            max_timestamp: Some(run.times.latest),
         });
-        let archive = ArchiveName { topic: TOPIC, incarnation: Incarnation(1), ulid: name.ulid }.to_string();
+        let archive = ArchiveName { topic: TOPIC, incarnation: Incarnation(1), ulid: Ulid(last.into()) }.to_string();
         let facts =
             ArchiveFacts { key: archive, size: 1 << 20, crc: 1, records: 1000, named_at: at, runs: covered.collect() };
         let result = RegisterResult {
@@ -254,37 +309,68 @@ mod tests {
             unreadable: vec![],
         };
         let forget = ForgetResults { results: vec![result.result.clone()] };
-        let indexed = [Command::RegisterResult(result), Command::ForgetResults(forget)];
-        apply(state, &[Command::RegisterSegment(register)]);
-        apply(state, &indexed);
+        apply(state, &[Command::RegisterResult(result), Command::ForgetResults(forget)]);
+    }
+
+    /// Closes and folds what is to be.
+    fn close_and_fold(state: &mut LaneState, limits: PageLimits) {
         for closable in closable(state, LogIndex::MAX, limits) {
             let close = page_of(state, closable);
             apply(state, &[Command::ClosePage(close)]);
         }
+        for FoldablePages { topic, pages } in foldable(state, limits) {
+            let builder = PageBuilder { origin: ORIGIN, topic, written_at: 0 };
+            let page = builder.inner(page_name(builder), &pages).unwrap();
+            let old = pages.iter().map(|page| page.object.clone()).collect();
+            let replace = ReplacePages { topic, old, new: vec![page.entry], gone: vec![], deleted: vec![], at: 0 };
+            apply(state, &[Command::ReplacePages(replace)]);
+        }
     }
 
+    const ORIGIN: Origin = Origin { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0) };
+
     fn page_of(state: &LaneState, ClosableRuns { topic, last }: ClosableRuns) -> ClosePage {
-        let origin = Origin { cluster: Uuid::nil(), incarnation: Incarnation(1), lane: LaneId(0) };
         let runs = open_runs(&state.topics[&topic], &state.segments, last);
         let object = PageName { topic, incarnation: Incarnation(1), ulid: Ulid(last.into()) }.to_string();
-        let page = PageBuilder { origin, topic, written_at: 0 }.leaf(object, &runs, last).unwrap();
+        let page = PageBuilder { origin: ORIGIN, topic, written_at: 0 }.leaf(object, &runs, last).unwrap();
         assert!(page.bytes.len() < 1 << 20, "{} bytes", page.bytes.len());
         ClosePage { topic, page: page.entry }
     }
 
+    fn one_topic(partitions: i32) -> LaneState {
+        let mut state = LaneState::new(Incarnation(1));
+        let create = CreateTopic { id: TOPIC, name: "t".into(), partitions, config: TopicConfig::default() };
+        apply(&mut state, &[Command::CreateTopic(create)]);
+        state
+    }
+
     #[test]
     fn a_history_of_any_length_leaves_a_page_of_it_open() {
-        let limits = PageLimits::default();
-        let mut state = LaneState::new(Incarnation(1));
-        let create = CreateTopic { id: TOPIC, name: "t".into(), partitions: 100, config: TopicConfig::default() };
-        state.apply_frame(1, &[Command::CreateTopic(create)])[0].as_ref().unwrap();
-        let segments = 200;
+        let limits = PageLimits { fan_out: 1000, ..PageLimits::default() };
+        let (mut state, segments) = (one_topic(100), 200);
         for _ in 0..segments {
-            ship_and_close(&mut state, limits);
+            let segment = ship(&mut state);
+            index(&mut state, &segment);
+            close_and_fold(&mut state, limits);
             assert!(state.topics[&TOPIC].open_runs() < limits.page_runs);
             assert!(state.topics[&TOPIC].archives.len() <= limits.page_runs / 100);
         }
         let (pages, open) = (&state.topics[&TOPIC].pages, state.topics[&TOPIC].open_runs());
         assert_eq!((pages.len(), open), (segments * 100 / 4100, segments * 100 % 4100));
+    }
+
+    #[test]
+    fn a_million_runs_that_wait_for_archives_leave_four_pages_of_them_open() {
+        let (limits, partitions, segments) = (PageLimits::default(), 1000, 1000);
+        let mut state = one_topic(partitions);
+        for _ in 0..segments / 4 {
+            (0..4).for_each(|_| drop(ship(&mut state)));
+            close_and_fold(&mut state, limits);
+            assert!(state.pending.len() < 4 * limits.page_runs);
+        }
+        let waiting = state.waiting(&state.topics[&TOPIC]);
+        assert_eq!((waiting.runs, waiting.bytes), (1_000_000, 1_000_000_000));
+        let bytes = checkpoint::encode(&state, Uuid::nil(), LaneId(0)).len();
+        assert!(bytes < 2 << 20, "{bytes} bytes of checkpoint");
     }
 }

@@ -14,11 +14,13 @@ use ulid::Ulid;
 use crate::clock::time_at;
 use crate::state::command::ReplacePages;
 
-/// What becomes of a page below another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of a page.
+#[derive(Clone, Debug)]
 pub enum PageFate {
     /// It stays as it is.
     Stays,
+    /// Another page comes in its place.
+    Replaced(BuiltPage),
     /// It is named no more, nor is what it names.
     Goes,
     /// That depends on what is below it.
@@ -32,7 +34,7 @@ pub struct TreeChange {
     pub replace: ReplacePages,
 }
 
-/// Changes the pages below those at a topic's top.
+/// Changes the pages at a topic's top, and below.
 pub struct PageTree<'a> {
     pub catalog: &'a CatalogReader,
     pub builder: PageBuilder,
@@ -41,7 +43,7 @@ pub struct PageTree<'a> {
 /// Says of a page what becomes of it.
 type Fate<'a> = dyn FnMut(&PageEntry) -> PageFate + Send + 'a;
 
-/// What comes of a change below the top.
+/// What comes of a change.
 #[derive(Default)]
 struct Edits {
     pages: Vec<BuiltPage>,
@@ -50,13 +52,13 @@ struct Edits {
 }
 
 impl PageTree<'_> {
-    /// The change of what is below `top`; `None` if there is nothing to change. It has in memory what it writes: as
-    /// much as the pages that are entered.
+    /// The change of a page at the top and of what is below it; `None` if there is nothing to change. It has in memory
+    /// what it writes: as much as the pages that are entered.
     pub async fn changed(&self, top: &Arc<PageEntry>, fate: &mut Fate<'_>) -> Result<Option<TreeChange>, CatalogError> {
         let mut edits = Edits::default();
         let new = self.edited(top, fate, &mut edits).await?;
         let Edits { pages, gone, deleted } = edits;
-        if gone.is_empty() {
+        if gone.is_empty() && deleted.is_empty() {
             return Ok(None);
         }
         let PageBuilder { topic, written_at: at, .. } = self.builder;
@@ -72,28 +74,32 @@ impl PageTree<'_> {
         edits: &'a mut Edits,
     ) -> BoxFuture<'a, Result<Option<Arc<PageEntry>>, CatalogError>> {
         async move {
-            let Page::Pages(below) = self.catalog.page(self.builder.topic, page).await? else {
-                return Ok(Some(page.clone()));
-            };
-            let mut kept = Vec::with_capacity(below.len());
-            for child in below.iter() {
-                match fate(child) {
-                    PageFate::Stays => kept.push(child.clone()),
-                    PageFate::Goes => edits.deleted.push(child.object.clone()),
-                    PageFate::Entered => kept.extend(self.edited(child, fate, edits).await?),
+            let new = match fate(page) {
+                PageFate::Stays => return Ok(Some(page.clone())),
+                PageFate::Goes => {
+                    edits.deleted.push(page.object.clone());
+                    return Ok(None);
                 }
-            }
-            if kept == *below {
-                return Ok(Some(page.clone()));
-            }
+                PageFate::Replaced(new) => Some(new),
+                PageFate::Entered => {
+                    let Page::Pages(below) = self.catalog.page(self.builder.topic, page).await? else {
+                        return Ok(Some(page.clone()));
+                    };
+                    let mut kept = Vec::with_capacity(below.len());
+                    for child in below.iter() {
+                        kept.extend(self.edited(child, fate, edits).await?);
+                    }
+                    if kept == *below {
+                        return Ok(Some(page.clone()));
+                    }
+                    let inner = || self.builder.inner(page_name(self.builder), &kept);
+                    (!kept.is_empty()).then(inner).transpose()?
+                }
+            };
             edits.gone.push(page.object.clone());
-            if kept.is_empty() {
-                return Ok(None);
-            }
-            let new = self.builder.inner(page_name(self.builder), &kept)?;
-            let entry = Arc::new(new.entry.clone());
-            edits.pages.push(new);
-            Ok(Some(entry))
+            let entry = new.as_ref().map(|new| Arc::new(new.entry.clone()));
+            edits.pages.extend(new);
+            Ok(entry)
         }
         .boxed()
     }

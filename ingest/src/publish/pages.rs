@@ -1,5 +1,5 @@
-//! Pages: what of a topic's history is settled leaves the lane's state for immutable objects, so that the state stays
-//! small however long the history is.
+//! Pages: what of a topic's history is settled, or has waited for archives for too long, leaves the lane's state for
+//! immutable objects, so that the state stays small however long the history is.
 
 use bytes::Bytes;
 use chronik_format::catalog::page::{BuiltPage, PageBuilder};
@@ -32,6 +32,10 @@ pub struct PageLimits {
     pub page_runs: usize,
     /// Settled runs that all topics together have open, about.
     pub open_runs: usize,
+    /// Pages' worth of a topic's runs that may be open and wait for archives.
+    pub waiting_pages: usize,
+    /// Runs of all topics together that may, about.
+    pub waiting_runs: usize,
     /// Pages below another one, if these have few partitions.
     pub fan_out: usize,
     /// Pages that all topics together have at the top at one height, about.
@@ -40,11 +44,18 @@ pub struct PageLimits {
 
 impl Default for PageLimits {
     fn default() -> Self {
-        Self { page_runs: failpoint::limit("page-runs", 4096), open_runs: 64 * 4096, fan_out: 64, top_pages: 64 * 1024 }
+        Self {
+            page_runs: failpoint::limit("page-runs", 4096),
+            open_runs: 64 * 4096,
+            waiting_pages: 4,
+            waiting_runs: 64 * 4096,
+            fan_out: failpoint::limit("fan-out", 64),
+            top_pages: 64 * 1024,
+        }
     }
 }
 
-/// Moves settled history of one lane's topics into pages.
+/// Moves history of one lane's topics into pages.
 pub struct PageCloser {
     /// Whose pages they are.
     pub origin: Origin,
@@ -57,10 +68,10 @@ pub struct PageCloser {
 }
 
 impl PageCloser {
-    /// Closes what is settled, as of `now`, and folds what there is too much of. `exported` is the last log index whose
+    /// Closes what is settled, or has waited for too long, as of `now`, and folds what there is too much of. `exported` is the last log index whose
     /// segments the catalog names: what lies behind it is released by offsets of open runs. A page that can't be
     /// written now is made again later.
-    pub async fn close_settled(&self, exported: LogIndex, now: Timestamp) -> Result<(), ExportError> {
+    pub async fn close_oldest(&self, exported: LogIndex, now: Timestamp) -> Result<(), ExportError> {
         let mut left = PAGES_AT_ONCE;
         while left > 0 {
             match self.close_some(exported, now).await? + self.fold_some(now).await? {

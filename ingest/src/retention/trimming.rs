@@ -68,7 +68,7 @@ impl Retention {
     ) -> Result<(), TrimError> {
         let builder = PageBuilder { origin: self.parts.origin, topic: topic.id, written_at: now };
         let tree = PageTree { catalog: &self.parts.catalog, builder };
-        let mut pages_entered = 1;
+        let mut pages_entered = 0;
         let mut fate = |page: &PageEntry| match () {
             () if topic.is_all_deleted(&page.bounds) => PageFate::Goes,
             () if pages_entered < PAGES_READ_MAX && may_be_trimmed(topic, before, page) => {

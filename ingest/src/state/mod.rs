@@ -21,6 +21,7 @@ pub mod topic_config;
 
 use std::sync::Arc;
 
+use chronik_format::catalog::WaitingRuns;
 use chronik_format::ids::{Incarnation, LogIndex, TopicId};
 use imbl::OrdMap;
 
@@ -71,6 +72,18 @@ impl LaneState {
     /// The last index that lies in a registered segment.
     pub fn shipped_index(&self) -> LogIndex {
         self.segments.shipped_index()
+    }
+
+    /// What of a topic waits for an archive, open or in pages; nothing of one that is not searched.
+    pub fn waiting(&self, topic: &TopicState) -> WaitingRuns {
+        if !topic.config.search_enabled() {
+            return WaitingRuns::default();
+        }
+        let open = self.pending.of_topic(topic.id).filter_map(|(_, partition, first)| {
+            let run = topic.partition(*partition)?.run_at(*first)?;
+            Some(run.bytes.length)
+        });
+        topic.pages.iter().map(|page| page.bounds.waiting).fold(open.collect(), WaitingRuns::and)
     }
 
     /// Turns the recovered state into the first one of a new incarnation: every partition gets a new leader epoch,

@@ -9,8 +9,8 @@ use super::topic::TopicState;
 /// A run, by its topic, partition and first offset.
 pub type RunKey = (TopicId, PartitionId, Offset);
 
-/// The pending runs of topics that are searched, so that nothing has to look through all runs for them. As many as
-/// indexing is behind.
+/// The pending runs of topics that are searched, so that nothing has to look through all runs for them. Those that are
+/// open: of what waits in pages, pages say how much it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingRuns {
     runs: OrdSet<RunKey>,
@@ -42,6 +42,16 @@ impl PendingRuns {
         self.runs.iter()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Those of a topic, by partition and offset.
+    pub fn of_topic(&self, topic: TopicId) -> impl Iterator<Item = &RunKey> {
+        self.runs.range((topic, PartitionId::MIN, Offset::MIN)..=(topic, PartitionId::MAX, Offset::MAX))
+    }
+
     /// A run was registered.
     pub fn add(&mut self, topic: &TopicState, partition: PartitionId, first: Offset) {
         if topic.config.search_enabled() {
@@ -49,15 +59,14 @@ impl PendingRuns {
         }
     }
 
-    /// A run has an archive, or never will.
+    /// A run has an archive, or never will, or is closed.
     pub fn remove(&mut self, run: &RunKey) {
         self.runs.remove(run);
     }
 
     /// A topic was deleted.
     pub fn remove_topic(&mut self, topic: TopicId) {
-        let all = (topic, PartitionId::MIN, Offset::MIN)..=(topic, PartitionId::MAX, Offset::MAX);
-        let gone: Vec<RunKey> = self.runs.range(all).copied().collect();
+        let gone: Vec<RunKey> = self.of_topic(topic).copied().collect();
         gone.iter().for_each(|run| self.remove(run));
     }
 }

@@ -54,8 +54,8 @@ pub enum CommandRefusal {
     /// The segment does not go on where the last one ended, or is another owner's.
     #[error("the segment does not follow the last registered one, or is another owner's")]
     SegmentOutOfPlace,
-    /// The page does not hold just what is open up to its last index, or something in it may still get an archive.
-    #[error("the page is not what is open of the topic up to its last index, or some of it waits for an archive")]
+    /// The page does not hold just what is open up to its last index, as it is now.
+    #[error("the page is not what is open of the topic up to its last index")]
     PageOutOfPlace,
     /// The pages to be replaced are not those at the top any more, or others would not hold the same.
     #[error("the pages to be replaced are not there as they were, or the new ones do not hold the same")]

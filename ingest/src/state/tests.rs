@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronik_format::batch::TimeSpan;
 use chronik_format::catalog::page::PageBuilder;
-use chronik_format::catalog::{PageBounds, PageEntry, PartitionBounds};
+use chronik_format::catalog::{PageBounds, PageEntry, PartitionBounds, WaitingRuns};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, PartitionId, TopicId};
 use chronik_format::job::CoveredRun;
 use chronik_format::origin::Origin;
@@ -526,7 +526,29 @@ fn what_is_closed_leaves_the_state_for_its_page() {
 }
 
 #[test]
-fn a_page_is_refused_unless_it_is_what_is_open_and_settled() {
+fn what_is_closed_before_it_has_an_archive_waits_in_its_page() {
+    let mut state = shipped_twice();
+    let before = state.waiting(&state.topics[&topic(1)]);
+    let close = close(&state, 1, 2);
+    apply(&mut state, &[Command::ClosePage(close)]).unwrap();
+    assert_eq!(state.pending.iter().collect::<Vec<_>>(), [&(topic(1), 0, 10)]);
+    assert_eq!((state.waiting(&state.topics[&topic(1)]), before.runs), (before, 2));
+    assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 0);
+    check_invariants(&state);
+    apply(&mut state, &[Command::RegisterResult(result_of_both())]).unwrap();
+    assert!(state.tombstones.contains_key("archive"), "it lies across");
+    check_invariants(&state);
+    let config = ConfigChange::new(false, [("search.enabled".to_owned(), Some("false".to_owned()))]).unwrap();
+    apply(&mut state, &[Command::AlterTopicConfig(AlterTopicConfig { topic: topic(1), change: config })]).unwrap();
+    assert_eq!(
+        state.waiting(&state.topics[&topic(1)]),
+        WaitingRuns::default(),
+        "what is not searched waits for nothing"
+    );
+}
+
+#[test]
+fn a_page_is_refused_unless_it_is_what_is_open() {
     let state = half_archived();
     let fitting = close(&state, 1, 2);
     let with = |change: fn(&mut PageEntry)| {
@@ -542,7 +564,8 @@ fn a_page_is_refused_unless_it_is_what_is_open_and_settled() {
     apply(&mut across, &[Command::RegisterResult(result_of_both())]).unwrap();
     let across_an_archive = close(&across, 1, 2);
     for (why, state, close) in [
-        ("waits for its archive", &state, close(&state, 1, 4)),
+        ("given up since", &given_up, close(&shipped_twice(), 1, 2)),
+        ("another number of runs that wait", &state, with(|page| page.bounds.waiting.runs = 1)),
         ("another topic", &state, ClosePage { topic: topic(9), ..fitting.clone() }),
         ("fewer offsets", &state, with(|page| page.bounds.partitions[0].offsets.last = 8)),
         (
@@ -1043,7 +1066,7 @@ proptest! {
             let before = state.clone();
             let frozen = checkpoint::encode(&before, CLUSTER, LANE);
             let index = at as LogIndex + 1;
-            let limits = PageLimits { page_runs: 2, open_runs: 0, fan_out: 2, ..PageLimits::default() };
+            let limits = PageLimits { page_runs: 2, open_runs: 0, waiting_pages: 2, fan_out: 2, ..PageLimits::default() };
             let closable = closable(&state, LogIndex::MAX, limits);
             let closing = closable.iter().filter(|_| at % 3 == 0).map(|closable| {
                 let number = closable.topic.0.as_u128();

@@ -19,6 +19,8 @@ enum Step {
     Archive(usize),
     /// Taken in so late that it is refused.
     ArchiveLate(usize),
+    /// Put into its page, but not registered any more.
+    ArchiveFiled(usize),
     /// Its indexer stopped before it wrote the result, or the result was lost.
     ArchiveUntold {
         pick: usize,
@@ -57,6 +59,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Register),
         5 => pick.clone().prop_map(Step::Archive),
         1 => pick.clone().prop_map(Step::ArchiveLate),
+        1 => pick.clone().prop_map(Step::ArchiveFiled),
         1 => (pick.clone(), any::<bool>()).prop_map(|(pick, with_result)| Step::ArchiveUntold { pick, with_result }),
         1 => Just(Step::TakeInAgain),
         3 => (pick.clone(), prop::bool::weighted(0.7)).prop_map(|(pick, is_told)| Step::Compact { pick, is_told }),
@@ -92,6 +95,12 @@ impl World {
                     let result = self.answer(topic, archive).await;
                     self.wait_minutes(7 * 60);
                     self.take_in(result).await;
+                }
+            }
+            Step::ArchiveFiled(pick) => {
+                if let Some((topic, archive)) = self.build_archive(pick).await {
+                    let result = self.answer(topic, archive).await;
+                    self.file(result).await;
                 }
             }
             Step::ArchiveUntold { pick, with_result } => {
@@ -154,11 +163,12 @@ proptest! {
     fn what_is_needed_stays_and_what_is_not_goes(
         steps in prop::collection::vec(any_step(), 1..90),
         page_runs in prop::sample::select(vec![1, 2, 4096]),
+        waiting_pages in 1..3usize,
         listed in prop::sample::select(vec![1, 2, 4096]),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let pages = PageLimits { page_runs, open_runs: 0, fan_out: 2, ..PageLimits::default() };
+            let pages = PageLimits { page_runs, open_runs: 0, waiting_pages, fan_out: 2, ..PageLimits::default() };
             let lists = SegmentListLimits { listed, unlisted: listed };
             let mut world = World::with(HistoryLimits { pages, lists }).await;
             world.create_topic().await;

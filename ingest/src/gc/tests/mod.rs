@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod histories;
+mod late_archives;
 mod lists;
 mod retention;
 mod world;

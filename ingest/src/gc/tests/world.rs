@@ -16,6 +16,7 @@ use chronik_format::job::CoveredRun;
 use chronik_format::names::{ArchiveName, CheckpointName, PageName, ResultName, SegmentName, TopicSegmentName};
 use chronik_format::origin::Origin;
 use chronik_format::segment_list::SegmentList;
+use chronik_format::span::OffsetSpan;
 use chronik_service::telemetry::Metrics;
 use chronik_store::clocked::ClockedStore;
 use chronik_store::faulty::FaultyStore;
@@ -32,6 +33,7 @@ use crate::gc::checkpoints::BucketCheckpoints;
 use crate::gc::known::LOOKED_FOR_MS;
 use crate::gc::object::NamedObject;
 use crate::gc::{DeletionParts, GRACE_MS, MINUTE_MS, ObjectDeletion};
+use crate::indexing::page_filing::PageFiling;
 use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::replay::LaneReplay;
 use crate::lane::ship_policy::ShipLimits;
@@ -88,7 +90,8 @@ pub struct Broker {
     shipper: SegmentShipper,
     exporter: CatalogExporter,
     retention: Retention,
-    catalog: Arc<CatalogReader>,
+    pub catalog: Arc<CatalogReader>,
+    pub filing: PageFiling,
     _stop: DropGuard,
     _data_dir: tempfile::TempDir,
 }
@@ -136,6 +139,11 @@ impl World {
         let create = CreateTopic { id, name: id.to_string(), partitions: 1, config: Default::default() };
         self.broker.lane.propose(Command::CreateTopic(create)).await.unwrap();
         id
+    }
+
+    pub async fn set(&self, topic: TopicId, name: &str, value: &str) {
+        let change = ConfigChange::new(false, [(name.to_owned(), Some(value.to_owned()))]).unwrap();
+        self.broker.lane.propose(Command::AlterTopicConfig(AlterTopicConfig { topic, change })).await.unwrap();
     }
 
     pub async fn delete_topic(&mut self, id: TopicId) {
@@ -247,34 +255,43 @@ impl World {
         }
     }
 
-    /// Stores an archive of one registered run.
+    /// Stores an archive of one registered run that is open, or waits in a page.
     pub async fn build_archive(&mut self, pick: usize) -> Option<(TopicId, ArchiveFacts)> {
-        let state = self.state().await;
-        let runs: Vec<_> = state
-            .topics
-            .values()
-            .flat_map(|topic| topic.partitions[0].runs.iter().map(|run| (topic.id, run)))
-            .collect();
-        let (topic, run) = runs.get(pick % runs.len().max(1)).copied()?;
+        let runs = self.runs().await;
+        let (topic, run) = runs.get(pick % runs.len().max(1)).cloned()?;
+        Some((topic, self.archive_over(topic, vec![run]).await))
+    }
+
+    pub async fn archive_over(&mut self, topic: TopicId, runs: Vec<CoveredRun>) -> ArchiveFacts {
         let name = ArchiveName { topic, incarnation: self.broker.incarnation, ulid: self.ulid() };
         self.create(&name.to_string()).await;
-        let covered = CoveredRun {
-            segment: state.segments.get(run.segment).unwrap().key.to_string(),
+        ArchiveFacts { key: name.to_string(), size: 5, crc: 1, records: 1, named_at: self.now(), runs }
+    }
+
+    /// The runs that wait in pages, and all that are open, in archived ones or not.
+    pub async fn runs(&self) -> Vec<(TopicId, CoveredRun)> {
+        let (state, mut runs) = (self.state().await, Vec::new());
+        let reader = CatalogReader::new(self.store.clone(), LANE, 0);
+        let covered = |segment: &str, offsets: OffsetSpan| CoveredRun {
+            segment: segment.to_owned(),
             partition: 0,
-            first: run.offsets.first,
-            last: run.offsets.last,
+            first: offsets.first,
+            last: offsets.last,
             min_timestamp: None,
             max_timestamp: None,
         };
-        let facts = ArchiveFacts {
-            key: name.to_string(),
-            size: 5,
-            crc: 1,
-            records: 1,
-            named_at: self.now(),
-            runs: vec![covered],
-        };
-        Some((topic, facts))
+        for topic in state.topics.values() {
+            let mut leaves = reader.walk(topic.id, topic.pages.iter().cloned(), |_| true);
+            while let Some((_, leaf)) = leaves.next_leaf().await.unwrap() {
+                let waiting: Vec<_> = leaf.waiting(&leaf.archived()).map(|(_, run)| run.clone()).collect();
+                let covered = waiting.iter().map(|run| covered(&leaf.segment_of(run).unwrap().key, run.offsets));
+                runs.extend(covered.map(|run| (topic.id, run)));
+            }
+            let open = topic.partitions[0].runs.iter();
+            let open = open.map(|run| covered(&state.segments.get(run.segment).unwrap().key, run.offsets));
+            runs.extend(open.map(|run| (topic.id, run)));
+        }
+        runs
     }
 
     /// Stores a page above a topic's oldest one, and dies before it is named.
@@ -372,11 +389,18 @@ impl World {
         }
     }
 
-    /// Takes a result in, whatever the state says to it.
+    /// Takes a result in, whatever the state says to it, unless its pages can't be read or written.
     pub async fn take_in(&mut self, result: RegisterResult) {
-        let result = RegisterResult { at: self.now(), ..result };
-        let _ = self.broker.lane.propose(Command::RegisterResult(result.clone())).await;
-        self.last_result = Some(result);
+        if let Some(rest) = self.file(result).await {
+            let _ = self.broker.lane.propose(Command::RegisterResult(rest)).await;
+        }
+    }
+
+    /// Puts what a result says of closed runs into their pages; what is left of it, unless they can't be read or written.
+    pub async fn file(&mut self, result: RegisterResult) -> Option<RegisterResult> {
+        let mut result = RegisterResult { at: self.now(), ..result };
+        self.last_result = Some(result.clone());
+        self.broker.filing.file(&mut result).await.ok().map(|()| result)
     }
 
     /// Takes the last result in again if, as a look into the inbox would find, it is still there with its archive.
@@ -635,6 +659,7 @@ impl Broker {
             checkpoints: watch::channel(0).0,
             metrics: ShipMetrics::new(&metrics),
         };
+        let broker_lane = lane.clone();
         Self {
             lane,
             deletion,
@@ -645,6 +670,7 @@ impl Broker {
             shipper,
             exporter,
             retention,
+            filing: PageFiling { origin, lane: broker_lane, store: store.clone(), catalog: catalog.clone() },
             catalog,
             _stop: stop.drop_guard(),
             _data_dir: data_dir,

@@ -295,17 +295,21 @@ impl LaneState {
 }
 
 fn live_archive(archive: &ArchiveFacts) -> LiveArchive {
-    let run = |run: &CoveredRun| ArchiveRun {
+    LiveArchive {
+        size: archive.size,
+        crc: archive.crc,
+        records: archive.records,
+        runs: archive.runs.iter().map(archive_run).collect(),
+    }
+}
+
+/// A run that an archive covers, as catalog and state name it.
+pub fn archive_run(run: &CoveredRun) -> ArchiveRun {
+    ArchiveRun {
         partition: run.partition,
         first: run.first,
         last: run.last,
         min_timestamp: run.min_timestamp,
         max_timestamp: run.max_timestamp,
-    };
-    LiveArchive {
-        size: archive.size,
-        crc: archive.crc,
-        records: archive.records,
-        runs: archive.runs.iter().map(run).collect(),
     }
 }

@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use chronik_format::catalog::{ArchiveRun, PageBounds, PageEntry, PartitionBounds};
+use chronik_format::catalog::{ArchiveRun, PageBounds, PageEntry, PartitionBounds, WaitingRuns};
+use chronik_format::ids::PartitionId;
 
 use crate::state::LaneState;
 use crate::state::command::{ClosePage, ReplacePages};
-use crate::state::partition::{IndexStatus, PartitionRun, PartitionState};
+use crate::state::partition::{IndexStatus, PartitionRun};
 use crate::state::refusal::CommandRefusal;
 use crate::state::segments::{SegmentId, Tombstone};
 use crate::state::topic::TopicState;
@@ -17,12 +18,15 @@ impl LaneState {
         let archives = self.closable(close)?;
         let topic = self.topics.get_mut(&close.topic).map(Arc::make_mut).ok_or(CommandRefusal::UnknownTopic)?;
         let closed = topic.close(&close.page, &archives);
-        closed.iter().for_each(|run| self.segments.remove_open_run(run.segment));
+        for (partition, run) in closed {
+            self.segments.remove_open_run(run.segment);
+            self.pending.remove(&(topic.id, partition, run.offsets.first));
+        }
         topic.changed = self.applied;
         Ok(())
     }
 
-    /// The archives that go into a page. It must hold just what is open up to its last index: a result that was
+    /// The archives that go into a page. It must hold just what is open up to its last index, as it is: a result that was
     /// registered since it was made may have changed that.
     pub fn closable(&self, close: &ClosePage) -> Result<Vec<Arc<str>>, CommandRefusal> {
         let topic = self.topics.get(&close.topic).ok_or(CommandRefusal::UnknownTopic)?;
@@ -103,30 +107,29 @@ impl TopicState {
         self.renew_scanned();
     }
 
-    /// The archives over what is open up to a segment; `None` if that has other bounds, or may still change.
+    /// The archives over what is open up to a segment; `None` if that is not what the bounds say.
     fn closable_archives(&self, bounds: &PageBounds, last: SegmentId) -> Option<Vec<Arc<str>>> {
         let mut expected = bounds.partitions.iter().peekable();
         for (number, partition) in (0..).zip(&self.partitions) {
             let bounds = expected.next_if(|bounds| bounds.partition == number);
-            if !self.is_closable(partition, bounds, last) {
+            let (mut first, mut end) = (None, None);
+            for run in partition.runs_up_to(last) {
+                first = first.or(Some(run.offsets.first));
+                end = Some(run.offsets.last);
+            }
+            if (first, end) != bounds.map(|bounds| (bounds.offsets.first, bounds.offsets.last)).unzip() {
                 return None;
             }
         }
         let archives = self.archives_within(bounds)?;
-        (expected.next().is_none() && archives.len() == bounds.archives as usize).then_some(archives)
+        let is_as_it_was = archives.len() == bounds.archives as usize && self.waiting_up_to(last) == bounds.waiting;
+        (expected.next().is_none() && is_as_it_was).then_some(archives)
     }
 
-    fn is_closable(&self, partition: &PartitionState, bounds: Option<&PartitionBounds>, last: SegmentId) -> bool {
-        let waits = |indexed: &IndexStatus| self.config.search_enabled() && *indexed == IndexStatus::Pending;
-        let (mut first, mut end) = (None, None);
-        for run in partition.runs_up_to(last) {
-            if waits(&run.indexed) {
-                return false;
-            }
-            first = first.or(Some(run.offsets.first));
-            end = Some(run.offsets.last);
-        }
-        (first, end) == bounds.map(|bounds| (bounds.offsets.first, bounds.offsets.last)).unzip()
+    /// The open runs up to a segment that may still get an archive.
+    fn waiting_up_to(&self, last: SegmentId) -> WaitingRuns {
+        let runs = self.partitions.iter().flat_map(|partition| partition.runs_up_to(last));
+        runs.filter(|run| run.indexed == IndexStatus::Pending).map(|run| run.bytes.length).collect()
     }
 
     /// The archives over runs within bounds; `None` if one is over others too. Runs that were deleted don't count.
@@ -148,12 +151,12 @@ impl TopicState {
         Some(archives)
     }
 
-    /// Leaves to a page what it has taken, the runs among it, which are returned.
-    fn close(&mut self, page: &PageEntry, archives: &[Arc<str>]) -> Vec<PartitionRun> {
+    /// Leaves to a page what it has taken, the runs among it, which are returned by partition.
+    fn close(&mut self, page: &PageEntry, archives: &[Arc<str>]) -> Vec<(PartitionId, PartitionRun)> {
         let mut closed = Vec::new();
         for bounds in &page.bounds.partitions {
             if let Some(partition) = self.partition_mut(bounds.partition) {
-                closed.extend(partition.close(bounds));
+                closed.extend(partition.close(bounds).into_iter().map(|run| (bounds.partition, run)));
             }
         }
         for archive in archives {

@@ -41,10 +41,20 @@ pub struct PageBounds {
     pub bytes: u64,
     /// How many archives are over its runs.
     pub archives: u32,
+    /// Its runs that may still get an archive.
+    pub waiting: WaitingRuns,
     /// How often all of its batches were compacted, at the least.
     pub level: u8,
     /// Ascending by number; only those that have runs.
     pub partitions: Vec<PartitionBounds>,
+}
+
+/// Runs without an archive and without a reason to have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingRuns {
+    pub runs: u64,
+    /// Bytes of their batches.
+    pub bytes: u64,
 }
 
 /// What a page holds of a partition.
@@ -83,6 +93,7 @@ impl PageBounds {
             runs: u32::try_from(all().count()).unwrap_or(u32::MAX),
             bytes: all().map(|run| run.bytes.length).fold(0, u64::saturating_add),
             archives: u32::try_from(runs.archives.len()).unwrap_or(u32::MAX),
+            waiting: runs.waiting(&archived).map(|(_, run)| run.bytes.length).collect(),
             level: runs.segments.iter().map(|segment| segment.level).min().unwrap_or_default(),
             partitions: runs.partitions.iter().filter_map(|runs| PartitionBounds::of_runs(runs, &archived)).collect(),
         }
@@ -97,13 +108,14 @@ impl PageBounds {
     }
 
     fn joined(self, page: &PageEntry) -> Option<Self> {
-        let PageBounds { last, runs, bytes, archives, level, partitions } = &page.bounds;
+        let PageBounds { last, runs, bytes, archives, waiting, level, partitions } = &page.bounds;
         Some(Self {
             last: *last,
             runs: self.runs.saturating_add(*runs),
             level: if self.last == 0 { *level } else { self.level.min(*level) },
             bytes: self.bytes.saturating_add(*bytes),
             archives: self.archives.saturating_add(*archives),
+            waiting: self.waiting.and(*waiting),
             partitions: joined(self.partitions, partitions)?,
         })
     }
@@ -118,6 +130,21 @@ impl PageBounds {
     pub(super) fn is_possible(&self) -> bool {
         self.partitions.is_sorted_by(|a, b| a.partition < b.partition)
             && self.partitions.iter().all(|bounds| bounds.offsets.is_possible())
+    }
+}
+
+impl WaitingRuns {
+    /// These and others.
+    pub fn and(self, others: Self) -> Self {
+        let (runs, bytes) = (self.runs.saturating_add(others.runs), self.bytes.saturating_add(others.bytes));
+        Self { runs, bytes }
+    }
+}
+
+/// Of runs with so many bytes each.
+impl FromIterator<u64> for WaitingRuns {
+    fn from_iter<I: IntoIterator<Item = u64>>(runs: I) -> Self {
+        runs.into_iter().map(|bytes| Self { runs: 1, bytes }).fold(Self::default(), Self::and)
     }
 }
 

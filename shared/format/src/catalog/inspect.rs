@@ -7,7 +7,7 @@ use chronik_store::Store;
 use serde::Serialize;
 
 use super::page::{StoredPage, VERSION, decode_page};
-use super::{ArchiveRun, CatalogError, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns};
+use super::{ArchiveRun, CatalogError, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns, WaitingRuns};
 use crate::batch::TimeSpan;
 use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
 use crate::span::{ByteSpan, OffsetSpan};
@@ -41,6 +41,8 @@ pub struct PageInspection {
     pub batch_bytes: u64,
     /// How many archives there are over its runs.
     pub archive_count: u32,
+    /// What may still get one.
+    pub waiting: WaitingRuns,
     pub partitions: Vec<BoundsInspection>,
     /// Those below it.
     pub pages: Vec<EntryInspection>,
@@ -93,6 +95,8 @@ pub struct EntryInspection {
     /// Bytes of the batches.
     pub batch_bytes: u64,
     pub archive_count: u32,
+    /// What may still get an archive.
+    pub waiting: WaitingRuns,
     pub partitions: Vec<BoundsInspection>,
 }
 
@@ -149,6 +153,7 @@ pub async fn inspect(store: &dyn Store, key: &str) -> Result<PageInspection, Cat
         run_count: bounds.runs,
         batch_bytes: bounds.bytes,
         archive_count: bounds.archives,
+        waiting: bounds.waiting,
         partitions: partitions_of(&bounds),
         pages: Vec::new(),
         runs: Vec::new(),
@@ -189,6 +194,7 @@ fn entry(page: &Arc<PageEntry>) -> EntryInspection {
         last_index: bounds.last,
         batch_bytes: bounds.bytes,
         archive_count: bounds.archives,
+        waiting: bounds.waiting,
         partitions: partitions_of(bounds),
     }
 }

@@ -19,14 +19,14 @@ pub mod runs;
 mod tests;
 pub mod walk;
 
-pub use bounds::{PageBounds, PageEntry, PartitionBounds};
+pub use bounds::{PageBounds, PageEntry, PartitionBounds, WaitingRuns};
 pub use error::CatalogError;
 pub use export::{BuiltExport, VERSION, build_export};
 pub use latest::Latest;
 pub use newest::newest_export;
 pub use page::Page;
 pub use reader::{Catalog, CatalogReader};
-pub use runs::{ArchiveEntry, ArchiveRun, PartitionRuns, RunEntry, SegmentEntry, TopicRuns};
+pub use runs::{ArchiveEntry, ArchiveRun, ArchivedOffsets, PartitionRuns, RunEntry, SegmentEntry, TopicRuns};
 
 use std::sync::Arc;
 

@@ -86,7 +86,7 @@ pub struct ArchiveRun {
 }
 
 /// The offsets that archives cover.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ArchivedOffsets {
     /// By partition, ascending, not side by side.
     spans: BTreeMap<PartitionId, Vec<OffsetSpan>>,
@@ -120,6 +120,15 @@ impl TopicRuns {
     /// The offsets that the archives cover.
     pub fn archived(&self) -> ArchivedOffsets {
         ArchivedOffsets::of(&self.archives)
+    }
+
+    /// The runs that may still get an archive: they have none, and no reason to have none.
+    pub fn waiting(&self, archived: &ArchivedOffsets) -> impl Iterator<Item = (PartitionId, &RunEntry)> {
+        let all = self.partitions.iter().flat_map(|PartitionRuns { partition, runs }| {
+            let partition = *partition;
+            runs.iter().map(move |run| (partition, run))
+        });
+        all.filter(|(partition, run)| run.unreadable.is_none() && !archived.hold(*partition, run.offsets))
     }
 
     /// Names of the segments that nothing else names: compaction wrote them for these runs.

@@ -278,6 +278,7 @@ async fn a_page_is_read_as_it_was_built_and_as_its_topic_names_it() {
     let expected = (OffsetSpan { first: 0, last: 29 }, 300, Some(10));
     assert_eq!((bounds.offsets, bounds.bytes, bounds.scanned_from), expected);
     assert_eq!((entry.bounds.of(1), entry.bounds.archives, entry.bounds.bytes), (None, 1, 300));
+    assert_eq!(entry.bounds.waiting, WaitingRuns { runs: 1, bytes: 100 }, "not what has an archive, or never will");
 
     let refused = async |topic, entry: &PageEntry| {
         let reader = CatalogReader::new(store.clone(), LANE, 0);
@@ -302,7 +303,15 @@ fn leaf_entry(last: LogIndex, offsets: &[(PartitionId, Offset, Offset)]) -> Arc<
         scanned_from: (partition == 0).then_some(first),
     });
     let level = last as u8;
-    let bounds = PageBounds { last, runs: 3, bytes: 100, archives: 2, level, partitions: partitions.collect() };
+    let bounds = PageBounds {
+        last,
+        runs: 3,
+        bytes: 100,
+        archives: 2,
+        waiting: WaitingRuns { runs: 1, bytes: last },
+        level,
+        partitions: partitions.collect(),
+    };
     PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() }.into()
 }
 
@@ -343,6 +352,7 @@ fn a_page_above_others_has_the_bounds_of_all() {
     let BuiltPage { bytes, entry } = built_inner_page();
     let PageBounds { last, runs, bytes: sum, archives, level, .. } = entry.bounds;
     assert_eq!((entry.height, last, runs, sum, archives, level), (1, 12, 9, 300, 6, 5));
+    assert_eq!(entry.bounds.waiting, WaitingRuns { runs: 3, bytes: 26 });
     let bounds = entry.bounds.partitions.iter().map(|bounds| {
         let TimeSpan { earliest, latest } = bounds.times;
         let OffsetSpan { first, last } = bounds.offsets;

@@ -25,10 +25,22 @@ impl CatalogReader {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<Option<Arc<TopicRuns>>, CatalogError> {
+        let leaf = self.named_leaf_at(topic, pages, partition, offset).await?;
+        Ok(leaf.map(|(_, runs)| runs))
+    }
+
+    /// The same, with what names the leaf.
+    pub async fn named_leaf_at(
+        &self,
+        topic: TopicId,
+        pages: &[Arc<PageEntry>],
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<Option<(Arc<PageEntry>, Arc<TopicRuns>)>, CatalogError> {
         let mut next = PageEntry::reaching(pages, partition, offset).cloned();
         while let Some(entry) = next {
             match self.page(topic, &entry).await? {
-                Page::Runs(runs) => return Ok(Some(runs)),
+                Page::Runs(runs) => return Ok(Some((entry, runs))),
                 Page::Pages(below) => next = PageEntry::reaching(&below, partition, offset).cloned(),
             }
         }
