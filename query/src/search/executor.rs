@@ -1,9 +1,7 @@
 //! The walk of a search through its units.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chronik_format::catalog::{CatalogError, PageEntry};
 use chronik_format::segment::SegmentError;
@@ -15,6 +13,7 @@ use super::candidates::proposed;
 use super::coverage::covered;
 use super::cursor::PageCursor;
 use super::moved::MovedBatches;
+use super::patience::patiently;
 use super::scan::{RecordScanner, UnitHits, cause_of};
 use super::top_hits::TopHits;
 use super::topic_layout::{LayoutSources, TopicLayout};
@@ -26,8 +25,6 @@ use crate::archive::{ArchiveLeaf, LeafError};
 const PAGE_BYTES: usize = 8 << 20;
 /// How far matches are counted that don't get onto the page.
 const COUNT_MAX: u64 = 10_000;
-/// How long to wait before each further attempt to read a page or an archive.
-const STORE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 
 /// Answers searches.
 pub(crate) struct SearchExecutor {
@@ -250,24 +247,6 @@ impl SearchExecutor {
         tracing::warn!("an archive is not used, its records are read instead: {reason}");
         WorkPlan::without_archive(scope, archive)
     }
-}
-
-/// Asks again a few times for what may be there a moment later.
-pub(super) async fn patiently<T, E, F>(mut ask: impl FnMut() -> F, may_pass: impl Fn(&E) -> bool) -> Result<T, E>
-where
-    E: Display,
-    F: Future<Output = Result<T, E>>,
-{
-    for pause in STORE_PAUSES {
-        match ask().await {
-            Err(error) if may_pass(&error) => {
-                tracing::debug!("the store is asked again in {pause:?}: {error}");
-                tokio::time::sleep(pause).await;
-            }
-            answer => return answer,
-        }
-    }
-    ask().await
 }
 
 impl Agenda {

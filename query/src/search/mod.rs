@@ -14,6 +14,7 @@ mod error;
 mod executor;
 mod moved;
 mod order;
+mod patience;
 mod request;
 mod runs;
 mod scan;

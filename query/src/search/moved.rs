@@ -6,7 +6,7 @@ use chronik_format::segment::{SegmentError, SegmentReader};
 use chronik_store::{SharedStore, StoreError};
 use moka::future::Cache;
 
-use super::executor::patiently;
+use super::patience::patiently;
 use crate::archive::CandidateBatch;
 
 /// Finds batches by the directories of the segments that the catalog names, which are kept within a byte limit.

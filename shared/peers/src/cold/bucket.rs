@@ -2,37 +2,31 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use moka::future::Cache;
 
 use super::ahead::{ReadAhead, ReaderPlace, Returned};
-use super::run::LocatedRun;
+use super::run::{LocatedRun, RunReader};
 use super::sequential::SequentialReader;
 use super::shipped::ShippedPartition;
 use super::{ColdError, ColdReader};
-use chronik_format::catalog::{CatalogError, CatalogReader, PageEntry, RunEntry, SegmentEntry, TopicRuns};
+use chronik_format::catalog::{CatalogError, CatalogReader, PageEntry, RunEntry, TopicRuns};
 use chronik_format::ids::{Offset, PartitionId, Timestamp, TopicId};
-use chronik_format::segment::{SegmentError, SegmentReader};
+use chronik_format::segment::SegmentError;
 use chronik_service::telemetry::Metrics;
 use chronik_store::{SharedStore, StoreError};
 
-/// Reads shipped records by ranges, keeps the directories of segments within a byte limit, and reads ahead for who goes
-/// on where an answer ended.
+/// Reads shipped records, as the newest catalog names them, and reads ahead for who goes on where an answer ended.
 #[derive(Debug)]
 pub struct BucketReader {
-    pub(super) store: SharedStore,
     pub(super) catalog: Arc<CatalogReader>,
-    /// Opened segments by name.
-    segments: Cache<String, SegmentReader>,
-    pub(super) ahead: ReadAhead,
+    runs: RunReader,
+    ahead: ReadAhead,
 }
 
 impl BucketReader {
     /// Reads what `catalog` names; directories of segments are kept in up to `cache_bytes`. Nothing is read ahead.
     pub fn new(store: SharedStore, catalog: Arc<CatalogReader>, cache_bytes: u64) -> Self {
-        let weigh =
-            |key: &String, reader: &SegmentReader| u32::try_from(key.len() + reader.memory_bytes()).unwrap_or(u32::MAX);
-        let segments = Cache::builder().max_capacity(cache_bytes).weigher(weigh).build();
-        Self { store, catalog, segments, ahead: ReadAhead::new(0, &Metrics::new()) }
+        let runs = RunReader::new(store, catalog.clone(), cache_bytes);
+        Self { catalog, runs, ahead: ReadAhead::new(0, &Metrics::new()) }
     }
 
     /// The same, reading ahead up to `bytes` for all readers together.
@@ -69,42 +63,12 @@ impl BucketReader {
         shipped.ok_or(ColdError::NotInCatalog { topic, partition, offset })
     }
 
-    pub(super) async fn segment(&self, entry: &SegmentEntry) -> Result<SegmentReader, ColdError> {
-        if let Some(reader) = self.segments.get(&entry.key).await {
-            return Ok(reader);
-        }
-        let SegmentEntry { key, size, crc, directory_position, .. } = entry;
-        let reader = SegmentReader::open_known(self.store.clone(), key, *size, *directory_position, *crc).await?;
-        self.segments.insert(key.clone(), reader.clone()).await;
-        Ok(reader)
-    }
-
-    /// The run that holds `offset` or, if no record has it, the next one. `known` is the part of the partition's
-    /// history that had the last one, and has this one afterwards: its open runs, or a page.
-    pub(super) async fn run_at(
-        &self,
-        shipped: &ShippedPartition,
-        known: &mut Option<Arc<TopicRuns>>,
-        offset: Offset,
-    ) -> Result<Option<LocatedRun>, ColdError> {
-        let ShippedPartition { head, partition } = shipped;
-        if known.as_ref().is_none_or(|runs| runs.at(*partition, offset).is_none()) {
-            let closed = self.catalog.leaf_at(head.id, &head.pages, *partition, offset).await?;
-            *known = Some(closed.unwrap_or_else(|| head.open.clone()));
-        }
-        let Some((runs, run)) = known.as_ref().and_then(|runs| Some((runs, runs.reaching(*partition, offset)?))) else {
-            return Ok(None);
-        };
-        let segment = shipped.segment_entry(runs, run)?.clone();
-        Ok(Some(LocatedRun { run: run.clone(), segment }))
-    }
-
     /// The reader whose last answer ended at a place.
     async fn returned(&self, shipped: &ShippedPartition, place: ReaderPlace) -> Option<SequentialReader> {
         match self.ahead.resume(place)? {
             Returned::Again(reader) => Some(reader),
             // What keeps it from being read ahead for is told by the read itself.
-            Returned::Once => SequentialReader::begin(self, shipped, place.offset).await.ok(),
+            Returned::Once => SequentialReader::begin(&self.runs, self.ahead.hold(), shipped, place.offset).await.ok(),
         }
     }
 
@@ -115,10 +79,10 @@ impl BucketReader {
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Vec<(Offset, Bytes)>, ColdError> {
-        let located = self.run_at(shipped, &mut None, offset).await?;
+        let located = self.runs.at(shipped, &mut None, offset).await?;
         let located = located.ok_or_else(|| shipped.not_in_catalog(offset))?;
         let from = offset.max(located.run.offsets.first);
-        self.fetch_run(shipped, &located, from, max_bytes).await
+        self.runs.fetch(shipped, &located, from, max_bytes).await
     }
 
     async fn find_from(
@@ -152,7 +116,7 @@ impl BucketReader {
         let may_hold = |run: &&RunEntry| run.offsets.last >= from && run.times.latest >= timestamp;
         for run in runs.of(shipped.partition).iter().filter(may_hold) {
             let located = LocatedRun { run: run.clone(), segment: shipped.segment_entry(runs, run)?.clone() };
-            let found = self.find_in_run(shipped, &located, from, timestamp).await?;
+            let found = self.runs.find(shipped, &located, from, timestamp).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -174,7 +138,7 @@ impl ColdReader for BucketReader {
         let place = |offset| ReaderPlace { topic, partition, offset };
         let (mut batches, mut goes_on) = (Vec::new(), None);
         if let Some(reader) = self.returned(&shipped, place(offset)).await {
-            (batches, goes_on) = reader.read(self, &shipped, offset, max_bytes).await;
+            (batches, goes_on) = reader.read(&self.runs, &shipped, offset, max_bytes).await;
         }
         if batches.is_empty() {
             goes_on = None;

@@ -5,6 +5,7 @@
 //! several of them.
 
 mod ahead;
+mod ahead_room;
 mod bucket;
 mod cutter;
 mod fault;

@@ -1,20 +1,24 @@
-//! Reads one run.
+//! Finds and reads runs.
 //!
 //! The catalog says where its batches are. A small run is read whole, and each batch is checked by itself; the
 //! segment's directory is read to find a place within a large one, and to tell where a damaged one is damaged.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::Bytes;
+use moka::future::Cache;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::ColdError;
-use super::bucket::BucketReader;
 use super::cutter::{PlacedBatch, RunCutter};
 use super::shipped::ShippedPartition;
 use chronik_format::batch::{BATCH_BYTES_MAX, BatchHeader, find_time};
-use chronik_format::catalog::{RunEntry, SegmentEntry};
+use chronik_format::catalog::{CatalogReader, RunEntry, SegmentEntry, TopicRuns};
 use chronik_format::ids::{Offset, Timestamp};
 use chronik_format::segment::{DirectoryRow, SegmentReader, certain};
 use chronik_format::span::OffsetSpan;
-use chronik_store::StoreError;
+use chronik_store::{SharedStore, StoreError};
 
 /// Bytes of a run that is read whole, wherever in it its reader begins.
 pub(super) const SMALL_BYTES: u64 = 1 << 20;
@@ -41,9 +45,51 @@ impl LocatedRun {
     }
 }
 
-impl BucketReader {
+/// Reads runs by ranges, and keeps the directories of segments within a byte limit.
+#[derive(Debug)]
+pub(super) struct RunReader {
+    store: SharedStore,
+    catalog: Arc<CatalogReader>,
+    /// Opened segments by name.
+    segments: Cache<String, SegmentReader>,
+}
+
+impl RunReader {
+    /// Reads what `catalog` names; directories of segments are kept in up to `cache_bytes`.
+    pub(super) fn new(store: SharedStore, catalog: Arc<CatalogReader>, cache_bytes: u64) -> Self {
+        let weigh =
+            |key: &String, reader: &SegmentReader| u32::try_from(key.len() + reader.memory_bytes()).unwrap_or(u32::MAX);
+        Self { store, catalog, segments: Cache::builder().max_capacity(cache_bytes).weigher(weigh).build() }
+    }
+
+    /// The run that holds `offset` or, if no record has it, the next one. `known` is the part of the partition's
+    /// history that had the last one, and has this one afterwards: its open runs, or a page.
+    pub(super) async fn at(
+        &self,
+        shipped: &ShippedPartition,
+        known: &mut Option<Arc<TopicRuns>>,
+        offset: Offset,
+    ) -> Result<Option<LocatedRun>, ColdError> {
+        let ShippedPartition { head, partition } = shipped;
+        if known.as_ref().is_none_or(|runs| runs.at(*partition, offset).is_none()) {
+            let closed = self.catalog.leaf_at(head.id, &head.pages, *partition, offset).await?;
+            *known = Some(closed.unwrap_or_else(|| head.open.clone()));
+        }
+        let Some((runs, run)) = known.as_ref().and_then(|runs| Some((runs, runs.reaching(*partition, offset)?))) else {
+            return Ok(None);
+        };
+        let segment = shipped.segment_entry(runs, run)?.clone();
+        Ok(Some(LocatedRun { run: run.clone(), segment }))
+    }
+
+    /// Begins to read a range of a segment.
+    pub(super) fn begin_read(&self, segment: &str, range: Range<u64>) -> AbortOnDropHandle<Result<Bytes, StoreError>> {
+        let (store, segment) = (self.store.clone(), segment.to_owned());
+        AbortOnDropHandle::new(tokio::spawn(async move { store.read(&segment, Some(range)).await }))
+    }
+
     /// Batches from the one that holds `from` on, at most about `max_bytes` but at least one.
-    pub(super) async fn fetch_run(
+    pub(super) async fn fetch(
         &self,
         shipped: &ShippedPartition,
         located: &LocatedRun,
@@ -70,7 +116,7 @@ impl BucketReader {
     }
 
     /// As [`ColdReader::offset_for_time`](super::ColdReader::offset_for_time), in one run.
-    pub(super) async fn find_in_run(
+    pub(super) async fn find(
         &self,
         shipped: &ShippedPartition,
         located: &LocatedRun,
@@ -127,10 +173,20 @@ impl BucketReader {
         }
     }
 
+    async fn open(&self, entry: &SegmentEntry) -> Result<SegmentReader, ColdError> {
+        if let Some(reader) = self.segments.get(&entry.key).await {
+            return Ok(reader);
+        }
+        let SegmentEntry { key, size, crc, directory_position, .. } = entry;
+        let reader = SegmentReader::open_known(self.store.clone(), key, *size, *directory_position, *crc).await?;
+        self.segments.insert(key.clone(), reader.clone()).await;
+        Ok(reader)
+    }
+
     /// The segment of a run, which must hold just what the catalog says.
     async fn segment_of(&self, shipped: &ShippedPartition, located: &LocatedRun) -> Result<SegmentReader, ColdError> {
         let LocatedRun { run, segment } = located;
-        let reader = self.segment(segment).await?;
+        let reader = self.open(segment).await?;
         let row = reader.row(shipped.head.id, shipped.partition);
         if row.is_some_and(|row| holds(row, run)) {
             return Ok(reader);

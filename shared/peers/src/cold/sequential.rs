@@ -9,10 +9,9 @@ use futures::FutureExt;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ColdError;
-use super::ahead::HeldAhead;
-use super::bucket::BucketReader;
+use super::ahead_room::HeldAhead;
 use super::cutter::{PlacedBatch, RunCutter};
-use super::run::LocatedRun;
+use super::run::{LocatedRun, RunReader};
 use super::shipped::ShippedPartition;
 use chronik_format::catalog::TopicRuns;
 use chronik_format::ids::Offset;
@@ -70,21 +69,22 @@ struct Piece {
 impl SequentialReader {
     /// A reader that has come to `from`.
     pub(super) async fn begin(
-        bucket: &BucketReader,
+        runs: &RunReader,
+        room: HeldAhead,
         shipped: &ShippedPartition,
         from: Offset,
     ) -> Result<Self, ColdError> {
         let mut known = None;
-        let located = bucket.run_at(shipped, &mut known, from).await?;
+        let located = runs.at(shipped, &mut known, from).await?;
         let located = located.ok_or_else(|| shipped.not_in_catalog(from))?;
-        let place = bucket.place_in(shipped, &located, from).await?;
+        let place = runs.place_in(shipped, &located, from).await?;
         let LocatedRun { run, segment } = located;
         let rest = place.position..run.bytes.end();
         let planned = PlannedRun { segment: segment.key, rest, last: run.offsets.last };
         let mut plan = ReadPlan { known, run: Some(planned), next: run.offsets.end() };
         plan.extend(shipped);
         Ok(Self {
-            room: bucket.ahead.hold(),
+            room,
             plan,
             pieces: VecDeque::new(),
             cutter: RunCutter::new(place.offset),
@@ -98,7 +98,7 @@ impl SequentialReader {
     /// if they can't be had here. The reader comes back if it can go on.
     pub(super) async fn read(
         mut self,
-        bucket: &BucketReader,
+        runs: &RunReader,
         shipped: &ShippedPartition,
         from: Offset,
         max_bytes: usize,
@@ -107,7 +107,7 @@ impl SequentialReader {
         self.window_bytes = wanted.clamp(PIECE_BYTES as usize, WINDOW_BYTES_MAX);
         let mut goes_on = true;
         while goes_on && !self.has_enough(max_bytes) {
-            goes_on = self.read_ahead(bucket, shipped).await.is_ok();
+            goes_on = self.read_ahead(runs, shipped).await.is_ok();
             if self.pieces.is_empty() {
                 break;
             }
@@ -116,7 +116,7 @@ impl SequentialReader {
         let batches = self.take(max_bytes);
         if goes_on {
             // The answer does not wait for a page that names what follows.
-            goes_on = self.read_ahead(bucket, shipped).now_or_never().is_none_or(|begun| begun.is_ok());
+            goes_on = self.read_ahead(runs, shipped).now_or_never().is_none_or(|begun| begun.is_ok());
         }
         // Parked readers hold no pages: the catalog's cache does, within its bound.
         self.plan.known = None;
@@ -130,9 +130,9 @@ impl SequentialReader {
     }
 
     /// Begins to read what fits into the window.
-    async fn read_ahead(&mut self, bucket: &BucketReader, shipped: &ShippedPartition) -> Result<(), ColdError> {
+    async fn read_ahead(&mut self, runs: &RunReader, shipped: &ShippedPartition) -> Result<(), ColdError> {
         while self.pieces.len() < PIECES_MAX && (self.bytes() < self.window_bytes || self.has_nothing()) {
-            let Some(run) = self.plan.run(bucket, shipped).await? else { break };
+            let Some(run) = self.plan.run(runs, shipped).await? else { break };
             let range = run.next_piece();
             let bytes = (range.end - range.start) as usize;
             if !self.room.grow(bytes) {
@@ -140,9 +140,8 @@ impl SequentialReader {
             }
             run.rest.start = range.end;
             let last = run.rest.is_empty().then_some(run.last);
-            let (store, segment) = (bucket.store.clone(), run.segment.clone());
-            let read = tokio::spawn(async move { store.read(&segment, Some(range)).await });
-            self.pieces.push_back(Piece { bytes, last, read: AbortOnDropHandle::new(read) });
+            let read = runs.begin_read(&run.segment, range);
+            self.pieces.push_back(Piece { bytes, last, read });
         }
         Ok(())
     }
@@ -195,11 +194,11 @@ impl ReadPlan {
     /// The run of which something is to be read; none behind the last one.
     async fn run(
         &mut self,
-        bucket: &BucketReader,
+        runs: &RunReader,
         shipped: &ShippedPartition,
     ) -> Result<Option<&mut PlannedRun>, ColdError> {
         if self.run.as_ref().is_none_or(|run| run.rest.is_empty()) {
-            let located = bucket.run_at(shipped, &mut self.known, self.next).await?;
+            let located = runs.at(shipped, &mut self.known, self.next).await?;
             // The next piece is expected to begin with this offset.
             self.run = located.filter(|located| located.run.offsets.first == self.next).map(|located| {
                 let LocatedRun { run, segment } = located;
