@@ -10,7 +10,7 @@
 mod api;
 mod broker;
 mod clock;
-mod compaction;
+pub mod compaction;
 pub mod data_dir;
 pub mod disk;
 mod gc;
@@ -23,7 +23,7 @@ pub mod log;
 mod metrics;
 pub mod ownership;
 mod producer_expiry;
-mod publish;
+pub mod publish;
 mod read_failures;
 mod reading;
 mod retention;

@@ -196,7 +196,7 @@ impl Changes {
 }
 
 /// What readers see of a topic.
-fn head_of(topic: &TopicState, segments: &RegisteredSegments) -> TopicHead {
+pub fn head_of(topic: &TopicState, segments: &RegisteredSegments) -> TopicHead {
     let partition_head = |(number, partition): (usize, &Arc<PartitionState>)| PartitionHead {
         partition: number as i32,
         log_start: partition.log_start,

@@ -110,6 +110,40 @@ impl SegmentDirectory {
         chunks[at].position..chunks.get(at + 1).map_or(row.bytes.end(), |next| next.position)
     }
 
+    /// The directory of a segment of one topic with so many bytes of batches of each partition, by partition and offset:
+    /// a row for those of a partition, and no chunks. For tests that have no batches.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn claimed(
+        topic: TopicId,
+        batches: impl IntoIterator<Item = (PartitionId, OffsetSpan, u64, TimeSpan)>,
+    ) -> Self {
+        let mut rows: Vec<DirectoryRow> = Vec::new();
+        let mut position = HEADER_LENGTH;
+        for (partition, offsets, length, times) in batches {
+            match rows.last_mut().filter(|row| row.partition == partition) {
+                Some(row) => {
+                    row.offsets.last = offsets.last;
+                    row.bytes.length += length;
+                    row.times = row.times.union(times);
+                }
+                None => rows.push(DirectoryRow {
+                    topic,
+                    partition,
+                    offsets,
+                    bytes: ByteSpan { position, length },
+                    times,
+                    first_epoch: 1,
+                    last_epoch: 1,
+                    batches: 1,
+                    first_chunk: 0,
+                    chunks: 0,
+                }),
+            }
+            position += length;
+        }
+        Self { rows, chunks: Vec::new() }
+    }
+
     /// Topics and the numbers of their rows, in order.
     fn topics(&self) -> impl Iterator<Item = (TopicId, u32)> {
         self.rows.chunk_by(|a, b| a.topic == b.topic).map(|rows| (rows[0].topic, rows.len() as u32))
