@@ -12,7 +12,7 @@ use tantivy::{Index, TantivyDocument, TantivyError};
 use crate::error::IndexError;
 use crate::fields::IndexFields;
 
-const META: &str = "meta.json";
+pub(crate) const META: &str = "meta.json";
 const STORE: &str = "store";
 /// The term dictionaries are wanted first, and what an archive is opened with lies at its end.
 const ORDER: [&str; 6] = ["idx", "pos", "fast", "fieldnorm", STORE, "term"];

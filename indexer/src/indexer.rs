@@ -1,6 +1,6 @@
 //! The indexer as a worker: a job runner, and the queue that brings it jobs.
 
-use chronik_format::job::{CompactJob, CompactResult, Job, JobResult};
+use chronik_format::job::{CompactJob, CompactResult, Job, JobResult, MergeJob, MergeResult};
 use chronik_service::telemetry::Metrics;
 use chronik_store::SharedStore;
 use chronik_store::queue::SharedQueue;
@@ -44,5 +44,11 @@ impl Indexer {
     /// gone are named in the result.
     pub async fn compact(&self, job: &CompactJob) -> Result<CompactResult, IndexError> {
         self.runner.compactor.compact(job).await
+    }
+
+    /// Merges archives: the new ones are in the store when it returns, the result is not. Inputs that are damaged or
+    /// gone are named in the result.
+    pub async fn merge(&self, job: &MergeJob) -> Result<MergeResult, IndexError> {
+        self.runner.merger.merge(job, None).await
     }
 }

@@ -1,6 +1,8 @@
 //! The queue's message, read with suspicion.
 
-use chronik_format::job::{CompactJob, CompactResult, Job, JobKind, JobResult, SegmentMade, VERSION};
+use chronik_format::job::{
+    CompactJob, CompactResult, Job, JobKind, JobResult, MergeJob, MergeResult, MergedArchive, SegmentMade, VERSION,
+};
 use chronik_store::queue::MESSAGE_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +20,7 @@ struct Envelope {
 pub(crate) enum AnyJob {
     Index(Job),
     Compact(CompactJob),
+    Merge(MergeJob),
 }
 
 impl AnyJob {
@@ -25,6 +28,7 @@ impl AnyJob {
         match self {
             Self::Index(job) => &job.id,
             Self::Compact(job) => &job.id,
+            Self::Merge(job) => &job.id,
         }
     }
 }
@@ -41,6 +45,7 @@ pub(crate) fn parse(body: &str) -> Result<AnyJob, String> {
     match envelope.kind.as_str() {
         "index" => job_of_kind(&envelope, body).map(AnyJob::Index),
         "compact" => job_of_kind(&envelope, body).map(AnyJob::Compact),
+        "merge" => job_of_kind(&envelope, body).map(AnyJob::Merge),
         other => Err(format!("jobs of kind {other:?} are unknown")),
     }
 }
@@ -65,6 +70,37 @@ pub(crate) fn compact_result(job: &CompactJob, made: Result<Vec<SegmentMade>, St
         topic_id: job.topic_id,
         pages: job.pages.iter().map(|page| page.key.clone()).collect(),
         segments,
+        failure,
+    }
+}
+
+/// What became of the archives of a page.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    pub archives: Vec<MergedArchive>,
+    /// Names of those that stay.
+    pub alone: Vec<String>,
+}
+
+/// The result of merging: the archives, or why there are none.
+pub(crate) fn merge_result(job: &MergeJob, merged: Result<Merged, String>) -> MergeResult {
+    let (Merged { archives, alone }, failure) = match merged {
+        Ok(merged) => (merged, None),
+        Err(reason) => (Merged::default(), Some(reason)),
+    };
+    MergeResult {
+        v: VERSION,
+        kind: JobKind::Merge,
+        cluster: job.cluster.clone(),
+        incarnation: job.incarnation,
+        lane: job.lane,
+        job: job.id.clone(),
+        topic_id: job.topic_id,
+        page: job.page.key.clone(),
+        partition: job.partition,
+        first: job.first,
+        archives,
+        alone,
         failure,
     }
 }

@@ -17,6 +17,7 @@ use crate::decode::{DecodedRun, RunLimits, unreadable};
 use crate::error::IndexError;
 use crate::index_builder::{FillOutcome, IndexBudget, UnnamedArchive, fill};
 use crate::job::result;
+use crate::merging::{MergeLimits, Merger};
 use crate::metrics::IndexerMetrics;
 use crate::patience::patiently;
 use crate::reader::{RunReader, SurveyedRun, length_of};
@@ -34,6 +35,7 @@ pub(crate) struct JobRunner {
     reader: RunReader,
     thread: WorkThread,
     pub compactor: Compactor,
+    pub merger: Merger,
 }
 
 impl JobRunner {
@@ -61,7 +63,15 @@ impl JobRunner {
             reads: metrics.compact_reads.clone(),
             bytes: metrics.compacted_bytes.clone(),
         };
-        Self { store, metrics, budget, reader, thread, compactor }
+        let merger = Merger {
+            store: store.clone(),
+            thread: thread.clone(),
+            limits: MergeLimits::within(memory),
+            merged: metrics.merged_archives.clone(),
+            bytes_written: metrics.bytes_written.clone(),
+            archive_size: metrics.archive_size.clone(),
+        };
+        Self { store, metrics, budget, reader, thread, compactor, merger }
     }
 
     /// Does a job: the archives are in the store when it returns, the result is not. Runs that can't be indexed are

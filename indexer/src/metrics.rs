@@ -15,6 +15,8 @@ pub(crate) struct IndexerMetrics {
     pub compact_reads: IntCounter,
     pub compacted_bytes: IntCounter,
     pub compactions_failed: IntCounter,
+    pub merged_archives: IntCounter,
+    pub merges_failed: IntCounter,
     pub job_seconds: Histogram,
     pub archive_size: IntGauge,
 }
@@ -40,6 +42,12 @@ impl IndexerMetrics {
             compactions_failed: metrics.counter(
                 "chronik_indexer_compactions_failed_total",
                 "Compactions that found their inputs damaged or gone",
+            ),
+            merged_archives: metrics
+                .counter("chronik_indexer_merged_archives_total", "Archives in whose place merged ones were made"),
+            merges_failed: metrics.counter(
+                "chronik_indexer_merges_failed_total",
+                "Jobs of merging that found their inputs damaged or gone",
             ),
             job_seconds: metrics.seconds("chronik_indexer_job_seconds", "Time from a job's start to its result"),
             archive_size: metrics.gauge("tantivy_archive_size_bytes", "Bytes of the newest archive"),

@@ -1,7 +1,7 @@
 //! From a job to its result in the inbox, which is written last: what it names is there in full.
 
 use bytes::Bytes;
-use chronik_format::job::{CompactJob, Job, JobResult};
+use chronik_format::job::{CompactJob, Job, JobResult, MergeJob};
 use chronik_format::names::ResultName;
 use chronik_service::failpoint;
 use chronik_store::queue::RECEIVES_MAX;
@@ -10,16 +10,18 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use crate::error::IndexError;
-use crate::job::{AnyJob, compact_result, failed, run_count};
+use crate::job::{AnyJob, compact_result, failed, merge_result, run_count};
 use crate::job_runner::JobRunner;
 use crate::patience::patiently;
 
 impl JobRunner {
-    /// Does the job, or gives it up, and puts the result into the inbox. From `enough` on no further run is indexed.
+    /// Does the job, or gives it up, and puts the result into the inbox. From `enough` on no further run is indexed,
+    /// and no further archive merged.
     pub(crate) async fn report(&self, job: AnyJob, receives: u32, enough: Option<Instant>) -> Result<(), IndexError> {
         match job {
             AnyJob::Index(job) => self.report_index(job, receives, enough).await?,
             AnyJob::Compact(job) => self.report_compact(&job, receives).await?,
+            AnyJob::Merge(job) => self.report_merge(&job, receives, enough).await?,
         }
         failpoint!("indexer-reported");
         Ok(())
@@ -54,6 +56,27 @@ impl JobRunner {
             Some(reason) => {
                 tracing::error!(job = job.id, topic = job.topic, "{pages} pages can't be compacted: {reason}");
                 self.metrics.compactions_failed.inc();
+            }
+        }
+        self.metrics.jobs_done.inc();
+        Ok(())
+    }
+
+    async fn report_merge(&self, job: &MergeJob, receives: u32, enough: Option<Instant>) -> Result<(), IndexError> {
+        let name = ResultName { lane: job.lane, incarnation: job.incarnation, ulid: Ulid::new() };
+        if receives >= RECEIVES_MAX {
+            let failed = merge_result(job, Err(given_up(receives)));
+            return self.give_up(name, &job.id, &job.topic, &failed).await;
+        }
+        let timer = self.metrics.job_seconds.start_timer();
+        let result = self.merger.merge(job, enough).await?;
+        self.put(name, &result).await?;
+        let (archives, alone, seconds) = (result.archives.len(), result.alone.len(), timer.stop_and_record());
+        match &result.failure {
+            None => tracing::info!(job = job.id, topic = job.topic, archives, alone, seconds, "a page is merged"),
+            Some(reason) => {
+                tracing::error!(job = job.id, topic = job.topic, "archives can't be merged: {reason}");
+                self.metrics.merges_failed.inc();
             }
         }
         self.metrics.jobs_done.inc();

@@ -300,6 +300,41 @@ impl CompactionMetrics {
     }
 }
 
+/// Of merging.
+#[derive(Clone)]
+pub struct MergingMetrics {
+    /// Leaves that came in the place of others with fewer archives.
+    pub merges: IntCounter,
+    /// Archives that are gone thereby.
+    pub merged_archives: IntCounter,
+    /// Jobs without a result that can be used.
+    pub failures: IntCounter,
+    /// Leaves that are left as they are because of that.
+    pub failed_pages: IntGauge,
+    /// Live archives of all topics.
+    pub archives: IntGauge,
+    /// Those that are to be merged.
+    pub debt_archives: IntGauge,
+}
+
+impl MergingMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            merges: metrics.counter("chronik_merges_total", "Pages whose archives were merged."),
+            merged_archives: metrics
+                .counter("chronik_merged_archives_total", "Archives in whose place merged ones are."),
+            failures: metrics.counter("chronik_merge_failures_total", "Jobs of merging that came to nothing usable."),
+            failed_pages: metrics.gauge(
+                "chronik_merge_failed_pages",
+                "Pages whose archives are left as they are until the next start, because merging them has failed.",
+            ),
+            archives: metrics.gauge("chronik_archives", "Live archives."),
+            debt_archives: metrics.gauge("chronik_merge_debt_archives", "Archives that are to be merged."),
+        }
+    }
+}
+
 /// Of closed history.
 #[derive(Clone)]
 pub struct PageMetrics {

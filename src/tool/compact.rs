@@ -8,9 +8,9 @@ use crate::server::ServerOptions;
 
 #[derive(Debug, Subcommand)]
 pub enum CompactCommand {
-    /// Show how many runs closed history has, and what waits to be compacted.
+    /// Show how many runs and archives closed history has, and what waits to be compacted or merged.
     Status,
-    /// Have all closed history of small runs compacted, whether it is time or not.
+    /// Have all closed history of small runs compacted, and archives merged, whether it is time or not.
     Now {
         /// Only of this topic
         topic: Option<String>,
@@ -41,8 +41,8 @@ async fn status(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
     output.table(&["level", "runs", "bytes", "archives", "oldest"], levels)?;
     let waiting = &status["waiting"];
     output.line(&format!(
-        "\nwaiting to be compacted: {} pages, {} runs, {} bytes; jobs pending: {}",
-        waiting["pages"], waiting["runs"], waiting["bytes"], status["pending_jobs"]
+        "\nwaiting to be compacted: {} pages, {} runs, {} bytes; to be merged: {} archives; jobs pending: {}",
+        waiting["pages"], waiting["runs"], waiting["bytes"], status["mergeable"], status["pending_jobs"]
     ))
 }
 
@@ -52,9 +52,14 @@ async fn now(server: &ServerOptions, output: &CommandOutput, topic: Option<Strin
     if output.json {
         return output.document(&sent);
     }
-    output.line(&match sent["jobs"].as_u64() {
-        Some(0) | None => "nothing is to be compacted that is not being compacted already".to_owned(),
-        Some(jobs) => format!("{jobs} jobs are sent: {} pages of {} bytes", sent["pages"], sent["bytes"]),
+    let count = |name: &str| sent[name].as_u64().unwrap_or(0);
+    output.line(&match (count("jobs"), count("merges")) {
+        (0, 0) => "nothing is to be compacted that is not being compacted already".to_owned(),
+        (0, merges) => format!("{merges} jobs are sent that merge archives"),
+        (jobs, 0) => format!("{jobs} jobs are sent: {} pages of {} bytes", sent["pages"], sent["bytes"]),
+        (jobs, merges) => {
+            format!("{jobs} jobs are sent: {} pages of {} bytes; {merges} merge archives", sent["pages"], sent["bytes"])
+        }
     })
 }
 

@@ -11,14 +11,12 @@ mod sources;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use chronik_format::batch::BatchHeader;
-use chronik_format::catalog::page::{Page, decode_page};
-use chronik_format::catalog::{CatalogError, SegmentEntry, TopicRuns};
-use chronik_format::ids::{Offset, TopicId};
-use chronik_format::job::{CompactJob, CompactResult, JobPage, SegmentMade};
+use chronik_format::catalog::{CatalogError, SegmentEntry};
+use chronik_format::ids::Offset;
+use chronik_format::job::{CompactJob, CompactResult, SegmentMade};
 use chronik_format::origin::Origin;
 use chronik_format::segment::{SegmentError, SegmentReader, TopicSegmentWriter, certain};
 use chronik_format::span::OffsetSpan;
@@ -31,6 +29,7 @@ use self::output::SegmentOutput;
 use self::sources::{CompactSources, SourceRead, SourceRun};
 use crate::error::IndexError;
 use crate::job::compact_result;
+use crate::leaf::leaf;
 use crate::patience::{patiently, patiently_if};
 use crate::work_thread::WorkThread;
 
@@ -154,22 +153,12 @@ impl Compactor {
         let mut pages = Vec::with_capacity(job.pages.len());
         let mut origin = None;
         for page in &job.pages {
-            let (of, runs) = self.page(job.topic_id, page).await?;
+            let (of, runs) = leaf(&self.store, job.topic_id, page).await?;
             origin = Some(Origin { incarnation: job.incarnation, ..of });
             pages.push(runs);
         }
         let sources = CompactSources::of(&pages).map_err(CompactError::Input)?;
         Ok((origin.ok_or_else(|| CompactError::Input("the job names no pages".to_owned()))?, sources))
-    }
-
-    async fn page(&self, topic: TopicId, page: &JobPage) -> Result<(Origin, Arc<TopicRuns>), CompactError> {
-        let bytes = patiently(|| self.store.read(&page.key, None)).await?;
-        let stored = decode_page(&page.key, &bytes)?;
-        let is_named = bytes.len() as u64 == page.size && bytes.ends_with(&page.crc.to_le_bytes());
-        match stored.page {
-            Page::Runs(runs) if is_named && stored.topic == topic => Ok((stored.origin, runs)),
-            _ => Err(CompactError::Input(format!("{} is another page than the job names", page.key))),
-        }
     }
 }
 

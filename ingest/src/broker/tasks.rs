@@ -21,8 +21,8 @@ use crate::lane::replay::ReplayedLane;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ShipOrder};
 use crate::metrics::{
-    CompactionMetrics, DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, PageMetrics, RetentionMetrics,
-    ShipMetrics,
+    CompactionMetrics, DeletionMetrics, GroupMetrics, KafkaMetrics, LaneMetrics, MergingMetrics, PageMetrics,
+    RetentionMetrics, ShipMetrics,
 };
 use crate::ownership::BucketOwnership;
 use crate::ownership::claim::ClaimError;
@@ -173,7 +173,7 @@ impl<'a> BrokerTasks<'a> {
             limits: CompactionLimits::default(),
             metrics: CompactionMetrics::new(&self.parts.metrics),
         };
-        let (handle, run) = indexing.start(compaction);
+        let (handle, run) = indexing.start(compaction, MergingMetrics::new(&self.parts.metrics));
         let runs = run(self.stops.lane.clone());
         self.running.spawn(async move {
             runs.await;

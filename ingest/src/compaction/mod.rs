@@ -92,6 +92,8 @@ pub struct CompactionsSent {
     pub jobs: usize,
     pub pages: usize,
     pub bytes: u64,
+    /// Jobs of [merging](crate::merging) beside these.
+    pub merges: usize,
 }
 
 /// Why not everything was sent.
@@ -131,6 +133,19 @@ impl CompactionDesk {
             _ => 1,
         };
         self.in_flight.compare(depth, now)
+    }
+
+    /// How many jobs more may be out.
+    pub fn room(&self) -> usize {
+        self.allowed.saturating_sub(self.in_flight.len())
+    }
+
+    /// The pages of the jobs that are out, or due as of `now`.
+    pub async fn taken(&self, now: Timestamp) -> Result<HashSet<String>, LaneGone> {
+        let state = self.parts.lane.snapshot().await?;
+        let due = self.plan(&state, CompactionScope::Due, now).into_iter().flat_map(|group| group.pages);
+        let out = self.in_flight.inputs();
+        Ok(due.map(|page| page.object.clone()).chain(out.iter().map(ToString::to_string)).collect())
     }
 
     /// Sends jobs, as of `now`: as many as may be out, or everything that is asked for.

@@ -14,7 +14,7 @@ use crate::state::LaneState;
 use crate::state::topic::TopicState;
 
 /// How often batches are compacted.
-const LEVELS: u8 = 2;
+pub const LEVELS: u8 = 2;
 /// Pages of a job, whatever is in them.
 const PAGES_MAX: usize = 64;
 /// Archives of a job's pages times the partitions they may be over: what the new page holds of them, some 25 bytes
@@ -158,7 +158,7 @@ impl Group {
         let Some(last) = self.pages.last() else { return false };
         let fan_out = limits.folding.fan_out_of(last.bounds.partitions.len(), topics);
         let (is_small, is_first) = (self.bytes < limits.enough_bytes, last.bounds.level == 0);
-        let is_over = day(last.closed_at) < day(now - DAY_ENDS_MS);
+        let is_over = is_day_over(last.closed_at, now);
         let many = if is_small && is_first { fan_out } else { fan_out.min(limits.pages) };
         self.pages.len() >= many || (is_over && (is_first || !is_small))
     }
@@ -173,6 +173,11 @@ impl Group {
 
 fn archived(page: &PageEntry) -> u64 {
     u64::from(page.bounds.archives) * page.bounds.partitions.len() as u64
+}
+
+/// Whether the day in which something was closed is over.
+pub fn is_day_over(closed_at: Timestamp, now: Timestamp) -> bool {
+    day(closed_at) < day(now - DAY_ENDS_MS)
 }
 
 fn day(at: Timestamp) -> i64 {

@@ -1,4 +1,4 @@
-//! Compaction over HTTP: how many runs history has, and having them made fewer now.
+//! Compaction over HTTP: how many runs and archives history has, and having them made fewer now.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::clock::now_ms;
 use crate::compaction::CompactionLimits;
 use crate::compaction::planner::{self, CompactionDebt};
 use crate::indexing::FlushError;
+use crate::merging;
 use crate::state::LaneState;
 
 /// `GET /v1/compaction`.
@@ -23,6 +24,8 @@ struct CompactionStatus {
     /// By level, ascending; only those that there are.
     levels: Vec<LevelStatus>,
     waiting: CompactionDebt,
+    /// Archives that wait to be merged, be it time or not.
+    mergeable: u64,
     pending_jobs: usize,
 }
 
@@ -49,12 +52,17 @@ async fn status(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<
     let pending_jobs = desk.indexing.pending_jobs();
     let answer = desk.lane.snapshot().await.map(|state| {
         let waiting = planner::debt(&state, CompactionLimits::default());
-        CompactionStatus { levels: levels_of(&state, now_ms()), waiting, pending_jobs }
+        CompactionStatus {
+            levels: levels_of(&state, now_ms()),
+            waiting,
+            mergeable: merging::planner::debt(&state),
+            pending_jobs,
+        }
     });
     respond(answer)
 }
 
-/// Sends jobs for all that compaction makes fewer runs of, then answers.
+/// Sends jobs for all that compaction makes fewer runs of, and merging fewer archives, then answers.
 async fn compact(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<(String, String)>>) -> Response {
     let mut topic = None;
     for (name, value) in given {

@@ -3,7 +3,7 @@
 use chronik_format::archive::{self, ArchiveError};
 use chronik_format::catalog::CatalogError;
 use chronik_format::ids::{LaneId, Timestamp, TopicId};
-use chronik_format::job::{ArchiveMade, CompactResult, JobResult, VERSION};
+use chronik_format::job::{ArchiveMade, CompactResult, JobResult, MergeResult, VERSION};
 use chronik_format::names::{ArchiveName, ResultName};
 use chronik_service::failpoint;
 use serde::Deserialize;
@@ -76,7 +76,14 @@ impl IndexingTask {
     async fn take_in(&mut self, key: &str) -> Result<(), ResultError> {
         match self.result(key).await? {
             AnyResult::Index(result) => self.take_in_archives(key, result).await,
-            AnyResult::Compact(result) => self.take_in_compaction(key, &result).await?,
+            AnyResult::Compact(result) => {
+                self.compaction.take_in(&result).await??;
+                self.note(key, result.topic_id).await
+            }
+            AnyResult::Merge(result) => {
+                self.merging.take_in(&result, now_ms()).await??;
+                self.note(key, result.topic_id).await
+            }
         }
     }
 
@@ -94,6 +101,7 @@ impl IndexingTask {
         match kind.as_str() {
             "index" => parsed(&bytes).map(AnyResult::Index),
             "compact" => parsed(&bytes).map(AnyResult::Compact),
+            "merge" => parsed(&bytes).map(AnyResult::Merge),
             other => Err(ResultError::Invalid(format!("results of kind {other:?} are unknown"))),
         }
     }
@@ -167,18 +175,11 @@ impl IndexingTask {
         Ok(())
     }
 
-    /// Once a compaction is done with, its result is noted like others, so that its object may go.
-    async fn take_in_compaction(
-        &mut self,
-        key: &str,
-        result: &CompactResult,
-    ) -> Result<Result<(), ResultError>, LaneGone> {
-        if let Err(error) = self.compaction.take_in(result).await? {
-            return Ok(Err(error));
-        }
+    /// What compaction or merging is done with is noted like other results, so that its object may go.
+    async fn note(&mut self, key: &str, topic: TopicId) -> Result<(), ResultError> {
         self.propose(Command::RegisterResult(RegisterResult {
             result: key.to_owned(),
-            topic: result.topic_id,
+            topic,
             index_epoch: 0,
             at: now_ms(),
             archives: Vec::new(),
@@ -187,7 +188,7 @@ impl IndexingTask {
         .await?;
         failpoint!("result-registered");
         self.compact_at = Instant::now();
-        Ok(Ok(()))
+        Ok(())
     }
 }
 
@@ -204,6 +205,7 @@ struct Envelope {
 enum AnyResult {
     Index(JobResult),
     Compact(CompactResult),
+    Merge(MergeResult),
 }
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ResultError> {

@@ -84,6 +84,14 @@ impl<K: Clone + Eq + Hash> JobsInFlight<K> {
         self.jobs.values().flat_map(|job| job.inputs.iter().cloned()).collect()
     }
 
+    /// Whether an input is in a job that is out.
+    pub fn has<Q: Eq + Hash + ?Sized>(&self, input: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.jobs.values().any(|job| job.inputs.iter().any(|other| other.borrow() == input))
+    }
+
     /// Whether an input was sent often enough without any result.
     pub fn is_exhausted<Q: Eq + Hash + ?Sized>(&self, input: &Q) -> bool
     where

@@ -1,4 +1,5 @@
-//! A leaf of a topic's history that is to be written anew, with what became known of its runs since it was closed.
+//! A leaf of a topic's history that is to be written anew, with what became known of its runs since it was closed, or
+//! with fewer archives.
 
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub struct LeafEdit {
     pub entry: Arc<PageEntry>,
     /// As they are to be.
     pub runs: TopicRuns,
+    /// Names of archives that are needed no more then.
+    pub gone: Vec<String>,
     archived: ArchivedOffsets,
     is_changed: bool,
 }
@@ -23,7 +26,12 @@ pub struct LeafEdit {
 impl LeafEdit {
     /// Nothing is to be changed yet.
     pub fn new(entry: Arc<PageEntry>, runs: &TopicRuns) -> Self {
-        Self { entry, archived: runs.archived(), runs: runs.clone(), is_changed: false }
+        Self { entry, archived: runs.archived(), runs: runs.clone(), gone: Vec::new(), is_changed: false }
+    }
+
+    /// Other archives are over the same runs, and some are gone.
+    pub fn merged(entry: Arc<PageEntry>, runs: TopicRuns, gone: Vec<String>) -> Self {
+        Self { entry, archived: runs.archived(), runs, gone, is_changed: true }
     }
 
     /// Whether it is to be another than it is.
@@ -59,6 +67,7 @@ impl LeafEdit {
             size: archive.size,
             crc: archive.crc,
             records: archive.records,
+            merged: 0,
             runs: archive.runs.iter().map(archive_run).collect(),
         });
         self.archived = self.runs.archived();

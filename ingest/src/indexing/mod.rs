@@ -1,13 +1,14 @@
 //! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]), also
 //! for those that were closed without one ([`waiting_pages`]), remembers what is out ([`jobs_in_flight`]), registers the
 //! results from `inbox/` ([`inbox`]), or puts them into pages ([`page_filing`]). The queue is a hint: what is pending is
-//! in the state and its pages, and what was lost is sent again. [Compaction](crate::compaction) has its turns in the same
-//! loop: its jobs are in the same queue, its results in the same inbox.
+//! in the state and its pages, and what was lost is sent again. [Compaction](crate::compaction) and
+//! [merging](crate::merging) have their turns in the same loop: their jobs are in the same queue, their results in the
+//! same inbox.
 
 mod inbox;
 mod job_planner;
 mod jobs_in_flight;
-mod leaf_edit;
+pub mod leaf_edit;
 pub mod page_filing;
 pub mod waiting_pages;
 
@@ -34,7 +35,8 @@ use ulid::Ulid;
 use crate::clock::now_ms;
 use crate::compaction::{CompactionDesk, CompactionParts, CompactionScope, CompactionSendError, CompactionsSent};
 use crate::lane::{Lane, LaneError, LaneGone, LaneProgress};
-use crate::metrics::ShipMetrics;
+use crate::merging::{MergingDesk, MergingParts};
+use crate::metrics::{MergingMetrics, ShipMetrics};
 use crate::state::command::{Command, GiveUp, ScannedRun};
 use crate::state::{LaneState, RunKey};
 
@@ -92,7 +94,7 @@ pub struct IndexingHandle {
 enum IndexingOrder {
     /// Jobs for all runs that have no archive.
     Flush(oneshot::Sender<Result<(), QueueError>>),
-    /// Jobs for all pages of one topic, or all, that compaction makes fewer runs of.
+    /// Jobs for all pages of one topic, or all, that compaction makes fewer runs of, or merging fewer archives.
     Compact(Option<TopicId>, oneshot::Sender<Result<CompactionsSent, QueueError>>),
 }
 
@@ -115,8 +117,8 @@ impl IndexingHandle {
         Ok(sent.await.map_err(|_| LaneGone)??)
     }
 
-    /// Sends jobs for all pages of a topic, or all, that compaction makes fewer runs of, whether it is time or not, and
-    /// returns once the queue has them.
+    /// Sends jobs for all pages of a topic, or all, that compaction makes fewer runs of, or merging fewer archives,
+    /// whether it is time or not, and returns once the queue has them.
     pub async fn compact(&self, topic: Option<TopicId>) -> Result<CompactionsSent, FlushError> {
         let (done, sent) = oneshot::channel();
         self.orders.send(IndexingOrder::Compact(topic, done)).await.map_err(|_| LaneGone)?;
@@ -134,7 +136,8 @@ struct IndexingTask {
     indexing: IndexingParts,
     in_flight: JobsInFlight<RunKey>,
     compaction: CompactionDesk,
-    /// When compactions are planned next.
+    merging: MergingDesk,
+    /// When compactions are planned next, and what is to be merged.
     compact_at: Instant,
     pages: WaitingPages,
     filing: PageFiling,
@@ -151,10 +154,11 @@ struct Sending {
 }
 
 impl IndexingParts {
-    /// The task, beside which compaction has its turns, and the handle to it.
+    /// The task, in which compaction and merging have their turns, and the handle to it.
     pub fn start(
         self,
         compaction: CompactionParts,
+        merging: MergingMetrics,
     ) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
         let (orders, ordered) = mpsc::channel(16);
         let pending = Arc::new(AtomicUsize::new(0));
@@ -164,10 +168,20 @@ impl IndexingParts {
             store: self.store.clone(),
             catalog: self.catalog.clone(),
         };
+        let merging = MergingParts {
+            origin: self.origin,
+            lane: self.lane.clone(),
+            store: self.store.clone(),
+            queue: self.queue.clone(),
+            catalog: self.catalog.clone(),
+            filing: filing.clone(),
+            metrics: merging,
+        };
         let desk = IndexingTask {
             indexing: self,
             in_flight: JobsInFlight::default(),
             compaction: CompactionDesk::new(compaction),
+            merging: MergingDesk::new(merging),
             compact_at: Instant::now(),
             pages: WaitingPages::new(WaitingLimits::default()),
             filing,
@@ -240,7 +254,7 @@ impl IndexingTask {
         Ok(())
     }
 
-    /// Sends the compactions that are due.
+    /// Sends the compactions that are due, and has merged what it is time for.
     async fn compact(&mut self) -> Result<Result<CompactionsSent, QueueError>, LaneGone> {
         self.compact_at = Instant::now() + COMPACT_EVERY;
         self.send_compactions(CompactionScope::Due).await
@@ -250,7 +264,7 @@ impl IndexingTask {
         &mut self,
         scope: CompactionScope,
     ) -> Result<Result<CompactionsSent, QueueError>, LaneGone> {
-        let sent = self.compaction.send(scope, now_ms()).await;
+        let sent = self.send_closed(scope).await;
         self.count();
         match sent {
             Ok(sent) => Ok(Ok(sent)),
@@ -261,6 +275,16 @@ impl IndexingTask {
                 Ok(Err(error))
             }
         }
+    }
+
+    /// Compactions first: what they are over is merged later.
+    async fn send_closed(&mut self, scope: CompactionScope) -> Result<CompactionsSent, CompactionSendError> {
+        let now = now_ms();
+        let sent = self.compaction.send(scope, now).await?;
+        let taken = self.compaction.taken(now).await?;
+        let room = self.compaction.room().saturating_sub(self.merging.pending());
+        let merges = self.merging.send(scope, room, &taken, now).await?;
+        Ok(CompactionsSent { merges, ..sent })
     }
 
     /// Sends what is due of what is open, or everything, and then what waits in the oldest pages.
@@ -389,7 +413,8 @@ impl IndexingTask {
             }
         };
         let lost = self.in_flight.compare(depth, Instant::now());
-        let all_lost = lost + self.compaction.compare(depth, Instant::now());
+        let closed_lost = self.compaction.compare(depth, Instant::now()) + self.merging.compare(depth, Instant::now());
+        let all_lost = lost + closed_lost;
         if all_lost > 0 {
             tracing::warn!("{all_lost} jobs have no result and seem to be lost: sending them again");
         }
@@ -403,7 +428,7 @@ impl IndexingTask {
 
     /// Jobs that are out.
     fn out(&self) -> usize {
-        self.in_flight.len() + self.compaction.pending()
+        self.in_flight.len() + self.compaction.pending() + self.merging.pending()
     }
 
     fn count(&self) {

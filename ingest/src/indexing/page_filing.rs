@@ -96,7 +96,7 @@ impl PageFiling {
     }
 
     /// Puts a leaf in the place of another, below pages that are written anew.
-    async fn replace_leaf(&self, topic: TopicId, edit: &LeafEdit, now: Timestamp) -> Result<(), FilingError> {
+    pub async fn replace_leaf(&self, topic: TopicId, edit: &LeafEdit, now: Timestamp) -> Result<(), FilingError> {
         let state = self.lane.snapshot().await?;
         let old = &edit.entry;
         let is_above = |page: &PageEntry| {
@@ -115,7 +115,8 @@ impl PageFiling {
             () => PageFate::Stays,
         };
         let tree = PageTree { catalog: &self.catalog, builder };
-        let TreeChange { pages, replace } = tree.changed(top, &mut fate).await?.ok_or(FilingError::Overtaken)?;
+        let TreeChange { pages, mut replace } = tree.changed(top, &mut fate).await?.ok_or(FilingError::Overtaken)?;
+        replace.gone.extend(edit.gone.iter().cloned());
         // Nothing is written that the state would refuse.
         state.replaceable(&replace).map_err(LaneError::from)?;
         for page in pages {

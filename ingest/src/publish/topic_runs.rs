@@ -71,6 +71,7 @@ fn archive_entry(key: &str, archive: &LiveArchive) -> ArchiveEntry {
         size: archive.size,
         crc: archive.crc,
         records: archive.records,
+        merged: 0,
         runs: archive.runs.clone(),
     }
 }

@@ -1,13 +1,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
 use chronik_format::batch::{BatchBuilder, Codec, LOG_APPEND_TIME, Record, RecordHeader, records, stamp, verify};
-use chronik_format::catalog::ArchiveRun;
+use chronik_format::catalog::page::PageBuilder;
+use chronik_format::catalog::{ArchiveRun, SegmentEntry, TopicRuns};
 use chronik_format::ids::{Incarnation, LaneId, TopicId};
-use chronik_format::job::{ArchiveMade, Job, JobInput, JobKind, JobResult, JobRun, VERSION, ValueFormat};
+use chronik_format::job::{
+    ArchiveMade, Job, JobInput, JobKind, JobPage, JobResult, JobRun, MergeJob, MergedArchive, VERSION, ValueFormat,
+};
+use chronik_format::origin::Origin;
 use chronik_format::search::{Phrase, RecordMatcher, parse};
 use chronik_format::span::{ByteSpan, OffsetSpan};
 use chronik_indexer::{Indexer, IndexerParts};
@@ -41,10 +45,18 @@ struct Bucket {
 }
 
 async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Bucket {
-    let store = memory();
+    indexed(memory(), (0..).zip(segments), settings).await
+}
+
+/// The records of numbered segments in an archive of their own.
+async fn indexed(
+    store: SharedStore,
+    segments: impl Iterator<Item = (usize, Vec<SegmentRun>)>,
+    settings: IndexSettings,
+) -> Bucket {
     let mut inputs = Vec::new();
     let mut all = Vec::new();
-    for (n, runs) in segments.into_iter().enumerate() {
+    for (n, runs) in segments {
         let mut parts = vec![Bytes::from_static(b"header")];
         let mut input = JobInput { key: format!("segments/{n}"), size: 0, crc: 0, runs: vec![] };
         for run in runs {
@@ -75,11 +87,52 @@ async fn bucket(segments: Vec<Vec<SegmentRun>>, settings: IndexSettings) -> Buck
         inputs,
         settings,
     };
-    let queue = Arc::new(chronik_store::queue::EmbeddedQueue::new(1 << 20));
-    let parts = IndexerParts { store: store.clone(), queue, memory_bytes: 1 << 28, metrics: Metrics::new() };
-    let result = Indexer::new(parts).index(job).await.unwrap();
+    let result = indexer(&store).index(job).await.unwrap();
     let entries = result.archives.iter().map(entry).collect();
     Bucket { store, entries, result, records: all }
+}
+
+fn indexer(store: &SharedStore) -> Indexer {
+    let queue = Arc::new(chronik_store::queue::EmbeddedQueue::new(1 << 20));
+    let parts = IndexerParts { store: store.clone(), queue, memory_bytes: 1 << 28, metrics: Metrics::new() };
+    Indexer::new(parts)
+}
+
+/// A bucket in which the archives of several have become one, as those of a page that was compacted so often.
+async fn merged(parts: Vec<Bucket>, level: u8) -> Bucket {
+    let store = parts[0].store.clone();
+    let segments = vec![SegmentEntry { key: "compacted".to_owned(), level, ..SegmentEntry::default() }];
+    let archives = parts.iter().map(|part| part.entries[0].clone()).collect();
+    let leaf = TopicRuns { segments, archives, ..TopicRuns::default() };
+    let origin = Origin { cluster: Default::default(), incarnation: Incarnation(1), lane: LaneId(0) };
+    let builder = PageBuilder { origin, topic: TopicId::default(), written_at: 0 };
+    let page = builder.leaf(format!("page over {}", parts[0].entries[0].key), &leaf, 1).unwrap();
+    store.create(&page.entry.object, vec![page.bytes]).await.unwrap();
+    let job = MergeJob {
+        v: VERSION,
+        kind: JobKind::Merge,
+        cluster: "c".to_owned(),
+        incarnation: Incarnation(1),
+        lane: LaneId(0),
+        id: "job".to_owned(),
+        topic: "logs".to_owned(),
+        topic_id: TopicId::default(),
+        page: JobPage { key: page.entry.object, size: page.entry.size, crc: page.entry.crc },
+        partition: 0,
+        first: 0,
+    };
+    let result = indexer(&store).merge(&job).await.unwrap();
+    let [made] = &result.archives[..] else { panic!("{result:?}") };
+    let MergedArchive { key, size, crc, records, of } = made.clone();
+    let mut of_key: BTreeMap<String, Bucket> =
+        parts.into_iter().map(|part| (part.entries[0].key.clone(), part)).collect();
+    let parts: Vec<Bucket> = of.iter().map(|key| of_key.remove(key).unwrap()).collect();
+    assert!(of_key.is_empty() && result.alone.is_empty());
+    let runs = parts.iter().flat_map(|part| part.entries[0].runs.clone()).collect();
+    let entry = ArchiveEntry { key, size, crc, records, merged: level, runs };
+    let result = parts[0].result.clone();
+    let records = parts.into_iter().flat_map(|part| part.records).collect();
+    Bucket { store, entries: vec![entry], result, records }
 }
 
 fn entry(made: &ArchiveMade) -> ArchiveEntry {
@@ -95,6 +148,7 @@ fn entry(made: &ArchiveMade) -> ArchiveEntry {
         size: made.size,
         crc: made.crc,
         records: made.records,
+        merged: 0,
         runs: made.runs.iter().map(run).collect(),
     }
 }
@@ -218,6 +272,7 @@ async fn golden(name: &str) -> (SharedStore, ArchiveEntry) {
         size: bytes.len() as u64,
         crc: archive.crc,
         records: archive.description.records,
+        merged: 0,
         runs: vec![],
     };
     (store, entry)
@@ -397,6 +452,35 @@ proptest! {
                 }
             }
             Ok(())
+        })?;
+    }
+
+    /// What was merged, also out of what was merged before, is found as it was in the parts, where it was in them.
+    #[test]
+    fn merged_archives_miss_nothing(
+        segments in prop::collection::vec(prop::collection::vec(run(), 1..3), 2..6),
+        queries in prop::collection::vec(query(), 16),
+        built in settings(),
+        searched in settings(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (store, mut parts) = (memory(), Vec::new());
+            for segment in (0..).zip(segments) {
+                parts.push(indexed(store.clone(), std::iter::once(segment), built).await);
+            }
+            if parts.len() > 3 {
+                let others = parts.split_off(2);
+                parts = vec![merged(parts, 1).await, merged(others, 1).await];
+            }
+            let bucket = merged(parts, 2).await;
+            for ahead in [READ_AHEAD, NOTHING_AHEAD] {
+                let leaf = ArchiveLeaf::reading_ahead(bucket.store.clone(), 1 << 20, ahead);
+                for query in &queries {
+                    agrees(&bucket, &leaf, query, searched).await?;
+                }
+            }
+            Ok::<(), TestCaseError>(())
         })?;
     }
 }

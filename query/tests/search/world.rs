@@ -199,6 +199,7 @@ impl World {
                 size: made.size,
                 crc: made.crc,
                 records: made.records,
+                merged: 0,
                 runs: made
                     .runs
                     .into_iter()

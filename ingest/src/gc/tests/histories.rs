@@ -32,6 +32,14 @@ enum Step {
         pick: usize,
         is_told: bool,
     },
+    /// Archives of a leaf become one, or all but so many. Its indexer may die before it tells.
+    Merge {
+        pick: usize,
+        alone: usize,
+        is_told: bool,
+    },
+    /// The last result of merging comes again.
+    MergeAgain,
     DeleteTopic(usize),
     /// All of a topic, or what lies below a record.
     DeleteRecords(usize, Option<usize>),
@@ -63,6 +71,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (pick.clone(), any::<bool>()).prop_map(|(pick, with_result)| Step::ArchiveUntold { pick, with_result }),
         1 => Just(Step::TakeInAgain),
         3 => (pick.clone(), prop::bool::weighted(0.7)).prop_map(|(pick, is_told)| Step::Compact { pick, is_told }),
+        3 => (pick.clone(), 0..2usize, prop::bool::weighted(0.8))
+            .prop_map(|(pick, alone, is_told)| Step::Merge { pick, alone, is_told }),
+        1 => Just(Step::MergeAgain),
         1 => pick.clone().prop_map(Step::DeleteTopic),
         2 => (pick.clone(), prop::option::of(0..9usize)).prop_map(|(pick, kept)| Step::DeleteRecords(pick, kept)),
         1 => (pick, -1..300i64).prop_map(|(pick, bytes)| Step::KeepBytes(pick, bytes)),
@@ -112,6 +123,21 @@ impl World {
             Step::Compact { pick, is_told } => {
                 if let Some(topic) = self.any_topic(pick).await {
                     self.compact(topic, is_told).await;
+                }
+            }
+            Step::Merge { pick, alone, is_told } => {
+                if let Some(topic) = self.any_topic(pick).await
+                    && let Some(result) = self.merge(topic, alone).await
+                {
+                    if is_told {
+                        self.take_in_merge(&result).await;
+                    }
+                    self.last_merge = Some(result);
+                }
+            }
+            Step::MergeAgain => {
+                if let Some(result) = self.last_merge.clone() {
+                    self.take_in_merge(&result).await;
                 }
             }
             Step::DeleteTopic(pick) => {

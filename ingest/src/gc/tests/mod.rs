@@ -3,6 +3,7 @@
 mod histories;
 mod late_archives;
 mod lists;
+mod merges;
 mod retention;
 mod world;
 

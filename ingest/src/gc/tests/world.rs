@@ -12,7 +12,7 @@ use chronik_format::catalog::{
     Catalog, CatalogReader, Page, PageEntry, PartitionRuns, RunEntry, SegmentEntry, TopicRuns,
 };
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, TopicId};
-use chronik_format::job::CoveredRun;
+use chronik_format::job::{CoveredRun, MergeResult};
 use chronik_format::names::{ArchiveName, CheckpointName, PageName, ResultName, SegmentName, TopicSegmentName};
 use chronik_format::origin::Origin;
 use chronik_format::segment_list::SegmentList;
@@ -20,6 +20,7 @@ use chronik_format::span::OffsetSpan;
 use chronik_service::telemetry::Metrics;
 use chronik_store::clocked::ClockedStore;
 use chronik_store::faulty::FaultyStore;
+use chronik_store::queue::EmbeddedQueue;
 use chronik_store::{SharedStore, memory};
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{mpsc, watch};
@@ -38,7 +39,8 @@ use crate::lane::owner::{LaneOwner, LaneSettings};
 use crate::lane::replay::LaneReplay;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ProducedBatch, ShipOrder};
-use crate::metrics::{DeletionMetrics, LaneMetrics, PageMetrics, RetentionMetrics, ShipMetrics};
+use crate::merging::{MergingDesk, MergingParts};
+use crate::metrics::{DeletionMetrics, LaneMetrics, MergingMetrics, PageMetrics, RetentionMetrics, ShipMetrics};
 use crate::ownership::claim;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::ownership::{BucketOwnership, OwnershipTimes};
@@ -77,6 +79,7 @@ pub struct World {
     named: u128,
     catalogs: Vec<(Arc<Catalog>, Option<Timestamp>)>,
     last_result: Option<RegisterResult>,
+    pub last_merge: Option<MergeResult>,
 }
 
 /// A broker whose uploads, registrations and exports happen when the test says so.
@@ -92,6 +95,9 @@ pub struct Broker {
     retention: Retention,
     pub catalog: Arc<CatalogReader>,
     pub filing: PageFiling,
+    pub merging: MergingDesk,
+    pub merging_metrics: MergingMetrics,
+    pub queue: Arc<EmbeddedQueue>,
     _stop: DropGuard,
     _data_dir: tempfile::TempDir,
 }
@@ -114,7 +120,18 @@ impl World {
         let cluster = claim::found_cluster(&store).await.unwrap();
         let incarnation = claim::claim_after(&store, None).await.unwrap();
         let broker = Broker::start(&store, cluster, LaneState::new(incarnation), limits).await;
-        Self { limits, faulty, broker, store, cluster, now, named: 0, catalogs: Vec::new(), last_result: None }
+        Self {
+            limits,
+            faulty,
+            broker,
+            store,
+            cluster,
+            now,
+            named: 0,
+            catalogs: Vec::new(),
+            last_result: None,
+            last_merge: None,
+        }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -125,7 +142,7 @@ impl World {
         self.now.fetch_add(minutes * MINUTE_MS, Ordering::SeqCst);
     }
 
-    fn ulid(&mut self) -> Ulid {
+    pub fn ulid(&mut self) -> Ulid {
         self.named += 1;
         Ulid::from_parts(self.now() as u64, self.named)
     }
@@ -659,7 +676,17 @@ impl Broker {
             checkpoints: watch::channel(0).0,
             metrics: ShipMetrics::new(&metrics),
         };
-        let broker_lane = lane.clone();
+        let filing = PageFiling { origin, lane: lane.clone(), store: store.clone(), catalog: catalog.clone() };
+        let (queue, merging_metrics) = (Arc::new(EmbeddedQueue::new(1 << 20)), MergingMetrics::new(&metrics));
+        let merging = MergingDesk::new(MergingParts {
+            origin,
+            lane: lane.clone(),
+            store: store.clone(),
+            queue: queue.clone(),
+            catalog: catalog.clone(),
+            filing: filing.clone(),
+            metrics: merging_metrics.clone(),
+        });
         Self {
             lane,
             deletion,
@@ -670,7 +697,10 @@ impl Broker {
             shipper,
             exporter,
             retention,
-            filing: PageFiling { origin, lane: broker_lane, store: store.clone(), catalog: catalog.clone() },
+            filing,
+            merging,
+            merging_metrics,
+            queue,
             catalog,
             _stop: stop.drop_guard(),
             _data_dir: data_dir,

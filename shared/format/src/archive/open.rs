@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::runs::{BATCHES, RUNS};
 use super::ustar::END_BYTES;
-use super::{ArchiveError, ArchiveTrailer, RunTable, TRAILER_BYTES, Toc, TocSection};
+use super::{ArchiveError, ArchiveTrailer, IndexedRun, RunTable, TRAILER_BYTES, Toc, TocSection};
 use chronik_store::Store;
 
 /// Bytes behind the table of contents: at most one padding, the trailer's header, the trailer, the tar file's end.
@@ -114,6 +114,12 @@ impl OpenedArchive {
             return Err(ArchiveError::damaged(&self.key, "the tables are about other records than the description"));
         }
         Ok(table)
+    }
+
+    /// The runs alone, without their batches.
+    pub async fn indexed_runs(&self, store: &dyn Store) -> Result<Vec<IndexedRun>, ArchiveError> {
+        let runs = self.section(store, self.toc.section(&self.key, RUNS)?).await?;
+        RunTable::parse_runs(&self.key, &runs)
     }
 
     /// The same without the end's bytes, which need not be kept once the tables are read.

@@ -3,11 +3,14 @@
 //! Documents are numbered from 0 in the order of runs, batches and records; control batches and batches without
 //! records have none.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ArchiveError, packed};
 use crate::ids::{Offset, PartitionId, Timestamp};
 use crate::job::CoveredRun;
+use crate::span::OffsetSpan;
 
 /// Names of the members.
 pub(super) const RUNS: &str = "chronik/runs";
@@ -30,6 +33,12 @@ pub struct IndexedRun {
     pub last: Offset,
     /// How many batches with records the run has.
     pub batches: u32,
+}
+
+impl IndexedRun {
+    pub fn offsets(&self) -> OffsetSpan {
+        OffsetSpan { first: self.first, last: self.last }
+    }
 }
 
 /// A batch with records.
@@ -169,6 +178,26 @@ impl RunTable {
         self.append(run, batches).and_then(|()| self.append_undecodable(undecodable)).map_err(ArchiveError::unwritable)
     }
 
+    /// Adds all runs of another table, whose documents follow those of this one. Says what does not fit together.
+    pub fn push_all(&mut self, other: Self) -> Result<(), ArchiveError> {
+        let mut known: HashMap<String, u32> = self.segments.iter().cloned().zip(0..).collect();
+        let number_of = |segment: String| {
+            *known.entry(segment).or_insert_with_key(|segment| {
+                self.segments.push(segment.clone());
+                (self.segments.len() - 1) as u32
+            })
+        };
+        let numbers: Vec<u32> = other.segments.into_iter().map(number_of).collect();
+        let mut batches = other.batches.into_iter();
+        for run in other.runs {
+            let segment = numbers.get(run.segment as usize).copied();
+            let segment = segment.ok_or_else(|| ArchiveError::unwritable(format!("{run:?} is in no segment")))?;
+            let own = batches.by_ref().take(run.batches as usize).collect();
+            self.append(IndexedRun { segment, ..run }, own).map_err(ArchiveError::unwritable)?;
+        }
+        self.append_undecodable(other.undecodable).map_err(ArchiveError::unwritable)
+    }
+
     fn append(&mut self, run: IndexedRun, batches: Vec<RunBatch>) -> Result<(), String> {
         let mut next = (run.first, 0);
         let mut documents = self.documents;
@@ -242,6 +271,12 @@ impl RunTable {
 
     pub(super) fn encode_batches(&self) -> Result<Vec<u8>, ArchiveError> {
         packed::pack(&StoredBatches::from_batches(&self.batches)).map_err(ArchiveError::unwritable)
+    }
+
+    /// Reads the runs of the run table alone; `archive` is the object's name, for errors.
+    pub(super) fn parse_runs(archive: &str, runs: &[u8]) -> Result<Vec<IndexedRun>, ArchiveError> {
+        let runs: Result<StoredRuns, String> = packed::unpack(runs);
+        runs.map(|stored| stored.runs).map_err(|reason| ArchiveError::damaged(archive, format!("{RUNS}: {reason}")))
     }
 
     /// Reads both tables; `archive` is the object's name, for errors.

@@ -311,6 +311,23 @@ proptest! {
         prop_assert_eq!(located, expected);
     }
 
+    /// As if all runs had been put into one from the start; segments that both have are the same ones.
+    #[test]
+    fn a_table_behind_another_is_one(runs in prop::collection::vec(any_batches(), 0..8), cut in 0..8_usize) {
+        let segments = ["s", "one", "two"];
+        let push = |table: &mut RunTable, n: usize, batches: &Vec<RunBatch>| {
+            let gap = vec![undecodable(n as i32, 5, 5)];
+            table.push(segments[n % 3], n as i32, 0, 10_000_000, batches.clone(), gap).unwrap();
+        };
+        let (mut whole, mut first, mut second) = (RunTable::default(), RunTable::default(), RunTable::default());
+        for (n, batches) in runs.iter().enumerate() {
+            push(&mut whole, n, batches);
+            push(if n < cut { &mut first } else { &mut second }, n, batches);
+        }
+        first.push_all(second).unwrap();
+        prop_assert_eq!(first, whole);
+    }
+
     #[test]
     fn damage_is_an_error_or_lies_where_nothing_is_read(at: prop::sample::Index, bit in 0..8) {
         let built = built();

@@ -41,6 +41,8 @@ pub struct PageBounds {
     pub bytes: u64,
     /// How many archives are over its runs.
     pub archives: u32,
+    /// How many of them are to be [merged](TopicRuns::mergeable).
+    pub mergeable: u32,
     /// Its runs that may still get an archive.
     pub waiting: WaitingRuns,
     /// How often all of its batches were compacted, at the least.
@@ -93,8 +95,9 @@ impl PageBounds {
             runs: u32::try_from(all().count()).unwrap_or(u32::MAX),
             bytes: all().map(|run| run.bytes.length).fold(0, u64::saturating_add),
             archives: u32::try_from(runs.archives.len()).unwrap_or(u32::MAX),
+            mergeable: u32::try_from(runs.mergeable().len()).unwrap_or(u32::MAX),
             waiting: runs.waiting(&archived).map(|(_, run)| run.bytes.length).collect(),
-            level: runs.segments.iter().map(|segment| segment.level).min().unwrap_or_default(),
+            level: runs.level(),
             partitions: runs.partitions.iter().filter_map(|runs| PartitionBounds::of_runs(runs, &archived)).collect(),
         }
     }
@@ -108,13 +111,14 @@ impl PageBounds {
     }
 
     fn joined(self, page: &PageEntry) -> Option<Self> {
-        let PageBounds { last, runs, bytes, archives, waiting, level, partitions } = &page.bounds;
+        let PageBounds { last, runs, bytes, archives, mergeable, waiting, level, partitions } = &page.bounds;
         Some(Self {
             last: *last,
             runs: self.runs.saturating_add(*runs),
             level: if self.last == 0 { *level } else { self.level.min(*level) },
             bytes: self.bytes.saturating_add(*bytes),
             archives: self.archives.saturating_add(*archives),
+            mergeable: self.mergeable.saturating_add(*mergeable),
             waiting: self.waiting.and(*waiting),
             partitions: joined(self.partitions, partitions)?,
         })

@@ -11,6 +11,7 @@ mod error;
 mod export;
 pub mod inspect;
 mod latest;
+pub mod merged;
 mod newest;
 pub mod page;
 pub mod reader;

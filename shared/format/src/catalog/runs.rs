@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::IndexedRun;
 use crate::batch::TimeSpan;
 use crate::ids::{Offset, PartitionId, Timestamp};
 use crate::span::{ByteSpan, OffsetSpan};
@@ -67,6 +68,8 @@ pub struct ArchiveEntry {
     /// CRC-32C of its table of contents.
     pub crc: u32,
     pub records: u64,
+    /// The level of its runs when it was last merged with others, or left alone for want of such; 0 if never.
+    pub merged: u8,
     /// What it covers, by partition or not.
     pub runs: Vec<ArchiveRun>,
 }
@@ -85,6 +88,25 @@ pub struct ArchiveRun {
     pub max_timestamp: Option<Timestamp>,
 }
 
+impl ArchiveRun {
+    /// Runs in the order of partitions and offsets; those that follow one another as one.
+    pub(super) fn joined(mut runs: Vec<Self>) -> Vec<Self> {
+        runs.sort_by_key(|run| (run.partition, run.first));
+        let mut joined: Vec<Self> = Vec::new();
+        for run in runs {
+            match joined.last_mut() {
+                Some(before) if before.partition == run.partition && before.last.checked_add(1) == Some(run.first) => {
+                    before.last = run.last;
+                    before.min_timestamp = [before.min_timestamp, run.min_timestamp].into_iter().flatten().min();
+                    before.max_timestamp = [before.max_timestamp, run.max_timestamp].into_iter().flatten().max();
+                }
+                _ => joined.push(run),
+            }
+        }
+        joined
+    }
+}
+
 /// The offsets that archives cover.
 #[derive(Clone, Debug, Default)]
 pub struct ArchivedOffsets {
@@ -95,14 +117,23 @@ pub struct ArchivedOffsets {
 impl ArchivedOffsets {
     /// Those of some archives.
     pub fn of<'a>(archives: impl IntoIterator<Item = &'a ArchiveEntry>) -> Self {
-        let mut runs: Vec<&ArchiveRun> = archives.into_iter().flat_map(|archive| &archive.runs).collect();
-        runs.sort_unstable_by_key(|run| (run.partition, run.first));
+        let runs = archives.into_iter().flat_map(|archive| &archive.runs);
+        Self::of_spans(runs.map(|run| (run.partition, OffsetSpan { first: run.first, last: run.last })).collect())
+    }
+
+    /// Those of runs as an archive's own table has them.
+    pub(super) fn of_runs(runs: &[IndexedRun]) -> Self {
+        Self::of_spans(runs.iter().map(|run| (run.partition, run.offsets())).collect())
+    }
+
+    fn of_spans(mut of: Vec<(PartitionId, OffsetSpan)>) -> Self {
+        of.sort_unstable_by_key(|(partition, offsets)| (*partition, offsets.first));
         let mut spans: BTreeMap<PartitionId, Vec<OffsetSpan>> = BTreeMap::new();
-        for ArchiveRun { partition, first, last, .. } in runs {
-            let spans = spans.entry(*partition).or_default();
+        for (partition, offsets) in of {
+            let spans = spans.entry(partition).or_default();
             match spans.last_mut() {
-                Some(span) if *first <= span.end() => span.last = span.last.max(*last),
-                _ => spans.push(OffsetSpan { first: *first, last: *last }),
+                Some(span) if offsets.first <= span.end() => span.last = span.last.max(offsets.last),
+                _ => spans.push(offsets),
             }
         }
         Self { spans }
@@ -129,6 +160,19 @@ impl TopicRuns {
             runs.iter().map(move |run| (partition, run))
         });
         all.filter(|(partition, run)| run.unreadable.is_none() && !archived.hold(*partition, run.offsets))
+    }
+
+    /// How often all of the batches were compacted, at the least.
+    pub fn level(&self) -> u8 {
+        self.segments.iter().map(|segment| segment.level).min().unwrap_or_default()
+    }
+
+    /// The archives that are to be merged with one another: those over compacted runs that were not merged since. One
+    /// alone is not.
+    pub fn mergeable(&self) -> Vec<&ArchiveEntry> {
+        let level = self.level();
+        let mergeable: Vec<_> = self.archives.iter().filter(|archive| archive.merged < level).collect();
+        if mergeable.len() > 1 { mergeable } else { Vec::new() }
     }
 
     /// Names of the segments that nothing else names: compaction wrote them for these runs.

@@ -33,7 +33,14 @@ fn head(number: u128, runs: i64) -> TopicHead {
     let open = TopicRuns {
         segments: vec![SegmentEntry { key: "segment".into(), size: 5000, crc: 9, directory_position: 4000, level: 1 }],
         partitions: partitions.into_iter().filter(|partition| !partition.runs.is_empty()).collect(),
-        archives: vec![ArchiveEntry { key: "archive".into(), size: 700, crc: 5, records: 10, runs: vec![covered] }],
+        archives: vec![ArchiveEntry {
+            key: "archive".into(),
+            size: 700,
+            crc: 5,
+            records: 10,
+            merged: 0,
+            runs: vec![covered],
+        }],
     };
     TopicHead {
         id: TopicId(Uuid::from_u128(number)),
@@ -308,6 +315,7 @@ fn leaf_entry(last: LogIndex, offsets: &[(PartitionId, Offset, Offset)]) -> Arc<
         runs: 3,
         bytes: 100,
         archives: 2,
+        mergeable: 2,
         waiting: WaitingRuns { runs: 1, bytes: last },
         level,
         partitions: partitions.collect(),

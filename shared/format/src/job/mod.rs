@@ -1,10 +1,12 @@
-//! The messages between a lane's owner and the indexers: a [`Job`] or a [`CompactJob`] goes out on the queue, a
-//! [`JobResult`] or a [`CompactResult`] comes back as an object in `inbox/`. All are JSON with `v` and `kind`; an
-//! unknown version or kind is refused, not guessed.
+//! The messages between a lane's owner and the indexers: a [`Job`], a [`CompactJob`] or a [`MergeJob`] goes out on the
+//! queue, a [`JobResult`], a [`CompactResult`] or a [`MergeResult`] comes back as an object in `inbox/`. All are JSON
+//! with `v` and `kind`; an unknown version or kind is refused, not guessed.
 
 mod compact;
+mod merge;
 
 pub use compact::{CompactJob, CompactResult, JobPage, SegmentMade};
+pub use merge::{MergeJob, MergeResult, MergedArchive};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,8 @@ pub enum JobKind {
     Index,
     /// Write the runs of pages into segments of level 1.
     Compact,
+    /// Make few archives of the many of a page.
+    Merge,
 }
 
 /// A queue message, at most [`MESSAGE_BYTES_MAX`](chronik_store::queue::MESSAGE_BYTES_MAX) as JSON: what would be

@@ -132,7 +132,6 @@ fn joined(runs: &[&RunEntry], segment: u32, position: u64) -> RunEntry {
 /// which may lie within a run now. What follows one another then is one.
 fn widened(archive: &ArchiveEntry, runs: &BTreeMap<PartitionId, Vec<&RunEntry>>) -> ArchiveEntry {
     let mut wide: Vec<ArchiveRun> = archive.runs.clone();
-    wide.sort_by_key(|run| (run.partition, run.first));
     for run in &mut wide {
         let others = runs.get(&run.partition).map_or(&[][..], Vec::as_slice);
         let ends = others.partition_point(|other| other.offsets.last < run.last);
@@ -141,16 +140,5 @@ fn widened(archive: &ArchiveEntry, runs: &BTreeMap<PartitionId, Vec<&RunEntry>>)
             run.last = behind.offsets.first - 1;
         }
     }
-    let mut joined: Vec<ArchiveRun> = Vec::new();
-    for run in wide {
-        match joined.last_mut() {
-            Some(before) if before.partition == run.partition && before.last.checked_add(1) == Some(run.first) => {
-                before.last = run.last;
-                before.min_timestamp = [before.min_timestamp, run.min_timestamp].into_iter().flatten().min();
-                before.max_timestamp = [before.max_timestamp, run.max_timestamp].into_iter().flatten().max();
-            }
-            _ => joined.push(run),
-        }
-    }
-    ArchiveEntry { runs: joined, ..archive.clone() }
+    ArchiveEntry { runs: ArchiveRun::joined(wide), ..archive.clone() }
 }

@@ -97,6 +97,7 @@ fn old_pages(pages: &[Vec<(PartitionId, OldRuns)>]) -> Old {
                 size: 1,
                 crc: 2,
                 records: 3,
+                merged: 0,
                 runs,
             })
             .collect();
