@@ -6,12 +6,19 @@ import signal
 import pytest
 import requests
 from chronik import PATIENCE, until
-from test_compaction import LIMIT, begin, check, compact, levels, shipped_segments, write_and_close
+from test_compaction import LIMIT, TOPIC, begin, check, compact, levels, shipped_segments, write_and_close
 
 
 def archives(server):
     """Those over closed history."""
     return sum(level["archives"] for level in server.get("/v1/compaction")["levels"])
+
+
+def asked(server):
+    """How many archives a search asks, also those over what is not closed yet."""
+    before = server.metrics()["chronik_search_archives_total"]
+    server.search(TOPIC, "third1", limit=1000)
+    return server.metrics()["chronik_search_archives_total"] - before
 
 
 def write_and_compact(server):
@@ -42,8 +49,11 @@ def test_archives_become_few_and_nothing_else_changes(start, tmp_path):
     assert archives(server) == before > 2
     assert server.get("/v1/compaction")["mergeable"] == server.metrics()["chronik_merge_debt_archives"] == before
     check(server)
+    many = asked(server)
     stopped.unlink()
     until(lambda: archives(server) == 1, "the merged one is in their place")
+    check(server)
+    until(lambda: asked(server) == many - before + 1, "searches go by the new page")
     check(server)
     metrics = server.metrics()
     assert metrics["chronik_merges_total"] == 1 and metrics["chronik_merged_archives_total"] == before

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chronik_format::catalog::{CatalogReader, Page, PageEntry};
-use chronik_format::ids::{Timestamp, TopicId};
+use chronik_format::ids::Timestamp;
 use chronik_format::origin::Origin;
 use chronik_service::failpoint;
 use chronik_store::SharedStore;
@@ -62,12 +62,18 @@ pub struct MergingDesk {
     failures: ReadFailures,
 }
 
-/// A leaf whose archives are to be merged.
-#[derive(Clone, Debug)]
-pub struct MergeableLeaf {
-    pub topic: TopicId,
-    pub leaf: Arc<PageEntry>,
+/// What a look is for.
+struct MergeLook<'a> {
+    scope: CompactionScope,
+    /// Leaves that are enough.
+    most: usize,
+    /// Pages that compaction has, or is about to.
+    taken: &'a HashSet<String>,
+    now: Timestamp,
 }
+
+/// A leaf whose archives are to be merged.
+type MergeableLeaf<'a> = (&'a TopicState, Arc<PageEntry>);
 
 impl MergingDesk {
     /// Nothing is sent yet.
@@ -107,87 +113,80 @@ impl MergingDesk {
         let state = self.parts.lane.snapshot().await?;
         self.show(&state);
         let most = if scope == CompactionScope::Due { most } else { usize::MAX };
-        let leaves = self.look(&state, scope, most, taken, now).await;
-        for MergeableLeaf { topic, leaf } in &leaves {
-            let Some(topic) = state.topics.get(topic) else { continue };
+        let leaves = self.look(&state, &MergeLook { scope, most, taken, now }).await;
+        for (topic, leaf) in &leaves {
             let id = Ulid::new().to_string();
             let Some(job) = planner::job(&self.parts.origin, &id, topic, leaf) else { continue };
             self.parts.queue.send(serde_json::to_string(&job).unwrap_or_default()).await?;
             failpoint!("merge-sent");
             self.in_flight.sent(id, vec![leaf.object.as_str().into()], Instant::now());
         }
+        let out = self.in_flight.inputs();
+        self.in_flight.keep_losses_of(out.into_iter());
         Ok(leaves.len())
     }
 
     /// Finds leaves from the oldest on, at the top and below pages that say that there are some.
-    async fn look(
-        &mut self,
-        state: &LaneState,
-        scope: CompactionScope,
-        most: usize,
-        taken: &HashSet<String>,
-        now: Timestamp,
-    ) -> Vec<MergeableLeaf> {
-        let (mut found, mut reads): (Vec<MergeableLeaf>, usize) = (Vec::new(), 0);
-        let mut ahead = planner::at_top(state, scope);
-        let mut is_cut = false;
-        while found.len() < most
+    async fn look<'a>(&mut self, state: &'a LaneState, look: &MergeLook<'_>) -> Vec<MergeableLeaf<'a>> {
+        let mut ahead = planner::at_top(state, look.scope);
+        let (mut found, mut reads) = (Vec::new(), 0);
+        while found.len() < look.most
             && let Some((topic, page)) = ahead.pop()
         {
             if page.bounds.mergeable == 0 || self.barren.contains(&page.object) {
                 continue;
             }
             if page.height == 0 {
-                found.extend(self.wanted(topic, page, scope, taken, now));
+                found.extend(self.wants(topic, &page, look).then_some((topic, page)));
                 continue;
             }
             if reads == READS_MAX {
-                is_cut = true;
-                break;
+                return found;
             }
             reads += 1;
-            match self.parts.catalog.page(topic.id, &page).await {
-                Ok(Page::Pages(below)) if page.height == 1 => {
-                    let leaves = below.iter().filter(|leaf| leaf.bounds.mergeable > 0).cloned();
-                    let wanted = leaves.filter_map(|leaf| self.wanted(topic, leaf, scope, taken, now));
-                    let wanted: Vec<_> = wanted.take(most - found.len()).collect();
-                    if wanted.is_empty() {
-                        self.set_aside(&page);
-                    }
-                    found.extend(wanted);
-                }
-                Ok(Page::Pages(below)) => ahead.extend(below.iter().rev().map(|page| (topic, page.clone()))),
-                Ok(Page::Runs(_)) => {}
-                Err(error) => {
-                    self.tell(&format!("archives below {} are not merged: {error}", page.object));
-                    self.set_aside(&page);
-                }
+            let below = self.below(topic, &page).await;
+            if page.height > 1 {
+                ahead.extend(below.into_iter().rev().map(|page| (topic, page)));
+                continue;
+            }
+            let mut leaves = below.into_iter().filter(|leaf| self.wants(topic, leaf, look)).peekable();
+            let is_barren = leaves.peek().is_none();
+            found.extend(leaves.take(look.most - found.len()).map(|leaf| (topic, leaf)));
+            if is_barren {
+                self.set_aside(&page);
             }
         }
-        let is_whole = !is_cut && found.len() < most;
-        if is_whole && found.is_empty() {
-            // The next look begins anew.
+        if found.is_empty() && ahead.is_empty() {
+            // All there is was looked through: the next look begins anew.
             self.barren.clear();
         }
         found
     }
 
-    fn wanted(
-        &mut self,
-        topic: &TopicState,
-        leaf: Arc<PageEntry>,
-        scope: CompactionScope,
-        taken: &HashSet<String>,
-        now: Timestamp,
-    ) -> Option<MergeableLeaf> {
+    /// The pages below one; none if it can't be read now.
+    async fn below(&self, topic: &TopicState, page: &PageEntry) -> Vec<Arc<PageEntry>> {
+        match self.parts.catalog.page(topic.id, page).await {
+            Ok(Page::Pages(below)) => below.to_vec(),
+            Ok(Page::Runs(_)) => Vec::new(),
+            Err(error) => {
+                let failure = format!("archives below {} are not merged: {error}", page.object);
+                if self.failures.is_news(&failure, std::time::Instant::now()) {
+                    tracing::warn!("{failure}");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn wants(&mut self, topic: &TopicState, leaf: &PageEntry, look: &MergeLook) -> bool {
         let name: &str = &leaf.object;
         if self.in_flight.is_exhausted(name) && !self.failed.contains(name) {
             tracing::error!("the archives of {name} stay as they are: the jobs over it were lost too often");
             self.failed(name);
         }
-        let is_free = !self.in_flight.has(name) && !self.failed.contains(name) && !taken.contains(name);
-        let is_time = scope != CompactionScope::Due || planner::is_due(topic, &leaf, now);
-        (is_free && is_time && planner::is_ready(topic, &leaf)).then_some(MergeableLeaf { topic: topic.id, leaf })
+        let is_free = !self.in_flight.has(name) && !self.failed.contains(name) && !look.taken.contains(name);
+        let is_time = look.scope != CompactionScope::Due || planner::is_due(topic, leaf, look.now);
+        is_free && is_time && planner::is_ready(topic, leaf)
     }
 
     fn set_aside(&mut self, page: &PageEntry) {
@@ -214,11 +213,5 @@ impl MergingDesk {
         metrics.archives.set(of_pages + open);
         metrics.debt_archives.set(planner::debt(state) as i64);
         metrics.failed_pages.set(self.failed.len() as i64);
-    }
-
-    fn tell(&self, failure: &str) {
-        if self.failures.is_news(failure, std::time::Instant::now()) {
-            tracing::warn!("{failure}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chronik_format::catalog::{PageBounds, PartitionBounds, WaitingRuns};
-use chronik_format::ids::{Incarnation, LaneId};
+use chronik_format::ids::{Incarnation, LaneId, TopicId};
 use chronik_format::span::OffsetSpan;
 use uuid::Uuid;
 
