@@ -453,6 +453,12 @@ pub struct DeletionMetrics {
     pub tombstones: IntGauge,
     /// What the last look through the bucket found.
     pub orphans: IntGauge,
+    /// Level 0 segments that are not deleted.
+    pub shipped_segments: IntGauge,
+    /// Bytes of them.
+    pub shipped_bytes: IntGauge,
+    /// How long ago the oldest of them was named that is needed.
+    pub needed_seconds: Gauge,
 }
 
 impl DeletionMetrics {
@@ -465,6 +471,12 @@ impl DeletionMetrics {
             orphans: metrics.gauge(
                 "chronik_orphans",
                 "Objects unknown to the state for a day, as of the last daily scan of the bucket.",
+            ),
+            shipped_segments: metrics.gauge("chronik_shipped_segments", "Level 0 segments in the bucket."),
+            shipped_bytes: metrics.gauge("chronik_shipped_segment_bytes", "Bytes of level 0 segments in the bucket."),
+            needed_seconds: metrics.ratio(
+                "chronik_needed_segment_age_seconds",
+                "How old the oldest level 0 segment is that open runs or pages need; none from it on is deleted.",
             ),
         }
     }

@@ -11,6 +11,9 @@ use self::history::{Case, Limits, Load, Report, lived};
 
 const DAYS: u32 = 8;
 const FAN_OUT: usize = 8;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Pages of larger runs are not compacted.
+const SMALL_RUN_BYTES: u32 = 1 << 20;
 /// Of a topic and a day, once it is compacted.
 const SEGMENTS_MAX: usize = 50;
 
@@ -32,10 +35,14 @@ fn check(load: Load, segments_max: usize) {
     for compaction in [false, true] {
         let report = lived(load, limits(), compaction);
         println!("{report:?}");
-        let Report { top_pages, pages, fetch_pages, day, checkpoint_bytes, export_bytes, .. } = &report;
+        let Report { top_pages, pages, fetch_pages, day, checkpoint_bytes, export_bytes, level_0_segments, .. } =
+            &report;
         assert!(top_pages.iter().all(|pages| *pages < 2 * FAN_OUT * load.topics as usize));
         assert!(*fetch_pages <= pages.len());
         assert!(!compaction || day.segments <= segments_max);
+        let is_all_compacted = compaction && load.run_bytes < SMALL_RUN_BYTES;
+        let of_a_day = DAY_MS / load.segment_ms;
+        assert!(!is_all_compacted || *level_0_segments as i64 <= 2 * of_a_day, "older ones are needed by nothing");
         for sizes in [checkpoint_bytes, export_bytes] {
             assert!(sizes.max < sizes.max_by_half * 3 / 2, "{sizes:?}");
         }

@@ -43,7 +43,13 @@ async fn status(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
     output.line(&format!(
         "\nwaiting to be compacted: {} pages, {} runs, {} bytes; to be merged: {} archives; jobs pending: {}",
         waiting["pages"], waiting["runs"], waiting["bytes"], status["mergeable"], status["pending_jobs"]
-    ))
+    ))?;
+    let shipped = &status["shipped"];
+    let needed = match shipped["oldest_needed_ms"].as_i64() {
+        Some(millis) => format!("the oldest that is needed is {} old", age(millis)),
+        None => "none is needed any more".to_owned(),
+    };
+    output.line(&format!("level 0: {} segments of {} bytes; {needed}", shipped["segments"], shipped["bytes"]))
 }
 
 async fn now(server: &ServerOptions, output: &CommandOutput, topic: Option<String>) -> Result<()> {

@@ -89,15 +89,15 @@ fn elsewhere(arguments: &Arguments, case: Case, compaction: Compaction) -> Resul
 
 const HEAD: &str = "\
 | load | days | segments every | compacted | runs, million | pages at the top, by height | all pages, by height \
-| memory, MiB | checkpoint, MiB | export, KiB: mean | at most | longest turn, ms | pages: a search over a day \
+| level 0 segments | memory, MiB | checkpoint, MiB | export, KiB: mean | at most | longest turn, ms | pages: a search over a day \
 | a fetch | archives a day | segments a day | written anew, times | took, s |
-|---|--:|--:|---|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
+|---|--:|--:|---|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
 
 fn row(case: Case, report: &Report, seconds: u64) -> String {
     let (kib, mib) = (|bytes: usize| bytes.div_ceil(1 << 10), |bytes: u64| bytes as f64 / f64::from(1 << 20));
     let heights = |counts: &[usize]| counts.iter().map(usize::to_string).collect::<Vec<_>>().join(" + ");
     format!(
-        "| {} | {} | {} s | {} | {:.1} | {} | {} | {:.0} | {:.1} | {} | {} | {:.1} {} | {} | {} | {} | {} | {:.2} | {seconds} |",
+        "| {} | {} | {} s | {} | {:.1} | {} | {} | {} | {:.0} | {:.1} | {} | {} | {:.1} {} | {} | {} | {} | {} | {:.2} | {seconds} |",
         case.to_possible_value().map(|name| name.get_name().to_owned()).unwrap_or_default(),
         report.load.days,
         report.load.segment_ms as f64 / 1000.0,
@@ -105,6 +105,7 @@ fn row(case: Case, report: &Report, seconds: u64) -> String {
         report.runs as f64 / 1e6,
         heights(&report.top_pages),
         heights(&report.pages),
+        report.level_0_segments,
         mib(report.resident_bytes),
         mib(report.checkpoint_bytes.max as u64),
         kib(report.export_bytes.mean),

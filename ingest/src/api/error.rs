@@ -209,7 +209,9 @@ fn refused(refusal: &CommandRefusal) -> ErrorCode {
         | CommandRefusal::SegmentTooOld
         | CommandRefusal::PageOutOfPlace
         | CommandRefusal::PagesNotReplaceable
-        | CommandRefusal::SegmentListOutOfPlace => ErrorCode::UNKNOWN_SERVER_ERROR,
+        | CommandRefusal::SegmentListOutOfPlace
+        | CommandRefusal::SegmentsNeeded
+        | CommandRefusal::SegmentsNotDropped => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 

@@ -75,6 +75,7 @@ fn history(pages: &[P]) -> LaneState {
             waiting: WaitingRuns::default(),
             level,
             partitions: vec![bounds(0), bounds(1)],
+            ..PageBounds::default()
         };
         let (object, closed_at) = (number.to_string(), DAY + hour * HOUR);
         let entry = PageEntry { object, size: 7, crc: 8, height, closed_at, bounds, ..PageEntry::default() };
@@ -180,6 +181,7 @@ fn no_batch_is_compacted_more_than_twice_and_little_is_left() {
                 waiting: WaitingRuns::default(),
                 level: 0,
                 partitions: (0..partitions).map(bounds).collect(),
+                ..PageBounds::default()
             };
             let topic = Arc::make_mut(state.topics.get_mut(&TOPIC).unwrap());
             let entry = PageEntry { object: number.to_string(), closed_at: now, bounds, ..PageEntry::default() };

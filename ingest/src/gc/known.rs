@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chronik_format::catalog::{CatalogError, CatalogReader, Page, PageEntry};
-use chronik_format::ids::{Incarnation, LogIndex, Timestamp, TopicId};
+use chronik_format::ids::{Timestamp, TopicId};
 use chronik_format::names::PageName;
 use ulid::Ulid;
 
@@ -39,11 +39,6 @@ impl KnownObjects {
     /// As of `now`; pages are read through `catalog`.
     pub fn new(catalog: Arc<CatalogReader>, segments: SegmentNames, now: Timestamp) -> Self {
         Self { catalog, now, segments, names: None }
-    }
-
-    /// Where the segments begin that are looked for.
-    pub fn oldest_segment(&self) -> Option<(Incarnation, LogIndex)> {
-        self.segments.oldest().map(|oldest| (oldest.incarnation, oldest.first))
     }
 
     /// Whether an object is known, needed or not, or may be. Checkpoints and exports are never in the state.

@@ -4,8 +4,8 @@
 //! A registration refuses what was named six hours ago, so after a day no command can name an object any more; both
 //! ages are by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a
 //! segment of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as
-//! registered: no recovery looks there. Segments are looked for from those on that are in the newest lists, not through
-//! all of history.
+//! registered: no recovery looks there. One that is older than all that are registered was not deleted with those of its
+//! time; among them, unknown ones are told by the newest lists alone, so that a look does not read all of history.
 
 use chronik_format::ids::{LogIndex, Timestamp};
 use chronik_format::names::{PROBES, ResultName, SegmentListName, SegmentName, TOPICS};
@@ -22,8 +22,7 @@ use crate::state::checkpoint;
 use crate::store_clock;
 
 impl ObjectDeletion {
-    /// Looks through the bucket, page by page, segments folder by folder, and deletes what has been unknown for a day,
-    /// as of `now`.
+    /// Looks through the bucket, page by page, and deletes what has been unknown for a day, as of `now`.
     pub async fn look_through(&self, now: Timestamp) -> Result<(), DeletionError> {
         if self.settled.index(now) == 0 {
             tracing::debug!("orphans are not looked for: readers may still go by another incarnation's catalog");
@@ -43,15 +42,13 @@ impl ObjectDeletion {
         let lane = self.parts.origin.lane;
         let mut known = self.known(now).await?;
         let mut orphans = 0;
-        if let Some((incarnation, first)) = known.oldest_segment() {
-            for number in 0..SegmentName::FOLDERS {
-                let folder = SegmentName::folder(lane, number);
-                let after = SegmentName::before(&folder, incarnation, first);
-                let page = self.parts.store.list_after(&folder, &after).await?;
-                orphans += self.delete_orphans(page, &mut known, registered, now).await?;
-            }
-        }
-        let prefixes = [SegmentListName::prefix(lane), TOPICS.to_owned(), ResultName::prefix(lane), PROBES.to_owned()];
+        let prefixes = [
+            SegmentName::prefix(lane),
+            SegmentListName::prefix(lane),
+            TOPICS.to_owned(),
+            ResultName::prefix(lane),
+            PROBES.to_owned(),
+        ];
         for prefix in &prefixes {
             let mut pages = self.parts.store.pages(prefix);
             while let Some(page) = pages.try_next().await? {

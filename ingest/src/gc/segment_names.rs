@@ -19,6 +19,8 @@ pub struct SegmentNames {
     /// The oldest one; what begins later and ends up to `to` is registered only if it is among `segments`.
     oldest: Option<SegmentName>,
     to: LogIndex,
+    /// What ends before it is deleted, and registered no more.
+    begin: LogIndex,
     segments: HashSet<Ulid>,
     lists: HashSet<Ulid>,
 }
@@ -33,6 +35,7 @@ impl SegmentNames {
         let mut names = Self {
             oldest: unlisted.first().copied(),
             to: unlisted.last().map_or(registered.listed_index(), |newest| newest.last),
+            begin: registered.begin(),
             segments: unlisted.iter().map(|name| name.ulid).collect(),
             lists: registered.lists().iter().filter_map(|list| list_name(&list.object)).collect(),
         };
@@ -55,14 +58,10 @@ impl SegmentNames {
         Ok(names)
     }
 
-    /// The oldest segment: what is unknown is not looked for before it.
-    pub fn oldest(&self) -> Option<&SegmentName> {
-        self.oldest.as_ref()
-    }
-
     /// Whether a segment is registered, or may be.
     pub fn may_have(&self, name: &SegmentName) -> bool {
-        let is_told = self.oldest.is_some_and(|oldest| oldest.first <= name.first) && name.last <= self.to;
+        let is_among = self.oldest.is_some_and(|oldest| oldest.first <= name.first) && name.last <= self.to;
+        let is_told = is_among || name.last < self.begin;
         !is_told || self.segments.contains(&name.ulid)
     }
 

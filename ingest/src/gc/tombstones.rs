@@ -1,5 +1,5 @@
 //! What commands have superseded: archives that no run refers to, pages that others have replaced, pages of what was
-//! deleted with all that they name, and results that were registered.
+//! deleted with all that they name, lists of segments that are gone, and results that were registered.
 
 use std::collections::VecDeque;
 
@@ -55,16 +55,21 @@ impl Tombstones {
     /// `settled`: see [`SettledCatalogs`]; `covered`: the index up to which all kept checkpoints know the log.
     fn of(state: &LaneState, settled: LogIndex, covered: LogIndex, now: Timestamp) -> Self {
         let covered = covered.min(state.shipped_index());
-        let of_topic = |key: &str| {
+        let may_go = |key: &str| {
             matches!(
                 NamedObject::named(key),
-                Some(NamedObject::Archive(_) | NamedObject::Page(_) | NamedObject::TopicSegment(_))
+                Some(
+                    NamedObject::Archive(_)
+                        | NamedObject::Page(_)
+                        | NamedObject::TopicSegment(_)
+                        | NamedObject::SegmentList(_)
+                )
             )
         };
         let over = state
             .tombstones
             .iter()
-            .filter(|(key, tombstone)| tombstone.index <= settled && tombstone.at + GRACE_MS <= now && of_topic(key));
+            .filter(|(key, tombstone)| tombstone.index <= settled && tombstone.at + GRACE_MS <= now && may_go(key));
         let (ripe, uncovered): (Vec<_>, Vec<_>) = over.partition(|(_, tombstone)| tombstone.index <= covered);
         Self {
             count: state.tombstones.len(),
@@ -117,7 +122,7 @@ impl ObjectDeletion {
         trees.buffer_unordered(DELETES_AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
-    async fn ask_for_checkpoint(
+    pub(super) async fn ask_for_checkpoint(
         &mut self,
         checkpoints: &BucketCheckpoints,
         now: Timestamp,

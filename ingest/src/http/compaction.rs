@@ -27,6 +27,17 @@ struct CompactionStatus {
     /// Archives that wait to be merged, be it time or not.
     mergeable: u64,
     pending_jobs: usize,
+    /// What was shipped and is not deleted.
+    shipped: ShippedStatus,
+}
+
+/// The level 0 segments in the bucket.
+#[derive(Debug, Serialize)]
+struct ShippedStatus {
+    segments: u64,
+    bytes: u64,
+    /// Since the oldest was named that open runs or pages need.
+    oldest_needed_ms: Option<Timestamp>,
 }
 
 /// Closed history that was compacted so often.
@@ -52,11 +63,13 @@ async fn status(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<
     let pending_jobs = desk.indexing.pending_jobs();
     let answer = desk.lane.snapshot().await.map(|state| {
         let waiting = planner::debt(&state, CompactionLimits::default());
+        let now = now_ms();
         CompactionStatus {
-            levels: levels_of(&state, now_ms()),
+            levels: levels_of(&state, now),
             waiting,
             mergeable: merging::planner::debt(&state),
             pending_jobs,
+            shipped: shipped(&state, now),
         }
     });
     respond(answer)
@@ -92,6 +105,12 @@ async fn compact(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec
         }
         Err(FlushError::Gone(gone)) => respond::<()>(Err(gone)),
     }
+}
+
+fn shipped(state: &LaneState, now: Timestamp) -> ShippedStatus {
+    let (segments, bytes) = state.segments.size();
+    let oldest_needed_ms = state.oldest_needed().map(|oldest| now.saturating_sub(oldest.named_at));
+    ShippedStatus { segments, bytes, oldest_needed_ms }
 }
 
 fn unknown_parameter(name: &str) -> Response {

@@ -75,9 +75,12 @@ impl LeafEdit {
         true
     }
 
-    /// Notes why a run will have no archive, if it has none.
+    /// Notes why a run will have no archive, if it has none, and lies where it did when it was tried.
     pub fn give_up(&mut self, run: &ScannedRun) {
-        let waits = |known: &RunEntry| known.unreadable.is_none() && !self.archived.hold(run.partition, known.offsets);
+        let waits = |known: &RunEntry| {
+            let is_there = self.runs.segment_of(known).is_some_and(|segment| segment.key == run.segment);
+            is_there && known.unreadable.is_none() && !self.archived.hold(run.partition, known.offsets)
+        };
         if self.run(run.partition, run.first).is_some_and(waits)
             && let Some(known) = self.run_mut(run.partition, run.first)
         {

@@ -23,6 +23,7 @@ use crate::clock::now_ms;
 use crate::data_dir::DataDir;
 use crate::lane::{Lane, LaneGone};
 use crate::ownership::heartbeat::Heartbeat;
+use crate::publish::closing::last_evening;
 use crate::publish::error::ExportError;
 use crate::publish::pages::PageCloser;
 use crate::publish::segment_lists::SegmentLister;
@@ -33,6 +34,8 @@ use crate::state::topic::TopicState;
 use crate::state::{LaneState, checkpoint};
 
 const PACE: Duration = Duration::from_secs(5);
+/// How often a lane at rest is looked at: what is open is closed as the day ends.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// What an exporter works with.
 pub struct ExporterParts {
@@ -65,6 +68,8 @@ pub struct CatalogExporter {
     named: LogIndex,
     /// Up to where what is settled was closed.
     closed: LogIndex,
+    /// When it was last looked for what was to be closed, ms since the epoch.
+    looked_at: Timestamp,
     /// Up to where files of the log were recycled.
     recycled: LogIndex,
 }
@@ -80,7 +85,15 @@ struct Changes {
 impl CatalogExporter {
     /// An exporter that has exported nothing yet.
     pub fn new(parts: ExporterParts) -> Self {
-        Self { parts, heads: BTreeMap::new(), exported: None, named: 0, closed: 0, recycled: 0 }
+        Self {
+            parts,
+            heads: BTreeMap::new(),
+            exported: None,
+            named: 0,
+            closed: 0,
+            looked_at: Timestamp::MIN,
+            recycled: 0,
+        }
     }
 
     /// Exports until cancelled. A bucket that can't be reached, or a local checkpoint that can't be written, is tried
@@ -96,7 +109,8 @@ impl CatalogExporter {
             let (exported, is_behind) = (self.exported, self.named > self.closed.min(self.recycled));
             let changed = async {
                 tokio::time::sleep(PACE).await;
-                let _ = progress.wait_for(|progress| is_behind || Some(progress.catalog) > exported).await;
+                let is_changed = progress.wait_for(|progress| is_behind || Some(progress.catalog) > exported);
+                let _ = tokio::time::timeout(LOOK_EVERY, is_changed).await;
             };
             tokio::select! {
                 biased;
@@ -113,10 +127,11 @@ impl CatalogExporter {
 
     /// Exports if anything changed since the last export, and releases what `latest` names, as of `now`.
     pub async fn export_if_changed(&mut self, now: Timestamp) -> Result<(), ExportError> {
-        if self.is_changed() || self.closed < self.named {
+        let is_evening = self.looked_at < last_evening(now);
+        if self.is_changed() || self.closed < self.named || is_evening {
             self.parts.pages.close_oldest(self.named, now).await?;
             self.parts.lister.list_oldest(now).await?;
-            self.closed = self.named;
+            (self.closed, self.looked_at) = (self.named, now);
         }
         if self.is_changed() {
             self.export().await?;

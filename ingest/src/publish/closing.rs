@@ -1,20 +1,26 @@
 //! Closing: what of a topic's open runs is settled, or has waited for archives for too long, goes into a leaf, once there
-//! is enough of it.
+//! is enough of it, or at the end of its UTC day.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use chronik_format::ids::{LogIndex, TopicId};
+use chronik_format::ids::{LogIndex, Timestamp, TopicId};
 
 use super::pages::{PAGES_AT_ONCE, PageLimits};
 use crate::state::LaneState;
 use crate::state::partition::IndexStatus;
-use crate::state::segments::SegmentId;
+use crate::state::segments::{RegisteredSegments, SegmentId};
 use crate::state::topic::TopicState;
 
 /// No topic with fewer open runs is closed, however many topics there are.
 const OPEN_RUNS_MIN: usize = 16;
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// When of a UTC day all topics are closed, however little of them is open: early enough to be compacted with the day.
+const CLOSED_AT_MS: i64 = 23 * HOUR_MS;
+/// Only those of which something has been open for so long by then: the newest runs still get their archives.
+const SETTLES_IN_MS: i64 = HOUR_MS;
 
 /// What of a topic can be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +47,35 @@ impl PageLimits {
     }
 }
 
-/// What there is to close, in segments up to `exported`; of each topic about a page.
-pub fn closable(state: &LaneState, exported: LogIndex, limits: PageLimits) -> Vec<ClosableRuns> {
-    let topics = state.topics.len();
+/// When all topics were to be closed last: the level 0 segments that their runs lie in are other topics', too, and none
+/// of these goes before it is compacted.
+pub fn last_evening(now: Timestamp) -> Timestamp {
+    now.saturating_sub(CLOSED_AT_MS).div_euclid(DAY_MS) * DAY_MS + CLOSED_AT_MS
+}
+
+/// What there is to close as of `now`, in segments up to `exported`; of each topic about a page.
+pub fn closable(state: &LaneState, exported: LogIndex, limits: PageLimits, now: Timestamp) -> Vec<ClosableRuns> {
+    let (topics, overdue_before) = (state.topics.len(), last_evening(now) - SETTLES_IN_MS);
     let (enough, too_many) = (limits.enough(topics), limits.too_many_wait(topics, state.pending.len()));
-    let topics = state.topics.values().filter(|topic| topic.open_runs() >= enough);
-    let closable = topics.filter_map(|topic| {
-        let last = |waits| last_closable(topic, SegmentId(exported), enough..=limits.page_runs, waits);
-        let overdue = || (state.pending.of_topic(topic.id).count() >= too_many).then(|| last(false)).flatten();
-        let SegmentId(last) = last(topic.config.search_enabled()).or_else(overdue)?;
+    let closable = state.topics.values().filter_map(|topic| {
+        let is_overdue = open_since(topic, &state.segments).is_some_and(|since| since < overdue_before);
+        let least = if is_overdue { 1 } else { enough };
+        if topic.open_runs() < least {
+            return None;
+        }
+        let last = |waits| last_closable(topic, SegmentId(exported), least..=limits.page_runs, waits);
+        let may_wait = !is_overdue && state.pending.of_topic(topic.id).count() < too_many;
+        let although_it_waits = || if may_wait { None } else { last(false) };
+        let SegmentId(last) = last(topic.config.search_enabled()).or_else(although_it_waits)?;
         Some(ClosableRuns { topic: topic.id, last })
     });
     closable.take(PAGES_AT_ONCE).collect()
+}
+
+/// When the oldest of a topic's open runs was registered.
+fn open_since(topic: &TopicState, segments: &RegisteredSegments) -> Option<Timestamp> {
+    let oldest = topic.partitions.iter().filter_map(|partition| partition.runs.head()).map(|run| run.segment).min();
+    oldest.and_then(|id| segments.get(id)).map(|segment| segment.registered_at)
 }
 
 /// The open runs of a topic in one segment.
@@ -133,6 +156,10 @@ mod tests {
     /// A topic of two partitions whose runs are in segments of one index each: `p` pending, `u` unreadable, others
     /// under the archive of that name; a segment has a letter for each of its runs, those of the first partition first.
     fn topic(segments: &[&str], search: bool) -> LaneState {
+        topic_registered(segments, search, 0)
+    }
+
+    fn topic_registered(segments: &[&str], search: bool, at: Timestamp) -> LaneState {
         let mut state = LaneState::new(Incarnation(1));
         let config = TopicConfig::new([("search.enabled".to_owned(), search.to_string())]).unwrap();
         let create = CreateTopic { id: TOPIC, name: "t".into(), partitions: 2, config };
@@ -148,8 +175,8 @@ mod tests {
                 size: 1,
                 crc: 0,
                 directory_position: 0,
-                named_at: 0,
-                at: 0,
+                named_at: at,
+                at,
                 runs,
             };
             state.adopt_segment(&register).unwrap();
@@ -201,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_not_searched_waits_for_nothing() {
         let limits = PageLimits { page_runs: 2, open_runs: 0, ..PageLimits::default() };
-        let closable = |search| closable(&topic(&["pp"], search), 99, limits);
+        let closable = |search| closable(&topic(&["pp"], search), 99, limits, 0);
         assert_eq!(closable(true), []);
         assert_eq!(closable(false), [ClosableRuns { topic: TOPIC, last: 1 }]);
     }
@@ -220,7 +247,29 @@ mod tests {
             ("more than that", vec!["pp"; 9], of_all, 99, Some(8)),
         ] {
             let state = with_pending(topic(&segments, true));
-            let found = closable(&state, exported, limits);
+            let found = closable(&state, exported, limits, 0);
+            assert_eq!(found.first().map(|closable| closable.last), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn however_little_is_open_it_is_closed_as_its_day_ends() {
+        const MINUTE_MS: i64 = 60 * 1000;
+        let limits = PageLimits::default();
+        let day = 20_000 * DAY_MS;
+        for (why, segments, registered, now, expected) in [
+            ("in the evening", &["a", "a"][..], day, day + 23 * HOUR_MS, Some(2)),
+            ("not before", &["a", "a"], day, day + 23 * HOUR_MS - 1, None),
+            ("nor what is new", &["a"], day + 22 * HOUR_MS, day + 23 * HOUR_MS, None),
+            ("what is older", &["a"], day + 22 * HOUR_MS - 1, day + 23 * HOUR_MS, Some(1)),
+            ("after midnight, too", &["a"], day, day + DAY_MS + MINUTE_MS, Some(1)),
+            ("the next evening at the latest", &["a"], day + 22 * HOUR_MS, day + DAY_MS + 23 * HOUR_MS, Some(1)),
+            ("up to what waits for archives", &["a", "p", "b"], day, day + 23 * HOUR_MS, Some(1)),
+            ("if it has not waited for as long", &["p", "a"], day, day + 23 * HOUR_MS, Some(2)),
+            ("not across an archive", &["b", "ab", "p"], day, day + 23 * HOUR_MS, Some(2)),
+        ] {
+            let state = topic_registered(segments, true, registered);
+            let found = closable(&state, 99, limits, now);
             assert_eq!(found.first().map(|closable| closable.last), expected, "{why}");
         }
     }
@@ -314,7 +363,7 @@ mod tests {
 
     /// Closes and folds what is to be.
     fn close_and_fold(state: &mut LaneState, limits: PageLimits) {
-        for closable in closable(state, LogIndex::MAX, limits) {
+        for closable in closable(state, LogIndex::MAX, limits, 0) {
             let close = page_of(state, closable);
             apply(state, &[Command::ClosePage(close)]);
         }

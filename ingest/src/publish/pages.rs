@@ -68,9 +68,9 @@ pub struct PageCloser {
 }
 
 impl PageCloser {
-    /// Closes what is settled, or has waited for too long, as of `now`, and folds what there is too much of. `exported` is the last log index whose
-    /// segments the catalog names: what lies behind it is released by offsets of open runs. A page that can't be
-    /// written now is made again later.
+    /// Closes what is settled, or has waited for too long, as of `now`, and folds what there is too much of. `exported`
+    /// is the last log index whose segments the catalog names: what lies behind it is released by offsets of open runs.
+    /// A page that can't be written now is made again later.
     pub async fn close_oldest(&self, exported: LogIndex, now: Timestamp) -> Result<(), ExportError> {
         let mut left = PAGES_AT_ONCE;
         while left > 0 {
@@ -88,7 +88,7 @@ impl PageCloser {
     /// Closes a page of each topic that has one, and says of how many.
     async fn close_some(&self, exported: LogIndex, now: Timestamp) -> Result<usize, ExportError> {
         let state = self.lane.snapshot().await?;
-        let closable = closable(&state, exported, self.limits);
+        let closable = closable(&state, exported, self.limits, now);
         let pages = stream::iter(closable).map(|closable| self.write_leaf(&state, closable, now));
         let mut pages = pages.buffer_unordered(UPLOADS);
         let mut count = 0;

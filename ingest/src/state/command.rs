@@ -45,6 +45,10 @@ pub enum Command {
     ReplacePages(ReplacePages),
     /// Makes a list the place where the oldest segments that are in none are named.
     ListSegments(ListSegments),
+    /// Lets go of the oldest segments, which nothing needs any more.
+    DropSegments(DropSegments),
+    /// Forgets the oldest segments, whose objects are deleted.
+    ForgetSegments(ForgetSegments),
     /// Forgets results whose objects are deleted.
     ForgetResults(ForgetResults),
     /// Forgets tombstones whose objects are deleted.
@@ -279,6 +283,24 @@ pub struct ListSegments {
     pub list: SegmentListEntry,
 }
 
+/// See [`Command::DropSegments`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropSegments {
+    /// Segments that end before this log index; refused if one of them is needed.
+    pub below: LogIndex,
+    /// When the command was proposed, ms since the epoch.
+    pub at: Timestamp,
+}
+
+/// See [`Command::ForgetSegments`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetSegments {
+    /// Segments that end before this log index; no others than were dropped.
+    pub below: LogIndex,
+    /// When the command was proposed, ms since the epoch.
+    pub at: Timestamp,
+}
+
 /// See [`Command::ForgetResults`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgetResults {
@@ -437,6 +459,8 @@ commands! {
     18 version 0: ClosePage,
     19 version 0: ReplacePages,
     20 version 0: ListSegments,
+    21 version 0: DropSegments,
+    22 version 0: ForgetSegments,
 }
 
 impl Urgency {
@@ -467,6 +491,8 @@ impl Command {
             | Command::ClosePage(_)
             | Command::ReplacePages(_)
             | Command::ListSegments(_)
+            | Command::DropSegments(_)
+            | Command::ForgetSegments(_)
             | Command::ForgetResults(_)
             | Command::ForgetTombstones(_)
             | Command::ForgetProducers(_) => Urgency::Bookkeeping,

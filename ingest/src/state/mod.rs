@@ -21,7 +21,7 @@ pub mod topic_config;
 
 use std::sync::Arc;
 
-use chronik_format::catalog::WaitingRuns;
+use chronik_format::catalog::{OldestSegment, WaitingRuns};
 use chronik_format::ids::{Incarnation, LogIndex, TopicId};
 use imbl::OrdMap;
 
@@ -72,6 +72,17 @@ impl LaneState {
     /// The last index that lies in a registered segment.
     pub fn shipped_index(&self) -> LogIndex {
         self.segments.shipped_index()
+    }
+
+    /// The oldest segment that an open run points into, or that a page names.
+    pub fn oldest_needed(&self) -> Option<OldestSegment> {
+        let pages = self.topics.values().flat_map(|topic| &topic.pages);
+        pages.filter_map(|page| page.bounds.oldest_segment).chain(self.segments.oldest_open()).min()
+    }
+
+    /// The log index below which no segment is needed.
+    pub fn needed_from(&self) -> LogIndex {
+        self.oldest_needed().map_or(self.shipped_index() + 1, |oldest| oldest.first)
     }
 
     /// What of a topic waits for an archive, open or in pages; nothing of one that is not searched.

@@ -63,6 +63,12 @@ pub enum CommandRefusal {
     /// The list does not hold just the registered segments that follow those of the lists before.
     #[error("the list does not hold just the registered segments that follow those of the lists before")]
     SegmentListOutOfPlace,
+    /// A segment that was to go is needed, or others are on their way out.
+    #[error("segments below that index are needed, or others were dropped and are not forgotten yet")]
+    SegmentsNeeded,
+    /// No such segments were dropped.
+    #[error("segments below that index were not dropped, or are forgotten")]
+    SegmentsNotDropped,
     /// The segment was named so long ago that it may be taken for an orphan: it must be uploaded under a new name.
     #[error("the segment was named too long ago")]
     SegmentTooOld,

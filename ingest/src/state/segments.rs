@@ -1,10 +1,12 @@
 //! Registered objects: segments, archives, and what is no longer needed.
 //!
-//! A segment is held one by one as long as it is in no list of segments, or an open run points into it.
+//! A segment is held one by one as long as it is in no list of segments, or an open run points into it. Segments go from
+//! the oldest on: once nothing needs those below an index they are dropped, and once they are deleted, forgotten.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
+use chronik_format::catalog::OldestSegment;
 use chronik_format::ids::{Incarnation, LogIndex, Timestamp};
 use chronik_format::segment_list::SegmentListEntry;
 use imbl::{OrdMap, Vector};
@@ -12,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::command::RegisterSegment;
 use super::topic::TopicState;
+
+/// Segments that are worth to be dropped although they have no records: more than deletion itself has shipped.
+const EMPTY_SEGMENTS_MIN: usize = 64;
 
 /// Objects named longer ago are refused for registration: by then they may be taken for orphans.
 pub const NAMED_AGO_MS_MAX: i64 = 6 * 60 * 60 * 1000;
@@ -27,13 +32,30 @@ pub struct RegisteredSegments {
     /// All that no list has, and those that open runs point into.
     #[serde(deserialize_with = "super::decode::map")]
     held: OrdMap<SegmentId, Arc<RegisteredSegment>>,
-    /// From the first segment on, without a gap.
+    /// From the oldest segment on that is not forgotten, without a gap.
     #[serde(deserialize_with = "super::decode::vector")]
     lists: Vector<Arc<SegmentListEntry>>,
     shipped: LogIndex,
+    /// The last index of the newest segment that was registered with records.
+    with_records: LogIndex,
+    /// Segments that end before it are deleted and forgotten.
+    begin: LogIndex,
+    /// Those behind them that may be deleted.
+    dropped: Option<DroppedSegments>,
     /// How many open runs point into a segment; follows from the topics.
     #[serde(skip)]
     open_runs: OrdMap<SegmentId, u32>,
+}
+
+/// Segments that nothing needs any more, and that are not all deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedSegments {
+    /// They end before it.
+    pub below: LogIndex,
+    /// The index of the command that dropped them.
+    pub index: LogIndex,
+    /// When, ms since the epoch.
+    pub at: Timestamp,
 }
 
 /// One segment in the bucket.
@@ -91,9 +113,47 @@ impl RegisteredSegments {
         self.shipped
     }
 
-    /// The last index that lies in a listed segment; 0 if there is none.
+    /// The last index that lies in a segment that was listed or is forgotten; 0 if there is none.
     pub fn listed_index(&self) -> LogIndex {
-        self.lists.last().map_or(0, |list| list.last)
+        self.lists.last().map_or(0, |list| list.last).max(self.begin() - 1)
+    }
+
+    /// Segments that end before it are deleted and forgotten; the log begins at 1.
+    pub fn begin(&self) -> LogIndex {
+        self.begin.max(1)
+    }
+
+    /// Segments that nothing needs any more, and that are not all deleted.
+    pub fn dropped(&self) -> Option<&DroppedSegments> {
+        self.dropped.as_ref()
+    }
+
+    /// Segments that end before it may be gone.
+    pub fn needed_from(&self) -> LogIndex {
+        self.dropped.map_or(self.begin(), |dropped| dropped.below)
+    }
+
+    /// The oldest segment that an open run points into.
+    pub fn oldest_open(&self) -> Option<OldestSegment> {
+        let (id, _) = self.open_runs.get_min()?;
+        self.get(*id).map(|segment| OldestSegment { first: segment.first, named_at: segment.registered_at })
+    }
+
+    /// How many segments are not forgotten, and bytes of them. A list counts as a whole.
+    pub fn size(&self) -> (u64, u64) {
+        let listed = self.lists.iter().map(|list| (u64::from(list.segments), list.bytes));
+        let unlisted = self.unlisted().map(|(_, segment)| (1, segment.size));
+        listed.chain(unlisted).fold((0, 0), |(segments, bytes), (more, of)| (segments + more, bytes.saturating_add(of)))
+    }
+
+    /// Whether it is worth to drop the segments that end before an index: they have records, or are many. Else they are
+    /// what deletion itself has shipped, and a lane at rest would never come to rest.
+    pub fn are_worth_dropping(&self, below: LogIndex) -> bool {
+        let begin = self.needed_from();
+        let listed = || self.lists.iter().take_while(|list| list.last < below).map(|list| list.segments as usize);
+        let unlisted = || self.unlisted().take_while(|(id, _)| *id < SegmentId(below)).take(EMPTY_SEGMENTS_MIN).count();
+        let are_many = || listed().sum::<usize>() + unlisted() >= EMPTY_SEGMENTS_MIN;
+        begin < below && (begin <= self.with_records || are_many())
     }
 
     /// The segment of an id, if it is held; those that open runs point into are.
@@ -136,6 +196,9 @@ impl RegisteredSegments {
     pub fn insert(&mut self, segment: &RegisterSegment) -> SegmentId {
         let id = SegmentId(segment.last);
         self.shipped = segment.last;
+        if !segment.runs.is_empty() {
+            self.with_records = segment.last;
+        }
         let registered = RegisteredSegment {
             incarnation: segment.incarnation,
             first: segment.first,
@@ -153,7 +216,7 @@ impl RegisteredSegments {
     /// Whether a list holds just the segments that follow those of the lists before, up to its last one.
     pub fn accepts_list(&self, list: &SegmentListEntry) -> bool {
         let listed = || self.unlisted().take_while(|(id, _)| *id <= SegmentId(list.last));
-        list.first == self.listed_index() + 1
+        self.unlisted().next().is_some_and(|(_, oldest)| oldest.first == list.first)
             && listed().last().is_some_and(|(id, _)| id == SegmentId(list.last))
             && listed().count() == list.segments as usize
     }
@@ -164,6 +227,24 @@ impl RegisteredSegments {
             self.unlisted().map(|(id, _)| id).take_while(|id| *id <= SegmentId(list.last)).collect();
         self.lists.push_back(Arc::new(list));
         listed.into_iter().for_each(|id| self.let_go(id));
+    }
+
+    /// Drops segments that nothing needs.
+    pub fn drop_below(&mut self, dropped: DroppedSegments) {
+        self.dropped = Some(dropped);
+    }
+
+    /// Lets go of segments that were dropped, and of the lists that have no others, which are returned; `None` if there
+    /// are no such segments.
+    pub fn forget_below(&mut self, below: LogIndex) -> Option<Vec<Arc<SegmentListEntry>>> {
+        let dropped = self.dropped.filter(|dropped| self.begin() < below && below <= dropped.below)?;
+        self.begin = below;
+        self.dropped = (below < dropped.below).then_some(dropped);
+        let gone: Vec<SegmentId> = self.held.range(..SegmentId(below)).map(|(id, _)| *id).collect();
+        gone.iter().for_each(|id| drop(self.held.remove(id)));
+        let forgotten = self.lists.iter().take_while(|list| list.last < below).count();
+        let kept = self.lists.split_off(forgotten);
+        Some(std::mem::replace(&mut self.lists, kept).into_iter().collect())
     }
 
     /// So many more open runs point into a segment.

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod dropping;
 mod listing;
 
 use std::collections::BTreeSet;
@@ -12,17 +13,19 @@ use chronik_format::catalog::page::PageBuilder;
 use chronik_format::catalog::{PageBounds, PageEntry, PartitionBounds, WaitingRuns};
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, PartitionId, TopicId};
 use chronik_format::job::CoveredRun;
+use chronik_format::names::SegmentName;
 use chronik_format::origin::Origin;
 use chronik_format::segment_list::SegmentListEntry;
 use chronik_format::span::{ByteSpan, OffsetSpan};
 use proptest::prelude::*;
+use ulid::Ulid;
 use uuid::Uuid;
 
 use super::command::{
     AddPartitions, AlterTopicConfig, Append, ArchiveFacts, ClosePage, Command, CommandError, CommitOffsets,
-    CreateTopic, DeleteGroup, DeleteRecords, DeleteTopic, FirstKept, ForgetOffsets, ForgetProducers, ForgetResults,
-    ForgetTombstones, ForgottenOffset, GiveUp, ListSegments, NewProducerId, PartitionOffset, RegisterResult,
-    RegisterSegment, ReplacePages, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
+    CreateTopic, DeleteGroup, DeleteRecords, DeleteTopic, DropSegments, FirstKept, ForgetOffsets, ForgetProducers,
+    ForgetResults, ForgetSegments, ForgetTombstones, ForgottenOffset, GiveUp, ListSegments, NewProducerId,
+    PartitionOffset, RegisterResult, RegisterSegment, ReplacePages, SaveGroup, ScannedRun, SegmentRun, SilentProducer,
 };
 use super::group::{CommittedOffset, Generation, GroupMember};
 use super::partition::IndexStatus;
@@ -125,6 +128,11 @@ fn committed(state: &LaneState, group: &str, number: u128) -> Option<i64> {
     Some(state.groups.get(group)?.offsets.get(&(topic(number), 0))?.offset)
 }
 
+/// The name of the segment of a range.
+fn key(first: LogIndex, last: LogIndex) -> String {
+    SegmentName { lane: LANE, incarnation: Incarnation(1), first, last, ulid: Ulid::from_parts(last, 0) }.to_string()
+}
+
 fn segment(first: LogIndex, last: LogIndex, runs: &[(u128, i32, i64, i64)]) -> RegisterSegment {
     let run = |&(number, partition, first, last): &(u128, i32, i64, i64)| SegmentRun {
         topic: topic(number),
@@ -137,7 +145,7 @@ fn segment(first: LogIndex, last: LogIndex, runs: &[(u128, i32, i64, i64)]) -> R
         incarnation: Incarnation(1),
         first,
         last,
-        key: format!("segment-{first}-{last}"),
+        key: key(first, last),
         size: 1000,
         crc: 1,
         directory_position: 500,
@@ -249,25 +257,25 @@ fn runs_of_a_topic_deleted_meanwhile_are_left_out_of_its_segment() {
 #[test]
 fn the_first_valid_archive_of_a_run_wins_and_a_repeated_one_changes_nothing() {
     let mut state = shipped();
-    let winner = result("r1", "archive-1", "segment-1-2", 0, 9);
+    let winner = result("r1", "archive-1", &key(1, 2), 0, 9);
     apply(&mut state, &[Command::RegisterResult(winner.clone())]).unwrap();
     let run = &state.topics[&topic(1)].partitions[0].runs[0];
     assert_eq!(run.indexed, IndexStatus::Archive("archive-1".into()));
     let once = state.clone();
     apply(&mut state, &[Command::RegisterResult(winner)]).unwrap();
     assert_eq!((&state.topics, &state.tombstones), (&once.topics, &once.tombstones));
-    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", &key(1, 2), 0, 9))]).unwrap();
     assert_eq!(state.topics, once.topics);
     assert!(state.tombstones.contains_key("archive-2") && !state.tombstones.contains_key("archive-1"));
 }
 
 #[test]
 fn an_archive_that_does_not_fit_is_tombstoned() {
-    let fitting = result("r", "archive", "segment-1-2", 0, 9);
+    let fitting = result("r", "archive", &key(1, 2), 0, 9);
     let old = RegisterResult { at: 17 * HOUR_MS, ..fitting.clone() };
     let bad = [
         ("another segment", result("r", "archive", "segment-9", 0, 9)),
-        ("a part of a run", result("r", "archive", "segment-1-2", 0, 8)),
+        ("a part of a run", result("r", "archive", &key(1, 2), 0, 8)),
         ("another epoch", RegisterResult { index_epoch: 1, ..fitting.clone() }),
         ("too old", old),
     ];
@@ -282,19 +290,19 @@ fn an_archive_that_does_not_fit_is_tombstoned() {
 #[test]
 fn a_run_given_up_is_not_pending_and_may_still_get_an_archive() {
     let mut state = shipped();
-    let run = ScannedRun { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
+    let run = ScannedRun { segment: key(1, 2), partition: 0, first: 0, reason: "sent three times".into() };
     apply(&mut state, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
     assert_eq!((state.topics[&topic(1)].partitions[0].archived_to(), state.pending.iter().next()), (0, None));
-    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", &key(1, 2), 0, 9))]).unwrap();
     assert_eq!(state.topics[&topic(1)].partitions[0].archived_to(), 10);
 }
 
 #[test]
 fn an_archive_that_was_let_go_of_stays_dead_until_its_tombstone_is_forgotten() {
     let mut state = shipped();
-    let late = RegisterResult { at: 17 * HOUR_MS, ..result("r", "archive", "segment-1-2", 0, 9) };
+    let late = RegisterResult { at: 17 * HOUR_MS, ..result("r", "archive", &key(1, 2), 0, 9) };
     apply(&mut state, &[Command::RegisterResult(late)]).unwrap();
-    let again = Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9));
+    let again = Command::RegisterResult(result("r", "archive", &key(1, 2), 0, 9));
     apply(&mut state, &[again]).unwrap();
     assert!(state.topics[&topic(1)].archives.is_empty());
     let forget = |object: &str| Command::ForgetTombstones(ForgetTombstones { objects: vec![object.into()] });
@@ -307,12 +315,12 @@ fn an_archive_that_was_let_go_of_stays_dead_until_its_tombstone_is_forgotten() {
 #[test]
 fn a_deleted_topic_lets_go_of_its_archives() {
     let mut state = shipped();
-    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", &key(1, 2), 0, 9))]).unwrap();
     assert!(state.tombstones.is_empty());
     apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 7 })]).unwrap();
     let tombstone = state.tombstones["archive"];
     assert_eq!((tombstone.index, tombstone.at), (state.applied, 7));
-    apply(&mut state, &[Command::RegisterResult(result("r2", "late", "segment-1-2", 0, 9))]).unwrap_err();
+    apply(&mut state, &[Command::RegisterResult(result("r2", "late", &key(1, 2), 0, 9))]).unwrap_err();
     assert!(state.tombstones.contains_key("late"), "an archive of a topic that is gone is not needed");
 }
 
@@ -337,7 +345,7 @@ fn changes_of_settings_add_up_and_are_seen_by_readers() {
 #[test]
 fn what_was_ordered_under_other_settings_is_not_taken_and_what_is_there_stays() {
     let mut state = shipped();
-    let ordered = result("r", "archive", "segment-1-2", 0, 9);
+    let ordered = result("r", "archive", &key(1, 2), 0, 9);
     let mut altered = state.clone();
     apply(&mut altered, &[alter(1, "search.value.format", Some("text"))]).unwrap();
     apply(&mut altered, &[Command::RegisterResult(ordered.clone())]).unwrap();
@@ -418,8 +426,8 @@ fn shipped_twice() -> LaneState {
 
 /// One archive over records 0 to 9 and 10 to 19.
 fn result_of_both() -> RegisterResult {
-    let mut both = result("r", "archive", "segment-1-2", 0, 9);
-    both.archives[0].runs.extend(result("r", "", "segment-3-4", 10, 19).archives.remove(0).runs);
+    let mut both = result("r", "archive", &key(1, 2), 0, 9);
+    both.archives[0].runs.extend(result("r", "", &key(3, 4), 10, 19).archives.remove(0).runs);
     both
 }
 
@@ -444,7 +452,7 @@ fn what_is_deleted_does_not_wait_to_be_indexed_and_an_archive_counts_for_what_is
     assert_eq!(state.pending.iter().count(), 2);
     apply(&mut state, &[Command::DeleteRecords(delete_records(1, &[(0, Some(15))]))]).unwrap();
     assert_eq!(state.pending.iter().collect::<Vec<_>>(), [&(topic(1), 0, 10)]);
-    apply(&mut state, &[Command::RegisterResult(result("r1", "late", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r1", "late", &key(1, 2), 0, 9))]).unwrap();
     assert!(state.tombstones.contains_key("late"), "none of its records is left");
     apply(&mut state, &[Command::RegisterResult(result_of_both())]).unwrap();
     assert_eq!((state.pending.iter().next(), state.topics[&topic(1)].partitions[0].archived_to()), (None, 20));
@@ -486,18 +494,31 @@ fn fold(topic: TopicId, object: String, pages: &[Arc<PageEntry>]) -> ReplacePage
     ReplacePages { topic, old, new: vec![page.entry], gone: vec![], deleted: vec![], at: 12 * HOUR_MS }
 }
 
+/// The command that puts a page, of which all is compacted, in the place of all pages of a topic.
+fn compact(state: &LaneState, number: u128) -> ReplacePages {
+    let pages = &state.topics[&topic(number)].pages;
+    let old: Vec<_> = pages.iter().map(|page| page.object.clone()).collect();
+    let bounds = PageBounds::of_pages(pages.iter().map(Arc::as_ref)).unwrap();
+    let bounds = PageBounds { level: 1, oldest_segment: None, ..bounds };
+    let new = PageEntry { object: format!("compacted-{}", state.applied), bounds, ..PageEntry::default() };
+    let gone = old.clone();
+    ReplacePages { topic: topic(number), old, new: vec![new], gone, deleted: vec![], at: 12 * HOUR_MS }
+}
+
 /// The command that lists so many of the oldest segments that are in no list.
 fn list(state: &LaneState, segments: usize) -> ListSegments {
     let listed: Vec<_> = state.segments.unlisted().take(segments).map(|(_, segment)| segment).collect();
     let (first, last) = (listed[0].first, listed[listed.len() - 1].last);
     let (object, segments) = (format!("list-{last}"), listed.len() as u32);
-    ListSegments { list: SegmentListEntry { object, size: 106, crc: 3, first, last, segments, written_at: 5 } }
+    ListSegments {
+        list: SegmentListEntry { object, size: 106, crc: 3, first, last, segments, bytes: 4, written_at: 5 },
+    }
 }
 
 /// Records 0 to 9 in segment 1 to 2, under an archive; 10 to 19 in segment 3 to 4, pending.
 fn half_archived() -> LaneState {
     let mut state = shipped_twice();
-    apply(&mut state, &[Command::RegisterResult(result("r", "archive", "segment-1-2", 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r", "archive", &key(1, 2), 0, 9))]).unwrap();
     state
 }
 
@@ -515,10 +536,10 @@ fn what_is_closed_leaves_the_state_for_its_page() {
     let again = apply(&mut state.clone(), &[Command::ClosePage(close)]);
     assert_eq!(again, Err(CommandRefusal::PageOutOfPlace));
 
-    let repeated = result("r", "archive", "segment-1-2", 0, 9);
+    let repeated = result("r", "archive", &key(1, 2), 0, 9);
     apply(&mut state, &[Command::RegisterResult(repeated)]).unwrap();
     assert!(state.tombstones.is_empty(), "the page names this archive");
-    let late = result("late", "archive-2", "segment-1-2", 0, 9);
+    let late = result("late", "archive-2", &key(1, 2), 0, 9);
     apply(&mut state, &[Command::RegisterResult(late)]).unwrap();
     assert!(state.tombstones.contains_key("archive-2"), "nothing is indexed any more in what is closed");
     apply(&mut state, &[Command::DeleteTopic(DeleteTopic { id: topic(1), at: 0 })]).unwrap();
@@ -557,7 +578,7 @@ fn a_page_is_refused_unless_it_is_what_is_open() {
         close
     };
     let mut given_up = shipped_twice();
-    let run = ScannedRun { segment: "segment-1-2".into(), partition: 0, first: 0, reason: "sent three times".into() };
+    let run = ScannedRun { segment: key(1, 2), partition: 0, first: 0, reason: "sent three times".into() };
     apply(&mut given_up, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
     let before_its_archive = close(&given_up, 1, 2);
     let mut across = shipped_twice();
@@ -608,7 +629,7 @@ fn a_page_goes_with_the_last_of_its_records() {
 /// Records 0 to 9 and 10 to 19 in a page each; what lies in the second is scanned.
 fn closed_twice() -> LaneState {
     let mut state = half_archived();
-    let run = ScannedRun { segment: "segment-3-4".into(), partition: 0, first: 10, reason: "sent three times".into() };
+    let run = ScannedRun { segment: key(3, 4), partition: 0, first: 10, reason: "sent three times".into() };
     apply(&mut state, &[Command::GiveUp(GiveUp { topic: topic(1), runs: vec![run] })]).unwrap();
     for last in [2, 4] {
         let close = close(&state, 1, last);
@@ -665,7 +686,7 @@ fn pages_are_replaced_only_as_they_were_and_by_what_holds_the_same() {
     };
     let dead = |object: &str| {
         let mut state = state.clone();
-        let gone = RegisterResult { at: 17 * HOUR_MS, ..result("late", object, "segment-1-2", 0, 9) };
+        let gone = RegisterResult { at: 17 * HOUR_MS, ..result("late", object, &key(1, 2), 0, 9) };
         apply(&mut state, &[Command::RegisterResult(gone)]).unwrap();
         state
     };
@@ -867,6 +888,8 @@ fn every_command() -> Vec<Command> {
             ..fold(topic(1), "above".into(), &pages_of(&closed_twice()))
         }),
         Command::ListSegments(list(&half_archived(), 2)),
+        Command::DropSegments(DropSegments { below: 5, at: 6 }),
+        Command::ForgetSegments(ForgetSegments { below: 5, at: 6 }),
     ]
 }
 
@@ -880,13 +903,16 @@ fn golden_commands() {
 #[test]
 fn golden_state() {
     let mut state = shipped_twice();
-    apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", "segment-1-2", 0, 9))]).unwrap();
-    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", "segment-3-4", 10, 19))]).unwrap();
-    apply(&mut state, &[Command::RegisterResult(result("r3", "archive-3", "segment-3-4", 10, 19))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r1", "archive-1", &key(1, 2), 0, 9))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r2", "archive-2", &key(3, 4), 10, 19))]).unwrap();
+    apply(&mut state, &[Command::RegisterResult(result("r3", "archive-3", &key(3, 4), 10, 19))]).unwrap();
     let close = close(&state, 1, 2);
     apply(&mut state, &[Command::ClosePage(close)]).unwrap();
     let listed = list(&state, 2);
     apply(&mut state, &[Command::ListSegments(listed)]).unwrap();
+    let compacted = compact(&state, 1);
+    apply(&mut state, &[Command::ReplacePages(compacted)]).unwrap();
+    apply(&mut state, &[Command::DropSegments(DropSegments { below: 3, at: 6 })]).unwrap();
     apply(&mut state, &[save("g", 1, 1), Command::CommitOffsets(commit("g", 1, 0, 7, 8))]).unwrap();
     apply(&mut state, &[numbered(1, 20, 3, 0), Command::NewProducerId(NewProducerId { number: 6 })]).unwrap();
     let bytes = checkpoint::encode(&state, CLUSTER, LANE);
@@ -1019,7 +1045,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::RegisterSegment(segment(first, first + more, &[(t, p, from, from + n)]))
         }),
         1 => (0..8i64, 0..6i64).prop_map(|(first, n)| {
-            Command::RegisterResult(result("r", "archive", "segment-1-2", first, first + n))
+            Command::RegisterResult(result("r", "archive", &key(1, 2), first, first + n))
         }),
         2 => ("[ab]", 1..4u128, 0..2i32, 0..9i64).prop_map(|(group, t, p, offset)| {
             Command::CommitOffsets(commit(&group, t, p, offset, offset))
@@ -1067,7 +1093,7 @@ proptest! {
             let frozen = checkpoint::encode(&before, CLUSTER, LANE);
             let index = at as LogIndex + 1;
             let limits = PageLimits { page_runs: 2, open_runs: 0, waiting_pages: 2, fan_out: 2, ..PageLimits::default() };
-            let closable = closable(&state, LogIndex::MAX, limits);
+            let closable = closable(&state, LogIndex::MAX, limits, 0);
             let closing = closable.iter().filter(|_| at % 3 == 0).map(|closable| {
                 let number = closable.topic.0.as_u128();
                 Command::ClosePage(close(&state, number, closable.last))
@@ -1078,7 +1104,14 @@ proptest! {
             });
             let listing = (at % 4 == 0 && state.shipped_index() > state.segments.listed_index())
                 .then(|| Command::ListSegments(list(&state, 2)));
-            let commands: Vec<Command> = commands.iter().cloned().chain(closing).chain(folding).chain(listing).collect();
+            let dropping = (at % 5 == 1).then(|| {
+                Command::DropSegments(DropSegments { below: state.needed_from() + at as LogIndex / 5 % 2, at: 1 })
+            });
+            let forgetting = state.segments.dropped().filter(|_| at % 3 == 2).map(|dropped| {
+                Command::ForgetSegments(ForgetSegments { below: dropped.below - at as LogIndex % 2, at: 1 })
+            });
+            let books = listing.into_iter().chain(dropping).chain(forgetting);
+            let commands: Vec<Command> = commands.iter().cloned().chain(closing).chain(folding).chain(books).collect();
             let results = state.apply_frame(index, &commands);
             let encoded: Vec<u8> = commands.iter().flat_map(Command::encoded).collect();
             let decoded = Command::decode_all(&Bytes::from(encoded)).unwrap();
@@ -1101,12 +1134,16 @@ fn check_invariants(state: &LaneState) {
     assert!(state.shipped_index() <= state.applied);
     let listed = state.segments.lists().iter().map(|list| (list.first, list.last));
     let unlisted = state.segments.unlisted().map(|(_, segment)| (segment.first, segment.last));
-    let mut shipped = 0;
-    for (first, last) in listed.chain(unlisted) {
+    let begin = state.segments.begin();
+    let mut segments = listed.chain(unlisted).peekable();
+    let mut shipped = segments.peek().map_or(begin, |(first, _)| *first) - 1;
+    assert!(shipped < begin && segments.peek().is_none_or(|(_, last)| begin <= *last), "none is in between");
+    for (first, last) in segments {
         assert_eq!(first, shipped + 1, "segments are contiguous in the lane's index");
         shipped = last;
     }
     assert_eq!(shipped, state.shipped_index());
+    assert!(begin <= state.segments.needed_from() && state.segments.needed_from() <= state.needed_from());
     let runs = state.topics.values().flat_map(|topic| &topic.partitions).flat_map(|partition| &partition.runs);
     let open: BTreeSet<SegmentId> = runs.map(|run| run.segment).collect();
     assert!(open.iter().all(|id| state.segments.get(*id).is_some()), "what an open run points into is held");
@@ -1141,6 +1178,8 @@ fn check_invariants(state: &LaneState) {
 
 fn check_only_forward(before: &LaneState, after: &LaneState) {
     assert!(before.shipped_index() <= after.shipped_index());
+    assert!(before.segments.begin() <= after.segments.begin());
+    assert!(before.segments.needed_from() <= after.segments.needed_from());
     for (id, topic) in &before.topics {
         for (earlier, later) in topic.partitions.iter().zip(&after.topics[id].partitions) {
             assert!(earlier.next_offset <= later.next_offset && earlier.shipped_to <= later.shipped_to);

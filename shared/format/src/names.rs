@@ -23,7 +23,7 @@ use std::str::FromStr;
 
 use ulid::Ulid;
 
-use crate::ids::{Incarnation, LaneId, LogIndex, TopicId};
+use crate::ids::{Incarnation, LaneId, LogIndex, Timestamp, TopicId};
 
 /// Says which cluster the bucket belongs to.
 pub const CLUSTER: &str = "cluster.json";
@@ -76,6 +76,11 @@ impl SegmentName {
     /// Where the lane's segments are that begin at `first`, or a multiple of 256 from it.
     pub fn folder(lane: LaneId, first: LogIndex) -> String {
         format!("lanes/{lane}/segments/{:02x}/", first % Self::FOLDERS)
+    }
+
+    /// When it was named, by the clock of who named it, ms since the epoch.
+    pub fn named_at(&self) -> Timestamp {
+        Timestamp::try_from(self.ulid.timestamp_ms()).unwrap_or(Timestamp::MAX)
     }
 
     /// Sorts after the incarnation's segments in `folder` that begin before `first`, and before all others of it.

@@ -23,8 +23,8 @@ use chronik_ingest::publish::segment_lists::listable;
 use chronik_ingest::publish::topic_runs::open_runs;
 use chronik_ingest::state::LaneState;
 use chronik_ingest::state::command::{
-    Append, ClosePage, Command, CreateTopic, ForgetResults, ForgetTombstones, ListSegments, RegisterResult,
-    RegisterSegment, ReplacePages, SegmentRun,
+    Append, ClosePage, Command, CreateTopic, DropSegments, ForgetResults, ForgetSegments, ForgetTombstones,
+    ListSegments, RegisterResult, RegisterSegment, ReplacePages, SegmentRun,
 };
 use chronik_store::Store;
 use futures::executor::block_on;
@@ -218,7 +218,7 @@ impl Broker {
     /// Closes, folds and lists what there is too much of, as before each export.
     pub fn keep_small(&mut self) {
         loop {
-            let closable = closable(&self.state, self.state.shipped_index(), self.limits.pages);
+            let closable = closable(&self.state, self.state.shipped_index(), self.limits.pages, self.now);
             let foldable = foldable(&self.state, self.limits.pages);
             if closable.is_empty() && foldable.is_empty() {
                 break;
@@ -271,6 +271,23 @@ impl Broker {
     pub fn forget_the_dead(&mut self) {
         while let Some((_, objects)) = self.tombstoned.pop_front_if(|(at, _)| *at + DEAD_MS <= self.now) {
             self.apply(vec![Command::ForgetTombstones(ForgetTombstones { objects })]);
+        }
+    }
+
+    /// Drops the oldest segments, once nothing needs them, and forgets those that would be deleted by now.
+    pub fn drop_segments(&mut self) {
+        match self.state.segments.dropped().copied() {
+            Some(dropped) if dropped.at + DEAD_MS <= self.now => {
+                let lists = self.state.segments.lists().iter().take_while(|list| list.last < dropped.below);
+                self.tombstoned.push_back((self.now, lists.map(|list| list.object.clone()).collect()));
+                let forget = ForgetSegments { below: dropped.below, at: self.now };
+                self.apply(vec![Command::ForgetSegments(forget)]);
+            }
+            None if self.state.segments.are_worth_dropping(self.state.needed_from()) => {
+                let drop = DropSegments { below: self.state.needed_from(), at: self.now };
+                self.apply(vec![Command::DropSegments(drop)]);
+            }
+            _ => {}
         }
     }
 

@@ -65,6 +65,7 @@ impl Looks {
             runs: broker.shipped.1,
             top_pages: by_height(topics.iter().flat_map(|topic| topic.pages.iter().cloned())),
             pages: by_height(topics.iter().flat_map(|topic| pages(broker, topic))),
+            level_0_segments: broker.state.segments.size().0,
             resident_bytes: self.resident,
             checkpoint_bytes: Sizes::of(&self.checkpoints, half),
             export_bytes: Sizes::of(&self.exports, half),

@@ -56,6 +56,7 @@ pub fn lived(load: Load, limits: Limits, compaction: bool) -> Report {
         if broker.now >= next_hour {
             next_hour = broker.now + HOUR_MS;
             broker.forget_the_dead();
+            broker.drop_segments();
             looks.look(&mut broker);
         }
         broker.export();

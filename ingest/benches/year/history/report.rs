@@ -15,6 +15,8 @@ pub struct Report {
     pub top_pages: Vec<usize>,
     /// All pages, by height.
     pub pages: Vec<usize>,
+    /// Level 0 segments that are not deleted.
+    pub level_0_segments: u64,
     /// Memory of the process beyond what it had without a broker, at the most.
     pub resident_bytes: u64,
     pub checkpoint_bytes: Sizes,

@@ -13,7 +13,9 @@ use chronik_format::catalog::{
 };
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, TopicId};
 use chronik_format::job::{CoveredRun, MergeResult};
-use chronik_format::names::{ArchiveName, CheckpointName, PageName, ResultName, SegmentName, TopicSegmentName};
+use chronik_format::names::{
+    ArchiveName, CheckpointName, PageName, ResultName, SegmentListName, SegmentName, TopicSegmentName,
+};
 use chronik_format::origin::Origin;
 use chronik_format::segment_list::SegmentList;
 use chronik_format::span::OffsetSpan;
@@ -525,13 +527,9 @@ impl World {
         self.faulty.heal();
         self.create_topic().await;
         for _ in 0..5 {
-            self.ship(true).await;
-            self.export().await;
-            self.run().await;
-            self.wait_minutes(61);
-            self.run().await;
-            self.check().await;
+            self.clear_away().await;
         }
+        self.clear_away_all().await;
         self.wait_minutes(25 * 60);
         self.look_through().await;
         self.check().await;
@@ -545,10 +543,75 @@ impl World {
         assert_eq!(left, needed.iter().collect::<Vec<_>>());
     }
 
+    /// A round of deletion, with all that it waits for.
+    pub async fn clear_away(&mut self) {
+        self.ship(true).await;
+        self.export().await;
+        self.run().await;
+        self.wait_minutes(61);
+        self.run().await;
+        self.check().await;
+    }
+
+    /// Rounds of deletion until nothing is on its way out.
+    pub async fn clear_away_all(&mut self) {
+        let mut rounds = 0;
+        loop {
+            let state = self.state().await;
+            let worth = state.segments.are_worth_dropping(state.needed_from());
+            if !worth && state.segments.dropped().is_none() && state.tombstones.is_empty() {
+                return;
+            }
+            assert!(rounds < 20, "nothing happens: {:?}, {:?}", state.segments.dropped(), state.oldest_needed());
+            rounds += 1;
+            self.clear_away().await;
+        }
+    }
+
     /// An archive, a page or a segment that no look has found within the days after it was named.
     fn was_overlooked(&self, key: &str) -> bool {
         let object = NamedObject::named(key).filter(|object| matches!(object.kind(), "archive" | "page" | "segment"));
         object.is_some_and(|object| object.named_at() + LOOKED_FOR_MS < self.now())
+    }
+
+    /// From whichever kept checkpoint a recovery begins, it ends with the same records, and what it needs is there.
+    pub async fn check_recoveries(&self) {
+        let ends = |state: &LaneState| {
+            let ends = state.topics.values().map(|topic| (topic.id, topic.partitions[0].shipped_to));
+            ends.collect::<Vec<_>>()
+        };
+        let mut away = Vec::new();
+        let mut newest = None;
+        let checkpoints = self.checkpoints().await;
+        let own = |name: &&CheckpointName| name.incarnation == self.broker.incarnation;
+        for name in checkpoints.kept().iter().rev().take_while(own) {
+            let (state, _) = recover::from_bucket(&self.store, self.cluster, LANE, false).await.unwrap();
+            let here = self.objects().await;
+            assert!(self.needed_by(&state).await.iter().all(|key| here.contains(key)), "what {name} leads to");
+            assert_eq!(&ends(&state), newest.get_or_insert_with(|| ends(&state)));
+            let key = name.to_string();
+            away.push((key.clone(), self.store.read(&key, None).await.unwrap()));
+            self.store.delete(&key).await.unwrap();
+        }
+        for (key, bytes) in away {
+            self.store.create(&key, vec![bytes]).await.unwrap();
+        }
+    }
+
+    /// The level 0 segments in the bucket, and the lists of them, each from the oldest to the newest.
+    pub async fn shipped(&self) -> (Vec<SegmentName>, usize) {
+        let objects = self.store.list(&SegmentName::prefix(LANE)).await.unwrap();
+        let mut names: Vec<SegmentName> = objects.iter().filter_map(|object| object.key.parse().ok()).collect();
+        names.sort_by_key(|name| name.first);
+        (names, self.store.list(&SegmentListName::prefix(LANE)).await.unwrap().len())
+    }
+
+    /// Compacts all leaves at a topic's top.
+    pub async fn compact_all(&mut self, topic: TopicId) {
+        let level_0 = |page: &Arc<PageEntry>| page.height == 0 && page.bounds.oldest_segment.is_some();
+        while self.state().await.topics[&topic].pages.iter().any(level_0) {
+            self.compact(topic, true).await;
+        }
     }
 
     async fn checkpoints(&self) -> BucketCheckpoints {
@@ -556,10 +619,13 @@ impl World {
     }
 
     async fn needed_by(&self, state: &LaneState) -> Vec<String> {
-        let mut keys: Vec<String> = state.segments.held().map(|(_, segment)| segment.key.to_string()).collect();
+        let is_needed = |last: LogIndex| state.segments.needed_from() <= last;
+        let held = state.segments.held().filter(|(_, segment)| is_needed(segment.last));
+        let mut keys: Vec<String> = held.map(|(_, segment)| segment.key.to_string()).collect();
         for list in state.segments.lists() {
             let read = SegmentList::read(&*self.store, list).await.unwrap();
-            keys.extend(read.segments.iter().map(|segment| segment.name.to_string()));
+            let listed = read.segments.iter().filter(|segment| is_needed(segment.name.last));
+            keys.extend(listed.map(|segment| segment.name.to_string()));
             keys.push(list.object.clone());
         }
         for topic in state.topics.values() {

@@ -1,4 +1,4 @@
-//! Whether the registered segments are in the bucket, as far as the state holds them one by one.
+//! Whether the registered segments are in the bucket, as far as the state holds them one by one and needs them.
 //!
 //! A checkpoint says what was registered, not what was removed or cut since. Names and sizes do. The newest segments
 //! are listed, folder by folder, without a request for each: a listing for every 1,000 of them, and one at least for
@@ -47,7 +47,8 @@ impl UnreachableSegments {
     /// Compares the segments that the state holds with the bucket; `None` if all are there.
     pub async fn of(store: &SharedStore, lane: LaneId, state: &LaneState) -> Result<Option<Self>, StoreError> {
         let listed_from = listed_from(&state.segments);
-        let held = state.segments.held().map(|(_, segment)| segment.clone());
+        let held = state.segments.held().filter(|(SegmentId(last), _)| state.segments.needed_from() <= *last);
+        let held = held.map(|(_, segment)| segment.clone());
         let (listed, asked): (Vec<_>, Vec<_>) = held.partition(|segment| segment.first >= listed_from);
         let held = listed.len() + asked.len();
         let mut differing = differing_from_listings(store, lane, listed).await?;

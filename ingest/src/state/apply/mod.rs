@@ -1,5 +1,6 @@
 //! The only place where the state changes; what groups and producers do has files of its own.
 
+mod dropping;
 mod groups;
 mod pages;
 mod producers;
@@ -60,6 +61,8 @@ impl LaneState {
             Command::ClosePage(close) => self.close_page(close),
             Command::ReplacePages(replace) => self.replace_pages(replace),
             Command::ListSegments(listed) => self.list_segments(listed),
+            Command::DropSegments(dropped) => self.drop_segments(dropped),
+            Command::ForgetSegments(forget) => self.forget_segments(forget),
             Command::ForgetResults(forget) => self.forget_results(forget),
             Command::ForgetTombstones(forget) => self.forget_tombstones(forget),
             Command::SaveGroup(save) => self.save_group(save),

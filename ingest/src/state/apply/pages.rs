@@ -32,8 +32,14 @@ impl LaneState {
         let topic = self.topics.get(&close.topic).ok_or(CommandRefusal::UnknownTopic)?;
         let bounds = &close.page.bounds;
         let follows = topic.closed_index() < bounds.last && bounds.last <= self.segments.shipped_index();
+        let follows = follows && self.has_segments_of(&close.page);
         let archives = follows.then(|| topic.closable_archives(bounds, SegmentId(bounds.last))).flatten();
         archives.ok_or(CommandRefusal::PageOutOfPlace)
+    }
+
+    /// Whether no segment that a page needs was dropped.
+    fn has_segments_of(&self, page: &PageEntry) -> bool {
+        page.bounds.oldest_segment.is_none_or(|oldest| self.segments.needed_from() <= oldest.first)
     }
 
     /// Readers find what they found before in other pages.
@@ -59,6 +65,7 @@ impl LaneState {
             let mut named = replace.new.iter().chain(others().map(Arc::as_ref));
             topic.hold_the_same(place.clone(), &replace.new)
                 && !replace.new.iter().any(is_dead)
+                && replace.new.iter().all(|page| self.has_segments_of(page))
                 && !named.any(|page| replace.gone.contains(&page.object) || replace.deleted.contains(&page.object))
         });
         place.ok_or(CommandRefusal::PagesNotReplaceable)

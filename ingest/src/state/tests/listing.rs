@@ -1,4 +1,5 @@
-//! Segments that are listed leave the state, but for those that open runs point into.
+//! Segments that are listed leave the state, but for those that open runs point into; those that were dropped leave it
+//! for good.
 
 use std::collections::BTreeMap;
 
@@ -94,6 +95,12 @@ enum Step {
     /// The topic is deleted, and created again.
     Renew(u128),
     List(usize),
+    /// All that is closed of the topic.
+    Compact(u128),
+    /// What nothing needs.
+    Drop,
+    /// A half of what was dropped, or all.
+    Forget(bool),
     Recover,
 }
 
@@ -108,8 +115,11 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (topic.clone(), 0..2i32, 0..5i64).prop_map(|(topic, partition, quarters)| {
             Step::DeleteRecords(topic, partition, quarters)
         }),
-        1 => topic.prop_map(Step::Renew),
+        1 => topic.clone().prop_map(Step::Renew),
         4 => (1..4usize).prop_map(Step::List),
+        3 => topic.clone().prop_map(Step::Compact),
+        3 => Just(Step::Drop),
+        3 => any::<bool>().prop_map(Step::Forget),
         1 => Just(Step::Recover),
     ]
 }
@@ -147,8 +157,8 @@ impl Registered {
                 apply(state, &[Command::GiveUp(GiveUp { topic: topic(number), runs })]).unwrap();
             }
             Step::Close(number) => {
-                let closable =
-                    closable(state, LogIndex::MAX, PageLimits { page_runs: 3, open_runs: 0, ..PageLimits::default() });
+                let limits = PageLimits { page_runs: 3, open_runs: 0, ..PageLimits::default() };
+                let closable = closable(state, LogIndex::MAX, limits, 0);
                 if let Some(closable) = closable.iter().find(|closable| closable.topic == topic(number)) {
                     let close = close(state, number, closable.last);
                     apply(state, &[Command::ClosePage(close)]).unwrap();
@@ -169,6 +179,25 @@ impl Registered {
                     apply(state, &[Command::ListSegments(listed)]).unwrap();
                 }
             }
+            Step::Compact(number) => {
+                if !state.topics[&topic(number)].pages.is_empty() {
+                    let compacted = compact(state, number);
+                    apply(state, &[Command::ReplacePages(compacted)]).unwrap();
+                }
+            }
+            Step::Drop => {
+                let below = state.needed_from();
+                let may = state.segments.dropped().is_none() && state.segments.begin() < below;
+                let dropped = apply(state, &[Command::DropSegments(DropSegments { below, at: 1 })]);
+                assert_eq!(dropped.is_ok(), may);
+            }
+            Step::Forget(all) => {
+                if let Some(dropped) = state.segments.dropped().copied() {
+                    let (begin, end) = (state.segments.begin(), dropped.below);
+                    let below = if all { end } else { begin + (end - begin).div_ceil(2) };
+                    apply(state, &[Command::ForgetSegments(ForgetSegments { below, at: 1 })]).unwrap();
+                }
+            }
             Step::Recover => {
                 let bytes = checkpoint::encode(state, CLUSTER, LANE);
                 let decoded = checkpoint::decode("c", bytes, CLUSTER, LANE).unwrap();
@@ -178,7 +207,8 @@ impl Registered {
         }
     }
 
-    /// The state holds what is in no list and what an open run points into, as it was registered, and nothing else.
+    /// The state holds what is in no list and what an open run points into, as it was registered, and nothing else; what
+    /// is forgotten is needed by nothing.
     fn check(&self, state: &LaneState) {
         let runs = state.topics.values().flat_map(|topic| &topic.partitions).flat_map(|partition| &partition.runs);
         let open: BTreeSet<LogIndex> = runs.map(|run| run.segment.0).collect();
@@ -186,12 +216,10 @@ impl Registered {
         let needed = self.0.values().filter(|segment| is_needed(&segment.last));
         let held = state.segments.held().map(|(_, segment)| (segment.first, &*segment.key));
         assert!(held.eq(needed.map(|segment| (segment.first, segment.key.as_str()))));
-        let listed: u32 = state.segments.lists().iter().map(|list| list.segments).sum();
-        assert_eq!(
-            listed as usize + state.segments.unlisted().count(),
-            self.0.len(),
-            "none is in two places, or in none"
-        );
+        assert!(open.iter().all(|last| self.0[last].first >= state.segments.needed_from()));
+        let listed = state.segments.listed_index();
+        let unlisted = self.0.keys().filter(|last| **last > listed);
+        assert!(unlisted.eq(state.segments.unlisted().map(|(_, segment)| &segment.last)), "none is in two places");
         check_invariants(state);
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::runs::ArchivedOffsets;
-use super::{PartitionRuns, RunEntry, TopicRuns};
+use super::{PartitionRuns, RunEntry, SegmentEntry, TopicRuns};
 use crate::batch::TimeSpan;
 use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
+use crate::names::SegmentName;
 use crate::span::OffsetSpan;
 
 /// A page as a topic's head, or a page above it, names it.
@@ -47,8 +48,19 @@ pub struct PageBounds {
     pub waiting: WaitingRuns,
     /// How often all of its batches were compacted, at the least.
     pub level: u8,
+    /// The oldest level 0 segment that it names; `None` if all was compacted.
+    pub oldest_segment: Option<OldestSegment>,
     /// Ascending by number; only those that have runs.
     pub partitions: Vec<PartitionBounds>,
+}
+
+/// A level 0 segment that is needed, while those before it may not be. They sort as they follow one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OldestSegment {
+    /// Its first log index.
+    pub first: LogIndex,
+    /// ms since the epoch.
+    pub named_at: Timestamp,
 }
 
 /// Runs without an archive and without a reason to have none.
@@ -98,6 +110,7 @@ impl PageBounds {
             mergeable: u32::try_from(runs.mergeable().len()).unwrap_or(u32::MAX),
             waiting: runs.waiting(&archived).map(|(_, run)| run.bytes.length).collect(),
             level: runs.level(),
+            oldest_segment: runs.segments.iter().filter_map(OldestSegment::of).min(),
             partitions: runs.partitions.iter().filter_map(|runs| PartitionBounds::of_runs(runs, &archived)).collect(),
         }
     }
@@ -111,7 +124,8 @@ impl PageBounds {
     }
 
     fn joined(self, page: &PageEntry) -> Option<Self> {
-        let PageBounds { last, runs, bytes, archives, mergeable, waiting, level, partitions } = &page.bounds;
+        let PageBounds { last, runs, bytes, archives, mergeable, waiting, level, oldest_segment, partitions } =
+            &page.bounds;
         Some(Self {
             last: *last,
             runs: self.runs.saturating_add(*runs),
@@ -120,6 +134,7 @@ impl PageBounds {
             archives: self.archives.saturating_add(*archives),
             mergeable: self.mergeable.saturating_add(*mergeable),
             waiting: self.waiting.and(*waiting),
+            oldest_segment: [self.oldest_segment, *oldest_segment].into_iter().flatten().min(),
             partitions: joined(self.partitions, partitions)?,
         })
     }
@@ -134,6 +149,15 @@ impl PageBounds {
     pub(super) fn is_possible(&self) -> bool {
         self.partitions.is_sorted_by(|a, b| a.partition < b.partition)
             && self.partitions.iter().all(|bounds| bounds.offsets.is_possible())
+    }
+}
+
+impl OldestSegment {
+    /// Says it of a segment, unless compaction wrote it. One that has another name than it should is older than all, so
+    /// that nothing goes because of it.
+    fn of(segment: &SegmentEntry) -> Option<Self> {
+        let named = |name: SegmentName| Self { first: name.first, named_at: name.named_at() };
+        (segment.level == 0).then(|| segment.key.parse().map(named).unwrap_or_default())
     }
 }
 

@@ -7,7 +7,9 @@ use chronik_store::Store;
 use serde::Serialize;
 
 use super::page::{StoredPage, VERSION, decode_page};
-use super::{ArchiveRun, CatalogError, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns, WaitingRuns};
+use super::{
+    ArchiveRun, CatalogError, OldestSegment, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns, WaitingRuns,
+};
 use crate::batch::TimeSpan;
 use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
 use crate::span::{ByteSpan, OffsetSpan};
@@ -43,6 +45,8 @@ pub struct PageInspection {
     pub archive_count: u32,
     /// What may still get one.
     pub waiting: WaitingRuns,
+    /// The oldest level 0 segment that is needed for it.
+    pub oldest_segment: Option<OldestSegment>,
     pub partitions: Vec<BoundsInspection>,
     /// Those below it.
     pub pages: Vec<EntryInspection>,
@@ -97,6 +101,8 @@ pub struct EntryInspection {
     pub archive_count: u32,
     /// What may still get an archive.
     pub waiting: WaitingRuns,
+    /// The oldest level 0 segment that is needed for it.
+    pub oldest_segment: Option<OldestSegment>,
     pub partitions: Vec<BoundsInspection>,
 }
 
@@ -154,6 +160,7 @@ pub async fn inspect(store: &dyn Store, key: &str) -> Result<PageInspection, Cat
         batch_bytes: bounds.bytes,
         archive_count: bounds.archives,
         waiting: bounds.waiting,
+        oldest_segment: bounds.oldest_segment,
         partitions: partitions_of(&bounds),
         pages: Vec::new(),
         runs: Vec::new(),
@@ -195,6 +202,7 @@ fn entry(page: &Arc<PageEntry>) -> EntryInspection {
         batch_bytes: bounds.bytes,
         archive_count: bounds.archives,
         waiting: bounds.waiting,
+        oldest_segment: bounds.oldest_segment,
         partitions: partitions_of(bounds),
     }
 }

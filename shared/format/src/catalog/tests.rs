@@ -12,7 +12,7 @@ use super::*;
 use crate::batch::TimeSpan;
 use crate::ids::Offset;
 use crate::job::ValueFormat;
-use crate::names::{self, ExportName, PageName};
+use crate::names::{self, ExportName, PageName, SegmentName, TopicSegmentName};
 use crate::origin::Origin;
 use crate::span::{ByteSpan, OffsetSpan};
 use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
@@ -318,6 +318,7 @@ fn leaf_entry(last: LogIndex, offsets: &[(PartitionId, Offset, Offset)]) -> Arc<
         mergeable: 2,
         waiting: WaitingRuns { runs: 1, bytes: last },
         level,
+        oldest_segment: (level < 10).then_some(OldestSegment { first: last - 3, named_at: 2 * last as i64 }),
         partitions: partitions.collect(),
     };
     PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() }.into()
@@ -361,6 +362,7 @@ fn a_page_above_others_has_the_bounds_of_all() {
     let PageBounds { last, runs, bytes: sum, archives, level, .. } = entry.bounds;
     assert_eq!((entry.height, last, runs, sum, archives, level), (1, 12, 9, 300, 6, 5));
     assert_eq!(entry.bounds.waiting, WaitingRuns { runs: 3, bytes: 26 });
+    assert_eq!(entry.bounds.oldest_segment, Some(OldestSegment { first: 2, named_at: 10 }));
     let bounds = entry.bounds.partitions.iter().map(|bounds| {
         let TimeSpan { earliest, latest } = bounds.times;
         let OffsetSpan { first, last } = bounds.offsets;
@@ -376,6 +378,28 @@ fn a_page_above_others_has_the_bounds_of_all() {
     let stored = decode_page("above", &bytes).unwrap();
     assert_eq!((stored.origin, stored.topic, stored.height), (origin(), TopicId(Uuid::from_u128(1)), 1));
     assert_eq!(stored.page, Page::Pages(three_leaves().into()));
+}
+
+#[test]
+fn the_oldest_level_0_segment_of_a_page_is_told_by_its_name() {
+    let segment = |key: &str, level| SegmentEntry { key: key.to_owned(), level, ..SegmentEntry::default() };
+    let shipped = |first| {
+        let ulid = Ulid::from_parts(1000 + first, 0);
+        SegmentName { lane: LANE, incarnation: Incarnation(1), first, last: first + 9, ulid }.to_string()
+    };
+    let compacted = TopicSegmentName { topic: TopicId(Uuid::nil()), incarnation: Incarnation(1), ulid: Ulid(1) };
+    let compacted = segment(&compacted.to_string(), 1);
+    let oldest = |first| Some(OldestSegment { first, named_at: 1000 + first as i64 });
+    for (why, segments, expected) in [
+        ("of several", vec![segment(&shipped(20), 0), segment(&shipped(10), 0)], oldest(10)),
+        ("beside what was compacted", vec![compacted.clone(), segment(&shipped(20), 0)], oldest(20)),
+        ("all was compacted", vec![compacted], None),
+        ("nothing is known", vec![segment("x", 0), segment(&shipped(20), 0)], Some(OldestSegment::default())),
+        ("there is nothing", vec![], None),
+    ] {
+        let runs = TopicRuns { segments, ..TopicRuns::default() };
+        assert_eq!(PageBounds::of_runs(&runs, 99).oldest_segment, expected, "{why}");
+    }
 }
 
 #[tokio::test]

@@ -84,6 +84,8 @@ pub struct SegmentListEntry {
     pub last: LogIndex,
     /// How many segments.
     pub segments: u32,
+    /// Of the segments.
+    pub bytes: u64,
     /// When it was written, ms since the epoch.
     pub written_at: Timestamp,
 }
@@ -184,6 +186,7 @@ impl SegmentList {
             first: self.segments.first().map_or(0, |segment| segment.name.first),
             last: self.segments.last().map_or(0, |segment| segment.name.last),
             segments: self.segments.len() as u32,
+            bytes: self.segments.iter().map(|segment| segment.size).fold(0, u64::saturating_add),
             written_at,
         }
     }
@@ -305,6 +308,7 @@ mod tests {
         for other in [
             SegmentListEntry { last: 9, ..entry.clone() },
             SegmentListEntry { segments: 2, ..entry.clone() },
+            SegmentListEntry { bytes: 2, ..entry.clone() },
             SegmentListEntry { first: 5, ..entry },
         ] {
             let refused = SegmentList::read(&*store, &other).await;
