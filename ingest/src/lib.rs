@@ -20,7 +20,7 @@ mod indexing;
 mod lane;
 mod listener;
 pub mod log;
-mod merging;
+pub mod merging;
 mod metrics;
 pub mod ownership;
 mod producer_expiry;

@@ -28,6 +28,11 @@ impl Folder {
         self.reads.load(Ordering::Relaxed)
     }
 
+    /// What was written.
+    pub fn bytes(&self, key: &str) -> Vec<u8> {
+        fs::read(self.path(key)).unwrap()
+    }
+
     fn path(&self, key: &str) -> PathBuf {
         self.folder.path().join(key.replace('/', "!"))
     }

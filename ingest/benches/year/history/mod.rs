@@ -10,6 +10,7 @@ mod folder;
 mod indexers;
 mod load;
 mod looks;
+mod merger;
 mod report;
 
 pub use self::load::{Case, Load};
@@ -51,6 +52,7 @@ pub fn lived(load: Load, limits: Limits, compaction: bool) -> Report {
             next_minute = broker.now + MINUTE_MS;
             if compaction {
                 compactor.compact(&mut broker);
+                merger::merge(&mut broker);
             }
         }
         if broker.now >= next_hour {
