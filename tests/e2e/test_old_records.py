@@ -2,6 +2,7 @@
 
 import signal
 
+import requests
 from chronik import PATIENCE, Ingest, Query, until
 from confluent_kafka import TopicPartition
 from records import Record, consume, consumer, produce
@@ -82,6 +83,35 @@ def test_a_damaged_cache_is_read_anew(start, tmp_path):
     check(server)
     check_search(server)
     assert cached(server, "damaged_total") > 0
+
+
+def test_damage_in_the_bucket_does_not_outlast_it_in_the_cache(start, tmp_path):
+    server = start(**SETTINGS, cache_disk_bytes="64MiB", cache_disk_dir=tmp_path / "cache")
+    fill(server)
+    server.wait_archived()
+    forget(server)
+    paths = [*server.bucket.glob("lanes/*/segments/*/*.seg"), *server.bucket.glob("topics/*/archives/*/*.ckx")]
+    whole = {path: path.read_bytes() for path in paths}
+    assert {path.suffix for path in whole} == {".seg", ".ckx"}
+    for path, content in whole.items():
+        path.write_bytes(bytes(byte ^ (at % 50 == 0) for at, byte in enumerate(content)))
+    damaged = server.search(TOPIC, "word3", partial="true")
+    assert damaged["not_searched"]
+    records = requests.get(f"{server.http}/v1/topics/{TOPIC}/partitions/0/records", timeout=PATIENCE)
+    assert records.status_code == 500 or "stopped_by" in records.json()
+    for path, content in whole.items():
+        path.write_bytes(content)
+    check(server)
+    # What was being written to the cache when it was distrusted may be asked for once more.
+    until(lambda: not server.search(TOPIC, "word3", partial="true")["not_searched"], "all is searched")
+    check_search(server)
+    failed = server.metrics()["chronik_search_archives_failed_total"]
+    check_search(server)
+    assert server.metrics()["chronik_search_archives_failed_total"] == failed
+    assert server.stop() == 0
+    forget(server)
+    check(server)
+    check_search(server)
 
 
 def test_a_broker_that_dies_as_it_writes_to_the_cache(start, tmp_path):

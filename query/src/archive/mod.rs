@@ -102,6 +102,19 @@ impl ArchiveLeaf {
         query: &Query,
         settings: IndexSettings,
     ) -> Result<CandidateRecords, LeafError> {
+        let found = self.search(entry, query, settings).await;
+        if found.as_ref().is_err_and(|error| !matches!(error, LeafError::Store { .. })) {
+            self.store.distrust(&entry.key);
+        }
+        found
+    }
+
+    async fn search(
+        &self,
+        entry: &ArchiveEntry,
+        query: &Query,
+        settings: IndexSettings,
+    ) -> Result<CandidateRecords, LeafError> {
         let archive = self.open(entry).await?;
         let plan = archive.plan(query, settings);
         archive.warm_up(&plan).await?;

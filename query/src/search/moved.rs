@@ -51,7 +51,11 @@ impl MovedBatches {
         let SegmentEntry { key, size, crc, directory_position, .. } = entry;
         let open = || SegmentReader::open_known(self.store.clone(), key, *size, *directory_position, *crc);
         let may_pass = |error: &SegmentError| matches!(error, SegmentError::Store(StoreError::Unavailable { .. }));
-        let reader = patiently(open, may_pass).await?;
+        let reader = patiently(open, may_pass).await.inspect_err(|error| {
+            if !matches!(error, SegmentError::Store(_)) {
+                self.store.distrust(key);
+            }
+        })?;
         self.segments.insert(key.clone(), reader.clone()).await;
         Ok(reader)
     }

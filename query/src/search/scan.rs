@@ -81,7 +81,9 @@ impl RecordScanner {
             match self.store.read(&group.segment, Some(group.range.clone())).await {
                 Ok(bytes) => {
                     self.metrics.read_bytes.inc_by(length);
-                    return self.neighbours(scope, group, bytes, held, found).await;
+                    let segment = group.segment.clone();
+                    let found = self.neighbours(scope, group, bytes, held, found).await?;
+                    return Ok(self.distrusting(&segment, found));
                 }
                 Err(error @ StoreError::Unavailable { .. }) => {
                     let missing = group
@@ -154,11 +156,19 @@ impl RecordScanner {
             let whole;
             (sweep, whole) = self.sweep(sweep, split(chunk), held).await?;
             if !whole {
-                return Ok(sweep.found);
+                return Ok(self.distrusting(&run.segment, sweep.found));
             }
         }
         sweep.end_of_run();
-        Ok(sweep.found)
+        Ok(self.distrusting(&run.segment, sweep.found))
+    }
+
+    /// What was found in a segment; of one that is damaged nothing that is kept is used again.
+    fn distrusting(&self, segment: &str, found: UnitHits) -> UnitHits {
+        if found.missing.iter().any(|missing| missing.cause == MissingCause::Failure) {
+            self.store.distrust(segment);
+        }
+        found
     }
 
     /// The broker's tail.
@@ -233,9 +243,10 @@ impl RecordScanner {
                     }
                 }
             }
-            found
+            (group.segment, found)
         };
-        Ok(self.cpu.run(look).await?)
+        let (segment, found) = self.cpu.run(look).await?;
+        Ok(self.distrusting(&segment, found))
     }
 
     /// Whole batches from the start of `range`, about [`READ_BYTES`] but at least one batch.

@@ -180,6 +180,8 @@ pub trait Store: Debug + Send + Sync {
     }
     /// Deletes; an object that is not there counts as deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
+    /// What was read of an object is not what was written: nothing that is kept of it beside the bucket is used again.
+    fn distrust(&self, _key: &str) {}
     /// Whether this handle keeps every other writer out while it lives: then there is no other writer to watch for.
     fn is_locked(&self) -> bool {
         false

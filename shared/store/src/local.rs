@@ -130,9 +130,23 @@ impl LocalBucket {
         })
     }
 
+    /// A bucket that was moved away or unmounted is not begun anew in its place: it may come back.
+    async fn check_root(&self, operation: &'static str, key: &str) -> Result<(), StoreError> {
+        if tokio::fs::metadata(&self.root).await.is_ok_and(|root| root.is_dir()) {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable {
+            operation: operation.into(),
+            key: key.to_owned(),
+            message: format!("there is no directory {} any more", self.root.display()),
+            cause: ErrorCause::Passing,
+        })
+    }
+
     /// Creates the object's directory, durably up to the root. Done before the write, since a directory that
     /// another write has made a moment ago may not be durable yet.
     async fn prepare_directory(&self, operation: &'static str, key: &str) -> Result<(), StoreError> {
+        self.check_root(operation, key).await?;
         let directory = self.root.join(key).parent().map_or_else(|| self.root.clone(), Path::to_owned);
         if self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(&directory) {
             return Ok(());
@@ -295,6 +309,25 @@ mod tests {
         let worker = LocalBucket::beside(directory.path()).unwrap();
         worker.create("a/b", vec![Bytes::from_static(b"x")]).await.unwrap();
         assert_eq!(owner.read("a/b", None).await.unwrap(), "x");
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_was_moved_away_is_not_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, away) = (folder.path().join("here"), folder.path().join("away"));
+        let bucket = LocalBucket::open(&here).unwrap();
+        bucket.create("a/b", vec![Bytes::from_static(b"x")]).await.unwrap();
+        std::fs::rename(&here, &away).unwrap();
+        for key in ["a/c", "d/e"] {
+            let error = bucket.create(key, vec![Bytes::from_static(b"y")]).await.unwrap_err();
+            assert!(error.is_passing() && error.to_string().contains("there is no directory"), "{error}");
+            assert!(bucket.upload(key).await.is_err());
+        }
+        assert!(bucket.overwrite("a/b", Bytes::from_static(b"y")).await.is_err());
+        assert!(!here.exists());
+        std::fs::rename(&away, &here).unwrap();
+        bucket.create("d/e", vec![Bytes::from_static(b"y")]).await.unwrap();
+        assert_eq!(bucket.read("a/b", None).await.unwrap(), "x");
     }
 
     #[tokio::test]

@@ -82,7 +82,8 @@ impl BucketReader {
         let located = self.runs.at(shipped, &mut None, offset).await?;
         let located = located.ok_or_else(|| shipped.not_in_catalog(offset))?;
         let from = offset.max(located.run.offsets.first);
-        self.runs.fetch(shipped, &located, from, max_bytes).await
+        let fetched = self.runs.fetch(shipped, &located, from, max_bytes).await;
+        fetched.inspect_err(|error| self.runs.distrust(error))
     }
 
     async fn find_from(
@@ -116,7 +117,8 @@ impl BucketReader {
         let may_hold = |run: &&RunEntry| run.offsets.last >= from && run.times.latest >= timestamp;
         for run in runs.of(shipped.partition).iter().filter(may_hold) {
             let located = LocatedRun { run: run.clone(), segment: shipped.segment_entry(runs, run)?.clone() };
-            let found = self.runs.find(shipped, &located, from, timestamp).await?;
+            let found = self.runs.find(shipped, &located, from, timestamp).await;
+            let found = found.inspect_err(|error| self.runs.distrust(error))?;
             if found.is_some() {
                 return Ok(found);
             }

@@ -82,6 +82,13 @@ impl RunReader {
         Ok(Some(LocatedRun { run: run.clone(), segment }))
     }
 
+    /// What is kept of an object that is damaged is not used again.
+    pub(super) fn distrust(&self, error: &ColdError) {
+        if let ColdError::Damaged { object, .. } | ColdError::UnknownVersion { object, .. } = error {
+            self.store.distrust(object);
+        }
+    }
+
     /// Begins to read a range of a segment.
     pub(super) fn begin_read(&self, segment: &str, range: Range<u64>) -> AbortOnDropHandle<Result<Bytes, StoreError>> {
         let (store, segment) = (self.store.clone(), segment.to_owned());

@@ -20,6 +20,7 @@ pub(super) struct RangeIndex {
     objects: HashMap<Arc<str>, BTreeMap<u64, HeldRange>>,
     /// All of them, and some that are forgotten; the next one to be looked at first.
     clock: VecDeque<ObjectRange>,
+    distrusts: u64,
 }
 
 #[derive(Debug)]
@@ -38,7 +39,14 @@ pub(super) struct MadeRoom {
 
 impl RangeIndex {
     pub(super) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, ranges_max: RANGES_MAX, bytes: 0, objects: HashMap::new(), clock: VecDeque::new() }
+        Self {
+            bytes_max,
+            ranges_max: RANGES_MAX,
+            bytes: 0,
+            objects: HashMap::new(),
+            clock: VecDeque::new(),
+            distrusts: 0,
+        }
     }
 
     /// Of the disk.
@@ -105,6 +113,16 @@ impl RangeIndex {
         replaced
     }
 
+    /// As [`Self::add`], of a range that was read when so many objects had been distrusted; it is named itself if another
+    /// was since.
+    pub(super) fn add_unless_distrusted(&mut self, range: ObjectRange, distrusts: u64) -> Option<ObjectRange> {
+        if self.distrusts == distrusts {
+            return self.add(range);
+        }
+        self.give_back(&range);
+        Some(range)
+    }
+
     /// Forgets a range; false if it is not there.
     pub(super) fn remove(&mut self, range: &ObjectRange) -> bool {
         let was_held = self.held(range).is_some();
@@ -112,6 +130,21 @@ impl RangeIndex {
             self.take_out(range);
         }
         was_held
+    }
+
+    /// Forgets all of an object, whose files have to go.
+    pub(super) fn distrust(&mut self, key: &str) -> Vec<ObjectRange> {
+        self.distrusts += 1;
+        let Some((key, held)) = self.objects.remove_entry(key) else { return Vec::new() };
+        let range = |(start, held): (u64, HeldRange)| ObjectRange { key: key.clone(), bytes: start..held.end };
+        let gone: Vec<ObjectRange> = held.into_iter().map(range).collect();
+        self.bytes -= gone.iter().map(ObjectRange::disk_bytes).sum::<u64>();
+        gone
+    }
+
+    /// How often an object was distrusted: what was read before it was may be of that object.
+    pub(super) fn distrusts(&self) -> u64 {
+        self.distrusts
     }
 
     fn held(&mut self, range: &ObjectRange) -> Option<&mut HeldRange> {

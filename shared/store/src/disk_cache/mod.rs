@@ -187,15 +187,16 @@ impl DiskCache {
     fn keep(self: &Arc<Self>, range: ObjectRange, bytes: Bytes) {
         let permits = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         if let Ok(waits) = self.waiting.clone().try_acquire_many_owned(permits) {
-            let cache = self.clone();
+            let (cache, distrusts) = (self.clone(), self.index().distrusts());
             tokio::task::spawn_blocking(move || {
-                cache.write(range, &bytes);
+                cache.write(range, &bytes, distrusts);
                 drop((cache, waits));
             });
         }
     }
 
-    fn write(&self, range: ObjectRange, bytes: &[u8]) {
+    /// Writes what was read when so many objects had been distrusted; not if another was since.
+    fn write(&self, range: ObjectRange, bytes: &[u8], distrusts: u64) {
         let Some(path) = range.path(&self.directory) else { return };
         let MadeRoom { is_booked, gone } = self.index().make_room(&range);
         gone.iter().for_each(|range| self.delete(range));
@@ -204,8 +205,8 @@ impl DiskCache {
             match range.write(&path, &begun, bytes) {
                 Ok(()) => {
                     self.is_failing.store(false, Ordering::Relaxed);
-                    let replaced = self.index().add(range);
-                    replaced.iter().for_each(|shorter| self.delete(shorter));
+                    let gone = self.index().add_unless_distrusted(range, distrusts);
+                    gone.iter().for_each(|range| self.delete(range));
                 }
                 Err(error) => {
                     self.index().give_back(&range);
@@ -214,6 +215,18 @@ impl DiskCache {
             }
         }
         self.show();
+    }
+
+    /// Forgets all of an object.
+    fn distrust(self: &Arc<Self>, key: &str) {
+        let gone = self.index().distrust(key);
+        if !gone.is_empty() {
+            let cache = self.clone();
+            tokio::task::spawn_blocking(move || {
+                gone.iter().for_each(|range| cache.delete(range));
+                cache.show();
+            });
+        }
     }
 
     fn delete(&self, range: &ObjectRange) {
@@ -314,6 +327,10 @@ impl Store for CachedStore {
         self.cache.metrics.missed_bytes.inc_by(bytes.len() as u64);
         self.cache.keep(wanted, bytes.clone());
         Ok(bytes)
+    }
+
+    fn distrust(&self, key: &str) {
+        self.cache.distrust(key);
     }
 
     async fn info(&self, key: &str) -> Result<ObjectInfo, StoreError> {

@@ -127,6 +127,27 @@ async fn a_flipped_byte_is_a_miss() {
 }
 
 #[tokio::test]
+async fn what_is_distrusted_is_read_anew() {
+    let mut world = World::new().await;
+    let store = world.open(1 << 20).await;
+    store.get(0..100_000).await;
+    store.get(200_000..300_000).await;
+    store.distrust("lanes/00000000/segments/00/b.seg");
+    store.get(0..100_000).await;
+    assert_eq!((world.counted.take().len(), world.files().len()), (2, 2));
+    store.distrust(KEY);
+    store.get(0..100_000).await;
+    store.get(200_000..300_000).await;
+    assert_eq!(world.counted.take().len(), 2);
+    // What is read already may be what is not trusted.
+    let range = ObjectRange { key: KEY.into(), bytes: 100_000..100_010 };
+    let distrusts = store.cache.index().distrusts();
+    store.distrust(KEY);
+    store.cache.write(range.clone(), &content()[100_000..100_010], distrusts);
+    assert!(store.cache.read(&range).await.is_none());
+}
+
+#[tokio::test]
 async fn what_a_killed_process_left_goes_at_the_start() {
     let mut world = World::new().await;
     let store = world.open(1 << 20).await;
