@@ -28,10 +28,7 @@ impl MergingDesk {
         let state = self.parts.lane.snapshot().await?;
         let replaced = match self.edit(&state, result, now).await {
             Ok(Some(edit)) => self.replace(result.topic_id, &edit, now).await,
-            Ok(None) => {
-                tracing::debug!("job {} was overtaken: its page is not there any more", result.job);
-                Ok(())
-            }
+            Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
         match replaced {
@@ -63,7 +60,7 @@ impl MergingDesk {
         Ok(())
     }
 
-    /// The leaf to be; `None` if the old one is not in its place any more.
+    /// The leaf to be; `None` if the old one is not in its place any more, or if it is too late for what was made.
     async fn edit(
         &self,
         state: &LaneState,
@@ -71,8 +68,13 @@ impl MergingDesk {
         now: Timestamp,
     ) -> Result<Option<LeafEdit>, ResultError> {
         let Some((entry, leaf)) = self.leaf_of(state, result).await? else {
+            tracing::debug!("job {} was overtaken: its page is not there any more", result.job);
             return Ok(None);
         };
+        if is_late(result, now) {
+            tracing::warn!("the archives of job {} were named too long ago: it is sent again", result.job);
+            return Ok(None);
+        }
         if let Some(failure) = &result.failure {
             return Err(ResultError::Invalid(failure.clone()));
         }
@@ -81,7 +83,7 @@ impl MergingDesk {
         }
         let mut opened = Vec::with_capacity(result.archives.len());
         for made in &result.archives {
-            opened.push(self.opened(result.topic_id, made, now).await?);
+            opened.push(self.opened(result.topic_id, made).await?);
         }
         let (runs, gone) = merged(&leaf, &opened, &result.alone).map_err(ResultError::Invalid)?;
         Ok(Some(LeafEdit::merged(entry, runs, gone)))
@@ -99,13 +101,12 @@ impl MergingDesk {
     }
 
     /// An archive counts once its object is there in full, by size and table of contents, and only for the topic that
-    /// its name says. One that was named long ago may be taken for an orphan before a page names it.
-    async fn opened(&self, topic: TopicId, made: &MergedArchive, now: Timestamp) -> Result<OpenedMerge, ResultError> {
+    /// its name says.
+    async fn opened(&self, topic: TopicId, made: &MergedArchive) -> Result<OpenedMerge, ResultError> {
         let key = &made.key;
         let name: ArchiveName = key.parse().map_err(|error: NameError| ResultError::Invalid(error.to_string()))?;
-        let named_at = Timestamp::try_from(name.ulid.timestamp_ms()).unwrap_or(Timestamp::MAX);
-        if name.topic != topic || now.saturating_sub(named_at) >= NAMED_AGO_MS_MAX {
-            return Err(ResultError::Invalid(format!("archive {key} is of another topic, or was named too long ago")));
+        if name.topic != topic {
+            return Err(ResultError::Invalid(format!("archive {key} is not of topic {topic}")));
         }
         let store = &*self.parts.store;
         let opened = async {
@@ -122,4 +123,13 @@ impl MergingDesk {
         }
         Ok(OpenedMerge { archive: made.clone(), runs })
     }
+}
+
+/// Whether what was made was named so long ago that it may be taken for an orphan before a page names it.
+fn is_late(result: &MergeResult, now: Timestamp) -> bool {
+    let named_at = |made: &MergedArchive| {
+        let name: ArchiveName = made.key.parse().ok()?;
+        Timestamp::try_from(name.ulid.timestamp_ms()).ok()
+    };
+    result.archives.iter().filter_map(named_at).any(|named_at| now.saturating_sub(named_at) >= NAMED_AGO_MS_MAX)
 }

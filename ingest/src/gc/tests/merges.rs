@@ -249,6 +249,7 @@ async fn a_result_that_is_not_what_it_should_be_fails_its_page_alone() {
     world.wait_minutes(7 * 60);
     assert!(world.take_in_merge(&good).await);
     assert_eq!(world.archives(topic).await, archives, "it may be taken for an orphan already");
+    assert_eq!(world.broker.merging_metrics.failures.get(), 7, "it is made again");
     world.finish().await;
 }
 
