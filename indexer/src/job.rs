@@ -69,6 +69,7 @@ pub(crate) fn compact_result(job: &CompactJob, made: Result<Vec<SegmentMade>, St
         job: job.id.clone(),
         topic_id: job.topic_id,
         pages: job.pages.iter().map(|page| page.key.clone()).collect(),
+        place: job.place,
         segments,
         failure,
     }

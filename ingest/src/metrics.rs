@@ -270,7 +270,7 @@ pub struct CompactionMetrics {
     pub failures: IntCounter,
     /// Pages that are left as they are because of that.
     pub failed_pages: IntGauge,
-    /// Pages that are to be compacted, and what is in them.
+    /// Pages that were never compacted, and what is in them.
     pub debt_pages: IntGauge,
     pub debt_runs: IntGauge,
     pub debt_bytes: IntGauge,
@@ -289,12 +289,12 @@ impl CompactionMetrics {
                 "chronik_compaction_failed_pages",
                 "Pages that are left as they are until the next start, because their compaction has failed.",
             ),
-            debt_pages: metrics.gauge("chronik_compaction_debt_pages", "Pages of small runs that are to be compacted."),
-            debt_runs: metrics.gauge("chronik_compaction_debt_runs", "Runs in pages that are to be compacted."),
-            debt_bytes: metrics.gauge("chronik_compaction_debt_bytes", "Bytes in pages that are to be compacted."),
+            debt_pages: metrics.gauge("chronik_compaction_debt_pages", "Pages that were never compacted."),
+            debt_runs: metrics.gauge("chronik_compaction_debt_runs", "Runs in pages that were never compacted."),
+            debt_bytes: metrics.gauge("chronik_compaction_debt_bytes", "Bytes in pages that were never compacted."),
             debt_seconds: metrics.ratio(
                 "chronik_compaction_debt_age_seconds",
-                "How long ago the oldest page that is to be compacted was closed.",
+                "How long ago the oldest page that was never compacted was closed; of those below one page, the newest.",
             ),
         }
     }

@@ -10,7 +10,7 @@ use crate::server::ServerOptions;
 pub enum CompactCommand {
     /// Show how many runs and archives closed history has, and what waits to be compacted or merged.
     Status,
-    /// Have all closed history of small runs compacted, and archives merged, whether it is time or not.
+    /// Have closed history compacted, and archives merged, whether it is time or not.
     Now {
         /// Only of this topic
         topic: Option<String>,
@@ -41,8 +41,13 @@ async fn status(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
     output.table(&["level", "runs", "bytes", "archives", "oldest"], levels)?;
     let waiting = &status["waiting"];
     output.line(&format!(
-        "\nwaiting to be compacted: {} pages, {} runs, {} bytes; to be merged: {} archives; jobs pending: {}",
-        waiting["pages"], waiting["runs"], waiting["bytes"], status["mergeable"], status["pending_jobs"]
+        "\nnever compacted: {} pages, {} runs, {} bytes; pages that failed: {}; to be merged: {} archives; jobs pending: {}",
+        waiting["pages"],
+        waiting["runs"],
+        waiting["bytes"],
+        status["failed_pages"],
+        status["mergeable"],
+        status["pending_jobs"]
     ))?;
     let shipped = &status["shipped"];
     let needed = match shipped["oldest_needed_ms"].as_i64() {

@@ -6,12 +6,14 @@ import signal
 
 import pytest
 import requests
-from chronik import PATIENCE, until
+from chronik import PATIENCE, Indexer, Ingest, Query, until
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
-from records import Record, consume, produce
+from job_queue import Queue
+from records import Record, consume, create_topic, produce
 
 TOPIC, PARTITIONS, ROUNDS = "history", 3, 7
+OUTAGE, PARTS = "outage", 16
 # Of a page; a segment has one or two of them less than there are partitions, here and there.
 PAGE_RUNS = 2 * PARTITIONS
 LIMIT = f"page-runs=limit:{PAGE_RUNS}"
@@ -253,10 +255,74 @@ def test_damage_fails_a_job_and_is_not_tried_for_ever(start):
     check(server)
 
 
+def outage_record(partition, number):
+    return Record(b"round%d of partition%d" % (number, partition), timestamp=1000 * (number + 1), partition=partition)
+
+
+def check_outage(broker, worker):
+    for word, expected in [
+        ("partition3", [(3, number) for number in range(PARTS)]),
+        ("round7", [(partition, 7) for partition in range(4)]),
+    ]:
+        found = worker.search(OUTAGE, word, limit=1000)
+        assert found["not_searched"] == []
+        assert sorted((hit["partition"], hit["offset"]) for hit in found["hits"]) == expected
+    read = consume(broker.bootstrap, OUTAGE, 4)
+    assert read == [[(number, outage_record(partition, number)) for number in range(PARTS)] for partition in range(4)]
+
+
+@pytest.mark.parametrize("step", [None, "compacted-page-created", "pages-replaced"])
+def test_what_was_folded_without_indexers_is_compacted_once_there_are_some(start, elasticmq, tmp_path, step):
+    """Pages of two segments, of which two go below another, and all but the newest of which wait for archives."""
+    jobs, died = Queue(elasticmq), tmp_path / "died"
+    small = "page-runs=limit:8;fan-out=limit:2"
+    dying = f";{step}=abort@2:{died}" if step else ""
+    broker = start("ingest", Ingest, **SETTINGS, **jobs.settings(), failpoints=small + dying)
+    worker = start("query", Query, local_storage_path=broker.bucket, ingest_endpoints=broker.http)
+    create_topic(broker.bootstrap, OUTAGE, 4)
+    for number in range(PARTS):
+        produce(broker.bootstrap, OUTAGE, [outage_record(partition, number) for partition in range(4)])
+        broker.seal()
+    until(lambda: broker.metrics()["chronik_pages_total"] == 5, "what waits for too long is closed")
+    until(lambda: broker.metrics()["chronik_top_pages"] == 4, "and folded")
+    waiting = broker.get("/v1/compaction")["waiting"]
+    assert (waiting["pages"], waiting["runs"]) == (5, 40) and set(levels(broker)) == {0}
+    start("indexer", Indexer, **jobs.settings(), local_storage_path=broker.bucket)
+    if step:
+        assert broker.process.wait(timeout=3 * PATIENCE) == -signal.SIGABRT and died.exists()
+        broker.set(failpoints=small).start()
+        worker.kill()
+        worker.set(ingest_endpoints=broker.http).start()
+
+    def is_compacted():
+        assert broker.request("POST", "/v1/compact").status_code == 200
+        return broker.status()["topics"][0]["waiting"]["runs"] == 0 and 0 not in levels(broker)
+
+    until(is_compacted, "all is archived, and what is closed is compacted, wherever it is", 3 * PATIENCE)
+    after = broker.get("/v1/compaction")
+    assert after["waiting"] == {"pages": 0, "runs": 0, "bytes": 0, "oldest_closed_at": None}
+    assert after["failed_pages"] == 0 and sum(level["runs"] for level in after["levels"]) >= 4
+    assert broker.stop() == 0
+    broker.lose_data_directory()
+    broker.start()
+    worker.kill()
+    worker.set(ingest_endpoints=broker.http).start()
+    check_outage(broker, worker)
+    assert broker.stop() == 0
+    broker.lose_data_directory()
+    broker.start()
+    worker.kill()
+    worker.set(ingest_endpoints=broker.http).start()
+    check_outage(broker, worker)
+    for old in shipped_segments(broker)[:10]:
+        old.rename(broker.directory / old.name)
+    check_outage(broker, worker)
+
+
 def test_the_tool_shows_and_compacts(start):
     server = begin(start)
     pages = write_and_close(server)
-    assert f"waiting to be compacted: {pages} pages" in server.tool("compact", "status").decode()
+    assert f"never compacted: {pages} pages" in server.tool("compact", "status").decode()
     assert "1 jobs are sent" in server.tool("compact", "now", TOPIC).decode()
     until(lambda: set(levels(server)) == {1}, "it is compacted")
     assert server.tool_json("compact", "status")["levels"][0]["runs"] == PARTITIONS

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 
 import pytest
 from place import INFRA
@@ -39,3 +40,31 @@ def test_small_batches_wait_for_more():
 def test_a_job_reads_from_every_segment_since_the_one_before():
     assert costs.Load(1, "uncompressed").job_reads() == pytest.approx(6), "a minute, shipped every 10 s"
     assert costs.Load(100, "uncompressed").job_reads() == pytest.approx(costs.TOPICS), "64 MiB of each"
+
+
+def test_compaction_is_what_the_planner_makes_of_it():
+    text = (INFRA.parent / "ingest/src/compaction/tests.rs").read_text()
+    load = r'TopicLoad::new\(\s*"([\d,]+) MB/s, (\w+)",[^"]*"([\d.]+) times, (\d+) MiB a job'
+    planned = {
+        (kind, int(rate.replace(",", ""))): (float(times), int(mib))
+        for rate, kind, times, mib in re.findall(load, text)
+        if kind in costs.STORED
+    }
+    assert planned == costs.COMPACTED
+
+
+def test_a_compaction_is_done_within_half_of_the_time_that_a_function_has():
+    for kind in costs.STORED:
+        for rate in costs.RATES:
+            load = costs.Load(rate, kind)
+            assert load.compactors() / load.compactions < 450
+    largest = 4 * 2**30 / 1e6
+    assert largest / costs.LAMBDA_MB_S < 450, "a page"
+
+
+def test_little_is_compacted_by_many_reads_and_much_by_large_ones():
+    little, much = costs.Load(1, "uncompressed"), costs.Load(1000, "uncompressed")
+    for load in little, much:
+        mib = load.compacted_job / 2**20
+        assert load.compaction_writes() == math.ceil(mib / 8) + 2 * math.ceil(mib / 1024) + 2
+    assert little.compaction_reads() / little.compacted_job > 5 * much.compaction_reads() / much.compacted_job

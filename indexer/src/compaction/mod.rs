@@ -3,7 +3,8 @@
 //!
 //! A small run is read with its neighbours and checked by itself: checksums, offsets without a gap, the leader epoch
 //! that the job names. What is large, or not certain by itself, is read piece by piece and checked by its segment's
-//! directory. Nothing is left out: an input that is damaged or gone fails the job, and the pages stay as they are.
+//! directory. Nothing is left out but oldest runs that are deleted: an input that is damaged or gone fails the job, and
+//! the pages stay as they are.
 
 mod output;
 mod sources;
@@ -157,7 +158,7 @@ impl Compactor {
             origin = Some(Origin { incarnation: job.incarnation, ..of });
             pages.push(runs);
         }
-        let sources = CompactSources::of(&pages).map_err(CompactError::Input)?;
+        let sources = CompactSources::of(&pages, &job.log_starts).map_err(CompactError::Input)?;
         Ok((origin.ok_or_else(|| CompactError::Input("the job names no pages".to_owned()))?, sources))
     }
 }

@@ -1,9 +1,11 @@
 //! What is to be rewritten, in the order in which it is written: by partition, then by offset.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use chronik_format::catalog::{SegmentEntry, TopicRuns};
-use chronik_format::ids::PartitionId;
+use chronik_format::ids::{Offset, PartitionId};
+use chronik_format::job::RecordPlace;
 use chronik_format::span::{ByteSpan, OffsetSpan};
 
 /// Bytes that are read at a time, unless a run alone has more.
@@ -37,8 +39,9 @@ pub(super) struct SourceRead {
 }
 
 impl CompactSources {
-    /// The runs of pages, the oldest page first; says why they can't be rewritten as one.
-    pub fn of<P: AsRef<TopicRuns>>(pages: &[P]) -> Result<Self, String> {
+    /// The runs of pages, the oldest page first, but for those that end before their log starts; says why they can't be
+    /// rewritten as one.
+    pub fn of<P: AsRef<TopicRuns>>(pages: &[P], log_starts: &[RecordPlace]) -> Result<Self, String> {
         let mut sources = Self::default();
         for page in pages.iter().map(AsRef::as_ref) {
             let before = sources.segments.len();
@@ -58,10 +61,28 @@ impl CompactSources {
             let SourceRun { partition, offsets, .. } = pair[1];
             return Err(format!("the pages don't follow one another: partition {partition} at {}", offsets.first));
         }
+        sources.leave_out(log_starts);
         match sources.runs.is_empty() {
             true => Err("the pages have no runs".to_owned()),
             false => Ok(sources),
         }
+    }
+
+    /// Leaves out what ends before its log starts, if what is left begins no later: a page may begin at any offset up to
+    /// the log's start, and where no record has that one, not behind it.
+    fn leave_out(&mut self, log_starts: &[RecordPlace]) {
+        let mut kept_from: HashMap<PartitionId, Offset> = HashMap::new();
+        for RecordPlace { partition, offset } in log_starts {
+            let start = self.runs.partition_point(|run| run.partition < *partition);
+            let end = self.runs.partition_point(|run| run.partition <= *partition);
+            let runs = &self.runs[start..end];
+            let first = runs.partition_point(|run| run.offsets.last < *offset);
+            let begins_behind = runs.get(first).is_some_and(|run| run.offsets.first > *offset);
+            let first = if begins_behind { first.saturating_sub(1) } else { first };
+            kept_from.insert(*partition, runs.get(first).map_or(Offset::MAX, |run| run.offsets.first));
+        }
+        let from = |run: &SourceRun| kept_from.get(&run.partition).copied().unwrap_or(Offset::MIN);
+        self.runs.retain(|run| run.offsets.first >= from(run));
     }
 
     /// Cuts the runs into parts of which at most `bytes_max` are held, or one run; `is_held` says which are.
@@ -143,7 +164,7 @@ mod tests {
     fn two_pages() -> CompactSources {
         let first = page(&[&[(0, 0, 56, 10), (1, 0, 66, 20)], &[(0, 10, 56, 30), (1, 10, 86, 5)]]);
         let second = page(&[&[(0, 20, 100, 7), (2, 0, 107, 3)]]);
-        CompactSources::of(&[Box::new(first), Box::new(second)]).unwrap()
+        CompactSources::of(&[Box::new(first), Box::new(second)], &[]).unwrap()
     }
 
     #[test]
@@ -157,8 +178,26 @@ mod tests {
     #[test]
     fn what_does_not_follow_is_refused() {
         let page = || page(&[&[(0, 0, 56, 10)]]);
-        CompactSources::of(&[Box::new(page()), Box::new(page())]).unwrap_err();
-        CompactSources::of::<Box<TopicRuns>>(&[]).unwrap_err();
+        CompactSources::of(&[Box::new(page()), Box::new(page())], &[]).unwrap_err();
+        CompactSources::of::<Box<TopicRuns>>(&[], &[]).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_deleted_is_left_out_up_to_where_its_log_starts() {
+        // Offsets 20 to 29 of the first partition were never given to a record.
+        let page = || page(&[&[(0, 0, 56, 1), (1, 0, 57, 1)], &[(0, 10, 56, 1), (1, 10, 57, 1)], &[(0, 30, 56, 1)]]);
+        let left = |log_starts: &[(PartitionId, Offset)]| {
+            let log_starts = log_starts.iter().map(|&(partition, offset)| RecordPlace { partition, offset });
+            let sources = CompactSources::of(&[Box::new(page())], &log_starts.collect::<Vec<_>>());
+            sources.map(|sources| sources.runs.iter().map(|run| (run.partition, run.offsets.first)).collect::<Vec<_>>())
+        };
+        let all = [(0, 0), (0, 10), (0, 30), (1, 0), (1, 10)];
+        assert_eq!(left(&[(0, 9), (2, 5)]).unwrap(), all);
+        assert_eq!(left(&[(0, 10)]).unwrap(), all[1..]);
+        assert_eq!(left(&[(0, 25)]).unwrap(), all[1..], "nothing begins between the start and the next record");
+        assert_eq!(left(&[(0, 30)]).unwrap(), all[2..]);
+        assert_eq!(left(&[(0, 40), (1, 15)]).unwrap(), all[4..]);
+        left(&[(0, 40), (1, 20)]).unwrap_err();
     }
 
     #[test]
@@ -184,8 +223,12 @@ mod tests {
             [read(0, 56..66, &[0]), read(1, 56..86, &[1]), read(2, 107..110, &[5])]
         );
         let large = page(&[&[(0, 0, 56, READ_BYTES), (1, 0, 56 + READ_BYTES, 1), (2, 0, 57 + READ_BYTES, 1)]]);
-        let ranges: Vec<_> =
-            CompactSources::of(&[Box::new(large)]).unwrap().reads(0..3).into_iter().map(|read| read.range).collect();
+        let ranges: Vec<_> = CompactSources::of(&[Box::new(large)], &[])
+            .unwrap()
+            .reads(0..3)
+            .into_iter()
+            .map(|read| read.range)
+            .collect();
         assert_eq!(ranges, [56..56 + READ_BYTES, 56 + READ_BYTES..58 + READ_BYTES]);
     }
 }

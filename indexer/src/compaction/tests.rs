@@ -8,7 +8,7 @@ use chronik_format::batch::{BatchBuilder, Codec, stamp};
 use chronik_format::catalog::page::PageBuilder;
 use chronik_format::catalog::{PartitionRuns, RunEntry, TopicRuns};
 use chronik_format::ids::{Incarnation, LaneId, PartitionId, TopicId};
-use chronik_format::job::{JobKind, JobPage, VERSION};
+use chronik_format::job::{JobKind, JobPage, RecordPlace, VERSION};
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader};
 use chronik_service::telemetry::Metrics;
 use chronik_store::faulty::{FaultyStore, StoreFault, StoreOperation};
@@ -112,6 +112,8 @@ impl World {
             topic: "t".into(),
             topic_id: TOPIC,
             pages: self.pages.clone(),
+            place: RecordPlace::default(),
+            log_starts: Vec::new(),
             epoch,
         }
     }
@@ -145,6 +147,11 @@ impl World {
             }
         }
         batches
+    }
+
+    /// Deletes the first batches of a partition.
+    fn delete(&mut self, partition: PartitionId, batches: usize) {
+        self.batches.get_mut(&partition).unwrap().drain(..batches);
     }
 
     async fn check(&self, result: &CompactResult) {
@@ -231,6 +238,23 @@ async fn a_segment_of_level_1_is_compacted_again() {
     world.pages = vec![JobPage { key: "again".into(), size: page.entry.size, crc: page.entry.crc }];
     for (epoch, limits) in [(Some(EPOCH), LARGE), (Some(EPOCH), SMALL), (None, SMALL)] {
         world.check(&world.compact(epoch, limits).await).await;
+    }
+}
+
+#[tokio::test]
+async fn runs_that_are_deleted_are_neither_read_nor_written() {
+    let mut world = two_pages(100).await;
+    // Runs of two batches with three records each.
+    let log_starts = vec![RecordPlace { partition: 1, offset: 11 }, RecordPlace { partition: 3, offset: 100 }];
+    world.delete(1, 2);
+    world.delete(3, 6);
+    world.batches.retain(|_, batches| !batches.is_empty());
+    for (epoch, limits) in [(Some(EPOCH), LARGE), (None, SMALL)] {
+        let compactor = world.compactor(limits);
+        let job = CompactJob { log_starts: log_starts.clone(), ..world.job(epoch) };
+        world.check(&compactor.compact(&job).await.unwrap()).await;
+        let bytes: usize = world.batches.values().flatten().map(Bytes::len).sum();
+        assert_eq!(compactor.bytes.get(), bytes as u64);
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a result to the page that takes the place of others.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use chronik_format::catalog::compacted::{CompactedSegment, compacted};
@@ -7,46 +8,38 @@ use chronik_format::catalog::page::{BuiltPage, Page, PageBuilder};
 use chronik_format::catalog::{CatalogError, PageEntry, SegmentEntry, TopicRuns};
 use chronik_format::ids::{Timestamp, TopicId};
 use chronik_format::job::{CompactResult, SegmentMade};
-use chronik_format::names::{PageName, TopicSegmentName};
+use chronik_format::names::TopicSegmentName;
 use chronik_format::segment::{SegmentError, SegmentReader};
 use chronik_service::failpoint;
 use chronik_store::StoreError;
-use ulid::Ulid;
 
 use super::CompactionDesk;
-use crate::clock::now_ms;
+use super::placing::CompactedPage;
 use crate::indexing::ResultError;
 use crate::lane::{LaneError, LaneGone};
+use crate::publish::page_tree::page_name;
 use crate::state::LaneState;
-use crate::state::command::{Command, ReplacePages};
+use crate::state::command::Command;
 use crate::state::segments::NAMED_AGO_MS_MAX;
 
-/// A page that may take the place of others.
-struct Replacement {
-    page: BuiltPage,
-    command: ReplacePages,
-}
+/// How often a page is put in its place in one go, when others are put beside it meanwhile.
+const ATTEMPTS: usize = 5;
 
 impl CompactionDesk {
-    /// Takes in a result that is for this lane. An error says that it is worth another look; else all is done that is
+    /// Takes in a result that is for this lane, as of `now`. An error says that it is worth another look; else all is done that is
     /// to be done about it.
-    pub async fn take_in(&mut self, result: &CompactResult) -> Result<Result<(), ResultError>, LaneGone> {
-        let state = self.parts.lane.snapshot().await?;
-        let replaced = match self.replacement(&state, result, now_ms()).await {
-            Ok(Some(replacement)) => self.replace(replacement).await?,
-            Ok(None) => {
-                tracing::debug!("job {} was overtaken: its pages are not there any more", result.job);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        match replaced {
+    pub async fn take_in(
+        &mut self,
+        result: &CompactResult,
+        now: Timestamp,
+    ) -> Result<Result<(), ResultError>, LaneGone> {
+        match self.replace(result, now).await {
             Err(ResultError::Gone(gone)) => return Err(gone),
             Err(error @ ResultError::Unavailable(_)) => return Ok(Err(error)),
             Err(ResultError::Invalid(reason)) => {
                 let (pages, topic) = (result.pages.len(), result.topic_id);
                 tracing::error!("{pages} pages of topic {topic} stay as they are: {reason}");
-                self.failed(&result.pages);
+                self.fail(&result.pages);
             }
             Ok(()) => {}
         }
@@ -54,95 +47,102 @@ impl CompactionDesk {
         Ok(Ok(()))
     }
 
-    async fn replace(&self, Replacement { page, command }: Replacement) -> Result<Result<(), ResultError>, LaneGone> {
-        if let Err(error) = self.parts.store.create(&page.entry.object, vec![page.bytes]).await {
-            return Ok(Err(ResultError::Unavailable(error.to_string())));
-        }
-        failpoint!("compacted-page-created");
-        let (pages, bytes) = (command.old.len(), page.entry.bounds.bytes);
-        match self.parts.lane.propose(Command::ReplacePages(command)).await {
-            Err(LaneError::Gone(gone)) => return Err(gone),
-            Err(LaneError::Refused(refused)) => tracing::debug!("a compaction was overtaken: {refused}"),
-            Err(error) => return Ok(Err(ResultError::Unavailable(error.to_string()))),
-            Ok(()) => {
-                tracing::info!(pages, bytes, runs = page.entry.bounds.runs, "pages are compacted");
-                self.parts.metrics.compactions.inc();
-                self.parts.metrics.bytes.inc_by(bytes);
+    /// Puts a page over the segments in the place of the old ones, wherever these are named, if they still are.
+    async fn replace(&self, result: &CompactResult, now: Timestamp) -> Result<(), ResultError> {
+        let mut made = None;
+        for _ in 0..ATTEMPTS {
+            let state = self.parts.lane.snapshot().await?;
+            let Some(named) = self.named(&state, result).await.map_err(unread)? else {
+                tracing::debug!("job {} was overtaken: its pages are not there any more", result.job);
+                return Ok(());
+            };
+            if is_late(result, now) {
+                tracing::warn!("the segments of job {} were named too long ago: it is sent again", result.job);
+                return Ok(());
             }
+            let page = match made {
+                Some(page) => page,
+                None => self.compacted_page(&state, result, &named.leaves, now).await?,
+            };
+            let Some(change) = self.placed(&state, result, &named, &page, now).await.map_err(unread)? else {
+                tracing::debug!("job {} was overtaken: its page has no place any more", result.job);
+                return Ok(());
+            };
+            for page in change.pages {
+                let created = self.parts.store.create(&page.entry.object, vec![page.bytes]).await;
+                created.map_err(|error| ResultError::Unavailable(error.to_string()))?;
+            }
+            failpoint!("compacted-page-created");
+            match self.parts.lane.propose(Command::ReplacePages(change.replace)).await {
+                Err(LaneError::Gone(gone)) => return Err(gone.into()),
+                Err(LaneError::Refused(refused)) => tracing::debug!("a compaction was overtaken: {refused}"),
+                Err(error) => return Err(ResultError::Unavailable(error.to_string())),
+                Ok(()) => {
+                    let (pages, bounds) = (result.pages.len(), &page.page.entry.bounds);
+                    tracing::info!(pages, bytes = bounds.bytes, runs = bounds.runs, "pages are compacted");
+                    self.parts.metrics.compactions.inc();
+                    self.parts.metrics.bytes.inc_by(bounds.bytes);
+                    failpoint!("pages-replaced");
+                    return Ok(());
+                }
+            }
+            made = Some(page);
         }
-        failpoint!("pages-replaced");
-        Ok(Ok(()))
+        Err(ResultError::Unavailable("other pages were replaced beside its own each time".to_owned()))
     }
 
-    /// The page to be; `None` if the old ones are not at the top, one behind the other, any more.
-    async fn replacement(
+    /// The page over the segments of a result, if these hold just what the old leaves do.
+    async fn compacted_page(
         &self,
         state: &LaneState,
         result: &CompactResult,
+        old: &[Arc<PageEntry>],
         now: Timestamp,
-    ) -> Result<Option<Replacement>, ResultError> {
-        let Some(old) = leaves(state, result.topic_id, &result.pages) else {
-            return Ok(None);
-        };
+    ) -> Result<CompactedPage, ResultError> {
         if let Some(failure) = &result.failure {
             return Err(ResultError::Invalid(failure.clone()));
         }
         let mut pages = Vec::with_capacity(old.len());
-        for page in &old {
+        for page in old {
             pages.push(self.runs_of(result.topic_id, page).await?);
         }
         let level = old.iter().map(|page| page.bounds.level).min().unwrap_or_default().saturating_add(1);
         let mut segments = Vec::with_capacity(result.segments.len());
         for made in &result.segments {
-            segments.push(self.opened(result.topic_id, made, level, now).await?);
+            segments.push(self.opened(result.topic_id, made, level).await?);
         }
-        let runs = compacted(result.topic_id, &pages, segments).map_err(|reason| {
+        let topic = state.topics.get(&result.topic_id);
+        let is_deleted = |partition, offset| {
+            topic.and_then(|topic| topic.partition(partition)).is_some_and(|partition| partition.is_deleted(offset))
+        };
+        let runs = compacted(result.topic_id, &pages, segments, is_deleted).map_err(|reason| {
             ResultError::Invalid(format!("the segments of job {} are not what the pages hold: {reason}", result.job))
         })?;
-        let page =
-            self.page(result.topic_id, &old, &runs, now).map_err(|error| ResultError::Invalid(error.to_string()))?;
-        let names = old.iter().map(|page| page.object.clone());
-        let command = ReplacePages {
-            topic: result.topic_id,
-            old: names.clone().collect(),
-            new: vec![page.entry.clone()],
-            gone: names.chain(pages.iter().flat_map(|page| page.own_segments())).collect(),
-            deleted: Vec::new(),
-            at: now,
-        };
-        // Nothing is written that the state would refuse.
-        Ok(state.replaceable(&command).is_ok().then_some(Replacement { page, command }))
+        let kept: HashSet<&str> = runs.archives.iter().map(|archive| archive.key.as_str()).collect();
+        let archives = pages.iter().flat_map(|page| page.archives.iter().map(|archive| archive.key.clone()));
+        let archives = archives.filter(|archive| !kept.contains(archive.as_str()));
+        let gone = pages.iter().flat_map(|page| page.own_segments()).chain(archives).collect();
+        let page = self.page(result.topic_id, old, &runs, now);
+        let page = page.map_err(|error| ResultError::Invalid(error.to_string()))?;
+        Ok(CompactedPage { page, gone })
     }
 
     async fn runs_of(&self, topic: TopicId, page: &PageEntry) -> Result<Arc<TopicRuns>, ResultError> {
         match self.parts.catalog.page(topic, page).await {
             Ok(Page::Runs(runs)) => Ok(runs),
             Ok(Page::Pages(_)) => Err(ResultError::Invalid(format!("{} is no leaf", page.object))),
-            Err(CatalogError::Store(error @ StoreError::Unavailable { .. })) => {
-                Err(ResultError::Unavailable(error.to_string()))
-            }
-            Err(error) => Err(ResultError::Invalid(error.to_string())),
+            Err(error) => Err(unread(error)),
         }
     }
 
     /// A segment counts once its object is there in full, by size and directory, and only for the topic that its name
-    /// says. One that was named long ago may be taken for an orphan before a page names it.
-    async fn opened(
-        &self,
-        topic: TopicId,
-        made: &SegmentMade,
-        level: u8,
-        now: Timestamp,
-    ) -> Result<CompactedSegment, ResultError> {
+    /// says.
+    async fn opened(&self, topic: TopicId, made: &SegmentMade, level: u8) -> Result<CompactedSegment, ResultError> {
         let SegmentMade { key, size, crc, directory_position } = made.clone();
         let invalid = |reason: String| ResultError::Invalid(reason);
         let name: TopicSegmentName = key.parse().map_err(|error| invalid(format!("{error}")))?;
         if name.topic != topic {
             return Err(invalid(format!("segment {key} is not of topic {topic}")));
-        }
-        let named_at = Timestamp::try_from(name.ulid.timestamp_ms()).unwrap_or(Timestamp::MAX);
-        if now.saturating_sub(named_at) >= NAMED_AGO_MS_MAX {
-            return Err(invalid(format!("segment {key} was named too long ago")));
         }
         let store = &self.parts.store;
         let opened = async {
@@ -168,20 +168,26 @@ impl CompactionDesk {
         runs: &TopicRuns,
         now: Timestamp,
     ) -> Result<BuiltPage, CatalogError> {
-        let origin = self.parts.origin;
-        let name = PageName { topic, incarnation: origin.incarnation, ulid: Ulid::new() };
-        let newest = old.last().map_or((0, now), |page| (page.bounds.last, page.closed_at));
-        let mut page = PageBuilder { origin, topic, written_at: now }.leaf(name.to_string(), runs, newest.0)?;
-        page.entry.closed_at = newest.1;
+        let builder = PageBuilder { origin: self.parts.origin, topic, written_at: now };
+        let (last, closed_at) = old.last().map_or((0, now), |page| (page.bounds.last, page.closed_at));
+        let mut page = builder.leaf(page_name(builder), runs, last)?;
+        page.entry.closed_at = closed_at;
         Ok(page)
     }
 }
 
-/// The leaves of these names, if they follow one another at the top.
-fn leaves(state: &LaneState, topic: TopicId, names: &[String]) -> Option<Vec<Arc<PageEntry>>> {
-    let pages = &state.topics.get(&topic)?.pages;
-    let first = pages.iter().position(|page| Some(&page.object) == names.first())?;
-    let leaves: Vec<_> = pages.iter().skip(first).take(names.len()).cloned().collect();
-    let are_these = leaves.iter().map(|page| &page.object).eq(names) && leaves.iter().all(|page| page.height == 0);
-    are_these.then_some(leaves)
+/// Whether a segment was named so long ago that it may be taken for an orphan before a page names it.
+fn is_late(result: &CompactResult, now: Timestamp) -> bool {
+    let named_at = |made: &SegmentMade| {
+        let name: TopicSegmentName = made.key.parse().ok()?;
+        Some(Timestamp::try_from(name.ulid.timestamp_ms()).unwrap_or(Timestamp::MAX))
+    };
+    result.segments.iter().filter_map(named_at).any(|named_at| now.saturating_sub(named_at) >= NAMED_AGO_MS_MAX)
+}
+
+fn unread(error: CatalogError) -> ResultError {
+    match error {
+        CatalogError::Store(StoreError::Unavailable { .. }) => ResultError::Unavailable(error.to_string()),
+        _ => ResultError::Invalid(error.to_string()),
+    }
 }

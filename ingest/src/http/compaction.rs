@@ -1,5 +1,6 @@
 //! Compaction over HTTP: how many runs and archives history has, and having them made fewer now.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,7 +13,6 @@ use serde::Serialize;
 
 use super::status::{StatusContext, respond};
 use crate::clock::now_ms;
-use crate::compaction::CompactionLimits;
 use crate::compaction::planner::{self, CompactionDebt};
 use crate::indexing::FlushError;
 use crate::merging;
@@ -26,6 +26,8 @@ struct CompactionStatus {
     waiting: CompactionDebt,
     /// Archives that wait to be merged, be it time or not.
     mergeable: u64,
+    /// Pages that are left as they are until the next start, because it has failed.
+    failed_pages: usize,
     pending_jobs: usize,
     /// What was shipped and is not deleted.
     shipped: ShippedStatus,
@@ -40,8 +42,8 @@ struct ShippedStatus {
     oldest_needed_ms: Option<Timestamp>,
 }
 
-/// Closed history that was compacted so often.
-#[derive(Debug, Serialize)]
+/// Closed history that was compacted so often, or oftener what lies below a page with some that was not.
+#[derive(Debug, Default, Serialize)]
 struct LevelStatus {
     level: u8,
     runs: u64,
@@ -60,14 +62,14 @@ async fn status(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<
     if let Some((name, _)) = given.first() {
         return unknown_parameter(name);
     }
-    let pending_jobs = desk.indexing.pending_jobs();
+    let (pending_jobs, failed_pages) = (desk.indexing.pending_jobs(), desk.indexing.failed_pages());
     let answer = desk.lane.snapshot().await.map(|state| {
-        let waiting = planner::debt(&state, CompactionLimits::default());
         let now = now_ms();
         CompactionStatus {
             levels: levels_of(&state, now),
-            waiting,
+            waiting: planner::debt(&state),
             mergeable: merging::planner::debt(&state),
+            failed_pages,
             pending_jobs,
             shipped: shipped(&state, now),
         }
@@ -75,7 +77,7 @@ async fn status(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<
     respond(answer)
 }
 
-/// Sends jobs for all that compaction makes fewer runs of, and merging fewer archives, then answers.
+/// Sends jobs for all that is to be gained, then answers.
 async fn compact(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<(String, String)>>) -> Response {
     let mut topic = None;
     for (name, value) in given {
@@ -119,19 +121,21 @@ fn unknown_parameter(name: &str) -> Response {
 }
 
 fn levels_of(state: &LaneState, now: Timestamp) -> Vec<LevelStatus> {
-    let mut levels: Vec<LevelStatus> = Vec::new();
+    let mut levels: BTreeMap<u8, LevelStatus> = BTreeMap::new();
     for page in state.topics.values().flat_map(|topic| &topic.pages) {
-        let bounds = &page.bounds;
-        let at = levels.partition_point(|level| level.level < bounds.level);
-        if levels.get(at).is_none_or(|level| level.level != bounds.level) {
-            let level = LevelStatus { level: bounds.level, runs: 0, bytes: 0, archives: 0, oldest_ms: 0 };
-            levels.insert(at, level);
+        let (bounds, never) = (&page.bounds, page.bounds.uncompacted);
+        let compacted = (u64::from(bounds.runs).saturating_sub(never.runs), bounds.bytes.saturating_sub(never.bytes));
+        let mut archives = u64::from(bounds.archives);
+        for (level, (runs, bytes)) in [(bounds.level.max(1), compacted), (0, (never.runs, never.bytes))] {
+            if runs == 0 {
+                continue;
+            }
+            let status = levels.entry(level).or_insert(LevelStatus { level, ..LevelStatus::default() });
+            status.runs += runs;
+            status.bytes = status.bytes.saturating_add(bytes);
+            status.archives += std::mem::take(&mut archives);
+            status.oldest_ms = status.oldest_ms.max(now - page.closed_at);
         }
-        let level = &mut levels[at];
-        level.runs += u64::from(bounds.runs);
-        level.bytes = level.bytes.saturating_add(bounds.bytes);
-        level.archives += u64::from(bounds.archives);
-        level.oldest_ms = level.oldest_ms.max(now - page.closed_at);
     }
-    levels
+    levels.into_values().collect()
 }

@@ -77,7 +77,7 @@ impl IndexingTask {
         match self.result(key).await? {
             AnyResult::Index(result) => self.take_in_archives(key, result).await,
             AnyResult::Compact(result) => {
-                self.compaction.take_in(&result).await??;
+                self.compaction.take_in(&result, now_ms()).await??;
                 self.note(key, result.topic_id).await
             }
             AnyResult::Merge(result) => {

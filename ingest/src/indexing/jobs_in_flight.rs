@@ -100,12 +100,21 @@ impl<K: Clone + Eq + Hash> JobsInFlight<K> {
         self.losses.get(input).is_some_and(|losses| *losses >= LOSSES_MAX)
     }
 
-    /// Forgets the losses of inputs that wait no more.
-    pub fn keep_losses_of(&mut self, pending: impl Iterator<Item = K>) {
-        if !self.losses.is_empty() {
-            let pending: HashSet<K> = pending.collect();
-            self.losses.retain(|input, _| pending.contains(input));
-        }
+    /// The inputs that were lost and did not come since.
+    pub fn lossy(&self) -> impl Iterator<Item = &K> {
+        self.losses.keys()
+    }
+
+    /// Forgets the losses of all other inputs.
+    pub fn keep_losses(&mut self, mut is_kept: impl FnMut(&K) -> bool) {
+        self.losses.retain(|input, _| is_kept(input));
+    }
+
+    /// The inputs that were sent often enough without any result, whose losses are forgotten.
+    pub fn take_exhausted(&mut self) -> Vec<K> {
+        let exhausted: Vec<K> = self.losses.keys().filter(|input| self.is_exhausted(*input)).cloned().collect();
+        self.losses.retain(|_, losses| *losses < LOSSES_MAX);
+        exhausted
     }
 
     /// Forgets the inputs that wait no more, or not now, and jobs of which no other is left.
@@ -230,11 +239,14 @@ mod tests {
         }
         assert!(world.in_flight.is_exhausted(&key(1)));
         assert!(!world.in_flight.is_exhausted(&key(2)));
-        world.in_flight.keep_losses_of([key(1)].into_iter());
+        world.in_flight.keep_losses(|run| *run == key(1));
         world.in_flight.keep_only(&HashSet::from([key(1)]));
         assert!(world.in_flight.is_exhausted(&key(1)));
-        world.in_flight.keep_losses_of([key(2)].into_iter());
-        assert!(!world.in_flight.is_exhausted(&key(1)));
+        let mut forgetful = JobsInFlight { losses: world.in_flight.losses.clone(), ..JobsInFlight::default() };
+        forgetful.keep_losses(|run| *run == key(2));
+        assert!(!forgetful.is_exhausted(&key(1)));
+        assert_eq!(world.in_flight.take_exhausted(), [key(1)]);
+        assert!(!world.in_flight.is_exhausted(&key(1)) && world.in_flight.lossy().next().is_none());
     }
 
     #[test]

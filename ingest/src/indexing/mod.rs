@@ -86,7 +86,14 @@ pub struct IndexingParts {
 #[derive(Clone, Debug)]
 pub struct IndexingHandle {
     orders: mpsc::Sender<IndexingOrder>,
-    pending: Arc<AtomicUsize>,
+    counts: Arc<IndexingCounts>,
+}
+
+/// What others see of the indexing task.
+#[derive(Debug, Default)]
+struct IndexingCounts {
+    pending_jobs: AtomicUsize,
+    failed_pages: AtomicUsize,
 }
 
 /// What is asked of the indexing task.
@@ -94,7 +101,7 @@ pub struct IndexingHandle {
 enum IndexingOrder {
     /// Jobs for all runs that have no archive.
     Flush(oneshot::Sender<Result<(), QueueError>>),
-    /// Jobs for all pages of one topic, or all, that compaction makes fewer runs of, or merging fewer archives.
+    /// Jobs for all pages of one topic, or all, of which compaction or merging gains something.
     Compact(Option<TopicId>, oneshot::Sender<Result<CompactionsSent, QueueError>>),
 }
 
@@ -117,8 +124,8 @@ impl IndexingHandle {
         Ok(sent.await.map_err(|_| LaneGone)??)
     }
 
-    /// Sends jobs for all pages of a topic, or all, that compaction makes fewer runs of, or merging fewer archives,
-    /// whether it is time or not, and returns once the queue has them.
+    /// Sends jobs for all pages of a topic, or all, of which compaction or merging gains something, whether it is time
+    /// or not, and returns once the queue has them. Of very many that lie below others it sends the first.
     pub async fn compact(&self, topic: Option<TopicId>) -> Result<CompactionsSent, FlushError> {
         let (done, sent) = oneshot::channel();
         self.orders.send(IndexingOrder::Compact(topic, done)).await.map_err(|_| LaneGone)?;
@@ -127,7 +134,12 @@ impl IndexingHandle {
 
     /// Jobs that were sent and not answered.
     pub fn pending_jobs(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.counts.pending_jobs.load(Ordering::Relaxed)
+    }
+
+    /// Pages that are left as they are until the next start, because compaction has failed.
+    pub fn failed_pages(&self) -> usize {
+        self.counts.failed_pages.load(Ordering::Relaxed)
     }
 }
 
@@ -142,7 +154,7 @@ struct IndexingTask {
     pages: WaitingPages,
     filing: PageFiling,
     ignored: HashSet<String>,
-    pending: Arc<AtomicUsize>,
+    counts: Arc<IndexingCounts>,
 }
 
 /// How far sending went.
@@ -161,7 +173,7 @@ impl IndexingParts {
         merging: MergingMetrics,
     ) -> (IndexingHandle, impl FnOnce(CancellationToken) -> futures::future::BoxFuture<'static, ()>) {
         let (orders, ordered) = mpsc::channel(16);
-        let pending = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::new(IndexingCounts::default());
         let filing = PageFiling {
             origin: self.origin,
             lane: self.lane.clone(),
@@ -186,7 +198,7 @@ impl IndexingParts {
             pages: WaitingPages::new(WaitingLimits::default()),
             filing,
             ignored: HashSet::new(),
-            pending: pending.clone(),
+            counts: counts.clone(),
         };
         let run = move |cancel: CancellationToken| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
@@ -196,7 +208,7 @@ impl IndexingParts {
                 }
             })
         };
-        (IndexingHandle { orders, pending }, run)
+        (IndexingHandle { orders, counts }, run)
     }
 }
 
@@ -432,7 +444,8 @@ impl IndexingTask {
     }
 
     fn count(&self) {
-        self.pending.store(self.out(), Ordering::Relaxed);
+        self.counts.pending_jobs.store(self.out(), Ordering::Relaxed);
+        self.counts.failed_pages.store(self.compaction.failed_pages(), Ordering::Relaxed);
         self.indexing.metrics.pending_jobs.set(self.out() as i64);
     }
 }

@@ -110,7 +110,7 @@ impl PageFiling {
         let mut new = builder.leaf(page_name(builder), &edit.runs, old.bounds.last)?;
         new.entry.closed_at = old.closed_at;
         let mut fate = |page: &PageEntry| match () {
-            () if page.object == old.object => PageFate::Replaced(new.clone()),
+            () if page.object == old.object => PageFate::Replaced(Some(Box::new(new.clone()))),
             () if is_above(page) => PageFate::Entered,
             () => PageFate::Stays,
         };

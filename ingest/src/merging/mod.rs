@@ -122,7 +122,7 @@ impl MergingDesk {
             self.in_flight.sent(id, vec![leaf.object.as_str().into()], Instant::now());
         }
         let out = self.in_flight.inputs();
-        self.in_flight.keep_losses_of(out.into_iter());
+        self.in_flight.keep_losses(|page| out.contains(page));
         Ok(leaves.len())
     }
 

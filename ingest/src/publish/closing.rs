@@ -2,7 +2,6 @@
 //! is enough of it, or at the end of its UTC day.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use chronik_format::ids::{LogIndex, Timestamp, TopicId};
@@ -60,10 +59,11 @@ pub fn closable(state: &LaneState, exported: LogIndex, limits: PageLimits, now: 
     let closable = state.topics.values().filter_map(|topic| {
         let is_overdue = open_since(topic, &state.segments).is_some_and(|since| since < overdue_before);
         let least = if is_overdue { 1 } else { enough };
-        if topic.open_runs() < least {
+        let size = PageSize { enough: least, runs: limits.page_runs, bytes: limits.page_bytes };
+        if !size.may_be_reached(topic) {
             return None;
         }
-        let last = |waits| last_closable(topic, SegmentId(exported), least..=limits.page_runs, waits);
+        let last = |waits| last_closable(topic, SegmentId(exported), size, waits);
         let may_wait = !is_overdue && state.pending.of_topic(topic.id).count() < too_many;
         let although_it_waits = || if may_wait { None } else { last(false) };
         let SegmentId(last) = last(topic.config.search_enabled()).or_else(although_it_waits)?;
@@ -78,10 +78,30 @@ fn open_since(topic: &TopicState, segments: &RegisteredSegments) -> Option<Times
     oldest.and_then(|id| segments.get(id)).map(|segment| segment.registered_at)
 }
 
+/// How large a page is to be.
+#[derive(Clone, Copy, Debug)]
+struct PageSize {
+    /// Runs that are enough for one, however few their bytes are.
+    enough: usize,
+    /// Runs that it has at the most.
+    runs: usize,
+    /// Bytes of their batches that are enough, however few runs they are in; nothing is added to them.
+    bytes: u64,
+}
+
+impl PageSize {
+    fn may_be_reached(self, topic: &TopicState) -> bool {
+        let bytes = || topic.partitions.iter().flat_map(|partition| &partition.runs).map(|run| run.bytes.length).sum();
+        topic.open_runs() >= self.enough || self.bytes <= bytes()
+    }
+}
+
 /// The open runs of a topic in one segment.
 #[derive(Default)]
 struct SegmentRuns {
     count: usize,
+    /// Bytes of their batches.
+    bytes: u64,
     /// Whether one may still get an archive.
     waits: bool,
     /// The archives over them.
@@ -89,18 +109,14 @@ struct SegmentRuns {
 }
 
 /// The segment up to which a topic is closed next: all runs there are settled, unless it `waits` for none, no archive
-/// is over runs behind it too, and they are as many as `runs` says, or more if less can't be closed.
-fn last_closable(
-    topic: &TopicState,
-    exported: SegmentId,
-    runs: RangeInclusive<usize>,
-    waits: bool,
-) -> Option<SegmentId> {
+/// is over runs behind it too, and they are of the size of a page, or more if less can't be closed.
+fn last_closable(topic: &TopicState, exported: SegmentId, size: PageSize, waits: bool) -> Option<SegmentId> {
     let mut segments: BTreeMap<SegmentId, SegmentRuns> = BTreeMap::new();
     let mut ends: BTreeMap<Arc<str>, SegmentId> = BTreeMap::new();
     for run in topic.partitions.iter().flat_map(|partition| &partition.runs) {
         let segment = segments.entry(run.segment).or_default();
         segment.count += 1;
+        segment.bytes += run.bytes.length;
         match &run.indexed {
             IndexStatus::Pending => segment.waits |= waits,
             IndexStatus::Unreadable(_) => {}
@@ -111,14 +127,15 @@ fn last_closable(
             }
         }
     }
-    let (mut count, mut not_before, mut found) = (0, SegmentId::default(), None);
+    let (mut count, mut bytes, mut not_before, mut found) = (0, 0, SegmentId::default(), None);
     for (id, segment) in segments.into_iter().take_while(|(id, segment)| *id <= exported && !segment.waits) {
         count += segment.count;
+        bytes += segment.bytes;
         not_before = segment.archives.iter().map(|key| ends[key]).fold(not_before, SegmentId::max);
-        if count > *runs.end() && found.is_some() {
+        if (count > size.runs || bytes > size.bytes) && found.is_some() {
             break;
         }
-        if count >= *runs.start() && id >= not_before {
+        if (count >= size.enough || bytes >= size.bytes) && id >= not_before {
             found = Some(id);
         }
     }
@@ -220,8 +237,25 @@ mod tests {
             ("nothing is exported", &["aa"], 1, 99, 0, None),
         ] {
             let state = topic(segments, true);
-            let found = last_closable(&state.topics[&TOPIC], SegmentId(exported), enough..=page_runs, true);
+            let size = PageSize { enough, runs: page_runs, bytes: u64::MAX };
+            let found = last_closable(&state.topics[&TOPIC], SegmentId(exported), size, true);
             assert_eq!(found, expected.map(SegmentId), "{why}");
+        }
+    }
+
+    /// Each run has one byte.
+    #[test]
+    fn large_runs_make_a_page_however_few_they_are() {
+        for (why, segments, page_bytes, expected) in [
+            ("too few bytes", &["aa", "bb"][..], 5, None),
+            ("as many as it takes", &["aa", "bb"], 4, Some(2)),
+            ("no more than it takes", &["aa", "bb", "cc", "dd"], 5, Some(3)),
+            ("a segment that alone is too large", &["aaaa", "bb"], 3, Some(1)),
+            ("an archive that is larger than a page", &["ab", "bb", "bb", "cc"], 2, Some(3)),
+        ] {
+            let limits = PageLimits { page_bytes, ..PageLimits::default() };
+            let found = closable(&topic(segments, true), 99, limits, 0);
+            assert_eq!(found.first().map(|closable| closable.last), expected, "{why}");
         }
     }
 

@@ -19,8 +19,8 @@ use crate::state::command::ReplacePages;
 pub enum PageFate {
     /// It stays as it is.
     Stays,
-    /// Another page comes in its place.
-    Replaced(BuiltPage),
+    /// Another page comes in its place, or has come in that of one before it.
+    Replaced(Option<Box<BuiltPage>>),
     /// It is named no more, nor is what it names.
     Goes,
     /// That depends on what is below it.
@@ -80,7 +80,7 @@ impl PageTree<'_> {
                     edits.deleted.push(page.object.clone());
                     return Ok(None);
                 }
-                PageFate::Replaced(new) => Some(new),
+                PageFate::Replaced(new) => new.map(|new| *new),
                 PageFate::Entered => {
                     let Page::Pages(below) = self.catalog.page(self.builder.topic, page).await? else {
                         return Ok(Some(page.clone()));

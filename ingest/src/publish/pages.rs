@@ -30,6 +30,8 @@ const UPLOADS: usize = 8;
 pub struct PageLimits {
     /// Runs of a page, unless one segment alone has more; some 100 to 200 bytes each.
     pub page_runs: usize,
+    /// Bytes of their batches, about: a page is compacted in one go.
+    pub page_bytes: u64,
     /// Settled runs that all topics together have open, about.
     pub open_runs: usize,
     /// Pages' worth of a topic's runs that may be open and wait for archives.
@@ -46,6 +48,7 @@ impl Default for PageLimits {
     fn default() -> Self {
         Self {
             page_runs: failpoint::limit("page-runs", 4096),
+            page_bytes: 4 << 30,
             open_runs: 64 * 4096,
             waiting_pages: 4,
             waiting_runs: 64 * 4096,

@@ -17,7 +17,9 @@ use chronik_format::catalog::{
     SegmentEntry, TopicHead, TopicRuns, build_export,
 };
 use chronik_format::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
-use chronik_format::job::{CompactJob, IndexSettings, Job, JobInput, JobKind, JobPage, JobRun, SegmentMade, VERSION};
+use chronik_format::job::{
+    CompactJob, IndexSettings, Job, JobInput, JobKind, JobPage, JobRun, RecordPlace, SegmentMade, VERSION,
+};
 use chronik_format::names;
 use chronik_format::origin::Origin;
 use chronik_format::segment::{self, LogEntry, PartitionBatches, SegmentHeader, SegmentReader};
@@ -262,6 +264,8 @@ impl World {
             topic: topic.name.clone(),
             topic_id: topic.id,
             pages: old.iter().map(page).collect(),
+            place: RecordPlace::default(),
+            log_starts: Vec::new(),
             epoch: Some(1),
         };
         let result = self.indexer.compact(&job).await.unwrap();
@@ -278,7 +282,7 @@ impl World {
             let entry = SegmentEntry { key, size, crc, directory_position, level: 1 };
             segments.push(CompactedSegment { entry, directory });
         }
-        let runs = compacted(topic.id, &pages, segments).unwrap();
+        let runs = compacted(topic.id, &pages, segments, |_, _| false).unwrap();
         let origin = Origin { cluster: Uuid::nil(), incarnation: INCARNATION, lane: LANE };
         let builder = PageBuilder { origin, topic: topic.id, written_at: 0 };
         let page = builder.leaf(format!("{}-compacted", newest.object), &runs, newest.bounds.last).unwrap();

@@ -44,7 +44,7 @@ fn replace(broker: &mut Broker, CompactionGroup { topic, pages }: &CompactionGro
     let level = pages.iter().map(|page| page.bounds.level).min().unwrap_or_default() + 1;
     let written = written(broker, *topic, &old, level);
     broker.compacted_bytes += pages.iter().map(|page| page.bounds.bytes).sum::<u64>();
-    let runs = compacted(*topic, &old, written).unwrap();
+    let runs = compacted(*topic, &old, written, |_, _| false).unwrap();
     let builder = PageBuilder { origin: ORIGIN, topic: *topic, written_at: broker.now };
     let newest: &PageEntry = pages.last().unwrap();
     let mut page = builder.leaf(page_name(builder), &runs, newest.bounds.last).unwrap();

@@ -47,7 +47,7 @@ fn fate(broker: &Broker, topic: &TopicState, page: &PageEntry, gone: &mut Vec<St
         0 if planner::is_due(topic, page, broker.now) => {
             let (page, merged) = with_few_archives(broker, topic.id, page);
             gone.extend(merged);
-            PageFate::Replaced(page)
+            PageFate::Replaced(Some(Box::new(page)))
         }
         0 => PageFate::Stays,
         _ => PageFate::Entered,

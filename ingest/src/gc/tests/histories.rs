@@ -40,6 +40,15 @@ enum Step {
     },
     /// The last result of merging comes again.
     MergeAgain,
+    /// Jobs for all that is to be compacted, wherever it is.
+    SendCompactions,
+    /// An indexer does one of them.
+    DoCompaction,
+    /// A result comes, for the last time or not.
+    TakeInCompaction {
+        pick: usize,
+        again: bool,
+    },
     DeleteTopic(usize),
     /// All of a topic, or what lies below a record.
     DeleteRecords(usize, Option<usize>),
@@ -74,6 +83,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (pick.clone(), 0..2usize, prop::bool::weighted(0.8))
             .prop_map(|(pick, alone, is_told)| Step::Merge { pick, alone, is_told }),
         1 => Just(Step::MergeAgain),
+        2 => Just(Step::SendCompactions),
+        6 => Just(Step::DoCompaction),
+        6 => (pick.clone(), prop::bool::weighted(0.2)).prop_map(|(pick, again)| Step::TakeInCompaction { pick, again }),
         1 => pick.clone().prop_map(Step::DeleteTopic),
         2 => (pick.clone(), prop::option::of(0..9usize)).prop_map(|(pick, kept)| Step::DeleteRecords(pick, kept)),
         1 => (pick, -1..300i64).prop_map(|(pick, bytes)| Step::KeepBytes(pick, bytes)),
@@ -138,6 +150,18 @@ impl World {
             Step::MergeAgain => {
                 if let Some(result) = self.last_merge.clone() {
                     self.take_in_merge(&result).await;
+                }
+            }
+            Step::SendCompactions => drop(self.send_compactions().await),
+            Step::DoCompaction => {
+                let result = self.do_compaction().await;
+                self.compacted.extend(result);
+            }
+            Step::TakeInCompaction { pick, again } => {
+                let Some(at) = pick.checked_rem(self.compacted.len()) else { return };
+                let result = self.compacted[at].clone();
+                if self.take_in_compaction(&result).await.is_ok() && !again {
+                    self.compacted.swap_remove(at);
                 }
             }
             Step::DeleteTopic(pick) => {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod compaction;
 mod dropped_segments;
 mod histories;
 mod late_archives;

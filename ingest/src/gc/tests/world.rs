@@ -12,7 +12,7 @@ use chronik_format::catalog::{
     Catalog, CatalogReader, Page, PageEntry, PartitionRuns, RunEntry, SegmentEntry, TopicRuns,
 };
 use chronik_format::ids::{Incarnation, LaneId, LogIndex, Offset, Timestamp, TopicId};
-use chronik_format::job::{CoveredRun, MergeResult};
+use chronik_format::job::{CompactResult, CoveredRun, MergeResult};
 use chronik_format::names::{
     ArchiveName, CheckpointName, PageName, ResultName, SegmentListName, SegmentName, TopicSegmentName,
 };
@@ -30,6 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
 use uuid::Uuid;
 
+use crate::compaction::{CompactionDesk, CompactionLimits, CompactionParts};
 use crate::data_dir::DataDir;
 use crate::disk::memory::MemoryDisk;
 use crate::gc::checkpoints::BucketCheckpoints;
@@ -42,7 +43,9 @@ use crate::lane::replay::LaneReplay;
 use crate::lane::ship_policy::ShipLimits;
 use crate::lane::{Lane, ProducedBatch, ShipOrder};
 use crate::merging::{MergingDesk, MergingParts};
-use crate::metrics::{DeletionMetrics, LaneMetrics, MergingMetrics, PageMetrics, RetentionMetrics, ShipMetrics};
+use crate::metrics::{
+    CompactionMetrics, DeletionMetrics, LaneMetrics, MergingMetrics, PageMetrics, RetentionMetrics, ShipMetrics,
+};
 use crate::ownership::claim;
 use crate::ownership::heartbeat::Heartbeat;
 use crate::ownership::{BucketOwnership, OwnershipTimes};
@@ -82,6 +85,8 @@ pub struct World {
     catalogs: Vec<(Arc<Catalog>, Option<Timestamp>)>,
     last_result: Option<RegisterResult>,
     pub last_merge: Option<MergeResult>,
+    /// Of indexers that have compacted, and were not heard yet.
+    pub compacted: Vec<CompactResult>,
 }
 
 /// A broker whose uploads, registrations and exports happen when the test says so.
@@ -100,6 +105,9 @@ pub struct Broker {
     pub merging: MergingDesk,
     pub merging_metrics: MergingMetrics,
     pub queue: Arc<EmbeddedQueue>,
+    pub compaction: CompactionDesk,
+    /// Of compaction.
+    pub jobs: Arc<EmbeddedQueue>,
     _stop: DropGuard,
     _data_dir: tempfile::TempDir,
 }
@@ -133,6 +141,7 @@ impl World {
             catalogs: Vec::new(),
             last_result: None,
             last_merge: None,
+            compacted: vec![],
         }
     }
 
@@ -753,6 +762,16 @@ impl Broker {
             filing: filing.clone(),
             metrics: merging_metrics.clone(),
         });
+        let jobs = Arc::new(EmbeddedQueue::new(1 << 20));
+        let compaction = CompactionDesk::new(CompactionParts {
+            origin,
+            lane: lane.clone(),
+            store: store.clone(),
+            queue: jobs.clone(),
+            catalog: catalog.clone(),
+            limits: CompactionLimits { folding: limits.pages, ..CompactionLimits::default() },
+            metrics: CompactionMetrics::new(&metrics),
+        });
         Self {
             lane,
             deletion,
@@ -767,6 +786,8 @@ impl Broker {
             merging,
             merging_metrics,
             queue,
+            compaction,
+            jobs,
             catalog,
             _stop: stop.drop_guard(),
             _data_dir: data_dir,

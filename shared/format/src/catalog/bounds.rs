@@ -50,6 +50,8 @@ pub struct PageBounds {
     pub level: u8,
     /// The oldest level 0 segment that it names; `None` if all was compacted.
     pub oldest_segment: Option<OldestSegment>,
+    /// What of it was never compacted.
+    pub uncompacted: UncompactedPages,
     /// Ascending by number; only those that have runs.
     pub partitions: Vec<PartitionBounds>,
 }
@@ -66,6 +68,16 @@ pub struct OldestSegment {
 /// Runs without an archive and without a reason to have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingRuns {
+    pub runs: u64,
+    /// Bytes of their batches.
+    pub bytes: u64,
+}
+
+/// Leaves whose batches lie in segments as they were shipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UncompactedPages {
+    pub pages: u64,
+    /// Their runs.
     pub runs: u64,
     /// Bytes of their batches.
     pub bytes: u64,
@@ -102,15 +114,19 @@ impl PageBounds {
     pub fn of_runs(runs: &TopicRuns, last: LogIndex) -> Self {
         let archived = runs.archived();
         let all = || runs.partitions.iter().flat_map(|partition| &partition.runs);
+        let (count, bytes) = (all().count(), all().map(|run| run.bytes.length).fold(0, u64::saturating_add));
+        let level = runs.level();
+        let as_shipped = UncompactedPages { pages: 1, runs: count as u64, bytes };
         Self {
             last,
-            runs: u32::try_from(all().count()).unwrap_or(u32::MAX),
-            bytes: all().map(|run| run.bytes.length).fold(0, u64::saturating_add),
+            runs: u32::try_from(count).unwrap_or(u32::MAX),
+            bytes,
             archives: u32::try_from(runs.archives.len()).unwrap_or(u32::MAX),
             mergeable: u32::try_from(runs.mergeable().len()).unwrap_or(u32::MAX),
             waiting: runs.waiting(&archived).map(|(_, run)| run.bytes.length).collect(),
-            level: runs.level(),
+            level,
             oldest_segment: runs.segments.iter().filter_map(OldestSegment::of).min(),
+            uncompacted: if level == 0 { as_shipped } else { UncompactedPages::default() },
             partitions: runs.partitions.iter().filter_map(|runs| PartitionBounds::of_runs(runs, &archived)).collect(),
         }
     }
@@ -124,8 +140,18 @@ impl PageBounds {
     }
 
     fn joined(self, page: &PageEntry) -> Option<Self> {
-        let PageBounds { last, runs, bytes, archives, mergeable, waiting, level, oldest_segment, partitions } =
-            &page.bounds;
+        let PageBounds {
+            last,
+            runs,
+            bytes,
+            archives,
+            mergeable,
+            waiting,
+            level,
+            oldest_segment,
+            uncompacted,
+            partitions,
+        } = &page.bounds;
         Some(Self {
             last: *last,
             runs: self.runs.saturating_add(*runs),
@@ -135,6 +161,7 @@ impl PageBounds {
             mergeable: self.mergeable.saturating_add(*mergeable),
             waiting: self.waiting.and(*waiting),
             oldest_segment: [self.oldest_segment, *oldest_segment].into_iter().flatten().min(),
+            uncompacted: self.uncompacted.and(*uncompacted),
             partitions: joined(self.partitions, partitions)?,
         })
     }
@@ -166,6 +193,17 @@ impl WaitingRuns {
     pub fn and(self, others: Self) -> Self {
         let (runs, bytes) = (self.runs.saturating_add(others.runs), self.bytes.saturating_add(others.bytes));
         Self { runs, bytes }
+    }
+}
+
+impl UncompactedPages {
+    /// These and others.
+    pub fn and(self, others: Self) -> Self {
+        Self {
+            pages: self.pages.saturating_add(others.pages),
+            runs: self.runs.saturating_add(others.runs),
+            bytes: self.bytes.saturating_add(others.bytes),
+        }
     }
 }
 

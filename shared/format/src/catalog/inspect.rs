@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::page::{StoredPage, VERSION, decode_page};
 use super::{
-    ArchiveRun, CatalogError, OldestSegment, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns, WaitingRuns,
+    ArchiveRun, CatalogError, OldestSegment, Page, PageBounds, PageEntry, PartitionBounds, TopicRuns, UncompactedPages,
+    WaitingRuns,
 };
 use crate::batch::TimeSpan;
 use crate::ids::{LogIndex, Offset, PartitionId, Timestamp};
@@ -47,6 +48,8 @@ pub struct PageInspection {
     pub waiting: WaitingRuns,
     /// The oldest level 0 segment that is needed for it.
     pub oldest_segment: Option<OldestSegment>,
+    /// What was never compacted.
+    pub uncompacted: UncompactedPages,
     pub partitions: Vec<BoundsInspection>,
     /// Those below it.
     pub pages: Vec<EntryInspection>,
@@ -103,6 +106,8 @@ pub struct EntryInspection {
     pub waiting: WaitingRuns,
     /// The oldest level 0 segment that is needed for it.
     pub oldest_segment: Option<OldestSegment>,
+    /// What was never compacted.
+    pub uncompacted: UncompactedPages,
     pub partitions: Vec<BoundsInspection>,
 }
 
@@ -161,6 +166,7 @@ pub async fn inspect(store: &dyn Store, key: &str) -> Result<PageInspection, Cat
         archive_count: bounds.archives,
         waiting: bounds.waiting,
         oldest_segment: bounds.oldest_segment,
+        uncompacted: bounds.uncompacted,
         partitions: partitions_of(&bounds),
         pages: Vec::new(),
         runs: Vec::new(),
@@ -203,6 +209,7 @@ fn entry(page: &Arc<PageEntry>) -> EntryInspection {
         archive_count: bounds.archives,
         waiting: bounds.waiting,
         oldest_segment: bounds.oldest_segment,
+        uncompacted: bounds.uncompacted,
         partitions: partitions_of(bounds),
     }
 }

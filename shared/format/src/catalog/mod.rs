@@ -20,7 +20,7 @@ pub mod runs;
 mod tests;
 pub mod walk;
 
-pub use bounds::{OldestSegment, PageBounds, PageEntry, PartitionBounds, WaitingRuns};
+pub use bounds::{OldestSegment, PageBounds, PageEntry, PartitionBounds, UncompactedPages, WaitingRuns};
 pub use error::CatalogError;
 pub use export::{BuiltExport, VERSION, build_export};
 pub use latest::Latest;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::JobKind;
-use crate::ids::{Incarnation, LaneId, TopicId};
+use crate::ids::{Incarnation, LaneId, Offset, PartitionId, TopicId};
 
 /// A queue message, within the same bounds as [`Job`](super::Job).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +26,20 @@ pub struct CompactJob {
     pub topic_id: TopicId,
     /// Leaves that follow one another in the topic's history.
     pub pages: Vec<JobPage>,
+    /// Where the first of them begins; results repeat it.
+    pub place: RecordPlace,
+    /// Where logs start that begin within the pages: runs that end before are left out.
+    pub log_starts: Vec<RecordPlace>,
     /// The leader epoch of all batches, if they have the same one: then a batch can be checked by itself.
     pub epoch: Option<i32>,
+}
+
+/// A place in a topic's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordPlace {
+    /// The partition's number.
+    pub partition: PartitionId,
+    pub offset: Offset,
 }
 
 /// A page whose runs are to be rewritten.
@@ -60,6 +72,8 @@ pub struct CompactResult {
     pub topic_id: TopicId,
     /// Object names of the job's pages, in their order.
     pub pages: Vec<String>,
+    /// As in the job: by it the pages are found wherever they are named by then.
+    pub place: RecordPlace,
     /// The segments that were created, in the order of the partitions and offsets in them.
     pub segments: Vec<SegmentMade>,
     /// Why there are none.

@@ -5,7 +5,7 @@
 mod compact;
 mod merge;
 
-pub use compact::{CompactJob, CompactResult, JobPage, SegmentMade};
+pub use compact::{CompactJob, CompactResult, JobPage, RecordPlace, SegmentMade};
 pub use merge::{MergeJob, MergeResult, MergedArchive};
 
 use serde::{Deserialize, Serialize};

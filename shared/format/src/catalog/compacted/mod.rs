@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::runs::ArchivedOffsets;
 use super::{ArchiveEntry, ArchiveRun, PartitionRuns, RunEntry, SegmentEntry, TopicRuns};
 use crate::batch::TimeSpan;
-use crate::ids::{PartitionId, TopicId};
+use crate::ids::{Offset, PartitionId, TopicId};
 use crate::segment::{DirectoryRow, SegmentDirectory};
 use crate::span::{ByteSpan, OffsetSpan};
 
@@ -24,12 +24,14 @@ pub struct CompactedSegment {
 }
 
 /// What adjacent pages of a topic, the oldest first, hold once their batches lie in `segments`, or why these are not
-/// just their batches: offsets, bytes and times of every partition must be the same. Archives stay; their runs and
-/// those of a partition become as few as there may be without one that is archived in part.
+/// just their batches: offsets, bytes and times of every partition must be the same, but for oldest runs that are left
+/// out, whose last record `is_deleted`. Archives stay, as long as one of their runs does; their runs and those of a
+/// partition become as few as there may be without one that is archived in part.
 pub fn compacted(
     topic: TopicId,
     pages: &[impl AsRef<TopicRuns>],
     segments: Vec<CompactedSegment>,
+    is_deleted: impl Fn(PartitionId, Offset) -> bool,
 ) -> Result<TopicRuns, String> {
     let archives: Vec<&ArchiveEntry> = pages.iter().flat_map(|page| &page.as_ref().archives).collect();
     let archived = ArchivedOffsets::of(archives.iter().copied());
@@ -41,17 +43,45 @@ pub fn compacted(
     for (partition, old) in &old {
         let rows =
             (0..).zip(&segments).filter_map(|(at, segment)| Some((at, segment.directory.row(topic, *partition)?)));
-        let runs = moved(old, rows, |run| archived.hold(*partition, run.offsets));
+        let kept = left(old, rows.clone().next(), |run| is_deleted(*partition, run.offsets.last));
+        let runs = kept.and_then(|kept| moved(kept, rows, |run| archived.hold(*partition, run.offsets)));
         let runs = runs.map_err(|reason| format!("partition {partition}: {reason}"))?;
-        partitions.push(PartitionRuns { partition: *partition, runs });
+        if !runs.is_empty() {
+            partitions.push(PartitionRuns { partition: *partition, runs });
+        }
     }
     let listed: usize = segments.iter().map(|segment| segment.directory.rows.len()).sum();
     let held = partitions.iter().map(|runs| rows_of(&runs.runs)).sum::<usize>();
     if listed != held {
         return Err(format!("they hold {listed} stretches of partitions instead of {held}"));
     }
-    let archives = archives.iter().map(|archive| widened(archive, &old)).collect();
-    Ok(TopicRuns { segments: segments.into_iter().map(|segment| segment.entry).collect(), partitions, archives })
+    let segments = segments.into_iter().map(|segment| segment.entry).collect();
+    let mut new = TopicRuns { segments, partitions, archives: Vec::new() };
+    let is_kept = |run: &ArchiveRun| new.of(run.partition).first().is_some_and(|first| first.offsets.first <= run.last);
+    let archives = archives.into_iter().filter(|archive| archive.runs.iter().any(is_kept));
+    new.archives = archives.map(|archive| widened(archive, &old)).collect();
+    match new.partitions.is_empty() {
+        true => Err("no record of the pages is left".to_owned()),
+        false => Ok(new),
+    }
+}
+
+/// The runs of a partition from its first row on, if those before are deleted.
+fn left<'a, 'b>(
+    old: &'a [&'b RunEntry],
+    first: Option<(u32, &DirectoryRow)>,
+    is_deleted: impl Fn(&RunEntry) -> bool,
+) -> Result<&'a [&'b RunEntry], String> {
+    let is_before = |run: &&RunEntry| first.is_none_or(|(_, row)| run.offsets.last < row.offsets.first);
+    let (missing, kept) = old.split_at(old.partition_point(is_before));
+    match missing.iter().find(|run| !is_deleted(run)) {
+        Some(run) => Err(is_missing(run)),
+        None => Ok(kept),
+    }
+}
+
+fn is_missing(run: &RunEntry) -> String {
+    format!("offset {} is in none of them", run.offsets.first)
 }
 
 /// How many segments runs of a partition lie in.
@@ -80,7 +110,7 @@ fn moved<'a>(
     }
     match old.first() {
         None => Ok(runs),
-        Some(run) => Err(format!("offset {} is in none of them", run.offsets.first)),
+        Some(run) => Err(is_missing(run)),
     }
 }
 

@@ -137,7 +137,7 @@ proptest! {
     fn a_page_over_compacted_segments_says_the_same(pages in prop::collection::vec(any_page(), 1..4), cut in 1..30usize) {
         let old = old_pages(&pages);
         let segments = block_on(segments(&old.batches, cut));
-        let new = compacted(TOPIC, &old.pages, segments.clone()).unwrap();
+        let new = compacted(TOPIC, &old.pages, segments.clone(), |_, _| false).unwrap();
 
         let archived = ArchivedOffsets::of(&new.archives);
         for ((partition, offset), searched) in &old.searched {
@@ -186,8 +186,48 @@ proptest! {
         }
         prop_assert_eq!(bounds.level, 1);
         // It can be rewritten again.
-        let again = compacted(TOPIC, &[Arc::new(new.clone())], segments).unwrap();
+        let again = compacted(TOPIC, &[Arc::new(new.clone())], segments, |_, _| false).unwrap();
         prop_assert_eq!(again, new);
+    }
+
+    #[test]
+    fn oldest_runs_may_be_left_out_once_they_are_deleted(
+        pages in prop::collection::vec(any_page(), 1..4),
+        left_out in prop::collection::vec(0..9usize, 4),
+        cut in 1..30usize,
+    ) {
+        let old = old_pages(&pages);
+        let mut batches = old.batches.clone();
+        for (held, count) in batches.values_mut().zip(left_out) {
+            held.drain(..count.min(held.len()));
+        }
+        batches.retain(|_, batches| !batches.is_empty());
+        let is_whole = batches == old.batches;
+        let log_start = |partition| {
+            let first = batches.get(&partition).map(|batches: &Vec<Bytes>| BatchHeader::parse(&batches[0]).unwrap());
+            first.map_or(Offset::MAX, |first| first.base_offset)
+        };
+        let segments = block_on(segments(&batches, cut));
+        prop_assert_eq!(compacted(TOPIC, &old.pages, segments.clone(), |_, _| false).is_ok(), is_whole);
+        let new = compacted(TOPIC, &old.pages, segments, |partition, offset| offset < log_start(partition));
+        let Ok(new) = new else {
+            prop_assert!(batches.is_empty());
+            return Ok(());
+        };
+        let archived = ArchivedOffsets::of(&new.archives);
+        for ((partition, offset), searched) in &old.searched {
+            let run = new.at(*partition, *offset);
+            prop_assert_eq!(run.is_some(), *offset >= log_start(*partition));
+            if let Some(run) = run {
+                prop_assert_eq!(archived.hold(*partition, run.offsets), matches!(searched, Searched::ByArchive(_)));
+                prop_assert_eq!(run.unreadable.is_some(), *searched == Searched::Unreadable);
+            }
+        }
+        let is_over_one = |archive: &ArchiveEntry| {
+            archive.runs.iter().any(|run| run.last >= log_start(run.partition))
+        };
+        let kept = old.pages.iter().flat_map(|page| &page.archives).filter(|archive| is_over_one(archive));
+        prop_assert!(new.archives.iter().map(|archive| &archive.key).eq(kept.map(|archive| &archive.key)));
     }
 
     #[test]
@@ -213,6 +253,6 @@ proptest! {
         }
         batches.retain(|_, batches| !batches.is_empty());
         let segments = block_on(segments(&batches, cut));
-        prop_assert!(compacted(TOPIC, &old.pages, segments).is_err());
+        prop_assert!(compacted(TOPIC, &old.pages, segments, |_, _| false).is_err());
     }
 }
