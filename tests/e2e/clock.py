@@ -13,7 +13,10 @@ class Clock:
 
     def advance(self, minutes):
         self.minutes += minutes
-        self.file.write_text(f"+{self.minutes}m")
+        # At once: a process that met an empty file would see its clock jump to and fro.
+        new = self.file.with_name(f"{self.file.name}.new")
+        new.write_text(f"+{self.minutes}m")
+        new.replace(self.file)
 
     def settings(self):
         """What the process must have in its environment."""

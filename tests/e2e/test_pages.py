@@ -16,7 +16,7 @@ from records import Record, consume, produce
 TOPIC, PARTITIONS, ROUNDS = "wide", 1500, 5
 FOLDED = (4100, 9)
 # Pages that are compacted are too few to go below another.
-UNCOMPACTED = "small-run-bytes=limit:0"
+UNCOMPACTED = "compaction-jobs=limit:0"
 SETTINGS = {"index_batch_age": "200ms", "ship_max_age": "1h"}
 
 

@@ -11,7 +11,7 @@ from records import Record, consume, consumer, produce, watermarks
 from seen import is_seen_from, records
 
 # Pages that are compacted are too few to go below another.
-UNCOMPACTED = "small-run-bytes=limit:0"
+UNCOMPACTED = "compaction-jobs=limit:0"
 SETTINGS = {"retention_check_interval": "200ms", "ship_max_age": "1h", "index_batch_age": "200ms"}
 HOUR_MS = 60 * 60 * 1000
 

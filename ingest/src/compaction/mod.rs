@@ -35,8 +35,6 @@ use crate::publish::pages::PageLimits;
 use crate::read_failures::ReadFailures;
 use crate::state::LaneState;
 
-/// Jobs that are out at the same time.
-const JOBS_MAX: usize = 32;
 /// Pages above others that one look enters, and one for everything.
 const READS_MAX: usize = 64;
 const READS_FOR_EVERYTHING_MAX: usize = 1024;
@@ -52,6 +50,8 @@ pub struct CompactionLimits {
     pub enough_bytes: u64,
     /// Pages whose runs have so many bytes on the average are not compacted once more.
     pub small_run_bytes: u64,
+    /// Jobs that are out at the same time.
+    pub jobs: usize,
     /// Pages have to be compacted before they are folded.
     pub folding: PageLimits,
 }
@@ -63,7 +63,8 @@ impl Default for CompactionLimits {
             job_bytes: 1 << 30,
             pages: 16,
             enough_bytes: 64 << 20,
-            small_run_bytes: failpoint::limit("small-run-bytes", 1 << 20) as u64,
+            small_run_bytes: 1 << 20,
+            jobs: failpoint::limit("compaction-jobs", 32),
             folding,
         }
     }
@@ -128,11 +129,11 @@ impl CompactionDesk {
     /// Nothing is sent yet.
     pub fn new(parts: CompactionParts) -> Self {
         Self {
+            allowed: parts.limits.jobs.min(1),
             parts,
             in_flight: JobsInFlight::default(),
             failed: FailedPages::default(),
             folded: FoldedWalk::default(),
-            allowed: 1,
             unread: ReadFailures::default(),
         }
     }
@@ -151,8 +152,8 @@ impl CompactionDesk {
     /// way to what waits there.
     pub fn compare(&mut self, depth: Option<QueueDepth>, now: Instant) -> usize {
         self.allowed = match depth {
-            Some(QueueDepth { visible: 0, .. }) => (self.allowed * 2).min(JOBS_MAX),
-            _ => (self.allowed / 2).max(1),
+            Some(QueueDepth { visible: 0, .. }) => (self.allowed * 2).min(self.parts.limits.jobs),
+            _ => (self.allowed / 2).max(self.parts.limits.jobs.min(1)),
         };
         let lost = self.in_flight.compare(depth, now);
         for page in self.in_flight.take_exhausted() {

@@ -23,6 +23,7 @@ const LIMITS: CompactionLimits = CompactionLimits {
     pages: 3,
     enough_bytes: 100,
     small_run_bytes: 50,
+    jobs: 32,
     folding: PageLimits {
         page_runs: 9,
         page_bytes: 1 << 30,
