@@ -3,9 +3,9 @@
 //! A record's way: `api` checks it on its connection's task, `lane` orders it, the [`mod@log`] makes it durable
 //! ([`wal`]), [`state`] applies it; later `publish` puts it into a segment and exports the catalog, `indexing` has it
 //! archived, `compaction` makes few runs of many and `merging` few archives, and `reading` finds it wherever it lies.
-//! `retention` deletes old records, and `gc` objects that nothing refers to any more. `startup` is the way back, from the
-//! data directory or from the bucket, and [`ownership`] decides whose the bucket is.
-//! [`RunningBroker`] puts all of it together, `run` makes a process of it.
+//! `retention` deletes old records, and `gc` objects that nothing refers to any more. `startup` is the way back, from
+//! the data directory or from the bucket, and [`ownership`] decides whose the bucket is. [`RunningBroker`] puts all of
+//! it together, `run` makes a process of it.
 
 mod api;
 mod broker;

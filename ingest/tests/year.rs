@@ -12,8 +12,6 @@ use self::history::{Case, Limits, Load, Report, lived};
 const DAYS: u32 = 8;
 const FAN_OUT: usize = 8;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// Pages of larger runs are not compacted.
-const SMALL_RUN_BYTES: u32 = 1 << 20;
 /// Of a topic and a day, once that is compacted.
 const SEGMENTS_MAX: usize = 50;
 const ARCHIVES_MAX: usize = 30;
@@ -39,10 +37,9 @@ fn check(load: Load) {
             &report;
         assert!(top_pages.iter().all(|pages| *pages < 2 * FAN_OUT * load.topics as usize));
         assert!(*fetch_pages <= pages.len());
-        let is_compacted = compaction && load.run_bytes < SMALL_RUN_BYTES;
-        assert!(!is_compacted || (day.segments <= SEGMENTS_MAX && day.archives <= ARCHIVES_MAX));
+        assert!(!compaction || (day.segments <= SEGMENTS_MAX && day.archives <= ARCHIVES_MAX));
         let of_a_day = DAY_MS / load.segment_ms;
-        assert!(!is_compacted || *level_0_segments as i64 <= 2 * of_a_day, "older ones are needed by nothing");
+        assert!(!compaction || *level_0_segments as i64 <= 2 * of_a_day, "older ones are needed by nothing");
         for sizes in [checkpoint_bytes, export_bytes] {
             assert!(sizes.max < sizes.max_by_half * 3 / 2, "{sizes:?}");
         }

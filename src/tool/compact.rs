@@ -41,7 +41,8 @@ async fn status(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
     output.table(&["level", "runs", "bytes", "archives", "oldest"], levels)?;
     let waiting = &status["waiting"];
     output.line(&format!(
-        "\nnever compacted: {} pages, {} runs, {} bytes; pages that failed: {}; to be merged: {} archives; jobs pending: {}",
+        "\nnever compacted: {} pages, {} runs, {} bytes; pages that failed: {}; to be merged: {} archives; jobs \
+         pending: {}",
         waiting["pages"],
         waiting["runs"],
         waiting["bytes"],

@@ -68,8 +68,8 @@ impl CompactSources {
         }
     }
 
-    /// Leaves out what ends before its log starts, if what is left begins no later: a page may begin at any offset up to
-    /// the log's start, and where no record has that one, not behind it.
+    /// Leaves out what ends before its log starts, if what is left begins no later: a page may begin at any offset up
+    /// to the log's start, and where no record has that one, not behind it.
     fn leave_out(&mut self, log_starts: &[RecordPlace]) {
         let mut kept_from: HashMap<PartitionId, Offset> = HashMap::new();
         for RecordPlace { partition, offset } in log_starts {

@@ -1,8 +1,8 @@
 //! From segments that all topics share to a topic's own, and from many small runs to few: has adjacent pages of a topic
-//! compacted by indexers ([`planner`]), also those below other pages ([`folded_walk`]), and puts a page over the segments
-//! that they wrote ([`taking_in`]) in the place of the old ones, wherever these are by then ([`placing`]). The queue is a
-//! hint here, too: what is to be compacted follows from the state and its pages, and a result that is lost, doubled, late
-//! or overtaken changes nothing.
+//! compacted by indexers ([`planner`]), also those below other pages ([`folded_walk`]), and puts a page over the
+//! segments that they wrote ([`taking_in`]) in the place of the old ones, wherever these are by then ([`placing`]). The
+//! queue is a hint here, too: what is to be compacted follows from the state and its pages, and a result that is lost,
+//! doubled, late or overtaken changes nothing.
 
 mod failed_pages;
 mod folded_walk;

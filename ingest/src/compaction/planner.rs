@@ -1,7 +1,7 @@
-//! Which pages are compacted together: adjacent leaves of the same level, by size tiers. Each batch is written anew once,
-//! so that the segment that it was shipped in, with those of others, is needed no more; and once again where its runs are
-//! small. Of what lies at the top of a topic's history a pure function of the state, of what lies below other pages one
-//! of the leaves below one of them.
+//! Which pages are compacted together: adjacent leaves of the same level, by size tiers. Each batch is written anew
+//! once, so that the segment that it was shipped in, with those of others, is needed no more; and once again where its
+//! runs are small. Of what lies at the top of a topic's history a pure function of the state, of what lies below other
+//! pages one of the leaves below one of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -26,8 +26,8 @@ use crate::state::segments::NAMED_AGO_MS_MAX;
 const ATTEMPTS: usize = 5;
 
 impl CompactionDesk {
-    /// Takes in a result that is for this lane, as of `now`. An error says that it is worth another look; else all is done that is
-    /// to be done about it.
+    /// Takes in a result that is for this lane, as of `now`. An error says that it is worth another look; else all is
+    /// done that is to be done about it.
     pub async fn take_in(
         &mut self,
         result: &CompactResult,

@@ -330,8 +330,8 @@ impl Compacted {
     }
 }
 
-/// How often a batch is written anew, MiB of a job, and segments of a topic and day. The first ones are what infra/costs.py
-/// reckons with: one of its topics, at each rate of records.
+/// How often a batch is written anew, MiB of a job, and segments of a topic and day. The first ones are what
+/// infra/costs.py reckons with: one of its topics, at each rate of records.
 #[test]
 fn at_any_load_all_is_compacted_within_its_day_and_little_is_written() {
     const LOADS: &[(TopicLoad, &str)] = &[

@@ -1,9 +1,10 @@
 //! What goes away, and when that is safe.
 //!
-//! A [run](ObjectDeletion::run) deletes what the lane's state has tombstoned ([`tombstones`]), the oldest segments, once
-//! nothing needs them ([`dropped_segments`]), and what is superseded by name ([`superseded`]); once a day the whole bucket is [looked through](ObjectDeletion::look_through) for unknown
-//! objects ([`orphans`]). The claims are read again before anything is deleted. Every step may be cut short and done
-//! again: an object that is gone counts as deleted, and what says so is a command of its own.
+//! A [run](ObjectDeletion::run) deletes what the lane's state has tombstoned ([`tombstones`]), the oldest segments,
+//! once nothing needs them ([`dropped_segments`]), and what is superseded by name ([`superseded`]); once a day the
+//! whole bucket is [looked through](ObjectDeletion::look_through) for unknown objects ([`orphans`]). The claims are
+//! read again before anything is deleted. Every step may be cut short and done again: an object that is gone counts as
+//! deleted, and what says so is a command of its own.
 
 mod checkpoints;
 mod dropped_segments;

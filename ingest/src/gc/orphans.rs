@@ -2,10 +2,10 @@
 //! lists of segments whose command was refused or was lost, results that were never registered, probes that were left.
 //!
 //! A registration refuses what was named six hours ago, so after a day no command can name an object any more; both
-//! ages are by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a
-//! segment of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as
-//! registered: no recovery looks there. One that is older than all that are registered was not deleted with those of its
-//! time; among them, unknown ones are told by the newest lists alone, so that a look does not read all of history.
+//! ages are by the broker's clock, which must agree with the store's to an hour. A recovery may still adopt a segment
+//! of any age. Therefore a segment goes only if its range lies within what the oldest kept checkpoint knows as
+//! registered: no recovery looks there. One that is older than all that are registered was not deleted with those of
+//! its time; among them, unknown ones are told by the newest lists alone, so that a look does not read all of history.
 
 use chronik_format::ids::{LogIndex, Timestamp};
 use chronik_format::names::{PROBES, ResultName, SegmentListName, SegmentName, TOPICS};

@@ -1,7 +1,7 @@
-//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]), also
-//! for those that were closed without one ([`waiting_pages`]), remembers what is out ([`jobs_in_flight`]), registers the
-//! results from `inbox/` ([`inbox`]), or puts them into pages ([`page_filing`]). The queue is a hint: what is pending is
-//! in the state and its pages, and what was lost is sent again. [Compaction](crate::compaction) and
+//! From segments to archives, as the lane's owner sees it: sends jobs for runs without an archive ([`job_planner`]),
+//! also for those that were closed without one ([`waiting_pages`]), remembers what is out ([`jobs_in_flight`]),
+//! registers the results from `inbox/` ([`inbox`]), or puts them into pages ([`page_filing`]). The queue is a hint:
+//! what is pending is in the state and its pages, and what was lost is sent again. [Compaction](crate::compaction) and
 //! [merging](crate::merging) have their turns in the same loop: their jobs are in the same queue, their results in the
 //! same inbox.
 
@@ -117,7 +117,8 @@ pub enum FlushError {
 }
 
 impl IndexingHandle {
-    /// Sends jobs for all open runs that are registered now, however small or young, and returns once the queue has them.
+    /// Sends jobs for all open runs that are registered now, however small or young, and returns once the queue has
+    /// them.
     pub async fn flush(&self) -> Result<(), FlushError> {
         let (done, sent) = oneshot::channel();
         self.orders.send(IndexingOrder::Flush(done)).await.map_err(|_| LaneGone)?;

@@ -1,7 +1,7 @@
 //! From many archives to few: has those of a leaf merged by indexers ([`planner`]), once compaction is done with its
-//! runs, and puts a leaf with the new ones in its place ([`taking_in`]). As with compaction, what is to be merged follows
-//! from the state, and a result that is lost, doubled, late or overtaken changes nothing: at most it leaves archives that
-//! no page names, which go as other orphans do.
+//! runs, and puts a leaf with the new ones in its place ([`taking_in`]). As with compaction, what is to be merged
+//! follows from the state, and a result that is lost, doubled, late or overtaken changes nothing: at most it leaves
+//! archives that no page names, which go as other orphans do.
 
 pub mod planner;
 mod taking_in;

@@ -1,5 +1,5 @@
-//! Closing: what of a topic's open runs is settled, or has waited for archives for too long, goes into a leaf, once there
-//! is enough of it, or at the end of its UTC day.
+//! Closing: what of a topic's open runs is settled, or has waited for archives for too long, goes into a leaf, once
+//! there is enough of it, or at the end of its UTC day.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

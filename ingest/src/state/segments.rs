@@ -1,7 +1,7 @@
 //! Registered objects: segments, archives, and what is no longer needed.
 //!
-//! A segment is held one by one as long as it is in no list of segments, or an open run points into it. Segments go from
-//! the oldest on: once nothing needs those below an index they are dropped, and once they are deleted, forgotten.
+//! A segment is held one by one as long as it is in no list of segments, or an open run points into it. Segments go
+//! from the oldest on: once nothing needs those below an index they are dropped, and once they are deleted, forgotten.
 
 use std::ops::Bound;
 use std::sync::Arc;

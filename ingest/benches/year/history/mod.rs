@@ -1,6 +1,6 @@
-//! The history of a broker that has been up for as long as one likes, made in minutes: the real state, closing, folding,
-//! listing, planner, pages and catalog, on a clock of its own. Batches, segments and archives are only claimed to be
-//! there, with the sizes that they would have; objects of metadata are written to a folder.
+//! The history of a broker that has been up for as long as one likes, made in minutes: the real state, closing,
+//! folding, listing, planner, pages and catalog, on a clock of its own. Batches, segments and archives are only claimed
+//! to be there, with the sizes that they would have; objects of metadata are written to a folder.
 
 #![allow(clippy::unwrap_used)]
 

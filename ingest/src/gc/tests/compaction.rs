@@ -1,4 +1,5 @@
-//! Compaction of pages at the top and below others: whatever happens beside it, every record is kept, and what is needed.
+//! Compaction of pages at the top and below others: whatever happens beside it, every record is kept, and what is
+//! needed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

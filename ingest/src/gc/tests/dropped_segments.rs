@@ -1,5 +1,5 @@
-//! Level 0 segments go once all that they hold lies elsewhere or is deleted, and never before; whoever dies meanwhile, and
-//! from wherever it is recovered.
+//! Level 0 segments go once all that they hold lies elsewhere or is deleted, and never before; whoever dies meanwhile,
+//! and from wherever it is recovered.
 
 use chronik_format::ids::{Incarnation, LogIndex, TopicId};
 use chronik_format::names::SegmentName;
@@ -288,7 +288,8 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     use Step::{DieAsItDeletes, Export, LoseMachine, Run, Ship, Wait};
     prop_oneof![
-        3 => Just(Ship), 3 => Just(Export), 4 => Just(Run), 3 => Just(Wait), 1 => Just(DieAsItDeletes), 1 => Just(LoseMachine)
+        3 => Just(Ship), 3 => Just(Export), 4 => Just(Run), 3 => Just(Wait),
+        1 => Just(DieAsItDeletes), 1 => Just(LoseMachine)
     ]
 }
 

@@ -125,8 +125,8 @@ impl World {
     }
 }
 
-/// A topic of so many runs under archives of their own; three of them at a time were compacted, and the leaves lie below
-/// one another as far as that goes.
+/// A topic of so many runs under archives of their own; three of them at a time were compacted, and the leaves lie
+/// below one another as far as that goes.
 async fn compacted(runs: usize) -> (World, TopicId) {
     let limits = PageLimits { page_runs: 1, open_runs: 0, waiting_pages: 1, fan_out: 4, ..PageLimits::default() };
     let mut world = World::with(HistoryLimits { pages: limits, ..Default::default() }).await;

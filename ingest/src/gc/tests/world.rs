@@ -424,7 +424,8 @@ impl World {
         }
     }
 
-    /// Puts what a result says of closed runs into their pages; what is left of it, unless they can't be read or written.
+    /// Puts what a result says of closed runs into their pages; what is left of it, unless they can't be read or
+    /// written.
     pub async fn file(&mut self, result: RegisterResult) -> Option<RegisterResult> {
         let mut result = RegisterResult { at: self.now(), ..result };
         self.last_result = Some(result.clone());

@@ -26,8 +26,8 @@ impl LaneState {
         Ok(())
     }
 
-    /// The archives that go into a page. It must hold just what is open up to its last index, as it is: a result that was
-    /// registered since it was made may have changed that.
+    /// The archives that go into a page. It must hold just what is open up to its last index, as it is: a result that
+    /// was registered since it was made may have changed that.
     pub fn closable(&self, close: &ClosePage) -> Result<Vec<Arc<str>>, CommandRefusal> {
         let topic = self.topics.get(&close.topic).ok_or(CommandRefusal::UnknownTopic)?;
         let bounds = &close.page.bounds;

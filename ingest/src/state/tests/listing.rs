@@ -207,8 +207,8 @@ impl Registered {
         }
     }
 
-    /// The state holds what is in no list and what an open run points into, as it was registered, and nothing else; what
-    /// is forgotten is needed by nothing.
+    /// The state holds what is in no list and what an open run points into, as it was registered, and nothing else;
+    /// what is forgotten is needed by nothing.
     fn check(&self, state: &LaneState) {
         let runs = state.topics.values().flat_map(|topic| &topic.partitions).flat_map(|partition| &partition.runs);
         let open: BTreeSet<LogIndex> = runs.map(|run| run.segment.0).collect();

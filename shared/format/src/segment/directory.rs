@@ -110,8 +110,8 @@ impl SegmentDirectory {
         chunks[at].position..chunks.get(at + 1).map_or(row.bytes.end(), |next| next.position)
     }
 
-    /// The directory of a segment of one topic with so many bytes of batches of each partition, by partition and offset:
-    /// a row for those of a partition, and no chunks. For tests that have no batches.
+    /// The directory of a segment of one topic with so many bytes of batches of each partition, by partition and
+    /// offset: a row for those of a partition, and no chunks. For tests that have no batches.
     #[cfg(any(test, feature = "testing"))]
     pub fn claimed(
         topic: TopicId,

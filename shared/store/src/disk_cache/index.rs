@@ -113,8 +113,8 @@ impl RangeIndex {
         replaced
     }
 
-    /// As [`Self::add`], of a range that was read when so many objects had been distrusted; it is named itself if another
-    /// was since.
+    /// As [`Self::add`], of a range that was read when so many objects had been distrusted; it is named itself if
+    /// another was since.
     pub(super) fn add_unless_distrusted(&mut self, range: ObjectRange, distrusts: u64) -> Option<ObjectRange> {
         if self.distrusts == distrusts {
             return self.add(range);
