@@ -18,7 +18,7 @@ READY = re.compile(r" is ready: (?:Kafka on (.+), )?HTTP on (http://\S+)$")
 # Of several listeners the ready line says the names too, and of each where it is advertised if that is elsewhere.
 LISTENER = re.compile(r"(\S+) \(([\w.-]+)[,)]")
 # How settings begin that are given by their whole names.
-WHOLE = ("CHRONIK_", "LOCAL_", "OBJECT_", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_", "LD_", "FAKETIME_")
+WHOLE = ("CHRONIK_", "LOCAL_", "OBJECT_", "S3_", "SQS_", "GCS_", "AZUR", "AWS_", "GOOGLE_", "LD_", "TEST_")
 # What a slow, busy machine may take for anything that is waited for.
 PATIENCE = 120
 
