@@ -36,14 +36,19 @@ const BEGUN: &str = "begun-";
 /// Bytes that may wait to be written; what comes beyond is not kept.
 const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// The directory belongs to another process.
+/// The directory belongs to others.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the cache directory {} is in use by another process: give each a --cache-disk-dir (CHRONIK_CACHE_DISK_DIR) of its \
-     own", directory.display()
-)]
-pub struct CacheInUse {
-    directory: PathBuf,
+enum CacheDirectoryError {
+    #[error(
+        "the cache directory {} is in use by another process: give each a --cache-disk-dir (CHRONIK_CACHE_DISK_DIR) of \
+         its own", directory.display()
+    )]
+    InUse { directory: PathBuf },
+    #[error(
+        "the cache directory {} is the data directory: give the cache a --cache-disk-dir (CHRONIK_CACHE_DISK_DIR) of its \
+         own, below the data directory or elsewhere", directory.display()
+    )]
+    IsDataDirectory { directory: PathBuf },
 }
 
 /// The bucket for who reads ranges of immutable objects.
@@ -66,6 +71,9 @@ pub async fn cached(
     let Some((directory, bytes_max)) = settings.disk(data_dir) else {
         return Ok(plain);
     };
+    if is_same_directory(&directory, data_dir) {
+        return Err(ServiceError::Resource(Box::new(CacheDirectoryError::IsDataDirectory { directory })));
+    }
     let cache = DiskCache::open(directory.clone(), bytes_max, metrics).await;
     match cache.map_err(|error| ServiceError::Resource(Box::new(error)))? {
         Ok(cache) => {
@@ -78,6 +86,11 @@ pub async fn cached(
             Ok(plain)
         }
     }
+}
+
+/// Whether two paths lead to the same directory; one that is not there yet is only where its path says.
+fn is_same_directory(a: &Path, b: &Path) -> bool {
+    a == b || fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
 }
 
 /// Reads ranges through a cache, and leaves everything else to the store.
@@ -110,7 +123,11 @@ struct CacheMetrics {
 
 impl DiskCache {
     /// Opens the directory with what is there; the inner error is the disk's.
-    async fn open(directory: PathBuf, bytes_max: u64, metrics: CacheMetrics) -> Result<io::Result<Self>, CacheInUse> {
+    async fn open(
+        directory: PathBuf,
+        bytes_max: u64,
+        metrics: CacheMetrics,
+    ) -> Result<io::Result<Self>, CacheDirectoryError> {
         let open = move || {
             let lock = create_directory(&directory).and_then(|()| {
                 File::options().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE))
@@ -121,7 +138,7 @@ impl DiskCache {
                 Err(TryLockError::Error(error)) => Err(error),
             }) {
                 Ok(Some(lock)) => lock,
-                Ok(None) => return Err(CacheInUse { directory }),
+                Ok(None) => return Err(CacheDirectoryError::InUse { directory }),
                 Err(error) => return Ok(Err(error)),
             };
             Ok(index_of(&directory, bytes_max).map(|index| {
@@ -282,6 +299,9 @@ fn index_of(directory: &Path, bytes_max: u64) -> io::Result<RangeIndex> {
                     continue;
                 };
                 let data = fs::metadata(&path)?;
+                if !data.is_file() {
+                    continue;
+                }
                 match data.len() == range.file_bytes() {
                     true => found.push((data.modified()?, range)),
                     false => fs::remove_file(path)?,

@@ -160,7 +160,10 @@ async fn what_a_killed_process_left_goes_at_the_start() {
     for path in [&begun, &short].into_iter().chain(&others) {
         fs::write(path, b"half").unwrap();
     }
+    let folder = whole.with_file_name(format!("{}@10-8000", KEY.replace('/', "!")));
+    fs::create_dir(&folder).unwrap();
     let store = world.open(1 << 20).await;
+    fs::remove_dir(folder).unwrap();
     assert_eq!(
         [&begun, &short, &whole, &others[0], &others[1]].map(|path| path.exists()),
         [false, false, true, true, true]
@@ -232,7 +235,10 @@ async fn a_directory_is_for_one_process_and_one_that_can_not_be_used_is_none() {
     let shared: SharedStore = world.counted.clone();
     let metrics = Metrics::new();
     let told = cached(&shared, &settings(&world.folder.path().join("cache")), Path::new("."), &metrics).await;
-    assert!(told.unwrap_err().to_string().contains("CHRONIK_CACHE_DISK_DIR"));
+    assert!(told.unwrap_err().to_string().contains("in use by another process"));
+    let (data_dir, same) = (world.folder.path(), world.folder.path().join("cache/.."));
+    let told = cached(&shared, &settings(&same), data_dir, &metrics).await;
+    assert!(told.unwrap_err().to_string().contains("is the data directory"));
     let file = world.folder.path().join("file");
     fs::write(&file, b"").unwrap();
     let none = cached(&shared, &settings(&file.join("cache")), Path::new("."), &metrics).await.unwrap();
