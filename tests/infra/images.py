@@ -17,7 +17,7 @@ BASE = "debian"
 def prepare(docker, directory):
     """Gives the daemon what images begin with. Returns the folder that they are built from, which looks like the
     project's own."""
-    programs = {f"src/target/release/{name}": BINARY.parent / name for name in PROGRAMS}
+    programs = {f"src/target/dist/{name}": BINARY.parent / name for name in PROGRAMS}
     built = pack(directory / "built.tar", programs | {CERTIFICATES[1:]: CERTIFICATES})
     docker.image("built", built)
     built.unlink()

@@ -33,7 +33,7 @@ def test_every_program_of_an_image_is_one_that_is_built():
     described = run("cargo", "metadata", "--no-deps", "--format-version", "1", "--offline", cwd=ROOT)
     packages = json.loads(described)["packages"]
     programs = {target["name"] for package in packages for target in package["targets"] if "bin" in target["kind"]}
-    copied = re.findall(r"/src/target/release/(\S+)", CONTAINERFILE.read_text())
+    copied = re.findall(r"/src/target/dist/(\S+)", CONTAINERFILE.read_text())
     assert len(copied) == len(SERVICES) + 1
     assert set(copied) <= programs
 

@@ -10,7 +10,7 @@ from lambda_runtime import Jobs, bodies, unpacked
 from lambda_world import World
 from place import INFRA
 
-# Compiling everything for release takes long.
+# Compiling everything as it is given to others takes long.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
 
 # Of Lambda's runtime provided.al2023.
