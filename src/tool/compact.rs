@@ -33,12 +33,12 @@ async fn status(server: &ServerOptions, output: &CommandOutput) -> Result<()> {
         return output.document(&status);
     }
     let row = |level: &Value| {
-        let figures = ["level", "runs", "bytes", "archives"].map(|name| level[name].to_string());
+        let figures = ["level", "runs", "records", "bytes", "archives"].map(|name| level[name].to_string());
         let age = age(level["oldest_ms"].as_i64().unwrap_or(0));
         figures.into_iter().chain([age]).collect::<Vec<_>>()
     };
     let levels = status["levels"].as_array().into_iter().flatten().map(row);
-    output.table(&["level", "runs", "bytes", "archives", "oldest"], levels)?;
+    output.table(&["level", "runs", "records", "bytes", "archives", "oldest"], levels)?;
     let waiting = &status["waiting"];
     output.line(&format!(
         "\nnever compacted: {} pages, {} runs, {} bytes; pages that failed: {}; to be merged: {} archives; jobs \

@@ -42,11 +42,17 @@ def test_a_topic_is_described_with_what_was_set_of_it(shared):
     assert {row["leader"] for row in described["partitions"]} == {shared.bootstrap}
     assert described["settings"] == {"max.message.bytes": "1000"}
     assert described["retention"] == {"ms": None, "bytes": None}
+    assert sum(tier["records"] for tier in described["tiers"]) == 2
     shown = shared.tool("topic", "describe", "looked-at").decode()
     assert re.search(rf"^ *1 +{shared.bootstrap} +0 +2$", shown, re.M)
     assert re.search(r"^ *max.message.bytes +1000$", shown, re.M)
     shared.tool("topic", "create", "plain")
     assert "no settings of its own" in shared.tool("topic", "describe", "plain").decode()
+    # Without HTTP all else is told.
+    where = ("--bootstrap", shared.bootstrap, "--http", "http://127.0.0.1:1")
+    done = run_tool(*where, "--json", "topic", "describe", "looked-at")
+    assert done.returncode == 0 and b"where the records lie is not known: " in done.stderr
+    assert json.loads(done.stdout) == described | {"tiers": None}
 
 
 def test_settings_of_a_topic_are_changed_together(shared):

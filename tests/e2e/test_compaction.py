@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 
 import pytest
@@ -102,6 +103,17 @@ def levels(server):
     return {level["level"]: level for level in server.get("/v1/compaction")["levels"]}
 
 
+def check_tiers(server, written):
+    """Of a topic all of which is shipped, closed in part, and compacted as far as it is closed."""
+    tiers = server.tool_json("topic", "describe", TOPIC)["tiers"]
+    assert [tier["tier"] for tier in tiers] == ["log", "open", "level 1"]
+    log, _, compacted = tiers
+    assert log == {"tier": "log", "records": 0, "bytes": None, "runs": None, "archives": None}
+    assert sum(tier["records"] for tier in tiers) == written and compacted["records"] == levels(server)[1]["records"]
+    shown = server.tool("topic", "describe", TOPIC).decode()
+    assert re.search(rf"^ *level 1 +{compacted['records']} +{compacted['bytes']} +{PARTITIONS} ", shown, re.M), shown
+
+
 def compact_all(server):
     """Asks again: a job may have been lost with the process."""
 
@@ -132,6 +144,8 @@ def test_small_runs_become_few_and_nothing_else_changes(start):
     after = levels(server)[1]
     assert after["runs"] == PARTITIONS and after["bytes"] == before[0]["bytes"]
     assert after["archives"] == before[0]["archives"]
+    written = sum(end(partition) for partition in range(PARTITIONS))
+    check_tiers(server, written)
     assert compact(server) == {"jobs": 0, "pages": 0, "bytes": 0}
     (segment,) = own_segments(server)
     described = server.tool_json("segment", "inspect", str(segment))

@@ -76,6 +76,7 @@ fn history(pages: &[P]) -> LaneState {
         let bounds = PageBounds {
             last: number as u64 + 1,
             runs: 10,
+            records: 20,
             bytes: 10 * bytes,
             archives: 1,
             mergeable: 0,
@@ -94,7 +95,7 @@ fn history(pages: &[P]) -> LaneState {
 
 /// A page of so many runs, or none.
 fn uncompacted(runs: u64, bytes: u64) -> UncompactedPages {
-    UncompactedPages { pages: u64::from(runs > 0), runs, bytes }
+    UncompactedPages { pages: u64::from(runs > 0), runs, records: 2 * runs, bytes }
 }
 
 /// The names of the pages of each job.
@@ -201,7 +202,7 @@ fn debt_is_what_was_never_compacted() {
     let mut state = history(&[Inner, Leaf(2, 1, 1), Leaf(1, 1, 1), Leaf(0, 3, 5), Leaf(0, 4, 6)]);
     let topic = Arc::make_mut(state.topics.get_mut(&TOPIC).unwrap());
     let inner = Arc::make_mut(&mut topic.pages[0]);
-    inner.bounds.uncompacted = UncompactedPages { pages: 7, runs: 100, bytes: 1000 };
+    inner.bounds.uncompacted = UncompactedPages { pages: 7, runs: 100, records: 200, bytes: 1000 };
     let expected = CompactionDebt { pages: 9, runs: 120, bytes: 1070, oldest_closed_at: Some(DAY) };
     assert_eq!(debt(&state), expected);
     assert_eq!(debt(&history(&[Inner, Leaf(1, 1, 1)])), CompactionDebt::default());

@@ -1,6 +1,5 @@
 //! Compaction over HTTP: how many runs and archives history has, and having them made fewer now.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,6 +11,7 @@ use chronik_service::problem::HttpProblem;
 use serde::Serialize;
 
 use super::status::{StatusContext, respond};
+use super::tiers::{LevelStatus, levels_of};
 use crate::clock::now_ms;
 use crate::compaction::planner::{self, CompactionDebt};
 use crate::indexing::FlushError;
@@ -42,17 +42,6 @@ struct ShippedStatus {
     oldest_needed_ms: Option<Timestamp>,
 }
 
-/// Closed history that was compacted so often, or oftener what lies below a page with some that was not.
-#[derive(Debug, Default, Serialize)]
-struct LevelStatus {
-    level: u8,
-    runs: u64,
-    bytes: u64,
-    archives: u64,
-    /// Since the oldest of it was closed.
-    oldest_ms: Timestamp,
-}
-
 /// The routes.
 pub fn routes(desk: Arc<StatusContext>) -> Router {
     Router::new().route("/v1/compaction", get(status)).route("/v1/compact", post(compact)).with_state(desk)
@@ -66,7 +55,7 @@ async fn status(State(desk): State<Arc<StatusContext>>, Query(given): Query<Vec<
     let answer = desk.lane.snapshot().await.map(|state| {
         let now = now_ms();
         CompactionStatus {
-            levels: levels_of(&state, now),
+            levels: levels_of(state.topics.values().flat_map(|topic| &topic.pages), now),
             waiting: planner::debt(&state),
             mergeable: merging::planner::debt(&state),
             failed_pages,
@@ -118,24 +107,4 @@ fn shipped(state: &LaneState, now: Timestamp) -> ShippedStatus {
 fn unknown_parameter(name: &str) -> Response {
     let problem = HttpProblem::new(400, "invalid_parameter", format!("{name}: this is no parameter"));
     problem.with("parameter", name).into_response()
-}
-
-fn levels_of(state: &LaneState, now: Timestamp) -> Vec<LevelStatus> {
-    let mut levels: BTreeMap<u8, LevelStatus> = BTreeMap::new();
-    for page in state.topics.values().flat_map(|topic| &topic.pages) {
-        let (bounds, never) = (&page.bounds, page.bounds.uncompacted);
-        let compacted = (u64::from(bounds.runs).saturating_sub(never.runs), bounds.bytes.saturating_sub(never.bytes));
-        let mut archives = u64::from(bounds.archives);
-        for (level, (runs, bytes)) in [(bounds.level.max(1), compacted), (0, (never.runs, never.bytes))] {
-            if runs == 0 {
-                continue;
-            }
-            let status = levels.entry(level).or_insert(LevelStatus { level, ..LevelStatus::default() });
-            status.runs += runs;
-            status.bytes = status.bytes.saturating_add(bytes);
-            status.archives += std::mem::take(&mut archives);
-            status.oldest_ms = status.oldest_ms.max(now - page.closed_at);
-        }
-    }
-    levels.into_values().collect()
 }

@@ -3,3 +3,4 @@
 pub mod compaction;
 pub mod status;
 pub mod tail;
+mod tiers;

@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chronik_format::catalog::WaitingRuns;
-use chronik_format::ids::{Offset, PartitionId};
+use chronik_format::ids::{Offset, PartitionId, Timestamp};
 use chronik_service::problem::HttpProblem;
 use serde::Serialize;
 
+use super::tiers::{TierStatus, tiers_of};
 use crate::clock::now_ms;
 use crate::indexing::{FlushError, IndexingHandle};
 use crate::lane::{Lane, LaneGone};
@@ -39,6 +40,7 @@ struct TopicStatus {
     id: String,
     /// What waits for an archive.
     waiting: WaitingRuns,
+    tiers: Vec<TierStatus>,
     partitions: Vec<PartitionStatus>,
 }
 
@@ -81,7 +83,7 @@ async fn without_parameters(Query(given): Query<Vec<(String, String)>>, request:
 async fn status(State(desk): State<Arc<StatusContext>>) -> Response {
     let progress = *desk.lane.progress().borrow();
     let answer = desk.lane.snapshot().await.map(|state| BrokerStatus {
-        topics: topics_of(&state),
+        topics: topics_of(&state, now_ms()),
         unshipped_bytes: progress.unshipped_bytes,
         oldest_unshipped_ms: progress.unshipped_since.map(|since| (now_ms() - since).max(0)),
         pending_jobs: desk.indexing.pending_jobs(),
@@ -106,7 +108,7 @@ async fn seal(State(desk): State<Arc<StatusContext>>) -> Response {
     }
 }
 
-fn topics_of(state: &LaneState) -> Vec<TopicStatus> {
+fn topics_of(state: &LaneState, now: Timestamp) -> Vec<TopicStatus> {
     let mut topics: Vec<TopicStatus> = state
         .topics
         .values()
@@ -114,6 +116,7 @@ fn topics_of(state: &LaneState) -> Vec<TopicStatus> {
             topic: topic.name.to_string(),
             id: topic.id.to_string(),
             waiting: state.waiting(topic),
+            tiers: tiers_of(topic, now),
             partitions: topic
                 .partitions
                 .iter()

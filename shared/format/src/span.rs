@@ -19,6 +19,11 @@ impl OffsetSpan {
         self.last.saturating_add(1)
     }
 
+    /// How many offsets it has.
+    pub fn count(self) -> u64 {
+        self.end().saturating_sub(self.first).try_into().unwrap_or(0)
+    }
+
     pub fn contains(self, offset: Offset) -> bool {
         (self.first..=self.last).contains(&offset)
     }

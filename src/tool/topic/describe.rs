@@ -1,16 +1,18 @@
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use chronik_format::ids::PartitionId;
 use chronik_service::setting::{ByteSize, Period};
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::kafka::KafkaClient;
+use crate::http::ServiceClient;
+use crate::kafka::{KafkaClient, TopicLeaders};
 use crate::output::{CommandOutput, shown};
+use crate::server::ServerOptions;
 
 /// `chronik topic describe`
-pub async fn run(client: &mut KafkaClient, name: &str, output: &CommandOutput) -> Result<()> {
+pub async fn run(client: &mut KafkaClient, name: &str, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
     let topic = client.topic(name, false).await?;
     let partitions: Vec<PartitionId> = (0..topic.leaders.len() as PartitionId).collect();
     let log_starts = client.offsets(&topic, &partitions, EARLIEST_TIMESTAMP).await?;
@@ -23,18 +25,39 @@ pub async fn run(client: &mut KafkaClient, name: &str, output: &CommandOutput) -
     let rows: Vec<_> = rows.collect();
     let limit = |name| settings.get(name).and_then(|value| value.parse::<u64>().ok());
     let (ms, bytes) = (limit("retention.ms"), limit("retention.bytes"));
+    let tiers = tiers_of(&topic, server).await.unwrap_or_else(|error| {
+        eprintln!("where the records lie is not known: {error:#}");
+        Value::Null
+    });
     if output.json {
         let retention = json!({"ms": ms, "bytes": bytes});
-        return output
-            .document(&json!({"topic": name, "partitions": rows, "retention": retention, "settings": settings}));
+        return output.document(
+            &json!({"topic": name, "partitions": rows, "tiers": tiers, "retention": retention, "settings": settings}),
+        );
     }
     output.rows(&["partition", "leader", "log start", "log end"], &rows)?;
+    if let Some(tiers) = tiers.as_array() {
+        output.line("")?;
+        output.rows(&["tier", "records", "bytes", "runs", "archives"], tiers)?;
+    }
     output.line(&format!("\nretention: {}", retention_in_words(ms, bytes)))?;
     if settings.is_empty() {
         return output.line("\nno settings of its own");
     }
     output.line("")?;
     output.table(&["setting", "value"], settings.into_iter().map(|(name, value)| vec![name, shown(&value.into())]))
+}
+
+/// From the broker's log to the segments that were compacted most often.
+async fn tiers_of(topic: &TopicLeaders, server: &ServerOptions) -> Result<Value> {
+    let status = ServiceClient::new(server)?.get("/v1/status", &[]).await?;
+    let id = topic.id.to_string();
+    let found = status["topics"].as_array().into_iter().flatten().find(|status| status["id"] == id);
+    let found = found.ok_or_else(|| {
+        let (http, name) = (&server.http, &topic.name);
+        anyhow!("the broker at {http} does not have topic {name} of {}: is --http another broker's?", server.bootstrap)
+    })?;
+    Ok(found["tiers"].clone())
 }
 
 /// Without a limit all is kept.

@@ -34,7 +34,7 @@ pub enum TopicCommand {
         #[arg(long = "config", value_name = "NAME=VALUE", value_parser = name_and_value)]
         configs: Vec<(String, String)>,
     },
-    /// Show a topic's partitions, and the settings that it has of its own.
+    /// Show a topic's partitions, where its records lie, and the settings that it has of its own.
     Describe {
         /// The topic's name.
         #[arg(value_parser = not_empty())]
@@ -76,7 +76,7 @@ impl TopicCommand {
                     false => output.line(&format!("created topic {topic} with {}", counted(partitions))),
                 }
             }
-            Self::Describe { topic } => describe::run(&mut client, &topic, output).await,
+            Self::Describe { topic } => describe::run(&mut client, &topic, server, output).await,
             Self::Alter(alter) => alter.run(&mut client, output).await,
             Self::AddPartitions { topic, partitions } => add_partitions(&mut client, &topic, partitions, output).await,
             Self::Delete(delete) => delete.run(&mut client, output).await,

@@ -38,6 +38,8 @@ pub struct PageBounds {
     pub last: LogIndex,
     /// How many runs there are.
     pub runs: u32,
+    /// Their offsets.
+    pub records: u64,
     /// Bytes of the batches.
     pub bytes: u64,
     /// How many archives are over its runs.
@@ -79,6 +81,8 @@ pub struct UncompactedPages {
     pub pages: u64,
     /// Their runs.
     pub runs: u64,
+    /// The offsets of these.
+    pub records: u64,
     /// Bytes of their batches.
     pub bytes: u64,
 }
@@ -115,11 +119,13 @@ impl PageBounds {
         let archived = runs.archived();
         let all = || runs.partitions.iter().flat_map(|partition| &partition.runs);
         let (count, bytes) = (all().count(), all().map(|run| run.bytes.length).fold(0, u64::saturating_add));
+        let records = all().map(|run| run.offsets.count()).fold(0, u64::saturating_add);
         let level = runs.level();
-        let as_shipped = UncompactedPages { pages: 1, runs: count as u64, bytes };
+        let as_shipped = UncompactedPages { pages: 1, runs: count as u64, records, bytes };
         Self {
             last,
             runs: u32::try_from(count).unwrap_or(u32::MAX),
+            records,
             bytes,
             archives: u32::try_from(runs.archives.len()).unwrap_or(u32::MAX),
             mergeable: u32::try_from(runs.mergeable().len()).unwrap_or(u32::MAX),
@@ -143,6 +149,7 @@ impl PageBounds {
         let PageBounds {
             last,
             runs,
+            records,
             bytes,
             archives,
             mergeable,
@@ -156,6 +163,7 @@ impl PageBounds {
             last: *last,
             runs: self.runs.saturating_add(*runs),
             level: if self.last == 0 { *level } else { self.level.min(*level) },
+            records: self.records.saturating_add(*records),
             bytes: self.bytes.saturating_add(*bytes),
             archives: self.archives.saturating_add(*archives),
             mergeable: self.mergeable.saturating_add(*mergeable),
@@ -202,6 +210,7 @@ impl UncompactedPages {
         Self {
             pages: self.pages.saturating_add(others.pages),
             runs: self.runs.saturating_add(others.runs),
+            records: self.records.saturating_add(others.records),
             bytes: self.bytes.saturating_add(others.bytes),
         }
     }

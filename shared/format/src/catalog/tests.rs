@@ -313,13 +313,14 @@ fn leaf_entry(last: LogIndex, offsets: &[(PartitionId, Offset, Offset)]) -> Arc<
     let bounds = PageBounds {
         last,
         runs: 3,
+        records: 30,
         bytes: 100,
         archives: 2,
         mergeable: 2,
         waiting: WaitingRuns { runs: 1, bytes: last },
         level,
         oldest_segment: (level < 10).then_some(OldestSegment { first: last - 3, named_at: 2 * last as i64 }),
-        uncompacted: UncompactedPages { pages: 1, runs: 2, bytes: last },
+        uncompacted: UncompactedPages { pages: 1, runs: 2, records: 20, bytes: last },
         partitions: partitions.collect(),
     };
     PageEntry { object: format!("page-{last}"), bounds, ..PageEntry::default() }.into()
@@ -360,11 +361,11 @@ fn a_topic_knows_which_page_reaches_an_offset() {
 #[test]
 fn a_page_above_others_has_the_bounds_of_all() {
     let BuiltPage { bytes, entry } = built_inner_page();
-    let PageBounds { last, runs, bytes: sum, archives, level, .. } = entry.bounds;
-    assert_eq!((entry.height, last, runs, sum, archives, level), (1, 12, 9, 300, 6, 5));
+    let PageBounds { last, runs, records, bytes: sum, archives, level, .. } = entry.bounds;
+    assert_eq!((entry.height, last, runs, records, sum, archives, level), (1, 12, 9, 90, 300, 6, 5));
     assert_eq!(entry.bounds.waiting, WaitingRuns { runs: 3, bytes: 26 });
     assert_eq!(entry.bounds.oldest_segment, Some(OldestSegment { first: 2, named_at: 10 }));
-    assert_eq!(entry.bounds.uncompacted, UncompactedPages { pages: 3, runs: 6, bytes: 26 });
+    assert_eq!(entry.bounds.uncompacted, UncompactedPages { pages: 3, runs: 6, records: 60, bytes: 26 });
     let bounds = entry.bounds.partitions.iter().map(|bounds| {
         let TimeSpan { earliest, latest } = bounds.times;
         let OffsetSpan { first, last } = bounds.offsets;
