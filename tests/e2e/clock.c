@@ -1,6 +1,7 @@
 /* The clocks of a process into which it is preloaded, as `clock.py` sets them: each is ahead of the machine's by
    what the file named by TEST_CLOCK says, nanoseconds in the machine's own order of bytes. They are one word of shared
-   memory, so that no thread ever sees another time than the one before or the one after. */
+   memory, so that no thread ever sees another time than the one before or the one after. What waits in the kernel
+   until an absolute time goes by the machine's clock: this one may only be advanced. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

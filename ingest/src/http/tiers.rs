@@ -7,6 +7,7 @@ use chronik_format::catalog::PageEntry;
 use chronik_format::ids::Timestamp;
 use serde::Serialize;
 
+use crate::state::partition::PartitionState;
 use crate::state::topic::TopicState;
 
 /// Closed history that was compacted so often, or oftener what lies below a page with some that was not.
@@ -62,17 +63,22 @@ pub struct TierStatus {
 /// From the newest records to the oldest: what is in the broker's log alone, in segments that the catalog names run by
 /// run, and in those that pages name, by level.
 pub fn tiers_of(topic: &TopicState, now: Timestamp) -> Vec<TierStatus> {
-    let unshipped = |from: i64, to: i64| to.saturating_sub(from).try_into().unwrap_or(0);
-    let partitions = || topic.partitions.iter();
-    let records = partitions()
-        .map(|partition| unshipped(partition.shipped_to.max(partition.log_start), partition.next_offset))
-        .fold(0, u64::saturating_add);
-    let log = TierStatus { tier: "log".to_owned(), records, bytes: None, runs: None, archives: None };
-    let open = || partitions().flat_map(|partition| &partition.runs);
+    let unshipped = |partition: &Arc<PartitionState>| {
+        let from = partition.shipped_to.max(partition.log_start);
+        u64::try_from(partition.next_offset - from).unwrap_or(0)
+    };
+    let log = TierStatus {
+        tier: "log".to_owned(),
+        records: topic.partitions.iter().map(unshipped).sum(),
+        bytes: None,
+        runs: None,
+        archives: None,
+    };
+    let open_runs = || topic.partitions.iter().flat_map(|partition| &partition.runs);
     let open = TierStatus {
         tier: "open".to_owned(),
-        records: open().map(|run| run.offsets.count()).fold(0, u64::saturating_add),
-        bytes: Some(open().map(|run| run.bytes.length).fold(0, u64::saturating_add)),
+        records: open_runs().map(|run| run.offsets.count()).sum(),
+        bytes: Some(open_runs().map(|run| run.bytes.length).sum()),
         runs: Some(topic.open_runs() as u64),
         archives: Some(topic.archives.len() as u64),
     };

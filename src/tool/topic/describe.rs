@@ -5,11 +5,15 @@ use chronik_format::ids::PartitionId;
 use chronik_service::setting::{ByteSize, Period};
 use chronik_wire::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::http::ServiceClient;
 use crate::kafka::{KafkaClient, TopicLeaders};
 use crate::output::{CommandOutput, shown};
 use crate::server::ServerOptions;
+
+/// For what HTTP tells beside what Kafka's protocol does.
+const HTTP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// `chronik topic describe`
 pub async fn run(client: &mut KafkaClient, name: &str, server: &ServerOptions, output: &CommandOutput) -> Result<()> {
@@ -50,7 +54,9 @@ pub async fn run(client: &mut KafkaClient, name: &str, server: &ServerOptions, o
 
 /// From the broker's log to the segments that were compacted most often.
 async fn tiers_of(topic: &TopicLeaders, server: &ServerOptions) -> Result<Value> {
-    let status = ServiceClient::new(server)?.get("/v1/status", &[]).await?;
+    let client = ServiceClient::new(server)?;
+    let status = timeout(HTTP_PATIENCE, client.get("/v1/status", &[])).await;
+    let status = status.map_err(|_| anyhow!("{} did not answer within {HTTP_PATIENCE:?}", server.http))??;
     let id = topic.id.to_string();
     let found = status["topics"].as_array().into_iter().flatten().find(|status| status["id"] == id);
     let found = found.ok_or_else(|| {

@@ -38,7 +38,7 @@ pub struct PageBounds {
     pub last: LogIndex,
     /// How many runs there are.
     pub runs: u32,
-    /// Their offsets.
+    /// How many offsets they have.
     pub records: u64,
     /// Bytes of the batches.
     pub bytes: u64,
@@ -81,7 +81,7 @@ pub struct UncompactedPages {
     pub pages: u64,
     /// Their runs.
     pub runs: u64,
-    /// The offsets of these.
+    /// How many offsets these have.
     pub records: u64,
     /// Bytes of their batches.
     pub bytes: u64,
